@@ -1,0 +1,93 @@
+"""The compiled core. Private: call it through attngrad_rs.api, which checks every argument.
+
+Arrays handed in are two-dimensional, C-contiguous, aligned, of native byte order, private to the
+call (nobody else writes to them) and all of one dtype, float32 or float64.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: Final[str]
+
+_Array: TypeAlias = npt.NDArray[np.floating[Any]]
+_Progress: TypeAlias = Callable[[float], object] | None
+
+class _LossGradient(TypedDict):
+    loss: float
+    loss_rounding: float
+    gradients: dict[str, _Array]
+    rounding: dict[str, float]
+    seconds: float
+    level: str
+
+class _AttentionGradients(TypedDict):
+    gradients: dict[str, _Array]
+    rounding: dict[str, float]
+    seconds: float
+    level: str
+
+def loss_gradient(
+    a1: _Array,
+    a2: _Array,
+    a3: _Array,
+    x: _Array | None,
+    w_q: _Array | None,
+    w_k: _Array | None,
+    y: _Array,
+    e: _Array,
+    wrt: list[str],
+    scale: float,
+    is_causal: bool,
+    threads: int | None,
+    progress: _Progress,
+    timeout: float | None,
+    check_finite: bool,
+    level: str | None,
+) -> _LossGradient: ...
+def loss(
+    a1: _Array,
+    a2: _Array,
+    a3: _Array,
+    x: _Array | None,
+    w_q: _Array | None,
+    w_k: _Array | None,
+    y: _Array,
+    e: _Array,
+    scale: float,
+    is_causal: bool,
+    threads: int | None,
+    progress: _Progress,
+    timeout: float | None,
+    check_finite: bool,
+    level: str | None,
+) -> _LossGradient: ...
+def attention(
+    q: _Array,
+    k: _Array,
+    v: _Array,
+    scale: float,
+    is_causal: bool,
+    threads: int | None,
+    progress: _Progress,
+    timeout: float | None,
+    check_finite: bool,
+    level: str | None,
+) -> _Array: ...
+def attention_vjp(
+    q: _Array,
+    k: _Array,
+    v: _Array,
+    dout: _Array,
+    scale: float,
+    is_causal: bool,
+    threads: int | None,
+    progress: _Progress,
+    timeout: float | None,
+    check_finite: bool,
+    level: str | None,
+) -> _AttentionGradients: ...
+def levels() -> list[str]: ...
+def default_threads() -> int: ...

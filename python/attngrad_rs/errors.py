@@ -1,0 +1,120 @@
+"""The exceptions of attngrad_rs: one tree, and each leaf is also the built-in a caller would catch.
+
+Every message reads ``<argument>: found <what>; <what is wanted, or what to do>``. The compiled core
+raises these same classes, so that one ``except AttnGradError`` catches all that the library raises
+on purpose.
+
+==========================  ==================  ==================================================
+class                       built-in            raised when
+==========================  ==================  ==================================================
+ShapeError                  ValueError          an array has the wrong rank or shape
+DTypeError                  TypeError           an array is not float32/float64, or dtypes are mixed
+OptionError                 ValueError          an option has a value outside its range
+OptionTypeError             TypeError           an option has the wrong type
+NonFiniteError              ValueError          an input holds NaN or infinity
+RangeError                  ValueError          logits or a result leave the range of the dtype
+ToleranceError              ArithmeticError     the tolerance asked for cannot be reached
+DeadlineError               TimeoutError        ``timeout=`` seconds have passed
+OutOfMemoryError            MemoryError         the work does not fit in memory
+InternalError               RuntimeError        a defect of this library
+ProblemFileError            ValueError          an ``.npz`` file is missing, malformed or hostile
+OutputError                 OSError             an output file cannot be written
+MissingDependencyError      ImportError         an optional extra is not installed
+==========================  ==================  ==================================================
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AttnGradError",
+    "DTypeError",
+    "DeadlineError",
+    "InternalError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "OptionError",
+    "OptionTypeError",
+    "OutOfMemoryError",
+    "OutputError",
+    "ProblemFileError",
+    "RangeError",
+    "ShapeError",
+    "ToleranceError",
+]
+
+
+class AttnGradError(Exception):
+    """Base of every exception that attngrad_rs raises on purpose."""
+
+
+class ShapeError(AttnGradError, ValueError):
+    """An array has the wrong number of dimensions, or a size that does not fit the others."""
+
+
+class DTypeError(AttnGradError, TypeError):
+    """An array is neither float32 nor float64, or the arrays do not share one dtype."""
+
+
+class OptionError(AttnGradError, ValueError):
+    """An option has a value outside of its range, or one that contradicts another argument."""
+
+
+class OptionTypeError(AttnGradError, TypeError):
+    """An option has the wrong type."""
+
+
+class NonFiniteError(AttnGradError, ValueError):
+    """An input array holds NaN or infinity; the message names the array and the index."""
+
+
+class RangeError(AttnGradError, ValueError):
+    """Logits, or a result, overflow the dtype: the answer is not representable in it."""
+
+
+class ToleranceError(AttnGradError, ArithmeticError):
+    """The tolerance asked for is below what can be reached.
+
+    Attributes
+    ----------
+    best_rtol : float
+        The smallest ``rtol`` that this problem can be certified to, in this dtype, with this
+        method; infinite where no relative tolerance can be certified.
+    """
+
+    def __init__(self, message: str, *, best_rtol: float = float("inf")) -> None:
+        super().__init__(message)
+        self.best_rtol = float(best_rtol)
+
+
+class DeadlineError(AttnGradError, TimeoutError):
+    """The seconds given by ``timeout=`` passed before the result was ready."""
+
+
+class OutOfMemoryError(AttnGradError, MemoryError):
+    """The work needs more memory than there is; the message names the bytes."""
+
+
+class InternalError(AttnGradError, RuntimeError):
+    """A defect of this library. The process and later calls are unharmed; please report it."""
+
+
+class ProblemFileError(AttnGradError, ValueError):
+    """A problem file (``.npz``) is missing, malformed or hostile."""
+
+
+class OutputError(AttnGradError, OSError):
+    """An output file cannot be written; nothing of it is left behind.
+
+    Attributes
+    ----------
+    path : str
+        The file that could not be written.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MissingDependencyError(AttnGradError, ImportError):
+    """An optional dependency is missing; the message holds the command that installs it."""
