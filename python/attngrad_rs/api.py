@@ -1,0 +1,381 @@
+"""The paper's problem: loss, its exact gradients, and the plan to compute them.
+
+Argument normalising and docstrings; the mathematics is in the compiled core (docs/math.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import arguments, arrays
+from .arguments import Control, Tolerance, checked_signature
+from .arrays import Problem
+from .certificate import Certificate, exact_certificate, require_reached
+from .memory import check_fits
+from .methods import Forecast, Method, Outcome, Task, choose
+from .plans import Plan
+from .results import GradientResult
+
+__all__ = ["loss", "loss_gradient", "plan_loss_gradient"]
+
+Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
+Progress = Callable[[float], object]
+
+
+@checked_signature
+def loss_gradient(
+    A1: npt.ArrayLike,
+    A2: npt.ArrayLike,
+    A3: npt.ArrayLike,
+    X: Weights,
+    Y: npt.ArrayLike,
+    E: npt.ArrayLike,
+    *,
+    wrt: str | Sequence[str] = "X",
+    scale: float | None = None,
+    is_causal: bool = False,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    norm: str = "fro",
+    method: str = "auto",
+    certificate: str = "any",
+    threads: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    check_finite: bool = True,
+) -> GradientResult:
+    """Gradient of the attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F.
+
+    Parameters
+    ----------
+    A1 : array_like, (n, d1)
+        Inputs on the query side. All arrays are float32 or all float64, of any layout and byte
+        order; they are read once, at the start, and never written.
+    A2 : array_like, (m, d2)
+        Inputs on the key side.
+    A3 : array_like, (m, d3)
+        Inputs on the value side.
+    X : array_like, (d1, d2), or a pair (W_Q, W_K)
+        Weights of the logits. A tuple or list of two matrices (d1, k) and (d2, k) stands for
+        X = W_Q W_Kᵀ.
+    Y : array_like, (d3, dv)
+        Weights of the values.
+    E : array_like, (n, dv)
+        Target.
+    wrt : str or sequence of str
+        What to differentiate by: one or several of "X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A".
+        Several share the passes. "X" wants X given as one matrix, "W_Q" and "W_K" as the pair; "A"
+        is dA1 + dA2 + dA3 and wants A1, A2 and A3 to be the same object.
+    scale : float, optional
+        s; by default 1/d2, the paper's 1/d.
+    is_causal : bool
+        Query j sees the keys 0 ... j only (aligned at the top left, also where n ≠ m).
+    rtol : float, optional
+        Accuracy asked for: ‖ĝ − g‖ ≤ rtol·‖g‖ + atol for each gradient. None and 0 mean exact.
+    atol : float
+        See ``rtol``.
+    norm : {"fro", "max"}
+        The norm of ``rtol`` and of the certificates: Frobenius, or largest entry.
+    method : {"auto", "exact"}
+        "auto" takes the cheapest method that reaches ``rtol``; today that is always "exact".
+    certificate : {"any", "estimated", "statistical", "rigorous"}
+        Ask for at least that kind of certificate; an exact result serves for each.
+    threads : int, optional
+        Threads to use; by default all that the process may use. The result has the same bits for
+        any number.
+    rng : int or numpy.random.Generator, optional
+        For methods that draw; the exact method draws nothing.
+    progress : callable, optional
+        Called with a number that rises from 0 to 1, from the calling thread. What it raises ends
+        the computation and reaches the caller.
+    timeout : float, optional
+        Seconds after which to give up.
+    check_finite : bool
+        Refuse NaN and infinity in the inputs. With False they spread into the result.
+
+    Returns
+    -------
+    GradientResult
+        ``.gradient`` (or ``.gradients[name]``), ``.loss``, ``.certificate``, ``.plan``.
+
+    Raises
+    ------
+    ShapeError, DTypeError, NonFiniteError
+        An array does not fit; the message names it, what was found and what is wanted.
+    OptionError, OptionTypeError
+        An option does not fit.
+    ToleranceError
+        ``rtol`` is below what can be certified in this dtype; ``.best_rtol`` says what can.
+    RangeError
+        The logits, the loss or a gradient overflow the dtype.
+    OutOfMemoryError, DeadlineError
+        There is not enough memory, or the timeout passed.
+
+    Notes
+    -----
+    Source: docs/math.md, sections on the loss and its gradients; Alman & Song, arXiv 2402.04497.
+    Cost: 10 n m d operations for the gradient by X, 14 n m d for all; half if causal. Memory:
+    O((n + m) d) beside the inputs. With m = 0 the output is 0 and so are the gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> rng = np.random.default_rng(0)
+    >>> A1, A2, A3, E = (rng.standard_normal((50, 4)) for _ in range(4))
+    >>> X, Y = np.eye(4), np.eye(4)
+    >>> result = ag.loss_gradient(A1, A2, A3, X, Y, E)
+    >>> result.gradient.shape
+    (4, 4)
+    >>> result.certificate.relative < 1e-12
+    True
+    >>> several = ag.loss_gradient(A1, A2, A3, X, Y, E, wrt=("X", "Y"))
+    >>> sorted(several.gradients)
+    ['X', 'Y']
+    """
+    start = time.perf_counter()
+    request = _request(
+        arrays.read_problem(A1, A2, A3, X, Y, E),
+        wrt=wrt, scale=scale, is_causal=is_causal, method=method, rng=rng,
+        tolerance=arguments.tolerance(rtol, atol, norm, certificate),
+        control=arguments.control(threads, progress, timeout, check_finite),
+    )  # fmt: skip
+    outcome = _run(request, "loss_gradient")
+    call = functools.partial(
+        loss_gradient, wrt=request.wrt, scale=scale, is_causal=is_causal, rtol=rtol, atol=atol,
+        norm=norm, method=request.method.name, certificate=certificate, threads=threads,
+    )  # fmt: skip
+    return GradientResult(
+        loss=outcome.loss,
+        gradients=outcome.gradients,
+        certificates=_certificates(request, outcome),
+        loss_certificate=_loss_certificate(outcome, request.tolerance),
+        plan=_plan(request, call),
+        seconds=time.perf_counter() - start,
+    )
+
+
+@checked_signature
+def loss(
+    A1: npt.ArrayLike,
+    A2: npt.ArrayLike,
+    A3: npt.ArrayLike,
+    X: Weights,
+    Y: npt.ArrayLike,
+    E: npt.ArrayLike,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    check_finite: bool = True,
+) -> float:
+    """The attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F alone.
+
+    Parameters
+    ----------
+    A1, A2, A3, X, Y, E, scale, is_causal, threads, progress, timeout, check_finite
+        As in ``loss_gradient``.
+
+    Returns
+    -------
+    float
+        L, of the precision of the arrays.
+
+    Raises
+    ------
+    AttnGradError
+        As ``loss_gradient``.
+
+    Notes
+    -----
+    Source: docs/math.md, section on the loss. Cost: 4 n m d operations, half if causal; memory
+    O((n + m) d).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> A = np.eye(2)
+    >>> ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2)))
+    0.5
+    """
+    request = _request(
+        arrays.read_problem(A1, A2, A3, X, Y, E),
+        wrt=None, scale=scale, is_causal=is_causal, method="exact", rng=None,
+        tolerance=arguments.tolerance(None, 0.0, "fro", "any"),
+        control=arguments.control(threads, progress, timeout, check_finite),
+    )  # fmt: skip
+    return _run(request, "loss").loss
+
+
+@checked_signature
+def plan_loss_gradient(
+    A1: npt.ArrayLike,
+    A2: npt.ArrayLike,
+    A3: npt.ArrayLike,
+    X: Weights,
+    Y: npt.ArrayLike,
+    E: npt.ArrayLike,
+    *,
+    wrt: str | Sequence[str] = "X",
+    scale: float | None = None,
+    is_causal: bool = False,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    norm: str = "fro",
+    method: str = "auto",
+    certificate: str = "any",
+    threads: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    check_finite: bool = True,
+) -> Plan:
+    """What ``loss_gradient`` would do with these arguments; computes nothing big.
+
+    Parameters
+    ----------
+    A1, A2, A3, X, Y, E, wrt, scale, is_causal, rtol, atol, norm, method, certificate, threads, \
+rng, progress, timeout, check_finite
+        As in ``loss_gradient``. The arrays are kept (not copied) for ``Plan.execute``.
+
+    Returns
+    -------
+    Plan
+        ``.explain()`` says it in words, ``.execute()`` runs it.
+
+    Raises
+    ------
+    AttnGradError
+        For everything that ``loss_gradient`` would refuse without looking at the numbers.
+
+    Notes
+    -----
+    Cost: O(1) for the exact method; the numbers are not read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> A = np.ones((100, 3))
+    >>> plan = ag.plan_loss_gradient(A, A, A, np.eye(3), np.eye(3), A)
+    >>> plan.method
+    'exact'
+    >>> plan.execute().loss < 1e-20
+    True
+    """
+    request = _request(
+        arrays.read_problem(A1, A2, A3, X, Y, E),
+        wrt=wrt, scale=scale, is_causal=is_causal, method=method, rng=rng,
+        tolerance=arguments.tolerance(rtol, atol, norm, certificate),
+        control=arguments.control(threads, progress, timeout, check_finite),
+    )  # fmt: skip
+    call = functools.partial(
+        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=request.wrt, scale=scale,
+        is_causal=is_causal, rtol=rtol, atol=atol, norm=norm, method=request.method.name,
+        certificate=certificate, threads=threads, rng=rng, progress=progress, timeout=timeout,
+        check_finite=check_finite,
+    )  # fmt: skip
+    return _plan(request, call)
+
+
+class _Request(NamedTuple):
+    """A checked call: nothing has been copied or computed yet."""
+
+    problem: Problem
+    wrt: tuple[str, ...]
+    scale: float
+    is_causal: bool
+    tolerance: Tolerance
+    control: Control
+    method: Method
+    reason: str
+
+
+def _request(
+    problem: Problem,
+    *,
+    wrt: object,
+    scale: object,
+    is_causal: object,
+    method: object,
+    rng: object,
+    tolerance: Tolerance,
+    control: Control,
+) -> _Request:
+    arguments.rng(rng)
+    sizes = problem.sizes
+    chosen, reason = choose(method, tolerance.rtol)
+    # With d2 = 0 every logit is 0, whatever the scale.
+    default_scale = 1.0 / max(sizes.d2, 1)
+    names: tuple[str, ...] = ()
+    if wrt is not None:
+        names = arguments.wrt_names(wrt, pair=sizes.pair, self_attention=problem.self_attention)
+    return _Request(
+        problem=problem,
+        wrt=names,
+        scale=arguments.scale(scale, default_scale),
+        is_causal=arguments.flag("is_causal", is_causal),
+        tolerance=tolerance,
+        control=control,
+        method=chosen,
+        reason=reason,
+    )
+
+
+def _forecast(request: _Request) -> Forecast:
+    sizes, dtype = request.problem.sizes, request.problem.dtype
+    threads = request.control.threads
+    forecast = request.method.forecast(
+        sizes, request.wrt, dtype.itemsize, request.is_causal, threads
+    )
+    copies = arrays.total_bytes(request.problem.arrays)
+    return forecast._replace(peak_bytes=forecast.peak_bytes + copies)
+
+
+def _run(request: _Request, title: str) -> Outcome:
+    check_fits(title, _forecast(request).peak_bytes)
+    problem, control = request.problem, request.control
+    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=control.check_finite)
+    return request.method.gradient(
+        Task(copies, request.wrt, request.scale, request.is_causal, control)
+    )
+
+
+def _certificates(request: _Request, outcome: Outcome) -> dict[str, Certificate]:
+    tolerance = request.tolerance
+    certificates = {
+        name: exact_certificate(
+            outcome.errors[name], arrays.norm(gradient, tolerance.norm), tolerance.norm, tolerance
+        )
+        for name, gradient in outcome.gradients.items()
+    }
+    require_reached(certificates, tolerance, str(request.problem.dtype))
+    return certificates
+
+
+def _loss_certificate(outcome: Outcome, tolerance: Tolerance) -> Certificate:
+    return exact_certificate(
+        outcome.loss_error, abs(outcome.loss), "abs", replace(tolerance, rtol=None)
+    )
+
+
+def _plan(request: _Request, call: Callable[..., GradientResult]) -> Plan:
+    forecast = _forecast(request)
+    return Plan(
+        method=request.method.name,
+        predicted_seconds=forecast.seconds,
+        peak_bytes=forecast.peak_bytes,
+        reason=request.reason,
+        _call=call,
+    )

@@ -1,0 +1,261 @@
+"""Options, checked: one small function per kind of option, one message form for all.
+
+Nothing here touches an array. What leaves this module is a plain Python value that the rest of the
+library, and the compiled core, may trust.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from .errors import OptionError, OptionTypeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WEIGHT_NAMES = ("X", "W_Q", "W_K", "Y")
+INPUT_NAMES = ("A1", "A2", "A3")
+SUM_NAME = "A"
+WRT_NAMES = (*WEIGHT_NAMES, *INPUT_NAMES, SUM_NAME)
+NORMS = ("fro", "max")
+CERTIFICATE_KINDS = ("any", "estimated", "statistical", "rigorous")
+
+# A thread needs a stack and a scheduler slot; more than this is a slip, not a wish.
+MAX_THREADS = 1024
+# 31 years: beyond it a deadline cannot be represented by every clock, and None says the same.
+MAX_TIMEOUT_SECONDS = 1e9
+# Shown in messages; a longer value helps nobody.
+MAX_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The accuracy asked for: ``error <= rtol * ||gradient|| + atol`` in ``norm``, for each output.
+
+    ``rtol=None`` asks for no more than the method's own accuracy.
+    """
+
+    rtol: float | None
+    atol: float
+    norm: str
+    certificate: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """What changes how a computation runs, and never what it returns."""
+
+    threads: int | None
+    progress: Callable[[float], object] | None
+    timeout: float | None
+    check_finite: bool
+
+
+def show(value: object) -> str:
+    """A value as it appears in a message: short, and never a whole array."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    try:
+        text = repr(value)
+    # A repr may run anybody's code, and a message must not fail.
+    except Exception:
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
+    """Let misspelt, missing and misplaced arguments raise an error of our own tree.
+
+    Python's own TypeError would do for a reader; a caller who catches AttnGradError should not have
+    to catch TypeError too. OptionTypeError is both.
+    """
+    code = function.__code__
+    positional = code.co_varnames[: code.co_argcount]
+    options = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    known = frozenset((*positional, *options))
+    title = function.__name__
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if len(args) > len(positional):
+            raise OptionTypeError(
+                f"{title}: found {len(args)} positional arguments; the {len(positional)} arrays "
+                f"({', '.join(positional)}) come first, everything else by name"
+            )
+        if not kwargs.keys() <= known:
+            unknown = min(kwargs.keys() - known)
+            raise OptionTypeError(
+                f"{title}: found an unknown option {unknown!r}; known are {', '.join(options)}"
+            )
+        filled = positional[: len(args)]
+        for name in filled:
+            if name in kwargs:
+                raise OptionTypeError(f"{name}: found it given twice; give it once")
+        missing = [name for name in positional[len(args) :] if name not in kwargs]
+        if missing:
+            raise OptionTypeError(
+                f"{', '.join(missing)}: found nothing; {title} needs {', '.join(positional)}"
+            )
+        return function(*args, **kwargs)
+
+    return call
+
+
+def real(name: str, value: object, wanted: str) -> float:
+    """A finite real number as a float; bool, str, complex, arrays, NaN and infinity are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise OptionTypeError(
+            f"{name}: found {show(value)} of type {type(value).__name__}; {wanted} is wanted"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise OptionError(f"{name}: found {show(value)}; {wanted} is wanted")
+    return number
+
+
+def flag(name: str, value: object) -> bool:
+    """A bool, Python's or NumPy's; 0, 1 and strings are refused."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise OptionTypeError(
+            f"{name}: found {show(value)} of type {type(value).__name__}; True or False is wanted"
+        )
+    return bool(value)
+
+
+def choice(name: str, value: object, known: Sequence[str]) -> str:
+    """One of the known words."""
+    if not isinstance(value, str):
+        raise OptionTypeError(
+            f"{name}: found {show(value)} of type {type(value).__name__}; "
+            f"one of {', '.join(map(repr, known))} is wanted"
+        )
+    if value not in known:
+        raise OptionError(
+            f"{name}: found {show(value)}; one of {', '.join(map(repr, known))} is wanted"
+        )
+    return str(value)
+
+
+def scale(value: object, default: float) -> float:
+    """The factor in front of the logits; None means the default of the function."""
+    return default if value is None else real("scale", value, "a finite real number or None")
+
+
+def threads(value: object) -> int | None:
+    """A number of threads, or None for the machine's own."""
+    if value is None:
+        return None
+    wanted = f"an integer from 1 to {MAX_THREADS}, or None for all cores,"
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise OptionTypeError(
+            f"threads: found {show(value)} of type {type(value).__name__}; {wanted} is wanted"
+        )
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise OptionTypeError(f"threads: found {show(value)}; {wanted} is wanted") from None
+    if not 1 <= number <= MAX_THREADS:
+        raise OptionError(f"threads: found {show(number)}; {wanted} is wanted")
+    return number
+
+
+def timeout(value: object) -> float | None:
+    """A number of seconds, or None for no limit."""
+    if value is None:
+        return None
+    wanted = f"a positive number of seconds up to {MAX_TIMEOUT_SECONDS:g}, or None for no limit,"
+    seconds = real("timeout", value, wanted)
+    if not 0.0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise OptionError(f"timeout: found {show(value)}; {wanted} is wanted")
+    return seconds
+
+
+def control(threads_: object, progress: object, timeout_: object, check_finite: object) -> Control:
+    """The options that every computing function has."""
+    if progress is not None and not callable(progress):
+        raise OptionTypeError(
+            f"progress: found {show(progress)} of type {type(progress).__name__}; "
+            "a function of one number from 0 to 1, or None, is wanted"
+        )
+    return Control(
+        threads=threads(threads_),
+        progress=progress,
+        timeout=timeout(timeout_),
+        check_finite=flag("check_finite", check_finite),
+    )
+
+
+def tolerance(rtol: object, atol: object, norm: object, certificate: object) -> Tolerance:
+    """The accuracy asked for."""
+    wanted = "a finite number >= 0, or None for exact,"
+    relative = None if rtol is None else real("rtol", rtol, wanted)
+    if relative is not None and relative < 0.0:
+        raise OptionError(f"rtol: found {show(rtol)}; {wanted} is wanted")
+    absolute = real("atol", atol, "a finite number >= 0")
+    if absolute < 0.0:
+        raise OptionError(f"atol: found {show(atol)}; a finite number >= 0 is wanted")
+    return Tolerance(
+        rtol=relative,
+        atol=absolute,
+        norm=choice("norm", norm, NORMS),
+        certificate=choice("certificate", certificate, CERTIFICATE_KINDS),
+    )
+
+
+def rng(value: object) -> None:
+    """Check the source of randomness, which the exact method does not draw from."""
+    if value is None or isinstance(value, np.random.Generator):
+        return
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise OptionTypeError(
+            f"rng: found {show(value)} of type {type(value).__name__}; "
+            "an integer seed >= 0, a numpy.random.Generator or None is wanted"
+        )
+    if value < 0:
+        raise OptionError(f"rng: found {show(value)}; a seed >= 0 is wanted")
+
+
+def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[str, ...]:
+    """The names to differentiate by, in the order given."""
+    if isinstance(value, str):
+        names: tuple[Any, ...] = (value,)
+    elif isinstance(value, (tuple, list)):
+        names = tuple(value)
+    else:
+        raise OptionTypeError(
+            f"wrt: found {show(value)} of type {type(value).__name__}; a name, or a tuple or list "
+            f"of names from {', '.join(WRT_NAMES)} is wanted"
+        )
+    if not names:
+        raise OptionError(f"wrt: found no name; at least one of {', '.join(WRT_NAMES)} is wanted")
+    checked = tuple(choice("wrt", name, WRT_NAMES) for name in names)
+    for name in checked:
+        if checked.count(name) > 1:
+            raise OptionError(f"wrt: found {name!r} twice; each name may occur once")
+    if pair and "X" in checked:
+        raise OptionError(
+            "wrt: found 'X' where X is given as the pair (W_Q, W_K); "
+            "ask for 'W_Q' and 'W_K', or pass X = W_Q @ W_K.T"
+        )
+    factors = [name for name in checked if name in ("W_Q", "W_K")]
+    if factors and not pair:
+        raise OptionError(
+            f"wrt: found {factors[0]!r} where X is one matrix; ask for 'X', or pass X=(W_Q, W_K)"
+        )
+    if SUM_NAME in checked and not self_attention:
+        raise OptionError(
+            "wrt: found 'A' where A1, A2 and A3 are not one object; "
+            "pass the same array three times, or ask for 'A1', 'A2', 'A3'"
+        )
+    return checked
