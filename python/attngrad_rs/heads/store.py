@@ -1,0 +1,160 @@
+"""Files of heads: plain ``.npz``, float16, never pickled.
+
+=========================================  ===========================================  =========
+name                                       content                                      dtype
+=========================================  ===========================================  =========
+``format``                                 FORMAT, a number                             int64
+``{model}_tokens``                         (n,) the tokens                              int32
+``{model}_source``                         weights and text, UTF-8                      uint8
+``{model}_q_{layer}_{head}``               (n, d), or (g, n, d) for g query heads       float16
+``{model}_k_…``, ``{model}_v_…``           (n, d)                                       float16
+=========================================  ===========================================  =========
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import ProblemFileError, RangeError
+from ..files import load_npz
+from .head import Array, Head
+from .layers import Ids, Triple
+
+__all__ = ["BUNDLED", "CAUSAL", "load_heads", "pack", "write"]
+
+FORMAT = 1
+BUNDLED = "heads.npz"
+# The models whose heads may be in a file, and whether they are causal.
+CAUSAL: Mapping[str, bool] = {"minilm": False, "smollm2": True}
+_QUERY = re.compile(rf"({'|'.join(CAUSAL)})_q_(\d{{1,4}}_\d{{1,4}})\Z")
+
+
+def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
+    """The heads that come with the package, or those of a file written by ``make_heads``.
+
+    Parameters
+    ----------
+    path : str or os.PathLike, optional
+        A file made by ``make_heads`` (``attngrad heads``). None: four heads of all-MiniLM-L6-v2
+        and three of SmolLM2-135M-Instruct, 1024 tokens each; ``data/PROVENANCE.md`` beside the
+        file says how they were made and under which licences.
+
+    Returns
+    -------
+    list of Head
+        In the order of the file. Groups are taken apart: the members share key and value.
+
+    Raises
+    ------
+    ProblemFileError
+        If the file is missing, damaged, or no file of heads.
+    """
+    if path is None:
+        with resources.as_file(resources.files("attngrad_rs") / "data" / BUNDLED) as bundled:
+            return _heads(os.fspath(bundled), load_npz(bundled))
+    return _heads(os.fspath(path), load_npz(path))
+
+
+def pack(
+    model: str, names: Sequence[str], triples: Sequence[Triple], tokens: Ids, source: str
+) -> dict[str, Array]:
+    """The arrays of a file, for one model.
+
+    Raises
+    ------
+    RangeError
+        If a number of the head does not fit into float16.
+    """
+    arrays: dict[str, Array] = {
+        "format": np.array(FORMAT, dtype=np.int64),
+        f"{model}_tokens": tokens.astype(np.int32),
+        f"{model}_source": np.frombuffer(source.encode(), dtype=np.uint8),
+    }
+    for name, triple in zip(names, triples, strict=True):
+        for role, numbers in zip("qkv", triple, strict=True):
+            with np.errstate(over="ignore"):
+                half = numbers.astype(np.float16)
+            if not np.isfinite(half).all():
+                raise RangeError(
+                    f"heads: found {np.abs(numbers).max():.3g} in {role} of {name}; float16 holds "
+                    "numbers up to 65504, choose another head"
+                )
+            arrays[f"{model}_{role}_{name}"] = half
+    return arrays
+
+
+def write(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
+    """Write the arrays, compressed; the same arrays give the same bytes."""
+    np.savez_compressed(file, allow_pickle=False, **dict(arrays))
+
+
+def _heads(shown: str, arrays: dict[str, Array]) -> list[Head]:
+    version = arrays.pop("format", np.array(None))
+    if version.shape != () or version.dtype.kind not in "iu" or int(version) != FORMAT:
+        raise ProblemFileError(
+            f"{shown}: found no file of heads of format {FORMAT}; make one with: attngrad heads"
+        )
+    heads = [head for name in arrays for head in _group(shown, arrays, name)]
+    if not heads:
+        raise ProblemFileError(f"{shown}: found no head in it; make one with: attngrad heads")
+    return heads
+
+
+def _group(shown: str, arrays: Mapping[str, Array], name: str) -> Iterator[Head]:
+    """The heads of one query array; nothing for the other arrays of the file."""
+    if not (match := _QUERY.match(name)):
+        return
+    model, place = match.groups()
+    partners = (f"{model}_k_{place}", f"{model}_v_{place}", f"{model}_tokens", f"{model}_source")
+    if missing := [partner for partner in partners if partner not in arrays]:
+        raise ProblemFileError(f"{shown}: found {name!r} without {missing[0]!r}; make it anew")
+    key, value, tokens, source = (arrays[partner] for partner in partners)
+    query = arrays[name] if arrays[name].ndim == 3 else arrays[name][None]
+    _check(shown, name, query, key, value, tokens)
+    try:
+        text = source.tobytes().decode()
+    except UnicodeDecodeError:
+        raise ProblemFileError(f"{shown}: found no text in {partners[3]!r}; make it anew") from None
+    for array in (query, key, value, tokens):
+        array.setflags(write=False)
+    for member, rows in enumerate(query):
+        yield Head(
+            name=place if len(query) == 1 else f"{place}.{member}",
+            model=model,
+            query=rows,
+            key=key,
+            value=value,
+            is_causal=CAUSAL[model],
+            scale=1.0 / math.sqrt(key.shape[1]),
+            tokens=tokens,
+            source=text,
+        )
+
+
+def _check(shown: str, name: str, query: Array, key: Array, value: Array, tokens: Array) -> None:
+    """One shape, one dtype, finite numbers."""
+    floats: tuple[Any, ...] = (query, key, value)
+    shape = key.shape
+    fits = (
+        query.ndim == 3
+        and len(shape) == 2
+        and min(*shape, len(query)) > 0
+        and query.shape[1:] == value.shape == shape
+        and tokens.shape == shape[:1]
+    )
+    if not fits:
+        raise ProblemFileError(
+            f"{shown}: found q {query.shape}, k {shape}, v {value.shape} and tokens {tokens.shape} "
+            f"for {name!r}; wanted are (g, n, d) or (n, d), (n, d), (n, d) and (n,)"
+        )
+    if any(array.dtype != np.float16 for array in floats) or tokens.dtype != np.int32:
+        raise ProblemFileError(f"{shown}: found other dtypes than float16 and int32 for {name!r}")
+    if not all(np.isfinite(array).all() for array in floats):
+        raise ProblemFileError(f"{shown}: found NaN or infinity for {name!r}; make it anew")
