@@ -1,0 +1,40 @@
+//! Every constant that is not mathematics, each with its reason.
+
+/// Keys summed in working precision before they are folded in double precision: keeps the rounding of a sum over
+/// keys at that of one block, for a fold that costs 2 % of the block. A multiple of every level's strip of keys.
+pub const KEY_BLOCK: usize = 240;
+
+/// Bytes of keys and values in a block: half of a 256 KiB share of L2, so that a block stays there for all tiles of a task.
+pub const KEY_BLOCK_BYTES: usize = 128 << 10;
+
+/// Least keys in a block, however wide: two strips of 12, a multiple of every level's strip.
+pub const KEY_BLOCK_MIN: usize = 24;
+
+/// Queries per task of a pass over the query side: a block of keys from L2 is used by this many queries before the
+/// next one comes, and n = 8192 still gives 64 tasks.
+pub const TASK_QUERIES: usize = 128;
+
+/// Queries whose P and p the key side keeps at a time: with a block of keys they fill about half of L2.
+pub const KEY_SIDE_QUERIES: usize = 64;
+
+/// Queries per wave of the key side: the sums over queries are folded in double precision once a wave.
+pub const WAVE_QUERIES: usize = 1024;
+
+/// Most chunks of keys per wave: bounds the partial w to 32 · 1024 rows, and the threads of that pass to 32.
+pub const WAVE_CHUNKS: usize = 32;
+
+/// Least keys per chunk: below it the packing of the queries shows.
+pub const CHUNK_KEYS: usize = 120;
+
+/// The running shift follows the row maximum only when it is outgrown by this much (base-2 units): weights up to 2^8
+/// are harmless, and rescaling becomes rare.
+pub const LAZY_SHIFT: f64 = 8.0;
+
+/// Rows per block of a product with a small matrix.
+pub const PRODUCT_ROWS: usize = 256;
+
+/// Most partial sums of a product AᵀB; its order of summation is fixed by them.
+pub const PRODUCT_PARTS: usize = 16;
+
+/// How often the waiting thread looks for signals and the deadline: an answer within 0.5 s leaves room for one task's block.
+pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);

@@ -1,0 +1,54 @@
+//! What can go wrong. Each message says what was found and what to do.
+
+use std::time::Duration;
+
+/// Every failure of this crate.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An array's shape does not fit the others.
+    #[error("{argument}: found shape {found:?}; {wanted}")]
+    Shape {
+        /// The argument, by its name in the problem.
+        argument: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What would fit.
+        wanted: String,
+    },
+    /// An option's value is not one of those there are.
+    #[error("{option}: found {found}; wanted {wanted}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// What is possible.
+        wanted: String,
+    },
+    /// A number between input and output is larger than the precision can hold.
+    #[error("{quantity} exceeds the range of {precision}; {remedy}")]
+    Range {
+        /// What overflows.
+        quantity: String,
+        /// The precision of the computation.
+        precision: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A buffer could not be had.
+    #[error("out of memory: {bytes} bytes for a working buffer; use fewer tokens at a time or free memory")]
+    OutOfMemory {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The caller's watch function asked to stop.
+    #[error("stopped on request; nothing was returned")]
+    Cancelled,
+    /// The time allowed ran out.
+    #[error("timeout: not finished within {0:?}; allow more time or ask for fewer gradients")]
+    Deadline(Duration),
+    /// A defect of this crate.
+    #[error("internal error: {0}; please report it with the shapes and options of the call")]
+    Internal(String),
+}

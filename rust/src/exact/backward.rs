@@ -1,0 +1,178 @@
+//! Pass 2 for the query side: w = p K, for a group of query tiles.
+
+use super::tile::{self, Tile};
+use super::walk::Walk;
+use super::operands::Panels;
+use super::{Operands, Residual};
+use crate::buffer;
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Cancel;
+
+/// What pass 2 reads and writes for the queries `first..first + residual.shift.len()`.
+pub struct BackwardTask<'a, T> {
+    /// Index of the first query.
+    pub first: usize,
+    /// In: queries times scale · log2 e. Out: w = p K, row-major.
+    pub queries: &'a mut [T],
+    /// The rows of c and what pass 1 found out about them.
+    pub residual: Residual<'a, T>,
+    /// Σ_i p_i².
+    pub squares: &'a mut [f64],
+}
+
+/// The state of one tile of queries.
+pub(super) struct Lanes<T, const L: usize> {
+    shift: [T; L],
+    /// r / α, so that P (q̂ − r̂) is p.
+    r: [T; L],
+    squares: [T; L],
+    pub(super) squares64: [f64; L],
+    unshifted: bool,
+}
+
+/// Packed operands and the sums of one tile.
+pub(super) struct Block<'a, T> {
+    pub(super) queries: &'a [T],
+    pub(super) residual: &'a [T],
+    pub(super) sums: &'a mut [T],
+    pub(super) sums64: &'a mut [f64],
+}
+
+/// Takes the weights P and the tile of p of each strip; the key-side pass keeps both for its own products.
+pub(super) trait Sink<T, const L: usize, const J: usize> {
+    fn take(&mut self, key: usize, weights: &Tile<T, L, J>, p: &Tile<T, L, J>);
+}
+
+/// For the query side alone nothing is kept.
+struct Discard;
+
+impl<T, const L: usize, const J: usize> Sink<T, L, J> for Discard {
+    #[inline(always)]
+    fn take(&mut self, _: usize, _: &Tile<T, L, J>, _: &Tile<T, L, J>) {}
+}
+
+impl<T: Float, const L: usize> Lanes<T, L> {
+    pub(super) fn new(residual: &Residual<'_, T>, unshifted: bool) -> Self {
+        // Lanes past the last query have a zero residual, so any finite shift serves them.
+        let pick = |values: &[T]| std::array::from_fn(|l| values.get(l).copied().unwrap_or(T::zero()));
+        Lanes {
+            shift: pick(residual.shift),
+            r: pick(residual.r),
+            squares: [T::zero(); L],
+            squares64: [0.0; L],
+            unshifted,
+        }
+    }
+
+    #[inline(always)]
+    fn strip<const FMA: bool, const SHIFTED: bool, const MASKED: bool, const J: usize>(
+        &mut self,
+        block: &mut Block<'_, T>,
+        keys: &[T],
+        values: &[T],
+        last: &[i32; L],
+        key: usize,
+        sink: &mut impl Sink<T, L, J>,
+    ) {
+        // forward: S = q k, P = 2^(S − shift), in the same order of operations
+        let mut weights: Tile<T, L, J> = tile::products::<T, FMA, L, J>(block.queries, keys);
+        if MASKED {
+            tile::mask(&mut weights, last, T::neg_infinity());
+        }
+        for weight in &mut weights {
+            *weight = tile::weights::<T, FMA, SHIFTED, MASKED, L>(*weight, &self.shift);
+        }
+        // so: p = P (c·h − r) / α, with c and r divided by α beforehand
+        let mut p: Tile<T, L, J> = tile::products::<T, FMA, L, J>(block.residual, values);
+        for j in 0..J {
+            for l in 0..L {
+                p[j][l] = weights[j][l] * (p[j][l] - self.r[l]);
+                self.squares[l] = tile::multiply_add::<T, FMA>(p[j][l], p[j][l], self.squares[l]);
+            }
+        }
+        sink.take(key, &weights, &p);
+        tile::accumulate::<T, FMA, L, J>(block.sums, &p, keys);
+    }
+
+    /// One tile of queries against one block of keys.
+    #[inline(always)]
+    pub(super) fn visit<const FMA: bool, const J: usize>(
+        &mut self,
+        block: &mut Block<'_, T>,
+        panels: &Panels<T>,
+        walk: &Walk,
+        sink: &mut impl Sink<T, L, J>,
+    ) {
+        for k in walk.full::<J>() {
+            let (keys, values) = panels.strip::<J>(k);
+            if self.unshifted {
+                self.strip::<FMA, false, false, J>(block, keys, values, &[0; L], k, sink);
+            } else {
+                self.strip::<FMA, true, false, J>(block, keys, values, &[0; L], k, sink);
+            }
+        }
+        for k in walk.edge::<J>() {
+            let (keys, values) = panels.strip::<J>(k);
+            let last = walk.last::<L>(k);
+            if self.unshifted {
+                self.strip::<FMA, false, true, J>(block, keys, values, &last, k, sink);
+            } else {
+                self.strip::<FMA, true, true, J>(block, keys, values, &last, k, sink);
+            }
+        }
+        for l in 0..L {
+            self.squares64[l] += self.squares[l].widen();
+        }
+        self.squares = [T::zero(); L];
+        tile::fold::<T, L>(block.sums, block.sums64);
+    }
+}
+
+/// Pass 2 for one task. Time rows · m · (4 d + 2 dv), scratch rows · (4 d + dv).
+#[inline(always)]
+pub fn backward<T: Float, const FMA: bool, const L: usize, const J: usize>(
+    operands: &Operands<'_, T>,
+    task: BackwardTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let (width, value_width) = (operands.keys.width, operands.values.width);
+    let rows = task.residual.shift.len();
+    let tiles = rows.div_ceil(L);
+    let mut queries = buffer::zeros::<T>(tiles * width * L)?;
+    let mut residual = buffer::zeros::<T>(tiles * value_width * L)?;
+    let mut sums = buffer::zeros::<T>(tiles * width * L)?;
+    let mut sums64 = buffer::zeros::<f64>(tiles * width * L)?;
+    let mut panels = Panels::new::<J>(operands, operands.key_block.min(operands.keys.count))?;
+    let mut lanes = buffer::with_capacity(tiles)?;
+    for t in 0..tiles {
+        let range = t * L..rows.min((t + 1) * L);
+        let rows = task.residual.rows(range.clone());
+        tile::transpose::<T, L>(&task.queries[range.start * width..range.end * width], width, &mut queries[t * width * L..][..width * L]);
+        tile::transpose::<T, L>(rows.c, value_width, &mut residual[t * value_width * L..][..value_width * L]);
+        lanes.push(Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound)));
+    }
+    for keys in operands.key_blocks(task.first + rows) {
+        cancel.check()?;
+        panels.fill::<J>(operands, keys.clone());
+        for (t, lanes) in lanes.iter_mut().enumerate() {
+            let mut block = Block {
+                queries: &queries[t * width * L..][..width * L],
+                residual: &residual[t * value_width * L..][..value_width * L],
+                sums: &mut sums[t * width * L..][..width * L],
+                sums64: &mut sums64[t * width * L..][..width * L],
+            };
+            let walk = operands.walk(keys.clone(), task.first + t * L, L);
+            lanes.visit::<FMA, J>(&mut block, &panels, &walk, &mut Discard);
+        }
+    }
+    for (row, square) in task.squares.iter_mut().enumerate() {
+        let (t, l) = (row / L, row % L);
+        *square = lanes[t].squares64[l];
+        let sums64 = &sums64[t * width * L..][..width * L];
+        for (i, w) in task.queries[row * width..][..width].iter_mut().enumerate() {
+            *w = T::narrow(sums64[i * L + l]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Pass 2 for both sides: w = p K, pᵀ Q and fᵀ c from one set of tiles.
+//!
+//! A task is one chunk of keys against one wave of queries. It keeps a block of P and p and uses it
+//! twice, rather than recomputing the logits with the keys in the lanes (14 n² d flops, not 18 n² d).
+//! A chunk of keys belongs to one task, and waves follow one another, so the sums over queries have one order;
+//! the sums over keys leave as one partial w a chunk, folded in the order of the chunks.
+
+use std::ops::Range;
+
+use super::backward::{Block, Lanes, Sink};
+use super::tile::{self, Tile};
+use super::operands::Panels;
+use super::{Operands, Residual};
+use crate::buffer;
+use crate::constants::KEY_SIDE_QUERIES;
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Cancel;
+
+/// A wave of queries, as all its tasks see it.
+pub struct Wave<'a, T> {
+    /// Index of the first query.
+    pub first: usize,
+    /// Queries times scale · log2 e, row-major.
+    pub queries: &'a [T],
+    /// The rows of c and what pass 1 found out about them.
+    pub residual: Residual<'a, T>,
+}
+
+/// One chunk of keys against a wave of queries.
+pub struct ChunkTask<'a, T> {
+    /// The keys of this chunk.
+    pub keys: Range<usize>,
+    /// += pᵀ Q̂ of these keys.
+    pub key_sums: &'a mut [f64],
+    /// += fᵀ c of these keys.
+    pub value_sums: &'a mut [f64],
+    /// This chunk's part of w = p K, one row a query of the wave.
+    pub partial: &'a mut [T],
+    /// This chunk's part of Σ_i p_i².
+    pub squares: &'a mut [f64],
+}
+
+/// Queries whose P and p are kept at a time: a constant, so that a row of them is an array.
+const C: usize = KEY_SIDE_QUERIES;
+
+/// A block of P and p, one row a key, one column a query of the group.
+struct Kept<'a, T> {
+    weights: &'a mut [[T; C]],
+    p: &'a mut [[T; C]],
+    first_key: usize,
+    column: usize,
+}
+
+impl<T: Float, const L: usize, const J: usize> Sink<T, L, J> for Kept<'_, T> {
+    #[inline(always)]
+    fn take(&mut self, key: usize, weights: &Tile<T, L, J>, p: &Tile<T, L, J>) {
+        let row = key - self.first_key;
+        for (kept, tile) in self.weights[row..].iter_mut().zip(weights) {
+            kept[self.column..][..L].copy_from_slice(tile);
+        }
+        for (kept, tile) in self.p[row..].iter_mut().zip(p) {
+            kept[self.column..][..L].copy_from_slice(tile);
+        }
+    }
+}
+
+/// The operands of a group of queries, packed for both uses.
+struct Packed<T> {
+    /// `[tile][width][L]`.
+    lanes: Vec<T>,
+    /// `[panel][query][L]`, and a last panel of H = L/2 columns where those suffice.
+    panels: Vec<T>,
+    width: usize,
+    padded: usize,
+}
+
+impl<T: Float> Packed<T> {
+    fn new<const L: usize>(width: usize) -> Result<Self, Error> {
+        let padded = width.next_multiple_of(L / 2);
+        let tiles = C.div_ceil(L);
+        Ok(Packed { lanes: buffer::zeros(tiles * width * L)?, panels: buffer::zeros(C * padded)?, width, padded })
+    }
+
+    #[inline(always)]
+    fn fill<const L: usize>(&mut self, rows: &[T]) {
+        let (width, padded) = (self.width, self.padded);
+        if width == 0 {
+            return;
+        }
+        self.panels.fill(T::zero());
+        for (t, row) in rows.chunks_exact(width).enumerate() {
+            for (panel, columns) in row.chunks(L).enumerate() {
+                let panel_width = L.min(padded - panel * L);
+                self.panels[panel * L * C + t * panel_width..][..columns.len()].copy_from_slice(columns);
+            }
+        }
+        for (to, from) in self.lanes.chunks_exact_mut(width * L).zip(rows.chunks(width * L)) {
+            tile::transpose::<T, L>(from, width, to);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<const L: usize>(&self, t: usize) -> &[T] {
+        &self.lanes[t * self.width * L..][..self.width * L]
+    }
+
+    /// sums[key] += Σ_query kept[key][query] · rows[query].
+    #[inline(always)]
+    fn key_products<const FMA: bool, const L: usize, const H: usize, const J: usize>(
+        &self,
+        kept: &[[T; C]],
+        sums: &mut [T],
+    ) {
+        for (first, sums) in (0..kept.len()).step_by(J).zip(sums.chunks_mut(J * self.padded.max(1))) {
+            // A short strip repeats its last key; the sums have no row for the repeats.
+            let strip = std::array::from_fn(|j| &kept[(first + j).min(kept.len() - 1)]);
+            for (panel, rows) in self.panels.chunks(L * C).enumerate() {
+                if let Ok(rows) = rows.as_chunks::<L>().0.try_into() {
+                    add(sums, self.padded, panel * L, &tile::outer::<T, FMA, L, J, C>(strip, rows));
+                } else if let Ok(rows) = rows.as_chunks::<H>().0.try_into() {
+                    add(sums, self.padded, panel * L, &tile::outer::<T, FMA, H, J, C>(strip, rows));
+                }
+            }
+        }
+    }
+}
+
+/// Adds a tile to the rows of `sums`, from column `first` on.
+#[inline(always)]
+fn add<T: Float, const W: usize, const J: usize>(sums: &mut [T], width: usize, first: usize, tile: &Tile<T, W, J>) {
+    for (sums, tile) in sums.chunks_exact_mut(width).zip(tile) {
+        for (sum, term) in sums[first..][..W].iter_mut().zip(tile) {
+            *sum += *term;
+        }
+    }
+}
+
+/// Adds rows of `padded` columns to rows of `width` in double precision, and clears them.
+#[inline(always)]
+fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usize) {
+    if width == 0 {
+        return;
+    }
+    for (sums, sums64) in sums.chunks_exact(padded).zip(sums64.chunks_exact_mut(width)) {
+        for (sum, sum64) in sums.iter().zip(sums64) {
+            *sum64 += sum.widen();
+        }
+    }
+    sums.fill(T::zero());
+}
+
+/// Pass 2 for one chunk of keys and one wave of queries. Time queries · keys · (6 d + 4 dv).
+#[inline(always)]
+pub fn both_sides<T: Float, const FMA: bool, const L: usize, const H: usize, const J: usize>(
+    operands: &Operands<'_, T>,
+    wave: &Wave<'_, T>,
+    task: ChunkTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let (width, value_width) = (operands.keys.width, operands.values.width);
+    let rows = wave.residual.shift.len();
+    let block_keys = operands.key_block.min(task.keys.len());
+    let mut panels = Panels::new::<J>(operands, block_keys)?;
+    let mut queries = Packed::new::<L>(width)?;
+    let mut residual = Packed::new::<L>(value_width)?;
+    let mut weights = buffer::filled(block_keys, [T::zero(); C])?;
+    let mut p = buffer::filled(block_keys, [T::zero(); C])?;
+    let mut key_sums = buffer::zeros::<T>(block_keys * queries.padded)?;
+    let mut value_sums = buffer::zeros::<T>(block_keys * residual.padded)?;
+    let mut sums = buffer::zeros::<T>(width * L)?;
+    let mut sums64 = buffer::zeros::<f64>(width * L)?;
+    for start in task.keys.clone().step_by(operands.key_block) {
+        let block = start..task.keys.end.min(start + operands.key_block);
+        if operands.is_causal && block.start >= wave.first + rows {
+            break;
+        }
+        panels.fill::<J>(operands, block.clone());
+        let (weights, p) = (&mut weights[..block.len()], &mut p[..block.len()]);
+        for group in (0..rows).step_by(C) {
+            cancel.check()?;
+            let group = group..rows.min(group + C);
+            if operands.is_causal && block.start >= wave.first + group.end {
+                continue;
+            }
+            let rows = wave.residual.rows(group.clone());
+            queries.fill::<L>(&wave.queries[group.start * width..group.end * width]);
+            residual.fill::<L>(rows.c);
+            // Tiles that see no key of this block leave their columns untouched, and must count for nothing.
+            weights.fill([T::zero(); C]);
+            p.fill([T::zero(); C]);
+            for (t, column) in (0..group.len()).step_by(L).enumerate() {
+                let rows = rows.rows(column..group.len().min(column + L));
+                let mut lanes = Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound));
+                let mut tile = Block {
+                    queries: queries.tile::<L>(t),
+                    residual: residual.tile::<L>(t),
+                    sums: &mut sums,
+                    sums64: &mut sums64,
+                };
+                let mut kept = Kept { weights: &mut *weights, p: &mut *p, first_key: block.start, column };
+                let at = group.start + column;
+                let walk = operands.walk(block.clone(), wave.first + at, L);
+                lanes.visit::<FMA, J>(&mut tile, &panels, &walk, &mut kept);
+                for l in 0..rows.shift.len() {
+                    task.squares[at + l] += lanes.squares64[l];
+                    for (i, w) in task.partial[(at + l) * width..][..width].iter_mut().enumerate() {
+                        *w += T::narrow(sums64[i * L + l]);
+                    }
+                }
+                sums64.fill(0.0);
+            }
+            queries.key_products::<FMA, L, H, J>(p, &mut key_sums);
+            residual.key_products::<FMA, L, H, J>(weights, &mut value_sums);
+        }
+        let at = block.start - task.keys.start;
+        fold(&mut key_sums, queries.padded, &mut task.key_sums[at * width..], width);
+        fold(&mut value_sums, residual.padded, &mut task.value_sums[at * value_width..], value_width);
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Pass 1: o = f h and the row normaliser, for a group of query tiles.
+
+use super::tile::{self, Tile};
+use super::walk::Walk;
+use super::operands::Panels;
+use super::{Operands, Rows};
+use crate::buffer;
+use crate::constants::LAZY_SHIFT;
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Cancel;
+
+/// What pass 1 reads and writes for the queries `first..first + shift.len()`.
+pub struct ForwardTask<'a, T> {
+    /// Index of the first query.
+    pub first: usize,
+    /// Queries times scale · log2 e, row-major.
+    pub queries: &'a [T],
+    /// ‖query‖ · max ‖key‖, in the units of the logits.
+    pub bound: &'a [f64],
+    /// o, row-major.
+    pub output: &'a mut [T],
+    /// What is subtracted from the logits of a row.
+    pub shift: &'a mut [T],
+    /// Σ_i 2^(S_i − shift).
+    pub total: &'a mut [f64],
+    /// Σ_i f_i².
+    pub squares: &'a mut [f64],
+}
+
+/// The running state of one tile of queries.
+struct Lanes<T, const L: usize> {
+    shift: [T; L],
+    total: [T; L],
+    squares: [T; L],
+    total64: [f64; L],
+    squares64: [f64; L],
+    unshifted: bool,
+}
+
+/// Packed queries and the output sums of one tile.
+struct Block<'a, T> {
+    queries: &'a [T],
+    sums: &'a mut [T],
+    sums64: &'a mut [f64],
+}
+
+impl<T: Float, const L: usize> Lanes<T, L> {
+    fn new(unshifted: bool) -> Self {
+        let shift = if unshifted { T::zero() } else { T::neg_infinity() };
+        Lanes {
+            shift: [shift; L],
+            total: [T::zero(); L],
+            squares: [T::zero(); L],
+            total64: [0.0; L],
+            squares64: [0.0; L],
+            unshifted,
+        }
+    }
+
+    /// Moves the shift of the lanes whose logits outgrew it, and rescales what they have summed.
+    #[cold]
+    #[inline(never)]
+    fn raise(&mut self, high: &[T; L], block: &mut Block<'_, T>) {
+        let mut ratio = [T::one(); L];
+        for l in 0..L {
+            if high[l] > self.shift[l] {
+                // From −∞ (nothing summed yet) the ratio is 2^−∞ = 0.
+                ratio[l] = (self.shift[l] - high[l]).exp2();
+                self.shift[l] = high[l];
+            }
+            let square = ratio[l] * ratio[l];
+            self.total[l] = self.total[l] * ratio[l];
+            self.squares[l] = self.squares[l] * square;
+            self.total64[l] *= ratio[l].widen();
+            self.squares64[l] *= square.widen();
+        }
+        for sums in block.sums.as_chunks_mut::<L>().0 {
+            for l in 0..L {
+                sums[l] = sums[l] * ratio[l];
+            }
+        }
+        for sums in block.sums64.as_chunks_mut::<L>().0 {
+            for l in 0..L {
+                sums[l] *= ratio[l].widen();
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn strip<const FMA: bool, const SHIFTED: bool, const MASKED: bool, const J: usize>(
+        &mut self,
+        block: &mut Block<'_, T>,
+        keys: &[T],
+        values: &[T],
+        last: &[i32; L],
+    ) {
+        let mut weights: Tile<T, L, J> = tile::products::<T, FMA, L, J>(block.queries, keys);
+        if MASKED {
+            tile::mask(&mut weights, last, T::neg_infinity());
+        }
+        if SHIFTED {
+            let mut high = weights[0];
+            for row in &weights[1..] {
+                for l in 0..L {
+                    high[l] = if row[l] > high[l] { row[l] } else { high[l] };
+                }
+            }
+            let mut outgrown = false;
+            for l in 0..L {
+                outgrown |= high[l] > self.shift[l] + T::narrow(LAZY_SHIFT);
+            }
+            if outgrown {
+                self.raise(&high, block);
+            }
+        }
+        for weight in &mut weights {
+            *weight = tile::weights::<T, FMA, SHIFTED, MASKED, L>(*weight, &self.shift);
+            for l in 0..L {
+                self.total[l] = self.total[l] + weight[l];
+                self.squares[l] = tile::multiply_add::<T, FMA>(weight[l], weight[l], self.squares[l]);
+            }
+        }
+        tile::accumulate::<T, FMA, L, J>(block.sums, &weights, values);
+    }
+
+    /// Adds the sums of one block of keys to those in double precision.
+    #[inline(always)]
+    fn fold(&mut self, block: &mut Block<'_, T>) {
+        for l in 0..L {
+            self.total64[l] += self.total[l].widen();
+            self.squares64[l] += self.squares[l].widen();
+        }
+        self.total = [T::zero(); L];
+        self.squares = [T::zero(); L];
+        tile::fold::<T, L>(block.sums, block.sums64);
+    }
+}
+
+/// One tile of queries against one block of keys.
+#[inline(always)]
+fn visit<T: Float, const FMA: bool, const L: usize, const J: usize>(
+    lanes: &mut Lanes<T, L>,
+    block: &mut Block<'_, T>,
+    panels: &Panels<T>,
+    walk: &Walk,
+) {
+    for k in walk.full::<J>() {
+        let (keys, values) = panels.strip::<J>(k);
+        if lanes.unshifted {
+            lanes.strip::<FMA, false, false, J>(block, keys, values, &[0; L]);
+        } else {
+            lanes.strip::<FMA, true, false, J>(block, keys, values, &[0; L]);
+        }
+    }
+    for k in walk.edge::<J>() {
+        let (keys, values) = panels.strip::<J>(k);
+        let last = walk.last::<L>(k);
+        if lanes.unshifted {
+            lanes.strip::<FMA, false, true, J>(block, keys, values, &last);
+        } else {
+            lanes.strip::<FMA, true, true, J>(block, keys, values, &last);
+        }
+    }
+    lanes.fold(block);
+}
+
+/// Pass 1 for one task. Time 2 · rows · m · (d + dv), scratch rows · (d + 3 dv).
+#[inline(always)]
+pub fn forward<T: Float, const FMA: bool, const L: usize, const J: usize>(
+    operands: &Operands<'_, T>,
+    task: ForwardTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let Rows { width, .. } = operands.keys;
+    let value_width = operands.values.width;
+    let rows = task.shift.len();
+    let tiles = rows.div_ceil(L);
+    let mut queries = buffer::zeros::<T>(tiles * width * L)?;
+    let mut sums = buffer::zeros::<T>(tiles * value_width * L)?;
+    let mut sums64 = buffer::zeros::<f64>(tiles * value_width * L)?;
+    let mut panels = Panels::new::<J>(operands, operands.key_block.min(operands.keys.count))?;
+    let mut lanes = buffer::with_capacity(tiles)?;
+    for t in 0..tiles {
+        let range = t * L..rows.min((t + 1) * L);
+        tile::transpose::<T, L>(&task.queries[range.start * width..range.end * width], width, &mut queries[t * width * L..][..width * L]);
+        lanes.push(Lanes::<T, L>::new(operands.unshifted(&task.bound[range])));
+    }
+    for keys in operands.key_blocks(task.first + rows) {
+        cancel.check()?;
+        panels.fill::<J>(operands, keys.clone());
+        for (t, lanes) in lanes.iter_mut().enumerate() {
+            let mut block = Block {
+                queries: &queries[t * width * L..][..width * L],
+                sums: &mut sums[t * value_width * L..][..value_width * L],
+                sums64: &mut sums64[t * value_width * L..][..value_width * L],
+            };
+            let walk = operands.walk(keys.clone(), task.first + t * L, L);
+            visit::<T, FMA, L, J>(lanes, &mut block, &panels, &walk);
+        }
+    }
+    for row in 0..rows {
+        let (lane, l) = (&lanes[row / L], row % L);
+        let total = lane.total64[l];
+        let sums64 = &sums64[row / L * value_width * L..][..value_width * L];
+        for (i, output) in task.output[row * value_width..][..value_width].iter_mut().enumerate() {
+            *output = T::narrow(sums64[i * L + l] / total);
+        }
+        task.shift[row] = lane.shift[l];
+        task.total[row] = total;
+        task.squares[row] = lane.squares64[l] / (total * total);
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The loss of the attention problem, and its gradient with respect to any of the inputs.
+
+use std::f64::consts::{LN_2, LOG2_E};
+
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+
+use super::Rows;
+use super::engine::{Engine, Forward, KeySide, Values};
+use super::residual::Incoming;
+use super::rounding::{Rounding, RowErrors};
+use crate::buffer;
+use crate::error::Error;
+use crate::float::Float;
+use crate::options::{Level, Options};
+use crate::pool::{Run, Watch};
+use crate::problem::{Problem, Weights, Wrt};
+use crate::products::{matrix, product, transposed_product, view};
+
+/// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
+const WIDE_A3: usize = 2;
+
+/// A loss and its gradients.
+#[derive(Debug, Clone)]
+pub struct Gradients<T> {
+    /// L.
+    pub loss: f64,
+    /// Estimate of the rounding error of the loss.
+    pub loss_rounding: f64,
+    /// One gradient for each input asked for, in that order.
+    pub gradients: Vec<Gradient<T>>,
+    /// The instruction set that computed them.
+    pub level: Level,
+}
+
+/// The gradient with respect to one input.
+#[derive(Debug, Clone)]
+pub struct Gradient<T> {
+    /// The input.
+    pub wrt: Wrt,
+    /// dL/d(input), of its shape.
+    pub value: Array2<T>,
+    /// Estimate of the rounding error in the Frobenius norm (docs/math.md, section 5).
+    pub rounding: f64,
+}
+
+impl<T> Gradients<T> {
+    /// The gradient with respect to `wrt`, if it was asked for.
+    pub fn get(&self, wrt: Wrt) -> Option<&Array2<T>> {
+        self.gradients.iter().find(|gradient| gradient.wrt == wrt).map(|gradient| &gradient.value)
+    }
+}
+
+/// What the inputs asked for need of the passes.
+struct Needs {
+    /// w = p K.
+    query_side: bool,
+    /// pᵀ Q and fᵀ c.
+    key_side: bool,
+    /// f A3, which gives o and dL/dY without a second pass.
+    mixed_inputs: bool,
+}
+
+impl Needs {
+    fn of<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Needs {
+        let any = |set: &[Wrt]| wrt.iter().any(|wrt| set.contains(wrt));
+        let narrow = problem.A3.ncols() <= WIDE_A3 * problem.Y.ncols();
+        let key_side = any(&[Wrt::WK, Wrt::A2, Wrt::A3, Wrt::A]) || (any(&[Wrt::Y]) && !narrow);
+        Needs {
+            query_side: any(&[Wrt::X, Wrt::WQ, Wrt::A1, Wrt::A]),
+            key_side,
+            mixed_inputs: any(&[Wrt::Y]) && !key_side,
+        }
+    }
+}
+
+/// L and dL/d(input) for each input in `wrt`; the passes are shared (docs/math.md, equations of sections 2 and 3).
+///
+/// Shapes as in [`Problem`]. Exact up to rounding, for logits of any size; n, m, d of any size, zero included (no keys:
+/// o = 0 and zero gradients). `watch` is called on this thread every few milliseconds with the fraction done.
+///
+/// Time 4 n m d for the loss or dL/dY, 10 n m d for X, W_Q and A1, 14 n m d with any of the others (half if causal);
+/// memory O((n + m) d).
+///
+/// # Errors
+/// [`Error::Option`] for an input that the problem does not have; [`Error::Range`] where a logit or a result does not
+/// fit the precision; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+pub fn loss_gradient<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Gradients<T>, Error> {
+    for &wrt in wrt {
+        problem.check(wrt)?;
+    }
+    let level = options.level()?;
+    let mut run = Run::new(options, watch);
+    let standard = Standard::new(problem)?;
+    let passes = Passes::run(&standard, &Needs::of(problem, wrt), options, &mut run)?;
+    in_range("the loss", T::NAME, passes.loss.is_finite())?;
+    let mut gradients = buffer::with_capacity(wrt.len())?;
+    for &wrt in wrt {
+        let value = passes.gradient(&standard, wrt, &mut run)?;
+        in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
+        let rounding = passes.rounding.of(wrt, &value);
+        gradients.push(Gradient { wrt, value, rounding });
+    }
+    Ok(Gradients { loss: passes.loss, loss_rounding: passes.rounding.loss, gradients, level })
+}
+
+pub(super) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Range { quantity: quantity.to_owned(), precision, remedy: "scale the inputs down, or use float64" })
+}
+
+/// The problem in row-major order, with the products that the passes work on.
+pub(super) struct Standard<'a, T> {
+    pub A1: CowArray<'a, T, Ix2>,
+    pub A2: CowArray<'a, T, Ix2>,
+    pub A3: CowArray<'a, T, Ix2>,
+    pub E: CowArray<'a, T, Ix2>,
+    pub Y: ArrayView2<'a, T>,
+    pub weights: Weights<'a, T>,
+    pub scale: f64,
+    pub is_causal: bool,
+}
+
+impl<'a, T: Float> Standard<'a, T> {
+    fn new(problem: &Problem<'a, T>) -> Result<Self, Error> {
+        Ok(Standard {
+            A1: row_major(problem.A1)?,
+            A2: row_major(problem.A2)?,
+            A3: row_major(problem.A3)?,
+            E: row_major(problem.E)?,
+            Y: problem.Y,
+            weights: problem.weights,
+            scale: problem.scale,
+            is_causal: problem.is_causal,
+        })
+    }
+}
+
+/// The array itself where it is row-major, otherwise a copy.
+pub(super) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'_, T, Ix2>, Error> {
+    if array.is_standard_layout() {
+        return Ok(array.into());
+    }
+    let mut data = buffer::with_capacity(array.len())?;
+    data.extend(array.iter().copied());
+    Ok(matrix(data, array.nrows(), array.ncols())?.into())
+}
+
+/// The rows of a matrix in row-major order.
+pub(super) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
+    let data = array.as_slice().ok_or_else(|| Error::Internal("an array is not row-major".into()))?;
+    Ok(Rows { data, count: array.nrows(), width: array.ncols() })
+}
+
+/// What the passes leave behind for the gradients.
+struct Passes<T> {
+    loss: f64,
+    /// w = p K, (n, d), in `unit`.
+    w: Option<Array2<T>>,
+    unit: f64,
+    /// s pᵀ Q, (m, d).
+    keys: Option<Array2<T>>,
+    /// fᵀ c, (m, dv).
+    values: Option<Array2<T>>,
+    /// (f A3)ᵀ c, (d3, dv).
+    mixed: Option<Array2<T>>,
+    rounding: Rounding,
+}
+
+impl<T: Float> Passes<T> {
+    fn run(problem: &Standard<'_, T>, needs: &Needs, options: &Options, run: &mut Run<'_>) -> Result<Self, Error> {
+        let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
+        let (query_weights, keys) = match problem.weights {
+            Weights::Product(X) => (X, problem.A2.view().into()),
+            Weights::Pair(W_Q, W_K) => {
+                let keys = product(problem.A2.view(), W_K, 1.0, run)?;
+                (W_Q, CowArray::from(matrix(keys, m, W_K.ncols())?))
+            }
+        };
+        let queries = product(problem.A1.view(), query_weights, problem.scale * LOG2_E, run)?;
+        let engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
+        let dv = problem.Y.ncols();
+        let second = needs.query_side || needs.key_side;
+        let h = if second || !needs.mixed_inputs {
+            product(problem.A3.view(), problem.Y, 1.0, run)?
+        } else {
+            Vec::new()
+        };
+        let h = Rows { data: &h, count: m, width: dv };
+        let h = Values::new(h)?;
+        in_range("A3 Y", T::NAME, h.largest.is_finite())?;
+        let inputs = if needs.mixed_inputs { Values::new(rows(&problem.A3)?)? } else { h };
+        let mut forward = engine.forward(&inputs, run)?;
+        let output = std::mem::take(&mut forward.output);
+        let (output, mixed) = if needs.mixed_inputs {
+            let mixed = matrix(output, n, problem.A3.ncols())?;
+            (product(mixed.view(), problem.Y, 1.0, run)?, Some(mixed))
+        } else {
+            (output, None)
+        };
+        let target = rows(&problem.E)?.data;
+        let incoming = Incoming::new(output, dv, n, |i, output| output - target[i])?;
+        let loss = incoming.loss();
+        let mixed = match mixed {
+            Some(mixed) => Some(transposed_product(mixed.view(), view(&incoming.c, n, dv)?, 1.0, run)?),
+            None => None,
+        };
+        let mut errors = RowErrors::new(problem, &engine, &forward, &incoming, &h)?;
+        let mut passes = Passes { loss, w: None, unit: 1.0, keys: None, values: None, mixed, rounding: Rounding::default() };
+        if second {
+            passes.second(needs, engine, h, &forward, incoming, &mut errors, run)?;
+        }
+        passes.rounding = errors.rounding(problem);
+        Ok(passes)
+    }
+}
+
+impl<T: Float> Passes<T> {
+    /// Pass 2, for the side or sides that are needed.
+    #[expect(clippy::too_many_arguments, reason = "it is one step of `run`, with all that the steps before it made")]
+    fn second(
+        &mut self,
+        needs: &Needs,
+        mut engine: Engine<'_, T>,
+        h: Values<'_, T>,
+        forward: &Forward<T>,
+        incoming: Incoming<T>,
+        errors: &mut RowErrors,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let prepared = incoming.prepare(forward, h.largest)?;
+        self.unit = prepared.unit;
+        let (n, d, m) = (engine.count, engine.keys.width, engine.keys.count);
+        let squares = if needs.key_side {
+            let (squares, KeySide { keys, values }) = engine.both_sides(&h, forward, &prepared, run)?;
+            self.keys = Some(matrix(scaled(&keys, LN_2 * self.unit)?, m, d)?);
+            self.values = Some(matrix(scaled(&values, self.unit)?, m, h.rows.width)?);
+            squares
+        } else {
+            engine.backward(&h, forward, &prepared, run)?
+        };
+        errors.add_second_pass(&squares, self.unit);
+        self.w = Some(matrix(engine.queries, n, d)?);
+        Ok(())
+    }
+
+    /// dL/d`wrt` from the sums of the passes.
+    fn gradient(&self, problem: &Standard<'_, T>, wrt: Wrt, run: &mut Run<'_>) -> Result<Array2<T>, Error> {
+        let (query_weights, key_weights) = match problem.weights {
+            Weights::Product(X) => (X, None),
+            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
+        };
+        let w = || made(&self.w, "p K");
+        let keys = || made(&self.keys, "pᵀ Q");
+        let values = || made(&self.values, "fᵀ c");
+        let factor = problem.scale * self.unit;
+        match wrt {
+            Wrt::X | Wrt::WQ => transposed_product(problem.A1.view(), w()?.view(), factor, run),
+            Wrt::WK => transposed_product(problem.A2.view(), keys()?.view(), 1.0, run),
+            Wrt::Y => match &self.mixed {
+                Some(mixed) => Ok(mixed.clone()),
+                None => transposed_product(problem.A3.view(), values()?.view(), 1.0, run),
+            },
+            // For a product X the keys are A2 itself, so w and pᵀ Q already have the width of A2.
+            Wrt::A1 => {
+                let (n, d1) = problem.A1.dim();
+                matrix(product(w()?.view(), query_weights.reversed_axes(), factor, run)?, n, d1)
+            }
+            Wrt::A2 => match key_weights {
+                None => Ok(keys()?.clone()),
+                Some(W_K) => {
+                    let (m, d2) = problem.A2.dim();
+                    matrix(product(keys()?.view(), W_K.reversed_axes(), 1.0, run)?, m, d2)
+                }
+            },
+            Wrt::A3 => {
+                let (m, d3) = problem.A3.dim();
+                matrix(product(values()?.view(), problem.Y.reversed_axes(), 1.0, run)?, m, d3)
+            }
+            Wrt::A => {
+                let mut sum = self.gradient(problem, Wrt::A1, run)?;
+                sum += &self.gradient(problem, Wrt::A2, run)?;
+                sum += &self.gradient(problem, Wrt::A3, run)?;
+                Ok(sum)
+            }
+        }
+    }
+}
+
+fn made<'b, T>(sums: &'b Option<Array2<T>>, name: &str) -> Result<&'b Array2<T>, Error> {
+    sums.as_ref().ok_or_else(|| Error::Internal(format!("{name} was not computed")))
+}
+
+/// Sums in double precision, scaled and rounded once.
+fn scaled<T: Float>(sums: &[f64], factor: f64) -> Result<Vec<T>, Error> {
+    let mut out = buffer::with_capacity(sums.len())?;
+    out.extend(sums.iter().map(|sum| T::narrow(sum * factor)));
+    Ok(out)
+}

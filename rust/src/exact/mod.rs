@@ -1,0 +1,44 @@
+//! The exact gradient: two passes over tiles, never n × n (docs/math.md, section 3).
+//!
+//! [`engine`] runs the passes over query, key and value; [`gradient`] and [`attention`] put the problem's own
+//! matrices around them. [`tile`] holds the arithmetic, [`kernels`] its instruction sets.
+
+mod backward;
+mod both_sides;
+mod engine;
+mod forward;
+pub mod gradient;
+pub(crate) mod kernels;
+mod operands;
+mod residual;
+mod rounding;
+mod tile;
+mod walk;
+
+pub(crate) use operands::{Operands, Residual, Rows};
+
+use crate::error::Error;
+use crate::options::Level;
+use crate::pool::Cancel;
+
+type Forward<T> = unsafe fn(&Operands<'_, T>, forward::ForwardTask<'_, T>, &Cancel) -> Result<(), Error>;
+type Backward<T> = unsafe fn(&Operands<'_, T>, backward::BackwardTask<'_, T>, &Cancel) -> Result<(), Error>;
+type BothSides<T> =
+    unsafe fn(&Operands<'_, T>, &both_sides::Wave<'_, T>, both_sides::ChunkTask<'_, T>, &Cancel) -> Result<(), Error>;
+
+/// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Kernels<T> {
+    lanes: usize,
+    keys: usize,
+    forward: Forward<T>,
+    backward: Backward<T>,
+    both_sides: BothSides<T>,
+}
+
+/// Queries and keys of the register tile at `level`.
+pub fn tile_shape<T: crate::Float>(level: Level) -> (usize, usize) {
+    let kernels = T::kernels(level);
+    (kernels.lanes, kernels.keys)
+}

@@ -1,0 +1,39 @@
+//! Norms that neither overflow nor lose tiny entries.
+
+use crate::buffer;
+use crate::error::Error;
+use crate::exact::Rows;
+use crate::float::Float;
+
+/// Where a plain sum of squares in double precision is safe from overflow and from subnormal terms.
+const SAFE_SQUARES: std::ops::Range<f64> = 1e-270..1e300;
+
+/// Euclidean norm; NaN and ∞ in the values come through.
+pub fn norm<T: Float>(values: &[T]) -> f64 {
+    let plain: f64 = values.iter().map(|x| x.widen() * x.widen()).sum();
+    if SAFE_SQUARES.contains(&plain) || plain.is_nan() {
+        return plain.sqrt();
+    }
+    let scale = values.iter().fold(0.0, |max: f64, x| max.max(x.widen().abs()));
+    if scale == 0.0 || scale.is_infinite() {
+        return scale;
+    }
+    let sum: f64 = values.iter().map(|x| (x.widen() / scale).powi(2)).sum();
+    scale * sum.sqrt()
+}
+
+/// The norm of each row.
+pub fn row_norms<T: Float>(rows: Rows<'_, T>) -> Result<Vec<f64>, Error> {
+    let mut norms = buffer::zeros(rows.count)?;
+    if rows.width > 0 {
+        for (norm_of, row) in norms.iter_mut().zip(rows.data.chunks_exact(rows.width)) {
+            *norm_of = norm(row);
+        }
+    }
+    Ok(norms)
+}
+
+/// The largest of some norms, NaN if one is.
+pub fn largest(norms: &[f64]) -> f64 {
+    norms.iter().fold(0.0, |max, &norm| if norm > max || norm.is_nan() { norm } else { max })
+}

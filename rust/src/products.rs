@@ -1,0 +1,89 @@
+//! Products with small matrices, in a fixed order of summation.
+
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
+use crate::buffer;
+use crate::constants::{PRODUCT_PARTS, PRODUCT_ROWS};
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Run;
+
+/// factor · a b, row-major: blocks of rows in parallel. The factor is applied last and in double precision, so that
+/// it may be of any size.
+pub fn product<T: Float>(
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    factor: f64,
+    run: &mut Run<'_>,
+) -> Result<Vec<T>, Error> {
+    let (rows, columns) = (a.nrows(), b.ncols());
+    let mut out = buffer::zeros(buffer::size(&[rows, columns])?)?;
+    if columns > 0 {
+        let tasks = out.chunks_mut(PRODUCT_ROWS * columns).enumerate();
+        run.for_each(tasks, |(block, out), _| {
+            let first = block * PRODUCT_ROWS;
+            let count = out.len() / columns;
+            let a = a.slice(s![first..first + count, ..]);
+            general_mat_mul(T::one(), &a, &b, T::zero(), &mut view_mut(out, count, columns)?);
+            if factor != 1.0 {
+                for entry in out {
+                    *entry = T::narrow(factor * entry.widen());
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(out)
+}
+
+/// factor · aᵀ b: sums over blocks of rows in working precision, folded in double precision in the order of the rows.
+pub fn transposed_product<T: Float>(
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    factor: f64,
+    run: &mut Run<'_>,
+) -> Result<Array2<T>, Error> {
+    let (p, q, rows) = (a.ncols(), b.ncols(), a.nrows());
+    let size = buffer::size(&[p, q])?;
+    // No more parts than cost the memory of the operands, and by the shape alone.
+    let parts = (rows.saturating_mul(p + q) / (2 * size.max(1))).clamp(1, PRODUCT_PARTS);
+    let part_rows = rows.div_ceil(parts).max(1);
+    let mut sums = buffer::zeros::<f64>(buffer::size(&[parts, size])?)?;
+    if size > 0 {
+        run.for_each(sums.chunks_mut(size).enumerate(), |(part, sums), cancel| {
+            let mut block = buffer::zeros::<T>(size)?;
+            let end = rows.min((part + 1) * part_rows);
+            for first in (part * part_rows..end).step_by(PRODUCT_ROWS) {
+                cancel.check()?;
+                let range = s![first..end.min(first + PRODUCT_ROWS), ..];
+                let mut out = view_mut(&mut block, p, q)?;
+                general_mat_mul(T::one(), &a.slice(range).reversed_axes(), &b.slice(range), T::zero(), &mut out);
+                for (sum, term) in sums.iter_mut().zip(&block) {
+                    *sum += term.widen();
+                }
+            }
+            Ok(())
+        })?;
+    }
+    let mut out = buffer::with_capacity(size)?;
+    out.extend((0..size).map(|i| {
+        let sum: f64 = (0..parts).map(|part| sums[part * size + i]).sum();
+        T::narrow(factor * sum)
+    }));
+    matrix(out, p, q)
+}
+
+/// A row-major vector as a matrix.
+pub fn matrix<T>(data: Vec<T>, rows: usize, columns: usize) -> Result<Array2<T>, Error> {
+    Array2::from_shape_vec((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// A row-major slice as a matrix.
+pub fn view<T>(data: &[T], rows: usize, columns: usize) -> Result<ArrayView2<'_, T>, Error> {
+    ArrayView2::from_shape((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn view_mut<T>(data: &mut [T], rows: usize, columns: usize) -> Result<ArrayViewMut2<'_, T>, Error> {
+    ArrayViewMut2::from_shape((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))
+}
