@@ -29,8 +29,6 @@ pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
     fn widen(self) -> f64;
     /// 2^n from `n + ROUNDING_SHIFT`.
     fn pow2(shifted: Self) -> Self;
-    /// a·b + c, rounded once.
-    fn fused(a: Self, b: Self, c: Self) -> Self;
     /// The kernels of this precision at a dispatch level.
     #[doc(hidden)]
     fn kernels(level: crate::options::Level) -> crate::exact::Kernels<Self>;
@@ -59,10 +57,6 @@ macro_rules! float {
             #[inline(always)]
             fn pow2(shifted: Self) -> Self {
                 $t::from_bits(shifted.to_bits() << $mantissa)
-            }
-            #[inline(always)]
-            fn fused(a: Self, b: Self, c: Self) -> Self {
-                a.mul_add(b, c)
             }
             fn kernels(level: crate::options::Level) -> crate::exact::Kernels<Self> {
                 crate::exact::kernels::$t(level)

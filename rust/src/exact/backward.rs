@@ -1,5 +1,6 @@
 //! Pass 2 for the query side: w = p K, for a group of query tiles.
 
+use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::walk::Walk;
 use super::operands::Panels;
@@ -40,16 +41,16 @@ pub(super) struct Block<'a, T> {
 }
 
 /// Takes the weights P and the tile of p of each strip; the key-side pass keeps both for its own products.
-pub(super) trait Sink<T, const L: usize, const J: usize> {
-    fn take(&mut self, key: usize, weights: &Tile<T, L, J>, p: &Tile<T, L, J>);
+pub(super) trait Sink<V, const J: usize> {
+    fn take(&mut self, key: usize, weights: &Tile<V, J>, p: &Tile<V, J>);
 }
 
 /// For the query side alone nothing is kept.
 struct Discard;
 
-impl<T, const L: usize, const J: usize> Sink<T, L, J> for Discard {
+impl<V, const J: usize> Sink<V, J> for Discard {
     #[inline(always)]
-    fn take(&mut self, _: usize, _: &Tile<T, L, J>, _: &Tile<T, L, J>) {}
+    fn take(&mut self, _: usize, _: &Tile<V, J>, _: &Tile<V, J>) {}
 }
 
 impl<T: Float, const L: usize> Lanes<T, L> {
@@ -66,72 +67,73 @@ impl<T: Float, const L: usize> Lanes<T, L> {
     }
 
     #[inline(always)]
-    fn strip<const FMA: bool, const SHIFTED: bool, const MASKED: bool, const J: usize>(
+    fn strip<V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool, const J: usize>(
         &mut self,
         block: &mut Block<'_, T>,
-        keys: &[T],
-        values: &[T],
+        (keys, values): (&[T], &[T]),
         last: &[i32; L],
         key: usize,
-        sink: &mut impl Sink<T, L, J>,
+        sink: &mut impl Sink<V, J>,
     ) {
         // forward: S = q k, P = 2^(S − shift), in the same order of operations
-        let mut weights: Tile<T, L, J> = tile::products::<T, FMA, L, J>(block.queries, keys);
+        let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(block.queries, keys);
         if MASKED {
-            tile::mask(&mut weights, last, T::neg_infinity());
+            tile::mask(&mut weights, last);
         }
+        let shift = tile::load(&self.shift);
         for weight in &mut weights {
-            *weight = tile::weights::<T, FMA, SHIFTED, MASKED, L>(*weight, &self.shift);
+            *weight = tile::weights::<T, V, W, SHIFTED, MASKED>(*weight, shift);
         }
         // so: p = P (c·h − r) / α, with c and r divided by α beforehand
-        let mut p: Tile<T, L, J> = tile::products::<T, FMA, L, J>(block.residual, values);
-        for j in 0..J {
-            for l in 0..L {
-                p[j][l] = weights[j][l] * (p[j][l] - self.r[l]);
-                self.squares[l] = tile::multiply_add::<T, FMA>(p[j][l], p[j][l], self.squares[l]);
-            }
+        let mut p: Tile<V, J> = tile::products::<T, V, W, L, J>(block.residual, values);
+        let r = tile::load(&self.r);
+        let mut squares = tile::load(&self.squares);
+        for (p, weight) in p.iter_mut().zip(weights) {
+            *p = tile::zip(tile::zip(*p, r, V::sub), weight, V::mul);
+            squares = tile::add_square(*p, squares);
         }
+        tile::store(squares, &mut self.squares);
         sink.take(key, &weights, &p);
-        tile::accumulate::<T, FMA, L, J>(block.sums, &p, keys);
+        tile::accumulate::<T, V, W, L, J>(block.sums, &p, keys);
     }
 
     /// One tile of queries against one block of keys.
     #[inline(always)]
-    pub(super) fn visit<const FMA: bool, const J: usize>(
+    pub(super) fn visit<V: Vector<T, W>, const W: usize, const J: usize>(
         &mut self,
         block: &mut Block<'_, T>,
         panels: &Panels<T>,
         walk: &Walk,
-        sink: &mut impl Sink<T, L, J>,
+        sink: &mut impl Sink<V, J>,
     ) {
         for k in walk.full::<J>() {
-            let (keys, values) = panels.strip::<J>(k);
+            let strip = panels.strip::<J>(k);
             if self.unshifted {
-                self.strip::<FMA, false, false, J>(block, keys, values, &[0; L], k, sink);
+                self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, sink);
             } else {
-                self.strip::<FMA, true, false, J>(block, keys, values, &[0; L], k, sink);
+                self.strip::<V, W, true, false, J>(block, strip, &[0; L], k, sink);
             }
         }
         for k in walk.edge::<J>() {
-            let (keys, values) = panels.strip::<J>(k);
+            let strip = panels.strip::<J>(k);
             let last = walk.last::<L>(k);
             if self.unshifted {
-                self.strip::<FMA, false, true, J>(block, keys, values, &last, k, sink);
+                self.strip::<V, W, false, true, J>(block, strip, &last, k, sink);
             } else {
-                self.strip::<FMA, true, true, J>(block, keys, values, &last, k, sink);
+                self.strip::<V, W, true, true, J>(block, strip, &last, k, sink);
             }
         }
         for l in 0..L {
             self.squares64[l] += self.squares[l].widen();
         }
         self.squares = [T::zero(); L];
-        tile::fold::<T, L>(block.sums, block.sums64);
+        tile::fold(block.sums, block.sums64);
     }
 }
 
 /// Pass 2 for one task. Time rows · m · (4 d + 2 dv), scratch rows · (4 d + dv).
 #[inline(always)]
-pub fn backward<T: Float, const FMA: bool, const L: usize, const J: usize>(
+pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     task: BackwardTask<'_, T>,
     cancel: &Cancel,
@@ -163,7 +165,7 @@ pub fn backward<T: Float, const FMA: bool, const L: usize, const J: usize>(
                 sums64: &mut sums64[t * width * L..][..width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
-            lanes.visit::<FMA, J>(&mut block, &panels, &walk, &mut Discard);
+            lanes.visit::<V, W, J>(&mut block, &panels, &walk, &mut Discard);
         }
     }
     for (row, square) in task.squares.iter_mut().enumerate() {

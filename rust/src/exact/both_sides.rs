@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::backward::{Block, Lanes, Sink};
+use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::operands::Panels;
 use super::{Operands, Residual};
@@ -45,22 +46,24 @@ pub struct ChunkTask<'a, T> {
 const C: usize = KEY_SIDE_QUERIES;
 
 /// A block of P and p, one row a key, one column a query of the group.
-struct Kept<'a, T> {
+struct Kept<'a, T, const W: usize> {
     weights: &'a mut [[T; C]],
     p: &'a mut [[T; C]],
     first_key: usize,
     column: usize,
 }
 
-impl<T: Float, const L: usize, const J: usize> Sink<T, L, J> for Kept<'_, T> {
+impl<T, V: Vector<T, W>, const W: usize, const J: usize> Sink<V, J> for Kept<'_, T, W> {
     #[inline(always)]
-    fn take(&mut self, key: usize, weights: &Tile<T, L, J>, p: &Tile<T, L, J>) {
+    fn take(&mut self, key: usize, weights: &Tile<V, J>, p: &Tile<V, J>) {
         let row = key - self.first_key;
-        for (kept, tile) in self.weights[row..].iter_mut().zip(weights) {
-            kept[self.column..][..L].copy_from_slice(tile);
-        }
-        for (kept, tile) in self.p[row..].iter_mut().zip(p) {
-            kept[self.column..][..L].copy_from_slice(tile);
+        // A strip may be short of rows at the end of its block.
+        for (to, tile) in [(&mut *self.weights, weights), (&mut *self.p, p)] {
+            for (to, pair) in to[row..].iter_mut().zip(tile) {
+                let to = to[self.column..].as_chunks_mut::<W>().0;
+                pair[0].store(&mut to[0]);
+                pair[1].store(&mut to[1]);
+            }
         }
     }
 }
@@ -69,7 +72,7 @@ impl<T: Float, const L: usize, const J: usize> Sink<T, L, J> for Kept<'_, T> {
 struct Packed<T> {
     /// `[tile][width][L]`.
     lanes: Vec<T>,
-    /// `[panel][query][L]`, and a last panel of H = L/2 columns where those suffice.
+    /// `[panel][query][L]`, and a last panel of W = L/2 columns where those suffice.
     panels: Vec<T>,
     width: usize,
     padded: usize,
@@ -107,7 +110,7 @@ impl<T: Float> Packed<T> {
 
     /// sums[key] += Σ_query kept[key][query] · rows[query].
     #[inline(always)]
-    fn key_products<const FMA: bool, const L: usize, const H: usize, const J: usize>(
+    fn key_products<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &self,
         kept: &[[T; C]],
         sums: &mut [T],
@@ -116,10 +119,11 @@ impl<T: Float> Packed<T> {
             // A short strip repeats its last key; the sums have no row for the repeats.
             let strip = std::array::from_fn(|j| &kept[(first + j).min(kept.len() - 1)]);
             for (panel, rows) in self.panels.chunks(L * C).enumerate() {
-                if let Ok(rows) = rows.as_chunks::<L>().0.try_into() {
-                    add(sums, self.padded, panel * L, &tile::outer::<T, FMA, L, J, C>(strip, rows));
-                } else if let Ok(rows) = rows.as_chunks::<H>().0.try_into() {
-                    add(sums, self.padded, panel * L, &tile::outer::<T, FMA, H, J, C>(strip, rows));
+                let rows = rows.as_chunks::<W>().0;
+                if let Ok(rows) = rows.as_chunks::<2>().0.try_into() {
+                    add(sums, self.padded, panel * L, &tile::outer::<T, V, W, 2, J, C>(strip, rows));
+                } else if let Ok(rows) = rows.as_chunks::<1>().0.try_into() {
+                    add(sums, self.padded, panel * L, &tile::outer::<T, V, W, 1, J, C>(strip, rows));
                 }
             }
         }
@@ -128,10 +132,15 @@ impl<T: Float> Packed<T> {
 
 /// Adds a tile to the rows of `sums`, from column `first` on.
 #[inline(always)]
-fn add<T: Float, const W: usize, const J: usize>(sums: &mut [T], width: usize, first: usize, tile: &Tile<T, W, J>) {
+fn add<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize>(
+    sums: &mut [T],
+    width: usize,
+    first: usize,
+    tile: &[[V; N]; J],
+) {
     for (sums, tile) in sums.chunks_exact_mut(width).zip(tile) {
-        for (sum, term) in sums[first..][..W].iter_mut().zip(tile) {
-            *sum += *term;
+        for (sum, term) in sums[first..].as_chunks_mut::<W>().0.iter_mut().zip(tile) {
+            V::load(sum).add(*term).store(sum);
         }
     }
 }
@@ -152,7 +161,7 @@ fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usiz
 
 /// Pass 2 for one chunk of keys and one wave of queries. Time queries · keys · (6 d + 4 dv).
 #[inline(always)]
-pub fn both_sides<T: Float, const FMA: bool, const L: usize, const H: usize, const J: usize>(
+pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     wave: &Wave<'_, T>,
     task: ChunkTask<'_, T>,
@@ -201,7 +210,7 @@ pub fn both_sides<T: Float, const FMA: bool, const L: usize, const H: usize, con
                 let mut kept = Kept { weights: &mut *weights, p: &mut *p, first_key: block.start, column };
                 let at = group.start + column;
                 let walk = operands.walk(block.clone(), wave.first + at, L);
-                lanes.visit::<FMA, J>(&mut tile, &panels, &walk, &mut kept);
+                lanes.visit::<V, W, J>(&mut tile, &panels, &walk, &mut kept);
                 for l in 0..rows.shift.len() {
                     task.squares[at + l] += lanes.squares64[l];
                     for (i, w) in task.partial[(at + l) * width..][..width].iter_mut().enumerate() {
@@ -210,8 +219,8 @@ pub fn both_sides<T: Float, const FMA: bool, const L: usize, const H: usize, con
                 }
                 sums64.fill(0.0);
             }
-            queries.key_products::<FMA, L, H, J>(p, &mut key_sums);
-            residual.key_products::<FMA, L, H, J>(weights, &mut value_sums);
+            queries.key_products::<V, W, L, J>(p, &mut key_sums);
+            residual.key_products::<V, W, L, J>(weights, &mut value_sums);
         }
         let at = block.start - task.keys.start;
         fold(&mut key_sums, queries.padded, &mut task.key_sums[at * width..], width);

@@ -1,5 +1,6 @@
 //! Pass 1: o = f h and the row normaliser, for a group of query tiles.
 
+use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::walk::Walk;
 use super::operands::Panels;
@@ -88,40 +89,47 @@ impl<T: Float, const L: usize> Lanes<T, L> {
     }
 
     #[inline(always)]
-    fn strip<const FMA: bool, const SHIFTED: bool, const MASKED: bool, const J: usize>(
+    fn strip<V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool, const J: usize>(
         &mut self,
         block: &mut Block<'_, T>,
         keys: &[T],
         values: &[T],
         last: &[i32; L],
     ) {
-        let mut weights: Tile<T, L, J> = tile::products::<T, FMA, L, J>(block.queries, keys);
+        let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(block.queries, keys);
         if MASKED {
-            tile::mask(&mut weights, last, T::neg_infinity());
+            tile::mask(&mut weights, last);
         }
         if SHIFTED {
-            let mut high = weights[0];
-            for row in &weights[1..] {
-                for l in 0..L {
-                    high[l] = if row[l] > high[l] { row[l] } else { high[l] };
-                }
-            }
-            let mut outgrown = false;
-            for l in 0..L {
-                outgrown |= high[l] > self.shift[l] + T::narrow(LAZY_SHIFT);
-            }
-            if outgrown {
-                self.raise(&high, block);
-            }
+            self.follow(&weights, block);
         }
+        let shift = tile::load(&self.shift);
+        let mut total = tile::load(&self.total);
+        let mut squares = tile::load(&self.squares);
         for weight in &mut weights {
-            *weight = tile::weights::<T, FMA, SHIFTED, MASKED, L>(*weight, &self.shift);
-            for l in 0..L {
-                self.total[l] = self.total[l] + weight[l];
-                self.squares[l] = tile::multiply_add::<T, FMA>(weight[l], weight[l], self.squares[l]);
-            }
+            *weight = tile::weights::<T, V, W, SHIFTED, MASKED>(*weight, shift);
+            total = tile::zip(total, *weight, V::add);
+            squares = tile::add_square(*weight, squares);
         }
-        tile::accumulate::<T, FMA, L, J>(block.sums, &weights, values);
+        tile::store(total, &mut self.total);
+        tile::store(squares, &mut self.squares);
+        tile::accumulate::<T, V, W, L, J>(block.sums, &weights, values);
+    }
+
+    /// Raises the shift if a logit has outgrown it.
+    #[inline(always)]
+    fn follow<V: Vector<T, W>, const W: usize, const J: usize>(&mut self, logits: &Tile<V, J>, block: &mut Block<'_, T>) {
+        let mut high = logits[0];
+        for row in &logits[1..] {
+            high = tile::zip(*row, high, V::max);
+        }
+        let lag = V::splat(T::narrow(LAZY_SHIFT));
+        let limit = tile::zip(tile::load::<T, V, W, L>(&self.shift), [lag; 2], V::add);
+        if high[0].any_above(limit[0]) | high[1].any_above(limit[1]) {
+            let mut lanes = [T::zero(); L];
+            tile::store(high, &mut lanes);
+            self.raise(&lanes, block);
+        }
     }
 
     /// Adds the sums of one block of keys to those in double precision.
@@ -133,13 +141,13 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         }
         self.total = [T::zero(); L];
         self.squares = [T::zero(); L];
-        tile::fold::<T, L>(block.sums, block.sums64);
+        tile::fold(block.sums, block.sums64);
     }
 }
 
 /// One tile of queries against one block of keys.
 #[inline(always)]
-fn visit<T: Float, const FMA: bool, const L: usize, const J: usize>(
+fn visit<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     lanes: &mut Lanes<T, L>,
     block: &mut Block<'_, T>,
     panels: &Panels<T>,
@@ -148,18 +156,18 @@ fn visit<T: Float, const FMA: bool, const L: usize, const J: usize>(
     for k in walk.full::<J>() {
         let (keys, values) = panels.strip::<J>(k);
         if lanes.unshifted {
-            lanes.strip::<FMA, false, false, J>(block, keys, values, &[0; L]);
+            lanes.strip::<V, W, false, false, J>(block, keys, values, &[0; L]);
         } else {
-            lanes.strip::<FMA, true, false, J>(block, keys, values, &[0; L]);
+            lanes.strip::<V, W, true, false, J>(block, keys, values, &[0; L]);
         }
     }
     for k in walk.edge::<J>() {
         let (keys, values) = panels.strip::<J>(k);
         let last = walk.last::<L>(k);
         if lanes.unshifted {
-            lanes.strip::<FMA, false, true, J>(block, keys, values, &last);
+            lanes.strip::<V, W, false, true, J>(block, keys, values, &last);
         } else {
-            lanes.strip::<FMA, true, true, J>(block, keys, values, &last);
+            lanes.strip::<V, W, true, true, J>(block, keys, values, &last);
         }
     }
     lanes.fold(block);
@@ -167,7 +175,7 @@ fn visit<T: Float, const FMA: bool, const L: usize, const J: usize>(
 
 /// Pass 1 for one task. Time 2 · rows · m · (d + dv), scratch rows · (d + 3 dv).
 #[inline(always)]
-pub fn forward<T: Float, const FMA: bool, const L: usize, const J: usize>(
+pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     task: ForwardTask<'_, T>,
     cancel: &Cancel,
@@ -196,7 +204,7 @@ pub fn forward<T: Float, const FMA: bool, const L: usize, const J: usize>(
                 sums64: &mut sums64[t * value_width * L..][..value_width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
-            visit::<T, FMA, L, J>(lanes, &mut block, &panels, &walk);
+            visit::<T, V, W, L, J>(lanes, &mut block, &panels, &walk);
         }
     }
     for row in 0..rows {

@@ -5,24 +5,27 @@
 use super::backward::{self, BackwardTask};
 use super::both_sides::{self, ChunkTask, Wave};
 use super::forward::{self, ForwardTask};
+use super::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::simd::x86;
 use super::{Kernels, Operands};
 use crate::error::Error;
 use crate::options::Level;
 use crate::pool::Cancel;
 
 macro_rules! level {
-    ($name:ident, $t:ident, $fma:literal, $lanes:literal, $keys:literal $(, $features:literal)?) => {
+    ($name:ident, $t:ident, $vector:ty, $width:literal, $keys:literal $(, $features:literal)?) => {
         mod $name {
             use super::*;
 
             $(#[target_feature(enable = $features)])?
             pub fn forward(operands: &Operands<'_, $t>, task: ForwardTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                forward::forward::<$t, $fma, $lanes, $keys>(operands, task, cancel)
+                forward::forward::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
             }
 
             $(#[target_feature(enable = $features)])?
             pub fn backward(operands: &Operands<'_, $t>, task: BackwardTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                backward::backward::<$t, $fma, $lanes, $keys>(operands, task, cancel)
+                backward::backward::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
             }
 
             $(#[target_feature(enable = $features)])?
@@ -32,10 +35,10 @@ macro_rules! level {
                 task: ChunkTask<'_, $t>,
                 cancel: &Cancel,
             ) -> Result<(), Error> {
-                both_sides::both_sides::<$t, $fma, $lanes, { $lanes / 2 }, $keys>(operands, wave, task, cancel)
+                both_sides::both_sides::<$t, $vector, $width, { 2 * $width }, $keys>(operands, wave, task, cancel)
             }
 
-            pub const KERNELS: Kernels<$t> = Kernels { lanes: $lanes, keys: $keys, forward, backward, both_sides };
+            pub const KERNELS: Kernels<$t> = Kernels { lanes: 2 * $width, keys: $keys, forward, backward, both_sides };
         }
     };
 }
@@ -56,17 +59,17 @@ macro_rules! precision {
 }
 
 // Baseline: 16 registers of 128 bits and no fused multiply-add: 2 × 4 sums, and room for the unfused products.
-level!(f32_baseline, f32, false, 8, 4);
-level!(f64_baseline, f64, false, 4, 4);
+level!(f32_baseline, f32, Portable<f32, 4>, 4, 4);
+level!(f64_baseline, f64, Portable<f64, 2>, 2, 4);
 // AVX2: 16 registers of 256 bits: 2 × 6 sums, two vectors of queries, one key.
 #[cfg(target_arch = "x86_64")]
-level!(f32_avx2, f32, true, 16, 6, "avx2,fma");
+level!(f32_avx2, f32, x86::F32x8, 8, 6, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-level!(f64_avx2, f64, true, 8, 6, "avx2,fma");
+level!(f64_avx2, f64, x86::F64x4, 4, 6, "avx2,fma");
 // AVX-512: 32 registers of 512 bits: 2 × 12 sums.
 #[cfg(target_arch = "x86_64")]
-level!(f32_avx512, f32, true, 32, 12, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma");
+level!(f32_avx512, f32, x86::F32x16, 16, 12, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma");
 #[cfg(target_arch = "x86_64")]
-level!(f64_avx512, f64, true, 16, 12, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma");
+level!(f64_avx512, f64, x86::F64x8, 8, 12, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma");
 precision!(f32, f32_baseline, f32_avx2, f32_avx512);
 precision!(f64, f64_baseline, f64_avx2, f64_avx512);

@@ -12,6 +12,7 @@ pub(crate) mod kernels;
 mod operands;
 mod residual;
 mod rounding;
+mod simd;
 mod tile;
 mod walk;
 

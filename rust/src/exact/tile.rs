@@ -1,34 +1,58 @@
-//! The register tile: `L` queries in vector lanes × `J` keys, written once for every precision and instruction set.
+//! The register tile: two vectors of queries × `J` keys, written once for every precision and instruction set.
 //!
-//! Plain arrays with constant bounds: compiled under a wider instruction set each `[T; L]` becomes two vector
-//! registers, and a tile of logits stays in registers through the exponential into the next product.
-//! `FMA` is off only where the instruction set has no fused multiply-add, which would become a library call.
+//! `V` is a register of `W` numbers and `L = 2 W`. A tile of logits stays in registers through the exponential into
+//! the next product.
 
+use super::simd::Vector;
 use crate::float::Float;
 
-/// Logits, weights or p of `J` keys for the `L` queries of a tile.
-pub type Tile<T, const L: usize, const J: usize> = [[T; L]; J];
+/// `L` numbers in two registers.
+pub type Pair<V> = [V; 2];
 
-/// a·b + c, rounded once where the instruction set can.
+/// Logits, weights or p of `J` keys for the `L` queries of a tile.
+pub type Tile<V, const J: usize> = [Pair<V>; J];
+
+/// Loads `L` numbers.
 #[inline(always)]
-pub fn multiply_add<T: Float, const FMA: bool>(a: T, b: T, c: T) -> T {
-    if FMA { T::fused(a, b, c) } else { a * b + c }
+pub fn load<T, V: Vector<T, W>, const W: usize, const L: usize>(from: &[T; L]) -> Pair<V> {
+    let halves = from.as_chunks::<W>().0;
+    [V::load(&halves[0]), V::load(&halves[1])]
+}
+
+/// Stores `L` numbers.
+#[inline(always)]
+pub fn store<T, V: Vector<T, W>, const W: usize, const L: usize>(pair: Pair<V>, to: &mut [T; L]) {
+    let halves = to.as_chunks_mut::<W>().0;
+    pair[0].store(&mut halves[0]);
+    pair[1].store(&mut halves[1]);
+}
+
+/// Applies `f` lane by lane to two pairs.
+#[inline(always)]
+pub fn zip<V: Copy>(a: Pair<V>, b: Pair<V>, f: impl Fn(V, V) -> V) -> Pair<V> {
+    [f(a[0], b[0]), f(a[1], b[1])]
+}
+
+/// sums + a².
+#[inline(always)]
+pub fn add_square<T, V: Vector<T, W>, const W: usize>(a: Pair<V>, sums: Pair<V>) -> Pair<V> {
+    zip(a, sums, |a, sum| a.mul_add(a, sum))
 }
 
 /// S[j][l] = Σ_i q[i][l] · key_j[i], with `queries` laid out `[width][L]` and `keys` `[width][J]`.
 ///
 /// Forward and backward both call this, so the backward pass sees the forward's logits bit for bit.
 #[inline(always)]
-pub fn products<T: Float, const FMA: bool, const L: usize, const J: usize>(
+pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     queries: &[T],
     keys: &[T],
-) -> Tile<T, L, J> {
-    let mut tile = [[T::zero(); L]; J];
+) -> Tile<V, J> {
+    let mut tile = [[V::splat(T::zero()); 2]; J];
     for (query, key) in queries.as_chunks::<L>().0.iter().zip(keys.as_chunks::<J>().0) {
+        let query = load::<T, V, W, L>(query);
         for j in 0..J {
-            for l in 0..L {
-                tile[j][l] = multiply_add::<T, FMA>(query[l], key[j], tile[j][l]);
-            }
+            let key = V::splat(key[j]);
+            tile[j] = zip(query, tile[j], |query, sum| query.mul_add(key, sum));
         }
     }
     tile
@@ -36,74 +60,98 @@ pub fn products<T: Float, const FMA: bool, const L: usize, const J: usize>(
 
 /// out[i][l] += Σ_j weights[j][l] · row_j[i], with `out` laid out `[width][L]` and `rows` `[width][J]`.
 #[inline(always)]
-pub fn accumulate<T: Float, const FMA: bool, const L: usize, const J: usize>(
+pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     out: &mut [T],
-    weights: &Tile<T, L, J>,
+    weights: &Tile<V, J>,
     rows: &[T],
 ) {
     for (out, row) in out.as_chunks_mut::<L>().0.iter_mut().zip(rows.as_chunks::<J>().0) {
-        let mut sum = *out;
+        let mut sum = load::<T, V, W, L>(out);
         for j in 0..J {
-            for l in 0..L {
-                sum[l] = multiply_add::<T, FMA>(weights[j][l], row[j], sum[l]);
+            let row = V::splat(row[j]);
+            sum = zip(weights[j], sum, |weight, sum| weight.mul_add(row, sum));
+        }
+        store(sum, out);
+    }
+}
+
+/// 2^x in each lane. Without `CLAMP` the caller knows that |x| is at most [`Float::UNSHIFTED_MAX`].
+#[inline(always)]
+pub fn exp2<T: Float, V: Vector<T, W>, const W: usize, const CLAMP: bool>(x: V) -> V {
+    let x = if CLAMP { x.max(V::splat(T::EXP2_MIN)) } else { x };
+    let rounding = V::splat(T::ROUNDING_SHIFT);
+    let shifted = x.add(rounding);
+    let r = x.sub(shifted.sub(rounding));
+    let mut sum = V::splat(T::EXP2[T::EXP2.len() - 1]);
+    for k in (0..T::EXP2.len() - 1).rev() {
+        sum = sum.mul_add(r, V::splat(T::EXP2[k]));
+    }
+    sum.mul_add(r, V::splat(T::one())).mul(shifted.pow2())
+}
+
+/// 2^(S − shift).
+#[inline(always)]
+pub fn weights<T: Float, V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool>(
+    logits: Pair<V>,
+    shift: Pair<V>,
+) -> Pair<V> {
+    let x = if SHIFTED { zip(logits, shift, V::sub) } else { logits };
+    // A masked logit is −∞, so it needs the clamp even where no shift is needed.
+    // No `map`: its call would stand between the intrinsics and their instruction set.
+    if SHIFTED || MASKED {
+        [exp2::<T, V, W, true>(x[0]), exp2::<T, V, W, true>(x[1])]
+    } else {
+        [exp2::<T, V, W, false>(x[0]), exp2::<T, V, W, false>(x[1])]
+    }
+}
+
+/// Sets the logits of keys after `last[l]` (an index within the strip; −1 masks all) to −∞.
+#[inline(always)]
+pub fn mask<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    tile: &mut Tile<V, J>,
+    last: &[i32; L],
+) {
+    for (j, pair) in tile.iter_mut().enumerate() {
+        let mut lanes = [T::zero(); L];
+        store(*pair, &mut lanes);
+        for l in 0..L {
+            if j as i32 > last[l] {
+                lanes[l] = T::neg_infinity();
             }
         }
-        *out = sum;
+        *pair = load::<T, V, W, L>(&lanes);
     }
 }
 
-/// 2^x in each lane. Without `CLAMP` the caller knows |x| ≤ [`Float::UNSHIFTED_MAX`] or so.
+/// sums[j][·] += Σ_t weights[j][t] · rows[t][·], the tile with keys and columns as its sides, over `C` queries.
+/// A row has `N` registers.
 #[inline(always)]
-pub fn exp2<T: Float, const FMA: bool, const CLAMP: bool, const L: usize>(x: [T; L]) -> [T; L] {
-    let mut y = [T::zero(); L];
-    for l in 0..L {
-        let x = if CLAMP && !(x[l] > T::EXP2_MIN) { T::EXP2_MIN } else { x[l] };
-        let shifted = x + T::ROUNDING_SHIFT;
-        let r = x - (shifted - T::ROUNDING_SHIFT);
-        let mut sum = T::EXP2[T::EXP2.len() - 1];
-        for k in (0..T::EXP2.len() - 1).rev() {
-            sum = multiply_add::<T, FMA>(sum, r, T::EXP2[k]);
+pub fn outer<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize, const C: usize>(
+    weights: [&[T; C]; J],
+    rows: &[[[T; W]; N]; C],
+) -> [[V; N]; J] {
+    let mut tile = [[V::splat(T::zero()); N]; J];
+    for (t, row) in rows.iter().enumerate() {
+        let mut halves = [V::splat(T::zero()); N];
+        for half in 0..N {
+            halves[half] = V::load(&row[half]);
         }
-        y[l] = multiply_add::<T, FMA>(sum, r, T::one()) * T::pow2(shifted);
-    }
-    y
-}
-
-/// 2^(S − shift) in each lane.
-#[inline(always)]
-pub fn weights<T: Float, const FMA: bool, const SHIFTED: bool, const MASKED: bool, const L: usize>(
-    mut logits: [T; L],
-    shift: &[T; L],
-) -> [T; L] {
-    if SHIFTED {
-        for l in 0..L {
-            logits[l] = logits[l] - shift[l];
+        for j in 0..J {
+            let weight = V::splat(weights[j][t]);
+            for half in 0..N {
+                tile[j][half] = halves[half].mul_add(weight, tile[j][half]);
+            }
         }
     }
-    // A masked logit is −∞, so it needs the clamp even where no shift is needed.
-    if SHIFTED || MASKED { exp2::<T, FMA, true, L>(logits) } else { exp2::<T, FMA, false, L>(logits) }
+    tile
 }
 
 /// Adds the sums of one block of keys to those in double precision, and clears them.
 #[inline(always)]
-pub fn fold<T: Float, const L: usize>(sums: &mut [T], sums64: &mut [f64]) {
-    for (sums, sums64) in sums.as_chunks_mut::<L>().0.iter_mut().zip(sums64.as_chunks_mut::<L>().0) {
-        for l in 0..L {
-            sums64[l] += sums[l].widen();
-        }
-        *sums = [T::zero(); L];
-    }
-}
-
-/// Replaces the entries of keys after `last[l]` (an index within the strip; −1 masks all) by `fill`.
-#[inline(always)]
-pub fn mask<T: Float, const L: usize, const J: usize>(tile: &mut Tile<T, L, J>, last: &[i32; L], fill: T) {
-    for j in 0..J {
-        for l in 0..L {
-            if j as i32 > last[l] {
-                tile[j][l] = fill;
-            }
-        }
+pub fn fold<T: Float>(sums: &mut [T], sums64: &mut [f64]) {
+    for (sum, sum64) in sums.iter_mut().zip(sums64) {
+        *sum64 += sum.widen();
+        *sum = T::zero();
     }
 }
 
@@ -116,21 +164,4 @@ pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [
             out[l] = row[i];
         }
     }
-}
-
-/// sums[j][l] += Σ_t weights[j][t] · rows[t][l]: the tile with keys and columns as its sides, over `C` queries.
-#[inline(always)]
-pub fn outer<T: Float, const FMA: bool, const W: usize, const J: usize, const C: usize>(
-    weights: [&[T; C]; J],
-    rows: &[[T; W]; C],
-) -> Tile<T, W, J> {
-    let mut tile = [[T::zero(); W]; J];
-    for (t, row) in rows.iter().enumerate() {
-        for j in 0..J {
-            for l in 0..W {
-                tile[j][l] = multiply_add::<T, FMA>(weights[j][t], row[l], tile[j][l]);
-            }
-        }
-    }
-    tile
 }
