@@ -34,6 +34,8 @@ MAX_THREADS = 1024
 MAX_TIMEOUT_SECONDS = 1e9
 # Shown in messages; a longer value helps nobody.
 MAX_SHOWN = 60
+# Python refuses to print integers of more than 4300 digits.
+MAX_SHOWN_BITS = 128
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,24 @@ class Control:
 
 
 def show(value: object) -> str:
-    """A value as it appears in a message: short, and never a whole array."""
+    """A value as it appears in a message: short, never a whole array, never somebody's own repr."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    try:
+    if isinstance(value, int) and value.bit_length() > MAX_SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    if value is None or isinstance(value, (int, float, complex, str, bytes, np.generic)):
         text = repr(value)
-    # A repr may run anybody's code, and a message must not fail.
-    except Exception:
-        text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+        return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return f"an object of type {type(value).__name__}"
+
+
+def show_type(value: object) -> str:
+    """The same where the type is what is wrong."""
+    if value is None or isinstance(value, (int, float, complex, str, bytes, np.generic)):
+        return f"{show(value)} of type {type(value).__name__}"
+    return show(value)
 
 
 def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
@@ -112,9 +123,7 @@ def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
 def real(name: str, value: object, wanted: str) -> float:
     """A finite real number as a float; bool, str, complex, arrays, NaN and infinity are refused."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise OptionTypeError(
-            f"{name}: found {show(value)} of type {type(value).__name__}; {wanted} is wanted"
-        )
+        raise OptionTypeError(f"{name}: found {show_type(value)}; {wanted} is wanted")
     try:
         number = float(value)
     except OverflowError:
@@ -127,9 +136,7 @@ def real(name: str, value: object, wanted: str) -> float:
 def flag(name: str, value: object) -> bool:
     """A bool, Python's or NumPy's; 0, 1 and strings are refused."""
     if not isinstance(value, (bool, np.bool_)):
-        raise OptionTypeError(
-            f"{name}: found {show(value)} of type {type(value).__name__}; True or False is wanted"
-        )
+        raise OptionTypeError(f"{name}: found {show_type(value)}; True or False is wanted")
     return bool(value)
 
 
@@ -137,8 +144,7 @@ def choice(name: str, value: object, known: Sequence[str]) -> str:
     """One of the known words."""
     if not isinstance(value, str):
         raise OptionTypeError(
-            f"{name}: found {show(value)} of type {type(value).__name__}; "
-            f"one of {', '.join(map(repr, known))} is wanted"
+            f"{name}: found {show_type(value)}; one of {', '.join(map(repr, known))} is wanted"
         )
     if value not in known:
         raise OptionError(
@@ -158,9 +164,7 @@ def threads(value: object) -> int | None:
         return None
     wanted = f"an integer from 1 to {MAX_THREADS}, or None for all cores,"
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise OptionTypeError(
-            f"threads: found {show(value)} of type {type(value).__name__}; {wanted} is wanted"
-        )
+        raise OptionTypeError(f"threads: found {show_type(value)}; {wanted} is wanted")
     try:
         number = operator.index(value)
     except TypeError:
@@ -185,7 +189,7 @@ def control(threads_: object, progress: object, timeout_: object, check_finite: 
     """The options that every computing function has."""
     if progress is not None and not callable(progress):
         raise OptionTypeError(
-            f"progress: found {show(progress)} of type {type(progress).__name__}; "
+            f"progress: found {show_type(progress)}; "
             "a function of one number from 0 to 1, or None, is wanted"
         )
     return Control(
@@ -219,7 +223,7 @@ def rng(value: object) -> None:
         return
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise OptionTypeError(
-            f"rng: found {show(value)} of type {type(value).__name__}; "
+            f"rng: found {show_type(value)}; "
             "an integer seed >= 0, a numpy.random.Generator or None is wanted"
         )
     if value < 0:
@@ -234,7 +238,7 @@ def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[str, 
         names = tuple(value)
     else:
         raise OptionTypeError(
-            f"wrt: found {show(value)} of type {type(value).__name__}; a name, or a tuple or list "
+            f"wrt: found {show_type(value)}; a name, or a tuple or list "
             f"of names from {', '.join(WRT_NAMES)} is wanted"
         )
     if not names:

@@ -1,0 +1,8 @@
+"""``python -m attngrad_rs`` is the command ``attngrad``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

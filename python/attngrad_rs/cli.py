@@ -1,0 +1,35 @@
+"""The command ``attngrad``: a thin door that works, and says so, where the extra ``cli`` is missing."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["EXIT_BAD_INPUT", "EXIT_DEFECT", "EXIT_INTERRUPTED", "main"]
+
+EXIT_DEFECT = 1
+EXIT_BAD_INPUT = 2
+# 128 + SIGINT, as shells do.
+EXIT_INTERRUPTED = 130
+EXTRA = ("typer", "rich")
+
+
+def main() -> int:
+    """Run the command line; the return value is the exit code.
+
+    0: done. 1: a self-check failed, or a defect. 2: bad input, with one line on standard error.
+    130: interrupted.
+    """
+    try:
+        from .commands import app
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        print(
+            f"attngrad: found no package {missing!r}; the commands need the extra cli: "
+            "pip install 'attngrad-rs[cli]'",
+            file=sys.stderr,
+        )
+        return EXIT_BAD_INPUT
+    app(prog_name="attngrad")
+    return 0

@@ -1,0 +1,290 @@
+"""The commands of ``attngrad``: arguments in, a call of the library, a table or JSON out."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from . import arrays
+from ._core import __version__
+from .api import loss_gradient
+from .cli import EXIT_DEFECT
+from .errors import OptionError, ProblemFileError
+from .files import atomic_output, check_output, load_npz
+from .results import GradientResult
+from .terminal import guarded, output_console, print_json, progress_bar
+
+app = typer.Typer(
+    name="attngrad",
+    help="Exact gradients of softmax attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Threads = Annotated[int | None, typer.Option(help="Threads to use; by default all cores.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
+
+PROBLEM_ARRAYS = ("A1", "A2", "A3", "Y", "E")
+OPTIONAL_ARRAYS = ("X", "W_Q", "W_K", "scale", "is_causal")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"attngrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def attngrad(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Exact gradients of softmax attention."""
+
+
+@app.command()
+@guarded
+def demo(
+    json: Json = False,
+    out: Annotated[str | None, typer.Option(help="Write a figure: a .png or .svg file.")] = None,
+    threads: Threads = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    force: Force = False,
+) -> None:
+    """Loss and exact gradient of real trained heads: time, rate, error and certificate."""
+    from . import demo as demonstration
+    from . import figures
+
+    if dtype not in ("float32", "float64"):
+        raise OptionError(f"--dtype: found {dtype!r}; float32 or float64 is wanted")
+    kind = ""
+    if out is not None:
+        kind = figures.check_format(out)
+        check_output(out, force=force)
+    with progress_bar("heads", quiet=json) as move:
+        report = demonstration.run(dtype, threads, move)
+    if out is not None:
+        with atomic_output(out, force=force) as file:
+            figures.demo_figure(report, file, kind)
+    if json:
+        print_json(report.to_dict())
+        return
+    console = output_console()
+    console.print(_demo_table(report.heads))
+    console.print(
+        f"{report.cpu}, {report.level}, {report.threads} threads, {report.dtype}; "
+        f"GEMM peak {report.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, half "
+        "for causal heads. Error: of dL/dX against the definitions in float64."
+    )
+    if out is not None:
+        console.print(f"figure: {out}")
+
+
+def _demo_table(rows: list[Any]) -> Table:
+    table = Table(title="exact gradient by X of trained attention heads")
+    table.add_column("head", no_wrap=True)
+    for title in ("n", "d", "spread", "loss", "|dL/dX|", "ms", "GF/s", "of peak", "error", "bound"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row.head}{' causal' if row.is_causal else ''}",
+            str(row.n),
+            str(row.d),
+            f"{row.logit_spread:.2f}",
+            f"{row.loss:.5g}",
+            f"{row.gradient_norm:.4g}",
+            f"{1e3 * row.seconds:.2f}",
+            f"{row.gflops:.1f}",
+            f"{100 * row.share_of_peak:.0f} %",
+            f"{row.error:.1e}",
+            f"{row.certificate:.1e}",
+        )
+    return table
+
+
+@app.command()
+@guarded
+def gradient(
+    problem: Annotated[
+        str, typer.Argument(help="An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E.")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="The .npz file to write.")],
+    wrt: Annotated[
+        list[str] | None, typer.Option(help="X, W_Q, W_K, Y, A1, A2, A3 or A; may be repeated.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Factor of the logits; by default 1/d2.")
+    ] = None,
+    causal: Annotated[bool | None, typer.Option(help="Query j sees keys up to j only.")] = None,
+    rtol: Annotated[
+        float | None, typer.Option(help="Accuracy to certify; by default exact.")
+    ] = None,
+    threads: Threads = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which to give up.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Loss and gradients of a problem in a file; the file is never unpickled."""
+    check_output(out, force=force)
+    arguments = _read_problem(problem)
+    if scale is not None:
+        arguments["scale"] = scale
+    if causal is not None:
+        arguments["is_causal"] = causal
+    default = ("W_Q", "W_K") if isinstance(arguments["X"], tuple) else ("X",)
+    with progress_bar("gradient", quiet=json) as move:
+        result = loss_gradient(
+            **arguments,
+            wrt=tuple(wrt) if wrt else default,
+            rtol=rtol,
+            threads=threads,
+            timeout=timeout,
+            progress=move,
+        )
+    with atomic_output(out, force=force) as file:
+        np.savez(file, allow_pickle=False, **_result_arrays(result))
+    summary = _summary(result)
+    if json:
+        print_json({"out": out, **summary})
+        return
+    table = Table("gradient", "norm", "absolute error at most", "relative", title="exact gradient")
+    for name, row in summary["gradients"].items():
+        table.add_row(
+            f"d{name}", f"{row['norm']:.6g}", f"{row['absolute']:.1e}", f"{row['relative']:.1e}"
+        )
+    console = output_console()
+    console.print(f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}")
+    console.print(table)
+
+
+def _read_problem(path: str) -> dict[str, Any]:
+    """The arguments of ``loss_gradient`` from a file."""
+    found = load_npz(path, required=PROBLEM_ARRAYS, optional=OPTIONAL_ARRAYS)
+    pair = "W_Q" in found or "W_K" in found
+    if pair == ("X" in found) or ("W_Q" in found) != ("W_K" in found):
+        there = ", ".join(name for name in ("X", "W_Q", "W_K") if name in found) or "none"
+        raise ProblemFileError(
+            f"{path}: found {there} of X, W_Q, W_K; either X, or both W_Q and W_K are wanted"
+        )
+    arguments: dict[str, Any] = {name: found[name] for name in PROBLEM_ARRAYS}
+    # A file cannot say that three arrays are one; equal numbers say it.
+    if _equal(found["A1"], found["A2"]) and _equal(found["A1"], found["A3"]):
+        arguments.update(A2=found["A1"], A3=found["A1"])
+    arguments["X"] = (found["W_Q"], found["W_K"]) if pair else found["X"]
+    for name in ("scale", "is_causal"):
+        if name in found:
+            if found[name].shape != ():
+                raise ProblemFileError(
+                    f"{path}: found {name!r} of shape {found[name].shape}; a single number is wanted"
+                )
+            arguments[name] = found[name].item()
+    return arguments
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return left.dtype == right.dtype and np.array_equal(left, right)
+
+
+def _result_arrays(result: GradientResult) -> dict[str, Any]:
+    """What the output file holds: plain numbers only, so that it can be read without pickle."""
+    found: dict[str, Any] = {
+        "loss": np.float64(result.loss),
+        "loss_absolute_error": np.float64(result.loss_certificate.absolute),
+    }
+    for name, array in result.gradients.items():
+        found[f"d{name}"] = array
+        found[f"d{name}_absolute_error"] = np.float64(result.certificates[name].absolute)
+        found[f"d{name}_relative_error"] = np.float64(result.certificates[name].relative)
+    return found
+
+
+def _summary(result: GradientResult) -> dict[str, Any]:
+    return {
+        "loss": result.loss,
+        "loss_absolute_error": result.loss_certificate.absolute,
+        "method": result.certificate.method,
+        "seconds": result.seconds,
+        "gradients": {
+            name: {
+                "shape": array.shape,
+                "norm": arrays.norm(array),
+                "absolute": result.certificates[name].absolute,
+                "relative": result.certificates[name].relative,
+            }
+            for name, array in result.gradients.items()
+        },
+    }
+
+
+@app.command()
+@guarded
+def doctor(json: Json = False, threads: Threads = None) -> None:
+    """Versions, the machine, and a self-check of the gradient."""
+    from .doctor import describe, examine
+
+    report = examine(threads)
+    if json:
+        print_json(report)
+    else:
+        print("\n".join(describe(report)))
+    if not report["healthy"]:
+        raise typer.Exit(EXIT_DEFECT)
+
+
+@app.command()
+@guarded
+def heads(
+    model: Annotated[str, typer.Argument(help="minilm or smollm2.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The .npz file to write.")],
+    text: Annotated[
+        str | None, typer.Option(help="A UTF-8 text file; by default Python's own language manual.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Keep the first so many tokens.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="layer_head, such as 2_6; may be repeated.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Queries, keys and values of a trained model on a text of yours."""
+    from .heads import make_heads
+
+    check_output(out, force=force)
+    words, name = _default_text() if text is None else (_read_text(text), os.path.basename(text))
+    with progress_bar(model) as move:
+        make_heads(
+            model,
+            words,
+            out=out,
+            heads=head,
+            tokens=tokens,
+            force=force,
+            text_name=name,
+            progress=move,
+        )
+    print(f"written to {out}")
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ProblemFileError(f"--text: found {path!r}, which cannot be read ({reason})") from None
+
+
+def _default_text() -> tuple[str, str]:
+    """The text that the bundled heads were made from: it comes with every CPython."""
+    import platform
+    from pydoc_data import topics
+
+    name = f"pydoc_data.topics of CPython {platform.python_version()}"
+    return "\n\n".join(topics.topics.values()), name

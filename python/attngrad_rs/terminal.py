@@ -1,0 +1,78 @@
+"""What the commands share: tables, a progress bar, JSON, and errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .cli import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
+from .errors import AttnGradError, InternalError
+
+__all__ = ["guarded", "output_console", "print_json", "progress_bar"]
+
+P = ParamSpec("P")
+# Wide enough for the widest table, where nobody's window says how wide it is (a pipe, a file).
+PIPE_WIDTH = 120
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn errors of our own tree into one line on standard error and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except AttnGradError as error:
+            print(f"attngrad: {' '.join(str(error).split())}", file=sys.stderr)
+            defect = isinstance(error, InternalError)
+            raise typer.Exit(EXIT_DEFECT if defect else EXIT_BAD_INPUT) from error
+        except KeyboardInterrupt:
+            print("attngrad: interrupted; nothing was written", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return run
+
+
+def output_console() -> Console:
+    """Standard output; where it is not a terminal, plain and wide."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error, moved by a number from 0 to 1; nothing where it is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(title, total=1.0)
+
+        def move(done: float) -> None:
+            bar.update(task, completed=done)
+
+        yield move
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON on standard output: what is not finite becomes null."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
