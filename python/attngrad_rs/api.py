@@ -142,9 +142,9 @@ def loss_gradient(
     ['X', 'Y']
     """
     start = time.perf_counter()
+    problem = arrays.read_problem(A1, A2, A3, X, Y, E)
     request = _request(
-        arrays.read_problem(A1, A2, A3, X, Y, E),
-        wrt=wrt, scale=scale, is_causal=is_causal, method=method, rng=rng,
+        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method, rng=rng,
         tolerance=arguments.tolerance(rtol, atol, norm, certificate),
         control=arguments.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
@@ -211,7 +211,7 @@ def loss(
     """
     request = _request(
         arrays.read_problem(A1, A2, A3, X, Y, E),
-        wrt=None, scale=scale, is_causal=is_causal, method="exact", rng=None,
+        wrt=(), scale=scale, is_causal=is_causal, method="exact", rng=None,
         tolerance=arguments.tolerance(None, 0.0, "fro", "any"),
         control=arguments.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
@@ -274,9 +274,9 @@ rng, progress, timeout, check_finite
     >>> plan.execute().loss < 1e-20
     True
     """
+    problem = arrays.read_problem(A1, A2, A3, X, Y, E)
     request = _request(
-        arrays.read_problem(A1, A2, A3, X, Y, E),
-        wrt=wrt, scale=scale, is_causal=is_causal, method=method, rng=rng,
+        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method, rng=rng,
         tolerance=arguments.tolerance(rtol, atol, norm, certificate),
         control=arguments.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
@@ -302,10 +302,15 @@ class _Request(NamedTuple):
     reason: str
 
 
+def _names(wrt: object, problem: Problem) -> tuple[str, ...]:
+    pair, same = problem.sizes.pair, problem.self_attention
+    return arguments.wrt_names(wrt, pair=pair, self_attention=same)
+
+
 def _request(
     problem: Problem,
     *,
-    wrt: object,
+    wrt: tuple[str, ...],
     scale: object,
     is_causal: object,
     method: object,
@@ -314,16 +319,12 @@ def _request(
     control: Control,
 ) -> _Request:
     arguments.rng(rng)
-    sizes = problem.sizes
     chosen, reason = choose(method, tolerance.rtol)
     # With d2 = 0 every logit is 0, whatever the scale.
-    default_scale = 1.0 / max(sizes.d2, 1)
-    names: tuple[str, ...] = ()
-    if wrt is not None:
-        names = arguments.wrt_names(wrt, pair=sizes.pair, self_attention=problem.self_attention)
+    default_scale = 1.0 / max(problem.sizes.d2, 1)
     return _Request(
         problem=problem,
-        wrt=names,
+        wrt=wrt,
         scale=arguments.scale(scale, default_scale),
         is_causal=arguments.flag("is_causal", is_causal),
         tolerance=tolerance,

@@ -14,7 +14,7 @@ from . import arrays, machine
 from ._core import __version__
 from .api import loss_gradient
 from .heads import Head, load_heads
-from .reference import gradient as reference_gradient
+from .reference import loss_gradient as reference_gradient
 
 __all__ = ["DemoReport", "HeadRow", "run"]
 

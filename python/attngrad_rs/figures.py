@@ -58,11 +58,11 @@ def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
         places, [row.certificate for row in report.heads], "v", color=ORANGE, label="certificate"
     )
     error.semilogy(
-        places, [row.error for row in report.heads], "o", color=BLUE, label="error against float64"
+        places, [row.error for row in report.heads], "o", color=BLUE, label="error"
     )
     epsilon = float(np.finfo(report.dtype).eps)
-    error.axhline(epsilon, color=GREY, linestyle=":", label=f"epsilon of {report.dtype}")
-    error.set_ylabel("relative error of dL/dX (1)")
+    error.axhline(epsilon, color=GREY, linestyle=":", label=f"epsilon, {report.dtype}")
+    error.set_ylabel("relative error of dL/dX against float64 (1)")
     error.set_title("exact gradient: error and its certificate", fontsize="small")
     rate.set_ylim(0.0, HEADROOM * max(report.gemm_gflops, *(row.gflops for row in report.heads)))
     # The same room for the legend on an axis of decades.
