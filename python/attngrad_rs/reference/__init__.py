@@ -1,0 +1,45 @@
+"""The paper's definitions, literally, in NumPy: slow, readable, and the oracle of every test.
+
+Alman & Song, "The Fine-Grained Complexity of Gradient Computation for Training Large Language
+Models" (arXiv 2402.04497). ``docs/math.md`` derives the same formulas and numbers them.
+
+==================  ===============================================================================
+:class:`Problem`    every quantity of the paper as a matrix: S, u, alpha, f, h, o, c, q, r, p1, p2,
+                    p, the loss, and the gradient by each weight and input
+``Problem.row``     the same one row at a time, as the paper writes it: u_j0, f_j0, c_j0, ...
+:func:`vec`, ...    the tensor trick, with the Kronecker products written out
+:func:`attention`,  softmax attention and its vector-Jacobian product in the names of
+:func:`attention_vjp`  neural networks
+==================  ===============================================================================
+
+Everything is computed in the dtype of the inputs: float32, float64, numpy.longdouble, complex (for
+complex-step derivatives), or object arrays of exact or ball numbers (mpmath, python-flint). Memory
+is O(n m), and O(n m d1 d2) where a Kronecker product is written out.
+
+    >>> import numpy as np
+    >>> from attngrad_rs import reference
+    >>> one = np.ones((2, 1))
+    >>> problem = reference.Problem(one, one, np.array([[0.0], [2.0]]), one[:1], one[:1], one)
+    >>> problem.f
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    >>> float(problem.loss)
+    0.0
+"""
+
+from .problem import Problem, loss, loss_gradient
+from .rows import Row, kron, tensor_trick, unvec, vec
+from .sdpa import attention, attention_vjp
+
+__all__ = [
+    "Problem",
+    "Row",
+    "attention",
+    "attention_vjp",
+    "kron",
+    "loss",
+    "loss_gradient",
+    "tensor_trick",
+    "unvec",
+    "vec",
+]
