@@ -44,25 +44,8 @@ def loss_gradient(
     threads: int | None,
     progress: _Progress,
     timeout: float | None,
-    check_finite: bool,
     level: str | None,
-) -> _LossGradient: ...
-def loss(
-    a1: _Array,
-    a2: _Array,
-    a3: _Array,
-    x: _Array | None,
-    w_q: _Array | None,
-    w_k: _Array | None,
-    y: _Array,
-    e: _Array,
-    scale: float,
-    is_causal: bool,
-    threads: int | None,
-    progress: _Progress,
-    timeout: float | None,
-    check_finite: bool,
-    level: str | None,
+    key_block: int | None,
 ) -> _LossGradient: ...
 def attention(
     q: _Array,
@@ -73,8 +56,8 @@ def attention(
     threads: int | None,
     progress: _Progress,
     timeout: float | None,
-    check_finite: bool,
     level: str | None,
+    key_block: int | None,
 ) -> _Array: ...
 def attention_vjp(
     q: _Array,
@@ -86,8 +69,9 @@ def attention_vjp(
     threads: int | None,
     progress: _Progress,
     timeout: float | None,
-    check_finite: bool,
     level: str | None,
+    key_block: int | None,
 ) -> _AttentionGradients: ...
 def levels() -> list[str]: ...
+def tile_shape(level: str, dtype: str) -> tuple[int, int]: ...
 def default_threads() -> int: ...

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
+from . import _core, tuning
 
 __all__ = ["cpu_name", "gemm_peak", "level", "thread_count"]
 
@@ -33,7 +33,7 @@ def cpu_name() -> str:
 
 def level() -> str:
     """The dispatch level that calls use."""
-    return os.environ.get("ATTNGRAD_LEVEL") or _core.levels()[-1]
+    return tuning.level()
 
 
 def thread_count(threads: int | None) -> int:

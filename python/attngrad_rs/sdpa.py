@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays
+from . import _core, arguments, arrays, tuning
 from .arguments import Control, Tolerance, checked_signature
 from .arrays import Array, Sizes
 from .certificate import Certificate, exact_certificate, require_reached
@@ -104,8 +104,8 @@ def attention(
             share.threads,
             share.progress,
             share.timeout,
-            share.check_finite,
-            None,
+            tuning.level(),
+            tuning.key_block(),
         )
     return output
 

@@ -6,6 +6,8 @@ mod buffer;
 pub mod constants;
 mod error;
 pub mod exact;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 mod float;
 mod norms;
 mod options;
@@ -14,6 +16,7 @@ mod problem;
 mod products;
 
 pub use error::Error;
+pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
 pub use float::Float;
 pub use options::{Level, Options};

@@ -56,11 +56,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The flag that tasks read.
-    pub fn cancel(&self) -> &Cancel {
-        &self.cancel
-    }
-
     /// What follows takes the progress from where it stands to `end`.
     pub fn phase(&mut self, end: f64) {
         self.phase = (self.phase.1, end);
@@ -90,7 +85,11 @@ impl<'a> Run<'a> {
             while cancel.check().is_ok()
                 && let Some(task) = next()
             {
-                let result = catch_unwind(AssertUnwindSafe(|| work(task, &cancel)))
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    #[cfg(feature = "failpoints")]
+                    assert!(!crate::failpoint::task_panics(), "fail point");
+                    work(task, &cancel)
+                }))
                     .unwrap_or_else(|panic| Err(Error::Internal(describe(&*panic))));
                 if let Err(error) = result {
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

@@ -74,6 +74,13 @@ pub fn transposed_product<T: Float>(
     matrix(out, p, q)
 }
 
+/// Numbers of either precision, scaled in double precision and rounded once.
+pub fn scaled<S: Float, T: Float>(numbers: &[S], factor: f64) -> Result<Vec<T>, Error> {
+    let mut out = buffer::with_capacity(numbers.len())?;
+    out.extend(numbers.iter().map(|x| T::narrow(x.widen() * factor)));
+    Ok(out)
+}
+
 /// A row-major vector as a matrix.
 pub fn matrix<T>(data: Vec<T>, rows: usize, columns: usize) -> Result<Array2<T>, Error> {
     Array2::from_shape_vec((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import os
 
-from .. import _core
+from .. import _core, tuning
 from ..arrays import Sizes
 from .base import Forecast, HeadTask, Method, Outcome, Task
 
@@ -64,10 +62,8 @@ def _output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
     return sum(shapes[name] for name in wrt)
 
 
-@functools.cache
 def _rate() -> float:
-    level = os.environ.get("ATTNGRAD_LEVEL") or _core.levels()[-1]
-    return RATES.get(level, SLOWEST_RATE)
+    return RATES.get(tuning.level(), SLOWEST_RATE)
 
 
 def forecast(
@@ -99,8 +95,8 @@ def gradient(task: Task) -> Outcome:
         control.threads,
         control.progress,
         control.timeout,
-        control.check_finite,
-        None,
+        tuning.level(),
+        tuning.key_block(),
     )
     gradients = {name: raw["gradients"][name] for name in task.wrt}
     return Outcome(raw["loss"], raw["loss_rounding"], gradients, dict(raw["rounding"]))
@@ -119,8 +115,8 @@ def vjp(task: HeadTask) -> Outcome:
         control.threads,
         control.progress,
         control.timeout,
-        control.check_finite,
-        None,
+        tuning.level(),
+        tuning.key_block(),
     )
     return Outcome(0.0, 0.0, dict(raw["gradients"]), dict(raw["rounding"]))
 

@@ -1,1 +1,243 @@
+//! The Python module `attngrad_rs._core`: convert, detach, call, wrap. Every argument was checked by attngrad_rs.api;
+//! the arrays are private snapshots, so that nobody writes to them while the interpreter is released.
+#![allow(non_snake_case)]
+// The signatures are the Python ones.
+#![allow(clippy::too_many_arguments)]
 
+mod call;
+mod errors;
+
+use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
+use numpy::{Element, IntoPyArray, PyReadonlyArray2};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use call::{Call, view};
+use errors::{Failure, Result};
+
+type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
+
+/// The same call for either precision: the first array tells which.
+macro_rules! either {
+    ($first:ident, $call:ident($($argument:expr),*)) => {
+        if $first.cast::<numpy::PyArray2<f32>>().is_ok() { $call::<f32>($($argument),*) } else { $call::<f64>($($argument),*) }
+    };
+}
+
+/// The names of A1, A2, A3, X, W_Q, W_K, Y and E are those of attngrad::Problem.
+struct Arrays<'py, T: Element> {
+    a: [Matrix<'py, T>; 3],
+    x: Option<Matrix<'py, T>>,
+    pair: Option<(Matrix<'py, T>, Matrix<'py, T>)>,
+    y: Matrix<'py, T>,
+    e: Matrix<'py, T>,
+}
+
+impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
+    fn problem(&self, scale: f64, is_causal: bool) -> Result<Problem<'_, T>> {
+        let [a1, a2, a3] = &self.a;
+        let weights = match (&self.x, &self.pair) {
+            (_, Some((w_q, w_k))) => Weights::Pair(view(w_q), view(w_k)),
+            (Some(x), None) => Weights::Product(view(x)),
+            (None, None) => return Err(Failure::internal("neither X nor a pair was given")),
+        };
+        let problem = Problem::new(view(a1), view(a2), view(a3), weights, view(&self.y), view(&self.e))?;
+        Ok(problem.with_scale(scale).with_causal(is_causal))
+    }
+}
+
+fn arrays<'py, T: Element>(all: [&Bound<'py, PyAny>; 5], weights: [Option<&Bound<'py, PyAny>>; 3]) -> Result<Arrays<'py, T>> {
+    let [a1, a2, a3, y, e] = all;
+    let [x, w_q, w_k] = weights;
+    let read = |array: &Bound<'py, PyAny>| call::read::<T>(array);
+    Ok(Arrays {
+        a: [read(a1)?, read(a2)?, read(a3)?],
+        x: x.map(read).transpose()?,
+        pair: w_q.zip(w_k).map(|(w_q, w_k)| Ok::<_, Failure>((read(w_q)?, read(w_k)?))).transpose()?,
+        y: read(y)?,
+        e: read(e)?,
+    })
+}
+
+fn differentiate<'py, T: Element + attngrad::Float>(
+    py: Python<'py>,
+    all: [&Bound<'py, PyAny>; 5],
+    weights: [Option<&Bound<'py, PyAny>>; 3],
+    wrt: &[Wrt],
+    scale: f64,
+    is_causal: bool,
+    call: Call,
+) -> Result<Bound<'py, PyDict>> {
+    let arrays = arrays::<T>(all, weights)?;
+    let problem = arrays.problem(scale, is_causal)?;
+    let (result, seconds) = call.run(py, |options, watch| attngrad::loss_gradient(&problem, wrt, options, watch))?;
+    let Gradients { loss, loss_rounding, gradients, level } = result;
+    let (values, rounding) = (PyDict::new(py), PyDict::new(py));
+    for gradient in gradients {
+        values.set_item(gradient.wrt.name(), gradient.value.into_pyarray(py))?;
+        rounding.set_item(gradient.wrt.name(), gradient.rounding)?;
+    }
+    let out = wrap(py, values, rounding, seconds, level)?;
+    out.set_item("loss", loss)?;
+    out.set_item("loss_rounding", loss_rounding)?;
+    Ok(out)
+}
+
+fn wrap<'py>(
+    py: Python<'py>,
+    gradients: Bound<'py, PyDict>,
+    rounding: Bound<'py, PyDict>,
+    seconds: f64,
+    level: Level,
+) -> Result<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    out.set_item("gradients", gradients)?;
+    out.set_item("rounding", rounding)?;
+    out.set_item("seconds", seconds)?;
+    out.set_item("level", level.name())?;
+    Ok(out)
+}
+
+/// See attngrad_rs.loss_gradient.
+#[pyfunction]
+fn loss_gradient<'py>(
+    py: Python<'py>,
+    a1: &Bound<'py, PyAny>,
+    a2: &Bound<'py, PyAny>,
+    a3: &Bound<'py, PyAny>,
+    x: Option<&Bound<'py, PyAny>>,
+    w_q: Option<&Bound<'py, PyAny>>,
+    w_k: Option<&Bound<'py, PyAny>>,
+    y: &Bound<'py, PyAny>,
+    e: &Bound<'py, PyAny>,
+    wrt: Vec<String>,
+    scale: f64,
+    is_causal: bool,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+    timeout: Option<f64>,
+    level: Option<&str>,
+    key_block: Option<usize>,
+) -> Result<Bound<'py, PyDict>> {
+    let wrt = wrt.iter().map(|name| Wrt::parse(name)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let call = Call::new(threads, progress, timeout, level, key_block)?;
+    either!(a1, differentiate(py, [a1, a2, a3, y, e], [x, w_q, w_k], &wrt, scale, is_causal, call))
+}
+
+fn attend<'py, T: Element + attngrad::Float>(
+    py: Python<'py>,
+    [q, k, v]: [&Bound<'py, PyAny>; 3],
+    scale: f64,
+    is_causal: bool,
+    call: Call,
+) -> Result<Bound<'py, PyAny>> {
+    let (q, k, v) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?);
+    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(scale).with_causal(is_causal);
+    let (output, _) = call.run(py, |options, watch| attngrad::attention(&heads, options, watch))?;
+    Ok(output.into_pyarray(py).into_any())
+}
+
+/// See attngrad_rs.attention.
+#[pyfunction]
+fn attention<'py>(
+    py: Python<'py>,
+    q: &Bound<'py, PyAny>,
+    k: &Bound<'py, PyAny>,
+    v: &Bound<'py, PyAny>,
+    scale: f64,
+    is_causal: bool,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+    timeout: Option<f64>,
+    level: Option<&str>,
+    key_block: Option<usize>,
+) -> Result<Bound<'py, PyAny>> {
+    let call = Call::new(threads, progress, timeout, level, key_block)?;
+    either!(q, attend(py, [q, k, v], scale, is_causal, call))
+}
+
+fn pull_back<'py, T: Element + attngrad::Float>(
+    py: Python<'py>,
+    [q, k, v, dout]: [&Bound<'py, PyAny>; 4],
+    scale: f64,
+    is_causal: bool,
+    call: Call,
+) -> Result<Bound<'py, PyDict>> {
+    let (q, k, v) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?);
+    let dout = call::read::<T>(dout)?;
+    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(scale).with_causal(is_causal);
+    let dout = view(&dout);
+    let (result, seconds) = call.run(py, |options, watch| attngrad::attention_vjp(&heads, dout, options, watch))?;
+    let (values, rounding) = (PyDict::new(py), PyDict::new(py));
+    for (name, (value, error)) in [("query", result.query), ("key", result.key), ("value", result.value)] {
+        values.set_item(name, value.into_pyarray(py))?;
+        rounding.set_item(name, error)?;
+    }
+    wrap(py, values, rounding, seconds, result.level)
+}
+
+/// See attngrad_rs.attention_vjp.
+#[pyfunction]
+fn attention_vjp<'py>(
+    py: Python<'py>,
+    q: &Bound<'py, PyAny>,
+    k: &Bound<'py, PyAny>,
+    v: &Bound<'py, PyAny>,
+    dout: &Bound<'py, PyAny>,
+    scale: f64,
+    is_causal: bool,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+    timeout: Option<f64>,
+    level: Option<&str>,
+    key_block: Option<usize>,
+) -> Result<Bound<'py, PyDict>> {
+    let call = Call::new(threads, progress, timeout, level, key_block)?;
+    either!(q, pull_back(py, [q, k, v, dout], scale, is_causal, call))
+}
+
+/// The dispatch levels of this machine, best last.
+#[pyfunction]
+fn levels() -> Vec<&'static str> {
+    Level::available().into_iter().map(Level::name).collect()
+}
+
+/// Queries and keys of the register tile at a level, by dtype name.
+#[pyfunction]
+fn tile_shape(level: &str, dtype: &str) -> Result<(usize, usize)> {
+    let level = Level::parse(level)?;
+    let narrow = dtype == "float32";
+    Ok(if narrow { attngrad::exact::tile_shape::<f32>(level) } else { attngrad::exact::tile_shape::<f64>(level) })
+}
+
+/// Threads that the process may use.
+#[pyfunction(name = "default_threads")]
+fn threads() -> usize {
+    default_threads()
+}
+
+/// Test builds only: the k-th reservation fails, or the k-th task panics; 0 switches off.
+#[cfg(feature = "failpoints")]
+#[pyfunction]
+fn arm(kind: &str, k: usize) -> Result<()> {
+    match kind {
+        "reservation" => attngrad::failpoint::fail_reservation(k),
+        "task" => attngrad::failpoint::panic_in_task(k),
+        _ => return Err(Failure::internal("an unknown fail point")),
+    }
+    Ok(())
+}
+
+#[pymodule(gil_used = true)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
+    module.add_function(wrap_pyfunction!(attention, module)?)?;
+    module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
+    module.add_function(wrap_pyfunction!(levels, module)?)?;
+    module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
+    module.add_function(wrap_pyfunction!(threads, module)?)?;
+    #[cfg(feature = "failpoints")]
+    module.add_function(wrap_pyfunction!(arm, module)?)?;
+    Ok(())
+}

@@ -7,14 +7,14 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 use super::Rows;
 use super::engine::{Engine, Forward, KeySide, Values};
 use super::residual::Incoming;
-use super::rounding::{Rounding, RowErrors};
+use super::rounding::{Inherited, RowErrors, frobenius, measured, spectral_bound};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{matrix, product, transposed_product, view};
+use crate::products::{matrix, product, scaled, transposed_product, view};
 
 /// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
 const WIDE_A3: usize = 2;
@@ -102,10 +102,10 @@ pub fn loss_gradient<T: Float>(
     for &wrt in wrt {
         let value = passes.gradient(&standard, wrt, &mut run)?;
         in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
-        let rounding = passes.rounding.of(wrt, &value);
+        let rounding = passes.rounding(&standard, wrt, &value)?;
         gradients.push(Gradient { wrt, value, rounding });
     }
-    Ok(Gradients { loss: passes.loss, loss_rounding: passes.rounding.loss, gradients, level })
+    Ok(Gradients { loss: passes.loss, loss_rounding: passes.errors.loss(passes.loss), gradients, level })
 }
 
 pub(super) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
@@ -170,7 +170,13 @@ struct Passes<T> {
     values: Option<Array2<T>>,
     /// (f A3)ᵀ c, (d3, dv).
     mixed: Option<Array2<T>>,
-    rounding: Rounding,
+    errors: RowErrors,
+    /// ‖w_j‖ in natural units.
+    w_norms: Vec<f64>,
+    /// max ‖key‖.
+    largest_key: f64,
+    /// s ‖q_j‖.
+    query_norms: Vec<f64>,
 }
 
 impl<T: Float> Passes<T> {
@@ -184,6 +190,11 @@ impl<T: Float> Passes<T> {
             }
         };
         let queries = product(problem.A1.view(), query_weights, problem.scale * LOG2_E, run)?;
+        let (mut query_norms, _) = measured(Rows { data: &queries, count: n, width: keys.ncols() })?;
+        for norm in &mut query_norms {
+            *norm *= LN_2;
+        }
+        let (_, largest_key) = measured(rows(&keys)?)?;
         let engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
         let dv = problem.Y.ncols();
         let second = needs.query_side || needs.key_side;
@@ -211,19 +222,29 @@ impl<T: Float> Passes<T> {
             Some(mixed) => Some(transposed_product(mixed.view(), view(&incoming.c, n, dv)?, 1.0, run)?),
             None => None,
         };
-        let mut errors = RowErrors::new(problem, &engine, &forward, &incoming, &h)?;
-        let mut passes = Passes { loss, w: None, unit: 1.0, keys: None, values: None, mixed, rounding: Rounding::default() };
+        let inherited = problem.inherited(largest_key, &query_norms)?;
+        let errors = RowErrors::new(&engine, &h, &forward, &incoming, &inherited)?;
+        let mut passes = Passes {
+            loss,
+            w: None,
+            unit: 1.0,
+            keys: None,
+            values: None,
+            mixed,
+            errors,
+            w_norms: Vec::new(),
+            largest_key,
+            query_norms,
+        };
         if second {
-            passes.second(needs, engine, h, &forward, incoming, &mut errors, run)?;
+            passes.second(needs, engine, h, &forward, incoming, run)?;
         }
-        passes.rounding = errors.rounding(problem);
         Ok(passes)
     }
 }
 
 impl<T: Float> Passes<T> {
     /// Pass 2, for the side or sides that are needed.
-    #[expect(clippy::too_many_arguments, reason = "it is one step of `run`, with all that the steps before it made")]
     fn second(
         &mut self,
         needs: &Needs,
@@ -231,7 +252,6 @@ impl<T: Float> Passes<T> {
         h: Values<'_, T>,
         forward: &Forward<T>,
         incoming: Incoming<T>,
-        errors: &mut RowErrors,
         run: &mut Run<'_>,
     ) -> Result<(), Error> {
         let prepared = incoming.prepare(forward, h.largest)?;
@@ -245,7 +265,11 @@ impl<T: Float> Passes<T> {
         } else {
             engine.backward(&h, forward, &prepared, run)?
         };
-        errors.add_second_pass(&squares, self.unit);
+        self.errors.add_second_pass(&squares, self.unit);
+        (self.w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
+        for norm in &mut self.w_norms {
+            *norm *= self.unit;
+        }
         self.w = Some(matrix(engine.queries, n, d)?);
         Ok(())
     }
@@ -293,13 +317,52 @@ impl<T: Float> Passes<T> {
     }
 }
 
-fn made<'b, T>(sums: &'b Option<Array2<T>>, name: &str) -> Result<&'b Array2<T>, Error> {
-    sums.as_ref().ok_or_else(|| Error::Internal(format!("{name} was not computed")))
+impl<T: Float> Passes<T> {
+    /// The rounding estimate of one gradient (docs/math.md, section 5).
+    fn rounding(&self, problem: &Standard<'_, T>, wrt: Wrt, value: &Array2<T>) -> Result<f64, Error> {
+        let (query_weights, key_weights) = match problem.weights {
+            Weights::Product(X) => (X, None),
+            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
+        };
+        let scale = problem.scale.abs();
+        let ones = || buffer::filled(problem.A1.nrows(), 1.0);
+        let query_side = |left: &[f64]| scale * self.errors.query_side(left, self.largest_key, &self.w_norms);
+        let (sums, factor) = match wrt {
+            Wrt::X | Wrt::WQ => (query_side(&measured(rows(&problem.A1)?)?.0), 1.0),
+            Wrt::A1 => (query_side(&ones()?), spectral_bound(query_weights)),
+            Wrt::WK => (self.errors.key_side(&self.query_norms), spectral_bound(problem.A2.view())),
+            Wrt::A2 => (self.errors.key_side(&self.query_norms), key_weights.map_or(1.0, spectral_bound)),
+            Wrt::A3 => (self.errors.value_side(), spectral_bound(problem.Y)),
+            Wrt::Y => (self.errors.mixed(measured(rows(&problem.A3)?)?.1), 1.0),
+            Wrt::A => {
+                let parts = [Wrt::A1, Wrt::A2, Wrt::A3].map(|part| self.rounding(problem, part, value));
+                (parts.into_iter().sum::<Result<f64, Error>>()?, 1.0)
+            }
+        };
+        Ok(self.errors.finish::<T>(sums, factor, frobenius(value.view()), value.len()))
+    }
 }
 
-/// Sums in double precision, scaled and rounded once.
-fn scaled<T: Float>(sums: &[f64], factor: f64) -> Result<Vec<T>, Error> {
-    let mut out = buffer::with_capacity(sums.len())?;
-    out.extend(sums.iter().map(|sum| T::narrow(sum * factor)));
-    Ok(out)
+impl<T: Float> Standard<'_, T> {
+    /// What the products before the passes lost.
+    fn inherited(&self, largest_key: f64, query_norms: &[f64]) -> Result<Inherited, Error> {
+        let (query_weights, key_weights) = match self.weights {
+            Weights::Product(X) => (X, None),
+            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
+        };
+        let (mut logits, _) = measured(rows(&self.A1)?)?;
+        let per_row = self.scale.abs() * frobenius(query_weights) * largest_key;
+        let keys = match key_weights {
+            None => 0.0,
+            Some(W_K) => measured(rows(&self.A2)?)?.1 * frobenius(W_K),
+        };
+        for (logit, query) in logits.iter_mut().zip(query_norms) {
+            *logit = *logit * per_row + query * keys;
+        }
+        Ok(Inherited { logits, values: measured(rows(&self.A3)?)?.1 * frobenius(self.Y) })
+    }
+}
+
+fn made<'b, T>(sums: &'b Option<Array2<T>>, name: &str) -> Result<&'b Array2<T>, Error> {
+    sums.as_ref().ok_or_else(|| Error::Internal(format!("{name} was not computed")))
 }

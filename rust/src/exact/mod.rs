@@ -3,6 +3,7 @@
 //! [`engine`] runs the passes over query, key and value; [`gradient`] and [`attention`] put the problem's own
 //! matrices around them. [`tile`] holds the arithmetic, [`kernels`] its instruction sets.
 
+pub mod attention;
 mod backward;
 mod both_sides;
 mod engine;

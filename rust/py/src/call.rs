@@ -1,0 +1,79 @@
+//! One call of the core: options in, the interpreter released, signals and progress watched.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use attngrad::{Error, Level, Options, Watch};
+use ndarray::ArrayView2;
+use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::errors::{Failure, Result};
+
+/// The options of a call, checked.
+pub struct Call {
+    options: Options,
+    progress: Option<Py<PyAny>>,
+}
+
+impl Call {
+    pub fn new(
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+        level: Option<&str>,
+        key_block: Option<usize>,
+    ) -> Result<Self> {
+        let options = Options {
+            threads: threads.and_then(NonZeroUsize::new),
+            level: level.map(Level::parse).transpose()?,
+            timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            key_block: key_block.and_then(NonZeroUsize::new),
+        };
+        Ok(Call { options, progress })
+    }
+
+    /// Runs `work` with the interpreter released; also returns the seconds it took. This thread waits, and looks for
+    /// signals; what a signal handler or the progress callback raises is what the caller sees.
+    pub fn run<R: Send>(
+        self,
+        py: Python<'_>,
+        work: impl FnOnce(&Options, Option<Watch<'_>>) -> std::result::Result<R, Error> + Send,
+    ) -> Result<(R, f64)> {
+        let start = Instant::now();
+        let mut raised = None;
+        let result = py.detach(|| {
+            let mut watch = |fraction: f64| match Python::attach(|py| self.look(py, fraction)) {
+                Ok(()) => true,
+                Err(error) => {
+                    raised = Some(error);
+                    false
+                }
+            };
+            work(&self.options, Some(&mut watch))
+        });
+        match (raised, result) {
+            (Some(error), _) => Err(error.into()),
+            (None, result) => Ok((result?, start.elapsed().as_secs_f64())),
+        }
+    }
+
+    fn look(&self, py: Python<'_>, fraction: f64) -> PyResult<()> {
+        py.check_signals()?;
+        if let Some(progress) = &self.progress {
+            progress.call1(py, (fraction,))?;
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot as the binding takes it.
+pub fn read<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray2<'py, T>> {
+    let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
+    array.try_readonly().map_err(|_| Failure::internal("a snapshot is shared with a writer"))
+}
+
+/// Its rows and columns.
+pub fn view<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> ArrayView2<'a, T> {
+    array.as_array()
+}

@@ -1,0 +1,52 @@
+//! Errors cross the boundary once: each variant of the core becomes one class of attngrad_rs.errors.
+
+use attngrad::Error;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::import_exception;
+use pyo3::prelude::*;
+
+import_exception!(attngrad_rs.errors, ShapeError);
+import_exception!(attngrad_rs.errors, OptionError);
+import_exception!(attngrad_rs.errors, RangeError);
+import_exception!(attngrad_rs.errors, OutOfMemoryError);
+import_exception!(attngrad_rs.errors, DeadlineError);
+import_exception!(attngrad_rs.errors, InternalError);
+
+/// A Python exception; the newtype lets both libraries' errors turn into it with `?`.
+pub struct Failure(PyErr);
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub fn internal(what: &str) -> Self {
+        Error::Internal(what.to_owned()).into()
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Failure(error)
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        failure.0
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        Failure(match error {
+            Error::Shape { .. } => ShapeError::new_err(text),
+            Error::Option { .. } => OptionError::new_err(text),
+            Error::Range { .. } => RangeError::new_err(text),
+            Error::OutOfMemory { .. } => OutOfMemoryError::new_err(text),
+            Error::Deadline(_) => DeadlineError::new_err(text),
+            Error::Internal(_) => InternalError::new_err(text),
+            // The binding's own watch is the only one that stops a computation, and raises in its place.
+            Error::Cancelled => PyRuntimeError::new_err(text),
+        })
+    }
+}

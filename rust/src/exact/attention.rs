@@ -1,0 +1,153 @@
+//! Attention itself, and its vector-Jacobian product for any incoming gradient.
+
+use std::f64::consts::{LN_2, LOG2_E};
+
+use ndarray::{Array2, ArrayView2};
+
+use super::Rows;
+use super::engine::{Engine, KeySide, Values};
+use super::gradient::{in_range, row_major, rows};
+use super::residual::Incoming;
+use super::rounding::{Inherited, RowErrors, frobenius, measured};
+use crate::buffer;
+use crate::error::Error;
+use crate::float::Float;
+use crate::options::{Level, Options};
+use crate::pool::{Run, Watch};
+use crate::products::{matrix, scaled};
+
+/// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a, T> {
+    query: ArrayView2<'a, T>,
+    key: ArrayView2<'a, T>,
+    value: ArrayView2<'a, T>,
+    scale: f64,
+    is_causal: bool,
+}
+
+/// The gradients of ⟨dout, o⟩, each with its rounding estimate in the Frobenius norm.
+#[derive(Debug, Clone)]
+pub struct AttentionGradients<T> {
+    /// With respect to the query, (n, d).
+    pub query: (Array2<T>, f64),
+    /// With respect to the key, (m, d).
+    pub key: (Array2<T>, f64),
+    /// With respect to the value, (m, dv).
+    pub value: (Array2<T>, f64),
+    /// The instruction set that computed them.
+    pub level: Level,
+}
+
+impl<'a, T: Float> Heads<'a, T> {
+    /// Not causal, with torch's scale 1/√d.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first array that does not fit those before it.
+    pub fn new(query: ArrayView2<'a, T>, key: ArrayView2<'a, T>, value: ArrayView2<'a, T>) -> Result<Self, Error> {
+        let misfit = |argument, array: &ArrayView2<'_, T>, wanted: String| {
+            Err(Error::Shape { argument, found: array.shape().to_vec(), wanted })
+        };
+        if key.ncols() != query.ncols() {
+            return misfit("key", &key, format!("query has {0} columns, so key needs {0} columns", query.ncols()));
+        }
+        if value.nrows() != key.nrows() {
+            return misfit("value", &value, format!("key has {0} rows, so value needs {0} rows", key.nrows()));
+        }
+        let scale = (query.ncols().max(1) as f64).sqrt().recip();
+        Ok(Heads { query, key, value, scale, is_causal: false })
+    }
+
+    /// The same head with another scale of the logits.
+    #[must_use]
+    pub fn with_scale(self, scale: f64) -> Self {
+        Heads { scale, ..self }
+    }
+
+    /// The same head where query j sees keys 0..=j only (top-left, also where n ≠ m).
+    #[must_use]
+    pub fn with_causal(self, is_causal: bool) -> Self {
+        Heads { is_causal, ..self }
+    }
+
+    fn queries(&self) -> Result<Vec<T>, Error> {
+        let mut queries = buffer::with_capacity(self.query.len())?;
+        queries.extend(self.query.iter().map(|x| T::narrow(x.widen() * self.scale * LOG2_E)));
+        Ok(queries)
+    }
+}
+
+/// o = f value, (n, dv); zero where there are no keys.
+///
+/// Time 2 n m (d + dv), half if causal; memory O((n + m)(d + dv)).
+///
+/// # Errors
+/// [`Error::Range`] where a logit or a result does not fit the precision; [`Error::OutOfMemory`],
+/// [`Error::Deadline`], [`Error::Cancelled`].
+pub fn attention<T: Float>(
+    heads: &Heads<'_, T>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Array2<T>, Error> {
+    let mut run = Run::new(options, watch);
+    let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
+    let n = heads.query.nrows();
+    let engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options)?;
+    let values = Values::new(rows(&value)?)?;
+    let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
+    in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
+    Ok(output)
+}
+
+/// dL/dquery, dL/dkey and dL/dvalue for the incoming gradient `dout` = dL/do: the loss gradient with c replaced by it.
+///
+/// Linear in `dout`. Time 14 n m d, half if causal; memory O((n + m)(d + dv)).
+///
+/// # Errors
+/// [`Error::Shape`] where `dout` is not (n, dv), and those of [`attention`].
+pub fn attention_vjp<T: Float>(
+    heads: &Heads<'_, T>,
+    dout: ArrayView2<'_, T>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<AttentionGradients<T>, Error> {
+    let (n, d) = heads.query.dim();
+    let (m, dv) = heads.value.dim();
+    if dout.dim() != (n, dv) {
+        let wanted = format!("the output has shape [{n}, {dv}], so dout needs it too");
+        return Err(Error::Shape { argument: "dout", found: dout.shape().to_vec(), wanted });
+    }
+    let mut run = Run::new(options, watch);
+    let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
+    let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options)?;
+    let values = Values::new(rows(&value)?)?;
+    let mut forward = engine.forward(&values, &mut run)?;
+    let output = std::mem::take(&mut forward.output);
+    let given = rows(&dout)?.data;
+    let incoming = Incoming::new(output, dv, n, |i, _| given[i])?;
+    let inherited = Inherited { logits: engine.bound.clone(), values: values.largest };
+    let mut errors = RowErrors::new(&engine, &values, &forward, &incoming, &inherited)?;
+    let prepared = incoming.prepare(&forward, values.largest)?;
+    let (_, largest_key) = measured(engine.keys)?;
+    let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
+    let (squares, KeySide { keys, values }) = engine.both_sides(&values, &forward, &prepared, &mut run)?;
+    errors.add_second_pass(&squares, prepared.unit);
+    let factor = heads.scale * prepared.unit;
+    let query = matrix(scaled(&engine.queries, factor)?, n, d)?;
+    let key = matrix(scaled(&keys, LN_2 * prepared.unit)?, m, d)?;
+    let value = matrix(scaled(&values, prepared.unit)?, m, dv)?;
+    let (w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
+    let w_norms: Vec<f64> = w_norms.iter().map(|norm| norm * prepared.unit).collect();
+    let ones = buffer::filled(n, heads.scale.abs())?;
+    let finish = |name: &str, sums: f64, array: Array2<T>| {
+        in_range(name, T::NAME, array.iter().all(|x| x.is_finite()))?;
+        let rounding = errors.finish::<T>(sums, 1.0, frobenius(array.view()), array.len());
+        Ok((array, rounding))
+    };
+    Ok(AttentionGradients {
+        query: finish("dL/dquery", errors.query_side(&ones, largest_key, &w_norms), query)?,
+        key: finish("dL/dkey", LN_2 * errors.key_side(&query_norms), key)?,
+        value: finish("dL/dvalue", errors.value_side(), value)?,
+        level: options.level()?,
+    })
+}
