@@ -59,6 +59,7 @@ class Certificate:
     message: str = ""
 
     def __post_init__(self) -> None:
+        """Turn NaN into infinity, and take back a success that nothing backs."""
         for name in ("absolute", "relative"):
             if math.isnan(getattr(self, name)):
                 object.__setattr__(self, name, math.inf)

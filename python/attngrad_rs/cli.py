@@ -1,4 +1,4 @@
-"""The command ``attngrad``: a thin door that works, and says so, where the extra ``cli`` is missing."""
+"""The command ``attngrad``: a thin door that also opens where the extra ``cli`` is missing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ def main() -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
             raise
-        print(
+        sys.stderr.write(
             f"attngrad: found no package {missing!r}; the commands need the extra cli: "
-            "pip install 'attngrad-rs[cli]'",
-            file=sys.stderr,
+            "pip install 'attngrad-rs[cli]'\n"
         )
         return EXIT_BAD_INPUT
     app(prog_name="attngrad")

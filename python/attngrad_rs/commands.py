@@ -37,7 +37,7 @@ OPTIONAL_ARRAYS = ("X", "W_Q", "W_K", "scale", "is_causal")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"attngrad {__version__}")
+        typer.echo(f"attngrad {__version__}")
         raise typer.Exit
 
 
@@ -81,8 +81,8 @@ def demo(
     console.print(_demo_table(report.heads))
     console.print(
         f"{report.cpu}, {report.level}, {report.threads} threads, {report.dtype}; "
-        f"GEMM peak {report.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, half "
-        "for causal heads. Error: of dL/dX against the definitions in float64."
+        f"GEMM peak {report.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
+        "half for causal heads. Error: of dL/dX against the definitions in float64."
     )
     if out is not None:
         console.print(f"figure: {out}")
@@ -183,7 +183,8 @@ def _read_problem(path: str) -> dict[str, Any]:
         if name in found:
             if found[name].shape != ():
                 raise ProblemFileError(
-                    f"{path}: found {name!r} of shape {found[name].shape}; a single number is wanted"
+                    f"{path}: found {name!r} of shape {found[name].shape}; "
+                    "a single number is wanted"
                 )
             arguments[name] = found[name].item()
     return arguments
@@ -234,7 +235,7 @@ def doctor(json: Json = False, threads: Threads = None) -> None:
     if json:
         print_json(report)
     else:
-        print("\n".join(describe(report)))
+        typer.echo("\n".join(describe(report)))
     if not report["healthy"]:
         raise typer.Exit(EXIT_DEFECT)
 
@@ -269,7 +270,7 @@ def heads(
             text_name=name,
             progress=move,
         )
-    print(f"written to {out}")
+    typer.echo(f"written to {out}")
 
 
 def _read_text(path: str) -> str:

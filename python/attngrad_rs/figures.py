@@ -1,4 +1,4 @@
-"""Figures, by matplotlib: labelled axes with units, colours that colour-blind readers tell apart."""
+"""Figures: labelled axes with units, colours that colour-blind readers tell apart."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
     error.semilogy(
         places, [row.certificate for row in report.heads], "v", color=ORANGE, label="certificate"
     )
-    error.semilogy(
-        places, [row.error for row in report.heads], "o", color=BLUE, label="error"
-    )
+    error.semilogy(places, [row.error for row in report.heads], "o", color=BLUE, label="error")
     epsilon = float(np.finfo(report.dtype).eps)
     error.axhline(epsilon, color=GREY, linestyle=":", label=f"epsilon, {report.dtype}")
     error.set_ylabel("relative error of dL/dX against float64 (1)")

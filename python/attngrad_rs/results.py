@@ -65,6 +65,7 @@ class GradientResult:
         return worst(self.certificates)
 
     def __repr__(self) -> str:
+        """Shapes and error, on one line; never the numbers."""
         return (
             f"GradientResult(loss={self.loss:.6g}, gradients={{{_summary(self.gradients)}}}, "
             f"{_error(self.certificate)}, seconds={self.seconds:.3g})"
@@ -95,6 +96,7 @@ class AttentionGradients:
     seconds: float
 
     def __iter__(self) -> Iterator[Array]:
+        """Unpack as dq, dk, dv."""
         return iter((self.dq, self.dk, self.dv))
 
     @property
@@ -103,6 +105,7 @@ class AttentionGradients:
         return worst(self.certificates)
 
     def __repr__(self) -> str:
+        """Shapes and error, on one line; never the numbers."""
         arrays = {"dq": self.dq, "dk": self.dk, "dv": self.dv}
         return (
             f"AttentionGradients({_summary(arrays)}, "

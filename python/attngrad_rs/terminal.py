@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
@@ -32,11 +31,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except AttnGradError as error:
-            print(f"attngrad: {' '.join(str(error).split())}", file=sys.stderr)
+            typer.echo(f"attngrad: {' '.join(str(error).split())}", err=True)
             defect = isinstance(error, InternalError)
             raise typer.Exit(EXIT_DEFECT if defect else EXIT_BAD_INPUT) from error
         except KeyboardInterrupt:
-            print("attngrad: interrupted; nothing was written", file=sys.stderr)
+            typer.echo("attngrad: interrupted; nothing was written", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run
@@ -50,7 +49,7 @@ def output_console() -> Console:
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error, moved by a number from 0 to 1; nothing where it is not a terminal."""
+    """A bar on standard error, moved by a number from 0 to 1; hidden where that is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     hidden = quiet or not console.is_terminal
@@ -65,7 +64,7 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[float
 
 def print_json(value: Any) -> None:
     """Strict JSON on standard output: what is not finite becomes null."""
-    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

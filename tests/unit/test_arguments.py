@@ -1,0 +1,197 @@
+"""What is accepted, and what it becomes: options and arrays on their way in."""
+
+from __future__ import annotations
+
+import fractions
+from typing import Any
+
+import numpy as np
+import pytest
+
+import attngrad_rs as ag
+from attngrad_rs import arguments, arrays, memory
+from attngrad_rs.arrays import Array
+
+N, D = 6, 3
+
+
+def matrix(seed: int = 0, rows: int = N, columns: int = D) -> Array:
+    return np.random.default_rng(seed).standard_normal((rows, columns))
+
+
+@pytest.mark.parametrize(
+    "value", [1, 0, -2.5, np.float32(0.5), np.int64(3), fractions.Fraction(1, 2)]
+)
+def test_any_real_number_is_a_scale(value: Any) -> None:
+    assert arguments.scale(value, 7.0) == float(value)
+
+
+def test_defaults() -> None:
+    assert arguments.scale(None, 7.0) == 7.0
+    assert arguments.threads(None) is None
+    assert arguments.timeout(None) is None
+    assert arguments.tolerance(None, 0.0, "fro", "any").rtol is None
+
+
+def test_numpy_scalars_pass() -> None:
+    assert arguments.flag("is_causal", np.True_) is True
+    assert arguments.threads(np.int32(2)) == 2
+    assert arguments.timeout(np.float32(2)) == 2.0
+    assert arguments.tolerance(np.float32(0.5), 1, "max", "rigorous").rtol == 0.5
+
+
+@pytest.mark.parametrize("value", [None, 0, 12345, np.int64(3), np.random.default_rng(0)])
+def test_sources_of_randomness(value: object) -> None:
+    arguments.rng(value)
+
+
+@pytest.mark.parametrize("value", ["X", ["X"], ("X",)])
+def test_wrt_is_a_name_or_a_sequence(value: object) -> None:
+    assert arguments.wrt_names(value, pair=False, self_attention=False) == ("X",)
+
+
+def test_wrt_keeps_its_order() -> None:
+    names = ("Y", "A3", "W_K", "A", "W_Q", "A1")
+    assert arguments.wrt_names(names, pair=True, self_attention=True) == names
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10**4000, "an integer of 13288 bits"),
+        ("x" * 500, "xxx..."),
+        (np.zeros((2, 3)), "an array of shape (2, 3) and dtype float64"),
+        ([0] * 9, "a list of length 9"),
+        (object(), "an object of type object"),
+    ],
+)
+def test_messages_stay_short(value: object, text: str) -> None:
+    shown = arguments.show(value)
+    assert text in shown
+    assert len(shown) <= arguments.MAX_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("value", "pair"),
+    [
+        ((matrix(), matrix()), True),
+        ([matrix(), matrix()], True),
+        ((matrix(),), True),
+        ((matrix().tolist(), matrix().tolist()), True),
+        (matrix(), False),
+        (matrix().tolist(), False),
+        (tuple(map(tuple, matrix().tolist())), False),
+        ([list(matrix()[0]), list(matrix()[1])], False),
+        (np.zeros((2, 3, 3)), False),
+        ([], False),
+    ],
+)
+def test_a_pair_is_told_from_a_matrix(value: object, pair: bool) -> None:
+    assert arrays.is_pair(value) is pair
+
+
+def test_nested_lists_are_matrices() -> None:
+    listed = [matrix(seed).tolist() for seed in range(4)]
+    problem = arrays.read_problem(*listed[:3], np.eye(D), np.eye(D), listed[3])
+    assert problem.dtype == np.float64
+    assert problem.sizes[:2] == (N, N)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_snapshots_are_private_native_and_contiguous(dtype: str, order: Any) -> None:
+    given = np.array(matrix(), dtype=dtype, order=order)
+    strided = np.array(np.repeat(matrix(), 2, axis=1), dtype=dtype)[::-1, ::2]
+    read = arrays.read_arrays({"A1": given, "A2": strided})
+    native = arrays.common_dtype(read)
+    assert native.isnative
+    copies = arrays.snapshots(read, native, finite=True)
+    for name, original in read.items():
+        copy = copies[name]
+        assert copy.flags.c_contiguous
+        assert copy.flags.aligned
+        assert copy.flags.writeable
+        assert copy.dtype == native
+        assert not np.shares_memory(copy, original)
+        assert np.array_equal(copy, original)
+
+
+def test_one_object_is_copied_once() -> None:
+    shared = matrix()
+    problem = arrays.read_problem(shared, shared, shared, np.eye(D), np.eye(D), matrix(1))
+    assert problem.self_attention
+    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True)
+    assert copies["A1"] is copies["A2"] is copies["A3"]
+    assert copies["E"] is not copies["A1"]
+    expected = (2 * shared.size + 2 * D * D) * shared.itemsize
+    assert arrays.total_bytes(problem.arrays) == expected
+
+
+def test_equal_arrays_are_not_one_object() -> None:
+    one, other = matrix(), matrix()
+    problem = arrays.read_problem(one, other, other, np.eye(D), np.eye(D), one)
+    assert not problem.self_attention
+
+
+def test_sizes_of_a_pair() -> None:
+    w_q, w_k = matrix(1, D, 5), matrix(2, 4, 5)
+    values, y = matrix(3, N, 2), matrix(4, 2, 7)
+    problem = arrays.read_problem(matrix(), matrix(5, N, 4), values, (w_q, w_k), y, matrix(6, N, 7))
+    assert problem.sizes == arrays.Sizes(N, N, D, 4, 2, 7, 5, pair=True)
+
+
+@pytest.mark.parametrize("position", [0, 1, arrays.BLOCK - 1, arrays.BLOCK, 3 * arrays.BLOCK - 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_number_that_is_not_finite_is_named(position: int, value: float) -> None:
+    array = np.zeros((3 * arrays.BLOCK // 8, 8), dtype=np.float32)
+    array.reshape(-1)[-1] = np.nan
+    array.reshape(-1)[position] = value
+    index = (position // 8, position % 8)
+    with pytest.raises(ag.NonFiniteError) as caught:
+        arrays.check_finite("E", array)
+    assert f"E: found {value} at index {index};" in str(caught.value)
+
+
+def test_finite_arrays_pass() -> None:
+    for shape in ((0, 3), (3, 0), (1, 1), (arrays.BLOCK, 2)):
+        arrays.check_finite("E", np.ones(shape))
+    arrays.check_finite("E", np.full((2, 2), np.finfo(np.float64).max))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 7, arrays.BLOCK, 2 * arrays.BLOCK + 3])
+def test_norms(dtype: Any, size: int) -> None:
+    array = np.random.default_rng(size).standard_normal((size, 1)).astype(dtype)
+    wide = array.astype(np.float64)
+    frobenius = float(np.sqrt(np.square(wide).sum()))
+    assert arrays.norm(array) == pytest.approx(frobenius, rel=1e-13, abs=0.0)
+    assert arrays.norm(array, "max") == float(np.abs(wide).max(initial=0.0))
+
+
+def test_norms_do_not_overflow() -> None:
+    large = np.full((4, 1), 1e300)
+    assert arrays.norm(large) == pytest.approx(2e300, rel=1e-13)
+    assert arrays.norm(np.full((4, 1), 1e-300)) == pytest.approx(2e-300, rel=1e-13)
+    assert arrays.norm(np.array([[np.inf]])) == np.inf
+    assert np.isnan(arrays.norm(np.array([[np.nan]])))
+
+
+def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**21)
+    memory.check_fits("loss", 2**21)
+    with pytest.raises(ag.OutOfMemoryError, match="loss: found shapes that need 2097153 bytes"):
+        memory.check_fits("loss", 2**21 + 1)
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    memory.check_fits("loss", 2**60)
+
+
+def test_memory_of_this_machine() -> None:
+    free = memory.available_bytes()
+    assert free is None or free > 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**60, "1024.0 PiB")]
+)
+def test_bytes_for_people(amount: int, text: str) -> None:
+    assert memory.format_bytes(amount) == text
