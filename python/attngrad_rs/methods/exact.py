@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from .. import _core, tuning
 from ..arrays import Sizes
 from .base import Forecast, HeadTask, Method, Outcome, Task
