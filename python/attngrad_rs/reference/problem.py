@@ -1,4 +1,4 @@
-"""The loss of one attention layer, its gradient, and every quantity on the way, as n x m matrices."""
+"""The loss of one attention layer, its gradient, and all quantities on the way, as matrices."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class Problem:
     exp: Exp = np.exp
 
     def __post_init__(self) -> None:
+        """Take anything array-like; check the shapes."""
         for name in ("A1", "A2", "A3", "Y", "E"):
             object.__setattr__(self, name, _matrix(name, getattr(self, name)))
         if isinstance(self.X, (tuple, list)):
@@ -146,7 +147,7 @@ class Problem:
 
     @cached_property
     def alpha(self) -> Array:
-        """alpha_j = <u_j, 1>, eq. (3): the paper's alpha(x)_j0, the diagonal of D(X). Shape (n,)."""
+        """alpha_j = <u_j, 1>, eq. (3): the paper's alpha(x)_j0, the diagonal of D. Shape (n,)."""
         return normaliser(self.u)[:, 0]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The attention rows f from the logits S: the paper's literal form, and the one that cannot overflow.
+"""The attention rows f from the logits S: the paper's form, and one that cannot overflow.
 
 Every function takes the exponential to use, so that one text serves floats, complex numbers, mpmath
 and python-flint.
@@ -17,7 +17,7 @@ from ..errors import RangeError
 Array: TypeAlias = npt.NDArray[Any]
 Exp: TypeAlias = Callable[[Array], Any]
 
-# dtype.kind of the numbers that can overflow; object arrays hold numbers that look after themselves.
+# dtype.kind of the numbers that can overflow; what object arrays hold looks after itself.
 LIMITED = "fc"
 
 
