@@ -1,1 +1,34 @@
 """Exact gradients of softmax attention, with an error bar that can be trusted."""
+
+from . import reference
+from ._core import __version__
+from .api import loss, loss_gradient, plan_loss_gradient
+from .certificate import Certificate
+from .errors import (
+    AttnGradError,
+    DeadlineError,
+    DTypeError,
+    InternalError,
+    MissingDependencyError,
+    NonFiniteError,
+    OptionError,
+    OptionTypeError,
+    OutOfMemoryError,
+    OutputError,
+    ProblemFileError,
+    RangeError,
+    ShapeError,
+    ToleranceError,
+)
+from .plans import Plan
+from .results import AttentionGradients, GradientResult
+from .sdpa import attention, attention_vjp
+
+# fmt: off
+__all__ = [
+    "AttentionGradients", "AttnGradError", "Certificate", "DTypeError", "DeadlineError",
+    "GradientResult", "InternalError", "MissingDependencyError", "NonFiniteError", "OptionError",
+    "OptionTypeError", "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError",
+    "ShapeError", "ToleranceError", "__version__", "attention", "attention_vjp", "loss",
+    "loss_gradient", "plan_loss_gradient", "reference",
+]

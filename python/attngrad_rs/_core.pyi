@@ -10,6 +10,16 @@ from typing import Any, Final, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "__version__",
+    "attention",
+    "attention_vjp",
+    "default_threads",
+    "levels",
+    "loss_gradient",
+    "tile_shape",
+]
+
 __version__: Final[str]
 
 _Array: TypeAlias = npt.NDArray[np.floating[Any]]

@@ -135,7 +135,7 @@ def loss_gradient(
     >>> result = ag.loss_gradient(A1, A2, A3, X, Y, E)
     >>> result.gradient.shape
     (4, 4)
-    >>> result.certificate.relative < 1e-12
+    >>> result.certificate.relative < 1e-9
     True
     >>> several = ag.loss_gradient(A1, A2, A3, X, Y, E, wrt=("X", "Y"))
     >>> sorted(several.gradients)
@@ -206,7 +206,7 @@ def loss(
     >>> import numpy as np
     >>> import attngrad_rs as ag
     >>> A = np.eye(2)
-    >>> ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2)))
+    >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
     request = _request(
