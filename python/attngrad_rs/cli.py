@@ -30,5 +30,7 @@ def main() -> int:
             "pip install 'attngrad-rs[cli]'\n"
         )
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     app(prog_name="attngrad")
     return 0

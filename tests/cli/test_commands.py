@@ -1,0 +1,318 @@
+"""The commands: what they print, write, refuse, and with which exit code."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from npz_files import arrays, good
+from typer.testing import CliRunner
+
+import attngrad_rs as ag
+from attngrad_rs import cli, commands, demo, doctor, terminal
+from attngrad_rs.files import load_npz
+from attngrad_rs.heads import load_heads
+
+RUN = CliRunner()
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def attngrad(*arguments: object) -> Any:
+    return RUN.invoke(commands.app, [str(one) for one in arguments])
+
+
+def succeeds(*arguments: object) -> str:
+    result = attngrad(*arguments)
+    assert result.exit_code == 0, result.stderr
+    text: str = result.stdout
+    return text
+
+
+def fails(*arguments: object) -> str:
+    result = attngrad(*arguments)
+    assert result.exit_code == cli.EXIT_BAD_INPUT, (result.stdout, result.stderr)
+    message: str = result.stderr
+    assert "Traceback" not in message
+    return message
+
+
+def fails_in_one_line(*arguments: object) -> str:
+    message = fails(*arguments)
+    assert re.fullmatch(r"attngrad: [^\n]+\n", message), message
+    return message
+
+
+# -- gradient -------------------------------------------------------------------------------------
+
+
+def test_gradient_writes_what_the_library_computes(tmp_path: Path) -> None:
+    given, out = good(tmp_path / "p.npz", scale=np.array(0.3)), tmp_path / "out.npz"
+    text = succeeds("gradient", given, "-o", out, "--wrt", "X", "--wrt", "A2")
+    result = ag.loss_gradient(**arrays(), wrt=("X", "A2"), scale=0.3)
+    read = load_npz(out)
+    assert set(read) == {
+        "loss", "loss_absolute_error",
+        "dX", "dX_absolute_error", "dX_relative_error",
+        "dA2", "dA2_absolute_error", "dA2_relative_error",
+    }  # fmt: skip
+    assert float(read["loss"]) == result.loss
+    for name, gradient in result.gradients.items():
+        assert np.array_equal(read[f"d{name}"], gradient)
+        certificate = result.certificates[name]
+        assert float(read[f"d{name}_absolute_error"]) == certificate.absolute
+        assert float(read[f"d{name}_relative_error"]) == certificate.relative
+    assert f"loss {result.loss:.10g}" in text
+    assert "dX" in text
+    assert "dA2" in text
+
+
+def test_gradient_of_a_pair_is_by_the_pair(tmp_path: Path) -> None:
+    given = arrays()
+    w_q, w_k = given.pop("X"), np.eye(4)
+    path, out = tmp_path / "p.npz", tmp_path / "out.npz"
+    np.savez(path, **given, W_Q=w_q, W_K=w_k, is_causal=np.array(True))
+    succeeds("gradient", path, "-o", out)
+    result = ag.loss_gradient(**given, X=(w_q, w_k), wrt=("W_Q", "W_K"), is_causal=True)
+    read = load_npz(out)
+    for name, gradient in result.gradients.items():
+        assert np.array_equal(read[f"d{name}"], gradient)
+
+
+def test_equal_inputs_are_self_attention(tmp_path: Path) -> None:
+    A = arrays()["A2"]
+    path, out = tmp_path / "p.npz", tmp_path / "out.npz"
+    np.savez(path, A1=A, A2=A, A3=A, X=np.eye(4), Y=np.eye(4), E=A)
+    succeeds("gradient", path, "-o", out, "--wrt", "A")
+    result = ag.loss_gradient(A, A, A, np.eye(4), np.eye(4), A, wrt="A")
+    assert np.array_equal(load_npz(out)["dA"], result.gradient)
+
+
+def test_options_of_the_command_come_before_those_of_the_file(tmp_path: Path) -> None:
+    given = good(tmp_path / "p.npz", scale=np.array(0.3), is_causal=np.array(False))
+    out = tmp_path / "out.npz"
+    succeeds("gradient", given, "-o", out, "--scale", "0.7", "--causal", "--rtol", "1e-6")
+    result = ag.loss_gradient(**arrays(), scale=0.7, is_causal=True)
+    assert np.array_equal(load_npz(out)["dX"], result.gradient)
+
+
+def test_gradient_in_json(tmp_path: Path) -> None:
+    given, out = good(tmp_path / "p.npz"), tmp_path / "out.npz"
+    report = json.loads(succeeds("gradient", given, "-o", out, "--json"))
+    result = ag.loss_gradient(**arrays())
+    assert report["loss"] == result.loss
+    assert report["out"] == str(out)
+    assert report["gradients"]["X"]["shape"] == [3, 4]
+    assert report["gradients"]["X"]["relative"] == result.certificate.relative
+
+
+def test_gradient_does_not_overwrite(tmp_path: Path) -> None:
+    given, out = good(tmp_path / "p.npz"), tmp_path / "out.npz"
+    out.write_bytes(b"old")
+    assert "found an existing file" in fails_in_one_line("gradient", given, "-o", out)
+    assert out.read_bytes() == b"old"
+    succeeds("gradient", given, "-o", out, "--force")
+    assert "dX" in load_npz(out)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--wrt", "Z"), "wrt: found 'Z'"),
+        (("--wrt", "W_Q"), "ask for 'X'"),
+        (("--scale", "nan"), "scale: found nan"),
+        (("--rtol", "-1"), "rtol: found -1.0"),
+        (("--rtol", "1e-40"), "ask for rtol >="),
+        (("--threads", "0"), "threads: found 0"),
+        (("--timeout", "-1"), "timeout: found -1.0"),
+    ],
+)
+def test_gradient_refuses(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    given, out = good(tmp_path / "p.npz"), tmp_path / "out.npz"
+    assert words in fails_in_one_line("gradient", given, "-o", out, *options)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gradient",), "Missing argument"),
+        (("gradient", "p.npz"), "Missing option '--out'"),
+        (("gradient", "p.npz", "-o", "o.npz", "--scale", "big"), "Invalid value for '--scale'"),
+        (("gradient", "p.npz", "-o", "o.npz", "--tol", "1"), "No such option"),
+        (("sing",), "No such command 'sing'"),
+        (("doctor", "--threads", "two"), "Invalid value for '--threads'"),
+    ],
+)
+def test_usage_errors(arguments: tuple[str, ...], words: str) -> None:
+    assert words in fails(*arguments)
+
+
+# -- demo -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report() -> demo.DemoReport:
+    return demo.run("float64", None, lambda done: None)
+
+
+def test_the_demo_is_right(report: demo.DemoReport) -> None:
+    assert [row.head for row in report.heads] == [
+        f"{head.model} {head.name}" for head in load_heads()
+    ]
+    for row in report.heads:
+        assert 0.0 <= row.error <= row.certificate <= 1e-9, row
+        assert row.n >= 1024
+        assert row.seconds > 0.0
+        assert math.isfinite(row.loss)
+        assert row.share_of_peak == pytest.approx(row.gflops / report.gemm_gflops)
+
+
+def test_the_table_and_the_figure(
+    tmp_path: Path, report: demo.DemoReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "run", lambda *_: report)
+    for ending, start in (("png", PNG_START), ("svg", b"<?xml")):
+        out = tmp_path / f"figure.{ending}"
+        text = succeeds("demo", "--out", out)
+        assert out.read_bytes().startswith(start)
+        assert f"figure: {out}" in text
+        for row in report.heads:
+            assert row.head in text
+            assert f"{row.certificate:.1e}" in text
+        assert "GF/s" in text
+        assert report.cpu in text
+    figure = (tmp_path / "figure.svg").read_bytes()
+    succeeds("demo", "--out", tmp_path / "figure.svg", "--force")
+    assert len((tmp_path / "figure.svg").read_bytes()) == pytest.approx(len(figure), rel=0.01)
+
+
+def test_the_demo_in_json(report: demo.DemoReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "run", lambda *_: report)
+    read = json.loads(succeeds("demo", "--json"))
+    assert read == json.loads(json.dumps(report.to_dict()))
+    assert read["heads"][0]["head"] == report.heads[0].head
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--out", "figure.pdf"), "--out: found 'figure.pdf'"),
+        (("--out", "/nowhere/figure.png"), "found no folder"),
+        (("--dtype", "float16"), "--dtype: found 'float16'"),
+        (("--threads", "-3"), "threads: found -3"),
+    ],
+)
+def test_the_demo_refuses(
+    options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attngrad_rs.machine.gemm_peak", lambda *_: 1.0)
+    assert words in fails_in_one_line("demo", *options)
+
+
+# -- doctor, heads, and the door ------------------------------------------------------------------
+
+
+def test_doctor() -> None:
+    text = succeeds("doctor")
+    for words in ("healthy          True", "check float32    passed", "check float64    passed"):
+        assert words in text
+    found = json.loads(succeeds("doctor", "--json"))
+    assert found["healthy"] is True
+    assert found["attngrad_rs"] == ag.__version__
+    assert found["level"] in found["levels"]
+    assert found["threads"] >= 1
+
+
+def test_doctor_finds_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_args: object, wrt: str = "X", **_options: object) -> float:
+        return 1.0
+
+    monkeypatch.setattr(doctor.reference, "loss_gradient", wrong)
+    result = attngrad("doctor")
+    assert result.exit_code == cli.EXIT_DEFECT
+    assert "check float64    FAILED" in result.stdout
+
+
+def test_heads_refuses(tmp_path: Path) -> None:
+    out, text = tmp_path / "heads.npz", tmp_path / "text.txt"
+    text.write_bytes(b"\xff\xfe")
+    assert "model: found 'gpt'" in fails_in_one_line("heads", "gpt", "-o", out)
+    for path in (text, tmp_path / "missing.txt"):
+        message = fails_in_one_line("heads", "minilm", "-o", out, "--text", path)
+        assert f"--text: found {str(path)!r}" in message
+    out.write_bytes(b"old")
+    assert "existing" in fails_in_one_line("heads", "minilm", "-o", out)
+    assert out.read_bytes() == b"old"
+
+
+def test_version_and_help() -> None:
+    assert succeeds("--version") == f"attngrad {ag.__version__}\n"
+    for command in ("gradient", "demo", "doctor", "heads"):
+        assert command in succeeds("--help")
+        assert "--help" in succeeds(command, "--help")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), cli.EXIT_INTERRUPTED, "interrupted"),
+        (ag.InternalError("core: found a defect"), cli.EXIT_DEFECT, "core: found a defect"),
+        (ag.OutOfMemoryError("loss: found\ntoo much"), cli.EXIT_BAD_INPUT, "loss: found too much"),
+        (ag.DeadlineError("timeout: found 1"), cli.EXIT_BAD_INPUT, "timeout: found 1"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(**_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(commands, "loss_gradient", stop)
+    out = tmp_path / "out.npz"
+    result = attngrad("gradient", good(tmp_path / "p.npz"), "-o", out)
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_json({"a": math.inf, "b": [math.nan, (1.0, "x")]})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, [1.0, "x"]]}
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name == "commands":
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=f"{missing}.console")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert cli.main() == cli.EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert message == (
+        f"attngrad: found no package {missing!r}; the commands need the extra cli: "
+        "pip install 'attngrad-rs[cli]'\n"
+    )
+
+
+def test_without_matplotlib(
+    tmp_path: Path, report: demo.DemoReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "run", lambda *_: report)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    out = tmp_path / "figure.png"
+    message = fails_in_one_line("demo", "--out", out)
+    assert "pip install 'attngrad-rs[cli]'" in message
+    assert list(tmp_path.iterdir()) == []
