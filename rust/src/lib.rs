@@ -1,6 +1,87 @@
-//! The gradient of softmax attention.
-#![allow(non_snake_case)]
-#![allow(missing_docs)]
+//! The gradient of softmax attention, exact to rounding, in two passes over tiles and O((n + m) d) memory.
+//!
+//! # The problem
+//!
+//! ```text
+//! L = ½ ‖ f A3 Y − E ‖²_F,    f = D⁻¹ exp(s · A1 X A2ᵀ),    D = diag(exp(s · A1 X A2ᵀ) 1)
+//! ```
+//!
+//! the attention loss of Alman & Song (arXiv 2402.04497), for rectangular shapes, any scale s, and optionally causal.
+//! With c = f A3 Y − E and p = f ∘ (c (A3 Y)ᵀ) − diag(r) f, where r_j = ⟨c_j, (f A3 Y)_j⟩, its gradients are
+//!
+//! ```text
+//! dL/dX = s A1ᵀ p A2        dL/dW_Q = s A1ᵀ p (A2 W_K)        dL/dW_K = s A2ᵀ pᵀ (A1 W_Q)
+//! dL/dY = A3ᵀ fᵀ c          dL/dA1 = s p A2 Xᵀ                dL/dA2 = s pᵀ A1 X        dL/dA3 = fᵀ c Yᵀ
+//! ```
+//!
+//! W_Q and W_K belong to X = W_Q W_Kᵀ given as a pair. The vector-Jacobian product of attention itself is the same
+//! with c replaced by the incoming gradient: [`attention_vjp`].
+//!
+//! # Example
+//!
+//! ```
+//! use attngrad::{Options, Problem, Weights, Wrt, loss_gradient};
+//! use ndarray::Array2;
+//!
+//! let matrix = |rows, columns, a: f64| Array2::from_shape_fn((rows, columns), |(j, i)| (a * (j + 3 * i) as f64).sin());
+//! let (A1, A2, A3) = (matrix(100, 4, 0.7), matrix(80, 4, 0.9), matrix(80, 5, 1.1));
+//! let (X, Y, E) = (matrix(4, 4, 1.3), matrix(5, 6, 1.7), matrix(100, 6, 1.9));
+//!
+//! let problem = Problem::new(A1.view(), A2.view(), A3.view(), Weights::Product(X.view()), Y.view(), E.view())?;
+//! let result = loss_gradient(&problem, &[Wrt::X, Wrt::Y], &Options::default(), None)?;
+//! let [by_X, by_Y] = &result.gradients[..] else { unreachable!("two were asked for") };
+//! assert_eq!((by_X.value.dim(), by_Y.value.dim()), ((4, 4), (5, 6)));
+//! assert!(by_X.rounding < 1e-10);
+//!
+//! // A small step against the gradient lowers the loss.
+//! let closer = &X - &(1e-3 * &by_X.value);
+//! let problem = Problem::new(A1.view(), A2.view(), A3.view(), Weights::Product(closer.view()), Y.view(), E.view())?;
+//! assert!(loss_gradient(&problem, &[], &Options::default(), None)?.loss < result.loss);
+//! # Ok::<(), attngrad::Error>(())
+//! ```
+//!
+//! # Notation
+//!
+//! docs/math.md derives every formula and numbers it; the comments of the code use its letters.
+//!
+//! | symbol | name | shape | meaning |
+//! |---|---|---|---|
+//! | A1, A2, A3 | `A1`, `A2`, `A3` | (n, d1), (m, d2), (m, d3) | inputs on the query, key and value side |
+//! | X | [`Weights::Product`] | (d1, d2) | weight of the logits |
+//! | W_Q, W_K | [`Weights::Pair`] | (d1, d), (d2, d) | the same as a pair, X = W_Q W_Kᵀ |
+//! | Y | `Y` | (d3, dv) | weight of the values |
+//! | E | `E` | (n, dv) | target |
+//! | s | `scale` | | scale of the logits, 1/d2 unless given |
+//! | S | `logits` | (n, m) | s A1 X A2ᵀ; in the kernels times log2 e, so that weights are powers of two |
+//! | Q, K | `queries`, `keys` | (n, d), (m, d) | A1 X and A2, or A1 W_Q and A2 W_K |
+//! | μ_j | `shift` | (n) | what is subtracted from the logits of a row |
+//! | P | `weights` | (n, m) | 2^(logit − shift), before it is normalised |
+//! | α_j | `total` | (n) | the normaliser Σ_i P_ji |
+//! | f | | (n, m) | P / α: rows of attention |
+//! | h | `values` | (m, dv) | A3 Y |
+//! | o | `output` | (n, dv) | f h |
+//! | c | `c` | (n, dv) | o − E, the residual, or any incoming gradient |
+//! | r_j | `r` | (n) | ⟨c_j, o_j⟩ |
+//! | p | `p` | (n, m) | dL/dS, in tiles only |
+//! | w | `w` | (n, d) | p K |
+//!
+//! # Modules
+//!
+//! | module | content |
+//! |---|---|
+//! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
+//! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
+//! | [`exact`] | the two passes: `engine` walks tiles, `tile` is the arithmetic, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
+//! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
+//! | `products`, `norms`, `buffer`, `float` | small products in a fixed order, safe norms, fallible buffers, the two precisions |
+//! | [`constants`] | every constant that is not mathematics, with its reason |
+//!
+//! # What is promised
+//!
+//! Logits of any size; any shape, zero included; results that are bitwise the same for any number of threads; an
+//! estimate of the rounding error beside every result; an [`Error`] instead of a panic or an abort.
+#![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
 mod buffer;
 pub mod constants;
@@ -14,6 +95,7 @@ mod options;
 mod pool;
 mod problem;
 mod products;
+pub mod reference;
 
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};

@@ -19,11 +19,11 @@ use crate::products::{matrix, scaled};
 /// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads<'a, T> {
-    query: ArrayView2<'a, T>,
-    key: ArrayView2<'a, T>,
-    value: ArrayView2<'a, T>,
-    scale: f64,
-    is_causal: bool,
+    pub(crate) query: ArrayView2<'a, T>,
+    pub(crate) key: ArrayView2<'a, T>,
+    pub(crate) value: ArrayView2<'a, T>,
+    pub(crate) scale: f64,
+    pub(crate) is_causal: bool,
 }
 
 /// The gradients of ⟨dout, o⟩, each with its rounding estimate in the Frobenius norm.
@@ -125,11 +125,11 @@ pub fn attention_vjp<T: Float>(
     let output = std::mem::take(&mut forward.output);
     let given = rows(&dout)?.data;
     let incoming = Incoming::new(output, dv, n, |i, _| given[i])?;
+    let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
     let inherited = Inherited { logits: engine.bound.clone(), values: values.largest };
     let mut errors = RowErrors::new(&engine, &values, &forward, &incoming, &inherited)?;
     let prepared = incoming.prepare(&forward, values.largest)?;
     let (_, largest_key) = measured(engine.keys)?;
-    let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
     let (squares, KeySide { keys, values }) = engine.both_sides(&values, &forward, &prepared, &mut run)?;
     errors.add_second_pass(&squares, prepared.unit);
     let factor = heads.scale * prepared.unit;

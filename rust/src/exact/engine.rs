@@ -26,6 +26,8 @@ pub struct Engine<'a, T: Float> {
     pub keys: Rows<'a, T>,
     /// ‖query‖ · max ‖key‖, in base-2 units.
     pub bound: Vec<f64>,
+    /// ‖key‖.
+    pub key_norms: Vec<f64>,
     is_causal: bool,
     kernels: Kernels<T>,
     key_block: Option<usize>,
@@ -89,7 +91,8 @@ impl<'a, T: Float> Engine<'a, T> {
         is_causal: bool,
         options: &Options,
     ) -> Result<Self, Error> {
-        let widest = largest(&row_norms(keys)?);
+        let key_norms = row_norms(keys)?;
+        let widest = largest(&key_norms);
         let mut bound = row_norms(Rows { data: &queries, count, width: keys.width })?;
         for bound in &mut bound {
             *bound *= widest;
@@ -104,7 +107,7 @@ impl<'a, T: Float> Engine<'a, T> {
         }
         let kernels = T::kernels(options.level()?);
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
-        Ok(Engine { queries, count, keys, bound, is_causal, kernels, key_block })
+        Ok(Engine { queries, count, keys, bound, key_norms, is_causal, kernels, key_block })
     }
 
     fn operands<'b>(&'b self, values: &Values<'b, T>) -> Operands<'b, T> {

@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 use super::Rows;
 use super::engine::{Engine, Forward, KeySide, Values};
 use super::residual::Incoming;
-use super::rounding::{Inherited, RowErrors, frobenius, measured, spectral_bound};
+use super::rounding::{Inherited, RowErrors, frobenius, measured};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
@@ -329,10 +329,13 @@ impl<T: Float> Passes<T> {
         let query_side = |left: &[f64]| scale * self.errors.query_side(left, self.largest_key, &self.w_norms);
         let (sums, factor) = match wrt {
             Wrt::X | Wrt::WQ => (query_side(&measured(rows(&problem.A1)?)?.0), 1.0),
-            Wrt::A1 => (query_side(&ones()?), spectral_bound(query_weights)),
-            Wrt::WK => (self.errors.key_side(&self.query_norms), spectral_bound(problem.A2.view())),
-            Wrt::A2 => (self.errors.key_side(&self.query_norms), key_weights.map_or(1.0, spectral_bound)),
-            Wrt::A3 => (self.errors.value_side(), spectral_bound(problem.Y)),
+            Wrt::A1 => (query_side(&ones()?), self.errors.stretch(query_weights)),
+            Wrt::WK => {
+                let (_, largest) = measured(rows(&problem.A2)?)?;
+                (self.errors.key_side(&self.query_norms), self.errors.stretch_rows(largest, problem.A2.view()))
+            }
+            Wrt::A2 => (self.errors.key_side(&self.query_norms), key_weights.map_or(1.0, |W_K| self.errors.stretch(W_K))),
+            Wrt::A3 => (self.errors.value_side(), self.errors.stretch(problem.Y)),
             Wrt::Y => (self.errors.mixed(measured(rows(&problem.A3)?)?.1), 1.0),
             Wrt::A => {
                 let parts = [Wrt::A1, Wrt::A2, Wrt::A3].map(|part| self.rounding(problem, part, value));

@@ -1,7 +1,7 @@
 //! The rounding estimate of the exact gradient (docs/math.md, section 5).
 //!
-//! Rounding errors of different entries are taken as independent (squares add up), each step's own error by its
-//! size: the statistical law that holds in practice, times [`ROUNDING_SAFETY`] for data where errors line up.
+//! Rounding errors of different rows are taken as independent (squares add up), each step's own error by its size: the
+//! statistical law that holds in practice, times [`ROUNDING_SAFETY`]. Equal rows err equally, so theirs add up plainly.
 
 use ndarray::ArrayView2;
 
@@ -13,6 +13,12 @@ use crate::constants::{KEY_BLOCK, ROUNDING_SAFETY};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
+
+/// What a product over blocks of 256 rows loses, in roundings of the whole sum: √256.
+const PRODUCT_ROUNDINGS: f64 = 16.0;
+
+/// What the sums over the queries of a group lose, in roundings of the whole sum: √64.
+const KEY_SIDE_ROUNDINGS: f64 = 8.0;
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;
@@ -40,8 +46,16 @@ pub struct RowErrors {
     spread: Vec<f64>,
     /// ‖c_j‖.
     c_norms: Vec<f64>,
-    /// Roundings that add up in one block of a sum over keys.
+    /// What the sums over the keys of a block lose, in roundings of the whole sum.
     block: f64,
+    /// Rows with equal queries, and rows with equal f, by the number of their class.
+    classes: [Vec<usize>; 2],
+    /// How much of the largest value is left in o_j: near one where the values have a common part.
+    left: Vec<f64>,
+    /// √ of the most keys that are equal.
+    repeats: f64,
+    /// Width of the values.
+    width: usize,
 }
 
 impl RowErrors {
@@ -55,7 +69,13 @@ impl RowErrors {
     ) -> Result<Self, Error> {
         let n = engine.count;
         let u = T::UNIT_ROUNDOFF;
-        let block = (engine.keys.count.min(KEY_BLOCK) as f64).sqrt();
+        let keys = engine.keys.count as f64;
+        let block = keys.min(KEY_BLOCK as f64);
+        let blocks = (keys / KEY_BLOCK as f64).max(1.0);
+        // Equal keys give equal terms, whose roundings in a sum all go the same way.
+        let repeats = repeats(&engine.key_norms)?;
+        let block = ((block / blocks).sqrt() * repeats.min(block).sqrt()).max(1.0);
+        let repeats = repeats.sqrt();
         let mut errors = RowErrors {
             u,
             c: buffer::with_capacity(n)?,
@@ -65,19 +85,30 @@ impl RowErrors {
             spread: buffer::with_capacity(n)?,
             c_norms: buffer::with_capacity(n)?,
             block,
+            classes: [equal_numbers(&engine.bound)?, equal_rows(forward, incoming)?],
+            left: buffer::with_capacity(n)?,
+            repeats,
+            width: values.rows.width,
         };
         let h = values.largest;
         let dimension = (engine.keys.width as f64).sqrt().max(1.0);
+        let one_direction = errors.isotropic(values.rows.width);
+        let isotropic = 1.0 / engine.keys.width.min(values.rows.width).max(1) as f64;
         for j in 0..n {
             let logit = engine.bound[j] * std::f64::consts::LN_2 + inherited.logits[j] / dimension;
-            let weight = u * (WEIGHT_ROUNDINGS + 2.0 * logit + block);
-            let spread = forward.squares[j].sqrt();
+            let weight = u * (WEIGHT_ROUNDINGS + logit);
+            // Equal keys err equally: the spread of f over the different ones is what counts.
+            let spread = (repeats * forward.squares[j].sqrt()).min(1.0);
             let (c, o) = (incoming.norms[j], incoming.outputs[j]);
             let c_error = weight * spread * h + u * (inherited.values * spread + block * o + 2.0 * c);
             errors.c.push(c_error);
             errors.f.push(weight * spread);
-            errors.p.push(u * spread * c * (2.0 * h + inherited.values));
-            errors.drift.push(c_error * h + 2.0 * u * c * o);
+            errors.p.push(u * spread * c * (2.0 * h + one_direction * inherited.values));
+            // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
+            // the product of their sizes.
+            let share = (one_direction * spread + isotropic).min(1.0);
+            errors.drift.push((c_error * h + 2.0 * u * c * o) * share);
+            errors.left.push(if h > 0.0 { (spread + o / h).min(1.0) } else { 1.0 });
             errors.spread.push(spread);
             errors.c_norms.push(c);
         }
@@ -89,35 +120,38 @@ impl RowErrors {
         for (j, square) in squares.iter().enumerate() {
             // f / spread is the relative error of a weight.
             let weight = if self.spread[j] > 0.0 { self.f[j] / self.spread[j] } else { 0.0 };
-            self.p[j] += weight * unit * square.sqrt();
+            self.p[j] += weight * unit * self.repeats * square.sqrt();
         }
     }
 
     /// Of the loss.
     pub fn loss(&self, loss: f64) -> f64 {
-        let rows = self.c.iter().zip(&self.c_norms).map(|(error, c)| error * c);
-        ROUNDING_SAFETY * root_sum(rows) + 4.0 * self.u * loss
+        let rows = self.c.iter().zip(&self.c_norms).map(|(error, c)| error * (c + error));
+        // Twice the share of one direction: the loss has no other direction for an excess to hide in.
+        let share = (2.0 * self.isotropic(self.width)).min(1.0);
+        ROUNDING_SAFETY * share * self.over_rows(rows) + 4.0 * self.u * loss
     }
 
     /// Of s Σ_j a_j ⊗ w_j, where w = p K: `left` ‖a_j‖, `keys` max ‖k‖, `w` the norms of w.
     pub fn query_side(&self, left: &[f64], keys: f64, w: &[f64]) -> f64 {
         ROUNDING_SAFETY
-            * root_sum((0..left.len()).map(|j| {
-                left[j] * ((self.p[j] + self.drift[j]) * keys + self.u * self.block * w[j])
+            * self.over_rows((0..left.len()).map(|j| {
+                left[j] * ((self.p[j] + self.drift[j]) * keys + self.u * self.block.max(PRODUCT_ROUNDINGS) * w[j])
             }))
     }
 
     /// Of Σ_j p_j ⊗ q_j: `right` ‖q_j‖.
     pub fn key_side(&self, right: &[f64]) -> f64 {
         ROUNDING_SAFETY
-            * root_sum((0..right.len()).map(|j| right[j] * (self.p[j] * self.block + self.drift[j] * self.spread[j])))
+            * self.over_rows((0..right.len()).map(|j| right[j] * (2.0 * self.p[j] + self.drift[j] * self.spread[j])))
     }
 
     /// Of Σ_j f_j ⊗ c_j.
     pub fn value_side(&self) -> f64 {
         ROUNDING_SAFETY
-            * root_sum((0..self.c.len()).map(|j| {
-                self.f[j] * self.c_norms[j] + self.spread[j] * self.c[j]
+            * self.over_rows((0..self.c.len()).map(|j| {
+                self.f[j] * self.c_norms[j]
+                    + self.spread[j] * (self.c[j] + self.u * KEY_SIDE_ROUNDINGS * self.c_norms[j])
             }))
     }
 
@@ -125,9 +159,38 @@ impl RowErrors {
     pub fn mixed(&self, inputs: f64) -> f64 {
         ROUNDING_SAFETY
             * inputs
-            * root_sum((0..self.c.len()).map(|j| {
-                self.f[j] * self.c_norms[j] + self.c[j] + self.u * self.block * self.c_norms[j]
+            * self.over_rows((0..self.c.len()).map(|j| {
+                self.f[j] * self.c_norms[j] + self.left[j] * (self.c[j] + self.u * self.block.max(PRODUCT_ROUNDINGS) * self.c_norms[j])
             }))
+    }
+
+    /// The same for the transpose of the inputs of the keys, whose `largest` row this is: errors of different keys are
+    /// independent.
+    pub fn stretch_rows<T: Float>(&self, largest: f64, inputs: ArrayView2<'_, T>) -> f64 {
+        (2.0 * largest * self.repeats).min(spectral_bound(inputs))
+    }
+
+    /// √Σ over the classes of (Σ over its rows)², by the coarser classes.
+    fn over_rows(&self, terms: impl Iterator<Item = f64> + Clone) -> f64 {
+        let by = |classes: &[usize]| {
+            let mut sums = vec![0.0; classes.iter().max().map_or(0, |last| last + 1)];
+            for (class, term) in classes.iter().zip(terms.clone()) {
+                sums[*class] += term;
+            }
+            root_sum(sums.iter().copied())
+        };
+        by(&self.classes[0]).max(by(&self.classes[1]))
+    }
+
+    /// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
+    fn isotropic(&self, width: usize) -> f64 {
+        (2.0 / (width.max(1) as f64).sqrt()).min(1.0)
+    }
+
+    /// By how much a product with `matrix` can stretch an error that knows nothing of it.
+    pub fn stretch<T: Float>(&self, matrix: ArrayView2<'_, T>) -> f64 {
+        let share = self.isotropic(matrix.nrows().min(matrix.ncols()));
+        (share * frobenius(matrix)).min(spectral_bound(matrix))
     }
 
     /// Of a result of norm `result`: sums of the error `sums`, times a matrix of spectral norm `factor`.
@@ -137,6 +200,43 @@ impl RowErrors {
         // NaN must never read as a small error.
         if total.is_nan() { f64::INFINITY } else { total.next_up() }
     }
+}
+
+/// The classes of equal numbers.
+fn equal_numbers(numbers: &[f64]) -> Result<Vec<usize>, Error> {
+    let mut bits = buffer::with_capacity(numbers.len())?;
+    bits.extend(numbers.iter().map(|number| number.to_bits()));
+    classes(&bits)
+}
+
+/// Rows are taken as equal where their normaliser and the norm of their output are, to the bit.
+fn equal_rows<T>(forward: &Forward<T>, incoming: &Incoming<T>) -> Result<Vec<usize>, Error> {
+    let mut keys = buffer::with_capacity(forward.total.len())?;
+    keys.extend(forward.total.iter().zip(&incoming.outputs).map(|(total, output)| (total.to_bits(), output.to_bits())));
+    classes(&keys)
+}
+
+/// The class of each item, equal items having the same.
+fn classes<K: Ord>(items: &[K]) -> Result<Vec<usize>, Error> {
+    let mut order = buffer::with_capacity(items.len())?;
+    order.extend(0..items.len());
+    order.sort_unstable_by_key(|&i| &items[i]);
+    let mut classes = buffer::zeros(items.len())?;
+    let mut class = 0;
+    for pair in order.windows(2) {
+        class += usize::from(items[pair[0]] != items[pair[1]]);
+        classes[pair[1]] = class;
+    }
+    Ok(classes)
+}
+
+/// How many times the most frequent number occurs.
+fn repeats(numbers: &[f64]) -> Result<f64, Error> {
+    let mut counts = buffer::zeros::<usize>(numbers.len())?;
+    for class in equal_numbers(numbers)? {
+        counts[class] += 1;
+    }
+    Ok(counts.into_iter().max().unwrap_or(1) as f64)
 }
 
 /// √Σ x², scaled so that neither end of the range spoils it.
@@ -149,7 +249,7 @@ fn root_sum(terms: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 /// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞).
-pub fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
+fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     let frobenius = root_sum(matrix.iter().map(|x| x.widen().abs()));
     let widest = |lines: ndarray::iter::Lanes<'_, T, ndarray::Ix1>| {
         lines.into_iter().map(|line| line.iter().map(|x| x.widen().abs()).sum::<f64>()).fold(0.0, f64::max)
