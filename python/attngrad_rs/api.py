@@ -99,7 +99,8 @@ def loss_gradient(
     timeout : float, optional
         Seconds after which to give up.
     check_finite : bool
-        Refuse NaN and infinity in the inputs. With False they spread into the result.
+        Refuse NaN and infinity in the inputs. With False they are not looked for: where there are
+        any, the result holds NaN, or RangeError is raised.
 
     Returns
     -------

@@ -14,6 +14,8 @@ import pytest
 import attngrad_rs as ag
 from attngrad_rs import certificate as certificates
 from attngrad_rs.arguments import Tolerance
+from attngrad_rs.arrays import Sizes
+from attngrad_rs.methods import METHODS
 
 N, M, D = 9, 8, 4
 NAN, INF = math.nan, math.inf
@@ -267,6 +269,18 @@ def test_peak_bytes_grow_with_rows_not_with_their_square() -> None:
 
     small, large = peak(2**10), peak(2**20)
     assert 2**9 * small < large < 2**11 * small
+
+
+@pytest.mark.parametrize(
+    ("wrt", "per_pair"), [("X", 10), ("Y", 4), ("A1", 10), ("A2", 14), (("X", "Y", "A3"), 14)]
+)
+def test_the_cost_law(wrt: str | tuple[str, ...], per_pair: int) -> None:
+    names = (wrt,) if isinstance(wrt, str) else wrt
+    sizes = Sizes(n=100, m=80, d1=8, d2=8, d3=8, dv=8, width=8, pair=False)
+    full = METHODS["exact"].forecast(sizes, names, 4, False, 1)
+    assert full.flops == per_pair * 100 * 80 * 8
+    assert METHODS["exact"].forecast(sizes, names, 4, True, 1).flops == full.flops / 2
+    assert METHODS["exact"].forecast(sizes, names, 8, False, 1).peak_bytes > full.peak_bytes
 
 
 # -- attention ------------------------------------------------------------------------------------

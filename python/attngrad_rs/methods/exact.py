@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .. import _core, tuning
 from ..arrays import Sizes
 from .base import Forecast, HeadTask, Method, Outcome, Task
@@ -12,39 +14,64 @@ from .base import Forecast, HeadTask, Method, Outcome, Task
 RATES = {"baseline": 15e9, "avx2": 75e9, "avx512": 115e9}
 SLOWEST_RATE = 10e9
 FLOAT32_BYTES = 4
+FLOAT64_BYTES = 8
+# Numbers in float64 for each query (norms, normalisers, terms of the rounding estimate) and key.
+ROW_NUMBERS = 12
+KEY_NUMBERS = 2
+# The core's rule: up to this d3/dv, dL/dY comes from f A3 and needs no second pass.
+MIXED_INPUTS_UP_TO = 2
 # Dispatch, packing and the pool's wake-up, below which no call gets.
 CALL_SECONDS = 50e-6
 
 
+class _Needs(NamedTuple):
+    """What the names in ``wrt`` need of the core's passes."""
+
+    # Pass 2 at all, and its sums over queries.
+    second: bool
+    key_side: bool
+    # f A3, which gives the output and dL/dY in pass 1.
+    mixed: bool
+
+
+def _needs(sizes: Sizes, wrt: tuple[str, ...]) -> _Needs:
+    names = set(wrt)
+    wide_values = sizes.d3 > MIXED_INPUTS_UP_TO * sizes.dv
+    key_side = bool(names & {"W_K", "A2", "A3", "A"}) or ("Y" in names and wide_values)
+    second = key_side or bool(names & {"X", "W_Q", "A1"})
+    return _Needs(second, key_side, "Y" in names and not key_side)
+
+
 def _flops(sizes: Sizes, wrt: tuple[str, ...], is_causal: bool) -> float:
-    """Operations of the passes; a multiplication and an addition count as two.
+    """Operations of the passes; a multiplication and an addition count as two."""
+    needs, width, dv = _needs(sizes, wrt), sizes.width, sizes.dv
+    # Forward: logits and output.
+    per_pair = 2.0 * (width + (sizes.d3 if needs.mixed else dv))
+    if needs.second:
+        # Logits again, dP = c hT, and p K.
+        per_pair += 2.0 * (2.0 * width + dv)
+    if needs.key_side:
+        per_pair += 2.0 * (width + dv)
+    return sizes.n * sizes.m * per_pair * (0.5 if is_causal else 1.0)
 
-    Forward: logits and output. Backward: logits again, dP, and one product for each side wanted.
+
+def _buffer_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int) -> int:
+    """Bytes that the core holds at its peak, outputs included: O((n + m) d), whatever the tiles.
+
+    Follows the life of the buffers through pass 1, pass 2 and the products after it.
     """
-    per_pair = 2.0 * (sizes.width + sizes.dv)
-    if wrt:
-        per_pair += 2.0 * (sizes.width + sizes.dv)
-    names = set(wrt)
-    if names & {"X", "W_Q", "A1", "A"}:
-        per_pair += 2.0 * sizes.width
-    if names & {"W_K", "A2", "A"}:
-        per_pair += 2.0 * sizes.width
-    if names & {"Y", "A3", "A"}:
-        per_pair += 2.0 * sizes.dv
-    pairs = sizes.n * sizes.m * (0.5 if is_causal else 1.0)
-    return pairs * per_pair
-
-
-def _buffer_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
-    """Numbers held by the core at the peak: O((n + m) d), whatever the tiles."""
-    n, m = sizes.n, sizes.m
-    projected = n * sizes.width + m * sizes.dv + (m * sizes.width if sizes.pair else 0)
-    rows = n * (2 * sizes.dv + 3)
-    names = set(wrt)
-    sides = n * sizes.width if names & {"X", "W_Q", "A1", "A"} else 0
-    sides += m * sizes.width if names & {"W_K", "A2", "A"} else 0
-    sides += m * sizes.dv if names & {"Y", "A3", "A"} else 0
-    return projected + rows + sides
+    n, m, width, dv = sizes.n, sizes.m, sizes.width, sizes.dv
+    needs = _needs(sizes, wrt)
+    # Scaled queries, which pass 2 turns into p K; and keys, where they are a product.
+    always = n * width + (m * width if sizes.pair else 0)
+    values = m * dv if needs.second or not needs.mixed else 0
+    sums = m * (width + dv) if needs.key_side else 0
+    first_pass = values + n * dv + (n * sizes.d3 if needs.mixed else 0)
+    # Sums over queries are kept in float64 until the pass is over.
+    second_pass = values + n * dv + sums + sums * FLOAT64_BYTES // itemsize
+    products = sums + _output_elements(sizes, wrt) + (n * sizes.d1 if "A" in wrt else 0)
+    peak = always + max(first_pass, second_pass if needs.second else 0, products)
+    return peak * itemsize + FLOAT64_BYTES * (ROW_NUMBERS * n + KEY_NUMBERS * m)
 
 
 def _output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
@@ -72,8 +99,7 @@ def forecast(
     flops = _flops(sizes, wrt, is_causal)
     workers = threads or _core.default_threads()
     rate = _rate() * workers * FLOAT32_BYTES / itemsize
-    elements = _buffer_elements(sizes, wrt) + _output_elements(sizes, wrt)
-    return Forecast(flops, CALL_SECONDS + flops / rate, elements * itemsize)
+    return Forecast(flops, CALL_SECONDS + flops / rate, _buffer_bytes(sizes, wrt, itemsize))
 
 
 def gradient(task: Task) -> Outcome:
