@@ -98,6 +98,23 @@ def test_a_file_is_written(tmp_path: Path) -> None:
     assert folder_holds(tmp_path, "out.bin")
 
 
+def test_it_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def noted(*args: Any, name: str = name, real: Any = real) -> Any:
+            order.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(os, name, noted)
+    with atomic_output(tmp_path / "out.bin") as file:
+        file.write(b"hello")
+    assert order == ["fsync", "replace"]
+
+
 def test_it_has_the_usual_permissions(tmp_path: Path) -> None:
     with atomic_output(tmp_path / "out.bin") as file:
         file.write(b"hello")
