@@ -1,0 +1,146 @@
+"""What the tests of behaviour share: problems that split into tasks, digests, subprocesses."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import attngrad_rs as ag
+
+Array = npt.NDArray[Any]
+Arrays = tuple[Array, ...]
+
+TESTS = Path(__file__).resolve().parents[1]
+ALL = ("X", "Y", "A1", "A2", "A3")
+# Sizes that split everywhere: tasks of 128 queries, waves of 1024 queries, blocks of 240 keys and
+# chunks of 120 keys. A size that fits one task would never meet the other threads.
+QUERIES, KEYS, WIDTH = 1100, 300, 4
+POOL_THREAD = "attngrad-"
+
+
+def problem(n: int, m: int, d: int, dtype: str = "float64", seed: int = 0) -> Arrays:
+    """A1, A2, A3, X, Y, E, made without temporaries that would show in the peak of the memory."""
+    rng = np.random.default_rng(seed)
+    shapes = ((n, d), (m, d), (m, d), (d, d), (d, d), (n, d))
+    return tuple(rng.standard_normal(shape, dtype=dtype) for shape in shapes)
+
+
+def heads(n: int, m: int, d: int, dtype: str = "float64", seed: int = 0) -> Arrays:
+    """Query, key, value and dout of two heads."""
+    rng = np.random.default_rng(seed)
+    shapes = ((2, n, d), (2, m, d), (2, m, d), (2, n, d))
+    return tuple(rng.standard_normal(shape, dtype=dtype) for shape in shapes)
+
+
+def digest(result: Any) -> str:
+    """SHA-256 of every number in a result, error bars included."""
+    sha = hashlib.sha256()
+    for number in _numbers(result):
+        array = np.asarray(number)
+        sha.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    return sha.hexdigest()
+
+
+def _numbers(result: Any) -> list[Any]:
+    if isinstance(result, ag.GradientResult):
+        bars = [bar.absolute for bar in result.certificates.values()]
+        return [result.loss, result.loss_certificate.absolute, *result.gradients.values(), *bars]
+    if isinstance(result, ag.AttentionGradients):
+        return [*result, *(bar.absolute for bar in result.certificates.values())]
+    if isinstance(result, ag.Plan):
+        return _numbers(result.execute())
+    return [result]
+
+
+def public_functions() -> dict[str, Callable[..., Any]]:
+    """Every function in `__all__`."""
+    named = {name: getattr(ag, name) for name in ag.__all__}
+    return {name: value for name, value in named.items() if inspect.isfunction(value)}
+
+
+def public_calls() -> dict[str, Callable[[], str]]:
+    """One call, of a size that splits, for every public function; each returns its digest."""
+    args = problem(QUERIES, KEYS, WIDTH)
+    given = heads(QUERIES, KEYS, WIDTH)
+    return {
+        "loss": lambda: digest(ag.loss(*args)),
+        "loss_gradient": lambda: digest(ag.loss_gradient(*args, wrt=ALL)),
+        "plan_loss_gradient": lambda: digest(ag.plan_loss_gradient(*args)),
+        "attention": lambda: digest(ag.attention(*given[:3])),
+        "attention_vjp": lambda: digest(ag.attention_vjp(*given)),
+    }
+
+
+def os_threads() -> list[str]:
+    """The names of this process's threads, by the operating system's count."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            names.append((task / "comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended between the listing and the reading
+    return names
+
+
+def pool_threads() -> int:
+    return sum(name.startswith(POOL_THREAD) for name in os_threads())
+
+
+class Outcome(NamedTuple):
+    """What a child said in JSON on its last line, and its standard error."""
+
+    said: Any
+    stderr: str
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the folder of the tests importable and no tuning."""
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    tuned = ("ATTNGRAD_LEVEL", "ATTNGRAD_KEY_BLOCK")
+    kept = {name: value for name, value in os.environ.items() if name not in tuned}
+    return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
+
+
+def child(script: Path, *arguments: object, timeout: float = 60.0) -> Outcome:
+    """Run a script of the tests; it must end by itself, with status 0, having printed JSON."""
+    command = [sys.executable, str(script), *map(str, arguments)]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, f"{script.name} ended with {done.returncode}:\n{done.stderr}"
+    return Outcome(json.loads(done.stdout.splitlines()[-1]), done.stderr)
+
+
+def together(works: list[Callable[[], Any]], timeout: float = 120.0) -> list[Any]:
+    """Do each in a thread of its own, all let go at once; raises what the first of them raised."""
+    barrier = threading.Barrier(len(works))
+    results: list[Any] = [None] * len(works)
+    errors: list[BaseException] = []
+
+    def run(index: int) -> None:
+        try:
+            barrier.wait(timeout)
+            results[index] = works[index]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout)
+        assert not thread.is_alive(), f"a caller hangs after {timeout} s"
+    if errors:
+        raise errors[0]
+    return results
