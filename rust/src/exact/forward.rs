@@ -71,14 +71,14 @@ impl<T: Float, const L: usize> Lanes<T, L> {
                 self.shift[l] = high[l];
             }
             let square = ratio[l] * ratio[l];
-            self.total[l] = self.total[l] * ratio[l];
-            self.squares[l] = self.squares[l] * square;
+            self.total[l] *= ratio[l];
+            self.squares[l] *= square;
             self.total64[l] *= ratio[l].widen();
             self.squares64[l] *= square.widen();
         }
         for sums in block.sums.as_chunks_mut::<L>().0 {
             for l in 0..L {
-                sums[l] = sums[l] * ratio[l];
+                sums[l] *= ratio[l];
             }
         }
         for sums in block.sums64.as_chunks_mut::<L>().0 {
