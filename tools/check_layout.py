@@ -1,0 +1,89 @@
+"""Check the shape of the tree: what depends on what, how long files are, and what is committed.
+
+    python tools/check_layout.py
+
+Ends with 1 and one line for each finding.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Each direct dependency of the core is one that every user of the crate takes on.
+MAX_CORE_DEPENDENCIES = 8
+# A file that can be read in one sitting.
+MAX_FILE_LINES = 400
+# The binding converts, detaches, calls and wraps; more than this would be doing something else.
+MAX_BINDING_LINES = 500
+# Nothing larger than the bundled heads belongs into the history.
+MAX_FILE_BYTES = 2_000_000
+# The only binary files: data that ships, and figures of the documentation.
+BINARIES = ("python/attngrad_rs/data/heads.npz", "docs/figures/", "docs/_static/")
+SOURCES = (".py", ".rs", ".pyi")
+
+
+def run(*command: str) -> str:
+    """Standard output of a command that must succeed."""
+    return subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def core_findings() -> Iterator[str]:
+    """The core knows no Python, and needs few other crates; the lock file is what is built."""
+    metadata = json.loads(run("cargo", "metadata", "--format-version", "1", "--locked"))
+    core = next(package for package in metadata["packages"] if package["name"] == "attngrad")
+    direct = [one["name"] for one in core["dependencies"] if one["kind"] is None]
+    if len(direct) > MAX_CORE_DEPENDENCIES:
+        yield f"Cargo.toml: found {len(direct)} direct dependencies of the core ({direct})"
+    tree = run("cargo", "tree", "--locked", "-p", "attngrad", "-e", "normal", "--prefix", "none")
+    names = {line.split()[0] for line in tree.splitlines() if line}
+    for python in sorted(names & {"pyo3", "pyo3-ffi", "numpy"}):
+        yield f"Cargo.toml: found {python} below the core; only rust/py may see Python"
+
+
+def tracked_files() -> list[Path]:
+    """What git knows of; files that are deleted but not yet committed are left out."""
+    paths = [ROOT / name for name in run("git", "ls-files", "-z").split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def file_findings(files: list[Path]) -> Iterator[str]:
+    """Lengths of sources, sizes and kinds of everything."""
+    names = {path.relative_to(ROOT).as_posix() for path in files}
+    if "Cargo.lock" not in names:
+        yield "Cargo.lock: not committed"
+    binding = 0
+    for path in files:
+        name = path.relative_to(ROOT).as_posix()
+        content = path.read_bytes()
+        if len(content) > MAX_FILE_BYTES:
+            yield f"{name}: found {len(content)} bytes; at most {MAX_FILE_BYTES} belong into git"
+        if b"\0" in content and not name.startswith(BINARIES):
+            yield f"{name}: found a binary file; only {', '.join(BINARIES)} may be"
+        if path.suffix not in SOURCES:
+            continue
+        lines = content.count(b"\n")
+        binding += lines if name.startswith("rust/py/") else 0
+        if lines > MAX_FILE_LINES:
+            yield f"{name}: found {lines} lines; split it below {MAX_FILE_LINES}"
+    if binding > MAX_BINDING_LINES:
+        yield f"rust/py: found {binding} lines; the binding stays below {MAX_BINDING_LINES}"
+
+
+def main() -> int:
+    """Print what is wrong; the exit code says whether anything is."""
+    findings = [*core_findings(), *file_findings(tracked_files())]
+    for finding in findings:
+        print(finding)
+    print(f"layout: {len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
