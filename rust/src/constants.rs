@@ -41,4 +41,4 @@ pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// What the rounding estimate allows for errors that line up instead of cancelling (equal rows, equal keys, sums of
 /// one sign): tests/accuracy holds the estimate above the truth on such families and within 1000 of it on typical data.
-pub const ROUNDING_SAFETY: f64 = 8.0;
+pub const ROUNDING_SAFETY: f64 = 10.0;

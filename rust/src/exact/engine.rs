@@ -33,19 +33,21 @@ pub struct Engine<'a, T: Float> {
     key_block: Option<usize>,
 }
 
-/// Values, and the largest of their norms.
-#[derive(Clone, Copy)]
+/// Values, and how large they are.
 pub struct Values<'a, T> {
     /// One row a key.
     pub rows: Rows<'a, T>,
-    /// max ‖row‖.
+    /// ‖row‖.
+    pub norms: Vec<f64>,
+    /// The largest of them.
     pub largest: f64,
 }
 
 impl<'a, T: Float> Values<'a, T> {
     /// Measures the rows.
     pub fn new(rows: Rows<'a, T>) -> Result<Self, Error> {
-        Ok(Values { rows, largest: largest(&row_norms(rows)?) })
+        let norms = row_norms(rows)?;
+        Ok(Values { rows, largest: largest(&norms), norms })
     }
 }
 
@@ -111,7 +113,7 @@ impl<'a, T: Float> Engine<'a, T> {
     }
 
     fn operands<'b>(&'b self, values: &Values<'b, T>) -> Operands<'b, T> {
-        let Values { rows: values, largest } = *values;
+        let &Values { rows: values, largest, .. } = values;
         let room = T::UNSHIFTED_VALUES.exp2();
         Operands {
             keys: self.keys,

@@ -206,8 +206,11 @@ impl<T: Float> Passes<T> {
         let h = Rows { data: &h, count: m, width: dv };
         let h = Values::new(h)?;
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
-        let inputs = if needs.mixed_inputs { Values::new(rows(&problem.A3)?)? } else { h };
-        let mut forward = engine.forward(&inputs, run)?;
+        let mut forward = if needs.mixed_inputs {
+            engine.forward(&Values::new(rows(&problem.A3)?)?, run)?
+        } else {
+            engine.forward(&h, run)?
+        };
         let output = std::mem::take(&mut forward.output);
         let (output, mixed) = if needs.mixed_inputs {
             let mixed = matrix(output, n, problem.A3.ncols())?;
@@ -237,7 +240,7 @@ impl<T: Float> Passes<T> {
             query_norms,
         };
         if second {
-            passes.second(needs, engine, h, &forward, incoming, run)?;
+            passes.second(needs, engine, &h, &forward, incoming, run)?;
         }
         Ok(passes)
     }
@@ -249,7 +252,7 @@ impl<T: Float> Passes<T> {
         &mut self,
         needs: &Needs,
         mut engine: Engine<'_, T>,
-        h: Values<'_, T>,
+        h: &Values<'_, T>,
         forward: &Forward<T>,
         incoming: Incoming<T>,
         run: &mut Run<'_>,
@@ -258,12 +261,12 @@ impl<T: Float> Passes<T> {
         self.unit = prepared.unit;
         let (n, d, m) = (engine.count, engine.keys.width, engine.keys.count);
         let squares = if needs.key_side {
-            let (squares, KeySide { keys, values }) = engine.both_sides(&h, forward, &prepared, run)?;
+            let (squares, KeySide { keys, values }) = engine.both_sides(h, forward, &prepared, run)?;
             self.keys = Some(matrix(scaled(&keys, LN_2 * self.unit)?, m, d)?);
             self.values = Some(matrix(scaled(&values, self.unit)?, m, h.rows.width)?);
             squares
         } else {
-            engine.backward(&h, forward, &prepared, run)?
+            engine.backward(h, forward, &prepared, run)?
         };
         self.errors.add_second_pass(&squares, self.unit);
         (self.w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;

@@ -14,11 +14,11 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
 
-/// What a product over blocks of 256 rows loses, in roundings of the whole sum: √256.
-const PRODUCT_ROUNDINGS: f64 = 16.0;
+/// What a product over blocks of 256 rows loses, in roundings of the whole sum: between √256, and 256 / 4 for equal terms.
+const PRODUCT_ROUNDINGS: f64 = 32.0;
 
-/// What the sums over the queries of a group lose, in roundings of the whole sum: √64.
-const KEY_SIDE_ROUNDINGS: f64 = 8.0;
+/// What the sums over the queries of a group lose, in roundings of the whole sum: 64 / 4 for equal terms.
+const KEY_SIDE_ROUNDINGS: f64 = 16.0;
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;
@@ -73,9 +73,10 @@ impl RowErrors {
         let block = keys.min(KEY_BLOCK as f64);
         let blocks = (keys / KEY_BLOCK as f64).max(1.0);
         // Equal keys give equal terms, whose roundings in a sum all go the same way.
-        let repeats = repeats(&engine.key_norms)?;
+        let repeats = most_repeats(&engine.key_norms)?;
         let block = ((block / blocks).sqrt() * repeats.min(block).sqrt()).max(1.0);
         let repeats = repeats.sqrt();
+        let value_repeats = most_repeats(&values.norms)?.sqrt();
         let mut errors = RowErrors {
             u,
             c: buffer::with_capacity(n)?,
@@ -103,11 +104,14 @@ impl RowErrors {
             let c_error = weight * spread * h + u * (inherited.values * spread + block * o + 2.0 * c);
             errors.c.push(c_error);
             errors.f.push(weight * spread);
-            errors.p.push(u * spread * c * (2.0 * h + one_direction * inherited.values));
+            let value_spread = (value_repeats * spread).min(1.0);
+            errors.p.push(u * value_spread * c * (2.0 * h + one_direction * inherited.values));
             // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
             // the product of their sizes.
             let share = (one_direction * spread + isotropic).min(1.0);
-            errors.drift.push((c_error * h + 2.0 * u * c * o) * share);
+            // An error of r moves w by the mean key, which may be as large as any.
+            let r_error = 2.0 * u * (incoming.r[j].abs() + one_direction * c * o);
+            errors.drift.push(c_error * h * share + r_error);
             errors.left.push(if h > 0.0 { (spread + o / h).min(1.0) } else { 1.0 });
             errors.spread.push(spread);
             errors.c_norms.push(c);
@@ -231,7 +235,7 @@ fn classes<K: Ord>(items: &[K]) -> Result<Vec<usize>, Error> {
 }
 
 /// How many times the most frequent number occurs.
-fn repeats(numbers: &[f64]) -> Result<f64, Error> {
+fn most_repeats(numbers: &[f64]) -> Result<f64, Error> {
     let mut counts = buffer::zeros::<usize>(numbers.len())?;
     for class in equal_numbers(numbers)? {
         counts[class] += 1;
