@@ -115,16 +115,28 @@ def digits_problem(case: Case) -> reference.Problem:
     return reference.Problem(*numbers.args, **options, exp=_mp_exp)
 
 
-def absolute_sums(problem: reference.Problem) -> dict[str, Array]:
+def to_digits(array: Array) -> Array:
+    """Extended-precision numbers as mpmath's, without loss: mpmath reads float64 only."""
+    high = array.astype(np.float64)
+    low = (array - high).astype(np.float64)
+    as_digits = np.frompyfunc(lambda a, b: mpmath.mpf(float(a)) + mpmath.mpf(float(b)), 2, 1)
+    return np.asarray(as_digits(high, low))
+
+
+def absolute_sums(problem: reference.Problem, dtype: Any) -> dict[str, Array]:
     """The sums behind each gradient, o, c and p, with absolute values throughout: their scale.
 
     h, o and c too are taken with absolute values, so that cancellation in o - E counts as rounding.
+    A weight below the smallest normal number of `dtype` may be lost whole, however much the weights
+    X multiply it by: each f counts as at least that number / eps.
     """
     A1, A2, A3, Y, X = (abs(getattr(problem, name)) for name in ("A1", "A2", "A3", "Y", "matrix_X"))
     if problem.is_pair:
         W_Q, W_K = abs(problem.W_Q), abs(problem.W_K)
         X = W_Q @ W_K.T
-    s, f = abs(problem.scale), problem.f
+    info = np.finfo(dtype)
+    s = abs(problem.scale)
+    f = problem.f + problem.seen * (info.tiny / info.eps)
     with np.errstate(all="ignore"):
         h = A3 @ Y
         o = f @ h
@@ -171,5 +183,5 @@ def assert_promise(got: Any, want: reference.Problem, name: str, dtype: Any, wha
     miss by the smallest normal number where the sums themselves are that small.
     """
     attribute = name if name in ("o", "loss", "p") else f"d{name}"
-    scale = error_scale(want, dtype) * absolute_sums(want)[name] + np.finfo(dtype).tiny
+    scale = error_scale(want, dtype) * absolute_sums(want, dtype)[name] + np.finfo(dtype).tiny
     return assert_ratio(got, getattr(want, attribute), scale, PROMISE, f"{what}: {name}")

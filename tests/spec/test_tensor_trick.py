@@ -1,4 +1,4 @@
-"""The tensor trick vec(A1 X A2^T) = (A1 (x) A2) vec(X), and the paper's row formulas: eq. (23) - (28)."""
+"""The tensor trick vec(A1 X A2^T) = (A1 (x) A2) vec(X), and single rows: eq. (23) - (28)."""
 
 from __future__ import annotations
 
