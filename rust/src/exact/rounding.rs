@@ -9,16 +9,10 @@ use super::Rows;
 use super::engine::{Engine, Forward, Values};
 use super::residual::Incoming;
 use crate::buffer;
-use crate::constants::{KEY_BLOCK, ROUNDING_SAFETY};
+use crate::constants::{KEY_BLOCK, KEY_SIDE_QUERIES, PRODUCT_ROWS, ROUNDING_SAFETY};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
-
-/// What a product over blocks of 256 rows loses, in roundings of the whole sum: between √256, and 256 / 4 for equal terms.
-const PRODUCT_ROUNDINGS: f64 = 32.0;
-
-/// What the sums over the queries of a group lose, in roundings of the whole sum: 64 / 4 for equal terms.
-const KEY_SIDE_ROUNDINGS: f64 = 16.0;
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;
@@ -48,7 +42,8 @@ pub struct RowErrors {
     c_norms: Vec<f64>,
     /// What the sums over the keys of a block lose, in roundings of the whole sum.
     block: f64,
-    /// Rows with equal queries, and rows with equal f, by the number of their class.
+    /// Rows with equal queries, and rows with equal f (taken by the norms of query and output), by the number of their
+    /// class.
     classes: [Vec<usize>; 2],
     /// How much of the largest value is left in o_j: near one where the values have a common part.
     left: Vec<f64>,
@@ -86,7 +81,7 @@ impl RowErrors {
             spread: buffer::with_capacity(n)?,
             c_norms: buffer::with_capacity(n)?,
             block,
-            classes: [equal_numbers(&engine.bound)?, equal_rows(forward, incoming)?],
+            classes: [equal_numbers(&engine.bound)?, equal_numbers(&incoming.outputs)?],
             left: buffer::with_capacity(n)?,
             repeats,
             width: values.rows.width,
@@ -140,7 +135,7 @@ impl RowErrors {
     pub fn query_side(&self, left: &[f64], keys: f64, w: &[f64]) -> f64 {
         ROUNDING_SAFETY
             * self.over_rows((0..left.len()).map(|j| {
-                left[j] * ((self.p[j] + self.drift[j]) * keys + self.u * self.block.max(PRODUCT_ROUNDINGS) * w[j])
+                left[j] * ((self.p[j] + self.drift[j]) * keys + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * w[j])
             }))
     }
 
@@ -155,7 +150,7 @@ impl RowErrors {
         ROUNDING_SAFETY
             * self.over_rows((0..self.c.len()).map(|j| {
                 self.f[j] * self.c_norms[j]
-                    + self.spread[j] * (self.c[j] + self.u * KEY_SIDE_ROUNDINGS * self.c_norms[j])
+                    + self.spread[j] * (self.c[j] + self.u * self.summed(KEY_SIDE_QUERIES) * self.c_norms[j])
             }))
     }
 
@@ -164,7 +159,7 @@ impl RowErrors {
         ROUNDING_SAFETY
             * inputs
             * self.over_rows((0..self.c.len()).map(|j| {
-                self.f[j] * self.c_norms[j] + self.left[j] * (self.c[j] + self.u * self.block.max(PRODUCT_ROUNDINGS) * self.c_norms[j])
+                self.f[j] * self.c_norms[j] + self.left[j] * (self.c[j] + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * self.c_norms[j])
             }))
     }
 
@@ -184,6 +179,14 @@ impl RowErrors {
             root_sum(sums.iter().copied())
         };
         by(&self.classes[0]).max(by(&self.classes[1]))
+    }
+
+    /// What a sum over a block of rows loses, in roundings of the whole sum: terms of either sign lose half of √block,
+    /// equal ones a quarter of the block, because their roundings all go the same way.
+    fn summed(&self, block: usize) -> f64 {
+        let rows = self.classes[1].len() as f64;
+        let distinct = self.classes[1].iter().max().map_or(1, |last| last + 1) as f64;
+        (0.5 * (block as f64 * rows / distinct).sqrt()).min(0.25 * block as f64)
     }
 
     /// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
@@ -211,13 +214,6 @@ fn equal_numbers(numbers: &[f64]) -> Result<Vec<usize>, Error> {
     let mut bits = buffer::with_capacity(numbers.len())?;
     bits.extend(numbers.iter().map(|number| number.to_bits()));
     classes(&bits)
-}
-
-/// Rows are taken as equal where their normaliser and the norm of their output are, to the bit.
-fn equal_rows<T>(forward: &Forward<T>, incoming: &Incoming<T>) -> Result<Vec<usize>, Error> {
-    let mut keys = buffer::with_capacity(forward.total.len())?;
-    keys.extend(forward.total.iter().zip(&incoming.outputs).map(|(total, output)| (total.to_bits(), output.to_bits())));
-    classes(&keys)
 }
 
 /// The class of each item, equal items having the same.
