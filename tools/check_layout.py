@@ -29,9 +29,7 @@ SOURCES = (".py", ".rs", ".pyi")
 
 def run(*command: str) -> str:
     """Standard output of a command that must succeed."""
-    return subprocess.run(
-        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def core_findings() -> Iterator[str]:

@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
                     assert!(!crate::failpoint::task_panics(), "fail point");
                     work(task, &cancel)
                 }))
-                    .unwrap_or_else(|panic| Err(Error::Internal(describe(&*panic))));
+                .unwrap_or_else(|panic| Err(Error::Internal(describe(&*panic))));
                 if let Err(error) = result {
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     cancel.0.store(true, Ordering::Relaxed);

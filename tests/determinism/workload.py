@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import attngrad_rs as ag
+from attngrad_rs import _core
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
@@ -27,6 +29,7 @@ ALL = ("X", "Y", "A1", "A2", "A3")
 # chunks of 120 keys. A size that fits one task would never meet the other threads.
 QUERIES, KEYS, WIDTH = 1100, 300, 4
 POOL_THREAD = "attngrad-"
+SETTLE_SECONDS = 2.0
 
 
 def problem(n: int, m: int, d: int, dtype: str = "float64", seed: int = 0) -> Arrays:
@@ -95,6 +98,14 @@ def os_threads() -> list[str]:
 
 def pool_threads() -> int:
     return sum(name.startswith(POOL_THREAD) for name in os_threads())
+
+
+def settled_pool_threads() -> int:
+    """The same once new threads have got their names and those of a lost race have ended."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (count := pool_threads()) != _core.default_threads() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return count
 
 
 class Outcome(NamedTuple):

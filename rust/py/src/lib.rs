@@ -9,6 +9,7 @@ mod errors;
 
 use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
 use numpy::{Element, IntoPyArray, PyReadonlyArray2};
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -46,7 +47,10 @@ impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
     }
 }
 
-fn arrays<'py, T: Element>(all: [&Bound<'py, PyAny>; 5], weights: [Option<&Bound<'py, PyAny>>; 3]) -> Result<Arrays<'py, T>> {
+fn arrays<'py, T: Element>(
+    all: [&Bound<'py, PyAny>; 5],
+    weights: [Option<&Bound<'py, PyAny>>; 3],
+) -> Result<Arrays<'py, T>> {
     let [a1, a2, a3, y, e] = all;
     let [x, w_q, w_k] = weights;
     let read = |array: &Bound<'py, PyAny>| call::read::<T>(array);
@@ -228,8 +232,24 @@ fn arm(kind: &str, k: usize) -> Result<()> {
     Ok(())
 }
 
+/// The main interpreter's number.
+const MAIN_INTERPRETER: i64 = 0;
+
+/// NumPy has one state a process, so a second interpreter must not come in, nor be the first.
+fn require_main_interpreter() -> PyResult<()> {
+    // SAFETY: called while a module is imported, so this thread is attached to an interpreter, and has its state.
+    let number = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+    if number == MAIN_INTERPRETER {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "attngrad_rs works in the main interpreter only: import it there, not in a sub-interpreter",
+    ))
+}
+
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    require_main_interpreter()?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(attention, module)?)?;

@@ -1,9 +1,9 @@
 //! Pass 2 for the query side: w = p K, for a group of query tiles.
 
+use super::operands::Panels;
 use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::walk::Walk;
-use super::operands::Panels;
 use super::{Operands, Residual};
 use crate::buffer;
 use crate::error::Error;
@@ -150,7 +150,11 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     for t in 0..tiles {
         let range = t * L..rows.min((t + 1) * L);
         let rows = task.residual.rows(range.clone());
-        tile::transpose::<T, L>(&task.queries[range.start * width..range.end * width], width, &mut queries[t * width * L..][..width * L]);
+        tile::transpose::<T, L>(
+            &task.queries[range.start * width..range.end * width],
+            width,
+            &mut queries[t * width * L..][..width * L],
+        );
         tile::transpose::<T, L>(rows.c, value_width, &mut residual[t * value_width * L..][..value_width * L]);
         lanes.push(Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound)));
     }

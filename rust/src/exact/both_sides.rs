@@ -8,9 +8,9 @@
 use std::ops::Range;
 
 use super::backward::{Block, Lanes, Sink};
+use super::operands::Panels;
 use super::simd::Vector;
 use super::tile::{self, Tile};
-use super::operands::Panels;
 use super::{Operands, Residual};
 use crate::buffer;
 use crate::constants::KEY_SIDE_QUERIES;

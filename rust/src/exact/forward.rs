@@ -1,9 +1,9 @@
 //! Pass 1: o = f h and the row normaliser, for a group of query tiles.
 
+use super::operands::Panels;
 use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::walk::Walk;
-use super::operands::Panels;
 use super::{Operands, Rows};
 use crate::buffer;
 use crate::constants::LAZY_SHIFT;
@@ -118,7 +118,11 @@ impl<T: Float, const L: usize> Lanes<T, L> {
 
     /// Raises the shift if a logit has outgrown it.
     #[inline(always)]
-    fn follow<V: Vector<T, W>, const W: usize, const J: usize>(&mut self, logits: &Tile<V, J>, block: &mut Block<'_, T>) {
+    fn follow<V: Vector<T, W>, const W: usize, const J: usize>(
+        &mut self,
+        logits: &Tile<V, J>,
+        block: &mut Block<'_, T>,
+    ) {
         let mut high = logits[0];
         for row in &logits[1..] {
             high = tile::zip(*row, high, V::max);
@@ -191,7 +195,11 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     let mut lanes = buffer::with_capacity(tiles)?;
     for t in 0..tiles {
         let range = t * L..rows.min((t + 1) * L);
-        tile::transpose::<T, L>(&task.queries[range.start * width..range.end * width], width, &mut queries[t * width * L..][..width * L]);
+        tile::transpose::<T, L>(
+            &task.queries[range.start * width..range.end * width],
+            width,
+            &mut queries[t * width * L..][..width * L],
+        );
         lanes.push(Lanes::<T, L>::new(operands.unshifted(&task.bound[range])));
     }
     for keys in operands.key_blocks(task.first + rows) {

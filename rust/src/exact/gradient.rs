@@ -198,11 +198,8 @@ impl<T: Float> Passes<T> {
         let engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
         let dv = problem.Y.ncols();
         let second = needs.query_side || needs.key_side;
-        let h = if second || !needs.mixed_inputs {
-            product(problem.A3.view(), problem.Y, 1.0, run)?
-        } else {
-            Vec::new()
-        };
+        let h =
+            if second || !needs.mixed_inputs { product(problem.A3.view(), problem.Y, 1.0, run)? } else { Vec::new() };
         let h = Rows { data: &h, count: m, width: dv };
         let h = Values::new(h)?;
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
@@ -337,7 +334,9 @@ impl<T: Float> Passes<T> {
                 let (_, largest) = measured(rows(&problem.A2)?)?;
                 (self.errors.key_side(&self.query_norms), self.errors.stretch_rows(largest, problem.A2.view()))
             }
-            Wrt::A2 => (self.errors.key_side(&self.query_norms), key_weights.map_or(1.0, |W_K| self.errors.stretch(W_K))),
+            Wrt::A2 => {
+                (self.errors.key_side(&self.query_norms), key_weights.map_or(1.0, |W_K| self.errors.stretch(W_K)))
+            }
             Wrt::A3 => (self.errors.value_side(), self.errors.stretch(problem.Y)),
             Wrt::Y => (self.errors.mixed(measured(rows(&problem.A3)?)?.1), 1.0),
             Wrt::A => {

@@ -74,7 +74,10 @@ impl<T: Float> Panels<T> {
     #[inline(always)]
     pub fn strip<const J: usize>(&self, key: usize) -> (&[T], &[T]) {
         let row = key - self.first;
-        (&self.keys[row * self.width..][..J * self.width], &self.values[row * self.value_width..][..J * self.value_width])
+        (
+            &self.keys[row * self.width..][..J * self.width],
+            &self.values[row * self.value_width..][..J * self.value_width],
+        )
     }
 }
 

@@ -135,7 +135,8 @@ impl RowErrors {
     pub fn query_side(&self, left: &[f64], keys: f64, w: &[f64]) -> f64 {
         ROUNDING_SAFETY
             * self.over_rows((0..left.len()).map(|j| {
-                left[j] * ((self.p[j] + self.drift[j]) * keys + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * w[j])
+                left[j]
+                    * ((self.p[j] + self.drift[j]) * keys + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * w[j])
             }))
     }
 
@@ -159,7 +160,8 @@ impl RowErrors {
         ROUNDING_SAFETY
             * inputs
             * self.over_rows((0..self.c.len()).map(|j| {
-                self.f[j] * self.c_norms[j] + self.left[j] * (self.c[j] + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * self.c_norms[j])
+                self.f[j] * self.c_norms[j]
+                    + self.left[j] * (self.c[j] + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * self.c_norms[j])
             }))
     }
 

@@ -45,8 +45,6 @@ impl Walk {
     #[inline(always)]
     pub fn last<const L: usize>(&self, key: usize) -> [i32; L] {
         let end = (self.keys.end - key) as i32 - 1;
-        std::array::from_fn(|l| {
-            if self.is_causal { end.min((self.first_query + l) as i32 - key as i32) } else { end }
-        })
+        std::array::from_fn(|l| if self.is_causal { end.min((self.first_query + l) as i32 - key as i32) } else { end })
     }
 }

@@ -1,0 +1,170 @@
+//! Each error is reachable, and its message names the argument, what was found and what to do.
+
+use std::time::Duration;
+
+use attngrad::{Error, Heads, Level, Options, Problem, Weights, Wrt, attention, attention_vjp, loss_gradient};
+use ndarray::Array2;
+
+use crate::data::{Case, Family, Shape};
+
+fn zeros(rows: usize, columns: usize) -> Array2<f64> {
+    Array2::zeros((rows, columns))
+}
+
+/// The error of a problem with these shapes: A1, A2, A3, X or the pair, Y, E.
+fn misfit(shapes: [(usize, usize); 6], pair: Option<[(usize, usize); 2]>) -> Option<Error> {
+    let [A1, A2, A3, X, Y, E] = shapes.map(|(rows, columns)| zeros(rows, columns));
+    let pair = pair.map(|pair| pair.map(|(rows, columns)| zeros(rows, columns)));
+    let weights = match &pair {
+        Some([W_Q, W_K]) => Weights::Pair(W_Q.view(), W_K.view()),
+        None => Weights::Product(X.view()),
+    };
+    Problem::new(A1.view(), A2.view(), A3.view(), weights, Y.view(), E.view()).err()
+}
+
+#[test]
+fn every_misfit_is_named() {
+    let fit = [(5, 2), (6, 3), (6, 4), (2, 3), (4, 7), (5, 7)];
+    assert_eq!(misfit(fit, None), None);
+    let wrong =
+        [("X", 3, (3, 3)), ("X", 3, (2, 2)), ("A3", 2, (5, 4)), ("Y", 4, (3, 7)), ("E", 5, (6, 7)), ("E", 5, (5, 8))];
+    for (name, index, shape) in wrong {
+        let mut shapes = fit;
+        shapes[index] = shape;
+        assert_names(misfit(shapes, None), name, shape);
+    }
+    assert_eq!(misfit(fit, Some([(2, 9), (3, 9)])), None);
+    for (name, pair, shape) in
+        [("W_Q", [(3, 9), (3, 9)], (3, 9)), ("W_K", [(2, 9), (2, 9)], (2, 9)), ("W_K", [(2, 9), (3, 8)], (3, 8))]
+    {
+        assert_names(misfit(fit, Some(pair)), name, shape);
+    }
+}
+
+fn assert_names(error: Option<Error>, name: &str, (rows, columns): (usize, usize)) {
+    let error = error.unwrap_or_else(|| panic!("{name} of {rows} × {columns} was taken"));
+    let Error::Shape { argument, found, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((*argument, &found[..]), (name, &[rows, columns][..]));
+    assert!(error.to_string().starts_with(&format!("{name}: found shape [{rows}, {columns}]; ")), "{error}");
+    assert!(error.to_string().contains("needs"), "{error}");
+}
+
+#[test]
+fn misfits_of_a_head_are_named() {
+    let (query, key, value) = (zeros(5, 3), zeros(6, 3), zeros(6, 4));
+    let heads = Heads::new(query.view(), key.view(), value.view()).expect("the shapes fit");
+    assert_names(Heads::new(query.view(), zeros(6, 2).view(), value.view()).err(), "key", (6, 2));
+    assert_names(Heads::new(query.view(), key.view(), zeros(5, 4).view()).err(), "value", (5, 4));
+    let dout = zeros(6, 4);
+    assert_names(attention_vjp(&heads, dout.view(), &Options::default(), None).err(), "dout", (6, 4));
+}
+
+#[test]
+fn a_problem_has_only_its_inputs() {
+    let product = Case::<f64>::new(Shape::square(4, 5, 3), Family::Uniform, false, 1);
+    let pair = Case::<f64>::new(Shape { pair: Some(2), ..Shape::square(4, 5, 3) }, Family::Uniform, false, 1);
+    for (case, wrt) in [(&product, Wrt::WQ), (&product, Wrt::WK), (&product, Wrt::A), (&pair, Wrt::X), (&pair, Wrt::A)]
+    {
+        let error = loss_gradient(&case.problem(), &[Wrt::Y, wrt], &Options::default(), None).expect_err("refused");
+        assert!(matches!(&error, Error::Option { option: "wrt", .. }), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("wrt: found {:?}; wanted ", wrt.name())), "{error}");
+    }
+}
+
+#[test]
+fn names_are_parsed_or_refused() {
+    for wrt in Wrt::ALL {
+        assert_eq!(Wrt::parse(wrt.name()), Ok(wrt));
+    }
+    for level in Level::available() {
+        assert_eq!(Level::parse(level.name()), Ok(level));
+    }
+    let error = Wrt::parse("Z").expect_err("no such input").to_string();
+    assert_eq!(error, "wrt: found \"Z\"; wanted one of X, W_Q, W_K, Y, A1, A2, A3, A");
+    let error = Level::parse("sse").expect_err("no such level").to_string();
+    assert!(error.starts_with("level: found \"sse\"; wanted one that this machine has: baseline"), "{error}");
+}
+
+/// A level that the machine lacks is refused, not run.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_level_of_another_machine_is_refused() {
+    let case = Case::<f32>::new(Shape::square(2, 2, 2), Family::Uniform, false, 1);
+    for level in [Level::Avx2, Level::Avx512] {
+        let options = Options { level: Some(level), ..Options::default() };
+        let result = loss_gradient(&case.problem(), &[], &options, None).map(|result| result.level);
+        if Level::available().contains(&level) {
+            assert_eq!(result, Ok(level));
+        } else {
+            assert!(matches!(result, Err(Error::Option { option: "level", .. })), "{result:?}");
+        }
+    }
+}
+
+/// The case with every entry of A1 and A2 set, and the error it gives.
+fn range_error(a: f32, y: f32, e: f32) -> Result<(), Error> {
+    let mut case = Case::<f32>::new(Shape::square(3, 3, 2), Family::Uniform, false, 1);
+    case.A1.fill(a);
+    case.A2.fill(a);
+    case.X.fill(1.0);
+    case.Y.fill(y);
+    case.E.fill(e);
+    loss_gradient(&case.problem(), &[Wrt::X], &Options::default(), None).map(|_| ())
+}
+
+#[test]
+fn what_the_precision_cannot_hold_is_an_error() {
+    assert_eq!(range_error(1.0, 1.0, 1.0), Ok(()));
+    for (a, y, e, quantity) in [
+        (1e30, 1.0, 1.0, "a logit"),
+        (f32::NAN, 1.0, 1.0, "a logit"),
+        (1.0, f32::INFINITY, 1.0, "A3 Y"),
+        (1.0, 1.0, f32::NAN, "the loss"),
+        (1e15, 1e18, 1e18, "dL/dX"),
+    ] {
+        let error = range_error(a, y, e).expect_err(quantity);
+        assert!(matches!(&error, Error::Range { precision: "float32", .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with(quantity), "{text}");
+        assert!(text.contains("exceeds the range of float32; scale the inputs down"), "{text}");
+    }
+}
+
+/// More rows than there is memory, in arrays without columns, which cost nothing to make.
+#[test]
+fn more_than_the_memory_is_an_error() {
+    const ROWS: usize = usize::MAX >> 4;
+    let (many, few, none) = (zeros(ROWS, 0), zeros(3, 0), zeros(0, 0));
+    let problem = |A1: &Array2<f64>, A2: &Array2<f64>| {
+        let weights = Weights::Product(none.view());
+        let problem = Problem::new(A1.view(), A2.view(), A2.view(), weights, none.view(), A1.view());
+        let problem = problem.expect("the shapes fit");
+        loss_gradient(&problem, &[Wrt::A1, Wrt::A2], &Options::default(), None).map(|_| ())
+    };
+    assert_eq!(problem(&few, &few), Ok(()));
+    for error in [problem(&many, &few), problem(&few, &many)] {
+        let error = error.expect_err("too much");
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error:?}");
+        assert!(error.to_string().starts_with("out of memory: "), "{error}");
+    }
+    let heads = Heads::new(many.view(), few.view(), few.view()).expect("the shapes fit");
+    let result = attention(&heads, &Options::default(), None).map(|_| ());
+    assert!(matches!(result, Err(Error::OutOfMemory { .. })), "{result:?}");
+}
+
+#[test]
+fn messages_say_what_to_do() {
+    for (error, text) in [
+        (Error::Cancelled, "stopped on request; nothing was returned"),
+        (
+            Error::Deadline(Duration::from_millis(1500)),
+            "timeout: not finished within 1.5s; allow more time or ask for fewer gradients",
+        ),
+        (
+            Error::Internal("a panic".into()),
+            "internal error: a panic; please report it with the shapes and options of the call",
+        ),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+}

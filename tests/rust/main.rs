@@ -1,0 +1,13 @@
+//! The laws that the library is held to, in one binary.
+#![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
+
+mod accuracy;
+mod attention;
+mod control;
+mod data;
+mod determinism;
+mod errors;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod paper;
+mod ratio;
