@@ -1,7 +1,7 @@
-"""The error does not grow with n: at n = 8192 the ratio of eq. (35) is at most 3 times that at n = 64,
+"""The error does not grow with n: at n = 8192 the ratio is at most 3 times that at n = 64,
 and in float32 the error is at most twice that of a dense NumPy path in float32.
 
-The truth is dense too, made in blocks of queries: in float64 for float32, and for float64 in extended
+The truth is dense too, in blocks of queries: float64 for float32, and for float64 extended
 precision, for a part of the output.
 """
 
@@ -38,7 +38,7 @@ def blocks(case: Case, rows: int = BLOCK) -> Iterator[tuple[slice, Case]]:
 
 
 def dense(case: Case, names: tuple[str, ...], *, scales: bool) -> tuple[dict, dict, float]:
-    """Gradients in the dtype of the case, block by block; their absolute sums; the largest |logit|."""
+    """Gradients in the dtype of the case; their absolute sums; the largest |logit|."""
     total: dict[str, Array] = {}
     sums: dict[str, Array] = {}
     unit = 0.0
