@@ -174,7 +174,7 @@ pub fn vec(matrix: ArrayView2<'_, f64>) -> Array1<f64> {
     matrix.iter().copied().collect()
 }
 
-/// The matrix of `columns` columns whose rows, one after the other, are `vector`; the inverse of [`vec`].
+/// The matrix of `columns` columns whose rows, one after the other, are `vector`; the inverse of [`fn@vec`].
 ///
 /// # Errors
 /// [`Error::Shape`] where the length is not a multiple of `columns`.

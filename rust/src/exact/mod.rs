@@ -1,7 +1,7 @@
 //! The exact gradient: two passes over tiles, never n × n (docs/math.md, section 3).
 //!
-//! [`engine`] runs the passes over query, key and value; [`gradient`] and [`attention`] put the problem's own
-//! matrices around them. [`tile`] holds the arithmetic, [`kernels`] its instruction sets.
+//! `engine` runs the passes over query, key and value; `gradient` and `attention` put the problem's own
+//! matrices around them. `tile` holds the arithmetic, `kernels` its instruction sets.
 
 pub mod attention;
 mod backward;
