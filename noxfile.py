@@ -155,7 +155,7 @@ def bench_smoke(session: nox.Session) -> None:
 def dist(session: nox.Session) -> None:
     """Source archive, then a wheel from it, then the wheel in an environment of its own."""
     session.install("maturin>=1.16,<2")
-    out = Path(session.create_tmp())
+    out = Path(session.create_tmp()).resolve()
     shutil.rmtree(out / "dist", ignore_errors=True)
     session.run("maturin", "sdist", "--out", str(out / "dist"))
     (archive,) = (out / "dist").glob("*.tar.gz")
