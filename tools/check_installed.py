@@ -16,7 +16,7 @@ import numpy as np
 import attngrad_rs as ag
 from attngrad_rs.heads import load_heads
 
-TREE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parent.parent / "python"
 # float64 sums of about a thousand terms against NumPy's, relative to the gradient's norm.
 SLACK = 1e-11
 
@@ -24,7 +24,7 @@ SLACK = 1e-11
 def main() -> None:
     """Import from outside the tree; differentiate a bundled head; compare with the definitions."""
     package = Path(ag.__file__).resolve().parent
-    assert TREE not in package.parents, f"{package}: imported from the source tree"
+    assert SOURCE not in package.parents, f"{package}: imported from the source tree"
     assert metadata.version("attngrad-rs") == ag.__version__
     assert (package / "py.typed").is_file(), "py.typed is missing"
     head = load_heads()[0]
