@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What follows takes the progress from where it stands to `end`.
+    /// The next list of tasks takes the progress from where it stands to `end`; lists after it leave it there.
     pub fn phase(&mut self, end: f64) {
         self.phase = (self.phase.1, end);
     }
@@ -132,6 +132,7 @@ impl<'a> Run<'a> {
         if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
+        self.phase.0 = self.phase.1;
         self.poll(1.0)
     }
 

@@ -10,7 +10,7 @@ use crate::data::{Case, Family, Shape};
 /// Generous: a loaded machine may be slow to schedule, but a whole run below takes many times as long.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Takes minutes at any level, so that a run that ends has been stopped.
+/// Two million million operations: many seconds even where the machine is fast, so a run that ends soon was stopped.
 fn long() -> Case<f32> {
     Case::new(Shape::square(60_000, 60_000, 64), Family::Uniform, false, 1)
 }

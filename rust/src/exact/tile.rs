@@ -165,3 +165,6 @@ pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
