@@ -33,3 +33,37 @@ pub fn size(factors: &[usize]) -> Result<usize, Error> {
         .try_fold(1usize, |product, &factor| product.checked_mul(factor))
         .ok_or(Error::OutOfMemory { bytes: usize::MAX })
 }
+
+/// Bytes of a cache line, and of the widest register.
+const LINE: usize = 64;
+
+/// A buffer that begins at a cache line, so that no register of a kernel is loaded or stored across two of them.
+pub struct Aligned<T> {
+    data: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+/// `len` zeros from the start of a cache line on.
+pub fn aligned<T: Clone + Default>(len: usize) -> Result<Aligned<T>, Error> {
+    let spare = LINE / size_of::<T>().max(1);
+    let data = zeros::<T>(len.saturating_add(spare))?;
+    // A buffer that could not be aligned is as right, and slower.
+    let start = data.as_ptr().align_offset(LINE).min(spare);
+    Ok(Aligned { data, start, len })
+}
+
+impl<T> std::ops::Deref for Aligned<T> {
+    type Target = [T];
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        &self.data[self.start..self.start + self.len]
+    }
+}
+
+impl<T> std::ops::DerefMut for Aligned<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}

@@ -5,13 +5,14 @@ use std::f64::consts::{LN_2, LOG2_E};
 use ndarray::{Array2, ArrayView2};
 
 use super::Rows;
-use super::engine::{Engine, KeySide, Values};
+use super::engine::{Engine, KeySide};
 use super::gradient::{in_range, row_major, rows};
 use super::residual::Incoming;
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::norms::largest;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::products::{matrix, scaled};
@@ -93,7 +94,7 @@ pub fn attention<T: Float>(
     let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
     let n = heads.query.nrows();
     let engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options)?;
-    let values = Values::new(rows(&value)?)?;
+    let values = engine.values(rows(&value)?)?;
     let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
     in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
     Ok(output)
@@ -120,7 +121,7 @@ pub fn attention_vjp<T: Float>(
     let mut run = Run::new(options, watch);
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
     let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options)?;
-    let values = Values::new(rows(&value)?)?;
+    let values = engine.values(rows(&value)?)?;
     let mut forward = engine.forward(&values, &mut run)?;
     let output = std::mem::take(&mut forward.output);
     let given = rows(&dout)?.data;
@@ -129,7 +130,7 @@ pub fn attention_vjp<T: Float>(
     let inherited = Inherited { logits: engine.bound.clone(), values: values.largest };
     let mut errors = RowErrors::new(&engine, &values, &forward, &incoming, &inherited)?;
     let prepared = incoming.prepare(&forward, values.largest)?;
-    let (_, largest_key) = measured(engine.keys)?;
+    let largest_key = largest(&engine.key_norms);
     let (squares, KeySide { keys, values }) = engine.both_sides(&values, &forward, &prepared, &mut run)?;
     errors.add_second_pass(&squares, prepared.unit);
     let factor = heads.scale * prepared.unit;

@@ -1,6 +1,5 @@
 //! Pass 2 for the query side: w = p K, for a group of query tiles.
 
-use super::operands::Panels;
 use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::walk::Walk;
@@ -23,6 +22,7 @@ pub struct BackwardTask<'a, T> {
 }
 
 /// The state of one tile of queries.
+#[repr(align(64))]
 pub(super) struct Lanes<T, const L: usize> {
     shift: [T; L],
     /// r / α, so that P (q̂ − r̂) is p.
@@ -81,9 +81,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             tile::mask(&mut weights, last);
         }
         let shift = tile::load(&self.shift);
-        for weight in &mut weights {
-            *weight = tile::weights::<T, V, W, SHIFTED, MASKED>(*weight, shift);
-        }
+        tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
         // so: p = P (c·h − r) / α, with c and r divided by α beforehand
         let mut p: Tile<V, J> = tile::products::<T, V, W, L, J>(block.residual, values);
         let r = tile::load(&self.r);
@@ -102,12 +100,12 @@ impl<T: Float, const L: usize> Lanes<T, L> {
     pub(super) fn visit<V: Vector<T, W>, const W: usize, const J: usize>(
         &mut self,
         block: &mut Block<'_, T>,
-        panels: &Panels<T>,
+        operands: &Operands<'_, T>,
         walk: &Walk,
         sink: &mut impl Sink<V, J>,
     ) {
         for k in walk.full::<J>() {
-            let strip = panels.strip::<J>(k);
+            let strip = operands.strip::<J>(k);
             if self.unshifted {
                 self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, sink);
             } else {
@@ -115,7 +113,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             }
         }
         for k in walk.edge::<J>() {
-            let strip = panels.strip::<J>(k);
+            let strip = operands.strip::<J>(k);
             let last = walk.last::<L>(k);
             if self.unshifted {
                 self.strip::<V, W, false, true, J>(block, strip, &last, k, sink);
@@ -141,11 +139,10 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     let (width, value_width) = (operands.keys.width, operands.values.width);
     let rows = task.residual.shift.len();
     let tiles = rows.div_ceil(L);
-    let mut queries = buffer::zeros::<T>(tiles * width * L)?;
-    let mut residual = buffer::zeros::<T>(tiles * value_width * L)?;
-    let mut sums = buffer::zeros::<T>(tiles * width * L)?;
-    let mut sums64 = buffer::zeros::<f64>(tiles * width * L)?;
-    let mut panels = Panels::new::<J>(operands, operands.key_block.min(operands.keys.count))?;
+    let mut queries = buffer::aligned::<T>(tiles * width * L)?;
+    let mut residual = buffer::aligned::<T>(tiles * value_width * L)?;
+    let mut sums = buffer::aligned::<T>(tiles * width * L)?;
+    let mut sums64 = buffer::aligned::<f64>(tiles * width * L)?;
     let mut lanes = buffer::with_capacity(tiles)?;
     for t in 0..tiles {
         let range = t * L..rows.min((t + 1) * L);
@@ -160,7 +157,6 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     }
     for keys in operands.key_blocks(task.first + rows) {
         cancel.check()?;
-        panels.fill::<J>(operands, keys.clone());
         for (t, lanes) in lanes.iter_mut().enumerate() {
             let mut block = Block {
                 queries: &queries[t * width * L..][..width * L],
@@ -169,7 +165,7 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 sums64: &mut sums64[t * width * L..][..width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
-            lanes.visit::<V, W, J>(&mut block, &panels, &walk, &mut Discard);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, &mut Discard);
         }
     }
     for (row, square) in task.squares.iter_mut().enumerate() {

@@ -8,11 +8,10 @@
 use std::ops::Range;
 
 use super::backward::{Block, Lanes, Sink};
-use super::operands::Panels;
 use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::{Operands, Residual};
-use crate::buffer;
+use crate::buffer::{self, Aligned};
 use crate::constants::KEY_SIDE_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
@@ -45,10 +44,15 @@ pub struct ChunkTask<'a, T> {
 /// Queries whose P and p are kept at a time: a constant, so that a row of them is an array.
 const C: usize = KEY_SIDE_QUERIES;
 
+/// One key's entries of P or p.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Row<T>([T; C]);
+
 /// A block of P and p, one row a key, one column a query of the group.
 struct Kept<'a, T, const W: usize> {
-    weights: &'a mut [[T; C]],
-    p: &'a mut [[T; C]],
+    weights: &'a mut [Row<T>],
+    p: &'a mut [Row<T>],
     first_key: usize,
     column: usize,
 }
@@ -60,7 +64,7 @@ impl<T, V: Vector<T, W>, const W: usize, const J: usize> Sink<V, J> for Kept<'_,
         // A strip may be short of rows at the end of its block.
         for (to, tile) in [(&mut *self.weights, weights), (&mut *self.p, p)] {
             for (to, pair) in to[row..].iter_mut().zip(tile) {
-                let to = to[self.column..].as_chunks_mut::<W>().0;
+                let to = to.0[self.column..].as_chunks_mut::<W>().0;
                 pair[0].store(&mut to[0]);
                 pair[1].store(&mut to[1]);
             }
@@ -71,9 +75,9 @@ impl<T, V: Vector<T, W>, const W: usize, const J: usize> Sink<V, J> for Kept<'_,
 /// The operands of a group of queries, packed for both uses.
 struct Packed<T> {
     /// `[tile][width][L]`.
-    lanes: Vec<T>,
+    lanes: Aligned<T>,
     /// `[panel][query][L]`, and a last panel of W = L/2 columns where those suffice.
-    panels: Vec<T>,
+    panels: Aligned<T>,
     width: usize,
     padded: usize,
 }
@@ -82,7 +86,7 @@ impl<T: Float> Packed<T> {
     fn new<const L: usize>(width: usize) -> Result<Self, Error> {
         let padded = width.next_multiple_of(L / 2);
         let tiles = C.div_ceil(L);
-        Ok(Packed { lanes: buffer::zeros(tiles * width * L)?, panels: buffer::zeros(C * padded)?, width, padded })
+        Ok(Packed { lanes: buffer::aligned(tiles * width * L)?, panels: buffer::aligned(C * padded)?, width, padded })
     }
 
     #[inline(always)]
@@ -112,12 +116,12 @@ impl<T: Float> Packed<T> {
     #[inline(always)]
     fn key_products<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &self,
-        kept: &[[T; C]],
+        kept: &[Row<T>],
         sums: &mut [T],
     ) {
         for (first, sums) in (0..kept.len()).step_by(J).zip(sums.chunks_mut(J * self.padded.max(1))) {
             // A short strip repeats its last key; the sums have no row for the repeats.
-            let strip = std::array::from_fn(|j| &kept[(first + j).min(kept.len() - 1)]);
+            let strip = std::array::from_fn(|j| &kept[(first + j).min(kept.len() - 1)].0);
             for (panel, rows) in self.panels.chunks(L * C).enumerate() {
                 let rows = rows.as_chunks::<W>().0;
                 if let Ok(rows) = rows.as_chunks::<2>().0.try_into() {
@@ -170,21 +174,19 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
     let (width, value_width) = (operands.keys.width, operands.values.width);
     let rows = wave.residual.shift.len();
     let block_keys = operands.key_block.min(task.keys.len());
-    let mut panels = Panels::new::<J>(operands, block_keys)?;
     let mut queries = Packed::new::<L>(width)?;
     let mut residual = Packed::new::<L>(value_width)?;
-    let mut weights = buffer::filled(block_keys, [T::zero(); C])?;
-    let mut p = buffer::filled(block_keys, [T::zero(); C])?;
-    let mut key_sums = buffer::zeros::<T>(block_keys * queries.padded)?;
-    let mut value_sums = buffer::zeros::<T>(block_keys * residual.padded)?;
-    let mut sums = buffer::zeros::<T>(width * L)?;
-    let mut sums64 = buffer::zeros::<f64>(width * L)?;
+    let mut weights = buffer::filled(block_keys, Row([T::zero(); C]))?;
+    let mut p = buffer::filled(block_keys, Row([T::zero(); C]))?;
+    let mut key_sums = buffer::aligned::<T>(block_keys * queries.padded)?;
+    let mut value_sums = buffer::aligned::<T>(block_keys * residual.padded)?;
+    let mut sums = buffer::aligned::<T>(width * L)?;
+    let mut sums64 = buffer::aligned::<f64>(width * L)?;
     for start in task.keys.clone().step_by(operands.key_block) {
         let block = start..task.keys.end.min(start + operands.key_block);
         if operands.is_causal && block.start >= wave.first + rows {
             break;
         }
-        panels.fill::<J>(operands, block.clone());
         let (weights, p) = (&mut weights[..block.len()], &mut p[..block.len()]);
         for group in (0..rows).step_by(C) {
             cancel.check()?;
@@ -196,8 +198,8 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
             queries.fill::<L>(&wave.queries[group.start * width..group.end * width]);
             residual.fill::<L>(rows.c);
             // Tiles that see no key of this block leave their columns untouched, and must count for nothing.
-            weights.fill([T::zero(); C]);
-            p.fill([T::zero(); C]);
+            weights.fill(Row([T::zero(); C]));
+            p.fill(Row([T::zero(); C]));
             for (t, column) in (0..group.len()).step_by(L).enumerate() {
                 let rows = rows.rows(column..group.len().min(column + L));
                 let mut lanes = Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound));
@@ -210,7 +212,7 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
                 let mut kept = Kept { weights: &mut *weights, p: &mut *p, first_key: block.start, column };
                 let at = group.start + column;
                 let walk = operands.walk(block.clone(), wave.first + at, L);
-                lanes.visit::<V, W, J>(&mut tile, &panels, &walk, &mut kept);
+                lanes.visit::<V, W, J>(&mut tile, operands, &walk, &mut kept);
                 for l in 0..rows.shift.len() {
                     task.squares[at + l] += lanes.squares64[l];
                     for (i, w) in task.partial[(at + l) * width..][..width].iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 use super::backward::BackwardTask;
 use super::both_sides::{ChunkTask, Wave};
 use super::forward::ForwardTask;
-use super::operands::key_block;
+use super::operands::{Strips, key_block};
 use super::{Kernels, Operands, Residual, Rows};
 use crate::buffer;
 use crate::constants::{CHUNK_KEYS, TASK_QUERIES, WAVE_CHUNKS, WAVE_QUERIES};
@@ -17,13 +17,13 @@ use crate::pool::Run;
 const FORWARD_SHARE: f64 = 0.4;
 
 /// Query and key as the passes want them.
-pub struct Engine<'a, T: Float> {
+pub struct Engine<T: Float> {
     /// Queries times scale · log2 e, so that weights are powers of two; after pass 2, w = p K.
     pub queries: Vec<T>,
     /// Rows of the queries.
     pub count: usize,
     /// The keys.
-    pub keys: Rows<'a, T>,
+    pub keys: Strips<T>,
     /// ‖query‖ · max ‖key‖, in base-2 units.
     pub bound: Vec<f64>,
     /// ‖key‖.
@@ -34,20 +34,20 @@ pub struct Engine<'a, T: Float> {
 }
 
 /// Values, and how large they are.
-pub struct Values<'a, T> {
+pub struct Values<T> {
     /// One row a key.
-    pub rows: Rows<'a, T>,
+    pub rows: Strips<T>,
     /// ‖row‖.
     pub norms: Vec<f64>,
     /// The largest of them.
     pub largest: f64,
 }
 
-impl<'a, T: Float> Values<'a, T> {
-    /// Measures the rows.
-    pub fn new(rows: Rows<'a, T>) -> Result<Self, Error> {
+impl<T: Float> Engine<T> {
+    /// Packs and measures the values.
+    pub fn values(&self, rows: Rows<'_, T>) -> Result<Values<T>, Error> {
         let norms = row_norms(rows)?;
-        Ok(Values { rows, largest: largest(&norms), norms })
+        Ok(Values { rows: Strips::new(rows, self.kernels.keys)?, largest: largest(&norms), norms })
     }
 }
 
@@ -81,7 +81,7 @@ pub struct KeySide {
     pub values: Vec<f64>,
 }
 
-impl<'a, T: Float> Engine<'a, T> {
+impl<T: Float> Engine<T> {
     /// Takes queries already multiplied by scale · log2 e.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl<'a, T: Float> Engine<'a, T> {
     pub fn new(
         queries: Vec<T>,
         count: usize,
-        keys: Rows<'a, T>,
+        keys: Rows<'_, T>,
         is_causal: bool,
         options: &Options,
     ) -> Result<Self, Error> {
@@ -109,23 +109,25 @@ impl<'a, T: Float> Engine<'a, T> {
         }
         let kernels = T::kernels(options.level()?);
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
+        let keys = Strips::new(keys, kernels.keys)?;
         Ok(Engine { queries, count, keys, bound, key_norms, is_causal, kernels, key_block })
     }
 
-    fn operands<'b>(&'b self, values: &Values<'b, T>) -> Operands<'b, T> {
-        let &Values { rows: values, largest, .. } = values;
+    fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
+        let &Values { rows: ref values, largest, .. } = values;
+        let block = self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + values.width));
         let room = T::UNSHIFTED_VALUES.exp2();
         Operands {
-            keys: self.keys,
+            keys: &self.keys,
             values,
             is_causal: self.is_causal,
-            key_block: self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + values.width)),
+            key_block: block.next_multiple_of(self.keys.strip_rows()),
             values_in_range: largest == 0.0 || (largest < room && largest > room.recip()),
         }
     }
 
     /// Pass 1: o = f · values, the row normaliser and the spread of f.
-    pub fn forward(&self, values: &Values<'_, T>, run: &mut Run<'_>) -> Result<Forward<T>, Error> {
+    pub fn forward(&self, values: &Values<T>, run: &mut Run<'_>) -> Result<Forward<T>, Error> {
         let (n, width) = (self.count, self.keys.width);
         let mut forward = Forward {
             output: buffer::zeros(buffer::size(&[n, values.rows.width])?)?,
@@ -164,7 +166,7 @@ impl<'a, T: Float> Engine<'a, T> {
     /// Pass 2 for the query side: replaces the queries by w = p K; returns Σ_i p_i² of each row.
     pub fn backward(
         &mut self,
-        values: &Values<'_, T>,
+        values: &Values<T>,
         forward: &Forward<T>,
         prepared: &Prepared<T>,
         run: &mut Run<'_>,
@@ -201,7 +203,7 @@ impl<'a, T: Float> Engine<'a, T> {
     /// Pass 2 for both sides: as [`Engine::backward`], and pᵀ Q̂ and fᵀ c besides.
     pub fn both_sides(
         &mut self,
-        values: &Values<'_, T>,
+        values: &Values<T>,
         forward: &Forward<T>,
         prepared: &Prepared<T>,
         run: &mut Run<'_>,

@@ -1,10 +1,9 @@
 //! Pass 1: o = f h and the row normaliser, for a group of query tiles.
 
-use super::operands::Panels;
+use super::Operands;
 use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::walk::Walk;
-use super::{Operands, Rows};
 use crate::buffer;
 use crate::constants::LAZY_SHIFT;
 use crate::error::Error;
@@ -30,6 +29,7 @@ pub struct ForwardTask<'a, T> {
 }
 
 /// The running state of one tile of queries.
+#[repr(align(64))]
 struct Lanes<T, const L: usize> {
     shift: [T; L],
     total: [T; L],
@@ -106,8 +106,8 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         let shift = tile::load(&self.shift);
         let mut total = tile::load(&self.total);
         let mut squares = tile::load(&self.squares);
-        for weight in &mut weights {
-            *weight = tile::weights::<T, V, W, SHIFTED, MASKED>(*weight, shift);
+        tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
+        for weight in &weights {
             total = tile::zip(total, *weight, V::add);
             squares = tile::add_square(*weight, squares);
         }
@@ -154,11 +154,11 @@ impl<T: Float, const L: usize> Lanes<T, L> {
 fn visit<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     lanes: &mut Lanes<T, L>,
     block: &mut Block<'_, T>,
-    panels: &Panels<T>,
+    operands: &Operands<'_, T>,
     walk: &Walk,
 ) {
     for k in walk.full::<J>() {
-        let (keys, values) = panels.strip::<J>(k);
+        let (keys, values) = operands.strip::<J>(k);
         if lanes.unshifted {
             lanes.strip::<V, W, false, false, J>(block, keys, values, &[0; L]);
         } else {
@@ -166,7 +166,7 @@ fn visit<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
         }
     }
     for k in walk.edge::<J>() {
-        let (keys, values) = panels.strip::<J>(k);
+        let (keys, values) = operands.strip::<J>(k);
         let last = walk.last::<L>(k);
         if lanes.unshifted {
             lanes.strip::<V, W, false, true, J>(block, keys, values, &last);
@@ -184,14 +184,12 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     task: ForwardTask<'_, T>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let Rows { width, .. } = operands.keys;
-    let value_width = operands.values.width;
+    let (width, value_width) = (operands.keys.width, operands.values.width);
     let rows = task.shift.len();
     let tiles = rows.div_ceil(L);
-    let mut queries = buffer::zeros::<T>(tiles * width * L)?;
-    let mut sums = buffer::zeros::<T>(tiles * value_width * L)?;
-    let mut sums64 = buffer::zeros::<f64>(tiles * value_width * L)?;
-    let mut panels = Panels::new::<J>(operands, operands.key_block.min(operands.keys.count))?;
+    let mut queries = buffer::aligned::<T>(tiles * width * L)?;
+    let mut sums = buffer::aligned::<T>(tiles * value_width * L)?;
+    let mut sums64 = buffer::aligned::<f64>(tiles * value_width * L)?;
     let mut lanes = buffer::with_capacity(tiles)?;
     for t in 0..tiles {
         let range = t * L..rows.min((t + 1) * L);
@@ -204,7 +202,6 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     }
     for keys in operands.key_blocks(task.first + rows) {
         cancel.check()?;
-        panels.fill::<J>(operands, keys.clone());
         for (t, lanes) in lanes.iter_mut().enumerate() {
             let mut block = Block {
                 queries: &queries[t * width * L..][..width * L],
@@ -212,7 +209,7 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 sums64: &mut sums64[t * value_width * L..][..value_width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
-            visit::<T, V, W, L, J>(lanes, &mut block, &panels, &walk);
+            visit::<T, V, W, L, J>(lanes, &mut block, operands, &walk);
         }
     }
     for row in 0..rows {

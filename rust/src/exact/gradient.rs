@@ -198,13 +198,14 @@ impl<T: Float> Passes<T> {
         let engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
         let dv = problem.Y.ncols();
         let second = needs.query_side || needs.key_side;
-        let h =
-            if second || !needs.mixed_inputs { product(problem.A3.view(), problem.Y, 1.0, run)? } else { Vec::new() };
-        let h = Rows { data: &h, count: m, width: dv };
-        let h = Values::new(h)?;
+        let h = {
+            let direct = second || !needs.mixed_inputs;
+            let rows = if direct { product(problem.A3.view(), problem.Y, 1.0, run)? } else { Vec::new() };
+            engine.values(Rows { data: &rows, count: m, width: dv })?
+        };
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
         let mut forward = if needs.mixed_inputs {
-            engine.forward(&Values::new(rows(&problem.A3)?)?, run)?
+            engine.forward(&engine.values(rows(&problem.A3)?)?, run)?
         } else {
             engine.forward(&h, run)?
         };
@@ -248,8 +249,8 @@ impl<T: Float> Passes<T> {
     fn second(
         &mut self,
         needs: &Needs,
-        mut engine: Engine<'_, T>,
-        h: &Values<'_, T>,
+        mut engine: Engine<T>,
+        h: &Values<T>,
         forward: &Forward<T>,
         incoming: Incoming<T>,
         run: &mut Run<'_>,

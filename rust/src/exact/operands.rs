@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::walk::Walk;
-use crate::buffer;
+use crate::buffer::{self, Aligned};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN};
 use crate::error::Error;
 use crate::float::Float;
@@ -19,65 +19,44 @@ pub struct Rows<'a, T> {
     pub width: usize,
 }
 
-impl<T: Float> Rows<'_, T> {
-    /// Lays a block of rows out `[strip][width][J]`. Rows past the block repeat its last one: the caller masks them.
-    #[inline(always)]
-    pub fn pack<const J: usize>(&self, block: Range<usize>, out: &mut [T]) {
-        if self.width == 0 {
-            return;
-        }
-        let rows = &self.data[block.start * self.width..block.end * self.width];
-        for (strip, rows) in out.chunks_exact_mut(self.width * J).zip(rows.chunks(self.width * J)) {
-            let last = rows.len() / self.width - 1;
-            for j in 0..J {
-                let row = &rows[j.min(last) * self.width..][..self.width];
-                for (out, &entry) in strip.as_chunks_mut::<J>().0.iter_mut().zip(row) {
-                    out[j] = entry;
+/// A matrix in strips of the register tile's keys, laid out `[strip][width][J]`.
+pub struct Strips<T> {
+    data: Aligned<T>,
+    /// How many rows.
+    pub count: usize,
+    /// Entries of a row.
+    pub width: usize,
+    keys: usize,
+}
+
+impl<T: Float> Strips<T> {
+    /// Packs all rows in strips of `keys`. The last strip repeats its last row: the caller masks the repeats.
+    pub fn new(rows: Rows<'_, T>, keys: usize) -> Result<Self, Error> {
+        let Rows { count, width, .. } = rows;
+        let mut data = buffer::aligned(buffer::size(&[count.div_ceil(keys), keys, width])?)?;
+        if width > 0 {
+            for (strip, rows) in data.chunks_exact_mut(width * keys).zip(rows.data.chunks(width * keys)) {
+                let last = rows.len() / width - 1;
+                for j in 0..keys {
+                    let row = &rows[j.min(last) * width..][..width];
+                    for (out, &entry) in strip[j..].iter_mut().step_by(keys).zip(row) {
+                        *out = entry;
+                    }
                 }
             }
         }
-    }
-}
-
-/// A block of keys and values, packed in strips.
-pub struct Panels<T> {
-    keys: Vec<T>,
-    values: Vec<T>,
-    width: usize,
-    value_width: usize,
-    first: usize,
-}
-
-impl<T: Float> Panels<T> {
-    /// Room for `block` keys.
-    pub fn new<const J: usize>(operands: &Operands<'_, T>, block: usize) -> Result<Self, Error> {
-        let (width, value_width) = (operands.keys.width, operands.values.width);
-        let rows = block.next_multiple_of(J);
-        Ok(Panels {
-            keys: buffer::zeros(rows * width)?,
-            values: buffer::zeros(rows * value_width)?,
-            width,
-            value_width,
-            first: 0,
-        })
+        Ok(Strips { data, count, width, keys })
     }
 
-    /// Packs `block`.
+    /// The strip that begins at row `first`.
     #[inline(always)]
-    pub fn fill<const J: usize>(&mut self, operands: &Operands<'_, T>, block: Range<usize>) {
-        self.first = block.start;
-        operands.keys.pack::<J>(block.clone(), &mut self.keys);
-        operands.values.pack::<J>(block, &mut self.values);
+    pub fn strip<const J: usize>(&self, first: usize) -> &[T] {
+        &self.data[first * self.width..][..J * self.width]
     }
 
-    /// The strip of keys, and of values, that begins at `key`.
-    #[inline(always)]
-    pub fn strip<const J: usize>(&self, key: usize) -> (&[T], &[T]) {
-        let row = key - self.first;
-        (
-            &self.keys[row * self.width..][..J * self.width],
-            &self.values[row * self.value_width..][..J * self.value_width],
-        )
+    /// Rows of a strip.
+    pub fn strip_rows(&self) -> usize {
+        self.keys
     }
 }
 
@@ -110,10 +89,10 @@ impl<'a, T> Residual<'a, T> {
 
 /// Keys and values, and how to walk them.
 pub struct Operands<'a, T> {
-    pub keys: Rows<'a, T>,
-    pub values: Rows<'a, T>,
+    pub keys: &'a Strips<T>,
+    pub values: &'a Strips<T>,
     pub is_causal: bool,
-    /// Keys per block.
+    /// Keys per block, whole strips.
     pub key_block: usize,
     /// Whether the values leave room for weights without a shift.
     pub values_in_range: bool,
@@ -124,6 +103,12 @@ impl<T: Float> Operands<'_, T> {
     #[inline(always)]
     pub fn unshifted(&self, bound: &[f64]) -> bool {
         self.values_in_range && bound.iter().all(|&bound| bound <= T::UNSHIFTED_MAX)
+    }
+
+    /// The strip of keys, and of values, that begins at `key`.
+    #[inline(always)]
+    pub fn strip<const J: usize>(&self, key: usize) -> (&[T], &[T]) {
+        (self.keys.strip::<J>(key), self.values.strip::<J>(key))
     }
 
     /// The blocks of keys that queries before `end` see.

@@ -49,6 +49,8 @@ pub struct RowErrors {
     left: Vec<f64>,
     /// √ of the most keys that are equal.
     repeats: f64,
+    /// Rows to each different f.
+    rows_alike: f64,
     /// Width of the values.
     width: usize,
 }
@@ -56,8 +58,8 @@ pub struct RowErrors {
 impl RowErrors {
     /// After pass 1: all but the part of p that only pass 2 can measure.
     pub fn new<T: Float>(
-        engine: &Engine<'_, T>,
-        values: &Values<'_, T>,
+        engine: &Engine<T>,
+        values: &Values<T>,
         forward: &Forward<T>,
         incoming: &Incoming<T>,
         inherited: &Inherited,
@@ -72,6 +74,8 @@ impl RowErrors {
         let block = ((block / blocks).sqrt() * repeats.min(block).sqrt()).max(1.0);
         let repeats = repeats.sqrt();
         let value_repeats = most_repeats(&values.norms)?.sqrt();
+        let classes = [equal_numbers(&engine.bound)?, equal_numbers(&incoming.outputs)?];
+        let distinct = classes[1].iter().max().map_or(1, |last| last + 1);
         let mut errors = RowErrors {
             u,
             c: buffer::with_capacity(n)?,
@@ -81,7 +85,8 @@ impl RowErrors {
             spread: buffer::with_capacity(n)?,
             c_norms: buffer::with_capacity(n)?,
             block,
-            classes: [equal_numbers(&engine.bound)?, equal_numbers(&incoming.outputs)?],
+            rows_alike: classes[1].len() as f64 / distinct as f64,
+            classes,
             left: buffer::with_capacity(n)?,
             repeats,
             width: values.rows.width,
@@ -186,9 +191,7 @@ impl RowErrors {
     /// What a sum over a block of rows loses, in roundings of the whole sum: terms of either sign lose half of √block,
     /// equal ones a quarter of the block, because their roundings all go the same way.
     fn summed(&self, block: usize) -> f64 {
-        let rows = self.classes[1].len() as f64;
-        let distinct = self.classes[1].iter().max().map_or(1, |last| last + 1) as f64;
-        (0.5 * (block as f64 * rows / distinct).sqrt()).min(0.25 * block as f64)
+        (0.5 * (block as f64 * self.rows_alike).sqrt()).min(0.25 * block as f64)
     }
 
     /// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.

@@ -58,6 +58,13 @@ pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     tile
 }
 
+/// Products added one after another in a sum over the keys of a strip. The next one waits for the last, so a strip's sum
+/// is cut into chains short enough for the processor to overlap them.
+const CHAIN: usize = 3;
+
+/// Chains of the longest strip.
+const CHAINS: usize = 4;
+
 /// out[i][l] += Σ_j weights[j][l] · row_j[i], with `out` laid out `[width][L]` and `rows` `[width][J]`.
 #[inline(always)]
 pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
@@ -66,42 +73,78 @@ pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
     rows: &[T],
 ) {
     for (out, row) in out.as_chunks_mut::<L>().0.iter_mut().zip(rows.as_chunks::<J>().0) {
-        let mut sum = load::<T, V, W, L>(out);
+        const { assert!(J <= CHAIN * CHAINS) };
+        let mut sums = [load::<T, V, W, L>(out); CHAINS];
         for j in 0..J {
             let row = V::splat(row[j]);
-            sum = zip(weights[j], sum, |weight, sum| weight.mul_add(row, sum));
+            let (chain, first) = (j / CHAIN, j % CHAIN == 0 && j > 0);
+            sums[chain] = if first {
+                zip(weights[j], weights[j], |weight, _| weight.mul(row))
+            } else {
+                zip(weights[j], sums[chain], |weight, sum| weight.mul_add(row, sum))
+            };
         }
-        store(sum, out);
+        for chain in 1..J.div_ceil(CHAIN) {
+            sums[0] = zip(sums[0], sums[chain], V::add);
+        }
+        store(sums[0], out);
     }
 }
+
+/// Exponentials computed side by side: each is one long chain of dependent steps, and four of them keep the
+/// processor busy within the registers of every level.
+const ABREAST: usize = 4;
 
 /// 2^x in each lane. Without `CLAMP` the caller knows that |x| is at most [`Float::UNSHIFTED_MAX`].
 #[inline(always)]
-pub fn exp2<T: Float, V: Vector<T, W>, const W: usize, const CLAMP: bool>(x: V) -> V {
-    let x = if CLAMP { x.max(V::splat(T::EXP2_MIN)) } else { x };
+pub fn exp2<T: Float, V: Vector<T, W>, const W: usize, const CLAMP: bool>(mut x: [V; ABREAST]) -> [V; ABREAST] {
     let rounding = V::splat(T::ROUNDING_SHIFT);
-    let shifted = x.add(rounding);
-    let r = x.sub(shifted.sub(rounding));
-    let mut sum = V::splat(T::EXP2[T::EXP2.len() - 1]);
-    for k in (0..T::EXP2.len() - 1).rev() {
-        sum = sum.mul_add(r, V::splat(T::EXP2[k]));
+    let mut shifted = x;
+    let mut sum = [V::splat(T::EXP2[T::EXP2.len() - 1]); ABREAST];
+    // Loops, not `map`: its call would stand between the intrinsics and their instruction set.
+    for i in 0..ABREAST {
+        if CLAMP {
+            x[i] = x[i].max(V::splat(T::EXP2_MIN));
+        }
+        shifted[i] = x[i].add(rounding);
+        x[i] = x[i].sub(shifted[i].sub(rounding));
     }
-    sum.mul_add(r, V::splat(T::one())).mul(shifted.pow2())
+    for k in (0..T::EXP2.len() - 1).rev() {
+        for i in 0..ABREAST {
+            sum[i] = sum[i].mul_add(x[i], V::splat(T::EXP2[k]));
+        }
+    }
+    for i in 0..ABREAST {
+        sum[i] = sum[i].mul_add(x[i], V::splat(T::one())).mul(shifted[i].pow2());
+    }
+    sum
 }
 
-/// 2^(S − shift).
+/// Replaces logits S by weights 2^(S − shift).
 #[inline(always)]
-pub fn weights<T: Float, V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool>(
-    logits: Pair<V>,
+pub fn exponentiate<
+    T: Float,
+    V: Vector<T, W>,
+    const W: usize,
+    const SHIFTED: bool,
+    const MASKED: bool,
+    const J: usize,
+>(
+    tile: &mut Tile<V, J>,
     shift: Pair<V>,
-) -> Pair<V> {
-    let x = if SHIFTED { zip(logits, shift, V::sub) } else { logits };
-    // A masked logit is −∞, so it needs the clamp even where no shift is needed.
-    // No `map`: its call would stand between the intrinsics and their instruction set.
-    if SHIFTED || MASKED {
-        [exp2::<T, V, W, true>(x[0]), exp2::<T, V, W, true>(x[1])]
-    } else {
-        [exp2::<T, V, W, false>(x[0]), exp2::<T, V, W, false>(x[1])]
+) {
+    const { assert!(2 * J % ABREAST == 0) };
+    for pairs in tile.as_chunks_mut::<{ ABREAST / 2 }>().0 {
+        if SHIFTED {
+            for pair in pairs.iter_mut() {
+                *pair = zip(*pair, shift, V::sub);
+            }
+        }
+        let [[a, b], [c, d]] = *pairs;
+        // A masked logit is −∞, so it needs the clamp even where no shift is needed.
+        let [a, b, c, d] =
+            if SHIFTED || MASKED { exp2::<T, V, W, true>([a, b, c, d]) } else { exp2::<T, V, W, false>([a, b, c, d]) };
+        *pairs = [[a, b], [c, d]];
     }
 }
 

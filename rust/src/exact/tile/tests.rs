@@ -1,6 +1,6 @@
 //! The exponential against double and double-double references.
 
-use super::exp2;
+use super::{ABREAST, exp2};
 use crate::exact::simd::{Portable, Vector};
 use crate::float::Float;
 
@@ -24,10 +24,14 @@ type Kernel<T> = fn(T) -> T;
 
 #[inline(always)]
 fn lane<T: Float, V: Vector<T, W>, const W: usize>(x: T) -> T {
-    let mut out = [T::zero(); W];
-    exp2::<T, V, W, true>(V::splat(x)).store(&mut out);
-    assert!(out.iter().all(|y| *y == out[0]), "lanes differ at {x}");
-    out[0]
+    let mut first = None;
+    for vector in exp2::<T, V, W, true>([V::splat(x); ABREAST]) {
+        let mut out = [T::zero(); W];
+        vector.store(&mut out);
+        let first = *first.get_or_insert(out[0]);
+        assert!(out.iter().all(|y| *y == first), "lanes differ at {x}");
+    }
+    first.expect("there is a vector")
 }
 
 #[cfg(target_arch = "x86_64")]
