@@ -14,6 +14,12 @@ pub const KEY_BLOCK_MIN: usize = 24;
 /// next one comes, and n = 8192 still gives 64 tasks.
 pub const TASK_QUERIES: usize = 128;
 
+/// Bytes, of all threads together, for weights that pass 1 keeps for pass 2.
+pub const KEPT_BYTES: usize = 32 << 20;
+
+/// Most tiles of queries whose weights are kept at a time: by then the keys that all share are read often enough.
+pub const KEPT_TILES: usize = 8;
+
 /// Queries whose P and p the key side keeps at a time: with a block of keys they fill about half of L2.
 pub const KEY_SIDE_QUERIES: usize = 64;
 

@@ -56,6 +56,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Threads that work at once.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// The next list of tasks takes the progress from where it stands to `end`; lists after it leave it there.
     pub fn phase(&mut self, end: f64) {
         self.phase = (self.phase.1, end);

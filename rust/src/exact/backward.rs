@@ -1,7 +1,7 @@
 //! Pass 2 for the query side: w = p K, for a group of query tiles.
 
 use super::simd::Vector;
-use super::tile::{self, Tile};
+use super::tile::{self, Pair, Tile};
 use super::walk::Walk;
 use super::{Operands, Residual};
 use crate::buffer;
@@ -40,6 +40,44 @@ pub(super) struct Block<'a, T> {
     pub(super) sums64: &'a mut [f64],
 }
 
+/// Where the weights P of a strip come from.
+pub(super) trait Source<T, V, const W: usize, const L: usize, const J: usize> {
+    /// What comes next is of the `t`-th tile of queries.
+    fn tile(&mut self, t: usize);
+    fn weights<const SHIFTED: bool, const MASKED: bool>(
+        &self,
+        queries: &[T],
+        keys: &[T],
+        shift: Pair<V>,
+        last: &[i32; L],
+        key: usize,
+    ) -> Tile<V, J>;
+}
+
+/// From the logits, with the operations of pass 1 in their order: the same bits.
+pub(super) struct Again;
+
+impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Source<T, V, W, L, J> for Again {
+    #[inline(always)]
+    fn tile(&mut self, _: usize) {}
+    #[inline(always)]
+    fn weights<const SHIFTED: bool, const MASKED: bool>(
+        &self,
+        queries: &[T],
+        keys: &[T],
+        shift: Pair<V>,
+        last: &[i32; L],
+        _: usize,
+    ) -> Tile<V, J> {
+        let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(queries, keys);
+        if MASKED {
+            tile::mask(&mut weights, last);
+        }
+        tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
+        weights
+    }
+}
+
 /// Takes the weights P and the tile of p of each strip; the key-side pass keeps both for its own products.
 pub(super) trait Sink<V, const J: usize> {
     fn take(&mut self, key: usize, weights: &Tile<V, J>, p: &Tile<V, J>);
@@ -73,15 +111,11 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         (keys, values): (&[T], &[T]),
         last: &[i32; L],
         key: usize,
+        source: &impl Source<T, V, W, L, J>,
         sink: &mut impl Sink<V, J>,
     ) {
-        // forward: S = q k, P = 2^(S − shift), in the same order of operations
-        let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(block.queries, keys);
-        if MASKED {
-            tile::mask(&mut weights, last);
-        }
         let shift = tile::load(&self.shift);
-        tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
+        let weights: Tile<V, J> = source.weights::<SHIFTED, MASKED>(block.queries, keys, shift, last, key);
         // so: p = P (c·h − r) / α, with c and r divided by α beforehand
         let mut p: Tile<V, J> = tile::products::<T, V, W, L, J>(block.residual, values);
         let r = tile::load(&self.r);
@@ -102,23 +136,24 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         block: &mut Block<'_, T>,
         operands: &Operands<'_, T>,
         walk: &Walk,
+        source: &impl Source<T, V, W, L, J>,
         sink: &mut impl Sink<V, J>,
     ) {
         for k in walk.full::<J>() {
             let strip = operands.strip::<J>(k);
             if self.unshifted {
-                self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, sink);
+                self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, source, sink);
             } else {
-                self.strip::<V, W, true, false, J>(block, strip, &[0; L], k, sink);
+                self.strip::<V, W, true, false, J>(block, strip, &[0; L], k, source, sink);
             }
         }
         for k in walk.edge::<J>() {
             let strip = operands.strip::<J>(k);
             let last = walk.last::<L>(k);
             if self.unshifted {
-                self.strip::<V, W, false, true, J>(block, strip, &last, k, sink);
+                self.strip::<V, W, false, true, J>(block, strip, &last, k, source, sink);
             } else {
-                self.strip::<V, W, true, true, J>(block, strip, &last, k, sink);
+                self.strip::<V, W, true, true, J>(block, strip, &last, k, source, sink);
             }
         }
         for l in 0..L {
@@ -134,6 +169,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
 pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     task: BackwardTask<'_, T>,
+    source: &mut impl Source<T, V, W, L, J>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let (width, value_width) = (operands.keys.width, operands.values.width);
@@ -165,7 +201,8 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 sums64: &mut sums64[t * width * L..][..width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
-            lanes.visit::<V, W, J>(&mut block, operands, &walk, &mut Discard);
+            source.tile(t);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, source, &mut Discard);
         }
     }
     for (row, square) in task.squares.iter_mut().enumerate() {

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use super::backward::{Block, Lanes, Sink};
+use super::backward::{Again, Block, Lanes, Sink, Source};
+use super::kept::Read;
 use super::simd::Vector;
 use super::tile::{self, Tile};
 use super::{Operands, Residual};
@@ -25,6 +26,10 @@ pub struct Wave<'a, T> {
     pub queries: &'a [T],
     /// The rows of c and what pass 1 found out about them.
     pub residual: Residual<'a, T>,
+    /// What pass 1 kept of the wave; without it the weights are computed again.
+    pub kept: Option<&'a [T]>,
+    /// Numbers that a tile of queries keeps.
+    pub stride: usize,
 }
 
 /// One chunk of keys against a wave of queries.
@@ -163,12 +168,27 @@ fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usiz
     sums.fill(T::zero());
 }
 
-/// Pass 2 for one chunk of keys and one wave of queries. Time queries · keys · (6 d + 4 dv).
+/// Pass 2 for one chunk of keys and one wave of queries. Time queries · keys · (4 d + 4 dv), and 2 d more where nothing
+/// was kept.
 #[inline(always)]
 pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     wave: &Wave<'_, T>,
     task: ChunkTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    match wave.kept {
+        Some(kept) => chunk::<T, V, W, L, J>(operands, wave, task, &mut Read::new(kept, wave.stride), cancel),
+        None => chunk::<T, V, W, L, J>(operands, wave, task, &mut Again, cancel),
+    }
+}
+
+#[inline(always)]
+fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &Operands<'_, T>,
+    wave: &Wave<'_, T>,
+    task: ChunkTask<'_, T>,
+    source: &mut impl Source<T, V, W, L, J>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let (width, value_width) = (operands.keys.width, operands.values.width);
@@ -212,7 +232,8 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
                 let mut kept = Kept { weights: &mut *weights, p: &mut *p, first_key: block.start, column };
                 let at = group.start + column;
                 let walk = operands.walk(block.clone(), wave.first + at, L);
-                lanes.visit::<V, W, J>(&mut tile, operands, &walk, &mut kept);
+                source.tile(at / L);
+                lanes.visit::<V, W, J>(&mut tile, operands, &walk, source, &mut kept);
                 for l in 0..rows.shift.len() {
                     task.squares[at + l] += lanes.squares64[l];
                     for (i, w) in task.partial[(at + l) * width..][..width].iter_mut().enumerate() {

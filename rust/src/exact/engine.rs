@@ -1,12 +1,11 @@
 //! The two passes over query, key and value.
 
 use super::backward::BackwardTask;
-use super::both_sides::{ChunkTask, Wave};
 use super::forward::ForwardTask;
 use super::operands::{Strips, key_block};
 use super::{Kernels, Operands, Residual, Rows};
 use crate::buffer;
-use crate::constants::{CHUNK_KEYS, TASK_QUERIES, WAVE_CHUNKS, WAVE_QUERIES};
+use crate::constants::TASK_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::{largest, row_norms};
@@ -14,7 +13,7 @@ use crate::options::Options;
 use crate::pool::Run;
 
 /// Share of pass 1 in the work of both (4 of 10 n² d), for the progress.
-const FORWARD_SHARE: f64 = 0.4;
+pub(super) const FORWARD_SHARE: f64 = 0.4;
 
 /// Query and key as the passes want them.
 pub struct Engine<T: Float> {
@@ -28,8 +27,8 @@ pub struct Engine<T: Float> {
     pub bound: Vec<f64>,
     /// ‖key‖.
     pub key_norms: Vec<f64>,
-    is_causal: bool,
-    kernels: Kernels<T>,
+    pub(super) is_causal: bool,
+    pub(super) kernels: Kernels<T>,
     key_block: Option<usize>,
 }
 
@@ -69,16 +68,6 @@ pub struct Prepared<T> {
     pub c: Vec<T>,
     /// ⟨c, o⟩ / (α · unit).
     pub r: Vec<T>,
-    /// The power of two taken out of c, so that p is near f whatever the units of c and of the values.
-    pub unit: f64,
-}
-
-/// What the key side of pass 2 found, in the unit of [`Prepared`].
-pub struct KeySide {
-    /// pᵀ Q̂, (m, d).
-    pub keys: Vec<f64>,
-    /// fᵀ c, (m, dv).
-    pub values: Vec<f64>,
 }
 
 impl<T: Float> Engine<T> {
@@ -113,7 +102,7 @@ impl<T: Float> Engine<T> {
         Ok(Engine { queries, count, keys, bound, key_norms, is_causal, kernels, key_block })
     }
 
-    fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
+    pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
         let &Values { rows: ref values, largest, .. } = values;
         let block = self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + values.width));
         let room = T::UNSHIFTED_VALUES.exp2();
@@ -200,116 +189,13 @@ impl<T: Float> Engine<T> {
         Ok(squares)
     }
 
-    /// Pass 2 for both sides: as [`Engine::backward`], and pᵀ Q̂ and fᵀ c besides.
-    pub fn both_sides(
-        &mut self,
-        values: &Values<T>,
-        forward: &Forward<T>,
-        prepared: &Prepared<T>,
-        run: &mut Run<'_>,
-    ) -> Result<(Vec<f64>, KeySide), Error> {
-        let (n, m) = (self.count, self.keys.count);
-        let (width, value_width) = (self.keys.width, values.rows.width);
-        let mut squares = buffer::zeros::<f64>(n)?;
-        let mut side = KeySide {
-            keys: buffer::zeros(buffer::size(&[m, width])?)?,
-            values: buffer::zeros(buffer::size(&[m, value_width])?)?,
-        };
-        let mut queries = std::mem::take(&mut self.queries);
-        if m == 0 {
-            queries.fill(T::zero());
-        } else {
-            let operands = self.operands(values);
-            let residual = self.residual(forward, prepared);
-            let mut wave = Waves::new(m, width, n)?;
-            for first in (0..n).step_by(WAVE_QUERIES) {
-                let rows = first..n.min(first + WAVE_QUERIES);
-                run.phase(FORWARD_SHARE + (1.0 - FORWARD_SHARE) * rows.end as f64 / n as f64);
-                let queries = &mut queries[first * width..rows.end * width];
-                let view = Wave { first, queries, residual: residual.rows(rows.clone()) };
-                wave.run(&operands, &view, &mut side, self.kernels, run)?;
-                wave.fold(queries, &mut squares[rows]);
-            }
-        }
-        self.queries = queries;
-        Ok((squares, side))
-    }
-
-    fn residual<'b>(&'b self, forward: &'b Forward<T>, prepared: &'b Prepared<T>) -> Residual<'b, T> {
+    pub(super) fn residual<'b>(&'b self, forward: &'b Forward<T>, prepared: &'b Prepared<T>) -> Residual<'b, T> {
         Residual { c: &prepared.c, r: &prepared.r, shift: &forward.shift, bound: &self.bound }
     }
 }
 
-/// The buffers of a wave: one partial w and one partial Σ p² per chunk of keys.
-struct Waves<T> {
-    partial: Vec<T>,
-    squares: Vec<f64>,
-    width: usize,
-    chunk: usize,
-    chunks: usize,
-}
-
-impl<T: Float> Waves<T> {
-    fn new(m: usize, width: usize, n: usize) -> Result<Self, Error> {
-        // By the shape alone: the order of summation must not know the threads.
-        let chunk = m.div_ceil(WAVE_CHUNKS).next_multiple_of(CHUNK_KEYS);
-        let chunks = m.div_ceil(chunk);
-        let rows = n.min(WAVE_QUERIES);
-        Ok(Waves {
-            partial: buffer::zeros(buffer::size(&[chunks, rows, width])?)?,
-            squares: buffer::zeros(chunks * rows)?,
-            width,
-            chunk,
-            chunks,
-        })
-    }
-
-    fn run(
-        &mut self,
-        operands: &Operands<'_, T>,
-        wave: &Wave<'_, T>,
-        side: &mut KeySide,
-        kernels: Kernels<T>,
-        run: &mut Run<'_>,
-    ) -> Result<(), Error> {
-        let m = operands.keys.count;
-        let rows = wave.residual.shift.len();
-        self.partial.fill(T::zero());
-        self.squares.fill(0.0);
-        let (mut partial, mut squares) = (self.partial.as_mut_slice(), self.squares.as_mut_slice());
-        let (mut key_sums, mut value_sums) = (side.keys.as_mut_slice(), side.values.as_mut_slice());
-        let (width, chunk) = (self.width, self.chunk);
-        let tasks = (0..m).step_by(chunk).map(|first| {
-            let keys = first..m.min(first + chunk);
-            ChunkTask {
-                key_sums: take(&mut key_sums, keys.len() * width),
-                value_sums: take(&mut value_sums, keys.len() * operands.values.width),
-                partial: take(&mut partial, rows * width),
-                squares: take(&mut squares, rows),
-                keys,
-            }
-        });
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.both_sides)(operands, wave, task, cancel) }
-        })
-    }
-
-    /// Folds the partial sums in the order of the chunks.
-    fn fold(&self, w: &mut [T], squares: &mut [f64]) {
-        let (count, rows) = (w.len(), squares.len());
-        for (i, w) in w.iter_mut().enumerate() {
-            let parts = (0..self.chunks).map(|chunk| self.partial[chunk * count + i].widen());
-            *w = T::narrow(parts.sum());
-        }
-        for (j, square) in squares.iter_mut().enumerate() {
-            *square = (0..self.chunks).map(|chunk| self.squares[chunk * rows + j]).sum();
-        }
-    }
-}
-
 /// Cuts the first `len` items off a slice.
-fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+pub(super) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
     let (head, tail) = std::mem::take(rest).split_at_mut(len);
     *rest = tail;
     head

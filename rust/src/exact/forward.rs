@@ -46,6 +46,23 @@ struct Block<'a, T> {
     sums64: &'a mut [f64],
 }
 
+/// Takes what pass 2 would otherwise compute again: the weights of a strip, or its logits where the shift still moves.
+pub(super) trait Keep<T, V, const W: usize, const J: usize> {
+    /// What comes next is of the `t`-th tile of queries.
+    fn tile(&mut self, t: usize);
+    fn keep(&mut self, key: usize, tile: &Tile<V, J>);
+}
+
+/// Nothing is kept.
+pub(super) struct Forget;
+
+impl<T, V, const W: usize, const J: usize> Keep<T, V, W, J> for Forget {
+    #[inline(always)]
+    fn tile(&mut self, _: usize) {}
+    #[inline(always)]
+    fn keep(&mut self, _: usize, _: &Tile<V, J>) {}
+}
+
 impl<T: Float, const L: usize> Lanes<T, L> {
     fn new(unshifted: bool) -> Self {
         let shift = if unshifted { T::zero() } else { T::neg_infinity() };
@@ -92,21 +109,26 @@ impl<T: Float, const L: usize> Lanes<T, L> {
     fn strip<V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool, const J: usize>(
         &mut self,
         block: &mut Block<'_, T>,
-        keys: &[T],
-        values: &[T],
+        (keys, values): (&[T], &[T]),
         last: &[i32; L],
+        key: usize,
+        kept: &mut impl Keep<T, V, W, J>,
     ) {
         let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(block.queries, keys);
         if MASKED {
             tile::mask(&mut weights, last);
         }
         if SHIFTED {
+            kept.keep(key, &weights);
             self.follow(&weights, block);
         }
         let shift = tile::load(&self.shift);
         let mut total = tile::load(&self.total);
         let mut squares = tile::load(&self.squares);
         tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
+        if !SHIFTED {
+            kept.keep(key, &weights);
+        }
         for weight in &weights {
             total = tile::zip(total, *weight, V::add);
             squares = tile::add_square(*weight, squares);
@@ -147,34 +169,35 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         self.squares = [T::zero(); L];
         tile::fold(block.sums, block.sums64);
     }
-}
 
-/// One tile of queries against one block of keys.
-#[inline(always)]
-fn visit<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-    lanes: &mut Lanes<T, L>,
-    block: &mut Block<'_, T>,
-    operands: &Operands<'_, T>,
-    walk: &Walk,
-) {
-    for k in walk.full::<J>() {
-        let (keys, values) = operands.strip::<J>(k);
-        if lanes.unshifted {
-            lanes.strip::<V, W, false, false, J>(block, keys, values, &[0; L]);
-        } else {
-            lanes.strip::<V, W, true, false, J>(block, keys, values, &[0; L]);
+    /// One tile of queries against one block of keys.
+    #[inline(always)]
+    fn visit<V: Vector<T, W>, const W: usize, const J: usize>(
+        &mut self,
+        block: &mut Block<'_, T>,
+        operands: &Operands<'_, T>,
+        walk: &Walk,
+        kept: &mut impl Keep<T, V, W, J>,
+    ) {
+        for k in walk.full::<J>() {
+            let strip = operands.strip::<J>(k);
+            if self.unshifted {
+                self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, kept);
+            } else {
+                self.strip::<V, W, true, false, J>(block, strip, &[0; L], k, kept);
+            }
         }
-    }
-    for k in walk.edge::<J>() {
-        let (keys, values) = operands.strip::<J>(k);
-        let last = walk.last::<L>(k);
-        if lanes.unshifted {
-            lanes.strip::<V, W, false, true, J>(block, keys, values, &last);
-        } else {
-            lanes.strip::<V, W, true, true, J>(block, keys, values, &last);
+        for k in walk.edge::<J>() {
+            let strip = operands.strip::<J>(k);
+            let last = walk.last::<L>(k);
+            if self.unshifted {
+                self.strip::<V, W, false, true, J>(block, strip, &last, k, kept);
+            } else {
+                self.strip::<V, W, true, true, J>(block, strip, &last, k, kept);
+            }
         }
+        self.fold(block);
     }
-    lanes.fold(block);
 }
 
 /// Pass 1 for one task. Time 2 · rows · m · (d + dv), scratch rows · (d + 3 dv).
@@ -182,6 +205,7 @@ fn visit<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
 pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     task: ForwardTask<'_, T>,
+    kept: &mut impl Keep<T, V, W, J>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let (width, value_width) = (operands.keys.width, operands.values.width);
@@ -209,7 +233,8 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 sums64: &mut sums64[t * value_width * L..][..value_width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
-            visit::<T, V, W, L, J>(lanes, &mut block, operands, &walk);
+            kept.tile(t);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, kept);
         }
     }
     for row in 0..rows {

@@ -5,12 +5,14 @@ use std::f64::consts::{LN_2, LOG2_E};
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use super::Rows;
-use super::engine::{Engine, Forward, KeySide, Values};
-use super::residual::Incoming;
+use super::engine::{Engine, Values};
+use super::residual::{Given, Incoming, loss, unit};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
+use super::waves::{Fused, KeySide};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::norms::{largest, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
@@ -195,7 +197,7 @@ impl<T: Float> Passes<T> {
             *norm *= LN_2;
         }
         let (_, largest_key) = measured(rows(&keys)?)?;
-        let engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
+        let mut engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
         let dv = problem.Y.ncols();
         let second = needs.query_side || needs.key_side;
         let h = {
@@ -204,69 +206,81 @@ impl<T: Float> Passes<T> {
             engine.values(Rows { data: &rows, count: m, width: dv })?
         };
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
+        let inherited = problem.inherited(largest_key, &query_norms)?;
+        let target = rows(&problem.E)?;
+        let unit = unit(largest(&row_norms(target)?) + h.largest, h.largest);
+        let mut passes = Passes {
+            loss: 0.0,
+            w: None,
+            unit,
+            keys: None,
+            values: None,
+            mixed: None,
+            errors: RowErrors::default(),
+            w_norms: Vec::new(),
+            largest_key,
+            query_norms,
+        };
+        let given = Given { rows: target.data, is_target: true };
+        if needs.key_side {
+            let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
+            passes.keys = Some(matrix(scaled(&keys, LN_2 * unit)?, m, engine.keys.width)?);
+            passes.values = Some(matrix(scaled(&values, unit)?, m, dv)?);
+            passes.fused(engine, &h, &found, &inherited)?;
+            return Ok(passes);
+        }
+        if second
+            && !needs.mixed_inputs
+            && let Some(found) = engine.fused(&h, given, unit, run)?
+        {
+            passes.fused(engine, &h, &found, &inherited)?;
+            return Ok(passes);
+        }
         let mut forward = if needs.mixed_inputs {
             engine.forward(&engine.values(rows(&problem.A3)?)?, run)?
         } else {
             engine.forward(&h, run)?
         };
-        let output = std::mem::take(&mut forward.output);
-        let (output, mixed) = if needs.mixed_inputs {
-            let mixed = matrix(output, n, problem.A3.ncols())?;
-            (product(mixed.view(), problem.Y, 1.0, run)?, Some(mixed))
-        } else {
-            (output, None)
-        };
-        let target = rows(&problem.E)?.data;
-        let incoming = Incoming::new(output, dv, n, |i, output| output - target[i])?;
-        let loss = incoming.loss();
-        let mixed = match mixed {
-            Some(mixed) => Some(transposed_product(mixed.view(), view(&incoming.c, n, dv)?, 1.0, run)?),
-            None => None,
-        };
-        let inherited = problem.inherited(largest_key, &query_norms)?;
-        let errors = RowErrors::new(&engine, &h, &forward, &incoming, &inherited)?;
-        let mut passes = Passes {
-            loss,
-            w: None,
-            unit: 1.0,
-            keys: None,
-            values: None,
-            mixed,
-            errors,
-            w_norms: Vec::new(),
-            largest_key,
-            query_norms,
-        };
+        let mut output = std::mem::take(&mut forward.output);
+        let mut mixed = None;
+        if needs.mixed_inputs {
+            let inputs = matrix(output, n, problem.A3.ncols())?;
+            output = product(inputs.view(), problem.Y, 1.0, run)?;
+            mixed = Some(inputs);
+        }
+        let incoming = Incoming::new(output, dv, n, |i, output| output - target.data[i])?;
+        passes.loss = loss(&incoming.rows);
+        if let Some(inputs) = mixed {
+            passes.mixed = Some(transposed_product(inputs.view(), view(&incoming.c, n, dv)?, 1.0, run)?);
+        }
+        passes.errors = RowErrors::new(&engine, &h, &forward, &incoming.rows, &inherited)?;
         if second {
-            passes.second(needs, engine, &h, &forward, incoming, run)?;
+            let prepared = incoming.prepare(&forward, unit)?;
+            let squares = engine.backward(&h, &forward, &prepared, run)?;
+            passes.query_side(engine, &squares)?;
         }
         Ok(passes)
     }
 }
 
 impl<T: Float> Passes<T> {
-    /// Pass 2, for the side or sides that are needed.
-    fn second(
+    /// Takes what both passes together found.
+    fn fused(
         &mut self,
-        needs: &Needs,
-        mut engine: Engine<T>,
+        engine: Engine<T>,
         h: &Values<T>,
-        forward: &Forward<T>,
-        incoming: Incoming<T>,
-        run: &mut Run<'_>,
+        found: &Fused<T>,
+        inherited: &Inherited,
     ) -> Result<(), Error> {
-        let prepared = incoming.prepare(forward, h.largest)?;
-        self.unit = prepared.unit;
-        let (n, d, m) = (engine.count, engine.keys.width, engine.keys.count);
-        let squares = if needs.key_side {
-            let (squares, KeySide { keys, values }) = engine.both_sides(h, forward, &prepared, run)?;
-            self.keys = Some(matrix(scaled(&keys, LN_2 * self.unit)?, m, d)?);
-            self.values = Some(matrix(scaled(&values, self.unit)?, m, h.rows.width)?);
-            squares
-        } else {
-            engine.backward(h, forward, &prepared, run)?
-        };
-        self.errors.add_second_pass(&squares, self.unit);
+        self.loss = loss(&found.rows);
+        self.errors = RowErrors::new(&engine, h, &found.forward, &found.rows, inherited)?;
+        self.query_side(engine, &found.p_squares)
+    }
+
+    /// Takes w, which pass 2 left in the place of the queries, and Σ_i p_i² of each row.
+    fn query_side(&mut self, engine: Engine<T>, squares: &[f64]) -> Result<(), Error> {
+        let (n, d) = (engine.count, engine.keys.width);
+        self.errors.add_second_pass(squares, self.unit);
         (self.w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
         for norm in &mut self.w_norms {
             *norm *= self.unit;

@@ -2,9 +2,10 @@
 //!
 //! The tile's shape belongs to the level: two vectors of queries, and as many keys as its registers hold beside them.
 
-use super::backward::{self, BackwardTask};
+use super::backward::{self, Again, BackwardTask};
 use super::both_sides::{self, ChunkTask, Wave};
-use super::forward::{self, ForwardTask};
+use super::forward::{self, Forget, ForwardTask};
+use super::fused::{self, FirstTask, FusedTask};
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::x86;
@@ -20,12 +21,22 @@ macro_rules! level {
 
             $(#[target_feature(enable = $features)])?
             pub fn forward(operands: &Operands<'_, $t>, task: ForwardTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                forward::forward::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+                forward::forward::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, &mut Forget, cancel)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub fn first(operands: &Operands<'_, $t>, task: FirstTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
+                fused::first::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub fn fused(operands: &Operands<'_, $t>, task: FusedTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
+                fused::fused::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
             }
 
             $(#[target_feature(enable = $features)])?
             pub fn backward(operands: &Operands<'_, $t>, task: BackwardTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                backward::backward::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+                backward::backward::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, &mut Again, cancel)
             }
 
             $(#[target_feature(enable = $features)])?
@@ -38,7 +49,8 @@ macro_rules! level {
                 both_sides::both_sides::<$t, $vector, $width, { 2 * $width }, $keys>(operands, wave, task, cancel)
             }
 
-            pub const KERNELS: Kernels<$t> = Kernels { lanes: 2 * $width, keys: $keys, forward, backward, both_sides };
+            pub const KERNELS: Kernels<$t> =
+                Kernels { lanes: 2 * $width, keys: $keys, forward, first, backward, fused, both_sides };
         }
     };
 }

@@ -8,7 +8,9 @@ mod backward;
 mod both_sides;
 mod engine;
 mod forward;
+mod fused;
 pub mod gradient;
+mod kept;
 pub(crate) mod kernels;
 mod operands;
 mod residual;
@@ -16,6 +18,7 @@ mod rounding;
 mod simd;
 mod tile;
 mod walk;
+mod waves;
 
 pub(crate) use operands::{Operands, Residual, Rows};
 
@@ -25,6 +28,8 @@ use crate::pool::Cancel;
 
 type Forward<T> = unsafe fn(&Operands<'_, T>, forward::ForwardTask<'_, T>, &Cancel) -> Result<(), Error>;
 type Backward<T> = unsafe fn(&Operands<'_, T>, backward::BackwardTask<'_, T>, &Cancel) -> Result<(), Error>;
+type First<T> = unsafe fn(&Operands<'_, T>, fused::FirstTask<'_, T>, &Cancel) -> Result<(), Error>;
+type Fused<T> = unsafe fn(&Operands<'_, T>, fused::FusedTask<'_, T>, &Cancel) -> Result<(), Error>;
 type BothSides<T> =
     unsafe fn(&Operands<'_, T>, &both_sides::Wave<'_, T>, both_sides::ChunkTask<'_, T>, &Cancel) -> Result<(), Error>;
 
@@ -36,6 +41,8 @@ pub struct Kernels<T> {
     keys: usize,
     forward: Forward<T>,
     backward: Backward<T>,
+    first: First<T>,
+    fused: Fused<T>,
     both_sides: BothSides<T>,
 }
 

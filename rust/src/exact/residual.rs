@@ -4,64 +4,108 @@ use super::engine::{Forward, Prepared};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, norm};
+use crate::norms::norm;
 
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.
 const GROWTH: f64 = 60.0;
+
+/// What c is made of: a target E, so that c = o − E, or c itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a, T> {
+    /// The rows, row-major.
+    pub rows: &'a [T],
+    /// Whether they are a target.
+    pub is_target: bool,
+}
+
+impl<'a, T: Float> Given<'a, T> {
+    /// Some of the rows.
+    #[inline(always)]
+    pub fn rows(&self, rows: std::ops::Range<usize>, width: usize) -> Given<'a, T> {
+        Given { rows: &self.rows[rows.start * width..rows.end * width], ..*self }
+    }
+
+    /// The entry of c, from the index and the entry of o.
+    #[inline(always)]
+    pub fn c(&self, i: usize, output: T) -> T {
+        if self.is_target { output - self.rows[i] } else { self.rows[i] }
+    }
+}
+
+/// What is known of a row of c.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Row {
+    /// r_j = ⟨c_j, o_j⟩, which needs no pass of its own (docs/math.md, section 2).
+    pub r: f64,
+    /// ‖c_j‖.
+    pub norm: f64,
+    /// ‖o_j‖.
+    pub output: f64,
+}
+
+impl Row {
+    /// Replaces a row of o by c, which `incoming` gives from the index and the entry of o.
+    #[inline(always)]
+    pub fn new<T: Float>(row: &mut [T], incoming: impl Fn(usize, T) -> T) -> Row {
+        let output = norm(row);
+        let mut r = 0.0;
+        for (i, entry) in row.iter_mut().enumerate() {
+            let c = incoming(i, *entry);
+            r += c.widen() * entry.widen();
+            *entry = c;
+        }
+        Row { r, norm: norm(row), output }
+    }
+
+    /// Divides c and r by `divisor`, the row's normaliser times the unit; returns the latter.
+    #[inline(always)]
+    pub fn prepare<T: Float>(&self, c: &mut [T], divisor: f64) -> T {
+        for c in c {
+            *c = T::narrow(c.widen() / divisor);
+        }
+        T::narrow(self.r / divisor)
+    }
+}
+
+/// The power of two that brings p near f, where no row of c has a norm above `c` and no value one above `value`.
+pub fn unit(c: f64, value: f64) -> f64 {
+    let (c, value) = (c.log2(), value.log2());
+    let exponent = if c.is_finite() && value.is_finite() { (c + value).max(c - GROWTH).floor() } else { 0.0 };
+    exponent.exp2()
+}
 
 /// The incoming gradient, row by row, before scaling.
 pub struct Incoming<T> {
     /// c, (n, dv).
     pub c: Vec<T>,
-    /// r_j = ⟨c_j, o_j⟩, which needs no pass of its own (docs/math.md, section 2).
-    pub r: Vec<f64>,
-    /// ‖c_j‖.
-    pub norms: Vec<f64>,
-    /// ‖o_j‖.
-    pub outputs: Vec<f64>,
+    /// One a row.
+    pub rows: Vec<Row>,
     width: usize,
 }
 
 impl<T: Float> Incoming<T> {
     /// From o, replaced by c = o − E, or from any `incoming` gradient.
     pub fn new(mut output: Vec<T>, width: usize, n: usize, incoming: impl Fn(usize, T) -> T) -> Result<Self, Error> {
-        let mut r = buffer::zeros(n)?;
-        let mut norms = buffer::zeros(n)?;
-        let mut outputs = buffer::zeros(n)?;
+        let mut rows = buffer::zeros::<Row>(n)?;
         if width > 0 {
-            for (j, row) in output.chunks_exact_mut(width).enumerate() {
-                outputs[j] = norm(row);
-                let mut sum = 0.0;
-                for (i, entry) in row.iter_mut().enumerate() {
-                    let c = incoming(j * width + i, *entry);
-                    sum += c.widen() * entry.widen();
-                    *entry = c;
-                }
-                r[j] = sum;
-                norms[j] = norm(row);
+            for (j, (c, row)) in output.chunks_exact_mut(width).zip(&mut rows).enumerate() {
+                *row = Row::new(c, |i, output| incoming(j * width + i, output));
             }
         }
-        Ok(Incoming { c: output, r, norms, outputs, width })
+        Ok(Incoming { c: output, rows, width })
     }
 
-    /// ½ ‖c‖²_F.
-    pub fn loss(&self) -> f64 {
-        0.5 * self.norms.iter().map(|norm| norm * norm).sum::<f64>()
-    }
-
-    /// Divides c and r by the row's normaliser and by a power of two that brings p near f.
-    pub fn prepare(self, forward: &Forward<T>, largest_value: f64) -> Result<Prepared<T>, Error> {
-        let (c, h) = (largest(&self.norms).log2(), largest_value.log2());
-        let exponent = if c.is_finite() && h.is_finite() { (c + h).max(c - GROWTH).floor() } else { 0.0 };
-        let unit = exponent.exp2();
-        let mut prepared = Prepared { c: self.c, r: buffer::zeros(self.r.len())?, unit };
-        for (j, r) in prepared.r.iter_mut().enumerate() {
-            let divisor = forward.total[j] * unit;
-            *r = T::narrow(self.r[j] / divisor);
-            for c in &mut prepared.c[j * self.width..(j + 1) * self.width] {
-                *c = T::narrow(c.widen() / divisor);
-            }
+    /// Divides c and r by the row's normaliser and by `unit`.
+    pub fn prepare(mut self, forward: &Forward<T>, unit: f64) -> Result<Prepared<T>, Error> {
+        let mut r = buffer::zeros(self.rows.len())?;
+        for (j, row) in self.rows.iter().enumerate() {
+            r[j] = row.prepare(&mut self.c[j * self.width..][..self.width], forward.total[j] * unit);
         }
-        Ok(prepared)
+        Ok(Prepared { c: self.c, r })
     }
+}
+
+/// ½ ‖c‖²_F.
+pub fn loss(rows: &[Row]) -> f64 {
+    0.5 * rows.iter().map(|row| row.norm * row.norm).sum::<f64>()
 }

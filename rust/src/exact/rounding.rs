@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 
 use super::Rows;
 use super::engine::{Engine, Forward, Values};
-use super::residual::Incoming;
+use super::residual::Row;
 use crate::buffer;
 use crate::constants::{KEY_BLOCK, KEY_SIDE_QUERIES, PRODUCT_ROWS, ROUNDING_SAFETY};
 use crate::error::Error;
@@ -26,6 +26,7 @@ pub struct Inherited {
 }
 
 /// Row by row, what rounding does to o and to p.
+#[derive(Default)]
 pub struct RowErrors {
     u: f64,
     /// Of o_j and c_j.
@@ -61,7 +62,7 @@ impl RowErrors {
         engine: &Engine<T>,
         values: &Values<T>,
         forward: &Forward<T>,
-        incoming: &Incoming<T>,
+        rows: &[Row],
         inherited: &Inherited,
     ) -> Result<Self, Error> {
         let n = engine.count;
@@ -74,7 +75,7 @@ impl RowErrors {
         let block = ((block / blocks).sqrt() * repeats.min(block).sqrt()).max(1.0);
         let repeats = repeats.sqrt();
         let value_repeats = most_repeats(&values.norms)?.sqrt();
-        let classes = [equal_numbers(&engine.bound)?, equal_numbers(&incoming.outputs)?];
+        let classes = [equal_numbers(engine.bound.iter().copied())?, equal_numbers(rows.iter().map(|row| row.output))?];
         let distinct = classes[1].iter().max().map_or(1, |last| last + 1);
         let mut errors = RowErrors {
             u,
@@ -100,7 +101,7 @@ impl RowErrors {
             let weight = u * (WEIGHT_ROUNDINGS + logit);
             // Equal keys err equally: the spread of f over the different ones is what counts.
             let spread = (repeats * forward.squares[j].sqrt()).min(1.0);
-            let (c, o) = (incoming.norms[j], incoming.outputs[j]);
+            let Row { r, norm: c, output: o } = rows[j];
             let c_error = weight * spread * h + u * (inherited.values * spread + block * o + 2.0 * c);
             errors.c.push(c_error);
             errors.f.push(weight * spread);
@@ -110,7 +111,7 @@ impl RowErrors {
             // the product of their sizes.
             let share = (one_direction * spread + isotropic).min(1.0);
             // An error of r moves w by the mean key, which may be as large as any.
-            let r_error = 2.0 * u * (incoming.r[j].abs() + one_direction * c * o);
+            let r_error = 2.0 * u * (r.abs() + one_direction * c * o);
             errors.drift.push(c_error * h * share + r_error);
             errors.left.push(if h > 0.0 { (spread + o / h).min(1.0) } else { 1.0 });
             errors.spread.push(spread);
@@ -215,9 +216,9 @@ impl RowErrors {
 }
 
 /// The classes of equal numbers.
-fn equal_numbers(numbers: &[f64]) -> Result<Vec<usize>, Error> {
+fn equal_numbers(numbers: impl ExactSizeIterator<Item = f64>) -> Result<Vec<usize>, Error> {
     let mut bits = buffer::with_capacity(numbers.len())?;
-    bits.extend(numbers.iter().map(|number| number.to_bits()));
+    bits.extend(numbers.map(f64::to_bits));
     classes(&bits)
 }
 
@@ -238,7 +239,7 @@ fn classes<K: Ord>(items: &[K]) -> Result<Vec<usize>, Error> {
 /// How many times the most frequent number occurs.
 fn most_repeats(numbers: &[f64]) -> Result<f64, Error> {
     let mut counts = buffer::zeros::<usize>(numbers.len())?;
-    for class in equal_numbers(numbers)? {
+    for class in equal_numbers(numbers.iter().copied())? {
         counts[class] += 1;
     }
     Ok(counts.into_iter().max().unwrap_or(1) as f64)

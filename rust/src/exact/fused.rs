@@ -1,0 +1,108 @@
+//! Pass 1 that keeps its weights, and goes on to c; and both passes over a few tiles of queries at once.
+//!
+//! With what is kept the query side costs 8 n² d operations, not 10, and both sides 12, not 14.
+
+use super::backward::{BackwardTask, backward};
+use super::forward::{ForwardTask, forward};
+use super::kept::{self, Read, Written};
+use super::residual::{Given, Row};
+use super::simd::Vector;
+use super::{Operands, Residual};
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Cancel;
+
+/// What pass 1 and the step to c read and write for the queries `first..first + rows.len()`.
+pub struct FirstTask<'a, T> {
+    /// Index of the first query.
+    pub first: usize,
+    /// Queries times scale · log2 e, row-major.
+    pub queries: &'a [T],
+    /// ‖query‖ · max ‖key‖, in the units of the logits.
+    pub bound: &'a [f64],
+    /// What c is made of.
+    pub given: Given<'a, T>,
+    /// The power of two taken out of c.
+    pub unit: f64,
+    /// c / (α · unit), row-major.
+    pub c: &'a mut [T],
+    /// ⟨c, o⟩ / (α · unit).
+    pub r: &'a mut [T],
+    /// What is subtracted from the logits of a row.
+    pub shift: &'a mut [T],
+    /// Σ_i 2^(S_i − shift).
+    pub total: &'a mut [f64],
+    /// Σ_i f_i².
+    pub squares: &'a mut [f64],
+    /// What is known of c, row by row.
+    pub rows: &'a mut [Row],
+    /// Room for what is kept.
+    pub kept: &'a mut [T],
+}
+
+/// Both passes; `first.queries` is empty, the queries are here.
+pub struct FusedTask<'a, T> {
+    /// Pass 1.
+    pub first: FirstTask<'a, T>,
+    /// In: queries times scale · log2 e. Out: w = p K, row-major.
+    pub queries: &'a mut [T],
+    /// Σ_i p_i².
+    pub p_squares: &'a mut [f64],
+}
+
+/// Pass 1 and the step to c for one task. Time rows · m · 2 (d + dv), scratch rows · (d + 3 dv).
+#[inline(always)]
+pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &Operands<'_, T>,
+    task: FirstTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let width = operands.values.width;
+    let pass = ForwardTask {
+        first: task.first,
+        queries: task.queries,
+        bound: task.bound,
+        output: task.c,
+        shift: task.shift,
+        total: task.total,
+        squares: task.squares,
+    };
+    let stride = kept::stride(L, operands.keys.count, J);
+    forward::<T, V, W, L, J>(operands, pass, &mut Written::new(task.kept, stride), cancel)?;
+    for (j, row) in task.rows.iter_mut().enumerate() {
+        let c = &mut task.c[j * width..][..width];
+        let given = task.given.rows(j..j + 1, width);
+        *row = Row::new(c, |i, output| given.c(i, output));
+        task.r[j] = row.prepare(c, task.total[j] * task.unit);
+    }
+    Ok(())
+}
+
+/// Both passes for one task. Time rows · m · (4 d + 4 dv), scratch rows · (6 d + 4 dv).
+#[inline(always)]
+pub fn fused<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &Operands<'_, T>,
+    task: FusedTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let FusedTask { first: pass, queries, p_squares } = task;
+    let FirstTask { first: index, bound, given, unit, c, r, shift, total, squares, rows, kept, .. } = pass;
+    let pass = FirstTask {
+        first: index,
+        queries,
+        bound,
+        given,
+        unit,
+        c: &mut *c,
+        r: &mut *r,
+        shift: &mut *shift,
+        total,
+        squares,
+        rows,
+        kept: &mut *kept,
+    };
+    first::<T, V, W, L, J>(operands, pass, cancel)?;
+    let stride = kept::stride(L, operands.keys.count, J);
+    let pass = BackwardTask { first: index, queries, residual: Residual { c, r, shift, bound }, squares: p_squares };
+    backward::<T, V, W, L, J>(operands, pass, &mut Read::new(kept, stride), cancel)
+}
