@@ -17,8 +17,8 @@ pub const TASK_QUERIES: usize = 128;
 /// Bytes, of all threads together, for weights that pass 1 keeps for pass 2.
 pub const KEPT_BYTES: usize = 32 << 20;
 
-/// Most tiles of queries whose weights are kept at a time: by then the keys that all share are read often enough.
-pub const KEPT_TILES: usize = 8;
+/// Most tiles of queries whose weights are kept at a time: two stay near L2, and share the keys that stream by.
+pub const KEPT_TILES: usize = 2;
 
 /// Queries whose P and p the key side keeps at a time: with a block of keys they fill about half of L2.
 pub const KEY_SIDE_QUERIES: usize = 64;
