@@ -212,9 +212,7 @@ def diagnose(
     check_fits("diagnose", 5 * arrays.total_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=True)
     change = balance(copies["query"], copies["key"], s, center_query=True)
-    sample = sample_pairs(
-        change.queries(copies["query"]), change.keys(copies["key"]), change.sign, random
-    )
+    sample = sample_pairs(change, copies["query"], copies["key"], random)
     bound = change.logit_bound(copies["query"], copies["key"])
     largest_query, largest_key = (arrays.norm(copies[name], "max") for name in ("query", "key"))
     root = math.sqrt(largest_query) * math.sqrt(largest_key)

@@ -230,7 +230,7 @@ def factors(
     # Queries stay where they are: f is P of the logits of centred keys and of nothing else.
     change = balance(query, key, s, center_query=False)
     queries, keys = change.queries(query), change.keys(key)
-    sample = sample_pairs(queries, keys, change.sign, random)
+    sample = sample_pairs(change, query, key, random)
     interval = logit_interval(sample, change.logit_bound(query, key))
     polynomial = fit_polynomial(kind, degree, interval, sample)
     index = total_degree(queries.shape[1], degree)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .. import arguments
 from ..arrays import Array
+from .transform import Balance
 
 __all__ = ["SAMPLED", "Sample", "generator", "sample_pairs"]
 
@@ -19,7 +20,8 @@ Indices = npt.NDArray[np.intp]
 
 # Rows of each side in a sample: 65536 pairs place a root mean square within a few per cent.
 SAMPLED = 256
-# Rows of largest norm that are always in it: a few outliers can carry all of the error.
+# Rows of largest norm, and keys that all queries attend to most, that are always in it: a few
+# outliers can carry all of the error.
 EXTREMES = 16
 # The seed that stands for rng=None.
 SEED = 20_240_204
@@ -35,6 +37,8 @@ class Sample:
         Which rows were drawn, rising.
     query_weights, key_weights : (r,), (c,) arrays
         How many rows each drawn one stands for.
+    key_exponents : (c,) array
+        s⟨a, k - b⟩, which the logits lack and the attention has.
     logits : (r, c) array
         s⟨q - a, k - b⟩ in float64.
     complete : bool
@@ -45,6 +49,7 @@ class Sample:
     keys: Indices
     query_weights: Floats
     key_weights: Floats
+    key_exponents: Floats
     logits: Floats
     complete: bool
 
@@ -53,13 +58,13 @@ class Sample:
         """Attention rows over the keys that each drawn one stands for; rows sum to 1. (r, c)."""
         if not self.logits.size:
             return np.zeros(self.logits.shape)
-        shifted = self.logits - np.max(self.logits, axis=1, keepdims=True)
-        weights = self.key_weights * np.exp(shifted)
+        logits = self.logits + self.key_exponents
+        weights = self.key_weights * np.exp(logits - np.max(logits, axis=1, keepdims=True))
         return np.asarray(weights / np.sum(weights, axis=1, keepdims=True))
 
     @cached_property
     def pair_weights(self) -> Floats:
-        """How often each pair counts in eq. (106): attention by queries, with sum 1. (r, c)."""
+        """How much each pair counts in eq. (106): attention by queries, with sum 1. (r, c)."""
         shares = self.query_weights / max(float(np.sum(self.query_weights)), 1.0)
         return np.asarray(shares[:, None] * self.attention)
 
@@ -100,41 +105,51 @@ def generator(rng: int | np.random.Generator | None) -> np.random.Generator:
 
 
 def sample_pairs(
-    queries: Array, keys: Array, sign: float, random: np.random.Generator, count: int = SAMPLED
+    change: Balance,
+    query: Array,
+    key: Array,
+    random: np.random.Generator,
+    count: int = SAMPLED,
 ) -> Sample:
     """Draw ``count`` queries and keys (all, where there are no more) and take their logits.
 
     Parameters
     ----------
-    queries, keys : (n, d), (m, d) arrays
-        Balanced coordinates (``Balance.queries``, ``Balance.keys``).
-    sign : float
-        ``Balance.sign``.
+    change : Balance
+        The coordinates of the data.
+    query, key : (n, d), (m, d) arrays
+        The data.
 
     Notes
     -----
-    Cost O((n + m) d) for the norms and count² d for the logits.
+    Cost O((n + m) d²) for the coordinates and count² d for the logits.
     """
-    rows, row_weights = _draw(queries, random, count)
-    columns, column_weights = _draw(keys, random, count)
+    queries, keys = change.queries(query), change.keys(key)
+    exponents = change.key_exponents(key)
+    rows, row_weights = _draw([_norms(queries)], random, count)
+    columns, column_weights = _draw([_norms(keys), exponents], random, count)
     left, right = queries[rows].astype(np.float64), keys[columns].astype(np.float64)
     complete = len(queries) <= count and len(keys) <= count
-    logits = np.asarray(sign * (left @ right.T))
-    return Sample(rows, columns, row_weights, column_weights, logits, complete)
+    logits = np.asarray(change.sign * (left @ right.T))
+    return Sample(rows, columns, row_weights, column_weights, exponents[columns], logits, complete)
 
 
-def _draw(rows: Array, random: np.random.Generator, count: int) -> tuple[Indices, Floats]:
-    """The rows of largest norm, and others at random that stand for all the rest."""
-    total = len(rows)
+def _norms(rows: Array) -> Array:
+    return np.asarray(np.einsum("ij,ij->i", rows, rows))
+
+
+def _draw(scores: list[Array], random: np.random.Generator, count: int) -> tuple[Indices, Floats]:
+    """The rows of largest scores, and others at random that stand for all the rest."""
+    total = len(scores[0])
     if total <= count:
         return np.arange(total, dtype=np.intp), np.ones(total)
-    norms = np.einsum("ij,ij->i", rows, rows)
-    # A stable sort: rows of equal norm are taken in their order, whatever the machine.
-    order = np.argsort(norms, kind="stable")
-    rest, extremes = order[:-EXTREMES], order[-EXTREMES:]
-    drawn = random.choice(rest, count - EXTREMES, replace=False)
-    chosen = np.concatenate([drawn, extremes]).astype(np.intp)
+    # Stable sorts: rows of equal score are taken in their order, whatever the machine.
+    largest = [np.argsort(score, kind="stable")[-EXTREMES:] for score in scores]
+    extremes = np.unique(np.concatenate(largest))
+    rest = np.setdiff1d(np.arange(total), extremes, assume_unique=True)
+    drawn = random.choice(rest, count - len(extremes), replace=False)
     weights = np.ones(count)
     weights[: len(drawn)] = len(rest) / len(drawn)
+    chosen = np.concatenate([drawn, extremes]).astype(np.intp)
     ordered = np.argsort(chosen)
     return chosen[ordered], weights[ordered]

@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..errors import OptionError, ToleranceError
 from ..memory import check_fits
 from .fit import MAX_DEGREE, Interval, fit_polynomial, logit_interval
-from .index_set import IndexSet, anisotropic, feature_count, total_degree
+from .index_set import IndexSet, anisotropic, feature_count
 from .monomials import feature_bytes, feature_weights, monomials
 from .sampling import Sample, sample_pairs
 from .transform import Balance
@@ -25,8 +25,8 @@ __all__ = ["Choice", "Request", "search"]
 
 # A tenth is left for what the sample of a large problem does not show.
 SAMPLING_MARGIN = 1.1
-# Share of the tolerance that is the polynomial's where monomials are left out as well.
-POLYNOMIAL_SHARE = 0.5
+# An error of the polynomial below this share of the whole: a higher degree does not help.
+NEGLIGIBLE = 0.1
 # Sets of features that are tried under a tolerance, each this many times the one before.
 GROWTH = 2
 
@@ -74,24 +74,28 @@ def search(request: Request, change: Balance, query: Array, key: Array) -> Choic
     """
     width = len(change.spectrum)
     degrees = _degrees(request, width)
-    queries, keys = change.queries(query), change.keys(key)
-    sample = sample_pairs(queries, keys, change.sign, request.random)
+    sample = sample_pairs(change, query, key, request.random)
     # Errors are measured on pairs that the polynomial was not fitted to.
-    check = sample_pairs(queries, keys, change.sign, request.random)
+    check = sample_pairs(change, query, key, request.random)
+    coordinates = change.queries(query[check.queries]), change.keys(key[check.keys])
     margin = 1.0 if check.complete else SAMPLING_MARGIN
     interval = logit_interval(sample, change.logit_bound(query, key))
     best = math.inf
     for degree in degrees:
         polynomial = fit_polynomial(request.kind, degree, interval, sample)
-        error = check.error(polynomial(check.logits))
-        for index in _sets(request, change.spectrum, degree, error):
-            error = _measured(polynomial, index, change, (queries, keys), check)
+        limit = check.error(polynomial(check.logits))
+        error = math.inf
+        for index in _sets(request, change.spectrum, degree, limit):
+            error = _measured(polynomial, index, change.sign, coordinates, check)
             if request.rtol is None or error * margin <= request.rtol:
                 return Choice(polynomial, index, interval, error)
         best = min(best, error * margin)
+        if limit < NEGLIGIBLE * error:
+            # What is left is not the polynomial's: rounding, or monomials that were left out.
+            break
     low, high = sample.range
     raise ToleranceError(
-        f"rtol: found {request.rtol:g}, where degree {degrees[-1]} with at most "
+        f"rtol: found {request.rtol:g}, where degree {degree} with at most "
         f"{request.max_features} features reaches no better than {best:.2g} in {query.dtype}; "
         f"centred logits go from {low:.3g} to {high:.3g}: allow more features or a larger rtol",
         best_rtol=best,
@@ -115,37 +119,34 @@ def _degrees(request: Request, width: int) -> range:
     return range(request.degree, request.degree + 1)
 
 
-def _sets(request: Request, spectrum: Array, degree: int, error: float) -> Iterator[IndexSet]:
-    """The sets of monomials to try at one degree, of rising size; ``error`` is that of P itself."""
+def _sets(request: Request, spectrum: Array, degree: int, limit: float) -> Iterator[IndexSet]:
+    """The sets of monomials to try at one degree, of rising size, the last as large as allowed.
+
+    ``limit`` is the error of the polynomial itself: above the tolerance, smaller sets are no use.
+    """
     width = len(spectrum)
-    full = min(feature_count(width, degree), request.max_features)
-    if request.rtol is None:
-        yield anisotropic(spectrum, degree, full)
-    elif not request.anisotropic:
-        if error <= request.rtol:
-            yield total_degree(width, degree)
-    elif error <= POLYNOMIAL_SHARE * request.rtol:
-        sizes = [full]
+    largest = min(feature_count(width, degree), request.max_features)
+    sizes = [largest]
+    if request.anisotropic and request.rtol is not None and limit <= request.rtol:
         while sizes[-1] > width + 1:
             sizes.append(sizes[-1] // GROWTH)
-        for size in reversed(sizes):
-            yield anisotropic(spectrum, degree, size)
+    for size in reversed(sizes):
+        yield anisotropic(spectrum, degree, size)
 
 
 def _measured(
     polynomial: Polynomial,
     index: IndexSet,
-    change: Balance,
+    sign: float,
     coordinates: tuple[Array, Array],
     sample: Sample,
 ) -> float:
     """The error of the features themselves, in the dtype of the data."""
-    queries, keys = coordinates[0][sample.queries], coordinates[1][sample.keys]
-    rows = len(queries) + len(keys)
-    check_fits("ExpFeatures.fit", feature_bytes(rows, index.size, queries.dtype.itemsize))
-    weights = feature_weights(polynomial.power, index, change.sign)
+    count, itemsize = sum(map(len, coordinates)), coordinates[0].dtype.itemsize
+    check_fits("ExpFeatures.fit", 2 * feature_bytes(count, index.size, itemsize))
+    weights = feature_weights(polynomial.power, index, sign)
     left, right = (
         monomials(rows, index) * weight.astype(rows.dtype)
-        for rows, weight in zip((queries, keys), weights, strict=True)
+        for rows, weight in zip(coordinates, weights, strict=True)
     )
     return sample.error(left @ right.T)

@@ -60,12 +60,16 @@ class Balance:
 
     def query_factors(self, query: Array) -> Array:
         """e^{s⟨q, b⟩}, (n,): what centring the keys took from a row of exp(s q kᵀ); eq. (100)."""
-        return _exponential(query, self.scale * self.key_mean, 0.0, "query")
+        return _exponential(query, query @ (self.scale * self.key_mean), "query")
 
     def key_factors(self, key: Array) -> Array:
         """e^{s⟨a, k - b⟩}, (m,): what centring the queries took from a column; eq. (100)."""
+        return _exponential(key, self.key_exponents(key), "key")
+
+    def key_exponents(self, key: Array) -> Matrix:
+        """s⟨a, k - b⟩, (m,), in float64: these logits are the same for all queries."""
         direction = self.scale * self.query_mean
-        return _exponential(key, direction, float(direction @ self.key_mean), "key")
+        return np.asarray(key @ direction - direction @ self.key_mean)
 
     def query_gradient(self, gradient: Array) -> Array:
         """A gradient by q' as one by q, eq. (102). (n, d) -> (n, d)."""
@@ -116,9 +120,10 @@ def balance(query: Array, key: Array, scale: float, *, center_query: bool) -> Ba
     # In this order no product overflows unless the logits do.
     half = math.sqrt(abs(scale)) if scale else 1.0
     between = math.sqrt(key_size) / math.sqrt(query_size)
-    spectrum = singular * half * query_size * half * key_size
-    maps = (left_inverse @ u * root * (half * between), right_inverse @ v_transposed.T * root)
-    query_map, key_map = maps[0], maps[1] * (half / between)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spectrum = singular * half * query_size * half * key_size
+        query_map = left_inverse @ u * root * (half * between)
+        key_map = right_inverse @ v_transposed.T * root * (half / between)
     if not all(np.all(np.isfinite(part)) for part in (spectrum, query_map, key_map)):
         raise RangeError(
             "query: found logits that leave the range of float64; scale query, key or scale down"
@@ -166,10 +171,9 @@ def _mapped(rows: Array, mean: Matrix, change: Matrix, name: str) -> Array:
     return result
 
 
-def _exponential(rows: Array, direction: Matrix, shift: float, name: str) -> Array:
-    """exp(rows · direction - shift), in the dtype of the rows; the exponent in float64."""
+def _exponential(rows: Array, exponents: Matrix, name: str) -> Array:
+    """exp(exponents) in the dtype of the rows they belong to; the exponents are in float64."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        exponents = rows @ direction - shift
         factors = np.exp(exponents).astype(rows.dtype)
     if not np.all(np.isfinite(factors)):
         raise RangeError(
