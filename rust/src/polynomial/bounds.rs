@@ -19,7 +19,7 @@ use crate::error::Error;
 /// How much further than the true extremum a bound may be, relative to it.
 pub const TIGHTNESS: f64 = 1.0 / 512.0;
 
-/// Errors below this need no tight bound: half an ulp of a ratio near 1.
+/// Errors below this part of the smallest value, 1 or e^low, need no tight bound: half an ulp.
 const RESOLUTION: f64 = f64::EPSILON / 2.0;
 
 /// Error of a value by [`clenshaw`], of a coefficient of a derivative, and of [`Double::exp`], relative to Σ |c_k| T_k:
@@ -70,8 +70,8 @@ impl Known {
     pub const NOTHING: Known = Known { bounds: Enclosure::EMPTY, met: Enclosure::EMPTY };
 
     /// Whether a cell's bounds are near enough to what D reaches, or will never be.
-    fn suffices(&self, cell: Enclosure) -> bool {
-        let reach = |extreme: f64| TIGHTNESS * extreme.abs() + RESOLUTION;
+    fn suffices(&self, cell: Enclosure, resolution: f64) -> bool {
+        let reach = |extreme: f64| TIGHTNESS * extreme.abs() + resolution;
         let hopeless = cell.low.is_nan() || cell.high.is_nan();
         hopeless || cell.high <= self.met.high + reach(self.met.high) && cell.low >= self.met.low - reach(self.met.low)
     }
@@ -81,6 +81,8 @@ impl Known {
 pub(super) struct Deviation {
     interval: Interval,
     measure: Measure,
+    /// What is too small to matter.
+    resolution: f64,
     values: Series,
     /// S_j / j! for the j-th derivatives of S by x: of P″ − 2 half P′ + half² P, or of P″.
     curvatures: Vec<Series>,
@@ -93,7 +95,7 @@ struct Series {
 }
 
 impl Deviation {
-    /// For arguments in [−range, range] or nearer to zero.
+    /// For arguments in [low, high].
     pub fn new(polynomial: &Polynomial, measure: Measure, low: f64, high: f64) -> Deviation {
         let interval = polynomial.interval();
         let extent = [low, high].iter().fold(1.0, |max: f64, &t| max.max(interval.coordinate(t).abs())) * OUTWARD;
@@ -107,7 +109,9 @@ impl Deviation {
             .zip(derivatives(curve_sizes))
             .map(|(coefficients, sizes)| Series { coefficients, slack: slack(&sizes) })
             .collect();
-        Deviation { interval, measure, values: Series { coefficients: exact, slack: slack(&sizes) }, curvatures }
+        let resolution = RESOLUTION * if measure == Measure::Relative { 1.0 } else { low.exp() };
+        let values = Series { coefficients: exact, slack: slack(&sizes) };
+        Deviation { interval, measure, resolution, values, curvatures }
     }
 
     fn basis(&self, t: f64) -> Double {
@@ -171,7 +175,7 @@ impl Deviation {
             let bounds = left.1.with(right.1).widened(self.bulge(left.0, right.0));
             let t = 0.5 * left.0 + 0.5 * right.0;
             let divisible = left.0 < t && t < right.0 && halvings < MAX_CELLS;
-            if known.suffices(bounds) || !divisible {
+            if known.suffices(bounds, self.resolution) || !divisible {
                 known.bounds = known.bounds.with(bounds);
                 continue;
             }

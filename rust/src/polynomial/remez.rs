@@ -67,15 +67,17 @@ fn constant(interval: Interval, measure: Measure) -> Minimax {
         Measure::Relative => 2.0 / ((-low).exp() + (-high).exp()),
     };
     let polynomial = Polynomial { interval, coefficients: vec![value] };
-    let largest = deviation(&polynomial, measure, low).abs();
+    let largest = measure.of(value, low).abs();
     Minimax { polynomial, levelled: largest, largest, reference: vec![low, high] }
 }
 
-/// The error at t.
-fn deviation(polynomial: &Polynomial, measure: Measure, t: f64) -> f64 {
-    match measure {
-        Measure::Absolute => polynomial.eval(t) - t.exp(),
-        Measure::Relative => polynomial.eval(t) * (-t).exp() - 1.0,
+impl Measure {
+    /// The error of the value p at t.
+    fn of(self, p: f64, t: f64) -> f64 {
+        match self {
+            Measure::Absolute => p - t.exp(),
+            Measure::Relative => p * (-t).exp() - 1.0,
+        }
     }
 }
 
@@ -85,44 +87,57 @@ fn exchange(degree: usize, interval: Interval, measure: Measure) -> Minimax {
     let mut reference: Vec<f64> = (0..=last).map(|i| -(PI * i as f64 / last as f64).cos()).collect();
     let mut best: Option<Minimax> = None;
     for _ in 0..MAX_EXCHANGES {
-        let (polynomial, levelled) = level(&reference, interval, measure);
-        let extrema = extrema(&polynomial, measure, degree);
-        let largest = extrema.iter().fold(0.0, |max: f64, &(_, error)| max.max(error.abs()));
+        let levelled = Levelled::new(&reference, interval, measure);
+        let extrema = extrema(degree, |x| measure.of(levelled.eval(x), interval.point(x)));
+        let found = levelled.into_minimax(&extrema);
         let alternates = extrema.len() == reference.len();
-        let done = !alternates || largest <= levelled * (1.0 + CONVERGED);
-        if best.as_ref().is_none_or(|best| largest < best.largest) {
-            let reference = reference.iter().map(|&x| interval.point(x)).collect();
-            best = Some(Minimax { polynomial, levelled, largest, reference });
+        let done = !alternates || found.largest <= found.levelled * (1.0 + CONVERGED);
+        if best.as_ref().is_none_or(|best| found.largest < best.largest) {
+            best = Some(found);
         }
         if done {
             break;
         }
-        reference = extrema.into_iter().map(|(x, _)| x).collect();
+        reference = extrema;
     }
     best.unwrap_or_else(|| constant(interval, measure))
 }
 
-/// The polynomial whose error is ±h in turn at the g + 2 points of the reference, and |h|: with barycentric weights
-/// w_i, Σ w_i p_i = 0 says that values p_i belong to a polynomial of degree g.
-fn level(reference: &[f64], interval: Interval, measure: Measure) -> (Polynomial, f64) {
-    let weights: Vec<f64> = (0..reference.len())
-        .map(|i| {
+/// The polynomial whose error is ±h in turn at the g + 2 points of a reference, by its values there.
+struct Levelled<'a> {
+    reference: &'a [f64],
+    interval: Interval,
+    measure: Measure,
+    weights: Vec<f64>,
+    values: Vec<f64>,
+    h: f64,
+}
+
+impl<'a> Levelled<'a> {
+    /// With barycentric weights w_i, Σ w_i p_i = 0 says that values p_i belong to a polynomial of degree g.
+    fn new(reference: &'a [f64], interval: Interval, measure: Measure) -> Self {
+        let weight = |i: usize| -> f64 {
             let others = reference.iter().enumerate().filter(|&(j, _)| j != i);
             others.map(|(_, x)| 0.5 / (reference[i] - x)).product()
-        })
-        .collect();
-    let targets: Vec<f64> = reference.iter().map(|&x| interval.point(x).exp()).collect();
-    // What one unit of h is worth at each point, with the sign of its turn.
-    let unit = |i: usize| {
-        let size = if measure == Measure::Relative { targets[i] } else { 1.0 };
-        if i.is_multiple_of(2) { size } else { -size }
-    };
-    let dot = |f: &dyn Fn(usize) -> f64| -> f64 { (0..weights.len()).map(|i| weights[i] * f(i)).sum() };
-    let h = -dot(&|i| targets[i]) / dot(&unit);
-    let values: Vec<f64> = (0..targets.len()).map(|i| targets[i] + h * unit(i)).collect();
-    let barycentric = |x: f64| {
+        };
+        let weights: Vec<f64> = (0..reference.len()).map(weight).collect();
+        let targets: Vec<f64> = reference.iter().map(|&x| interval.point(x).exp()).collect();
+        // What one unit of h is worth at each point, with the sign of its turn.
+        let unit = |i: usize| {
+            let size = if measure == Measure::Relative { targets[i] } else { 1.0 };
+            if i.is_multiple_of(2) { size } else { -size }
+        };
+        let dot = |f: &dyn Fn(usize) -> f64| -> f64 { (0..weights.len()).map(|i| weights[i] * f(i)).sum() };
+        let h = -dot(&|i| targets[i]) / dot(&unit);
+        let values = (0..targets.len()).map(|i| targets[i] + h * unit(i)).collect();
+        Levelled { reference, interval, measure, weights, values, h }
+    }
+
+    /// By the barycentric formula: near a point of the reference it is as accurate as the value there, which
+    /// coefficients are not where e^t is small.
+    fn eval(&self, x: f64) -> f64 {
         let (mut above, mut below) = (0.0, 0.0);
-        for ((&point, &weight), &value) in reference.iter().zip(&weights).zip(&values) {
+        for ((&point, &weight), &value) in self.reference.iter().zip(&self.weights).zip(&self.values) {
             if x == point {
                 return value;
             }
@@ -130,38 +145,46 @@ fn level(reference: &[f64], interval: Interval, measure: Measure) -> (Polynomial
             below += weight / (x - point);
         }
         above / below
-    };
-    (Polynomial::without_noise(interval, interpolate(reference.len() - 2, barycentric)), h.abs())
+    }
+
+    /// Its coefficients, and how large the error is that they have at these points.
+    fn into_minimax(self, extrema: &[f64]) -> Minimax {
+        let coefficients = interpolate(self.reference.len() - 2, |x| self.eval(x));
+        let polynomial = Polynomial::without_noise(self.interval, coefficients);
+        let error = |&x: &f64| {
+            let t = self.interval.point(x);
+            self.measure.of(polynomial.eval(t), t).abs()
+        };
+        let largest = extrema.iter().map(error).fold(0.0, f64::max);
+        let reference = self.reference.iter().map(|&x| self.interval.point(x)).collect();
+        Minimax { polynomial, levelled: self.h.abs(), largest, reference }
+    }
 }
 
-/// Where the error is largest between its changes of sign, x and error, from −1 to 1.
-fn extrema(polynomial: &Polynomial, measure: Measure, degree: usize) -> Vec<(f64, f64)> {
+/// Where an error is largest between its changes of sign, from −1 to 1.
+fn extrema(degree: usize, error: impl Fn(f64) -> f64) -> Vec<f64> {
     let count = POINTS_PER_EXTREMUM * (degree + 2);
-    let at = |position: f64| {
-        let x = -(PI * position / count as f64).cos();
-        (x, deviation(polynomial, measure, polynomial.interval().point(x)))
-    };
-    let errors: Vec<f64> = (0..=count).map(|i| at(i as f64).1).collect();
-    let mut peaks: Vec<usize> = vec![0];
+    let x = |position: f64| -(PI * position / count as f64).cos();
+    let errors: Vec<f64> = (0..=count).map(|i| error(x(i as f64))).collect();
+    let mut peaks = vec![0];
     for i in 1..=count {
-        let peak = peaks[peaks.len() - 1];
-        if errors[i].signum() != errors[peak].signum() {
+        let newest = peaks.len() - 1;
+        if errors[i].signum() != errors[peaks[newest]].signum() {
             peaks.push(i);
-        } else if errors[i].abs() > errors[peak].abs() {
-            let newest = peaks.len() - 1;
+        } else if errors[i].abs() > errors[peaks[newest]].abs() {
             peaks[newest] = i;
         }
     }
     let refine = |i: usize| {
-        let found = at(i as f64);
+        let here = x(i as f64);
         if i == 0 || i == count {
-            return found;
+            return here;
         }
+        // The vertex of the parabola through the peak and its neighbours.
         let (left, middle, right) = (errors[i - 1], errors[i], errors[i + 1]);
-        let bend = left - 2.0 * middle + right;
-        let step = 0.5 * (left - right) / bend;
-        let vertex = at(i as f64 + step);
-        if step.abs() <= 1.0 && vertex.1.abs() >= found.1.abs() { vertex } else { found }
+        let step = 0.5 * (left - right) / (left - 2.0 * middle + right);
+        let vertex = x(i as f64 + step);
+        if step.abs() <= 1.0 && error(vertex).abs() >= middle.abs() { vertex } else { here }
     };
     peaks.into_iter().map(refine).collect()
 }
