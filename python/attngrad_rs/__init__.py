@@ -1,6 +1,6 @@
 """Exact gradients of softmax attention, with an error bar that can be trusted."""
 
-from . import reference
+from . import polynomials, reference
 from ._core import __version__
 from .api import loss, loss_gradient, plan_loss_gradient
 from .certificate import Certificate
@@ -30,5 +30,5 @@ __all__ = [
     "GradientResult", "InternalError", "MissingDependencyError", "NonFiniteError", "OptionError",
     "OptionTypeError", "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError",
     "ShapeError", "ToleranceError", "__version__", "attention", "attention_vjp", "loss",
-    "loss_gradient", "plan_loss_gradient", "reference",
+    "loss_gradient", "plan_loss_gradient", "polynomials", "reference",
 ]

@@ -18,7 +18,6 @@ fn known(interval: (f64, f64), coefficients: &PyReadonlyArray1<'_, f64>) -> Resu
 
 /// The coefficients of a kind, in the Chebyshev basis and of the powers of t.
 #[pyfunction]
-#[pyo3(signature = (kind, degree, interval, samples))]
 pub fn exp_polynomial<'py>(
     py: Python<'py>,
     kind: &str,
@@ -28,7 +27,10 @@ pub fn exp_polynomial<'py>(
 ) -> Result<(Vector<'py>, Vector<'py>)> {
     let (kind, interval) = (Kind::parse(kind)?, Interval::new(interval.0, interval.1)?);
     let polynomial = match &samples {
-        Some((t, weights)) => Polynomial::least_squares(degree, interval, slice(t)?, slice(weights)?)?,
+        Some((t, weights)) => {
+            let (t, weights) = (slice(t)?, slice(weights)?);
+            py.detach(|| Polynomial::least_squares(degree, interval, t, weights))?
+        }
         None => Polynomial::new(kind, degree, interval)?,
     };
     Ok((polynomial.chebyshev_coefficients().to_vec().into_pyarray(py), polynomial.power().into_pyarray(py)))
