@@ -1,6 +1,6 @@
 """Exact gradients of softmax attention, with an error bar that can be trusted."""
 
-from . import reference
+from . import polynomials, reference
 from ._core import __version__
 from .api import loss, loss_gradient, plan_loss_gradient
 from .certificate import Certificate
@@ -34,5 +34,5 @@ __all__ = [
     "MissingDependencyError", "NonFiniteError", "OptionError", "OptionTypeError",
     "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError", "ShapeError",
     "ToleranceError", "__version__", "attention", "attention_vjp", "diagnose", "factors", "loss",
-    "loss_gradient", "plan_loss_gradient", "reference",
+    "loss_gradient", "plan_loss_gradient", "polynomials", "reference",
 ]

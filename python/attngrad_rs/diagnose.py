@@ -319,7 +319,9 @@ def _advice(regime: str, predictions: tuple[Prediction, ...], m: int) -> str:
         rough = predictions[0]
         wish = f" (rtol = {rough.rtol:g} takes degree {rough.degree})" if rough.degree else ""
         return f"use the exact method, or make the logits smaller{wish}"
-    keys = math.ceil(RATE * deciding.operations / deciding.exact_operations * m) if m else 0
+    if not deciding.exact_operations:
+        return "use the exact method: all logits vanish, or there are no keys"
+    keys = math.ceil(RATE * deciding.operations / deciding.exact_operations * m)
     wait = f"a polynomial of degree {deciding.degree} pays from about {keys} keys on"
     return f"use the exact method at this size; at rtol = {deciding.rtol:g} {wait}"
 

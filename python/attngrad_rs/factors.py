@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,13 @@ from . import arguments, arrays
 from .arguments import checked_signature
 from .arrays import Array, Problem
 from .errors import OptionError, RangeError
-from .features.fit import KINDS, MAX_DEGREE, WANTED_DEGREE, fit_polynomial, logit_interval
+from .features.fit import MAX_DEGREE, WANTED_DEGREE, fit_polynomial, logit_interval
 from .features.index_set import feature_count, total_degree
 from .features.monomials import feature_bytes, feature_weights, monomials
 from .features.sampling import generator, sample_pairs
 from .features.transform import balance
 from .memory import check_fits
-
-if TYPE_CHECKING:
-    from .polynomials import Polynomial
+from .polynomials import KINDS, ExpPolynomial
 
 __all__ = ["Factors", "factors", "row_kronecker"]
 
@@ -45,7 +42,7 @@ class Factors:
         U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (111). V4 is V1.
     scale : float
         s.
-    polynomial : Polynomial
+    polynomial : ExpPolynomial
         P, which stands for the exponential of the logits of centred keys.
     inputs : mapping of str to ndarray
         Private copies of A1, A2, A3, Y, E and of X or W_Q and W_K.
@@ -60,7 +57,7 @@ class Factors:
     U4: Array
     V4: Array
     scale: float
-    polynomial: Polynomial
+    polynomial: ExpPolynomial
     inputs: Mapping[str, Array] = field(repr=False)
 
     @property
@@ -117,6 +114,8 @@ class Factors:
 
     def _gradient(self, name: str) -> Array:
         A1, A2, A3, Y = (self.inputs[part] for part in ("A1", "A2", "A3", "Y"))
+        # Rows of p̃ sum to zero: the mean of the keys would add nothing but rounding.
+        A2 = A2 - np.mean(A2, axis=0) if len(A2) else A2
         s, c = A1.dtype.type(self.scale), self.U2
         if name == "X":
             gradient = s * A1.T @ self._p(A2)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import attngrad_rs as ag
 from attngrad_rs import reference
-from attngrad_rs.features.fit import KINDS
 from attngrad_rs.features.transform import balance
+from attngrad_rs.polynomials import KINDS
 from helpers import Array, assert_close, assert_ratio, assert_same_bits, largest
 
 pytestmark = pytest.mark.spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,13 @@ from .. import arguments, arrays
 from ..arrays import Array
 from ..errors import OptionError, RangeError, ShapeError
 from ..memory import check_fits
-from .fit import KINDS, MAX_DEGREE, WANTED_DEGREE, Interval
+from ..polynomials import KINDS, ExpPolynomial
+from .fit import LARGEST_LOGIT, MAX_DEGREE, WANTED_DEGREE, Interval
 from .index_set import feature_count
 from .monomials import feature_bytes, feature_weights, monomials
 from .sampling import generator
 from .search import Request, search
 from .transform import balance
-
-if TYPE_CHECKING:
-    from ..polynomials import Polynomial
 
 __all__ = ["ExpFeatures"]
 
@@ -67,7 +65,7 @@ class ExpFeatures:
         The scale in use.
     coefficients_ : (g + 1,) array
         P_0 ... P_g, by powers of the centred logit.
-    polynomial_ : Polynomial
+    polynomial_ : ExpPolynomial
         P itself.
     interval_ : (float, float)
         Holds every centred logit of the data.
@@ -105,7 +103,7 @@ class ExpFeatures:
     n_features_in_: int
     scale_: float
     coefficients_: npt.NDArray[np.float64]
-    polynomial_: Polynomial
+    polynomial_: ExpPolynomial
     interval_: Interval
     spectrum_: npt.NDArray[np.float64]
     error_: float
@@ -282,6 +280,8 @@ class ExpFeatures:
 
     def _bound(self) -> float:
         if self.n_features_ < feature_count(self.n_features_in_, self.degree_):
+            return math.inf
+        if max(map(abs, self.interval_)) > LARGEST_LOGIT:
             return math.inf
         low, high = self.polynomial_.ratio_bounds(*self.interval_)
         bound = max(1.0 - low, high - 1.0)

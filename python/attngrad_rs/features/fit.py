@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import RangeError
+from ..polynomials import ExpPolynomial, exp_polynomial
 from .sampling import Sample
 
-if TYPE_CHECKING:
-    from ..polynomials import Polynomial
-
-__all__ = ["KINDS", "MAX_DEGREE", "WANTED_DEGREE", "Interval", "fit_polynomial", "logit_interval"]
+__all__ = [
+    "LARGEST_LOGIT",
+    "MAX_DEGREE",
+    "WANTED_DEGREE",
+    "Interval",
+    "fit_polynomial",
+    "logit_interval",
+]
 
 Interval = tuple[float, float]
 
-KINDS = ("least_squares", "minimax_relative", "minimax", "chebyshev", "taylor")
 # Coefficients by powers of the logit cancel beyond it, at the logits that need such a degree.
 MAX_DEGREE = 24
 WANTED_DEGREE = f"an integer from 0 to {MAX_DEGREE}"
@@ -24,6 +29,8 @@ WANTED_DEGREE = f"an integer from 0 to {MAX_DEGREE}"
 NARROWEST = 1e-3
 # Different logits per coefficient below which least squares takes the whole interval for them.
 SAMPLES_PER_COEFFICIENT = 4
+# Logits that a polynomial is made for at all, as far as ``polynomials`` goes.
+LARGEST_LOGIT = 256.0
 # Outwards, for what the logits and their bound lose to rounding.
 ROUNDING = 1e-6
 
@@ -40,24 +47,33 @@ def logit_interval(sample: Sample, bound: float) -> Interval:
     return min(low - outward, -NARROWEST), max(high + outward, NARROWEST)
 
 
-def fit_polynomial(kind: str, degree: int, interval: Interval, sample: Sample) -> Polynomial:
+def fit_polynomial(kind: str, degree: int, interval: Interval, sample: Sample) -> ExpPolynomial:
     """P of one kind near exp.
 
     Least squares takes the sampled logits, weighted so that it makes eq. (106) smallest, and the
     range of these logits for its basis; the other kinds take the interval.
     """
-    # Here, for the sake of a fast import of the package.
-    from ..polynomials import exp_polynomial
-
     if kind != "least_squares":
+        _require_small(interval)
         return exp_polynomial(kind, degree, interval)
     low, high = sample.range
+    _require_small((low, high))
     enough = SAMPLES_PER_COEFFICIENT * (degree + 1)
     if high - low < NARROWEST or len(np.unique(sample.logits)) < enough:
         points = _spread_points(interval, enough)
     else:
         points, interval = _sampled_points(sample), (low, high)
     return exp_polynomial(kind, degree, interval, samples=points.samples, weights=points.weights)
+
+
+def _require_small(interval: Interval) -> None:
+    low, high = interval
+    if max(-low, high) > LARGEST_LOGIT:
+        raise RangeError(
+            f"query: found centred logits from {low:.3g} to {high:.3g}, and polynomials for logits "
+            f"up to {LARGEST_LOGIT:g} only: scale the inputs or scale down, "
+            "or use the exact method"
+        )
 
 
 def _sampled_points(sample: Sample) -> _Points:

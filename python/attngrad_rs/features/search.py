@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arrays import Array
 from ..errors import OptionError, ToleranceError
 from ..memory import check_fits
+from ..polynomials import ExpPolynomial
 from .fit import MAX_DEGREE, Interval, fit_polynomial, logit_interval
 from .index_set import IndexSet, anisotropic, feature_count
 from .monomials import feature_bytes, feature_weights, monomials
 from .sampling import Sample, sample_pairs
 from .transform import Balance
-
-if TYPE_CHECKING:
-    from ..polynomials import Polynomial
 
 __all__ = ["Choice", "Request", "search"]
 
@@ -47,7 +44,7 @@ class Request:
 class Choice:
     """What was found: P, the monomials, where the logits lie, and the error of eq. (106)."""
 
-    polynomial: Polynomial
+    polynomial: ExpPolynomial
     index: IndexSet
     interval: Interval
     error: float
@@ -135,7 +132,7 @@ def _sets(request: Request, spectrum: Array, degree: int, limit: float) -> Itera
 
 
 def _measured(
-    polynomial: Polynomial,
+    polynomial: ExpPolynomial,
     index: IndexSet,
     sign: float,
     coordinates: tuple[Array, Array],

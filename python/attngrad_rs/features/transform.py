@@ -113,8 +113,8 @@ def balance(query: Array, key: Array, scale: float, *, center_query: bool) -> Ba
     q, k = query / np.float64(query_size), key / np.float64(key_size)
     query_mean = _mean(q) if center_query else np.zeros(width)
     key_mean = _mean(k)
-    left, left_inverse = _root(_second_moment(q - query_mean))
-    right, right_inverse = _root(_second_moment(k - key_mean))
+    moments = _second_moment(q - query_mean), _second_moment(k - key_mean)
+    (left, left_inverse), (right, right_inverse) = map(_root, moments)
     u, singular, v_transposed = np.linalg.svd(left.T @ right)
     root = np.sqrt(singular)
     # In this order no product overflows unless the logits do.
@@ -129,8 +129,10 @@ def balance(query: Array, key: Array, scale: float, *, center_query: bool) -> Ba
             "query: found logits that leave the range of float64; scale query, key or scale down"
         )
     if not scale:
-        # All logits vanish, and so do the coordinates.
-        query_map, key_map, spectrum = 0.0 * query_map, 0.0 * key_map, 0.0 * spectrum
+        query_map, key_map = 0.0 * query_map, 0.0 * key_map
+    if not (scale and all(moment.any() for moment in moments)):
+        # All logits vanish, whatever the identity above stands for.
+        spectrum = 0.0 * spectrum
     return Balance(
         scale, query_mean * query_size, key_mean * key_size, query_map, key_map, spectrum
     )
@@ -143,19 +145,17 @@ def _mean(rows: Array) -> Matrix:
 
 
 def _second_moment(rows: Matrix) -> Matrix:
-    """Regularised, so that it is positive definite: the identity where there is nothing."""
-    width = rows.shape[1]
-    moment = rows.T @ rows / max(len(rows), 1)
-    mean = float(np.trace(moment)) / max(width, 1)
-    return np.asarray(moment + np.eye(width) * (REGULARISATION * mean if mean > 0.0 else 1.0))
+    return np.asarray(rows.T @ rows / max(len(rows), 1))
 
 
 def _root(moment: Matrix) -> tuple[Matrix, Matrix]:
-    """F with F Fᵀ = moment, and F⁻ᵀ."""
+    """F with F Fᵀ = moment, regularised, and F⁻ᵀ; the identity where there is no variance."""
     values, vectors = np.linalg.eigh(moment)
-    # Rounding may push an eigenvalue below what the regularisation gave it.
-    floor = REGULARISATION * float(np.mean(values)) if len(values) else 1.0
-    root = np.sqrt(np.maximum(values, 0.5 * floor))
+    mean = float(np.mean(values)) if len(values) else 0.0
+    if mean <= 0.0:
+        return np.eye(len(values)), np.eye(len(values))
+    # Rounding leaves eigenvalues below zero where there are none.
+    root = np.sqrt(np.maximum(values, 0.0) + REGULARISATION * mean)
     return vectors * root, vectors / root
 
 
