@@ -82,7 +82,7 @@ class Diagnosis:
     largest_query, largest_key : float
         Largest entries, in absolute value.
     B : float
-        The paper's bound of the entries, √(|s| E · largest_query · largest_key), at the paper's
+        The paper's bound of the entries, √(abs(s) E · largest_query · largest_key), at the paper's
         s = 1/E their geometric mean: no logit exceeds B².
     threshold_ratio : float
         B / √(log n): the paper's near-linear algorithm needs it small.
