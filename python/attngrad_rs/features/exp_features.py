@@ -38,8 +38,9 @@ class ExpFeatures:
         Degree g of the polynomial. By default the smallest that meets ``rtol``; 2 without either.
     rtol : float, optional
         The error to stay below: the root mean square of the relative error of the entries, a query
-        drawn at random and its keys by their attention (eq. (106)). It is measured on sampled pairs
-        (on all, up to 256 rows on each side), in the dtype of the data.
+        drawn at random and its keys by their attention (eq. (106)). It is measured on all pairs,
+        in the dtype of the data; beyond 256 rows on a side on sampled ones, where it has to stay a
+        fifth below.
     scale : float, optional
         By default 1/√E, with E the width of q and k.
     kind : str
