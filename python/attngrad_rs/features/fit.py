@@ -57,12 +57,11 @@ def fit_polynomial(kind: str, degree: int, interval: Interval, sample: Sample) -
         _require_small(interval)
         return exp_polynomial(kind, degree, interval)
     low, high = sample.range
-    _require_small((low, high))
     enough = SAMPLES_PER_COEFFICIENT * (degree + 1)
-    if high - low < NARROWEST or len(np.unique(sample.logits)) < enough:
-        points = _spread_points(interval, enough)
-    else:
-        points, interval = _sampled_points(sample), (low, high)
+    few = high - low < NARROWEST or len(np.unique(sample.logits)) < enough
+    interval = interval if few else (low, high)
+    _require_small(interval)
+    points = _spread_points(interval, enough) if few else _sampled_points(sample)
     return exp_polynomial(kind, degree, interval, samples=points.samples, weights=points.weights)
 
 
