@@ -244,7 +244,7 @@ impl Enclosure {
 
 impl Polynomial {
     /// (lo, hi) with lo ≤ P(t) e^−t ≤ hi for all t in [low, high]; |lo − 1| and |hi − 1| exceed the true extrema by at
-    /// most [`TIGHTNESS`] of themselves and 2^−51. The interval need not be the polynomial's own.
+    /// most [`TIGHTNESS`] of themselves and 2^−50. The interval need not be the polynomial's own.
     ///
     /// # Errors
     /// [`Error::Option`] unless −256 ≤ low ≤ high ≤ 256.
