@@ -157,8 +157,11 @@ def far_from_zero(rng: np.random.Generator) -> tuple[Array, Array, float]:
 
 
 @pytest.mark.parametrize("family", [heavy_tails, one_direction, far_from_zero])
-def test_the_tolerance_is_met_on_any_data(family: Any) -> None:
-    """Over all pairs, though only a sample is looked at; and not by a great deal of waste."""
+def test_the_tolerance_is_met_by_moderate_logits(family: Any) -> None:
+    """Over all pairs, though only a sample is looked at; and without a great deal of waste.
+
+    Wider logits with heavy tails exceed the estimate now and then: see SAMPLING_MARGIN.
+    """
     shares = []
     for seed in range(8):
         q, k, scale = family(np.random.default_rng(seed))

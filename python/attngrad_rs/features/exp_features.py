@@ -39,8 +39,8 @@ class ExpFeatures:
     rtol : float, optional
         The error to stay below: the root mean square of the relative error of the entries, a query
         drawn at random and its keys by their attention (eq. (106)). It is measured on all pairs,
-        in the dtype of the data; beyond 256 rows on a side on sampled ones, where it has to stay a
-        fifth below.
+        in the dtype of the data; beyond 256 rows on a side it is estimated from sampled ones and
+        has to stay a fifth below. That is no guarantee, least of all for heavy tails: ``bound_`` is.
     scale : float, optional
         By default 1/√E, with E the width of q and k.
     kind : str
