@@ -40,7 +40,8 @@ class ExpFeatures:
         The error to stay below: the root mean square of the relative error of the entries, a query
         drawn at random and its keys by their attention (eq. (106)). It is measured on all pairs,
         in the dtype of the data; beyond 256 rows on a side it is estimated from sampled ones and
-        has to stay a fifth below. That is no guarantee, least of all for heavy tails: ``bound_`` is.
+        has to stay a fifth below. That is no guarantee, least of all for heavy tails;
+        ``bound_`` is one.
     scale : float, optional
         By default 1/√E, with E the width of q and k.
     kind : str
