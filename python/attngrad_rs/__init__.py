@@ -1,9 +1,10 @@
 """Exact gradients of softmax attention, with an error bar that can be trusted."""
 
-from . import reference
+from . import polynomials, reference
 from ._core import __version__
 from .api import loss, loss_gradient, plan_loss_gradient
 from .certificate import Certificate
+from .diagnose import Diagnosis, diagnose
 from .errors import (
     AttnGradError,
     DeadlineError,
@@ -20,6 +21,8 @@ from .errors import (
     ShapeError,
     ToleranceError,
 )
+from .factors import Factors, factors
+from .features import ExpFeatures
 from .plans import Plan
 from .results import AttentionGradients, GradientResult
 from .sdpa import attention, attention_vjp
@@ -27,8 +30,9 @@ from .sdpa import attention, attention_vjp
 # fmt: off
 __all__ = [
     "AttentionGradients", "AttnGradError", "Certificate", "DTypeError", "DeadlineError",
-    "GradientResult", "InternalError", "MissingDependencyError", "NonFiniteError", "OptionError",
-    "OptionTypeError", "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError",
-    "ShapeError", "ToleranceError", "__version__", "attention", "attention_vjp", "loss",
-    "loss_gradient", "plan_loss_gradient", "reference",
+    "Diagnosis", "ExpFeatures", "Factors", "GradientResult", "InternalError",
+    "MissingDependencyError", "NonFiniteError", "OptionError", "OptionTypeError",
+    "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError", "ShapeError",
+    "ToleranceError", "__version__", "attention", "attention_vjp", "diagnose", "factors", "loss",
+    "loss_gradient", "plan_loss_gradient", "polynomials", "reference",
 ]

@@ -15,14 +15,18 @@ __all__ = [
     "attention",
     "attention_vjp",
     "default_threads",
+    "evaluate_polynomial",
+    "exp_polynomial",
     "levels",
     "loss_gradient",
+    "polynomial_bounds",
     "tile_shape",
 ]
 
 __version__: Final[str]
 
 _Array: TypeAlias = npt.NDArray[np.floating[Any]]
+_Doubles: TypeAlias = npt.NDArray[np.float64]
 _Progress: TypeAlias = Callable[[float], object] | None
 
 class _LossGradient(TypedDict):
@@ -85,3 +89,15 @@ def attention_vjp(
 def levels() -> list[str]: ...
 def tile_shape(level: str, dtype: str) -> tuple[int, int]: ...
 def default_threads() -> int: ...
+def exp_polynomial(
+    kind: str,
+    degree: int,
+    interval: tuple[float, float],
+    samples: tuple[_Doubles, _Doubles] | None,
+) -> tuple[_Doubles, _Doubles]: ...
+def evaluate_polynomial(
+    interval: tuple[float, float], coefficients: _Doubles, t: _Doubles
+) -> _Doubles: ...
+def polynomial_bounds(
+    interval: tuple[float, float], coefficients: _Doubles, range: tuple[float, float]
+) -> tuple[tuple[float, float], float]: ...

@@ -92,6 +92,7 @@ def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
     positional = code.co_varnames[: code.co_argcount]
     options = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     known = frozenset((*positional, *options))
+    required = [name for name in options if name not in (function.__kwdefaults__ or {})]
     title = function.__name__
 
     @functools.wraps(function)
@@ -115,6 +116,9 @@ def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
             raise OptionTypeError(
                 f"{', '.join(missing)}: found nothing; {title} needs {', '.join(positional)}"
             )
+        absent = [name for name in required if name not in kwargs]
+        if absent:
+            raise OptionTypeError(f"{absent[0]}: found nothing; {title} needs {absent[0]}=")
         return function(*args, **kwargs)
 
     return call
@@ -130,6 +134,19 @@ def real(name: str, value: object, wanted: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise OptionError(f"{name}: found {show(value)}; {wanted} is wanted")
+    return number
+
+
+def integer(name: str, value: object, low: int, high: int, wanted: str) -> int:
+    """An integer from low to high, of any integer type; bool, floats and strings are refused."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise OptionTypeError(f"{name}: found {show_type(value)}; {wanted} is wanted")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise OptionTypeError(f"{name}: found {show(value)}; {wanted} is wanted") from None
+    if not low <= number <= high:
+        raise OptionError(f"{name}: found {show(number)}; {wanted} is wanted")
     return number
 
 
@@ -163,15 +180,7 @@ def threads(value: object) -> int | None:
     if value is None:
         return None
     wanted = f"an integer from 1 to {MAX_THREADS}, or None for all cores,"
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise OptionTypeError(f"threads: found {show_type(value)}; {wanted} is wanted")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise OptionTypeError(f"threads: found {show(value)}; {wanted} is wanted") from None
-    if not 1 <= number <= MAX_THREADS:
-        raise OptionError(f"threads: found {show(number)}; {wanted} is wanted")
-    return number
+    return integer("threads", value, 1, MAX_THREADS, wanted)
 
 
 def timeout(value: object) -> float | None:

@@ -92,6 +92,7 @@ pub mod failpoint;
 mod float;
 mod norms;
 mod options;
+pub mod polynomial;
 mod pool;
 mod problem;
 mod products;

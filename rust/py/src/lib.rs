@@ -6,6 +6,7 @@
 
 mod call;
 mod errors;
+mod polynomial;
 
 use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
 use numpy::{Element, IntoPyArray, PyReadonlyArray2};
@@ -257,6 +258,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;
+    module.add_function(wrap_pyfunction!(polynomial::exp_polynomial, module)?)?;
+    module.add_function(wrap_pyfunction!(polynomial::evaluate_polynomial, module)?)?;
+    module.add_function(wrap_pyfunction!(polynomial::polynomial_bounds, module)?)?;
     #[cfg(feature = "failpoints")]
     module.add_function(wrap_pyfunction!(arm, module)?)?;
     Ok(())

@@ -1,0 +1,64 @@
+//! Enclosures of P(t) e^−t for many ranges |t| ≤ b at once.
+
+use super::bounds::{Deviation, Enclosure, Known};
+use super::remez::Measure;
+use super::{Interval, Polynomial};
+use crate::buffer;
+use crate::error::Error;
+
+/// Most steps: 1 MiB, and a resolution far below what the bounds have.
+pub const MAX_STEPS: usize = 1 << 16;
+
+/// What P(t) e^−t is between for |t| ≤ b, for each of equally spaced b.
+#[derive(Debug, Clone)]
+pub struct RatioTable {
+    max_range: f64,
+    /// Step i holds for |t| ≤ edge(i).
+    ratios: Vec<(f64, f64)>,
+}
+
+impl RatioTable {
+    /// The table for b up to `max_range`, eq. (52). Time O(steps · degree²).
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless 0 ≤ max_range ≤ 256 and 1 ≤ steps ≤ [`MAX_STEPS`].
+    pub fn new(polynomial: &Polynomial, max_range: f64, steps: usize) -> Result<Self, Error> {
+        Interval::symmetric(max_range)?;
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return Err(Error::Option {
+                option: "steps",
+                found: format!("{steps}"),
+                wanted: format!("1 to {MAX_STEPS}"),
+            });
+        }
+        let deviation = Deviation::new(polynomial, Measure::Relative, -max_range, max_range);
+        let mut ratios = buffer::with_capacity(steps + 1)?;
+        let mut known = deviation.explore(&[0.0], Known::NOTHING);
+        ratios.push(known.bounds.ratio());
+        for i in 1..=steps {
+            let (inner, outer) = (edge(max_range, steps, i - 1), edge(max_range, steps, i));
+            known = deviation.explore(&[-outer, -inner], known);
+            known = deviation.explore(&[inner, outer], known);
+            ratios.push(known.bounds.ratio());
+        }
+        Ok(RatioTable { max_range, ratios })
+    }
+
+    /// (lo, hi) with lo ≤ P(t) e^−t ≤ hi for |t| ≤ b: those of the next step. (−∞, ∞) beyond the table and for NaN.
+    pub fn lookup(&self, b: f64) -> (f64, f64) {
+        let everything = (Enclosure::EVERYTHING.low, Enclosure::EVERYTHING.high);
+        if !(0.0 <= b && b <= self.max_range) {
+            return everything;
+        }
+        let steps = self.ratios.len() - 1;
+        let guess = if b == 0.0 { 0 } else { (b / self.max_range * steps as f64) as usize };
+        // The division rounds: the step is the first whose edge is not below b.
+        let step = (guess.saturating_sub(1)..=steps).find(|&i| b <= edge(self.max_range, steps, i));
+        step.and_then(|i| self.ratios.get(i)).copied().unwrap_or(everything)
+    }
+}
+
+/// The range that step i holds for.
+fn edge(max_range: f64, steps: usize, i: usize) -> f64 {
+    if i == steps { max_range } else { max_range * (i as f64 / steps as f64) }
+}
