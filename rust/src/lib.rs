@@ -84,6 +84,7 @@
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
 mod buffer;
+pub mod certificate;
 pub mod constants;
 mod error;
 pub mod exact;
