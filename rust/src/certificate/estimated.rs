@@ -47,7 +47,8 @@ pub enum Drawing<'a> {
     Weighted(&'a [f64]),
 }
 
-/// The factors of the terms of the m rows: x_t = Σ_l left_l[t] ⊗ right_l[t], of shapes (m, p) and (m, d).
+/// The factors of the terms of the m rows: x_t is the sum over the pairs of row t of the left, shape
+/// (m, p), ⊗ row t of the right, shape (m, d).
 pub type Factors<'a> = (ArrayView2<'a, f64>, ArrayView2<'a, f64>);
 
 /// What m rows say of Δ.

@@ -1,4 +1,4 @@
-//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, equations 83 to 87).
+//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, equations 83 to 86).
 //!
 //! The error Δ = Σ_j x_j is a sum over rows of which each cap M_j ≥ ‖x_j‖ is known. Rows are drawn with replacement
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
@@ -131,7 +131,8 @@ pub fn bernstein(squares: f64, count: usize, cap: f64, mean: f64, miss: f64) -> 
         // ‖Δ‖ lies between ‖Δ̂‖ ± radius and below the cap.
         let least = (mean - radius).max(0.0);
         let largest = cap + (mean + radius).min(cap);
-        let variance = (moment * moment - least * least).max(0.0);
+        // The difference may cancel: what its rounding took is given back.
+        let variance = (moment * moment * (1.0 + 4.0 * f64::EPSILON) - least * least).max(0.0);
         let tail = largest * level / (3.0 * count);
         let next = tail + (tail * tail + 2.0 * variance * level / count).sqrt();
         radius = radius.min(outward(next));
