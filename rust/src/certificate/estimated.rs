@@ -15,9 +15,9 @@ use crate::error::Error;
 /// on one side. For the norm: 1 + 2.33 √(λ₁/trace).
 const NORM_DEVIATION: f64 = 2.33;
 
-/// The same where the deviation is multiplied with the unknown error itself, and for its square: two more events that
-/// must not spend what the first has left of one in a hundred.
-const PRODUCT_DEVIATION: f64 = 3.0;
+/// The same for the square of the norm of Δ̂: a second event, that must not spend what the first has left of one in a
+/// hundred.
+const SQUARE_DEVIATION: f64 = 3.0;
 
 /// Few rows know little of their own spread: with ν = m − 1 degrees of freedom deviations are raised by 1 + 5 / ν + 30 / ν².
 /// For normal terms 1 + 18 / ν² would do (3.33 times that is above the 0.995 quantile of Student's t), the rest is for
@@ -110,9 +110,11 @@ impl Correction {
     /// Error of G̃ (equation 92).
     pub fn uncorrected(&self) -> f64 {
         self.unless_settled(self.norm, || {
-            let square = self.norm * self.norm + (self.doubt() - 1.0) * self.standard_error.powi(2);
-            let lean = self.lean();
-            (self.norm + self.corrected()).min(lean + (lean * lean + square.max(0.0)).sqrt())
+            let excess = (self.norm * self.norm - self.standard_error.powi(2)).max(0.0);
+            let part = self.square_deviation().powi(2);
+            let half = excess + 2.0 * part * self.standard_error.powi(2);
+            let square = half + (half * half - excess * excess + 2.0 * part * self.standard_error.powi(4)).sqrt();
+            (self.norm + self.corrected()).min(square.sqrt())
         })
     }
 
@@ -120,14 +122,17 @@ impl Correction {
     pub fn shrunk(&self) -> f64 {
         self.unless_settled(0.0, || {
             let rest = 1.0 - self.shrinkage;
-            let triangle = self.corrected() + rest * self.norm;
-            let own = if rest <= 0.5 {
-                (1.0 - 2.0 * rest) * self.corrected().powi(2)
+            let left = 1.0 - 2.0 * rest;
+            let variance = self.standard_error.powi(2);
+            let uncorrected = 2.0 * rest * self.uncorrected();
+            let part = self.square_deviation() * self.standard_error;
+            let square = if left >= 0.0 {
+                left * self.corrected().powi(2) + part * uncorrected + (rest * self.norm).powi(2)
             } else {
-                (1.0 - 2.0 * rest) * (1.0 - self.doubt()).max(0.0) * self.standard_error.powi(2)
+                let expected = left * variance + (rest * self.norm).powi(2);
+                expected.max(0.0) + part * (2.0 * left * left * variance + uncorrected * uncorrected).sqrt()
             };
-            let square = own + 2.0 * rest * self.lean() * self.uncorrected() + (rest * self.norm).powi(2);
-            triangle.min(square.max(0.0).sqrt())
+            (self.corrected() + rest * self.norm).min(square.sqrt())
         })
     }
 
@@ -140,19 +145,10 @@ impl Correction {
         }
     }
 
-    /// |⟨Δ̂ − Δ, Δ⟩| is taken to be at most this times ‖Δ‖.
-    fn lean(&self) -> f64 {
-        PRODUCT_DEVIATION * self.spread_factor() * self.concentration.sqrt() * self.standard_error
-    }
-
-    /// ‖Δ̂ − Δ‖² is taken to be at least 1 − this, in units of SE².
-    fn doubt(&self) -> f64 {
-        PRODUCT_DEVIATION * self.spread_factor() * (2.0 * self.concentration).sqrt()
-    }
-
-    /// What few rows add to every deviation.
-    fn spread_factor(&self) -> f64 {
-        self.safety / (1.0 + NORM_DEVIATION * self.concentration.sqrt())
+    /// Standard deviations that are allowed for, times √(λ₁/trace), with what few rows add.
+    fn square_deviation(&self) -> f64 {
+        let root = self.concentration.sqrt();
+        SQUARE_DEVIATION * root * self.safety / (1.0 + NORM_DEVIATION * root)
     }
 }
 

@@ -14,10 +14,14 @@ pub enum Family {
     Normal,
     /// R_j = a_j B + noise: the terms add up.
     Coherent,
+    /// The same, but so faint that the sum of all rows is about the standard error of a sample.
+    Faint,
     /// Normal, with one direction ten times the others.
     Dominant,
     /// Coherent in one direction, besides noise in all.
     DominantCoherent,
+    /// Normal, four times as large in one direction, in which it is faintly coherent.
+    DominantFaint,
     /// Most rows are zero.
     Sparse,
     /// All zero but one.
@@ -42,6 +46,13 @@ impl Population {
         match family {
             Family::Uniform | Family::Normal => {}
             Family::Coherent => right += &left.dot(&mixing),
+            Family::Faint => right.scaled_add(0.1, &left.dot(&mixing)),
+            Family::DominantFaint => {
+                let along = left.column(0).to_owned();
+                right.column_mut(0).scaled_add(0.1, &along);
+                left.column_mut(0).mapv_inplace(|x| 4.0 * x);
+                right.column_mut(0).mapv_inplace(|x| 4.0 * x);
+            }
             Family::Dominant => {
                 left.column_mut(0).mapv_inplace(|x| 10.0 * x);
                 right.column_mut(0).mapv_inplace(|x| 10.0 * x);
