@@ -13,10 +13,12 @@ const RUNS: u64 = 2000;
 /// Samples of each population.
 const SAMPLES: u64 = 40;
 const ALLOWED: usize = 20;
-/// Median of bound / error of a corrected gradient. An error in one direction is a normal number, whose median is 0.67:
-/// 3.33 / 0.67 is the least there.
+/// Median of bound / error of a corrected gradient from many rows. An error in one direction is a normal number, whose
+/// median is 0.67: 3.33 / 0.67 is the least there.
 const USEFUL: f64 = 3.0;
 const USEFUL_IN_ONE_DIRECTION: f64 = 5.5;
+/// What a hundred rows add to every bound, φ of equation 89.
+const HUNDRED_ROWS: f64 = 1.054;
 /// Fewer rows than this know too little of their own spread for that.
 const ENOUGH_ROWS: usize = 100;
 
@@ -70,7 +72,7 @@ fn count_misses(n: usize, count: usize) {
             format!("{family:?}, width {width}, {count} of {n}: missed {missed:?}, median bound / error {medians:.2?}");
         assert!(missed.iter().all(|&missed| missed <= ALLOWED), "{all}");
         let limit = if one_direction { USEFUL_IN_ONE_DIRECTION } else { USEFUL };
-        assert!(medians[0] >= 1.0 && (count < ENOUGH_ROWS || medians[0] <= limit), "{all}");
+        assert!(medians[0] >= 1.0 && (count < ENOUGH_ROWS || medians[0] <= HUNDRED_ROWS * limit), "{all}");
     }
 }
 
