@@ -79,7 +79,7 @@ fn misses_are_counted() {
 #[test]
 fn tight_caps_give_a_useful_bound() {
     for (family, looseness, limit) in
-        [(Family::Uniform, 1.0, USEFUL), (Family::Coherent, 1.0, USEFUL), (Family::Uniform, 10.0, 60.0)]
+        [(Family::Uniform, 1.0, USEFUL), (Family::Coherent, 1.0, USEFUL), (Family::Uniform, 10.0, 2.0 * USEFUL)]
     {
         let population = Population::new(family, 4096, 4, 1);
         let caps = caps(&population, looseness, 0.0);
@@ -129,4 +129,28 @@ fn without_draws_the_caps_hold() {
     let zero = Capped::new(&[0.0, 0.0]).expect("finite caps");
     assert!(zero.draw(&mut rng::Rng::new(1), 9).expect("no draws").is_empty());
     assert_eq!(zero.certificate(&[], &[], 0.0, 0.01).uncorrected, 0.0);
+}
+
+/// Equation 85 as it stands: the right-hand side at r, for ‖Δ̂‖ = `mean`.
+fn right_hand_side(squares: f64, count: f64, cap: f64, mean: f64, r: f64) -> f64 {
+    let level = (3.0 / MISS).ln();
+    let slack = cap * cap * level / (2.0 * count);
+    let moment = (slack.sqrt() + (slack + squares / count).sqrt()).min(cap);
+    let variance = moment.powi(2) - (mean - r).max(0.0).powi(2);
+    let tail = (cap + cap.min(mean + r)) * level / (3.0 * count);
+    tail + (tail.powi(2) + 2.0 * variance * level / count).sqrt()
+}
+
+#[test]
+fn the_radius_solves_its_inequality() {
+    for (squares, count, cap, mean) in [(0.0, 50, 1.0, 0.0), (800.0, 1000, 1.0, 0.5), (3.0, 200, 2.0, 0.1)] {
+        let r = bernstein(squares, count, cap, mean, MISS);
+        let again = right_hand_side(squares, count as f64, cap, mean, r);
+        assert!(r >= again * (1.0 - 1e-12) && r <= again * (1.0 + 1e-6), "{r} for {again}");
+        // No larger r solves it: every such r is above what it gives.
+        let larger = (1..100).map(|step| r + 0.01 * f64::from(step) * (mean + cap - r));
+        larger.for_each(|r| assert!(r > right_hand_side(squares, count as f64, cap, mean, r), "{r} solves it too"));
+    }
+    // Few draws: all that is known is that both are at most the cap.
+    assert!((3.0..3.0 + 1e-9).contains(&bernstein(1.0, 1, 2.0, 1.0, MISS)));
 }
