@@ -72,6 +72,7 @@
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
 //! | [`exact`] | the two passes: `engine` walks tiles, `tile` is the arithmetic, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
 //! | `products`, `norms`, `buffer`, `float` | small products in a fixed order, safe norms, fallible buffers, the two precisions |
@@ -84,6 +85,7 @@
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
 mod buffer;
+pub mod certificate;
 pub mod constants;
 mod error;
 pub mod exact;

@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod attention;
+mod certificate;
 mod control;
 mod data;
 mod determinism;

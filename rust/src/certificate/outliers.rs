@@ -1,0 +1,56 @@
+//! Which rows or keys stand out by their cap (docs/math.md, equations 94 and 95).
+
+use crate::buffer;
+use crate::error::Error;
+
+/// A cap stands out above this multiple of the upper quartile. Caps of rows are products of a few norms: uniform and
+/// normal data stay below it in all but the lowest dimensions, a spike and the tail of a Student t go above.
+pub const OUTLIER_RATIO: f64 = 4.0;
+
+/// At most one in so many is computed exactly, so that this costs no more than a sample does ...
+pub const OUTLIER_SHARE: usize = 64;
+
+/// ... but at least so many may be: enough for a handful of spikes in a short input.
+pub const OUTLIER_LEAST: usize = 16;
+
+/// What is computed exactly, and what that leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outliers {
+    /// What stands out, in rising order.
+    pub exact: Vec<usize>,
+    /// Σ of the caps of the others, rounded up: a bound of all they can contribute. Infinite if one of them is.
+    pub remaining: f64,
+    /// The largest cap of the others.
+    pub largest: f64,
+    /// Whether more stood out than may be computed exactly: rows drawn uniformly are then no guard.
+    pub overflow: bool,
+}
+
+/// How many of `count` may be computed exactly.
+pub fn budget(count: usize) -> usize {
+    (count / OUTLIER_SHARE).max(OUTLIER_LEAST).min(count)
+}
+
+/// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, the largest first, at most `most`.
+///
+/// A cap that is NaN or infinite stands out always. Equal caps are taken in the order of their index.
+pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
+    let mut order = buffer::with_capacity(caps.len())?;
+    order.extend(0..caps.len());
+    let size = |&index: &usize| if caps[index].is_nan() { f64::INFINITY } else { caps[index] };
+    order.sort_unstable_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
+    // Of two or three, the largest is not the measure of itself.
+    let quartile = order.get((caps.len() / 4).max(1)).map_or(0.0, size);
+    // A quartile that is itself infinite must not hide the infinite caps.
+    let stands_out = |index: &&usize| size(index) > OUTLIER_RATIO * quartile || size(index) == f64::INFINITY;
+    let standing = order.iter().take_while(stands_out).count();
+    let taken = standing.min(most);
+    let rest = order.split_off(taken);
+    order.sort_unstable();
+    Ok(Outliers {
+        exact: order,
+        remaining: super::total(rest.iter().map(size)),
+        largest: rest.first().map_or(0.0, size),
+        overflow: standing > taken,
+    })
+}

@@ -1,0 +1,57 @@
+//! Random numbers for drawing rows: integers only up to the last step, hence the same on every platform.
+
+use crate::buffer;
+use crate::error::Error;
+
+/// SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014): 64 bits of state are
+/// ample for drawing some thousand rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// The sequence that belongs to `seed`.
+    pub fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform on the multiples of 2^−53 in [0, 1).
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 * (0.5 * f64::EPSILON)
+    }
+
+    /// Uniform in 0, …, `count` − 1, without bias (Lemire, 2019); 0 for no count.
+    pub fn below(&mut self, count: u64) -> u64 {
+        let rejected = if count == 0 { 0 } else { count.wrapping_neg() % count };
+        loop {
+            let product = u128::from(self.bits()) * u128::from(count);
+            if product as u64 >= rejected {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+}
+
+/// `wanted` of the numbers 0, …, `population` − 1, all sets equally likely, in rising order; all of them where more are
+/// wanted (selection sampling: Knuth, volume 2, algorithm 3.4.2 S). O(population) time.
+pub fn without_replacement(rng: &mut Rng, population: usize, wanted: usize) -> Result<Vec<usize>, Error> {
+    let wanted = wanted.min(population);
+    let mut drawn = buffer::with_capacity(wanted)?;
+    for candidate in 0..population {
+        let missing = wanted - drawn.len();
+        if missing == 0 {
+            break;
+        }
+        if rng.below((population - candidate) as u64) < missing as u64 {
+            drawn.push(candidate);
+        }
+    }
+    Ok(drawn)
+}

@@ -1,0 +1,141 @@
+//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, equations 83 to 86).
+//!
+//! The error Δ = Σ_j x_j is a sum over rows of which each cap M_j ≥ ‖x_j‖ is known. Rows are drawn with replacement
+//! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
+//! estimate x_j / p_j of Δ, of norm at most M.
+
+use super::rng::Rng;
+use super::{outward, total};
+use crate::buffer;
+use crate::error::Error;
+
+/// How often the bound is put into its own right-hand side: each time it falls, and the first few take most of it.
+const REFINEMENTS: usize = 20;
+
+/// Caps are rounded up to multiples of 2^−52 of their sum, about: probabilities are then exact fractions.
+const CAP_BITS: i32 = 52;
+
+/// Rows to be drawn by their caps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capped {
+    /// Sums of the caps up to and including each row, in units.
+    sums: Vec<u64>,
+    /// The unit, a power of two.
+    unit: f64,
+}
+
+/// One row that was drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// The row.
+    pub row: usize,
+    /// The probability with which a draw takes it.
+    pub probability: f64,
+    /// Its cap.
+    pub cap: f64,
+}
+
+impl Capped {
+    /// Rows with these caps; a cap that is negative or not finite is an [`Error::Internal`]: such rows are to be
+    /// computed exactly.
+    pub fn new(caps: &[f64]) -> Result<Self, Error> {
+        let sum = total(caps.iter().copied());
+        if let Some(row) = caps.iter().position(|cap| !(0.0..=f64::MAX).contains(cap)) {
+            return Err(Error::Internal(format!("the cap of row {row}: found {}; wanted a finite number", caps[row])));
+        }
+        if sum == f64::INFINITY {
+            return Err(Error::Internal("the caps of the rows: their sum overflows; use smaller units".to_string()));
+        }
+        // Where the sum is zero or subnormal, the smallest normal number is fine enough.
+        let unit = ((sum.log2().floor() - f64::from(CAP_BITS)).exp2()).max(f64::MIN_POSITIVE);
+        let mut sums = buffer::with_capacity(caps.len())?;
+        let mut units = 0;
+        for cap in caps {
+            units += (cap / unit).ceil() as u64;
+            sums.push(units);
+        }
+        Ok(Capped { sums, unit })
+    }
+
+    /// M = Σ caps, rounded up: the whole error is at most this.
+    pub fn total(&self) -> f64 {
+        if self.units() == 0 { 0.0 } else { outward(self.units() as f64 * self.unit) }
+    }
+
+    /// `count` independent draws, in the order in which they were drawn; none if all caps are zero.
+    pub fn draw(&self, rng: &mut Rng, count: usize) -> Result<Vec<Draw>, Error> {
+        let units = self.units();
+        if units == 0 {
+            return Ok(Vec::new());
+        }
+        let mut draws = buffer::with_capacity(count)?;
+        for _ in 0..count {
+            let point = rng.below(units);
+            // The first row whose sum exceeds the point: never one of cap zero.
+            let row = self.sums.partition_point(|&up_to| up_to <= point);
+            let own = self.sums[row] - if row == 0 { 0 } else { self.sums[row - 1] };
+            draws.push(Draw { row, probability: own as f64 / units as f64, cap: own as f64 * self.unit });
+        }
+        Ok(draws)
+    }
+
+    /// The certificate of `draws` at the confidence 1 − `miss`: `norms` are the ‖x_j‖ of the drawn rows, `correction`
+    /// is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over the draws, in the same order.
+    ///
+    /// A norm above its cap voids the statement: all bounds are then infinite.
+    pub fn certificate(&self, draws: &[Draw], norms: &[f64], correction: f64, miss: f64) -> Statistical {
+        let cap = self.total();
+        let sound = draws.len() == norms.len() && draws.iter().zip(norms).all(|(draw, &norm)| norm <= draw.cap);
+        if !(sound && miss > 0.0 && miss < 1.0 && correction.is_finite()) {
+            return Statistical { corrected: f64::INFINITY, uncorrected: f64::INFINITY, cap: f64::INFINITY };
+        }
+        let squares = total(draws.iter().zip(norms).map(|(draw, norm)| (norm / draw.probability).powi(2)));
+        let radius = bernstein(squares, draws.len(), cap, correction, miss);
+        // The caps bound Δ itself, whatever was drawn.
+        Statistical {
+            corrected: radius.min(outward(correction + cap)),
+            uncorrected: outward(correction + radius).min(cap),
+            cap,
+        }
+    }
+
+    fn units(&self) -> u64 {
+        self.sums.last().copied().unwrap_or(0)
+    }
+}
+
+/// Bounds of the error at the stated confidence; both hold together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Statistical {
+    /// Of G̃ + Δ̂, Δ̂ the mean of the draws.
+    pub corrected: f64,
+    /// Of G̃.
+    pub uncorrected: f64,
+    /// M: what the caps alone say of G̃, at any confidence.
+    pub cap: f64,
+}
+
+/// With probability 1 − `miss`, ‖Δ̂ − Δ‖ is at most this, for the mean Δ̂ of `count` independent vectors of norm ≤ `cap`
+/// and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ (equation 85).
+pub fn bernstein(squares: f64, count: usize, cap: f64, mean: f64, miss: f64) -> f64 {
+    if count == 0 {
+        return f64::INFINITY;
+    }
+    let count = count as f64;
+    // Two thirds of the misses for the two-sided deviation of the mean, one for the second moment: ln 3/miss for both.
+    let level = (3.0 / miss).ln();
+    let slack = cap * (0.5 * level / count).sqrt();
+    let moment = (slack + (slack * slack + squares / count).sqrt()).min(cap);
+    let mut radius = mean + cap;
+    for _ in 0..REFINEMENTS {
+        // ‖Δ‖ lies between ‖Δ̂‖ ± radius and below the cap.
+        let least = (mean - radius).max(0.0);
+        let largest = cap + (mean + radius).min(cap);
+        // The difference may cancel: what its rounding took is given back.
+        let variance = (moment * moment * (1.0 + 4.0 * f64::EPSILON) - least * least).max(0.0);
+        let tail = largest * level / (3.0 * count);
+        let next = tail + (tail * tail + 2.0 * variance * level / count).sqrt();
+        radius = radius.min(outward(next));
+    }
+    radius
+}

@@ -1,0 +1,28 @@
+//! Certificates are held to the truth from both sides: never below it, and not uselessly above.
+
+mod estimated;
+mod outliers;
+mod populations;
+mod rigorous;
+mod rounding;
+mod statistical;
+
+use crate::data::Rng;
+
+/// A standard normal number (Box and Muller).
+fn normal(rng: &mut Rng) -> f64 {
+    // In (0, 1], so that the logarithm is finite.
+    let radius = (-2.0 * (1.0 - 0.5 * (rng.uniform() + 1.0)).ln()).sqrt();
+    radius * (std::f64::consts::PI * rng.uniform()).cos()
+}
+
+fn norm(vector: &[f64]) -> f64 {
+    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// The middle of some numbers.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    assert!(numbers.iter().all(|x| !x.is_nan()), "not a number among {} numbers", numbers.len());
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}

@@ -1,0 +1,156 @@
+//! The statistical bound keeps its confidence, counted, and is not uselessly wide.
+
+use attngrad::certificate::rng;
+use attngrad::certificate::statistical::{Capped, bernstein};
+use ndarray::Array2;
+
+use super::median;
+use super::populations::{Family, Population};
+
+/// Runs, the share that may miss, and how many misses are allowed: twice the expected number.
+const RUNS: u64 = 2000;
+/// Samples of each population.
+const SAMPLES: u64 = 20;
+const MISS: f64 = 1e-2;
+const ALLOWED: usize = 40;
+/// Median of bound / error where the caps are tight: √(2 ln 3/0.01) = 3.4 standard errors and the terms in M / m.
+const USEFUL: f64 = 8.0;
+
+/// Bound over error of the corrected and of the uncorrected sum, for one sample.
+fn run(population: &Population, caps: &[f64], count: usize, seed: u64) -> [f64; 2] {
+    let capped = Capped::new(caps).expect("finite caps");
+    let draws = capped.draw(&mut rng::Rng::new(seed), count).expect("memory for the draws");
+    let mut estimate = Array2::<f64>::zeros(population.sum.dim());
+    let mut norms = Vec::new();
+    for draw in &draws {
+        let weight = 1.0 / (draw.probability * count as f64);
+        let (a, b) = population.rows(&[draw.row]);
+        estimate.scaled_add(weight, &a.t().dot(&b));
+        norms.push(population.norm(draw.row));
+    }
+    let correction = estimate.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let bound = capped.certificate(&draws, &norms, correction, MISS);
+    let nothing = Array2::zeros(population.sum.dim());
+    let slack = 1.0 + 1e-12;
+    [
+        bound.corrected / population.error(estimate.view()) * slack,
+        bound.uncorrected / population.error(nothing.view()) * slack,
+    ]
+}
+
+/// Caps that are this many times the norms, with a floor for rows that are zero.
+fn caps(population: &Population, looseness: f64, floor: f64) -> Vec<f64> {
+    (0..population.left.nrows()).map(|j| looseness * population.norm(j).max(floor) * (1.0 + 1e-12)).collect()
+}
+
+#[test]
+fn misses_are_counted() {
+    let cases = [
+        (Family::Uniform, 3, 1.0, 0.0),
+        (Family::Coherent, 2, 3.0, 0.0),
+        (Family::Normal, 1, 1.0, 0.0),
+        (Family::Sparse, 2, 1.0, 0.5),
+        // One row of which nothing is seen unless it is drawn.
+        (Family::OneSpike, 1, 1.0, 0.02),
+        (Family::OneSpike, 2, 1.0, 1.0),
+    ];
+    for (family, width, looseness, floor) in cases {
+        for count in [10, 200] {
+            let mut missed = [0, 0];
+            let mut population = Population::new(family, 100, width, RUNS);
+            for seed in 0..RUNS {
+                if seed % SAMPLES == 0 {
+                    population = Population::new(family, 100, width, seed);
+                }
+                let ratios = run(&population, &caps(&population, looseness, floor), count, seed);
+                for (missed, ratio) in missed.iter_mut().zip(ratios) {
+                    assert!(!ratio.is_nan(), "{family:?}: bound or error is not a number");
+                    *missed += usize::from(ratio < 1.0);
+                }
+            }
+            assert!(
+                missed.iter().all(|&missed| missed <= ALLOWED),
+                "{family:?}, {count} rows: {missed:?} of {RUNS} missed"
+            );
+        }
+    }
+}
+
+#[test]
+fn tight_caps_give_a_useful_bound() {
+    for (family, looseness, limit) in
+        [(Family::Uniform, 1.0, USEFUL), (Family::Coherent, 1.0, USEFUL), (Family::Uniform, 10.0, 2.0 * USEFUL)]
+    {
+        let population = Population::new(family, 4096, 4, 1);
+        let caps = caps(&population, looseness, 0.0);
+        let ratios = (0..40).map(|seed| run(&population, &caps, 1024, seed)[0]).collect();
+        let middle = median(ratios);
+        assert!(
+            (1.0..=limit).contains(&middle),
+            "{family:?}, caps {looseness} × the norms: median bound / error {middle}"
+        );
+    }
+}
+
+#[test]
+fn probabilities_are_those_of_the_caps() {
+    let caps = [3.0, 0.0, 1e-300, 1.0, 0.0];
+    let capped = Capped::new(&caps).expect("finite caps");
+    assert!((4.0..4.0 + 1e-12).contains(&capped.total()));
+    let draws = capped.draw(&mut rng::Rng::new(5), 40_000).expect("memory for the draws");
+    let share = |row| draws.iter().filter(|draw| draw.row == row).count() as f64 / 40_000.0;
+    assert_eq!([share(1), share(2), share(4)], [0.0; 3]);
+    // Six standard errors.
+    assert!((share(0) - 0.75).abs() < 6.0 * (0.75f64 * 0.25 / 40_000.0).sqrt());
+    assert!(draws.iter().all(|draw| draw.cap >= caps[draw.row] && (draw.probability - draw.cap / 4.0).abs() < 1e-12));
+}
+
+#[test]
+fn what_is_not_known_is_infinite() {
+    let capped = Capped::new(&[1.0, 2.0]).expect("finite caps");
+    let draws = capped.draw(&mut rng::Rng::new(1), 3).expect("memory for the draws");
+    let infinite = |norms: &[f64], correction, miss| {
+        let bound = capped.certificate(&draws, norms, correction, miss);
+        (bound.corrected, bound.uncorrected) == (f64::INFINITY, f64::INFINITY)
+    };
+    assert!(infinite(&[9.0; 3], 1.0, 0.01) && infinite(&[f64::NAN; 3], 1.0, 0.01) && infinite(&[0.1; 2], 1.0, 0.01));
+    assert!(infinite(&[0.1; 3], f64::NAN, 0.01) && infinite(&[0.1; 3], 1.0, 0.0) && infinite(&[0.1; 3], 1.0, f64::NAN));
+    assert_eq!(bernstein(0.0, 0, 1.0, 0.0, 0.01), f64::INFINITY);
+    for caps in [[1.0, f64::NAN], [1.0, f64::INFINITY], [1.0, -1.0], [f64::MAX, f64::MAX]] {
+        assert!(Capped::new(&caps).is_err(), "{caps:?}");
+    }
+}
+
+#[test]
+fn without_draws_the_caps_hold() {
+    let capped = Capped::new(&[1.0, 2.0]).expect("finite caps");
+    let bound = capped.certificate(&[], &[], 0.0, 0.01);
+    assert!(bound.cap >= 3.0 && bound.corrected >= 3.0 && bound.corrected < 3.1 && bound.uncorrected == bound.cap);
+    let zero = Capped::new(&[0.0, 0.0]).expect("finite caps");
+    assert!(zero.draw(&mut rng::Rng::new(1), 9).expect("no draws").is_empty());
+    assert_eq!(zero.certificate(&[], &[], 0.0, 0.01).uncorrected, 0.0);
+}
+
+/// Equation 85 as it stands: the right-hand side at r, for ‖Δ̂‖ = `mean`.
+fn right_hand_side(squares: f64, count: f64, cap: f64, mean: f64, r: f64) -> f64 {
+    let level = (3.0 / MISS).ln();
+    let slack = cap * cap * level / (2.0 * count);
+    let moment = (slack.sqrt() + (slack + squares / count).sqrt()).min(cap);
+    let variance = moment.powi(2) - (mean - r).max(0.0).powi(2);
+    let tail = (cap + cap.min(mean + r)) * level / (3.0 * count);
+    tail + (tail.powi(2) + 2.0 * variance * level / count).sqrt()
+}
+
+#[test]
+fn the_radius_solves_its_inequality() {
+    for (squares, count, cap, mean) in [(0.0, 50, 1.0, 0.0), (800.0, 1000, 1.0, 0.5), (3.0, 200, 2.0, 0.1)] {
+        let r = bernstein(squares, count, cap, mean, MISS);
+        let again = right_hand_side(squares, count as f64, cap, mean, r);
+        assert!(r >= again * (1.0 - 1e-12) && r <= again * (1.0 + 1e-6), "{r} for {again}");
+        // No larger r solves it: every such r is above what it gives.
+        let larger = (1..100).map(|step| r + 0.01 * f64::from(step) * (mean + cap - r));
+        larger.for_each(|r| assert!(r > right_hand_side(squares, count as f64, cap, mean, r), "{r} solves it too"));
+    }
+    // Few draws: all that is known is that both are at most the cap.
+    assert!((3.0..3.0 + 1e-9).contains(&bernstein(1.0, 1, 2.0, 1.0, MISS)));
+}
