@@ -123,7 +123,8 @@ def loss_gradient(
     Notes
     -----
     Source: docs/math.md, sections on the loss and its gradients; Alman & Song, arXiv 2402.04497.
-    Cost: 10 n m d operations for the gradient by X, 14 n m d for all; half if causal. Memory:
+    Cost: 8 n m d operations for the gradient by X, 12 n m d for all (10 and 14 where a row of keys
+    is too long for what pass 1 keeps); half if causal. Memory:
     O((n + m) d) beside the inputs. With m = 0 the output is 0 and so are the gradients.
 
     Examples

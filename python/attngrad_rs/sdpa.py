@@ -154,7 +154,7 @@ def attention_vjp(
 
     Notes
     -----
-    Source: docs/math.md, section on the vector-Jacobian product. Cost: 14 L S E operations for each
+    Source: docs/math.md, section on the vector-Jacobian product. Cost: 12 L S E operations for each
     head (E = Ev), half if causal; memory O((L + S)(E + Ev)) beside the inputs.
 
     Examples

@@ -267,12 +267,13 @@ def test_peak_bytes_grow_with_rows_not_with_their_square() -> None:
         A = np.broadcast_to(0.0, (rows, D))
         return ag.plan_loss_gradient(A, A, A, np.eye(D), np.eye(D), A, wrt="A").peak_bytes
 
-    small, large = peak(2**10), peak(2**20)
-    assert 2**9 * small < large < 2**11 * small
+    # Above the room of fixed size that small problems use besides.
+    small, large = peak(2**18), peak(2**20)
+    assert 3.5 * small < large < 4.5 * small
 
 
 @pytest.mark.parametrize(
-    ("wrt", "per_pair"), [("X", 10), ("Y", 4), ("A1", 10), ("A2", 14), (("X", "Y", "A3"), 14)]
+    ("wrt", "per_pair"), [("X", 8), ("Y", 4), ("A1", 8), ("A2", 12), (("X", "Y", "A3"), 12)]
 )
 def test_the_cost_law(wrt: str | tuple[str, ...], per_pair: int) -> None:
     names = (wrt,) if isinstance(wrt, str) else wrt

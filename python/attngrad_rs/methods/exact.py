@@ -20,6 +20,13 @@ ROW_NUMBERS = 12
 KEY_NUMBERS = 2
 # The core's rule: up to this d3/dv, dL/dY comes from f A3 and needs no second pass.
 MIXED_INPUTS_UP_TO = 2
+# The core's constants of the same names (rust/src/constants.rs), for what it keeps between passes.
+KEPT_BYTES = 32 * 2**20
+KEPT_TILES = 2
+KEY_SIDE_QUERIES = 64
+WAVE_QUERIES = 1024
+WAVE_CHUNKS = 32
+CHUNK_KEYS = 120
 # Dispatch, packing and the pool's wake-up, below which no call gets.
 CALL_SECONDS = 50e-6
 
@@ -42,36 +49,54 @@ def _needs(sizes: Sizes, wrt: tuple[str, ...]) -> _Needs:
     return _Needs(second, key_side, "Y" in names and not key_side)
 
 
-def _flops(sizes: Sizes, wrt: tuple[str, ...], is_causal: bool) -> float:
+def _flops(sizes: Sizes, wrt: tuple[str, ...], is_causal: bool, kept: bool) -> float:
     """Operations of the passes; a multiplication and an addition count as two."""
     needs, width, dv = _needs(sizes, wrt), sizes.width, sizes.dv
     # Forward: logits and output.
     per_pair = 2.0 * (width + (sizes.d3 if needs.mixed else dv))
     if needs.second:
-        # Logits again, dP = c hT, and p K.
-        per_pair += 2.0 * (2.0 * width + dv)
+        # dP = c hT and p K; the logits again where their weights were not kept.
+        per_pair += 2.0 * ((1.0 if kept else 2.0) * width + dv)
     if needs.key_side:
         per_pair += 2.0 * (width + dv)
     return sizes.n * sizes.m * per_pair * (0.5 if is_causal else 1.0)
 
 
-def _buffer_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int) -> int:
+def _buffer_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, kept: int) -> int:
     """Bytes that the core holds at its peak, outputs included: O((n + m) d), whatever the tiles.
 
     Follows the life of the buffers through pass 1, pass 2 and the products after it.
     """
     n, m, width, dv = sizes.n, sizes.m, sizes.width, sizes.dv
     needs = _needs(sizes, wrt)
-    # Scaled queries, which pass 2 turns into p K; and keys, where they are a product.
-    always = n * width + (m * width if sizes.pair else 0)
-    values = m * dv if needs.second or not needs.mixed else 0
+    # Scaled queries, which pass 2 turns into p K; keys and values in strips; keys of a pair.
+    always = n * width + m * (width + dv) + (m * width if sizes.pair else 0)
     sums = m * (width + dv) if needs.key_side else 0
-    first_pass = values + n * dv + (n * sizes.d3 if needs.mixed else 0)
+    output = 0 if kept else n * dv
+    packing = m * dv
+    first_pass = output + ((n + m) * sizes.d3 if needs.mixed else 0)
     # Sums over queries are kept in float64 until the pass is over.
-    second_pass = values + n * dv + sums + sums * FLOAT64_BYTES // itemsize
+    second_pass = output + sums * FLOAT64_BYTES // itemsize
     products = sums + _output_elements(sizes, wrt) + (n * sizes.d1 if "A" in wrt else 0)
-    peak = always + max(first_pass, second_pass if needs.second else 0, products)
-    return peak * itemsize + FLOAT64_BYTES * (ROW_NUMBERS * n + KEY_NUMBERS * m)
+    if needs.key_side:
+        second_pass += min(n, WAVE_QUERIES) * min(m, WAVE_CHUNKS * CHUNK_KEYS) // CHUNK_KEYS * width
+    peak = always + max(packing, first_pass, second_pass + sums, products)
+    return peak * itemsize + kept + FLOAT64_BYTES * (ROW_NUMBERS * n + KEY_NUMBERS * m)
+
+
+def _kept_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, threads: int) -> int:
+    """Bytes of what pass 1 keeps for pass 2, by the core's rule; 0 where it does not fit."""
+    needs = _needs(sizes, wrt)
+    if not needs.second or needs.mixed or not sizes.m:
+        return 0
+    if needs.key_side:
+        fit = KEPT_BYTES // (sizes.m * itemsize) // KEY_SIDE_QUERIES * KEY_SIDE_QUERIES
+        return min(fit, WAVE_QUERIES, sizes.n) * sizes.m * itemsize
+    lanes, _ = _core.tile_shape(
+        tuning.level(), "float32" if itemsize == FLOAT32_BYTES else "float64"
+    )
+    tile = lanes * sizes.m * itemsize
+    return min(KEPT_BYTES // (threads * tile), KEPT_TILES) * threads * tile
 
 
 def _output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
@@ -96,10 +121,12 @@ def forecast(
     sizes: Sizes, wrt: tuple[str, ...], itemsize: int, is_causal: bool, threads: int | None
 ) -> Forecast:
     """Predict cost and memory from shapes alone."""
-    flops = _flops(sizes, wrt, is_causal)
     workers = threads or _core.default_threads()
+    kept = _kept_bytes(sizes, wrt, itemsize, workers)
+    flops = _flops(sizes, wrt, is_causal, kept > 0)
     rate = _rate() * workers * FLOAT32_BYTES / itemsize
-    return Forecast(flops, CALL_SECONDS + flops / rate, _buffer_bytes(sizes, wrt, itemsize))
+    peak = _buffer_bytes(sizes, wrt, itemsize, kept)
+    return Forecast(flops, CALL_SECONDS + flops / rate, peak)
 
 
 def gradient(task: Task) -> Outcome:
@@ -150,7 +177,7 @@ EXACT = Method(
     name="exact",
     needs="nothing: any shape, any logits that float32 or float64 can hold",
     law="rounding only, estimated with the result",
-    cost="10 n m d operations for the gradient by X (half if causal), memory O((n + m) d)",
+    cost="8 n m d operations for the gradient by X (half if causal), memory O((n + m) d)",
     forecast=forecast,
     gradient=gradient,
     vjp=vjp,

@@ -1,7 +1,7 @@
 //! Pass 2 for both sides: w = p K, pᵀ Q and fᵀ c from one set of tiles.
 //!
 //! A task is one chunk of keys against one wave of queries. It keeps a block of P and p and uses it
-//! twice, rather than recomputing the logits with the keys in the lanes (14 n² d flops, not 18 n² d).
+//! twice, rather than recomputing the logits with the keys in the lanes.
 //! A chunk of keys belongs to one task, and waves follow one another, so the sums over queries have one order;
 //! the sums over keys leave as one partial w a chunk, folded in the order of the chunks.
 

@@ -80,7 +80,8 @@ impl Needs {
 /// Shapes as in [`Problem`]. Exact up to rounding, for logits of any size; n, m, d of any size, zero included (no keys:
 /// o = 0 and zero gradients). `watch` is called on this thread every few milliseconds with the fraction done.
 ///
-/// Time 4 n m d for the loss or dL/dY, 10 n m d for X, W_Q and A1, 14 n m d with any of the others (half if causal);
+/// Time 4 n m d for the loss or dL/dY, 8 n m d for X, W_Q and A1, 12 n m d with any of the others (10 and 14 where keys
+/// are too many for what pass 1 keeps; half if causal);
 /// memory O((n + m) d).
 ///
 /// # Errors
