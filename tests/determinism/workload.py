@@ -63,6 +63,11 @@ def _numbers(result: Any) -> list[Any]:
         return [*result, *(bar.absolute for bar in result.certificates.values())]
     if isinstance(result, ag.Plan):
         return _numbers(result.execute())
+    if isinstance(result, ag.Factors):
+        names = ("U1", "V1", "U2", "V2", "U3", "V3", "U4", "V4")
+        return [getattr(result, name) for name in names]
+    if isinstance(result, ag.Diagnosis):
+        return [result.explain()]
     return [result]
 
 
@@ -82,6 +87,8 @@ def public_calls() -> dict[str, Callable[[], str]]:
         "plan_loss_gradient": lambda: digest(ag.plan_loss_gradient(*args)),
         "attention": lambda: digest(ag.attention(*given[:3])),
         "attention_vjp": lambda: digest(ag.attention_vjp(*given)),
+        "factors": lambda: digest(ag.factors(*args, degree=1)),
+        "diagnose": lambda: digest(ag.diagnose(given[0][0], given[1][0])),
     }
 
 
