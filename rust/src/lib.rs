@@ -71,8 +71,9 @@
 //! |---|---|
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
-//! | [`exact`] | the two passes: `engine` walks tiles, `tile` is the arithmetic, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
+//! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
 //! | `products`, `norms`, `buffer`, `float` | small products in a fixed order, safe norms, fallible buffers, the two precisions |
 //! | [`constants`] | every constant that is not mathematics, with its reason |
@@ -96,6 +97,7 @@ mod pool;
 mod problem;
 mod products;
 pub mod reference;
+mod tile;
 
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};

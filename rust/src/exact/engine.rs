@@ -3,8 +3,8 @@
 use super::backward::BackwardTask;
 use super::both_sides::{ChunkTask, Wave};
 use super::forward::ForwardTask;
-use super::operands::{Strips, key_block};
-use super::{Kernels, Operands, Residual, Rows};
+use super::operands::key_block;
+use super::{Kernels, Operands, Residual};
 use crate::buffer;
 use crate::constants::{CHUNK_KEYS, TASK_QUERIES, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
@@ -12,6 +12,7 @@ use crate::float::Float;
 use crate::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::pool::Run;
+use crate::tile::{Rows, Strips};
 
 /// Share of pass 1 in the work of both (4 of 10 n² d), for the progress.
 const FORWARD_SHARE: f64 = 0.4;

@@ -4,7 +4,6 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use super::Rows;
 use super::engine::{Engine, Forward, KeySide, Values};
 use super::residual::Incoming;
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
@@ -15,6 +14,7 @@ use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::{matrix, product, scaled, transposed_product, view};
+use crate::tile::Rows;
 
 /// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
 const WIDE_A3: usize = 2;
