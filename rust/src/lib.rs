@@ -91,6 +91,7 @@ pub mod exact;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 mod float;
+pub mod moments;
 mod norms;
 mod options;
 mod pool;
@@ -103,6 +104,7 @@ pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
 pub use float::Float;
+pub use moments::{Approximation, Polynomial, PolynomialGradients, polynomial_gradient};
 pub use options::{Level, Options};
 pub use pool::{Watch, default_threads};
 pub use problem::{Problem, Weights, Wrt};

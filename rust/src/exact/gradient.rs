@@ -108,7 +108,7 @@ pub fn loss_gradient<T: Float>(
     Ok(Gradients { loss: passes.loss, loss_rounding: passes.errors.loss(passes.loss), gradients, level })
 }
 
-pub(super) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
+pub(crate) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
     if fits {
         return Ok(());
     }
@@ -143,7 +143,7 @@ impl<'a, T: Float> Standard<'a, T> {
 }
 
 /// The array itself where it is row-major, otherwise a copy.
-pub(super) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'_, T, Ix2>, Error> {
+pub(crate) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'_, T, Ix2>, Error> {
     if array.is_standard_layout() {
         return Ok(array.into());
     }
@@ -153,7 +153,7 @@ pub(super) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'
 }
 
 /// The rows of a matrix in row-major order.
-pub(super) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
+pub(crate) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
     let data = array.as_slice().ok_or_else(|| Error::Internal("an array is not row-major".into()))?;
     Ok(Rows { data, count: array.nrows(), width: array.ncols() })
 }
