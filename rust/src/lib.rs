@@ -103,6 +103,7 @@ mod tile;
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
+pub use exact::rows::{RowValues, exact_rows};
 pub use float::Float;
 pub use moments::{Approximation, Polynomial, PolynomialGradients, polynomial_gradient};
 pub use options::{Level, Options};

@@ -1,7 +1,7 @@
 //! The moment form against the dense formula with P in the place of exp, at every level, precision, degree and shape class.
 
 use attngrad::reference::Reference;
-use attngrad::{Approximation, Float, Level, Options, Polynomial, Wrt, polynomial_gradient};
+use attngrad::{Approximation, Float, Level, Options, Polynomial, Wrt, exact_rows, loss_gradient, polynomial_gradient};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};
@@ -132,4 +132,134 @@ fn every_size_around_blocks_and_lanes() {
             }
         }
     }
+}
+
+/// The first bits of everything that a call returns.
+fn bits<T: Float>(case: &Case<T>, threads: usize, level: Level) -> Vec<u64> {
+    let options = Options { threads: std::num::NonZeroUsize::new(threads), level: Some(level), ..Options::default() };
+    let result =
+        polynomial_gradient(&case.problem(), &inputs(case), &taylor(2), &options, None).expect("a regular problem");
+    let numbers = [result.loss, result.largest_query, result.largest_key].map(f64::to_bits).to_vec();
+    let gradients = result.gradients.iter().flat_map(|(_, value)| value.iter().map(|x| x.widen().to_bits()));
+    numbers.into_iter().chain(gradients).collect()
+}
+
+#[test]
+fn bits_do_not_depend_on_the_threads() {
+    let shape = Shape { n: 9 * BLOCK + 3, m: 5 * BLOCK + 70, d1: 4, d2: 4, d3: 3, dv: 2, pair: None };
+    let (single, double) = (small::<f32>(shape, Family::Uniform, 1), small::<f64>(shape, Family::Uniform, 1));
+    for level in Level::available() {
+        let (first_single, first_double) = (bits(&single, 1, level), bits(&double, 1, level));
+        for threads in [2, 3, 7, 16] {
+            assert_eq!(bits(&single, threads, level), first_single, "{threads} threads, {}", level.name());
+            assert_eq!(bits(&double, threads, level), first_double, "{threads} threads, {}", level.name());
+        }
+    }
+}
+
+/// Logits up to about 1: the error falls by the degree + 1 over the range at least, down to rounding.
+#[test]
+fn converges_to_the_exact_gradient() {
+    let mut case = Case::<f64>::new(Shape::square(150, 170, 3), Family::Uniform, false, 7);
+    case.scale *= 0.5;
+    let problem = case.problem();
+    let all = inputs(&case);
+    let exact = loss_gradient(&problem, &all, &Options::default(), None).expect("a regular problem");
+    let norm = |array: &Array2<f64>| array.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let mut before = vec![1.0; all.len()];
+    for degree in 1..=12 {
+        let result =
+            polynomial_gradient(&problem, &all, &taylor(degree), &Options::default(), None).expect("few monomials");
+        for (k, (wrt, value)) in result.gradients.iter().enumerate() {
+            let want = exact.get(*wrt).expect("it was asked for");
+            let error = norm(&(value - want)) / norm(want);
+            assert!(error <= f64::max(before[k] / 2.0, 1e-12), "dL/d{}: {error:e} at degree {degree}", wrt.name());
+            before[k] = error;
+        }
+    }
+    assert!(before.iter().all(|error| *error < 1e-10), "{before:?}");
+}
+
+/// A problem without keys or queries is exact at any degree.
+#[test]
+fn nothing_to_approximate() {
+    for (n, m) in [(0, 0), (0, 5), (5, 0)] {
+        let case = Case::<f32>::new(Shape::square(n, m, 3), Family::Uniform, false, 1);
+        let problem = case.problem();
+        let all = inputs(&case);
+        let exact = loss_gradient(&problem, &all, &Options::default(), None).expect("a regular problem");
+        let result =
+            polynomial_gradient(&problem, &all, &taylor(2), &Options::default(), None).expect("a regular problem");
+        assert_eq!(result.loss, exact.loss);
+        assert!(result.unsafe_rows.is_empty());
+        for (wrt, value) in &result.gradients {
+            assert_eq!(Some(value), exact.get(*wrt));
+        }
+    }
+}
+
+/// Rows where P is not positive, or drowned in rounding, are named, and count for nothing.
+#[test]
+fn unsafe_rows_are_named_and_left_out() {
+    let case = small::<f32>(Shape::square(60, 50, 2), Family::Uniform, 3);
+    for size in [1e4, 1e30] {
+        let mut large = case.clone();
+        for row in [7, 41] {
+            large.A1.row_mut(row).mapv_inplace(|x| x.signum() * size);
+        }
+        let result = polynomial_gradient(&large.problem(), &inputs(&case), &taylor(3), &Options::default(), None);
+        let result = result.expect("named rows");
+        assert!([7, 41].iter().all(|row| result.unsafe_rows.contains(row)), "{size:e}: {:?}", result.unsafe_rows);
+        // No row is safe with a polynomial that is negative.
+        let negative = Approximation { coefficients: vec![-1.0, 1.0] };
+        let all = polynomial_gradient(&large.problem(), &inputs(&case), &negative, &Options::default(), None);
+        let all = all.expect("named rows");
+        assert_eq!(all.unsafe_rows, (0..60).collect::<Vec<_>>());
+        assert_eq!(all.loss, 0.0);
+        assert!(all.gradients.iter().all(|(_, value)| value.iter().all(|x| *x == 0.0)));
+    }
+    let clean = polynomial_gradient(&case.problem(), &[Wrt::X], &taylor(3), &Options::default(), None);
+    assert!(clean.expect("a regular problem").unsafe_rows.is_empty());
+}
+
+/// The rows that a gradient is made of: s A1ᵀ w is dL/dX, for all rows, for either method.
+#[test]
+fn rows_add_up_to_the_gradient() {
+    for pair in [None, Some(3)] {
+        let shape = Shape { n: 3 * BLOCK + 5, m: 77, d1: 4, d2: 5, d3: 3, dv: 6, pair };
+        let case = small::<f64>(shape, Family::Uniform, 4);
+        let problem = case.problem();
+        let options = Options::default();
+        let wrt = if pair.is_some() { Wrt::WQ } else { Wrt::X };
+        let all: Vec<usize> = (0..shape.n).collect();
+        let fit = Polynomial::fit(&problem, &taylor(2), &options, None).expect("few monomials");
+        let rows = fit.rows(&problem, &all, &options, None).expect("a regular problem");
+        let exact = exact_rows(&problem, &all, &options, None).expect("a regular problem");
+        let gradient = fit.gradient(&problem, &[wrt], &options, None).expect("a regular problem");
+        let reference = loss_gradient(&problem, &[wrt], &options, None).expect("a regular problem");
+        let sum = |w: &Array2<f64>| case.scale * case.A1.t().dot(w);
+        let near = |a: &Array2<f64>, b: &Array2<f64>| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-11);
+        assert!(near(&sum(&rows.w), gradient.get(wrt).expect("it was asked for")));
+        assert!(near(&sum(&exact.w), reference.get(wrt).expect("it was asked for")));
+        assert!(rows.output.iter().zip(&exact.output).all(|(a, b)| (a - b).abs() <= 1e-2));
+        let some = [5, 0, 200, 5];
+        let few = fit.rows(&problem, &some, &options, None).expect("a regular problem");
+        assert_eq!(few.w, rows.w.select(ndarray::Axis(0), &some));
+        assert_eq!(few.output, rows.output.select(ndarray::Axis(0), &some));
+        let error = fit.rows(&problem, &[shape.n], &options, None).expect_err("there is no such row").to_string();
+        assert!(error.contains(&shape.n.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let case = small::<f64>(Shape::square(9, 9, 64), Family::Uniform, 1);
+    let refuse = |approximation: &Approximation, wrt: &[Wrt]| {
+        let result = polynomial_gradient(&case.problem(), wrt, approximation, &Options::default(), None);
+        result.expect_err("it cannot be").to_string()
+    };
+    assert!(refuse(&taylor(9), &[Wrt::X]).contains("718406958841 monomials of 64 coordinates up to grade 10"));
+    assert!(refuse(&Approximation { coefficients: vec![] }, &[Wrt::X]).contains("coefficient"));
+    assert!(refuse(&Approximation { coefficients: vec![1.0, f64::NAN] }, &[Wrt::X]).contains("NaN"));
+    assert!(refuse(&taylor(1), &[Wrt::WQ]).contains("W_Q"));
 }

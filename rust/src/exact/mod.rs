@@ -13,6 +13,7 @@ pub(crate) mod kernels;
 mod operands;
 mod residual;
 mod rounding;
+pub mod rows;
 mod walk;
 
 pub(crate) use operands::{Operands, Residual};

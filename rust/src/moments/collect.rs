@@ -119,16 +119,22 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     Ok(())
 }
 
-/// The largest ‖x‖² of a block, NaN if one is; `x` is laid out `[dimension][L]`.
+/// ‖x‖² of each row; `x` is laid out `[dimension][L]`.
 #[inline(always)]
-pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
+pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
     let mut squares = [T::zero(); L];
     for column in x {
         for l in 0..L {
             squares[l] += column[l] * column[l];
         }
     }
-    squares.iter().fold(0.0, |max, square| wider(max, square.widen()))
+    squares
+}
+
+/// The largest of them, NaN if one is.
+#[inline(always)]
+pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
+    square_norms(x).iter().fold(0.0, |max, square| wider(max, square.widen()))
 }
 
 /// The larger, or NaN: no comparison with it holds.

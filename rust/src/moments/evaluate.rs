@@ -8,12 +8,14 @@ use crate::float::Float;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Rows, Strips};
 
-/// Moments of one side as the other side's rows use them, times a power of two so that they stay in range.
+/// Moments of one side as the other side's rows use them.
 pub struct Moments<T> {
     /// coef_β M_β for |β| ≤ g, one row a column of the payload.
     pub values: Strips<T>,
     /// D_β M_β for |β| ≤ g + 1, one row a monomial.
     pub slopes: Strips<T>,
+    /// Whether every number of both fits the precision.
+    pub finite: bool,
 }
 
 impl<T: Float> Moments<T> {
@@ -40,6 +42,7 @@ impl<T: Float> Moments<T> {
             slopes.extend(row.iter().map(|sum| T::narrow(weight * sum)));
         }
         Ok(Moments {
+            finite: values.iter().chain(&slopes).all(|x| x.is_finite()),
             values: Strips::new(Rows { data: &values, count: columns, width: inner }, keys)?,
             slopes: Strips::new(Rows { data: &slopes, count: tree.count(), width }, keys)?,
         })

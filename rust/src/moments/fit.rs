@@ -9,6 +9,7 @@ use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::monomials::Monomials;
 use super::payload::C;
+use super::queries::Queries;
 use super::side::Side;
 use crate::buffer;
 use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
@@ -18,6 +19,9 @@ use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;
+
+/// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
+const NOISE: f64 = 1.0 / 64.0;
 
 /// A polynomial P ≈ exp, as the moments use it.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,9 +159,57 @@ impl Polynomial {
         &self.coordinates.mean
     }
 
-    /// The moments of the keys for the kernels.
+    /// What the query side reads, nothing asked of it yet.
+    pub(super) fn queries<'b, T: Float>(
+        &'b self,
+        problem: &Problem<'_, T>,
+        inputs: &'b Inputs<'_, T>,
+        sides: &'b Sides<'_, T>,
+        moments: &'b Moments<T>,
+    ) -> Result<Queries<'b, T>, Error> {
+        Ok(Queries {
+            tree: &self.tree,
+            queries: &sides.queries,
+            target: rows(&inputs.E)?,
+            target_unit: T::narrow((-self.coordinates.value_exponent).exp2()),
+            residual_unit: T::narrow((-self.coordinates.residual_exponent).exp2()),
+            moments,
+            // With centred keys the mean of exp is at least 1, by Jensen's inequality.
+            least_normaliser: T::narrow(problem.A2.nrows() as f64 / 2.0),
+            largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
+            product: None,
+            slopes: false,
+        })
+    }
+
+    /// The largest b such that the terms of P at |t| = b do not drown it in their rounding: Σ_a |P_a| b^a ≤ 1 / (64 u).
+    fn range<T: Float>(&self) -> f64 {
+        let most = NOISE / T::UNIT_ROUNDOFF;
+        let terms = |b: f64| self.coefficients.iter().rev().fold(0.0, |sum, p| sum * b + p.abs());
+        // Bisection over the exponents of double precision, then within one.
+        let (mut low, mut high) = (-1000.0f64, 1000.0f64);
+        for _ in 0..64 {
+            let middle = 0.5 * (low + high);
+            if terms(middle.exp2()) <= most { low = middle } else { high = middle }
+        }
+        low.exp2()
+    }
+
+    /// The unit of w and pᵀ Q.
+    pub(super) fn slope_unit(&self) -> f64 {
+        (2.0 * self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+    }
+
+    /// The unit of fᵀ c.
+    pub(super) fn value_unit(&self) -> f64 {
+        (self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+    }
+
+    /// The moments of the keys for the kernels; zeros where they do not fit the precision, so that no row is safe.
     pub(super) fn moments<T: Float>(&self, dv: usize, strip: usize) -> Result<Moments<T>, Error> {
-        Moments::new(&self.tree, &self.coefficients, &self.sums, dv + 1, dv + 1, strip)
+        let of = |sums: &[f64]| Moments::new(&self.tree, &self.coefficients, sums, dv + 1, dv + 1, strip);
+        let moments = of(&self.sums)?;
+        if moments.finite { Ok(moments) } else { of(&buffer::zeros(self.sums.len())?) }
     }
 }
 
@@ -205,4 +257,26 @@ pub(super) fn folded(mut parts: Vec<f64>, size: usize) -> Result<Vec<f64>, Error
     parts.truncate(size);
     parts.shrink_to_fit();
     Ok(parts)
+}
+
+/// The pieces of a buffer one after the other, or nothing at all where it is not wanted.
+pub(super) struct Pieces<'a, T> {
+    rest: &'a mut [T],
+    size: usize,
+    wanted: bool,
+}
+
+impl<'a, T> Pieces<'a, T> {
+    /// Cut every `size` numbers.
+    pub fn new(rest: &'a mut [T], size: usize, wanted: bool) -> Self {
+        Pieces { rest, size, wanted }
+    }
+
+    /// The next piece, the last one shorter.
+    pub fn next(&mut self) -> Option<&'a mut [T]> {
+        let rest = std::mem::take(&mut self.rest);
+        let (piece, rest) = rest.split_at_mut(self.size.min(rest.len()));
+        self.rest = rest;
+        self.wanted.then_some(piece)
+    }
 }

@@ -4,13 +4,13 @@ use ndarray::{Array2, ArrayView2};
 
 use super::collect::{Keys, wider};
 use super::evaluate::Moments;
-use super::fit::{Approximation, Inputs, Parts, Polynomial, Sides, folded};
+use super::fit::{Approximation, Inputs, Parts, Pieces, Polynomial, Sides, folded};
 use super::keys::{KeySide, KeyTask};
 use super::outputs::Product;
-use super::queries::{Found, Queries, QueryTask};
+use super::queries::{Found, QueryTask};
 use crate::buffer;
 use crate::error::Error;
-use crate::exact::gradient::{in_range, rows};
+use crate::exact::gradient::{Gradients, in_range, loss_gradient};
 use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
@@ -59,6 +59,10 @@ pub fn polynomial_gradient<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
     let needs = Needs::of(problem, wrt)?;
+    refuse_causal(problem)?;
+    if problem.A2.nrows() == 0 {
+        return without_keys(problem, wrt, options, watch);
+    }
     let mut run = Run::new(options, watch);
     let inputs = Inputs::new(problem)?;
     run.phase(if needs.key_side() { 0.3 } else { 0.45 });
@@ -79,6 +83,10 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
         let needs = Needs::of(problem, wrt)?;
+        refuse_causal(problem)?;
+        if problem.A2.nrows() == 0 {
+            return without_keys(problem, wrt, options, watch);
+        }
         self.differentiate(problem, &Inputs::new(problem)?, wrt, &needs, &mut Run::new(options, watch))
     }
 
@@ -111,16 +119,27 @@ impl Polynomial {
             level: self.level,
         })
     }
+}
 
-    /// The unit of w and pᵀ Q.
-    fn slope_unit(&self) -> f64 {
-        (2.0 * self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+/// Prefix sums over the keys are not here yet: a mask is for the exact method.
+fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
+    if !problem.is_causal {
+        return Ok(());
     }
+    let wanted = "false, or method=\"exact\"".into();
+    Err(Error::Option { option: "is_causal", found: "true with the polynomial method".into(), wanted })
+}
 
-    /// The unit of fᵀ c.
-    fn value_unit(&self) -> f64 {
-        (self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
-    }
+/// Without keys there is nothing to approximate: o = 0.
+fn without_keys<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<PolynomialGradients<T>, Error> {
+    let Gradients { loss, gradients, level, .. } = loss_gradient(problem, wrt, options, watch)?;
+    let gradients = gradients.into_iter().map(|gradient| (gradient.wrt, gradient.value)).collect();
+    Ok(PolynomialGradients { loss, gradients, unsafe_rows: Vec::new(), largest_query: 0.0, largest_key: 0.0, level })
 }
 
 /// What the inputs asked for need of the passes.
@@ -216,7 +235,7 @@ impl<T: Float> Passes<T> {
         let Polynomial { coordinates, tree, .. } = polynomial;
         let kernels = T::moments(polynomial.level);
         let (n, d1) = problem.A1.dim();
-        let (d, dv, m) = (coordinates.dimension(), problem.Y.ncols(), problem.A2.nrows());
+        let (d, dv) = (coordinates.dimension(), problem.Y.ncols());
         let query_weights = match problem.weights {
             Weights::Product(X) => X,
             Weights::Pair(W_Q, _) => W_Q,
@@ -228,17 +247,9 @@ impl<T: Float> Passes<T> {
             kernels.keys,
         )?;
         let moments = polynomial.moments(dv, kernels.keys)?;
-        let operands = Queries {
-            tree,
-            queries: &sides.queries,
-            target: rows(&inputs.E)?,
-            target_unit: T::narrow((-coordinates.value_exponent).exp2()),
-            residual_unit: T::narrow((-coordinates.residual_exponent).exp2()),
-            moments: &moments,
-            least_normaliser: T::narrow(m as f64 / 2.0),
-            product: needs.A1.then_some(&product),
-            slopes: needs.query_slopes(),
-        };
+        let mut operands = polynomial.queries(problem, inputs, sides, &moments)?;
+        operands.product = needs.A1.then_some(&product);
+        operands.slopes = needs.query_slopes();
         let count = if needs.key_slopes() { tree.count() } else { tree.inner() };
         let weight_size = if needs.weights { d * d1 } else { 0 };
         let moment_size = if needs.key_side() { buffer::size(&[count, dv + 1])? } else { 0 };
@@ -294,6 +305,7 @@ impl<T: Float> Passes<T> {
         let Y = problem.Y.mapv(T::widen);
         let value_product = Product::new(Y.t(), polynomial.value_unit(), kernels.keys)?;
         let moments = Moments::new(tree, &polynomial.coefficients, sums, dv + 1, dv, kernels.keys)?;
+        in_range("a moment of the queries", T::NAME, moments.finite)?;
         let operands = KeySide {
             keys: &Keys { tree, keys: &sides.keys, values: &sides.values },
             moments: &moments,
@@ -311,7 +323,9 @@ impl<T: Float> Passes<T> {
         let mut value_parts = Pieces::new(&mut value_sums, value_size, needs.Y);
         let mut key_outputs = Pieces::new(&mut A2, parts.each() * d2, needs.A2);
         let mut value_outputs = Pieces::new(&mut A3, parts.each() * d3, needs.A3);
-        let tasks = (0..parts.count()).map(|part| KeyTask {
+        // Where no row is safe there is nothing to sum, and what keys are worth may not fit the precision.
+        let safe = self.found.unsafe_rows.len() < problem.A1.nrows();
+        let tasks = (0..if safe { parts.count() } else { 0 }).map(|part| KeyTask {
             rows: parts.rows(part),
             key_output: key_outputs.next(),
             value_output: value_outputs.next(),
@@ -359,26 +373,6 @@ impl<T: Float> Passes<T> {
                 sum
             }
         })
-    }
-}
-
-/// The pieces of a buffer one after the other, or nothing at all where it is not wanted.
-struct Pieces<'a, T> {
-    rest: &'a mut [T],
-    size: usize,
-    wanted: bool,
-}
-
-impl<'a, T> Pieces<'a, T> {
-    fn new(rest: &'a mut [T], size: usize, wanted: bool) -> Self {
-        Pieces { rest, size, wanted }
-    }
-
-    fn next(&mut self) -> Option<&'a mut [T]> {
-        let rest = std::mem::take(&mut self.rest);
-        let (piece, rest) = rest.split_at_mut(self.size.min(rest.len()));
-        self.rest = rest;
-        self.wanted.then_some(piece)
     }
 }
 

@@ -16,6 +16,7 @@ mod monomials;
 mod outputs;
 mod payload;
 mod queries;
+mod rows;
 mod side;
 
 use crate::error::Error;

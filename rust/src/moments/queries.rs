@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::collect::{Collector, wider, widest};
+use super::collect::{Collector, square_norms, wider, widest};
 use super::evaluate::{Evaluator, Moments};
 use super::monomials::Monomials;
 use super::outputs::{Outer, Product};
@@ -32,6 +32,8 @@ pub struct Queries<'a, T> {
     pub moments: &'a Moments<T>,
     /// Normalisers below this are unsafe.
     pub least_normaliser: T,
+    /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser.
+    pub largest_square: T,
     /// w mapped to rows of an output.
     pub product: Option<&'a Product<T>>,
     /// Whether w is wanted.
@@ -175,9 +177,12 @@ impl<T: Float> Queries<'_, T> {
         if let Some(outputs) = &mut task.values {
             self.write_values(values, &scratch.target, (first - task.rows.start, rows), outputs);
         }
+        let x = scratch.x.as_chunks_mut::<L>().0;
+        let lengths = square_norms(x);
         let mut all_safe = true;
         for l in 0..L {
-            let safe = z[l] >= self.least_normaliser && (squares[l] + r[l]).is_finite();
+            let safe =
+                z[l] >= self.least_normaliser && lengths[l] <= self.largest_square && (squares[l] + r[l]).is_finite();
             let used = safe && l < rows;
             task.found.squares += if used { squares[l].widen() } else { 0.0 };
             if l < rows && !safe {
@@ -192,7 +197,6 @@ impl<T: Float> Queries<'_, T> {
                 value[l] *= inverse[l];
             }
         }
-        let x = scratch.x.as_chunks_mut::<L>().0;
         if !all_safe {
             for l in (0..L).filter(|&l| inverse[l] == T::zero()) {
                 z[l] = T::zero();
