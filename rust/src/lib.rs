@@ -72,6 +72,7 @@
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
 //! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`moments`] | the polynomial method, near-linear: moments of one side, values and slopes on the other |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |

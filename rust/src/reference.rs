@@ -85,28 +85,14 @@ impl Reference {
     }
 
     /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54).
-    /// Where the problem is causal, queries and keys in the same block of `exact` rows keep exp, eq. (66).
-    pub fn polynomial<T: Float>(
-        problem: &Problem<'_, T>,
-        coefficients: &[f64],
-        mean: &Array1<f64>,
-        exact: usize,
-    ) -> Self {
+    pub fn polynomial<T: Float>(problem: &Problem<'_, T>, coefficients: &[f64], mean: &Array1<f64>) -> Self {
         let mut centred = widened(problem.A2);
         centred -= mean;
         let (X, A1) = (logit_weights(problem).0, widened(problem.A1));
         let S = problem.scale * A1.dot(&X).dot(&centred.t());
+        let P = |t: f64| coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient);
         Reference::from_exponentials(problem, |_, is_causal| {
-            Array2::from_shape_fn(S.dim(), |(j, i)| {
-                let t = S[(j, i)];
-                if !is_causal || i / exact < j / exact {
-                    coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient)
-                } else if i <= j {
-                    t.exp()
-                } else {
-                    0.0
-                }
-            })
+            Array2::from_shape_fn(S.dim(), |(j, i)| if is_causal && i > j { 0.0 } else { P(S[(j, i)]) })
         })
     }
 

@@ -50,7 +50,7 @@ fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], degree: usize, level: Level, wha
     let what = format!("{what}, degree {degree}, {}, {}, {wrt:?}", T::NAME, level.name());
     let fit =
         Polynomial::fit(&problem, &approximation, &options, None).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let reference = Reference::polynomial(&problem, &approximation.coefficients, fit.mean(), BLOCK);
+    let reference = Reference::polynomial(&problem, &approximation.coefficients, fit.mean());
     let result = polynomial_gradient(&problem, wrt, &approximation, &options, None)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(result.unsafe_rows.is_empty(), "{what}");

@@ -40,6 +40,10 @@ pub fn exact_rows<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<RowValues<T>, Error> {
+    if problem.is_causal {
+        let wanted = "a problem that is not causal".into();
+        return Err(Error::Option { option: "is_causal", found: "true for single rows".into(), wanted });
+    }
     let mut run = Run::new(options, watch);
     let run = &mut run;
     let [A1, E] = [problem.A1, problem.E].map(|array| selected(array, indices));

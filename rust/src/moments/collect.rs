@@ -1,4 +1,4 @@
-//! Moments Σ_rows x^β · payload, block by block (docs/math.md, section 8).
+//! Moments Σ_rows x^β · payload, block by block (docs/math.md, equations 56 and 62).
 
 use std::ops::Range;
 

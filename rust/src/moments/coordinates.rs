@@ -1,4 +1,4 @@
-//! Centred and balanced coordinates: the same logits from smaller monomials (docs/math.md, section 8).
+//! Centred and balanced coordinates: the same logits from smaller monomials (docs/math.md, equation 65).
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 

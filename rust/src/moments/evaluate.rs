@@ -1,4 +1,4 @@
-//! What moments say of one tile of rows: sums over the other side, and their gradient (docs/math.md, section 8).
+//! What moments say of one tile of rows: sums over the other side, and their gradient (docs/math.md, equations 57 and 60).
 
 use super::monomials::Monomials;
 use super::side::map;
@@ -86,7 +86,7 @@ impl<T: Float> Evaluator<T> {
     }
 
     /// out[i] = Σ_{|β| ≤ g} coef_β x^β ⟨M_{β + e_i}, payload⟩, `[dimension][L]`: the gradient of
-    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩, by going through the tree from the leaves to the root.
+    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩ (59), by going through the tree from the leaves to the root.
     #[inline(always)]
     pub fn slopes<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &mut self,

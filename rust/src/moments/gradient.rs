@@ -122,7 +122,7 @@ impl Polynomial {
 }
 
 /// Prefix sums over the keys are not here yet: a mask is for the exact method.
-fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
+pub(super) fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
     if !problem.is_causal {
         return Ok(());
     }

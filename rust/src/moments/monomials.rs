@@ -1,4 +1,4 @@
-//! The monomials x^β of a degree and below, as a tree (docs/math.md, section 8).
+//! The monomials x^β of a degree and below, as a tree (docs/math.md, equation 55).
 //!
 //! A monomial is the nondecreasing sequence of its coordinates, and its parent the sequence without the last one, so that
 //! x^β = x^parent · x_c. Sequences are ordered by length, then by their letters: parents come before children, and the

@@ -1,4 +1,4 @@
-//! The query side of the moment form: o, c, r, and w = p K, block by block (docs/math.md, section 8).
+//! The query side of the moment form: o, c, r, and w = p K, block by block (docs/math.md, equations 57 to 62).
 
 use std::ops::Range;
 

@@ -1,6 +1,7 @@
 //! o and w of some query rows as the polynomial has them: what a sampled correction and a probe look at.
 
 use super::fit::{Inputs, Parts, Pieces, Polynomial, Sides};
+use super::gradient::refuse_causal;
 use super::outputs::Product;
 use super::queries::{Found, QueryTask};
 use crate::buffer;
@@ -27,6 +28,7 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<RowValues<T>, Error> {
+        refuse_causal(problem)?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
         let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
