@@ -48,3 +48,19 @@ pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 /// What the rounding estimate allows for errors that line up instead of cancelling (equal rows, equal keys, sums of
 /// one sign): tests/accuracy holds the estimate above the truth on such families and within 1000 of it on typical data.
 pub const ROUNDING_SAFETY: f64 = 10.0;
+
+/// Rows per block of the moment form: sums over them stay in working precision, their features in L2 (157 KB at degree 2
+/// and 16 coordinates in f32), and one register tile's features with the rows' values in L1.
+pub const MOMENT_ROWS: usize = 256;
+
+/// Most parts that the moments' rows are cut into, each with sums of its own: enough to keep 64 threads busy.
+pub const MOMENT_PARTS: usize = 64;
+
+/// Bytes of all parts' sums together, where more than two parts are to be had: they count against the memory promised.
+pub const MOMENT_BYTES: usize = 4 << 20;
+
+/// Rows that centring and balancing look at: the covariance's error of 1/√4096 costs nothing, as any choice is valid.
+pub const SAMPLE_ROWS: usize = 4096;
+
+/// Most coordinates that are balanced: the eigenvectors of more cost more than they save.
+pub const BALANCED_MOST: usize = 256;

@@ -32,6 +32,9 @@ pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
     /// The kernels of this precision at a dispatch level.
     #[doc(hidden)]
     fn kernels(level: crate::options::Level) -> crate::exact::Kernels<Self>;
+    /// The kernels of the moment form.
+    #[doc(hidden)]
+    fn moments(level: crate::options::Level) -> crate::moments::Kernels<Self>;
 }
 
 macro_rules! float {
@@ -61,6 +64,9 @@ macro_rules! float {
             }
             fn kernels(level: crate::options::Level) -> crate::exact::Kernels<Self> {
                 crate::exact::kernels::$t(level)
+            }
+            fn moments(level: crate::options::Level) -> crate::moments::Kernels<Self> {
+                crate::moments::kernels::$t(level)
             }
         }
     };

@@ -71,9 +71,11 @@
 //! |---|---|
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
-//! | [`exact`] | the two passes: `engine` walks tiles, `tile` is the arithmetic, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`moments`] | the polynomial method, near-linear: moments of one side, values and slopes on the other |
 //! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
+//! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
 //! | `products`, `norms`, `buffer`, `float` | small products in a fixed order, safe norms, fallible buffers, the two precisions |
 //! | [`constants`] | every constant that is not mathematics, with its reason |
@@ -92,6 +94,7 @@ pub mod exact;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 mod float;
+pub mod moments;
 mod norms;
 mod options;
 pub mod polynomial;
@@ -99,11 +102,14 @@ mod pool;
 mod problem;
 mod products;
 pub mod reference;
+mod tile;
 
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
+pub use exact::rows::{RowValues, exact_rows};
 pub use float::Float;
+pub use moments::{Approximation, Polynomial, PolynomialGradients, polynomial_gradient};
 pub use options::{Level, Options};
 pub use pool::{Watch, default_threads};
 pub use problem::{Problem, Weights, Wrt};

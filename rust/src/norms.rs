@@ -2,8 +2,8 @@
 
 use crate::buffer;
 use crate::error::Error;
-use crate::exact::Rows;
 use crate::float::Float;
+use crate::tile::Rows;
 
 /// Where a plain sum of squares in double precision is safe from overflow and from subnormal terms.
 const SAFE_SQUARES: std::ops::Range<f64> = 1e-270..1e300;

@@ -81,22 +81,33 @@ impl Reference {
     ///
     /// Time O(n m (d1 + d2 + dv)), memory O(n m).
     pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
+        Reference::from_exponentials(problem, exponentials)
+    }
+
+    /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54).
+    pub fn polynomial<T: Float>(problem: &Problem<'_, T>, coefficients: &[f64], mean: &Array1<f64>) -> Self {
+        let mut centred = widened(problem.A2);
+        centred -= mean;
+        let (X, A1) = (logit_weights(problem).0, widened(problem.A1));
+        let S = problem.scale * A1.dot(&X).dot(&centred.t());
+        let P = |t: f64| coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient);
+        Reference::from_exponentials(problem, |_, is_causal| {
+            Array2::from_shape_fn(S.dim(), |(j, i)| if is_causal && i > j { 0.0 } else { P(S[(j, i)]) })
+        })
+    }
+
+    /// Everything from S and u, which is made of S and of whether the problem is causal.
+    fn from_exponentials<T: Float>(problem: &Problem<'_, T>, u: impl Fn(&Array2<f64>, bool) -> Array2<f64>) -> Self {
         let (A1, A2, A3) = (widened(problem.A1), widened(problem.A2), widened(problem.A3));
         let (Y, E) = (widened(problem.Y), widened(problem.E));
-        let (X, pair) = match problem.weights {
-            Weights::Product(X) => (widened(X), None),
-            Weights::Pair(W_Q, W_K) => {
-                let (W_Q, W_K) = (widened(W_Q), widened(W_K));
-                (W_Q.dot(&W_K.t()), Some((W_Q, W_K)))
-            }
-        };
+        let (X, pair) = logit_weights(problem);
         let (scale, is_causal) = (problem.scale, problem.is_causal);
         let logits = match &pair {
             None => A1.dot(&X).dot(&A2.t()),
             Some((W_Q, W_K)) => A1.dot(W_Q).dot(&A2.dot(W_K).t()),
         };
         let S = scale * logits;
-        let u = exponentials(&S, is_causal);
+        let u = u(&S, is_causal);
         let alpha = u.sum_axis(Axis(1));
         let f = &u / &alpha.view().insert_axis(Axis(1));
         let h = A3.dot(&Y);
@@ -214,6 +225,18 @@ fn weights<T: Float>(heads: &Heads<'_, T>) -> Array2<f64> {
     let u = exponentials(&S, heads.is_causal);
     let alpha = u.sum_axis(Axis(1)).insert_axis(Axis(1));
     u / alpha
+}
+
+/// X, and the pair where it was given as one.
+#[allow(clippy::type_complexity, reason = "two fields of the reference")]
+fn logit_weights<T: Float>(problem: &Problem<'_, T>) -> (Array2<f64>, Option<(Array2<f64>, Array2<f64>)>) {
+    match problem.weights {
+        Weights::Product(X) => (widened(X), None),
+        Weights::Pair(W_Q, W_K) => {
+            let (W_Q, W_K) = (widened(W_Q), widened(W_K));
+            (W_Q.dot(&W_K.t()), Some((W_Q, W_K)))
+        }
+    }
 }
 
 /// exp(S − maximum of the row) over the keys that each query sees, eqs. (8) and (9); 0 for the others.

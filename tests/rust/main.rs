@@ -10,5 +10,6 @@ mod determinism;
 mod errors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod moments;
 mod paper;
 mod ratio;

@@ -4,27 +4,26 @@
 // The signatures are the Python ones.
 #![allow(clippy::too_many_arguments)]
 
-mod call;
-mod errors;
-mod polynomial;
-
-use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
-use numpy::{Element, IntoPyArray, PyReadonlyArray2};
-use pyo3::exceptions::PyImportError;
-use pyo3::prelude::*;
-use pyo3::types::PyDict;
-
-use call::{Call, view};
-use errors::{Failure, Result};
-
-type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
-
 /// The same call for either precision: the first array tells which.
 macro_rules! either {
     ($first:ident, $call:ident($($argument:expr),*)) => {
         if $first.cast::<numpy::PyArray2<f32>>().is_ok() { $call::<f32>($($argument),*) } else { $call::<f64>($($argument),*) }
     };
 }
+
+mod call;
+mod errors;
+mod moments;
+mod polynomial;
+
+use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
+use numpy::{Element, IntoPyArray, PyReadonlyArray2};
+use pyo3::{exceptions::PyImportError, prelude::*, types::PyDict};
+
+use call::{Call, view};
+use errors::{Failure, Result};
+
+type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
 /// The names of A1, A2, A3, X, W_Q, W_K, Y and E are those of attngrad::Problem.
 struct Arrays<'py, T: Element> {
@@ -211,8 +210,9 @@ fn levels() -> Vec<&'static str> {
 #[pyfunction]
 fn tile_shape(level: &str, dtype: &str) -> Result<(usize, usize)> {
     let level = Level::parse(level)?;
-    let narrow = dtype == "float32";
-    Ok(if narrow { attngrad::exact::tile_shape::<f32>(level) } else { attngrad::exact::tile_shape::<f64>(level) })
+    let shape =
+        if dtype == "float32" { attngrad::exact::tile_shape::<f32> } else { attngrad::exact::tile_shape::<f64> };
+    Ok(shape(level))
 }
 
 /// Threads that the process may use.
@@ -255,6 +255,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(attention, module)?)?;
     module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
+    module.add_function(wrap_pyfunction!(moments::polynomial, module)?)?;
+    module.add_function(wrap_pyfunction!(moments::exact_rows, module)?)?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;

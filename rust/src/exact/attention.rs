@@ -4,7 +4,6 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2};
 
-use super::Rows;
 use super::engine::Engine;
 use super::gradient::{in_range, row_major, rows};
 use super::residual::{Given, unit};
@@ -17,6 +16,7 @@ use crate::norms::{largest, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::products::{matrix, scaled};
+use crate::tile::Rows;
 
 /// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
 #[derive(Debug, Clone, Copy)]

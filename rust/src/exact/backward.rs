@@ -1,13 +1,13 @@
 //! Pass 2 for the query side: w = p K, for a group of query tiles.
 
-use super::simd::Vector;
-use super::tile::{self, Pair, Tile};
 use super::walk::Walk;
 use super::{Operands, Residual};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
+use crate::tile::simd::Vector;
+use crate::tile::{self, Pair, Tile};
 
 /// What pass 2 reads and writes for the queries `first..first + residual.shift.len()`.
 pub struct BackwardTask<'a, T> {

@@ -9,14 +9,14 @@ use std::ops::Range;
 
 use super::backward::{Again, Block, Lanes, Sink, Source};
 use super::kept::Read;
-use super::simd::Vector;
-use super::tile::{self, Tile};
 use super::{Operands, Residual};
 use crate::buffer::{self, Aligned};
 use crate::constants::KEY_SIDE_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
+use crate::tile::simd::Vector;
+use crate::tile::{self, Tile};
 
 /// A wave of queries, as all its tasks see it.
 pub struct Wave<'a, T> {

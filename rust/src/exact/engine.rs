@@ -2,8 +2,8 @@
 
 use super::backward::BackwardTask;
 use super::forward::ForwardTask;
-use super::operands::{Strips, key_block};
-use super::{Kernels, Operands, Residual, Rows};
+use super::operands::key_block;
+use super::{Kernels, Operands, Residual};
 use crate::buffer;
 use crate::constants::TASK_QUERIES;
 use crate::error::Error;
@@ -11,6 +11,7 @@ use crate::float::Float;
 use crate::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::pool::Run;
+use crate::tile::{Rows, Strips};
 
 /// Share of pass 1 in the work of both (4 of 10 n² d), for the progress.
 pub(super) const FORWARD_SHARE: f64 = 0.4;

@@ -1,14 +1,14 @@
 //! Pass 1: o = f h and the row normaliser, for a group of query tiles.
 
 use super::Operands;
-use super::simd::Vector;
-use super::tile::{self, Tile};
 use super::walk::Walk;
 use crate::buffer;
 use crate::constants::LAZY_SHIFT;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
+use crate::tile::simd::Vector;
+use crate::tile::{self, Tile};
 
 /// What pass 1 reads and writes for the queries `first..first + shift.len()`.
 pub struct ForwardTask<'a, T> {

@@ -6,11 +6,11 @@ use super::backward::{BackwardTask, backward};
 use super::forward::{ForwardTask, forward};
 use super::kept::{self, Read, Written};
 use super::residual::{Given, Row};
-use super::simd::Vector;
 use super::{Operands, Residual};
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
+use crate::tile::simd::Vector;
 
 /// What pass 1 and the step to c read and write for the queries `first..first + rows.len()`.
 pub struct FirstTask<'a, T> {

@@ -4,7 +4,6 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use super::Rows;
 use super::engine::{Engine, Values};
 use super::residual::{Given, Incoming, loss, unit};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
@@ -17,6 +16,7 @@ use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::{matrix, product, scaled, transposed_product, view};
+use crate::tile::Rows;
 
 /// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
 const WIDE_A3: usize = 2;
@@ -111,7 +111,7 @@ pub fn loss_gradient<T: Float>(
     Ok(Gradients { loss: passes.loss, loss_rounding: passes.errors.loss(passes.loss), gradients, level })
 }
 
-pub(super) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
+pub(crate) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
     if fits {
         return Ok(());
     }
@@ -146,7 +146,7 @@ impl<'a, T: Float> Standard<'a, T> {
 }
 
 /// The array itself where it is row-major, otherwise a copy.
-pub(super) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'_, T, Ix2>, Error> {
+pub(crate) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'_, T, Ix2>, Error> {
     if array.is_standard_layout() {
         return Ok(array.into());
     }
@@ -156,7 +156,7 @@ pub(super) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'
 }
 
 /// The rows of a matrix in row-major order.
-pub(super) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
+pub(crate) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
     let data = array.as_slice().ok_or_else(|| Error::Internal("an array is not row-major".into()))?;
     Ok(Rows { data, count: array.nrows(), width: array.ncols() })
 }

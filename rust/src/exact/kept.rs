@@ -5,9 +5,9 @@
 
 use super::backward::Source;
 use super::forward::Keep;
-use super::simd::Vector;
-use super::tile::{self, Pair, Tile};
 use crate::float::Float;
+use crate::tile::simd::Vector;
+use crate::tile::{self, Pair, Tile};
 
 /// Weights or logits of some tiles, `[tile][strip][J][L]`, to be written.
 pub struct Written<'a, T> {

@@ -6,13 +6,13 @@ use super::backward::{self, Again, BackwardTask};
 use super::both_sides::{self, ChunkTask, Wave};
 use super::forward::{self, Forget, ForwardTask};
 use super::fused::{self, FirstTask, FusedTask};
-use super::simd::Portable;
-#[cfg(target_arch = "x86_64")]
-use super::simd::x86;
 use super::{Kernels, Operands};
 use crate::error::Error;
 use crate::options::Level;
 use crate::pool::Cancel;
+use crate::tile::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::tile::simd::x86;
 
 macro_rules! level {
     ($name:ident, $t:ident, $vector:ty, $width:literal, $keys:literal $(, $features:literal)?) => {

@@ -1,7 +1,7 @@
 //! The exact gradient: two passes over tiles, never n × n (docs/math.md, section 3).
 //!
 //! `engine` runs the passes over query, key and value; `gradient` and `attention` put the problem's own
-//! matrices around them. `tile` holds the arithmetic, `kernels` its instruction sets.
+//! matrices around them. `kernels` compiles them for each instruction set, the arithmetic is in the crate's `tile`.
 
 pub mod attention;
 mod backward;
@@ -15,12 +15,11 @@ pub(crate) mod kernels;
 mod operands;
 mod residual;
 mod rounding;
-mod simd;
-mod tile;
+pub mod rows;
 mod walk;
 mod waves;
 
-pub(crate) use operands::{Operands, Residual, Rows};
+pub(crate) use operands::{Operands, Residual};
 
 use crate::error::Error;
 use crate::options::Level;

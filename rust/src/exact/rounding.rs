@@ -5,7 +5,6 @@
 
 use ndarray::ArrayView2;
 
-use super::Rows;
 use super::engine::{Engine, Forward, Values};
 use super::residual::Row;
 use crate::buffer;
@@ -13,6 +12,7 @@ use crate::constants::{KEY_BLOCK, KEY_SIDE_QUERIES, PRODUCT_ROWS, ROUNDING_SAFET
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
+use crate::tile::Rows;
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;

@@ -3,8 +3,13 @@
 //! `V` is a register of `W` numbers and `L = 2 W`. A tile of logits stays in registers through the exponential into
 //! the next product.
 
-use super::simd::Vector;
+pub mod simd;
+mod strips;
+
+pub use strips::{Rows, Strips};
+
 use crate::float::Float;
+use simd::Vector;
 
 /// `L` numbers in two registers.
 pub type Pair<V> = [V; 2];
@@ -133,7 +138,7 @@ pub fn exponentiate<
     tile: &mut Tile<V, J>,
     shift: Pair<V>,
 ) {
-    const { assert!(2 * J % ABREAST == 0) };
+    const { assert!((2 * J).is_multiple_of(ABREAST)) };
     for pairs in tile.as_chunks_mut::<{ ABREAST / 2 }>().0 {
         if SHIFTED {
             for pair in pairs.iter_mut() {

@@ -1,0 +1,90 @@
+//! The exact o and w = p K of some query rows: what a sampled correction compares an approximation with.
+
+use std::f64::consts::LOG2_E;
+
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+
+use super::engine::Engine;
+use super::gradient::{in_range, row_major, rows};
+use super::residual::{Incoming, unit};
+use crate::buffer;
+use crate::error::Error;
+use crate::float::Float;
+use crate::options::Options;
+use crate::pool::{Run, Watch};
+use crate::problem::{Problem, Weights};
+use crate::products::{matrix, product, scaled};
+use crate::tile::Rows;
+
+/// o and w of some query rows, in the order in which they were asked for.
+#[derive(Debug, Clone)]
+pub struct RowValues<T> {
+    /// w_j = Σ_i p_ji k_i with the keys K = A2, or A2 W_K, (rows, d): dL/dX or dL/dW_Q is s A1ᵀ w, dL/dA1 is s w Xᵀ or
+    /// s w W_Qᵀ.
+    pub w: Array2<T>,
+    /// o_j, (rows, dv).
+    pub output: Array2<T>,
+    /// Which of them could not be computed, by their place in the list; zero above. Exact rows always can.
+    pub unsafe_rows: Vec<usize>,
+}
+
+/// o and w of the query rows `indices`, exact up to rounding. Not for causal problems.
+///
+/// Time 10 r m d for r rows; memory O((r + m) d).
+///
+/// # Errors
+/// [`Error::Option`] for a row that is not there; those of [`crate::loss_gradient`].
+pub fn exact_rows<T: Float>(
+    problem: &Problem<'_, T>,
+    indices: &[usize],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<RowValues<T>, Error> {
+    if problem.is_causal {
+        let wanted = "a problem that is not causal".into();
+        return Err(Error::Option { option: "is_causal", found: "true for single rows".into(), wanted });
+    }
+    let mut run = Run::new(options, watch);
+    let run = &mut run;
+    let [A1, E] = [problem.A1, problem.E].map(|array| selected(array, indices));
+    let (A1, E) = (A1?, E?);
+    let (count, m, dv) = (indices.len(), problem.A2.nrows(), problem.Y.ncols());
+    let (query_weights, keys): (_, CowArray<'_, T, Ix2>) = match problem.weights {
+        Weights::Product(X) => (X, row_major(problem.A2)?),
+        Weights::Pair(W_Q, W_K) => (W_Q, matrix(product(problem.A2, W_K, 1.0, run)?, m, W_K.ncols())?.into()),
+    };
+    let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
+    let mut engine = Engine::new(queries, count, rows(&keys)?, false, options)?;
+    let h = product(problem.A3, problem.Y, 1.0, run)?;
+    let values = engine.values(Rows { data: &h, count: m, width: dv })?;
+    let mut forward = engine.forward(&values, run)?;
+    let output = std::mem::take(&mut forward.output);
+    let mut copy = buffer::with_capacity(output.len())?;
+    copy.extend_from_slice(&output);
+    let target = E.as_slice().unwrap_or_default();
+    let incoming = Incoming::new(output, dv, count, |i, output| output - target[i])?;
+    let largest_row = incoming.rows.iter().fold(0.0, |most: f64, row| most.max(row.norm));
+    let unit = unit(largest_row, values.largest);
+    let prepared = incoming.prepare(&forward, unit)?;
+    engine.backward(&values, &forward, &prepared, run)?;
+    let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
+    let output = matrix(copy, count, dv)?;
+    in_range("w = p K", T::NAME, w.iter().chain(&output).all(|x| x.is_finite()))?;
+    Ok(RowValues { w, output, unsafe_rows: Vec::new() })
+}
+
+/// Some rows of a matrix, one after the other.
+///
+/// # Errors
+/// [`Error::Option`] for a row that is not there.
+pub(crate) fn selected<T: Float>(array: ArrayView2<'_, T>, indices: &[usize]) -> Result<Array2<T>, Error> {
+    let mut data = buffer::with_capacity(buffer::size(&[indices.len(), array.ncols()])?)?;
+    for &index in indices {
+        if index >= array.nrows() {
+            let wanted = format!("indices of query rows below {}", array.nrows());
+            return Err(Error::Option { option: "rows", found: index.to_string(), wanted });
+        }
+        data.extend(array.row(index).iter().copied());
+    }
+    matrix(data, indices.len(), array.ncols())
+}

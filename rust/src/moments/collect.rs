@@ -1,0 +1,144 @@
+//! Moments Σ_rows x^β · payload, block by block (docs/math.md, equations 56 and 62).
+
+use std::ops::Range;
+
+use super::monomials::Monomials;
+use super::payload::{C, Payload, multiply};
+use super::side::Side;
+use crate::buffer::{self, Aligned};
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Cancel;
+use crate::tile::simd::Vector;
+
+/// Features of one block of rows; those of the highest grade, which nothing is made of, only one tile at a time.
+pub struct Collector<T> {
+    inner: Aligned<T>,
+    leaves: Aligned<T>,
+}
+
+impl<T: Float> Collector<T> {
+    /// Room for the features of one block.
+    pub fn new<const J: usize>(tree: &Monomials) -> Result<Self, Error> {
+        let inner = tree.inner().next_multiple_of(J);
+        Ok(Collector { inner: buffer::aligned(buffer::size(&[inner, C])?)?, leaves: buffer::aligned(J * C)? })
+    }
+
+    /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block; with `ONES` a last column of ones belongs to
+    /// the payload. `x` is laid out `[dimension][C]`. Sums without room for the highest grade do without it.
+    #[inline(always)]
+    pub fn add<V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const ONES: bool>(
+        &mut self,
+        tree: &Monomials,
+        x: &mut [T],
+        count: usize,
+        payload: &Payload<T>,
+        sums: &mut [f64],
+    ) {
+        let (width, inner) = (payload.width(), tree.inner());
+        let stride = width + usize::from(ONES);
+        let x = x.as_chunks_mut::<C>().0;
+        for column in x.iter_mut() {
+            // Rows past the last one count for nothing, whatever the payload holds there.
+            column[count..].fill(T::zero());
+        }
+        let features = self.inner.as_chunks_mut::<C>().0;
+        features[0] = [T::zero(); C];
+        features[0][..count].fill(T::one());
+        if ONES {
+            sums[width] += count as f64;
+        }
+        let steps = tree.steps();
+        for (index, &(parent, coordinate)) in steps[..inner].iter().enumerate().skip(1) {
+            let (before, rest) = features.split_at_mut(index);
+            let sum = multiply::<T, V, W>(&before[parent as usize], &x[coordinate as usize], &mut rest[0]);
+            if ONES {
+                sums[index * stride + width] += sum.widen();
+            }
+        }
+        payload.accumulate::<V, W, L, J>(features.as_flattened(), inner, sums, stride);
+        let leaves = self.leaves.as_chunks_mut::<C>().0;
+        for (steps, sums) in steps[inner..].chunks(J).zip(sums[inner * stride..].chunks_mut(J * stride)) {
+            for (j, &(parent, coordinate)) in steps.iter().enumerate() {
+                let sum = multiply::<T, V, W>(&features[parent as usize], &x[coordinate as usize], &mut leaves[j]);
+                if ONES {
+                    sums[j * stride + width] += sum.widen();
+                }
+            }
+            payload.accumulate::<V, W, L, J>(leaves.as_flattened(), steps.len(), sums, stride);
+        }
+    }
+}
+
+/// The keys with their values, as every task reads them.
+pub struct Keys<'a, T> {
+    /// Monomials up to one above the degree.
+    pub tree: &'a Monomials,
+    /// A2 and its coordinates.
+    pub keys: &'a Side<'a, T>,
+    /// A3 and its values h, in their unit.
+    pub values: &'a Side<'a, T>,
+}
+
+/// One part of the keys.
+pub struct KeyMoments<'a> {
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// += Σ k^β [h, 1], `[count][dv + 1]`.
+    pub sums: &'a mut [f64],
+    /// max ‖k‖² so far.
+    pub widest: &'a mut f64,
+}
+
+/// M_β of one part. Time 2 · rows · N · (dv + 1) flops.
+#[inline(always)]
+pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &Keys<'_, T>,
+    task: KeyMoments<'_>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let &Keys { tree, keys, values } = operands;
+    let width = values.columns();
+    let mut collector = Collector::<T>::new::<J>(tree)?;
+    let mut payload = Payload::<T>::new::<W>(width)?;
+    let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
+    let mut h = buffer::aligned::<T>(buffer::size(&[width, L])?)?;
+    let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
+    for first in task.rows.clone().step_by(C) {
+        cancel.check()?;
+        let count = C.min(task.rows.end - first);
+        for at in (0..count).step_by(L) {
+            let rows = (count - at).min(L);
+            keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x[at..], C);
+            values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
+            payload.set_lanes::<W, L>(at, &h);
+        }
+        collector.add::<V, W, L, J, true>(tree, &mut x, count, &payload, task.sums);
+        *task.widest = wider(*task.widest, widest::<T, C>(x.as_chunks().0));
+    }
+    Ok(())
+}
+
+/// ‖x‖² of each row; `x` is laid out `[dimension][L]`.
+#[inline(always)]
+pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
+    let mut squares = [T::zero(); L];
+    for column in x {
+        for l in 0..L {
+            squares[l] += column[l] * column[l];
+        }
+    }
+    squares
+}
+
+/// The largest of them, NaN if one is.
+#[inline(always)]
+pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
+    square_norms(x).iter().fold(0.0, |max, square| wider(max, square.widen()))
+}
+
+/// The larger, or NaN: no comparison with it holds.
+#[inline(always)]
+pub fn wider(a: f64, b: f64) -> f64 {
+    if b <= a || a.is_nan() { a } else { b }
+}

@@ -1,0 +1,152 @@
+//! Centred and balanced coordinates: the same logits from smaller monomials (docs/math.md, equation 65).
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+use super::eigen::symmetric;
+use crate::constants::{BALANCED_MOST, SAMPLE_ROWS};
+use crate::float::Float;
+use crate::problem::{Problem, Weights};
+
+/// Share of the mean eigenvalue that every covariance is widened by, so that a singular one can be inverted: directions
+/// with less than this are balanced as if they had it.
+const REGULARISATION: f64 = 1e-6;
+
+/// The linear maps into and out of the coordinates. Any invertible ones are valid: logits do not change.
+#[derive(Debug, Clone)]
+pub struct Coordinates {
+    /// What is subtracted from every row of A2, (d2).
+    pub mean: Array1<f64>,
+    /// From rows of A1, the scale included, (d1, d).
+    pub query: Array2<f64>,
+    /// From rows of A2, (d2, d).
+    pub key: Array2<f64>,
+    /// From balanced w = p K to the original one, (d, d).
+    pub inverse: Array2<f64>,
+    /// From balanced pᵀ Q to the original one, (d, d).
+    pub transposed: Array2<f64>,
+    /// log2 of the unit of the values: h / 2^this is near 1.
+    pub value_exponent: f64,
+    /// log2 of the unit of c in that of the values.
+    pub residual_exponent: f64,
+}
+
+impl Coordinates {
+    /// From a strided sample of the rows. Time O(4096 d (d1 + d2 + d3 + dv) + d³).
+    pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
+        let (query_weights, key_weights) = match problem.weights {
+            Weights::Product(X) => (wide(X), Array2::eye(problem.A2.ncols())),
+            Weights::Pair(W_Q, W_K) => (wide(W_Q), wide(W_K)),
+        };
+        let keys = sample(problem.A2);
+        let mean = keys.mean_axis(Axis(0)).filter(finite1).unwrap_or_else(|| Array1::zeros(keys.ncols()));
+        let query = problem.scale * query_weights;
+        let d = query.ncols();
+        let (transform, inverse) = if d <= BALANCED_MOST {
+            balance(&sample(problem.A1).dot(&query), &(&keys - &mean).dot(&key_weights))
+        } else {
+            None
+        }
+        .unwrap_or_else(|| (Array2::eye(d), Array2::eye(d)));
+        let values = size(&sample(problem.A3).dot(&wide(problem.Y)));
+        let target = size(&sample(problem.E));
+        let value_exponent = exponent(values);
+        Coordinates {
+            mean,
+            query: query.dot(&inverse.t()),
+            key: key_weights.dot(&transform),
+            inverse,
+            transposed: transform.reversed_axes(),
+            value_exponent,
+            residual_exponent: exponent(target.max(values)) - value_exponent,
+        }
+    }
+
+    /// Coordinates of a monomial.
+    pub fn dimension(&self) -> usize {
+        self.query.ncols()
+    }
+}
+
+/// T and T⁻¹ such that keys · T and queries · T⁻ᵀ have the same second moments: with those of the keys L Lᵀ and
+/// Lᵀ (those of the queries) L = U Λ Uᵀ, T = L⁻ᵀ U Λ^¼. Nothing where a number is not finite.
+fn balance(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<(Array2<f64>, Array2<f64>)> {
+    let d = keys.ncols();
+    let (sizes, axes) = symmetric(second_moment(keys)?);
+    let root = sizes.mapv(f64::sqrt);
+    // L = axes · diag(root)
+    let lower = &axes * &root;
+    let (levels, rotation) = symmetric(lower.t().dot(&second_moment(queries)?).dot(&lower));
+    let quarter = levels.mapv(|x| x.sqrt().sqrt());
+    if d == 0 || !quarter.iter().chain(&root).all(|x| x.is_finite() && *x > 0.0) {
+        return None;
+    }
+    let transform = (&axes / &root).dot(&rotation) * &quarter;
+    let inverse = (lower.dot(&rotation) / &quarter).reversed_axes();
+    Some((transform, inverse))
+}
+
+/// rowsᵀ rows / count, widened by a share of its trace; the identity where all is zero.
+fn second_moment(rows: &Array2<f64>) -> Option<Array2<f64>> {
+    let d = rows.ncols();
+    let moment = rows.t().dot(rows) / rows.nrows().max(1) as f64;
+    let mean = moment.diag().sum() / d.max(1) as f64;
+    if mean == 0.0 {
+        return Some(Array2::eye(d));
+    }
+    (mean.is_finite() && mean.recip().is_finite()).then(|| moment + REGULARISATION * mean * Array2::<f64>::eye(d))
+}
+
+/// Up to [`SAMPLE_ROWS`] rows, evenly spaced.
+fn sample<T: Float>(rows: ArrayView2<'_, T>) -> Array2<f64> {
+    let step = rows.nrows().div_ceil(SAMPLE_ROWS).max(1);
+    wide(rows.slice(ndarray::s![..;step, ..]))
+}
+
+fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
+    array.mapv(T::widen)
+}
+
+fn finite1(array: &Array1<f64>) -> bool {
+    array.iter().all(|x| x.is_finite())
+}
+
+fn size(array: &Array2<f64>) -> f64 {
+    array.iter().fold(0.0, |max: f64, x| max.max(x.abs()))
+}
+
+/// A power of two near `size`, 0 for zero and for what is not finite.
+fn exponent(size: f64) -> f64 {
+    let exponent = size.log2().round();
+    if exponent.is_finite() { exponent } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(rows: usize, columns: usize, step: f64) -> Array2<f64> {
+        Array2::from_shape_fn((rows, columns), |(j, i)| (step * ((j * columns + i + 1) as f64).powi(2)).sin())
+    }
+
+    #[test]
+    fn balanced_sides_have_the_same_moments_and_the_same_logits() {
+        for d in [1, 2, 5, 16] {
+            let (queries, keys) = (30.0 * matrix(100, d, 0.7), 0.2 * matrix(90, d, 1.9));
+            let (transform, inverse) = balance(&queries, &keys).expect("regular rows");
+            let (q, k) = (queries.dot(&inverse.t()), keys.dot(&transform));
+            let logits = queries.dot(&keys.t());
+            assert!((q.dot(&k.t()) - &logits).iter().all(|x| x.abs() <= 1e-11 * size(&logits)));
+            let difference = q.t().dot(&q) / 100.0 - k.t().dot(&k) / 90.0;
+            assert!(size(&difference) <= 1e-4 * size(&(k.t().dot(&k) / 90.0)), "{difference}");
+        }
+    }
+
+    #[test]
+    fn singular_and_zero_covariances_are_widened() {
+        let keys = matrix(50, 1, 0.7).dot(&matrix(1, 4, 0.9));
+        let (transform, inverse) = balance(&matrix(60, 4, 1.1), &keys).expect("regular enough");
+        assert!((transform.dot(&inverse) - Array2::<f64>::eye(4)).iter().all(|x| x.abs() < 1e-9));
+        assert!(balance(&matrix(60, 4, 1.1), &Array2::zeros((5, 4))).is_some());
+        assert!(balance(&Array2::from_elem((3, 2), f64::NAN), &matrix(5, 2, 0.3)).is_none());
+    }
+}

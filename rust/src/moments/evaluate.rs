@@ -1,0 +1,147 @@
+//! What moments say of one tile of rows: sums over the other side, and their gradient (docs/math.md, equations 57 and 60).
+
+use super::monomials::Monomials;
+use super::side::map;
+use crate::buffer::{self, Aligned};
+use crate::error::Error;
+use crate::float::Float;
+use crate::tile::simd::Vector;
+use crate::tile::{self, Rows, Strips};
+
+/// Moments of one side as the other side's rows use them.
+pub struct Moments<T> {
+    /// coef_β M_β for |β| ≤ g, one row a column of the payload.
+    pub values: Strips<T>,
+    /// D_β M_β for |β| ≤ g + 1, one row a monomial.
+    pub slopes: Strips<T>,
+    /// Whether every number of both fits the precision.
+    pub finite: bool,
+}
+
+impl<T: Float> Moments<T> {
+    /// From the sums `[count][width]`, whose `columns` first are wanted as values.
+    pub fn new(
+        tree: &Monomials,
+        coefficients: &[f64],
+        sums: &[f64],
+        width: usize,
+        columns: usize,
+        keys: usize,
+    ) -> Result<Self, Error> {
+        let inner = tree.inner();
+        let of = |grade: usize| coefficients.get(grade).copied().unwrap_or(0.0);
+        let weights = tree.weights(of)?;
+        let mut values = buffer::with_capacity(buffer::size(&[columns, inner])?)?;
+        for column in 0..columns {
+            values.extend((0..inner).map(|beta| T::narrow(weights[beta] * sums[beta * width + column])));
+        }
+        // D_β = P_(|β|−1) (|β| − 1)!/β!, so that its derivative by x_i is coef at β − e_i.
+        let weights = tree.weights(|grade| if grade == 0 { 0.0 } else { of(grade - 1) / grade as f64 })?;
+        let mut slopes = buffer::with_capacity(sums.len())?;
+        for (weight, row) in weights.iter().zip(sums.chunks_exact(width)) {
+            slopes.extend(row.iter().map(|sum| T::narrow(weight * sum)));
+        }
+        Ok(Moments {
+            finite: values.iter().chain(&slopes).all(|x| x.is_finite()),
+            values: Strips::new(Rows { data: &values, count: columns, width: inner }, keys)?,
+            slopes: Strips::new(Rows { data: &slopes, count: tree.count(), width }, keys)?,
+        })
+    }
+}
+
+/// Scratch for one tile of rows.
+pub struct Evaluator<T> {
+    features: Aligned<T>,
+    adjoints: Aligned<T>,
+}
+
+impl<T: Float> Evaluator<T> {
+    /// Room for the features of `L` rows.
+    pub fn new<const L: usize>(tree: &Monomials) -> Result<Self, Error> {
+        let size = buffer::size(&[tree.inner(), L])?;
+        Ok(Evaluator { features: buffer::aligned(size)?, adjoints: buffer::aligned(size)? })
+    }
+
+    /// x^β for |β| ≤ g, with `x` laid out `[dimension][L]`.
+    #[inline(always)]
+    pub fn set<V: Vector<T, W>, const W: usize, const L: usize>(&mut self, tree: &Monomials, x: &[T]) {
+        let x = x.as_chunks::<L>().0;
+        let features = self.features.as_chunks_mut::<L>().0;
+        features[0] = [T::one(); L];
+        for (index, &(parent, coordinate)) in tree.steps()[..tree.inner()].iter().enumerate().skip(1) {
+            let parent = tile::load::<T, V, W, L>(&features[parent as usize]);
+            let x = tile::load::<T, V, W, L>(&x[coordinate as usize]);
+            tile::store(tile::zip(parent, x, V::mul), &mut features[index]);
+        }
+    }
+
+    /// out[c] = Σ_β coef_β x^β M_β[c], `[columns][L]`.
+    #[inline(always)]
+    pub fn values<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        &self,
+        moments: &Moments<T>,
+        out: &mut [T],
+    ) {
+        map::<T, V, W, L, J>(&self.features, &moments.values, out, L);
+    }
+
+    /// out[i] = Σ_{|β| ≤ g} coef_β x^β ⟨M_{β + e_i}, payload⟩, `[dimension][L]`: the gradient of
+    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩ (59), by going through the tree from the leaves to the root.
+    #[inline(always)]
+    pub fn slopes<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        &mut self,
+        tree: &Monomials,
+        moments: &Moments<T>,
+        payload: &[T],
+        x: &[T],
+        out: &mut [T],
+    ) {
+        self.adjoints.fill(T::zero());
+        out.fill(T::zero());
+        let (steps, inner) = (tree.steps(), tree.inner());
+        let mut sums = Sums::<'_, T, L> {
+            features: self.features.as_chunks().0,
+            adjoints: self.adjoints.as_chunks_mut().0,
+            x: x.as_chunks().0,
+            out: out.as_chunks_mut().0,
+        };
+        for first in (0..steps.len()).step_by(J).rev() {
+            let tile: tile::Tile<V, J> = tile::products::<T, V, W, L, J>(payload, moments.slopes.strip::<J>(first));
+            for j in (0..J).rev() {
+                let index = first + j;
+                if index >= inner {
+                    // Past the last one there is nothing.
+                    if let Some(&step) = steps.get(index) {
+                        sums.pass_on::<V, W>(step, tile[j]);
+                    }
+                } else if index > 0 {
+                    let adjoint = tile::zip(tile[j], tile::load(&sums.adjoints[index]), V::add);
+                    sums.pass_on::<V, W>(steps[index], adjoint);
+                }
+            }
+        }
+    }
+}
+
+/// The reverse pass over the tree for one tile of rows.
+struct Sums<'a, T, const L: usize> {
+    features: &'a [[T; L]],
+    adjoints: &'a mut [[T; L]],
+    x: &'a [[T; L]],
+    out: &'a mut [[T; L]],
+}
+
+impl<T: Float, const L: usize> Sums<'_, T, L> {
+    /// A child is parent · x_c, so its adjoint goes to the parent times x_c, and to the slope along c times the parent.
+    #[inline(always)]
+    fn pass_on<V: Vector<T, W>, const W: usize>(&mut self, (parent, coordinate): (u32, u32), adjoint: tile::Pair<V>) {
+        let (parent, coordinate) = (parent as usize, coordinate as usize);
+        let x: tile::Pair<V> = tile::load(&self.x[coordinate]);
+        let feature: tile::Pair<V> = tile::load(&self.features[parent]);
+        let (to, out) = (&mut self.adjoints[parent], &mut self.out[coordinate]);
+        for (factor, to) in [(x, to), (feature, out)] {
+            let sum: tile::Pair<V> = tile::load(to);
+            tile::store([adjoint[0].mul_add(factor[0], sum[0]), adjoint[1].mul_add(factor[1], sum[1])], to);
+        }
+    }
+}

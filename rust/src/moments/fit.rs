@@ -1,0 +1,282 @@
+//! The polynomial and the moments of the keys: what is prepared once for any number of gradients and rows.
+
+use std::ops::Range;
+
+use ndarray::{Array1, CowArray, Ix2};
+
+use super::collect::{KeyMoments, Keys, wider};
+use super::coordinates::Coordinates;
+use super::evaluate::Moments;
+use super::monomials::Monomials;
+use super::payload::C;
+use super::queries::Queries;
+use super::side::Side;
+use crate::buffer;
+use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
+use crate::error::Error;
+use crate::exact::gradient::{row_major, rows};
+use crate::float::Float;
+use crate::options::{Level, Options};
+use crate::pool::{Run, Watch};
+use crate::problem::Problem;
+
+/// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
+const NOISE: f64 = 1.0 / 64.0;
+
+/// A polynomial P ≈ exp, as the moments use it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Approximation {
+    /// P_0, …, P_g: P(t) = Σ_a P_a t^a.
+    pub coefficients: Vec<f64>,
+}
+
+impl Approximation {
+    /// g.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where there is no coefficient, or one that is not finite.
+    pub fn degree(&self) -> Result<usize, Error> {
+        match self.coefficients.len().checked_sub(1) {
+            Some(degree) if self.coefficients.iter().all(|x| x.is_finite()) => Ok(degree),
+            _ => Err(Error::Option {
+                option: "approximation",
+                found: format!("coefficients {:?}", self.coefficients),
+                wanted: "one finite coefficient or more, P_0 first".into(),
+            }),
+        }
+    }
+}
+
+/// The polynomial method made ready for the keys of one problem.
+pub struct Polynomial {
+    pub(super) coefficients: Vec<f64>,
+    pub(super) coordinates: Coordinates,
+    pub(super) tree: Monomials,
+    /// M_β, `[count][dv + 1]`.
+    pub(super) sums: Vec<f64>,
+    /// max ‖k‖ in the coordinates.
+    pub(super) largest_key: f64,
+    pub(super) level: Level,
+}
+
+/// The inputs of a problem, row-major.
+pub(super) struct Inputs<'a, T> {
+    pub A1: CowArray<'a, T, Ix2>,
+    pub A2: CowArray<'a, T, Ix2>,
+    pub A3: CowArray<'a, T, Ix2>,
+    pub E: CowArray<'a, T, Ix2>,
+}
+
+impl<'a, T: Float> Inputs<'a, T> {
+    pub fn new(problem: &Problem<'a, T>) -> Result<Self, Error> {
+        Ok(Inputs {
+            A1: row_major(problem.A1)?,
+            A2: row_major(problem.A2)?,
+            A3: row_major(problem.A3)?,
+            E: row_major(problem.E)?,
+        })
+    }
+}
+
+/// The three inputs in their coordinates.
+pub(super) struct Sides<'a, T> {
+    pub queries: Side<'a, T>,
+    pub keys: Side<'a, T>,
+    pub values: Side<'a, T>,
+}
+
+impl<'b, T: Float> Sides<'b, T> {
+    pub fn new(
+        problem: &Problem<'_, T>,
+        inputs: &'b Inputs<'_, T>,
+        coordinates: &Coordinates,
+        strip: usize,
+    ) -> Result<Self, Error> {
+        let mean = coordinates.mean.as_slice();
+        let unit = (-coordinates.value_exponent).exp2();
+        let values = problem.Y.mapv(|x| x.widen() * unit);
+        Ok(Sides {
+            queries: Side::new(rows(&inputs.A1)?, coordinates.query.view(), None, strip)?,
+            keys: Side::new(rows(&inputs.A2)?, coordinates.key.view(), mean, strip)?,
+            values: Side::new(rows(&inputs.A3)?, values.view(), None, strip)?,
+        })
+    }
+}
+
+impl Polynomial {
+    /// Chooses coordinates and takes the moments of the keys. The mask of a causal problem plays no part in them.
+    ///
+    /// Time 2 m N (dv + 1) with N = C(d + g + 1, d), memory O(N dv).
+    ///
+    /// # Errors
+    /// [`Error::Option`] where there are too many monomials, with their number; [`Error::OutOfMemory`],
+    /// [`Error::Deadline`], [`Error::Cancelled`].
+    pub fn fit<T: Float>(
+        problem: &Problem<'_, T>,
+        approximation: &Approximation,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Self, Error> {
+        let mut run = Run::new(options, watch);
+        run.phase(1.0);
+        Polynomial::prepare(problem, &Inputs::new(problem)?, approximation, true, options, &mut run)
+    }
+
+    /// As [`Polynomial::fit`]; without `slopes` only what o and fᵀ c need.
+    pub(super) fn prepare<T: Float>(
+        problem: &Problem<'_, T>,
+        inputs: &Inputs<'_, T>,
+        approximation: &Approximation,
+        slopes: bool,
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
+        let degree = approximation.degree()?;
+        let level = options.level()?;
+        let coordinates = Coordinates::new(problem);
+        let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
+        let kernels = T::moments(level);
+        let sides = Sides::new(problem, inputs, &coordinates, kernels.keys)?;
+        let keys = Keys { tree: &tree, keys: &sides.keys, values: &sides.values };
+        let count = if slopes { tree.count() } else { tree.inner() };
+        let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
+        let parts = Parts::new(problem.A2.nrows(), size);
+        let mut sums = buffer::zeros::<f64>(buffer::size(&[parts.count(), size])?)?;
+        let mut widest = buffer::zeros::<f64>(parts.count())?;
+        let tasks = sums.chunks_mut(size).zip(&mut widest).enumerate();
+        let tasks = tasks.map(|(part, (sums, widest))| KeyMoments { rows: parts.rows(part), sums, widest });
+        run.for_each(tasks, |task, cancel| {
+            // SAFETY: Options::level admits only levels that this processor has.
+            unsafe { (kernels.key_moments)(&keys, task, cancel) }
+        })?;
+        let sums = folded(sums, size)?;
+        let largest_key = widest.into_iter().fold(0.0, wider).sqrt();
+        Ok(Polynomial { coefficients: approximation.coefficients.clone(), coordinates, tree, sums, largest_key, level })
+    }
+
+    /// The row of A2 that keys are centred at, (d2).
+    pub fn mean(&self) -> &Array1<f64> {
+        &self.coordinates.mean
+    }
+
+    /// What the query side reads, nothing asked of it yet.
+    pub(super) fn queries<'b, T: Float>(
+        &'b self,
+        problem: &Problem<'_, T>,
+        inputs: &'b Inputs<'_, T>,
+        sides: &'b Sides<'_, T>,
+        moments: &'b Moments<T>,
+    ) -> Result<Queries<'b, T>, Error> {
+        Ok(Queries {
+            tree: &self.tree,
+            queries: &sides.queries,
+            target: rows(&inputs.E)?,
+            target_unit: T::narrow((-self.coordinates.value_exponent).exp2()),
+            residual_unit: T::narrow((-self.coordinates.residual_exponent).exp2()),
+            moments,
+            // With centred keys the mean of exp is at least 1, by Jensen's inequality.
+            least_normaliser: T::narrow(problem.A2.nrows() as f64 / 2.0),
+            largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
+            product: None,
+            slopes: false,
+        })
+    }
+
+    /// The largest b such that the terms of P at |t| = b do not drown it in their rounding: Σ_a |P_a| b^a ≤ 1 / (64 u).
+    fn range<T: Float>(&self) -> f64 {
+        let most = NOISE / T::UNIT_ROUNDOFF;
+        let terms = |b: f64| self.coefficients.iter().rev().fold(0.0, |sum, p| sum * b + p.abs());
+        // Bisection over the exponents of double precision, then within one.
+        let (mut low, mut high) = (-1000.0f64, 1000.0f64);
+        for _ in 0..64 {
+            let middle = 0.5 * (low + high);
+            if terms(middle.exp2()) <= most { low = middle } else { high = middle }
+        }
+        low.exp2()
+    }
+
+    /// The unit of w and pᵀ Q.
+    pub(super) fn slope_unit(&self) -> f64 {
+        (2.0 * self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+    }
+
+    /// The unit of fᵀ c.
+    pub(super) fn value_unit(&self) -> f64 {
+        (self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+    }
+
+    /// The moments of the keys for the kernels; zeros where they do not fit the precision, so that no row is safe.
+    pub(super) fn moments<T: Float>(&self, dv: usize, strip: usize) -> Result<Moments<T>, Error> {
+        let of = |sums: &[f64]| Moments::new(&self.tree, &self.coefficients, sums, dv + 1, dv + 1, strip);
+        let moments = of(&self.sums)?;
+        if moments.finite { Ok(moments) } else { of(&buffer::zeros(self.sums.len())?) }
+    }
+}
+
+/// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
+/// threads.
+pub(super) struct Parts {
+    total: usize,
+    each: usize,
+}
+
+impl Parts {
+    /// Of `rows` rows with `size` sums in each part.
+    pub fn new(rows: usize, size: usize) -> Self {
+        let most = (MOMENT_BYTES / size_of::<f64>() / size.max(1)).clamp(2, MOMENT_PARTS);
+        Parts { total: rows, each: rows.div_ceil(most).next_multiple_of(C).max(C) }
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.total.div_ceil(self.each)
+    }
+
+    /// Rows of one.
+    pub fn rows(&self, part: usize) -> Range<usize> {
+        part * self.each..self.total.min((part + 1) * self.each)
+    }
+
+    /// Rows of every part but the last.
+    pub fn each(&self) -> usize {
+        self.each
+    }
+}
+
+/// The sum of all parts in their order.
+pub(super) fn folded(mut parts: Vec<f64>, size: usize) -> Result<Vec<f64>, Error> {
+    if parts.is_empty() {
+        return buffer::zeros(size);
+    }
+    let (first, rest) = parts.split_at_mut(size);
+    for part in rest.chunks_exact(size) {
+        for (sum, term) in first.iter_mut().zip(part) {
+            *sum += term;
+        }
+    }
+    parts.truncate(size);
+    parts.shrink_to_fit();
+    Ok(parts)
+}
+
+/// The pieces of a buffer one after the other, or nothing at all where it is not wanted.
+pub(super) struct Pieces<'a, T> {
+    rest: &'a mut [T],
+    size: usize,
+    wanted: bool,
+}
+
+impl<'a, T> Pieces<'a, T> {
+    /// Cut every `size` numbers.
+    pub fn new(rest: &'a mut [T], size: usize, wanted: bool) -> Self {
+        Pieces { rest, size, wanted }
+    }
+
+    /// The next piece, the last one shorter.
+    pub fn next(&mut self) -> Option<&'a mut [T]> {
+        let rest = std::mem::take(&mut self.rest);
+        let (piece, rest) = rest.split_at_mut(self.size.min(rest.len()));
+        self.rest = rest;
+        self.wanted.then_some(piece)
+    }
+}

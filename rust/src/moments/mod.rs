@@ -1,0 +1,40 @@
+//! The moment form of the polynomial method: near-linear time, never n × n, nor n × N (docs/math.md, section 8).
+//!
+//! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three sums do
+//! everything: `collect` takes moments of rows, `evaluate` gives what moments say of a row, values and slopes alike;
+//! `queries` and `keys` put them together block by block, `fit` and `gradient` around the problem.
+
+mod collect;
+mod coordinates;
+mod eigen;
+mod evaluate;
+mod fit;
+mod gradient;
+pub(crate) mod kernels;
+mod keys;
+mod monomials;
+mod outputs;
+mod payload;
+mod queries;
+mod rows;
+mod side;
+
+use crate::error::Error;
+use crate::pool::Cancel;
+
+pub use fit::{Approximation, Polynomial};
+pub use gradient::{PolynomialGradients, polynomial_gradient};
+
+type KeyMoments<T> = unsafe fn(&collect::Keys<'_, T>, collect::KeyMoments<'_>, &Cancel) -> Result<(), Error>;
+type Queries<T> = unsafe fn(&queries::Queries<'_, T>, queries::QueryTask<'_, T>, &Cancel) -> Result<(), Error>;
+type KeySide<T> = unsafe fn(&keys::KeySide<'_, T>, keys::KeyTask<'_, T>, &Cancel) -> Result<(), Error>;
+
+/// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Kernels<T> {
+    keys: usize,
+    key_moments: KeyMoments<T>,
+    queries: Queries<T>,
+    key_side: KeySide<T>,
+}

@@ -1,0 +1,225 @@
+//! The query side of the moment form: o, c, r, and w = p K, block by block (docs/math.md, equations 57 to 62).
+
+use std::ops::Range;
+
+use super::collect::{Collector, square_norms, wider, widest};
+use super::evaluate::{Evaluator, Moments};
+use super::monomials::Monomials;
+use super::outputs::{Outer, Product};
+use super::payload::C;
+use super::side::Side;
+use crate::buffer::{self, Aligned};
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::Cancel;
+use crate::tile;
+use crate::tile::Rows;
+use crate::tile::simd::Vector;
+
+/// What every task of the query side reads.
+pub struct Queries<'a, T> {
+    /// Monomials up to one above the degree.
+    pub tree: &'a Monomials,
+    /// A1 and its coordinates.
+    pub queries: &'a Side<'a, T>,
+    /// E.
+    pub target: Rows<'a, T>,
+    /// Turns E into the unit of the values.
+    pub target_unit: T,
+    /// Turns c into its unit for the sums.
+    pub residual_unit: T,
+    /// Moments of the keys.
+    pub moments: &'a Moments<T>,
+    /// Normalisers below this are unsafe.
+    pub least_normaliser: T,
+    /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser.
+    pub largest_square: T,
+    /// w mapped to rows of an output.
+    pub product: Option<&'a Product<T>>,
+    /// Whether w is wanted.
+    pub slopes: bool,
+}
+
+/// One part of the queries.
+pub struct QueryTask<'a, T> {
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// Rows of [`Queries::product`].
+    pub output: Option<&'a mut [T]>,
+    /// Rows of o, in the unit of the values.
+    pub values: Option<&'a mut [T]>,
+    /// += wᵀ A1, `[dimension][d1]`.
+    pub weight_sums: Option<&'a mut [f64]>,
+    /// += Σ q^β [c, −r] / z, `[count][dv + 1]`, the ones replaced by −r: N_β.
+    pub moment_sums: Option<&'a mut [f64]>,
+    /// What the part found besides.
+    pub found: &'a mut Found,
+}
+
+/// Numbers of one part.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Σ ‖c‖² of the safe rows, in the unit of the values.
+    pub squares: f64,
+    /// Rows whose normaliser or output is not safe: they count for nothing in any sum.
+    pub unsafe_rows: Vec<usize>,
+    /// max ‖x‖².
+    pub widest: f64,
+}
+
+/// The buffers of one task.
+struct Scratch<T> {
+    input: Aligned<T>,
+    x: Aligned<T>,
+    target: Aligned<T>,
+    /// The values times z, and z; then c and −r, divided by z.
+    sums: Aligned<T>,
+    w: Aligned<T>,
+}
+
+impl<T: Float> Scratch<T> {
+    fn new<const L: usize>(operands: &Queries<'_, T>) -> Result<Self, Error> {
+        let lanes = |width: usize| buffer::aligned::<T>(buffer::size(&[width, L])?);
+        let (side, dv) = (operands.queries, operands.target.width);
+        Ok(Scratch {
+            input: lanes(side.rows.width)?,
+            x: lanes(side.columns())?,
+            target: lanes(dv)?,
+            sums: lanes(dv + 1)?,
+            w: lanes(side.columns())?,
+        })
+    }
+}
+
+/// o, c and w of one part, and the sums over it. Time 2 · rows · (N_(g+1) + N_g)(dv + 1) flops and what is asked besides.
+#[inline(always)]
+pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &Queries<'_, T>,
+    mut task: QueryTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let (tree, side, dv) = (operands.tree, operands.queries, operands.target.width);
+    let mut scratch = Scratch::<T>::new::<L>(operands)?;
+    let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
+    let mut weights = match task.weight_sums {
+        Some(_) => Some(Outer::<T>::new::<W, J>(side.columns(), side.rows.width)?),
+        None => None,
+    };
+    let mut gathered = match task.moment_sums {
+        Some(_) => Some((Collector::<T>::new::<J>(tree)?, Outer::<T>::new::<W, J>(side.columns(), dv + 1)?)),
+        None => None,
+    };
+    for first in task.rows.clone().step_by(C) {
+        cancel.check()?;
+        let count = C.min(task.rows.end - first);
+        for at in (0..count).step_by(L) {
+            let rows = (count - at).min(L);
+            side.coordinates::<V, W, L, J>(first + at, rows, &mut scratch.input, &mut scratch.x, L);
+            evaluator.set::<V, W, L>(tree, &scratch.x);
+            evaluator.values::<V, W, L, J>(operands.moments, &mut scratch.sums);
+            if operands.residual::<L>(first + at, rows, &mut scratch, &mut task) {
+                evaluator.set::<V, W, L>(tree, &scratch.x);
+            }
+            if let Some((_, gathered)) = &mut gathered {
+                gathered.columns.set::<L>(at, &scratch.x);
+                gathered.payload.set_lanes::<W, L>(at, &scratch.sums);
+            }
+            if !operands.slopes {
+                continue;
+            }
+            evaluator.slopes::<V, W, L, J>(tree, operands.moments, &scratch.sums, &scratch.x, &mut scratch.w);
+            if let Some(outer) = &mut weights {
+                outer.columns.set::<L>(at, &scratch.w);
+            }
+            if let (Some(product), Some(output)) = (operands.product, &mut task.output) {
+                product.rows::<V, W, L, J>(&scratch.w, first + at - task.rows.start, rows, output);
+            }
+        }
+        if let (Some(outer), Some(sums)) = (&mut weights, &mut task.weight_sums) {
+            outer.payload.set_rows::<W, L>(side.slice(first, count));
+            outer.add::<V, W, L, J>(sums);
+        }
+        if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.moment_sums) {
+            collector.add::<V, W, L, J, false>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
+        }
+    }
+    Ok(())
+}
+
+impl<T: Float> Queries<'_, T> {
+    /// Turns sums into c and −r, both divided by z and in their unit; whether some row is unsafe, whose x becomes zero so
+    /// that nothing but zeros comes of it.
+    #[inline(always)]
+    fn residual<const L: usize>(
+        &self,
+        first: usize,
+        rows: usize,
+        scratch: &mut Scratch<T>,
+        task: &mut QueryTask<'_, T>,
+    ) -> bool {
+        let dv = self.target.width;
+        tile::transpose::<T, L>(&self.target.data[first * dv..][..rows * dv], dv, &mut scratch.target);
+        let (values, z) = scratch.sums.as_chunks_mut::<L>().0.split_at_mut(dv);
+        let z = &mut z[0];
+        let (mut inverse, mut r, mut squares) = ([T::zero(); L], [T::zero(); L], [T::zero(); L]);
+        for l in 0..L {
+            inverse[l] = z[l].recip();
+        }
+        for (value, target) in values.iter_mut().zip(scratch.target.as_chunks::<L>().0) {
+            for l in 0..L {
+                let output = value[l] * inverse[l];
+                let c = output - target[l] * self.target_unit;
+                r[l] += c * output;
+                squares[l] += c * c;
+                value[l] = c;
+            }
+        }
+        if let Some(outputs) = &mut task.values {
+            self.write_values(values, &scratch.target, (first - task.rows.start, rows), outputs);
+        }
+        let x = scratch.x.as_chunks_mut::<L>().0;
+        let lengths = square_norms(x);
+        let mut all_safe = true;
+        for l in 0..L {
+            let safe =
+                z[l] >= self.least_normaliser && lengths[l] <= self.largest_square && (squares[l] + r[l]).is_finite();
+            let used = safe && l < rows;
+            task.found.squares += if used { squares[l].widen() } else { 0.0 };
+            if l < rows && !safe {
+                task.found.unsafe_rows.push(first + l);
+            }
+            all_safe &= safe;
+            inverse[l] = if used { inverse[l] * self.residual_unit } else { T::zero() };
+        }
+        for l in 0..L {
+            z[l] = -r[l] * inverse[l];
+            for value in values.iter_mut() {
+                value[l] *= inverse[l];
+            }
+        }
+        if !all_safe {
+            for l in (0..L).filter(|&l| inverse[l] == T::zero()) {
+                z[l] = T::zero();
+                values.iter_mut().chain(x.iter_mut()).for_each(|column| column[l] = T::zero());
+            }
+        }
+        task.found.widest = wider(task.found.widest, widest(x));
+        !all_safe
+    }
+
+    /// Rows of o from c and E.
+    fn write_values<const L: usize>(
+        &self,
+        c: &[[T; L]],
+        target: &[T],
+        (first, rows): (usize, usize),
+        outputs: &mut [T],
+    ) {
+        let dv = self.target.width;
+        for (i, (c, target)) in c.iter().zip(target.as_chunks::<L>().0).enumerate() {
+            for l in 0..rows {
+                outputs[(first + l) * dv + i] = c[l] + target[l] * self.target_unit;
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! o and w of some query rows as the polynomial has them: what a sampled correction and a probe look at.
+
+use super::fit::{Inputs, Parts, Pieces, Polynomial, Sides};
+use super::gradient::refuse_causal;
+use super::outputs::Product;
+use super::queries::{Found, QueryTask};
+use crate::buffer;
+use crate::error::Error;
+use crate::exact::rows::{RowValues, selected};
+use crate::float::Float;
+use crate::options::Options;
+use crate::pool::{Run, Watch};
+use crate::problem::Problem;
+use crate::products::matrix;
+
+impl Polynomial {
+    /// õ and w̃ of the query rows `indices`, from the moments that the gradient is made of; w̃ up to a multiple of what
+    /// rounding leaves of Σ_i p̃_ji = 0 times the mean key. Not for causal problems.
+    ///
+    /// Time 2 r (N_(g+1) + N_g)(dv + 1) for r rows.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a row that is not there; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+    pub fn rows<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        indices: &[usize],
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<RowValues<T>, Error> {
+        refuse_causal(problem)?;
+        let mut run = Run::new(options, watch);
+        run.phase(1.0);
+        let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
+        let some = problem.with_queries(A1.view(), E.view());
+        let inputs = Inputs::new(&some)?;
+        let kernels = T::moments(self.level);
+        let (count, d, dv) = (indices.len(), self.coordinates.dimension(), some.Y.ncols());
+        let sides = Sides::new(&some, &inputs, &self.coordinates, kernels.keys)?;
+        let moments = self.moments(dv, kernels.keys)?;
+        let product = Product::new(self.coordinates.inverse.view(), self.slope_unit(), kernels.keys)?;
+        let mut operands = self.queries(&some, &inputs, &sides, &moments)?;
+        operands.product = Some(&product);
+        operands.slopes = true;
+        let parts = Parts::new(count, 1);
+        let mut w = buffer::zeros::<T>(buffer::size(&[count, d])?)?;
+        let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
+        let mut found = buffer::filled(parts.count(), Found::default())?;
+        let mut w_parts = Pieces::new(&mut w, parts.each() * d, true);
+        let mut output_parts = Pieces::new(&mut output, parts.each() * dv, true);
+        let tasks = found.iter_mut().enumerate().map(|(part, found)| QueryTask {
+            rows: parts.rows(part),
+            output: w_parts.next(),
+            values: output_parts.next(),
+            weight_sums: None,
+            moment_sums: None,
+            found,
+        });
+        run.for_each(tasks, |task, cancel| {
+            // SAFETY: Options::level admits only levels that this processor has.
+            unsafe { (kernels.queries)(&operands, task, cancel) }
+        })?;
+        let unsafe_rows: Vec<usize> = found.into_iter().flat_map(|found| found.unsafe_rows).collect();
+        let unit = self.coordinates.value_exponent.exp2();
+        for value in &mut output {
+            *value = T::narrow(value.widen() * unit);
+        }
+        for &row in &unsafe_rows {
+            output[row * dv..][..dv].fill(T::zero());
+        }
+        Ok(RowValues { w: matrix(w, count, d)?, output: matrix(output, count, dv)?, unsafe_rows })
+    }
+}

@@ -1,0 +1,57 @@
+//! Matrices in the order in which the tile reads them.
+
+use crate::buffer::{self, Aligned};
+use crate::error::Error;
+use crate::float::Float;
+
+/// A row-major matrix.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T> {
+    /// Its entries.
+    pub data: &'a [T],
+    /// How many rows; not to be had from `data` where the width is zero.
+    pub count: usize,
+    /// Entries of a row.
+    pub width: usize,
+}
+
+/// A matrix in strips of the register tile's keys, laid out `[strip][width][J]`.
+pub struct Strips<T> {
+    data: Aligned<T>,
+    /// How many rows.
+    pub count: usize,
+    /// Entries of a row.
+    pub width: usize,
+    keys: usize,
+}
+
+impl<T: Float> Strips<T> {
+    /// Packs all rows in strips of `keys`. The last strip repeats its last row: the caller masks the repeats.
+    pub fn new(rows: Rows<'_, T>, keys: usize) -> Result<Self, Error> {
+        let Rows { count, width, .. } = rows;
+        let mut data = buffer::aligned(buffer::size(&[count.div_ceil(keys), keys, width])?)?;
+        if width > 0 {
+            for (strip, rows) in data.chunks_exact_mut(width * keys).zip(rows.data.chunks(width * keys)) {
+                let last = rows.len() / width - 1;
+                for j in 0..keys {
+                    let row = &rows[j.min(last) * width..][..width];
+                    for (out, &entry) in strip[j..].iter_mut().step_by(keys).zip(row) {
+                        *out = entry;
+                    }
+                }
+            }
+        }
+        Ok(Strips { data, count, width, keys })
+    }
+
+    /// The strip that begins at row `first`.
+    #[inline(always)]
+    pub fn strip<const J: usize>(&self, first: usize) -> &[T] {
+        &self.data[first * self.width..][..J * self.width]
+    }
+
+    /// Rows of a strip.
+    pub fn strip_rows(&self) -> usize {
+        self.keys
+    }
+}
