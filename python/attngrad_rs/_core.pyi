@@ -16,12 +16,10 @@ __all__ = [
     "attention_vjp",
     "default_threads",
     "evaluate_polynomial",
-    "exact_rows",
     "exp_polynomial",
     "levels",
     "loss_gradient",
     "polynomial_bounds",
-    "polynomial_gradient",
     "tile_shape",
 ]
 
@@ -30,10 +28,6 @@ __version__: Final[str]
 _Array: TypeAlias = npt.NDArray[np.floating[Any]]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
 _Progress: TypeAlias = Callable[[float], object] | None
-# A1, A2, A3, X, W_Q, W_K, Y and E, those that there are.
-_Given: TypeAlias = list[_Array | None]
-# w = p K, the output, and the places of the rows that are not safe.
-_Rows: TypeAlias = tuple[_Array, _Array, list[int]]
 
 class _LossGradient(TypedDict):
     loss: float
@@ -46,15 +40,6 @@ class _LossGradient(TypedDict):
 class _AttentionGradients(TypedDict):
     gradients: dict[str, _Array]
     rounding: dict[str, float]
-    seconds: float
-    level: str
-
-class _PolynomialGradient(TypedDict):
-    loss: float
-    gradients: dict[str, _Array]
-    unsafe_rows: list[int]
-    lengths: tuple[float, float]  # the largest of the queries and of the keys, in coordinates
-    rows: _Rows | None
     seconds: float
     level: str
 
@@ -101,27 +86,6 @@ def attention_vjp(
     level: str | None,
     key_block: int | None,
 ) -> _AttentionGradients: ...
-def polynomial_gradient(
-    given: _Given,
-    wrt: list[str],
-    scale: float,
-    is_causal: bool,
-    coefficients: list[float],
-    rows: list[int] | None,
-    threads: int | None,
-    progress: _Progress,
-    timeout: float | None,
-    level: str | None,
-) -> _PolynomialGradient: ...
-def exact_rows(
-    given: _Given,
-    rows: list[int],
-    scale: float,
-    is_causal: bool,
-    threads: int | None,
-    timeout: float | None,
-    level: str | None,
-) -> _Rows: ...
 def levels() -> list[str]: ...
 def tile_shape(level: str, dtype: str) -> tuple[int, int]: ...
 def default_threads() -> int: ...

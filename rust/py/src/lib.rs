@@ -13,7 +13,6 @@ macro_rules! either {
 
 mod call;
 mod errors;
-mod moments;
 mod polynomial;
 
 use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
@@ -255,8 +254,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(attention, module)?)?;
     module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
-    module.add_function(wrap_pyfunction!(moments::polynomial, module)?)?;
-    module.add_function(wrap_pyfunction!(moments::exact_rows, module)?)?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;

@@ -96,12 +96,12 @@ impl RowErrors {
         let dimension = (engine.keys.width as f64).sqrt().max(1.0);
         let one_direction = errors.isotropic(values.rows.width);
         let isotropic = 1.0 / engine.keys.width.min(values.rows.width).max(1) as f64;
-        for j in 0..n {
+        for (j, row) in rows.iter().enumerate() {
             let logit = engine.bound[j] * std::f64::consts::LN_2 + inherited.logits[j] / dimension;
             let weight = u * (WEIGHT_ROUNDINGS + logit);
             // Equal keys err equally: the spread of f over the different ones is what counts.
             let spread = (repeats * forward.squares[j].sqrt()).min(1.0);
-            let Row { r, norm: c, output: o } = rows[j];
+            let Row { r, norm: c, output: o } = *row;
             let c_error = weight * spread * h + u * (inherited.values * spread + block * o + 2.0 * c);
             errors.c.push(c_error);
             errors.f.push(weight * spread);
