@@ -15,6 +15,7 @@ use crate::constants::KEY_SIDE_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
+use crate::tile::Rows;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Tile};
 
@@ -22,8 +23,8 @@ use crate::tile::{self, Tile};
 pub struct Wave<'a, T> {
     /// Index of the first query.
     pub first: usize,
-    /// Queries times scale · log2 e, row-major.
-    pub queries: &'a [T],
+    /// Queries and c, packed.
+    pub groups: &'a [Group<T>],
     /// The rows of c and what pass 1 found out about them.
     pub residual: Residual<'a, T>,
     /// What pass 1 kept of the wave; without it the weights are computed again.
@@ -77,7 +78,29 @@ impl<T, V: Vector<T, W>, const W: usize, const J: usize> Sink<V, J> for Kept<'_,
     }
 }
 
-/// The operands of a group of queries, packed for both uses.
+/// Queries and c of a group of C queries, packed once for all chunks of keys.
+pub struct Group<T> {
+    queries: Packed<T>,
+    residual: Packed<T>,
+}
+
+impl<T: Float> Group<T> {
+    /// The groups of a wave, from its rows of Q̂ and c, for tiles of `lanes` queries.
+    pub fn all(queries: Rows<'_, T>, c: Rows<'_, T>, lanes: usize) -> Result<Vec<Self>, Error> {
+        let count = queries.count.div_ceil(C);
+        let mut groups = buffer::with_capacity(count)?;
+        for first in (0..queries.count).step_by(C) {
+            let group = first..queries.count.min(first + C);
+            let rows = |rows: Rows<'_, T>| {
+                Packed::new(&rows.data[group.start * rows.width..group.end * rows.width], rows.width, lanes)
+            };
+            groups.push(Group { queries: rows(queries)?, residual: rows(c)? });
+        }
+        Ok(groups)
+    }
+}
+
+/// One operand of a group, packed for both uses.
 struct Packed<T> {
     /// `[tile][width][L]`.
     lanes: Aligned<T>,
@@ -88,28 +111,25 @@ struct Packed<T> {
 }
 
 impl<T: Float> Packed<T> {
-    fn new<const L: usize>(width: usize) -> Result<Self, Error> {
-        let padded = width.next_multiple_of(L / 2);
-        let tiles = C.div_ceil(L);
-        Ok(Packed { lanes: buffer::aligned(tiles * width * L)?, panels: buffer::aligned(C * padded)?, width, padded })
-    }
-
-    #[inline(always)]
-    fn fill<const L: usize>(&mut self, rows: &[T]) {
-        let (width, padded) = (self.width, self.padded);
-        if width == 0 {
-            return;
-        }
-        self.panels.fill(T::zero());
-        for (t, row) in rows.chunks_exact(width).enumerate() {
-            for (panel, columns) in row.chunks(L).enumerate() {
-                let panel_width = L.min(padded - panel * L);
-                self.panels[panel * L * C + t * panel_width..][..columns.len()].copy_from_slice(columns);
+    fn new(rows: &[T], width: usize, lanes: usize) -> Result<Self, Error> {
+        let padded = width.next_multiple_of(lanes / 2);
+        let mut packed = Packed {
+            lanes: buffer::aligned(C.div_ceil(lanes) * width * lanes)?,
+            panels: buffer::aligned(C * padded)?,
+            width,
+            padded,
+        };
+        for (t, row) in rows.chunks_exact(width.max(1)).enumerate() {
+            for (panel, columns) in row.chunks(lanes).enumerate() {
+                let panel_width = lanes.min(padded - panel * lanes);
+                packed.panels[panel * lanes * C + t * panel_width..][..columns.len()].copy_from_slice(columns);
+            }
+            let tile = &mut packed.lanes[t / lanes * width * lanes..][..width * lanes];
+            for (out, &entry) in tile[t % lanes..].iter_mut().step_by(lanes).zip(row) {
+                *out = entry;
             }
         }
-        for (to, from) in self.lanes.chunks_exact_mut(width * L).zip(rows.chunks(width * L)) {
-            tile::transpose::<T, L>(from, width, to);
-        }
+        Ok(packed)
     }
 
     #[inline(always)]
@@ -194,12 +214,11 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
     let (width, value_width) = (operands.keys.width, operands.values.width);
     let rows = wave.residual.shift.len();
     let block_keys = operands.key_block.min(task.keys.len());
-    let mut queries = Packed::new::<L>(width)?;
-    let mut residual = Packed::new::<L>(value_width)?;
+    let (padded, value_padded) = (width.next_multiple_of(W), value_width.next_multiple_of(W));
     let mut weights = buffer::filled(block_keys, Row([T::zero(); C]))?;
     let mut p = buffer::filled(block_keys, Row([T::zero(); C]))?;
-    let mut key_sums = buffer::aligned::<T>(block_keys * queries.padded)?;
-    let mut value_sums = buffer::aligned::<T>(block_keys * residual.padded)?;
+    let mut key_sums = buffer::aligned::<T>(block_keys * padded)?;
+    let mut value_sums = buffer::aligned::<T>(block_keys * value_padded)?;
     let mut sums = buffer::aligned::<T>(width * L)?;
     let mut sums64 = buffer::aligned::<f64>(width * L)?;
     for start in task.keys.clone().step_by(operands.key_block) {
@@ -215,11 +234,12 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
                 continue;
             }
             let rows = wave.residual.rows(group.clone());
-            queries.fill::<L>(&wave.queries[group.start * width..group.end * width]);
-            residual.fill::<L>(rows.c);
-            // Tiles that see no key of this block leave their columns untouched, and must count for nothing.
-            weights.fill(Row([T::zero(); C]));
-            p.fill(Row([T::zero(); C]));
+            let Group { queries, residual } = &wave.groups[group.start / C];
+            if operands.is_causal || group.len() < C {
+                // Tiles that see no key of this block leave their columns untouched, and must count for nothing.
+                weights.fill(Row([T::zero(); C]));
+                p.fill(Row([T::zero(); C]));
+            }
             for (t, column) in (0..group.len()).step_by(L).enumerate() {
                 let rows = rows.rows(column..group.len().min(column + L));
                 let mut lanes = Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound));
@@ -246,8 +266,8 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
             residual.key_products::<V, W, L, J>(weights, &mut value_sums);
         }
         let at = block.start - task.keys.start;
-        fold(&mut key_sums, queries.padded, &mut task.key_sums[at * width..], width);
-        fold(&mut value_sums, residual.padded, &mut task.value_sums[at * value_width..], value_width);
+        fold(&mut key_sums, padded, &mut task.key_sums[at * width..], width);
+        fold(&mut value_sums, value_padded, &mut task.value_sums[at * value_width..], value_width);
     }
     Ok(())
 }

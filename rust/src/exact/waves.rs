@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::both_sides::{ChunkTask, Wave};
+use super::both_sides::{ChunkTask, Group, Wave};
 use super::engine::{Engine, FORWARD_SHARE, Forward, Prepared, Values, take};
 use super::fused::{FirstTask, FusedTask};
 use super::kept;
@@ -13,6 +13,7 @@ use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_SIDE_QUERIES, WAV
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
+use crate::tile::Rows;
 
 /// What both passes found, besides w.
 pub struct Fused<T> {
@@ -197,7 +198,9 @@ impl<T: Float> Engine<T> {
                     }
                 };
                 run.phase(rows.end as f64 / n as f64);
-                let view = Wave { first, queries, residual, kept: keep.then_some(&kept[..]), stride };
+                let c = Rows { data: residual.c, count: rows.len(), width: value_width };
+                let groups = Group::all(Rows { data: queries, count: rows.len(), width }, c, self.kernels.lanes)?;
+                let view = Wave { first, groups: &groups, residual, kept: keep.then_some(&kept[..]), stride };
                 waves.run(&operands, &view, &mut side, self.kernels, run)?;
                 waves.fold(queries, &mut found.p_squares[rows]);
             }

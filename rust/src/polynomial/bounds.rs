@@ -7,8 +7,8 @@
 //! ```
 //!
 //! and sup |D″| comes from the Taylor coefficients of P at the middle of the cell (50). A cell is halved until its bound
-//! is no further from the largest D met so far than [`TIGHTNESS`]. Values are computed in 106 bits, and [`VALUE_ERROR`]
-//! and [`OUTWARD`] cover what that loses.
+//! is no further from the largest D met so far than [`TIGHTNESS`]. Values are computed in 106 bits, and `VALUE_ERROR`
+//! and `OUTWARD` cover what that loses.
 
 use super::double::Double;
 use super::evaluation::{clenshaw, derivative, magnitude};

@@ -21,7 +21,7 @@ impl Interval {
     /// The interval from `low` to `high`; both may be equal.
     ///
     /// # Errors
-    /// [`Error::Option`] unless −[`MAX_RANGE`] ≤ low ≤ high ≤ [`MAX_RANGE`].
+    /// [`Error::Option`] unless −`MAX_RANGE` ≤ low ≤ high ≤ `MAX_RANGE`.
     pub fn new(low: f64, high: f64) -> Result<Self, Error> {
         if !(-MAX_RANGE <= low && low <= high && high <= MAX_RANGE) {
             return Err(Error::Option {
@@ -38,7 +38,7 @@ impl Interval {
     /// [−range, range].
     ///
     /// # Errors
-    /// [`Error::Option`] unless 0 ≤ range ≤ [`MAX_RANGE`].
+    /// [`Error::Option`] unless 0 ≤ range ≤ `MAX_RANGE`.
     pub fn symmetric(range: f64) -> Result<Self, Error> {
         Interval::new(-range, range)
     }

@@ -38,7 +38,7 @@ pub struct Minimax {
     pub reference: Vec<f64>,
 }
 
-/// The best polynomial of that degree in the given measure, eq. (46), to [`CONVERGED`] or to rounding.
+/// The best polynomial of that degree in the given measure, eq. (46), to `CONVERGED` or to rounding.
 ///
 /// Where 2^−53 e^(high − low) exceeds 1, double-precision coefficients cannot hold a polynomial of small relative error;
 /// leading coefficients are then zero, and the error is that of the highest degree which is better than P = 0.

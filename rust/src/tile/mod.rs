@@ -65,10 +65,10 @@ pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
 
 /// Products added one after another in a sum over the keys of a strip. The next one waits for the last, so a strip's sum
 /// is cut into chains short enough for the processor to overlap them.
-const CHAIN: usize = 3;
+const CHAIN: usize = 6;
 
 /// Chains of the longest strip.
-const CHAINS: usize = 4;
+const CHAINS: usize = 2;
 
 /// out[i][l] += Σ_j weights[j][l] · row_j[i], with `out` laid out `[width][L]` and `rows` `[width][J]`.
 #[inline(always)]
