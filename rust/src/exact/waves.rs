@@ -155,6 +155,18 @@ impl<T: Float> Engine<T> {
         unit: f64,
         run: &mut Run<'_>,
     ) -> Result<(Fused<T>, KeySide), Error> {
+        self.both_sides_within(KEPT_BYTES, values, given, unit, run)
+    }
+
+    /// The same with another room for what is kept.
+    fn both_sides_within(
+        &mut self,
+        room: usize,
+        values: &Values<T>,
+        given: Given<'_, T>,
+        unit: f64,
+        run: &mut Run<'_>,
+    ) -> Result<(Fused<T>, KeySide), Error> {
         let (n, m) = (self.count, self.keys.count);
         let (width, value_width) = (self.keys.width, values.rows.width);
         let mut side = KeySide {
@@ -163,7 +175,7 @@ impl<T: Float> Engine<T> {
         };
         let mut found = Fused::new(n)?;
         // By the shape alone: the order of summation must not know the threads.
-        let fit = KEPT_BYTES / m.saturating_mul(size_of::<T>()).max(1) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
+        let fit = room / m.saturating_mul(size_of::<T>()).max(1) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
         let (keep, wave) = (fit > 0 && m > 0, if fit > 0 { fit.min(WAVE_QUERIES) } else { WAVE_QUERIES });
         let mut prepared = None;
         if !keep {
@@ -326,3 +338,6 @@ impl<T: Float> Waves<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
