@@ -10,6 +10,7 @@ use super::residual::{Incoming, unit};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights};
@@ -63,8 +64,9 @@ pub fn exact_rows<T: Float>(
     copy.extend_from_slice(&output);
     let target = E.as_slice().unwrap_or_default();
     let incoming = Incoming::new(output, dv, count, |i, output| output - target[i])?;
-    let largest_row = incoming.rows.iter().fold(0.0, |most: f64, row| most.max(row.norm));
-    let unit = unit(largest_row, values.largest);
+    // The law of the loss gradient: known before c is.
+    let norms = row_norms(Rows { data: target, count, width: dv })?;
+    let unit = unit(largest(&norms) + values.largest, values.largest);
     let prepared = incoming.prepare(&forward, unit)?;
     engine.backward(&values, &forward, &prepared, run)?;
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
