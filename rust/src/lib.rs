@@ -97,6 +97,7 @@ mod float;
 pub mod moments;
 mod norms;
 mod options;
+pub mod plan;
 pub mod polynomial;
 mod pool;
 mod problem;
