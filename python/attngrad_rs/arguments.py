@@ -245,7 +245,8 @@ def rng(value: object) -> int:
     seed = operator.index(value)
     if seed < 0:
         raise OptionError(f"rng: found {show(seed)}; a seed >= 0 is wanted")
-    return seed & (2**SEED_BITS - 1)
+    wrapped: int = seed & (2**SEED_BITS - 1)
+    return wrapped
 
 
 def degree(value: object, method: str, rtol: float | None) -> int | None:

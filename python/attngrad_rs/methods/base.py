@@ -105,6 +105,7 @@ class Outcome:
 class Forecast(NamedTuple):
     """What a call is predicted to cost. ``peak_bytes`` leaves out copies of the inputs."""
 
+    operations: float
     seconds: float
     peak_bytes: int
 

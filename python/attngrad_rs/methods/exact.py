@@ -149,7 +149,7 @@ def forecast(
     """Predict cost and memory from shapes alone."""
     operations, kept = _cost(sizes, wrt, itemsize, is_causal, threads)
     peak = _buffer_bytes(sizes, wrt, itemsize, kept)
-    return Forecast(seconds(operations, itemsize, threads), peak)
+    return Forecast(operations, seconds(operations, itemsize, threads), peak)
 
 
 def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:

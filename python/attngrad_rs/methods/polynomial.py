@@ -66,8 +66,8 @@ def forecast(
     outputs = exact.output_elements(sizes, wrt) * itemsize
     own = ROW_NUMBERS * sizes.n * exact.FLOAT64_BYTES + features * FEATURE_BYTES
     peak = 2 * partial + rows * exact.FLOAT64_BYTES + strips + 2 * outputs + own
-    seconds = exact.seconds(decision.operations, itemsize, threads)
-    return Forecast(seconds, peak)
+    operations = decision.operations
+    return Forecast(operations, exact.seconds(operations, itemsize, threads), peak)
 
 
 def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:

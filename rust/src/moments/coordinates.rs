@@ -31,7 +31,7 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// From a strided sample of the rows. Time O(4096 d (d1 + d2 + d3 + dv) + d³).
+    /// From a strided sample of the rows. Time O(1024 d (d1 + d2 + d3 + dv) + d³).
     pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
         let (query_weights, key_weights) = match problem.weights {
             Weights::Product(X) => (wide(X), Array2::eye(problem.A2.ncols())),
