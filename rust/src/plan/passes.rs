@@ -15,19 +15,18 @@ use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::PolynomialGradients;
+use crate::moments::{Bound, PolynomialGradients};
 use crate::options::Level;
 use crate::problem::{Problem, Weights, Wrt};
-
-// STUB
-#[derive(Debug, Clone, Copy)]
-struct Bound { truncation: f64, rounding: f64 }
 
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
 
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
+
+/// Of an output that is a product of another one.
+const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
 
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 4.0;
@@ -112,7 +111,7 @@ impl<T: Float> Passes<T> {
         let asked = setting.asked();
         let result = stages.run(0.6, |options, watch| prepared.moments.gradient(problem, &asked, options, watch))?;
         let n = problem.A1.nrows();
-        let PolynomialGradients { loss, gradients, unsafe_rows, level, .. } = result; let bounds = vec![Bound { truncation: f64::INFINITY, rounding: 0.0 }; gradients.len()]; let loss_bound = bounds[0]; let steps = Steps::default();
+        let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
             Backing::Rigorous => Vec::new(),
             _ => vec![1.0; n],
@@ -126,7 +125,9 @@ impl<T: Float> Passes<T> {
         }
         let standing: Vec<usize> =
             if problem.is_causal { Vec::new() } else { standing.exact.into_iter().filter(|row| unsafe_rows.binary_search(row).is_err()).collect() };
-        let mut passes = Passes { loss, loss_bound, gradients: setting.folded(gradients)?, bounds, steps, apart: Vec::new(), caps, level };
+        let gradients = setting.folded(gradients)?;
+        let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
+        let mut passes = Passes { loss, loss_bound, gradients, bounds, steps, apart: Vec::new(), caps, level };
         if !standing.is_empty() {
             let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
             let share = Share { gradients: setting.folded(share.gradients)?, ..share };
