@@ -120,24 +120,33 @@ impl<T: Float> Passes<T> {
         let n = problem.A1.nrows();
         let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
-            Backing::Rigorous => Vec::new(),
-            _ => vec![1.0; n],
+            Backing::Rigorous => None,
+            _ if problem.is_causal => None,
+            _ => Some(stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?),
         };
-        let standing = match backing {
-            Backing::Estimated => outliers(&caps, budget(n))?,
-            _ => outliers(&[], 0)?,
+        let standing = match (&caps, backing) {
+            (Some(caps), Backing::Estimated) => stand_out(&caps.weighted, &caps.w, &asked, n)?,
+            (None, Backing::Estimated) => stand_out(&sizes(problem), &[], &asked, n)?,
+            _ => Some(Vec::new()),
         };
-        if standing.overflow || MOST_APART * unsafe_rows.len() > n || problem.is_causal && !unsafe_rows.is_empty() {
+        let Some(mut standing) = standing else { return Ok(None) };
+        standing.retain(|row| unsafe_rows.binary_search(row).is_err());
+        let apart = unsafe_rows.len() + standing.len();
+        if MOST_APART * apart > n || problem.is_causal && apart > 0 {
             return Ok(None);
         }
-        let standing: Vec<usize> = if problem.is_causal {
-            Vec::new()
-        } else {
-            standing.exact.into_iter().filter(|row| unsafe_rows.binary_search(row).is_err()).collect()
-        };
         let gradients = setting.folded(gradients)?;
         let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
-        let mut passes = Passes { loss, loss_bound, gradients, bounds, steps, apart: Vec::new(), caps, level };
+        let mut passes = Passes {
+            loss,
+            loss_bound,
+            gradients,
+            bounds,
+            steps,
+            apart: Vec::new(),
+            caps: caps.map(|caps| caps.weighted).unwrap_or_default(),
+            level,
+        };
         if !standing.is_empty() {
             let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
             let share = Share { gradients: setting.folded(share.gradients)?, ..share };
@@ -278,6 +287,26 @@ impl<T: Float> Passes<T> {
         }
         Ok(())
     }
+}
+
+/// Rows that stand out by their share of a sum, and by their own error where an output has them as rows; nothing where
+/// they are too many.
+fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Option<Vec<usize>>, Error> {
+    let mut found = outliers(weighted, budget(n))?;
+    if asked.contains(&Wrt::A1) {
+        let by_row = outliers(own, budget(n))?;
+        found.overflow |= by_row.overflow;
+        found.exact.extend(by_row.exact);
+        found.exact.sort_unstable();
+        found.exact.dedup();
+    }
+    Ok((!found.overflow).then_some(found.exact))
+}
+
+/// ‖a_j‖ ‖E_j‖: about what a row contributes, where no cap is known.
+fn sizes<T: Float>(problem: &Problem<'_, T>) -> Vec<f64> {
+    let norm = |row: ndarray::ArrayView1<'_, T>| row.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
+    problem.A1.rows().into_iter().zip(problem.E.rows()).map(|(a, target)| norm(a) * norm(target)).collect()
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.
