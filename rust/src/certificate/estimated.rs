@@ -185,6 +185,29 @@ impl TokenError {
         TokenError { drawn, others: rest * mean, standard_error: variance.sqrt(), safety }
     }
 
+    /// The same where caps of all errors are known: `caps` are the squares of those of the drawn rows, `total` their sum
+    /// over all rows. The others are taken to err in proportion to their caps, as the drawn ones do together; what
+    /// these miss of it is their spread.
+    pub fn by_caps(squares: &[f64], caps: &[f64], total: f64, population: usize) -> Self {
+        let plain = TokenError::new(squares, population);
+        let (drawn, drawn_caps): (f64, f64) = (squares.iter().sum(), caps.iter().sum());
+        let rest = population.saturating_sub(squares.len()) as f64;
+        // NaN and a sum of nothing say no more than no caps.
+        if !(drawn_caps > 0.0 && total.is_finite() && plain.standard_error.is_finite()) || rest == 0.0 {
+            return plain;
+        }
+        let (count, ratio) = (squares.len() as f64, drawn / drawn_caps);
+        let deviations: f64 = squares.iter().zip(caps).map(|(x, cap)| (x - ratio * cap).powi(2)).sum();
+        let variance = deviations / (count - 1.0) * rest * population as f64 / count;
+        let others = ratio * (total - drawn_caps).max(0.0);
+        // A mean over rows that all cap alike may be luck: whichever says more is taken.
+        if others > plain.others {
+            TokenError { others, standard_error: variance.sqrt().max(plain.standard_error), ..plain }
+        } else {
+            plain
+        }
+    }
+
     /// Frobenius error of the output as approximated.
     pub fn approximated(&self) -> f64 {
         self.bound(self.drawn + self.others)
