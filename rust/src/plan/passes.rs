@@ -22,6 +22,9 @@ use crate::problem::{Problem, Weights, Wrt};
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
 
+/// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
+const LEAST_SEEN: f64 = 12.0;
+
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
 
@@ -217,6 +220,10 @@ impl<T: Float> Passes<T> {
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
+        let share = decision.samples as f64 / population.max(1) as f64;
+        if share < 1.0 && !(seen(&self.caps.weighted, share) && seen(&self.caps.w, share)) {
+            return Ok(());
+        }
         let mut rng = Rng::new(request.seed);
         let drawn = without_replacement(&mut rng, population, decision.samples)?;
         let indices = among_the_others(drawn, &self.apart);
@@ -296,6 +303,20 @@ fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<V
         exact.dedup();
     }
     Ok(exact)
+}
+
+/// Whether a sample of this share sees enough of the rows that a sum of squares is made of: (Σ M²)² / Σ M⁴ is how many
+/// they are in effect.
+fn seen(caps: &[f64], share: f64) -> bool {
+    let largest = caps.iter().copied().fold(0.0, f64::max);
+    if largest == 0.0 {
+        return true;
+    }
+    let (squares, fourths) = caps.iter().fold((0.0, 0.0), |(squares, fourths), cap| {
+        let square = (cap / largest).powi(2);
+        (squares + square, fourths + square * square)
+    });
+    share * squares * squares >= LEAST_SEEN * fourths
 }
 
 /// ‖a_j‖ ‖E_j‖: about what a row contributes, where no cap is known.
