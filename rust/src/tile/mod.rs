@@ -138,19 +138,36 @@ pub fn exponentiate<
     tile: &mut Tile<V, J>,
     shift: Pair<V>,
 ) {
-    const { assert!((2 * J).is_multiple_of(ABREAST)) };
-    for pairs in tile.as_chunks_mut::<{ ABREAST / 2 }>().0 {
-        if SHIFTED {
-            for pair in pairs.iter_mut() {
-                *pair = zip(*pair, shift, V::sub);
-            }
-        }
-        let [[a, b], [c, d]] = *pairs;
-        // A masked logit is −∞, so it needs the clamp even where no shift is needed.
-        let [a, b, c, d] =
-            if SHIFTED || MASKED { exp2::<T, V, W, true>([a, b, c, d]) } else { exp2::<T, V, W, false>([a, b, c, d]) };
-        *pairs = [[a, b], [c, d]];
+    const { assert!((2 * J).is_multiple_of(ABREAST) && 2 * J <= 6 * ABREAST) };
+    // Written out, not a loop: what the compiler does not unroll it indexes, and then the whole tile lives in memory,
+    // in the products before and after too.
+    let quads = tile.as_chunks_mut::<{ ABREAST / 2 }>().0;
+    macro_rules! quad {
+        ($($i:literal)*) => {
+            $(if let Some(quad) = quads.get_mut($i) {
+                exponentiate_quad::<T, V, W, SHIFTED, MASKED>(quad, shift);
+            })*
+        };
     }
+    quad!(0 1 2 3 4 5);
+}
+
+/// [`exponentiate`] for as many registers as are worked on side by side.
+#[inline(always)]
+fn exponentiate_quad<T: Float, V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool>(
+    pairs: &mut [Pair<V>; ABREAST / 2],
+    shift: Pair<V>,
+) {
+    if SHIFTED {
+        for pair in pairs.iter_mut() {
+            *pair = zip(*pair, shift, V::sub);
+        }
+    }
+    let [[a, b], [c, d]] = *pairs;
+    // A masked logit is −∞, so it needs the clamp even where no shift is needed.
+    let [a, b, c, d] =
+        if SHIFTED || MASKED { exp2::<T, V, W, true>([a, b, c, d]) } else { exp2::<T, V, W, false>([a, b, c, d]) };
+    *pairs = [[a, b], [c, d]];
 }
 
 /// Sets the logits of keys after `last[l]` (an index within the strip; −1 masks all) to −∞.
