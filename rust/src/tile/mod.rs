@@ -188,14 +188,25 @@ pub fn mask<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: 
     }
 }
 
-/// sums[j][·] += Σ_t weights[j][t] · rows[t][·], the tile with keys and columns as its sides, over `C` queries.
-/// A row has `N` registers.
+/// Σ_t weights[j][t] · rows[t][·], the tile with keys and columns as its sides, over `C` queries. A row has `N`
+/// registers.
 #[inline(always)]
 pub fn outer<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize, const C: usize>(
     weights: [&[T; C]; J],
     rows: &[[[T; W]; N]; C],
 ) -> [[V; N]; J] {
     let mut tile = [[V::splat(T::zero()); N]; J];
+    outer_onto(weights, rows, &mut tile);
+    tile
+}
+
+/// The same added to `tile`.
+#[inline(always)]
+pub fn outer_onto<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize, const C: usize>(
+    weights: [&[T; C]; J],
+    rows: &[[[T; W]; N]; C],
+    tile: &mut [[V; N]; J],
+) {
     for (t, row) in rows.iter().enumerate() {
         let mut halves = [V::splat(T::zero()); N];
         for half in 0..N {
@@ -208,7 +219,15 @@ pub fn outer<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J:
             }
         }
     }
-    tile
+}
+
+/// Adds the sums of one block of keys to those of the blocks before it, and clears them.
+#[inline(always)]
+pub fn settle<T: Float>(sums: &mut [T], total: &mut [T]) {
+    for (sum, total) in sums.iter_mut().zip(total) {
+        *total += *sum;
+        *sum = T::zero();
+    }
 }
 
 /// Adds the sums of one block of keys to those in double precision, and clears them.
