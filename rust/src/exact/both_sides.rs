@@ -232,7 +232,9 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
 ) -> Result<(), Error> {
     let (width, value_width) = (operands.keys.width, operands.values.width);
     let rows = wave.residual.shift.len();
-    let block_keys = operands.key_block.min(task.keys.len());
+    // As even as strips allow: a short block pays for a group of queries what a long one pays.
+    let blocks = task.keys.len().div_ceil(operands.key_block).max(1);
+    let block_keys = task.keys.len().div_ceil(blocks).next_multiple_of(J).max(J);
     let (padded, value_padded) = (width.next_multiple_of(W), value_width.next_multiple_of(W));
     let (tiles, strips) = (C.div_ceil(L), block_keys.div_ceil(J));
     let mut weights = buffer::aligned::<T>(strips * tiles * J * L)?;
@@ -243,8 +245,8 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
     // What the wave before left.
     task.partial.fill(T::zero());
     task.squares.fill(0.0);
-    for start in task.keys.clone().step_by(operands.key_block) {
-        let block = start..task.keys.end.min(start + operands.key_block);
+    for start in task.keys.clone().step_by(block_keys) {
+        let block = start..task.keys.end.min(start + block_keys);
         if operands.is_causal && block.start >= wave.first + rows {
             break;
         }

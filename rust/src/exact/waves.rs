@@ -9,7 +9,9 @@ use super::kept;
 use super::residual::{Given, Incoming, Row};
 use super::{Kernels, Operands, Residual};
 use crate::buffer::{self, Aligned};
-use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_SIDE_QUERIES, WAVE_CHUNKS, WAVE_QUERIES};
+use crate::constants::{
+    CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS, WAVE_QUERIES,
+};
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
@@ -285,7 +287,7 @@ struct Waves<T> {
 impl<T: Float> Waves<T> {
     fn new(m: usize, width: usize, rows: usize, lanes: usize) -> Result<Self, Error> {
         // By the shape alone: the order of summation must not know the threads.
-        let chunk = m.div_ceil(WAVE_CHUNKS).next_multiple_of(CHUNK_KEYS);
+        let chunk = m.div_ceil(WAVE_CHUNKS).next_multiple_of(KEY_BLOCK_MIN).max(CHUNK_KEYS);
         let chunks = m.div_ceil(chunk);
         Ok(Waves {
             partial: buffer::aligned(buffer::size(&[chunks, rows.next_multiple_of(lanes), width])?)?,
