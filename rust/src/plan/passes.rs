@@ -22,6 +22,10 @@ use crate::problem::{Problem, Weights, Wrt};
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
 
+/// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
+/// standard error by a hundredth.
+const WEIGHTY: f64 = 0.02;
+
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
 const LEAST_SEEN: f64 = 12.0;
 
@@ -32,7 +36,7 @@ const MISS: f64 = 0.01;
 const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
 
 /// Roundings that adding exact rows and a correction to an output takes.
-const ADDITIONS: f64 = 4.0;
+const ADDITIONS: f64 = 8.0;
 
 /// What every step of one degree reads.
 pub struct Setting<'a, T> {
@@ -103,6 +107,8 @@ pub struct Passes<T> {
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
     steps: Steps,
+    /// Norms of what was added to each gradient and taken from it, which may cancel.
+    moved: Vec<f64>,
     /// Rows that were computed exactly, in rising order.
     pub apart: Vec<usize>,
     /// Bounds for every row that is not apart; empty where they are not known.
@@ -135,12 +141,14 @@ impl<T: Float> Passes<T> {
         }
         let gradients = setting.folded(gradients)?;
         let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
+        let moved = vec![0.0; gradients.len()];
         let mut passes = Passes {
             loss,
             loss_bound,
             gradients,
             bounds,
             steps,
+            moved,
             apart: Vec::new(),
             caps: caps.unwrap_or_default(),
             level,
@@ -170,9 +178,10 @@ impl<T: Float> Passes<T> {
 
     fn add(&mut self, share: &Share<T>, rows: &[usize], sign: f64) {
         self.loss += sign * share.loss;
-        for ((wrt, value), bound) in self.gradients.iter_mut().zip(&mut self.bounds) {
+        for (((wrt, value), bound), moved) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.moved) {
             share.add_to(*wrt, value, rows, sign);
             bound.rounding += share.rounding(*wrt);
+            *moved += share.norm(*wrt);
         }
     }
 
@@ -230,8 +239,8 @@ impl<T: Float> Passes<T> {
         let values = setting.wrt.contains(&Wrt::Y);
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
         let drawing = Drawing::Uniform { population };
-        for one in &mut planned.gradients {
-            let rounding = sample.rounding(problem, one.wrt, population);
+        for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
+            let rounding = sample.rounding(problem, one.wrt, population) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             if one.wrt == Wrt::A1 {
                 let (rows, error) = sample.by_token(problem, population, &self.caps.w);
                 offer(request, one, Kind::Estimated, error.replaced(), rounding, |value| {
@@ -276,8 +285,8 @@ impl<T: Float> Passes<T> {
         let indices = draws.iter().map(|draw| draw.row).collect();
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
-        for one in &mut planned.gradients {
-            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows());
+        for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
+            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows()) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             let drawing = Drawing::Weighted(&weights);
             let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? else { continue };
             let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
@@ -296,13 +305,24 @@ impl<T: Float> Passes<T> {
 /// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
 /// stand out than may be taken, the others are a tail that a uniform sample sees.
 fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
-    let mut exact = outliers(weighted, budget(n))?.exact;
+    let mut exact = weighty(weighted, n)?;
     if asked.contains(&Wrt::A1) {
-        exact.extend(outliers(own, budget(n))?.exact);
+        exact.extend(weighty(own, n)?);
         exact.sort_unstable();
         exact.dedup();
     }
     Ok(exact)
+}
+
+/// Rows that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
+fn weighty(caps: &[f64], n: usize) -> Result<Vec<usize>, Error> {
+    let exact = outliers(caps, budget(n))?.exact;
+    let largest = caps.iter().copied().fold(0.0, f64::max);
+    let square = |cap: f64| (cap / largest).powi(2);
+    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
+    let all: f64 = caps.iter().copied().map(square).sum();
+    // NaN, of caps that are infinite, takes them all.
+    Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
 }
 
 /// Whether a sample of this share sees enough of the rows that a sum of squares is made of: (Σ M²)² / Σ M⁴ is how many
