@@ -24,16 +24,18 @@ def outputs(case: Case) -> tuple[str, ...]:
 
 
 def slack(case: Case, name: str, want: Any) -> float:
-    """What the truth itself may be off: some roundings of extended precision of the largest term."""
+    """What the truth itself may be off: some roundings of extended precision of its largest terms."""
     wide = case.widened(np.longdouble)
-    left, right = wide.pair if wide.pair else (wide.X, wide.X.T)
+    left, right = wide.pair if wide.pair else (wide.X, np.eye(wide.X.shape[1]))
     A1, A2, A3, h, c = (frobenius(one) for one in (wide.A1, wide.A2, wide.A3, want.h, want.c))
-    weights = frobenius(left) * frobenius(right)
-    of_logits = abs(case.scale) * h * c * A1 * A2 * (1 + weights)
-    of_values = c * A3 * (1 + frobenius(wide.Y))
-    logit = abs(case.scale) * weights * A1 * A2
-    size = (of_logits / min(A1, 1) / min(A2, 1) + of_values / min(A3, 1)) * (1 + logit)
-    return float(ROUNDINGS * np.finfo(np.longdouble).eps * size)
+    left, right, Y = frobenius(left), frobenius(right), frobenius(wide.Y)
+    p = abs(case.scale) * h * c
+    size = {
+        "X": p * A1 * A2, "W_Q": p * A1 * A2 * right, "W_K": p * A1 * A2 * left, "Y": A3 * c,
+        "A1": p * A2 * left * right, "A2": p * A1 * left * right, "A3": c * Y,
+    }[name]  # fmt: skip
+    logit = abs(case.scale) * left * right * A1 * A2
+    return float(ROUNDINGS * np.finfo(np.longdouble).eps * size * (1 + logit))
 
 
 @given(case=cases(), degree=st.integers(0, 4))
