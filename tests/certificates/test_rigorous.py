@@ -24,7 +24,7 @@ def outputs(case: Case) -> tuple[str, ...]:
 
 
 def slack(case: Case, name: str, want: Any) -> float:
-    """What the truth itself may be off: some roundings of extended precision of its largest terms."""
+    """What the truth itself may be off: some roundings of its largest terms."""
     wide = case.widened(np.longdouble)
     left, right = wide.pair if wide.pair else (wide.X, np.eye(wide.X.shape[1]))
     A1, A2, A3, h, c = (frobenius(one) for one in (wide.A1, wide.A2, wide.A3, want.h, want.c))
