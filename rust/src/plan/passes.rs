@@ -7,6 +7,7 @@ use super::decide::{Backing, Decision};
 use super::execute::Prepared;
 use super::request::{Certificate, Certified, Kind, Planned, Request};
 use super::rows::Sample;
+use super::sizes::Sizes;
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing};
 use crate::certificate::outliers::{budget, outliers};
@@ -15,7 +16,7 @@ use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::{Bound, Caps, PolynomialGradients};
+use crate::moments::{Bound, PolynomialGradients};
 use crate::options::Level;
 use crate::problem::{Problem, Weights, Wrt};
 
@@ -111,8 +112,10 @@ pub struct Passes<T> {
     moved: Vec<f64>,
     /// Rows that were computed exactly, in rising order.
     pub apart: Vec<usize>,
-    /// Bounds for every row that is not apart; empty where they are not known.
-    caps: Caps,
+    /// Bounds of s ‖a_j‖ ‖Δw_j‖ for every row that is not apart, where rows are drawn by them.
+    caps: Vec<f64>,
+    /// About what they are, where rows are drawn uniformly.
+    sizes: Sizes,
     level: Level,
 }
 
@@ -125,15 +128,17 @@ impl<T: Float> Passes<T> {
         let n = problem.A1.nrows();
         let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
-            Backing::Rigorous => None,
-            _ if problem.is_causal => None,
-            _ => Some(stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?),
-        };
-        let mut standing = match (&caps, backing) {
-            (Some(caps), Backing::Estimated) => stand_out(&caps.weighted, &caps.w, &asked, n)?,
-            (None, Backing::Estimated) => stand_out(&sizes(problem), &[], &asked, n)?,
+            Backing::Statistical => {
+                stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?.weighted
+            }
             _ => Vec::new(),
         };
+        let mut sizes = Sizes::default();
+        let mut standing = Vec::new();
+        if backing == Backing::Estimated {
+            sizes = Sizes::new(problem, prepared.decision.degree, stages)?;
+            standing = stand_out(&sizes, &asked, n)?;
+        }
         standing.retain(|row| unsafe_rows.binary_search(row).is_err());
         let apart = unsafe_rows.len() + standing.len();
         if MOST_APART * apart > n || problem.is_causal && apart > 0 {
@@ -142,17 +147,8 @@ impl<T: Float> Passes<T> {
         let gradients = setting.folded(gradients)?;
         let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
         let moved = vec![0.0; gradients.len()];
-        let mut passes = Passes {
-            loss,
-            loss_bound,
-            gradients,
-            bounds,
-            steps,
-            moved,
-            apart: Vec::new(),
-            caps: caps.unwrap_or_default(),
-            level,
-        };
+        let mut passes =
+            Passes { loss, loss_bound, gradients, bounds, steps, moved, apart: Vec::new(), caps, sizes, level };
         if !standing.is_empty() {
             let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
             let share = Share { gradients: setting.folded(share.gradients)?, ..share };
@@ -166,11 +162,12 @@ impl<T: Float> Passes<T> {
             passes.add(&share, &apart, 1.0);
         }
         for &row in &apart {
-            for caps in [&mut passes.caps.w, &mut passes.caps.weighted] {
-                if let Some(cap) = caps.get_mut(row) {
-                    *cap = 0.0;
-                }
+            if let Some(cap) = passes.caps.get_mut(row) {
+                *cap = 0.0;
             }
+        }
+        if backing == Backing::Estimated {
+            passes.sizes.without(&apart);
         }
         passes.apart = apart;
         Ok(Some(passes))
@@ -230,7 +227,7 @@ impl<T: Float> Passes<T> {
         let Setting { problem, prepared, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
         let share = decision.samples as f64 / population.max(1) as f64;
-        if share < 1.0 && !(seen(&self.caps.weighted, share) && seen(&self.caps.w, share)) {
+        if share < 1.0 && !(seen(&self.sizes.weighted, share) && seen(&self.sizes.own, share)) {
             return Ok(());
         }
         let mut rng = Rng::new(request.seed);
@@ -242,7 +239,7 @@ impl<T: Float> Passes<T> {
         for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
             let rounding = sample.rounding(problem, one.wrt, population) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             if one.wrt == Wrt::A1 {
-                let (rows, error) = sample.by_token(problem, population, &self.caps.w);
+                let (rows, error) = sample.by_token(problem, population, &self.sizes.own);
                 offer(request, one, Kind::Estimated, error.replaced(), rounding, |value| {
                     for (&index, row) in sample.indices.iter().zip(rows.rows()) {
                         value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
@@ -277,7 +274,7 @@ impl<T: Float> Passes<T> {
         stages: &mut Stages<'_>,
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
-        let capped = Capped::new(&self.caps.weighted)?;
+        let capped = Capped::new(&self.caps)?;
         let draws = capped.draw(&mut Rng::new(request.seed), decision.samples)?;
         if draws.is_empty() {
             return Ok(());
@@ -304,10 +301,10 @@ impl<T: Float> Passes<T> {
 
 /// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
 /// stand out than may be taken, the others are a tail that a uniform sample sees.
-fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
-    let mut exact = weighty(weighted, n)?;
+fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
+    let mut exact = weighty(&sizes.weighted, n)?;
     if asked.contains(&Wrt::A1) {
-        exact.extend(weighty(own, n)?);
+        exact.extend(weighty(&sizes.own, n)?);
         exact.sort_unstable();
         exact.dedup();
     }
@@ -337,12 +334,6 @@ fn seen(caps: &[f64], share: f64) -> bool {
         (squares + square, fourths + square * square)
     });
     share * squares * squares >= LEAST_SEEN * fourths
-}
-
-/// ‖a_j‖ ‖E_j‖: about what a row contributes, where no cap is known.
-fn sizes<T: Float>(problem: &Problem<'_, T>) -> Vec<f64> {
-    let norm = |row: ndarray::ArrayView1<'_, T>| row.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
-    problem.A1.rows().into_iter().zip(problem.E.rows()).map(|(a, target)| norm(a) * norm(target)).collect()
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.
