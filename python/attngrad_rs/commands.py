@@ -14,18 +14,20 @@ from ._core import __version__
 from .api import loss_gradient
 from .cli import EXIT_DEFECT
 from .errors import OptionError, ProblemFileError
+from .experiment_commands import app as experiment_app
 from .files import atomic_output, check_output, load_npz
 from .results import GradientResult
 from .terminal import guarded, output_console, print_json, progress_bar
 
 app = typer.Typer(
     name="attngrad",
-    help="Exact gradients of softmax attention.",
+    help="Gradients of softmax attention.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(experiment_app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; by default all cores.")]
@@ -47,7 +49,7 @@ def attngrad(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Exact gradients of softmax attention."""
+    """Gradients of softmax attention."""
 
 
 @app.command()

@@ -1,0 +1,13 @@
+"""The experiments there are. A new one is a file beside ``quality.py`` and a row in the table."""
+
+from __future__ import annotations
+
+from . import distribution, gaps, propagation, quality, ranks, reduction, signatures, threshold
+from .base import Experiment
+
+__all__ = ["EXPERIMENTS"]
+
+MODULES = (quality, distribution, threshold, propagation, reduction, ranks, gaps, signatures)
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT for module in MODULES
+}
