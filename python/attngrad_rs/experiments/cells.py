@@ -6,15 +6,24 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from ..errors import InternalError
 from .base import Row, Value
 
 __all__ = ["columns_of", "decode", "encode", "from_csv", "to_csv"]
 
-WORDS = {"": None, "True": True, "False": False}
+WORDS: dict[str, Value] = {"": None, "True": True, "False": False}
 
 
 def encode(value: Value) -> str:
-    """Text that ``decode`` turns into the same value; floats in the shortest form that is exact."""
+    """Text that ``decode`` turns into the same value; floats in the shortest form that is exact.
+
+    Raises
+    ------
+    InternalError
+        For text that would be read back as something else, such as ``"16"``.
+    """
+    if isinstance(value, str) and decode(value) != value:
+        raise InternalError(f"found the text {value!r} in a table; a number is no text")
     return "" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 

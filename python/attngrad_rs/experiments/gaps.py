@@ -46,7 +46,7 @@ def measure(n: int, reach_by_log_n: float, seed: int) -> Tables:
         **common, "distance": distance, "distance_times_n": distance * n,
         "wrong": wrong_share(exact[:, 0], instance),
         "orthogonal_pairs": int(np.sum(instance.product == 0.0)),
-        "regime": found.regime, "finding": found.findings[0] if found.findings else "",
+        "regime": found.regime, "finding": found.findings[0] if found.findings else "none",
     }  # fmt: skip
     decisions: list[Row] = [{**common, "method": EXACT, "degree": None, "wrong": overview["wrong"]}]
     fit = Fit(data, seed)

@@ -7,26 +7,35 @@ entry of o.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..api import loss_gradient
 from .approximations import Fit
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import attention, exponential, gradient
 from .hard import hard
+from .oracle import (
+    GAUSS,
+    LEFT,
+    exact_oracle,
+    loss,
+    loss_at_zero,
+    nodes,
+    recovered,
+    second_derivative,
+    slope,
+    sum_bound,
+)  # fmt: skip
 from .plots import GREY, style
-from .problems import Data, Matrix, generator, make
+from .problems import Data, generator, make
 
-__all__ = ["EXPERIMENT", "second_derivative", "sum_bound"]
+__all__ = ["EXPERIMENT"]
 
 HARD, GENERIC = "hard", "uniform"
 FAMILIES = (HARD, GENERIC)
 WIDTH = 16
-LEFT, GAUSS = "left Riemann", "Gauss-Legendre"
 ENTRIES = 8
 ENTRY_NODES = 8
 GROWTH_GRID = 21
@@ -35,8 +44,6 @@ ORACLE_NODES = 6
 # Errors below this are the rounding of the sums.
 ROUNDING = 1e-16
 TARGET = 1e-2
-
-Oracle = Callable[[Data], Matrix]
 
 
 def points(size: str) -> list[Point]:
@@ -58,7 +65,7 @@ def points(size: str) -> list[Point]:
     found.append(point(what="entry", family=HARD, n=n, B=reaches[-1], rule=GAUSS, most=ENTRY_NODES))
     sizes = (256, 512, 1024, 2048) if full else (256, 512)
     found += [
-        point(what="growth", family=family, n=rows, B=reach, rule="", most=GROWTH_GRID)
+        point(what="growth", family=family, n=rows, B=reach, rule="none", most=GROWTH_GRID)
         for family in FAMILIES
         for rows in sizes
         for reach in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -91,56 +98,8 @@ def _problem(family: str, n: int, B: float) -> Data:
     return replace(data, value=bits, target=np.zeros_like(bits))
 
 
-def exact_oracle(data: Data) -> Matrix:
-    """dL/dX by the library."""
-    return np.asarray(loss_gradient(**data.arguments()).gradient)
-
-
-def slope(oracle: Oracle, data: Data, at: float) -> float:
-    """⟨dL/dX(λX), X⟩ with X = I: the oracle is asked for queries λ A1, as A1 (λX) = (λ A1) X."""
-    scaled = replace(data, query=at * data.query)
-    # dL/dX(λX) = s A1ᵀ p A2 has A1 where the scaled problem has λ A1.
-    return float(np.trace(oracle(scaled))) / at if at else _slope_at_zero(data)
-
-
-def _slope_at_zero(data: Data) -> float:
-    """At λ = 0 attention is flat: f = 1/m."""
-    flat = np.full((len(data.query), len(data.key)), 1.0 / len(data.key))
-    return float(np.trace(gradient(flat, data).by_X))
-
-
-def loss_at_zero(data: Data) -> float:
-    """L(0): every row of the output is the mean value."""
-    return float(np.sum(np.square(data.value.mean(axis=0) - data.target))) / 2.0
-
-
-def nodes(rule: str, count: int) -> tuple[Matrix, Matrix]:
-    """Nodes in [0, 1] and weights of a rule with so many calls."""
-    if rule == LEFT:
-        return np.arange(count) / count, np.full(count, 1.0 / count)
-    at, weights = np.polynomial.legendre.leggauss(count)
-    return (at + 1.0) / 2.0, weights / 2.0
-
-
-def recovered(oracle: Oracle, data: Data, rule: str, count: int) -> float:
-    """L(X) from ``count`` calls of the oracle."""
-    at, weights = nodes(rule, count)
-    slopes = [slope(oracle, data, float(one)) for one in at]
-    return loss_at_zero(data) + float(np.dot(weights, slopes))
-
-
-def sum_bound(data: Data, B: float, count: int) -> float:
-    """What the left sum may be off: sup |F''| / (2 m) ≤ (9/32) B² n dv / m.
-
-    Values are in [0, 1] and E = 0.
-    An entry o of the output has |o'| ≤ B/4 and |o''| ≤ B²/2 along λ, so (o²/2)'' ≤ (1/16 + 1/2) B².
-    """
-    n, dv = len(data.query), data.value.shape[1]
-    return 9.0 / 32.0 * B * B * float(n * dv) / count
-
-
 def _sums(data: Data, B: float, rule: str, most: int) -> list[Row]:
-    truth = 2.0 * _dense_loss(data)
+    truth = 2.0 * loss(data)
     change = abs(truth - 2.0 * loss_at_zero(data))
     counts = [2**k for k in range(most.bit_length())] if rule == LEFT else range(1, most + 1)
     rows: list[Row] = []
@@ -155,11 +114,6 @@ def _sums(data: Data, B: float, rule: str, most: int) -> list[Row]:
             }
         )  # fmt: skip
     return rows
-
-
-def _dense_loss(data: Data) -> float:
-    output = attention(exponential(data)) @ data.value
-    return float(np.sum(np.square(output - data.target))) / 2.0
 
 
 def _entries(data: Data, count: int) -> list[Row]:
@@ -189,7 +143,7 @@ def _entries(data: Data, count: int) -> list[Row]:
 
 def _oracles(data: Data) -> list[Row]:
     """‖o‖² recovered with the dense gradient of a polynomial in the place of exp."""
-    truth = 2.0 * _dense_loss(data)
+    truth = 2.0 * loss(data)
     change = abs(truth - 2.0 * loss_at_zero(data))
     at, weights = nodes(GAUSS, ORACLE_NODES)
     fits = {float(one): Fit(replace(data, query=one * data.query)) for one in at}
@@ -213,22 +167,6 @@ def _polynomial_slope(data: Data, at: float, fit: Fit, degree: int) -> float:
     if polynomial is None:
         return math.nan
     return slope(lambda scaled: gradient(polynomial(scaled.logits), scaled).by_X, data, at)
-
-
-def second_derivative(data: Data, at: float) -> float:
-    """d²L(λX)/dλ² at λ.
-
-    With row means E under f: o' = E[(S − ES) h], o'' = E[((S − ES)² − var S) h], and the derivative
-    of ½‖o − E‖² is ‖o'‖² + ⟨o − E, o''⟩, row by row.
-    """
-    logits = data.logits
-    f = attention(np.exp(at * logits - (at * logits).max(axis=1, keepdims=True)))
-    moved = logits - np.sum(f * logits, axis=1, keepdims=True)
-    square = np.square(moved)
-    square -= np.sum(f * square, axis=1, keepdims=True)
-    output = f @ data.value
-    first, second = (f * moved) @ data.value, (f * square) @ data.value
-    return float(np.sum(np.square(first)) + np.sum((output - data.target) * second))
 
 
 def summarise(tables: Tables) -> Tables:

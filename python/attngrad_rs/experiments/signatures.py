@@ -46,6 +46,7 @@ def measure(signature: str, n: int) -> Tables:
     width, bound, words = PROVOKED[signature]
     data = _problem(signature, n, width, bound)
     found = diagnose(data.query.astype(np.float32), data.key.astype(np.float32), scale=data.scale)
+    findings = "; ".join(found.findings) or "nothing"
     named = [text for text in found.findings if words and text.startswith(words)]
     errors = _errors(data)
     needed = next((g for g, error in enumerate(errors) if error <= WANTED), None)
@@ -57,7 +58,7 @@ def measure(signature: str, n: int) -> Tables:
         "operations_by_exact": deciding.operations / deciding.exact_operations,
         "rounding": _rounding(data) if width == 1 else None,
         "regime": found.regime, "findings": len(found.findings), "named": bool(named),
-        "says": named[0] if named else "; ".join(found.findings), "advice": found.advice,
+        "says": named[0] if named else findings, "advice": found.advice,
     }  # fmt: skip
     curve: list[Row] = [
         {"signature": signature, "degree": degree, "error": error}

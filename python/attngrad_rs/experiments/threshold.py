@@ -26,11 +26,12 @@ from .problems import make
 __all__ = ["EXPERIMENT"]
 
 FIXED = 1e-3
-WIDTHS = ("16", "log2")
+LOG2 = "log2"
+WIDTHS = (16, LOG2)
 GAMMAS = (0.25, 0.5, 0.75, 1.0)
 # All curves B = c (log n)^γ start at this B/√log n, at the smallest n, with d = 4: their ε-ranks
 # stay below n, so that their growth can be seen.
-START, CURVE_WIDTH = 0.75, "4"
+START, CURVE_WIDTH = 0.75, 4
 # Rows from which the library is asked what it would do; no n × m matrix is made there.
 REGIME_DTYPE = np.float32
 
@@ -61,7 +62,7 @@ def points(size: str) -> list[Point]:
         point(
             what="regime",
             n=n,
-            width="16",
+            width=16,
             B=ratio * math.sqrt(math.log(n)),
             ratio=ratio,
             gamma=None,
@@ -78,9 +79,11 @@ def _curve(n: int, gamma: float, smallest: int) -> float:
     return float(start * (math.log(n) / math.log(smallest)) ** gamma)
 
 
-def measure(what: str, n: int, width: str, B: float, ratio: float, gamma: float | None) -> Tables:
+def measure(
+    what: str, n: int, width: int | str, B: float, ratio: float, gamma: float | None
+) -> Tables:
     """Degrees and ranks that output and gradient need; for large n, the regime of ``diagnose``."""
-    d = math.ceil(math.log2(n)) if width == "log2" else int(width)
+    d = math.ceil(math.log2(n)) if width == LOG2 else int(width)
     common: Row = {"n": n, "d": d, "width": width, "B": B, "ratio": ratio}
     if what == "regime":
         return {"regime": [{**common, **_regime(n, d, B)}]}
@@ -284,7 +287,7 @@ def draw(tables: Tables, figure: Any) -> None:
 
 
 def _heat_map(figure: Any, axes: Any, tables: Tables, side: str) -> None:
-    rows = select(tables["needed"], target="fixed", width="16")
+    rows = select(tables["needed"], target="fixed", width=16)
     ratios = sorted({float(row["ratio"]) for row in rows})  # type: ignore[arg-type]
     sizes = sorted({int(row["n"]) for row in rows})  # type: ignore[arg-type]
     values = np.full((len(sizes), len(ratios)), np.nan)
