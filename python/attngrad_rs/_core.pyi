@@ -4,21 +4,24 @@ Arrays handed in are two-dimensional, C-contiguous, aligned, of native byte orde
 call (nobody else writes to them) and all of one dtype, float32 or float64.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Prepared",
     "__version__",
     "attention",
     "attention_vjp",
+    "decide",
     "default_threads",
     "evaluate_polynomial",
     "exp_polynomial",
     "levels",
     "loss_gradient",
+    "planned_gradient",
     "polynomial_bounds",
     "tile_shape",
 ]
@@ -43,49 +46,50 @@ class _AttentionGradients(TypedDict):
     seconds: float
     level: str
 
+# A1, A2, A3, X, W_Q, W_K, Y and E, those that there are.
+_Given: TypeAlias = Sequence[_Array | None]
+# The scale, and whether the problem is causal.
+_Form: TypeAlias = tuple[float, bool]
+# threads, progress, timeout, level, key_block.
+_Control: TypeAlias = tuple[int | None, _Progress, float | None, str | None, int | None]
+# method, degree, rtol, atol, norm, certificate, seed.
+_Asking: TypeAlias = tuple[str, int | None, float | None, float, str, str, int]
+# method, degree, samples, exact_rows, features, predicted_error, operations, reason.
+_Chosen: TypeAlias = tuple[str, int, int, int, int, float, float, str]
+# kind, absolute, truncation, sampling, rounding, confidence.
+_Known: TypeAlias = tuple[str, float, float, float, float, float | None]
+
+class _PlannedGradient(TypedDict):
+    gradients: dict[str, _Array]
+    certificates: dict[str, _Known]
+    loss: float
+    loss_certificate: _Known
+    steps: list[float] | None
+    decision: _Chosen
+    prepared: Prepared | None
+    seconds: float
+    level: str
+
+@final
+class Prepared: ...
+
 def loss_gradient(
-    a1: _Array,
-    a2: _Array,
-    a3: _Array,
-    x: _Array | None,
-    w_q: _Array | None,
-    w_k: _Array | None,
-    y: _Array,
-    e: _Array,
-    wrt: list[str],
-    scale: float,
-    is_causal: bool,
-    threads: int | None,
-    progress: _Progress,
-    timeout: float | None,
-    level: str | None,
-    key_block: int | None,
+    given: _Given, wrt: list[str], form: _Form, control: _Control
 ) -> _LossGradient: ...
-def attention(
-    q: _Array,
-    k: _Array,
-    v: _Array,
-    scale: float,
-    is_causal: bool,
-    threads: int | None,
-    progress: _Progress,
-    timeout: float | None,
-    level: str | None,
-    key_block: int | None,
-) -> _Array: ...
+def attention(heads: Sequence[_Array], form: _Form, control: _Control) -> _Array: ...
 def attention_vjp(
-    q: _Array,
-    k: _Array,
-    v: _Array,
-    dout: _Array,
-    scale: float,
-    is_causal: bool,
-    threads: int | None,
-    progress: _Progress,
-    timeout: float | None,
-    level: str | None,
-    key_block: int | None,
+    heads: Sequence[_Array], form: _Form, control: _Control
 ) -> _AttentionGradients: ...
+def decide(given: _Given, wrt: list[str], form: _Form, asking: _Asking) -> _Chosen: ...
+def planned_gradient(
+    given: _Given,
+    wrt: list[str],
+    form: _Form,
+    asking: _Asking,
+    start: tuple[int, int] | None,
+    prepared: Prepared | None,
+    control: _Control,
+) -> _PlannedGradient: ...
 def levels() -> list[str]: ...
 def tile_shape(level: str, dtype: str) -> tuple[int, int]: ...
 def default_threads() -> int: ...

@@ -8,18 +8,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from . import arguments, arrays
-from .arguments import Control, Tolerance, checked_signature
+from . import arguments, arrays, calls
+from .arguments import checked_signature
 from .arrays import Problem
-from .certificate import Certificate, exact_certificate, require_reached
-from .memory import check_fits
-from .methods import Forecast, Method, Outcome, Task, choose
+from .errors import OptionTypeError
 from .plans import Plan
 from .results import GradientResult
 
@@ -45,7 +41,9 @@ def loss_gradient(
     atol: float = 0.0,
     norm: str = "fro",
     method: str = "auto",
+    degree: int | None = None,
     certificate: str = "any",
+    plan: Plan | None = None,
     threads: int | None = None,
     rng: int | np.random.Generator | None = None,
     progress: Progress | None = None,
@@ -84,15 +82,23 @@ def loss_gradient(
         See ``rtol``.
     norm : {"fro", "max"}
         The norm of ``rtol`` and of the certificates: Frobenius, or largest entry.
-    method : {"auto", "exact"}
-        "auto" takes the cheapest method that reaches ``rtol``; today that is always "exact".
+    method : {"auto", "exact", "polynomial"}
+        "auto" takes the cheapest method that reaches ``rtol``, and says why in ``.plan``.
+        "polynomial" puts a polynomial in the place of exp: near-linear in n and m, for small
+        logits.
+    degree : int, optional
+        Degree of the polynomial, for ``method="polynomial"``; without it, ``rtol`` decides. With a
+        degree and ``rtol=None`` the result is what that degree gives, and its certificate the
+        rigorous bound that comes with it (infinite where it must be).
     certificate : {"any", "estimated", "statistical", "rigorous"}
         Ask for at least that kind of certificate; an exact result serves for each.
+    plan : Plan, optional
+        Replay a plan: its method, degree and number of rows. ``Plan.execute`` does the same.
     threads : int, optional
         Threads to use; by default all that the process may use. The result has the same bits for
         any number.
     rng : int or numpy.random.Generator, optional
-        For methods that draw; the exact method draws nothing.
+        What sampled rows are drawn with; None is a fixed seed, and the exact method draws nothing.
     progress : callable, optional
         Called with a number that rises from 0 to 1, from the calling thread. What it raises ends
         the computation and reaches the caller.
@@ -114,7 +120,8 @@ def loss_gradient(
     OptionError, OptionTypeError
         An option does not fit.
     ToleranceError
-        ``rtol`` is below what can be certified in this dtype; ``.best_rtol`` says what can.
+        ``rtol`` is below what can be certified in this dtype, or by the method that was named;
+        ``.best_rtol`` says what can.
     RangeError
         The logits, the loss or a gradient overflow the dtype.
     OutOfMemoryError, DeadlineError
@@ -145,24 +152,19 @@ def loss_gradient(
     """
     start = time.perf_counter()
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    request = _request(
-        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method, rng=rng,
-        tolerance=arguments.tolerance(rtol, atol, norm, certificate),
+    request = calls.read(
+        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method,
+        degree=degree, rng=rng, tolerance=arguments.tolerance(rtol, atol, norm, certificate),
         control=arguments.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
-    outcome = _run(request, "loss_gradient")
+    if plan is not None and not isinstance(plan, Plan):
+        raise OptionTypeError(f"plan: found {arguments.show_type(plan)}; a Plan or None is wanted")
     call = functools.partial(
         loss_gradient, wrt=request.wrt, scale=scale, is_causal=is_causal, rtol=rtol, atol=atol,
-        norm=norm, method=request.method.name, certificate=certificate, threads=threads,
+        norm=norm, method=method, degree=degree, certificate=certificate, threads=threads,
+        rng=request.seed,
     )  # fmt: skip
-    return GradientResult(
-        loss=outcome.loss,
-        gradients=outcome.gradients,
-        certificates=_certificates(request, outcome),
-        loss_certificate=_loss_certificate(outcome, request.tolerance),
-        plan=_plan(request, call),
-        seconds=time.perf_counter() - start,
-    )
+    return calls.result(request, call, plan, start)
 
 
 @checked_signature
@@ -211,13 +213,13 @@ def loss(
     >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
-    request = _request(
+    request = calls.read(
         arrays.read_problem(A1, A2, A3, X, Y, E),
-        wrt=(), scale=scale, is_causal=is_causal, method="exact", rng=None,
+        wrt=(), scale=scale, is_causal=is_causal, method="exact", degree=None, rng=None,
         tolerance=arguments.tolerance(None, 0.0, "fro", "any"),
         control=arguments.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
-    return _run(request, "loss").loss
+    return calls.evaluate(request, "loss")[0].loss
 
 
 @checked_signature
@@ -236,6 +238,7 @@ def plan_loss_gradient(
     atol: float = 0.0,
     norm: str = "fro",
     method: str = "auto",
+    degree: int | None = None,
     certificate: str = "any",
     threads: int | None = None,
     rng: int | np.random.Generator | None = None,
@@ -247,8 +250,8 @@ def plan_loss_gradient(
 
     Parameters
     ----------
-    A1, A2, A3, X, Y, E, wrt, scale, is_causal, rtol, atol, norm, method, certificate, threads, \
-rng, progress, timeout, check_finite
+    A1, A2, A3, X, Y, E, wrt, scale, is_causal, rtol, atol, norm, method, degree, certificate, \
+threads, rng, progress, timeout, check_finite
         As in ``loss_gradient``. The arrays are kept (not copied) for ``Plan.execute``.
 
     Returns
@@ -259,11 +262,12 @@ rng, progress, timeout, check_finite
     Raises
     ------
     AttnGradError
-        For everything that ``loss_gradient`` would refuse without looking at the numbers.
+        For everything that ``loss_gradient`` would refuse before it computes.
 
     Notes
     -----
-    Cost: O(1) for the exact method; the numbers are not read.
+    Cost: O(1) where the method is exact by name or by ``rtol``; the numbers are not read then.
+    Otherwise the arrays are copied and some rows looked at.
 
     Examples
     --------
@@ -277,108 +281,20 @@ rng, progress, timeout, check_finite
     True
     """
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    request = _request(
-        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method, rng=rng,
-        tolerance=arguments.tolerance(rtol, atol, norm, certificate),
+    request = calls.read(
+        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method,
+        degree=degree, rng=rng, tolerance=arguments.tolerance(rtol, atol, norm, certificate),
         control=arguments.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
     call = functools.partial(
         loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=request.wrt, scale=scale,
-        is_causal=is_causal, rtol=rtol, atol=atol, norm=norm, method=request.method.name,
-        certificate=certificate, threads=threads, rng=rng, progress=progress, timeout=timeout,
-        check_finite=check_finite,
+        is_causal=is_causal, rtol=rtol, atol=atol, norm=norm, method=method, degree=degree,
+        certificate=certificate, threads=threads, rng=request.seed, progress=progress,
+        timeout=timeout, check_finite=check_finite,
     )  # fmt: skip
-    return _plan(request, call)
-
-
-class _Request(NamedTuple):
-    """A checked call: nothing has been copied or computed yet."""
-
-    problem: Problem
-    wrt: tuple[str, ...]
-    scale: float
-    is_causal: bool
-    tolerance: Tolerance
-    control: Control
-    method: Method
-    reason: str
+    return calls.plan(request, calls.decide(request)[0], call, calls.Reuse())
 
 
 def _names(wrt: object, problem: Problem) -> tuple[str, ...]:
     pair, same = problem.sizes.pair, problem.self_attention
     return arguments.wrt_names(wrt, pair=pair, self_attention=same)
-
-
-def _request(
-    problem: Problem,
-    *,
-    wrt: tuple[str, ...],
-    scale: object,
-    is_causal: object,
-    method: object,
-    rng: object,
-    tolerance: Tolerance,
-    control: Control,
-) -> _Request:
-    arguments.rng(rng)
-    chosen, reason = choose(method, tolerance.rtol)
-    # With d2 = 0 every logit is 0, whatever the scale.
-    default_scale = 1.0 / max(problem.sizes.d2, 1)
-    return _Request(
-        problem=problem,
-        wrt=wrt,
-        scale=arguments.scale(scale, default_scale),
-        is_causal=arguments.flag("is_causal", is_causal),
-        tolerance=tolerance,
-        control=control,
-        method=chosen,
-        reason=reason,
-    )
-
-
-def _forecast(request: _Request) -> Forecast:
-    sizes, dtype = request.problem.sizes, request.problem.dtype
-    threads = request.control.threads
-    forecast = request.method.forecast(
-        sizes, request.wrt, dtype.itemsize, request.is_causal, threads
-    )
-    copies = arrays.total_bytes(request.problem.arrays)
-    return forecast._replace(peak_bytes=forecast.peak_bytes + copies)
-
-
-def _run(request: _Request, title: str) -> Outcome:
-    check_fits(title, _forecast(request).peak_bytes)
-    problem, control = request.problem, request.control
-    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=control.check_finite)
-    return request.method.gradient(
-        Task(copies, request.wrt, request.scale, request.is_causal, control)
-    )
-
-
-def _certificates(request: _Request, outcome: Outcome) -> dict[str, Certificate]:
-    tolerance = request.tolerance
-    certificates = {
-        name: exact_certificate(
-            outcome.errors[name], arrays.norm(gradient, tolerance.norm), tolerance.norm, tolerance
-        )
-        for name, gradient in outcome.gradients.items()
-    }
-    require_reached(certificates, tolerance, str(request.problem.dtype))
-    return certificates
-
-
-def _loss_certificate(outcome: Outcome, tolerance: Tolerance) -> Certificate:
-    return exact_certificate(
-        outcome.loss_error, abs(outcome.loss), "abs", replace(tolerance, rtol=None)
-    )
-
-
-def _plan(request: _Request, call: Callable[..., GradientResult]) -> Plan:
-    forecast = _forecast(request)
-    return Plan(
-        method=request.method.name,
-        predicted_seconds=forecast.seconds,
-        peak_bytes=forecast.peak_bytes,
-        reason=request.reason,
-        _call=call,
-    )

@@ -34,6 +34,11 @@ MAX_THREADS = 1024
 MAX_TIMEOUT_SECONDS = 1e9
 # Shown in messages; a longer value helps nobody.
 MAX_SHOWN = 60
+# The seed where none is given: results are the same from call to call.
+DEFAULT_SEED = 0
+SEED_BITS = 64
+# The core's limit (rust/src/polynomial): features of more are out of reach.
+MAX_DEGREE = 30
 # Python refuses to print integers of more than 4300 digits.
 MAX_SHOWN_BITS = 128
 
@@ -226,17 +231,40 @@ def tolerance(rtol: object, atol: object, norm: object, certificate: object) -> 
     )
 
 
-def rng(value: object) -> None:
-    """Check the source of randomness, which the exact method does not draw from."""
-    if value is None or isinstance(value, np.random.Generator):
-        return
+def rng(value: object) -> int:
+    """The seed that rows are drawn with: a Generator gives its next number, None a fixed one."""
+    if value is None:
+        return DEFAULT_SEED
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**SEED_BITS - 1, dtype=np.uint64))
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise OptionTypeError(
             f"rng: found {show_type(value)}; "
             "an integer seed >= 0, a numpy.random.Generator or None is wanted"
         )
-    if value < 0:
-        raise OptionError(f"rng: found {show(value)}; a seed >= 0 is wanted")
+    seed = operator.index(value)
+    if seed < 0:
+        raise OptionError(f"rng: found {show(seed)}; a seed >= 0 is wanted")
+    wrapped: int = seed & (2**SEED_BITS - 1)
+    return wrapped
+
+
+def degree(value: object, method: str, rtol: float | None) -> int | None:
+    """Degree of a polynomial: for the method of that name, which needs it or a tolerance."""
+    if value is None:
+        if method == "polynomial" and not rtol:
+            raise OptionError(
+                "degree: found None for method 'polynomial' without a tolerance; "
+                "give degree=, or rtol > 0 to choose it by"
+            )
+        return None
+    wanted = f"an integer from 0 to {MAX_DEGREE}, or None,"
+    number = integer("degree", value, 0, MAX_DEGREE, wanted)
+    if method != "polynomial":
+        raise OptionError(
+            f"degree: found {number} for method {method!r}; it belongs to method='polynomial'"
+        )
+    return number
 
 
 def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[str, ...]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .arguments import Tolerance
 from .errors import ToleranceError
+
+if TYPE_CHECKING:
+    from .methods import Error
 
 __all__ = ["Certificate"]
 
@@ -76,27 +80,39 @@ def relative_error(absolute: float, size: float) -> float:
     return absolute / truth if truth > 0.0 else math.inf
 
 
-def exact_certificate(absolute: float, size: float, norm: str, tolerance: Tolerance) -> Certificate:
-    """The certificate of an exact result with rounding error ``absolute`` and norm ``size``."""
-    rtol = tolerance.rtol
-    finite = math.isfinite(absolute)
-    if not finite:
-        success, message = False, "the rounding error could not be bounded"
-    elif size <= absolute:
+def certify(
+    method: str,
+    error: Error,
+    size: float,
+    norm: str,
+    tolerance: Tolerance,
+    steps: Mapping[str, float] | None = None,
+) -> Certificate:
+    """The certificate of a result of norm ``size`` with what is known about its error."""
+    absolute, rtol = error.absolute, tolerance.rtol
+    rounding = error.terms.get("rounding", 0.0)
+    success: bool | None
+    if not math.isfinite(absolute):
+        success, message = False, f"{error.kind}; the error could not be bounded"
+    elif size <= absolute <= 2.0 * rounding:
         # Nothing tells such a result from zero; zero is what it is to the accuracy of the dtype.
-        success, message = True, "exact; the result is zero to rounding"
+        success, message = True, f"{error.kind}; the result is zero to rounding"
     elif not rtol:
         success, message = True, "exact to rounding"
     else:
         success = absolute <= tolerance.atol + rtol * (size - absolute)
-        message = f"exact to rounding; rtol {rtol:g} {'reached' if success else 'not reached'}"
+        message = f"{error.kind}; rtol {rtol:g} {'reached' if success else 'not reached'}"
+    if rtol is None and error.kind != "exact":
+        success, message = None, f"{error.kind}; no tolerance was asked for"
     return Certificate(
-        method="exact",
-        kind="exact",
+        method=method,
+        kind=error.kind,
         absolute=absolute,
         relative=relative_error(absolute, size),
         norm=norm,
-        terms={"rounding": absolute if finite else math.inf},
+        confidence=error.confidence,
+        terms=error.terms,
+        steps=steps or {},
         rtol_requested=rtol,
         success=success,
         message=message,
@@ -118,9 +134,15 @@ def require_reached(
             best, worst = needed, name
     if not worst:
         return
-    remedy = "use float64, or " if dtype == "float32" else ""
+    made = certificates[worst]
+    if made.kind == "exact":
+        remedy = "use float64, or " if dtype == "float32" else ""
+        limit = f"below what rounding in {dtype} lets us certify"
+    else:
+        remedy = "use method='auto', or "
+        limit = f"below what method {made.method!r} could certify ({made.kind})"
     raise ToleranceError(
-        f"rtol: found {tolerance.rtol:g}, below what rounding in {dtype} lets us certify for the "
+        f"rtol: found {tolerance.rtol:g}, {limit} for the "
         f"gradient by {worst}; {remedy}ask for rtol >= {round_up(best)} (or None for exact)",
         best_rtol=best,
     )

@@ -10,6 +10,8 @@ from .errors import OptionError
 from .memory import format_bytes
 
 if TYPE_CHECKING:
+    from .calls import Reuse
+    from .methods import Decision
     from .results import GradientResult
 
 __all__ = ["Plan"]
@@ -29,6 +31,9 @@ class Plan:
         Softmax mass that may be dropped per row; None for the exact method.
     features : int or None
         Number of features, or landmarks; None for the exact method.
+    exact_rows : int or None
+        Query rows that are computed exactly because the approximation is not trusted with them;
+        known once it has been run. None for the exact method.
     predicted_seconds : float
         From a count of operations and a rough rate of the machine: right to a factor of two or
         three. It never decides anything about the result.
@@ -46,12 +51,14 @@ class Plan:
     samples: int | None = None
     skip: float | None = None
     features: int | None = None
+    exact_rows: int | None = None
     predicted_seconds: float = 0.0
     predicted_error: float = 0.0
     peak_bytes: int = 0
     reason: str = ""
     # A call of loss_gradient with everything filled in but what `execute` is given.
     _call: Callable[..., GradientResult] | None = field(default=None, repr=False, compare=False)
+    _reuse: Reuse | None = field(default=None, repr=False, compare=False)
 
     def explain(self) -> str:
         """The decision in words and numbers, one item a line.
@@ -69,7 +76,7 @@ class Plan:
         sizes = {
             one.name: getattr(self, one.name)
             for one in fields(self)
-            if one.name in ("degree", "rank", "samples", "skip", "features")
+            if one.name in ("degree", "rank", "samples", "skip", "features", "exact_rows")
         }
         chosen = [f"{name:18}{value}" for name, value in sizes.items() if value is not None]
         error = f"{self.predicted_error:.1e}" if self.predicted_error > 0.0 else "rounding only"
@@ -91,7 +98,8 @@ class Plan:
         ----------
         **changes
             Any argument of ``loss_gradient`` by name, in place of the one the plan was made with.
-            Arrays are read anew at each call.
+            Arrays are read anew at each call. Where keys, values and weights hold the numbers that
+            they held at the last execution, the moments made from them are used again.
 
         Returns
         -------
@@ -111,8 +119,22 @@ class Plan:
                 "execute: found a plan that is not attached to loss_gradient; "
                 "make one with plan_loss_gradient"
             )
-        return self._call(**changes)
+        return self._call(plan=self, **changes)
+
+    def decision(self) -> Decision:
+        """The plan as the methods understand it."""
+        from .methods import Decision
+
+        return Decision(
+            self.method,
+            self.degree,
+            self.samples,
+            self.exact_rows,
+            self.features,
+            self.predicted_error,
+            reason=self.reason,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the arrays: a plan travels as a decision."""
-        return {**self.__dict__, "_call": None}
+        return {**self.__dict__, "_call": None, "_reuse": None}

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays, tuning
+from . import _core, arguments, arrays
 from .arguments import Control, Tolerance, checked_signature
 from .arrays import Array, Sizes
-from .certificate import Certificate, exact_certificate, require_reached
-from .errors import DeadlineError
+from .certificate import Certificate, certify, require_reached
+from .errors import DeadlineError, OptionError
 from .memory import check_fits
-from .methods import HeadTask, Outcome, choose
+from .methods import METHODS, Error, HeadTask, Outcome, checked_name, decided_by_shape
+from .methods.base import Decision, control_tuple
 from .plans import Plan
 from .results import AttentionGradients
 
@@ -96,16 +97,7 @@ def attention(
     output = np.empty(shape, dtype)
     for index, share in _heads(shape[:-2], control):
         output[index] = _core.attention(
-            copies["query"][index],
-            copies["key"][index],
-            copies["value"][index],
-            factor,
-            causal,
-            share.threads,
-            share.progress,
-            share.timeout,
-            tuning.level(),
-            tuning.key_block(),
+            [copies[name][index] for name in INPUTS], (factor, causal), control_tuple(share)
         )
     return output
 
@@ -171,29 +163,34 @@ def attention_vjp(
     tolerance = arguments.tolerance(rtol, atol, norm, "any")
     control = arguments.control(threads, progress, timeout, check_finite)
     causal = arguments.flag("is_causal", is_causal)
-    chosen, reason = choose(method, tolerance.rtol)
+    decision, pull_back = _method(method, tolerance.rtol)
     given, dtype = arrays.read_heads({"query": query, "key": key, "value": value, "dout": dout})
     factor = arguments.scale(scale, _default_scale(given))
     lead = given["query"].shape[:-2]
-    cost = chosen.forecast(_head_sizes(given), VJP_WRT, dtype.itemsize, causal, control.threads)
+    sizes = _head_sizes(given)
+    forecast = METHODS[decision.method].forecast
+    cost = forecast(sizes, VJP_WRT, dtype.itemsize, causal, control.threads, decision)
     outputs = sum(math.prod(given[name].shape) for name in INPUTS) * dtype.itemsize
     peak = arrays.total_bytes(given) + outputs + cost.peak_bytes
     check_fits("attention_vjp", peak)
     copies = arrays.snapshots(given, dtype, finite=control.check_finite)
     gradients = {name: np.empty(given[name].shape, dtype) for name in INPUTS}
-    outcomes: list[dict[str, float]] = []
+    outcomes: list[dict[str, Error]] = []
     for index, share in _heads(lead, control):
         parts = {name: copy[index] for name, copy in copies.items()}
-        outcome: Outcome = chosen.vjp(
-            HeadTask(**parts, scale=factor, is_causal=causal, control=share)
-        )
+        outcome = pull_back(HeadTask(**parts, scale=factor, is_causal=causal, control=share))
         for name in INPUTS:
             gradients[name][index] = outcome.gradients[name]
         outcomes.append(outcome.errors)
     certificates = _certificates(gradients, outcomes, tolerance)
     require_reached(certificates, tolerance, str(dtype))
     heads = math.prod(lead)
-    plan = Plan(chosen.name, predicted_seconds=heads * cost.seconds, peak_bytes=peak, reason=reason)
+    plan = Plan(
+        decision.method,
+        predicted_seconds=heads * cost.seconds,
+        peak_bytes=peak,
+        reason=decision.reason,
+    )
     return AttentionGradients(
         dq=gradients["query"],
         dk=gradients["key"],
@@ -202,6 +199,22 @@ def attention_vjp(
         plan=plan,
         seconds=time.perf_counter() - start,
     )
+
+
+def _method(name: object, rtol: float | None) -> tuple[Decision, Callable[[HeadTask], Outcome]]:
+    """The method of that name, where it has a vector-Jacobian product."""
+    checked = checked_name(name)
+    decision = decided_by_shape(checked, rtol)
+    if decision is None and checked == "auto":
+        reason = "outputs by token are certified by no other method"
+        decision = Decision("exact", reason=reason)
+    pull_back = None if decision is None else METHODS[decision.method].vjp
+    if decision is None or pull_back is None:
+        raise OptionError(
+            f"method: found {checked!r}, which has no vector-Jacobian product; "
+            "use 'auto' or 'exact', or loss_gradient"
+        )
+    return decision, pull_back
 
 
 def _default_scale(given: Mapping[str, Array]) -> float:
@@ -237,14 +250,16 @@ def _part(control: Control, number: int, total: int) -> Progress | None:
 
 
 def _certificates(
-    gradients: Mapping[str, Array], errors: list[dict[str, float]], tolerance: Tolerance
+    gradients: Mapping[str, Array], errors: list[dict[str, Error]], tolerance: Tolerance
 ) -> dict[str, Certificate]:
     """One certificate for all heads of an output: errors of separate heads add in squares."""
     certificates = {}
     for name, gradient in gradients.items():
         # A NaN compares with nothing, so that it would get lost in the maximum.
-        each = [head[name] if head[name] >= 0.0 else math.inf for head in errors]
+        bounds = [head[name].absolute for head in errors]
+        each = [bound if bound >= 0.0 else math.inf for bound in bounds]
         together = max(each, default=0.0) if tolerance.norm == "max" else math.hypot(*each)
         size = arrays.norm(gradient, tolerance.norm)
-        certificates[name] = exact_certificate(together, size, tolerance.norm, tolerance)
+        error = Error.rounding(together)
+        certificates[name] = certify("exact", error, size, tolerance.norm, tolerance)
     return certificates

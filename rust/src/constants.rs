@@ -59,8 +59,8 @@ pub const MOMENT_PARTS: usize = 64;
 /// Bytes of all parts' sums together, where more than two parts are to be had: they count against the memory promised.
 pub const MOMENT_BYTES: usize = 4 << 20;
 
-/// Rows that centring and balancing look at: the covariance's error of 1/√4096 costs nothing, as any choice is valid.
-pub const SAMPLE_ROWS: usize = 4096;
+/// Rows that centring and balancing look at: the covariance's error of 1/√1024 costs nothing, as any choice is valid.
+pub const SAMPLE_ROWS: usize = 1024;
 
 /// Most coordinates that are balanced: the eigenvectors of more cost more than they save.
 pub const BALANCED_MOST: usize = 256;

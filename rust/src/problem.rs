@@ -129,14 +129,27 @@ impl<'a, T: Float> Problem<'a, T> {
         Problem { is_causal, ..self }
     }
 
-    /// The same problem with other queries and their targets.
-    pub(crate) fn with_queries<'b>(&'b self, A1: ArrayView2<'b, T>, E: ArrayView2<'b, T>) -> Problem<'b, T> {
+    /// The same problem for as long as it is borrowed.
+    pub(crate) fn reborrow(&self) -> Problem<'_, T> {
         let weights = match &self.weights {
             Weights::Product(X) => Weights::Product(X.reborrow()),
             Weights::Pair(W_Q, W_K) => Weights::Pair(W_Q.reborrow(), W_K.reborrow()),
         };
-        let (A2, A3, Y) = (self.A2.reborrow(), self.A3.reborrow(), self.Y.reborrow());
-        Problem { A1, A2, A3, weights, Y, E, scale: self.scale, is_causal: self.is_causal }
+        Problem {
+            A1: self.A1.reborrow(),
+            A2: self.A2.reborrow(),
+            A3: self.A3.reborrow(),
+            weights,
+            Y: self.Y.reborrow(),
+            E: self.E.reborrow(),
+            scale: self.scale,
+            is_causal: self.is_causal,
+        }
+    }
+
+    /// The same problem with other queries and their targets.
+    pub(crate) fn with_queries<'b>(&'b self, A1: ArrayView2<'b, T>, E: ArrayView2<'b, T>) -> Problem<'b, T> {
+        Problem { A1, E, ..self.reborrow() }
     }
 
     /// Whether `wrt` can be asked of this problem.

@@ -15,7 +15,7 @@ import attngrad_rs as ag
 from attngrad_rs import certificate as certificates
 from attngrad_rs.arguments import Tolerance
 from attngrad_rs.arrays import Sizes
-from attngrad_rs.methods import METHODS
+from attngrad_rs.methods import METHODS, Decision, Error
 
 N, M, D = 9, 8, 4
 NAN, INF = math.nan, math.inf
@@ -46,7 +46,7 @@ def test_what_is_unknown_is_not_certified(value: float) -> None:
     assert one.absolute == INF
     assert one.relative == INF
     assert one.success is False
-    made = certificates.exact_certificate(value, 1.0, "fro", tolerance(1e-3))
+    made = certificates.certify("exact", Error.rounding(value), 1.0, "fro", tolerance(1e-3))
     assert made.absolute == made.relative == INF
     assert made.success is False
     assert made.terms["rounding"] == INF
@@ -54,7 +54,7 @@ def test_what_is_unknown_is_not_certified(value: float) -> None:
 
 @pytest.mark.parametrize("size", [NAN, INF])
 def test_a_norm_that_is_unknown_is_not_certified(size: float) -> None:
-    made = certificates.exact_certificate(1e-9, size, "fro", tolerance(1e-3))
+    made = certificates.certify("exact", Error.rounding(1e-9), size, "fro", tolerance(1e-3))
     assert made.success is (size == INF)
     assert made.relative == (0.0 if size == INF else INF)
 
@@ -83,7 +83,9 @@ def test_relative_is_against_the_truth() -> None:
 def test_success(
     absolute: float, size: float, rtol: float | None, atol: float, reached: bool
 ) -> None:
-    made = certificates.exact_certificate(absolute, size, "fro", tolerance(rtol, atol))
+    made = certificates.certify(
+        "exact", Error.rounding(absolute), size, "fro", tolerance(rtol, atol)
+    )
     assert made.success is reached
     assert made.kind == made.method == "exact"
     assert made.rtol_requested == rtol
@@ -97,7 +99,7 @@ def test_the_best_tolerance_is_one_that_succeeds(atol: float) -> None:
 
     def made(wanted: Tolerance) -> dict[str, ag.Certificate]:
         return {
-            name: certificates.exact_certificate(1e-9, size, "fro", wanted)
+            name: certificates.certify("exact", Error.rounding(1e-9), size, "fro", wanted)
             for name, size in sizes.items()
         }
 
@@ -272,16 +274,21 @@ def test_peak_bytes_grow_with_rows_not_with_their_square() -> None:
     assert 3.5 * small < large < 4.5 * small
 
 
+EXACT = Decision("exact")
+
+
 @pytest.mark.parametrize(
     ("wrt", "per_pair"), [("X", 8), ("Y", 4), ("A1", 8), ("A2", 12), (("X", "Y", "A3"), 12)]
 )
 def test_the_cost_law(wrt: str | tuple[str, ...], per_pair: int) -> None:
     names = (wrt,) if isinstance(wrt, str) else wrt
     sizes = Sizes(n=100, m=80, d1=8, d2=8, d3=8, dv=8, width=8, pair=False)
-    full = METHODS["exact"].forecast(sizes, names, 4, False, 1)
-    assert full.flops == per_pair * 100 * 80 * 8
-    assert METHODS["exact"].forecast(sizes, names, 4, True, 1).flops == full.flops / 2
-    assert METHODS["exact"].forecast(sizes, names, 8, False, 1).peak_bytes > full.peak_bytes
+    full = METHODS["exact"].forecast(sizes, names, 4, False, 1, EXACT)
+    assert full.operations == per_pair * 100 * 80 * 8
+    causal = METHODS["exact"].forecast(sizes, names, 4, True, 1, EXACT)
+    assert causal.operations == full.operations / 2
+    wide = METHODS["exact"].forecast(sizes, names, 8, False, 1, EXACT)
+    assert wide.peak_bytes > full.peak_bytes
 
 
 # -- attention ------------------------------------------------------------------------------------

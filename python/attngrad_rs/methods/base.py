@@ -1,22 +1,39 @@
-"""What a method is: words, a cost law, and two functions."""
+"""What a method is: words, a cost law, and functions that propose and compute."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from ..arguments import Control
+from .. import tuning
+from ..arguments import Control, Tolerance
 from ..arrays import Array, Sizes
+
+# The order in which the compiled core takes the arrays of a problem.
+ORDER = ("A1", "A2", "A3", "X", "W_Q", "W_K", "Y", "E")
 
 
 class Task(NamedTuple):
     """One loss-gradient problem on private copies, ready to be computed."""
 
     arrays: Mapping[str, Array]
+    sizes: Sizes
     wrt: tuple[str, ...]
     scale: float
     is_causal: bool
+    tolerance: Tolerance
+    # The method that the caller named; None for "auto".
+    named: str | None
+    degree: int | None
+    seed: int
     control: Control
+
+    @property
+    def given(self) -> list[Array | None]:
+        """The arrays as the core takes them."""
+        return [self.arrays.get(name) for name in ORDER]
 
 
 class HeadTask(NamedTuple):
@@ -31,19 +48,64 @@ class HeadTask(NamedTuple):
     control: Control
 
 
-class Outcome(NamedTuple):
-    """Gradients by name, each with a bound of its absolute error in the Frobenius norm."""
+def control_tuple(
+    control: Control,
+) -> tuple[int | None, Any, float | None, str | None, int | None]:
+    """What every function of the core takes last."""
+    level, block = tuning.level(), tuning.key_block()
+    return control.threads, control.progress, control.timeout, level, block
+
+
+@dataclass(frozen=True)
+class Error:
+    """What is known about the error of one output: ``absolute`` is the sum of ``terms``."""
+
+    kind: str
+    absolute: float
+    terms: Mapping[str, float]
+    confidence: float | None = None
+
+    @classmethod
+    def rounding(cls, absolute: float) -> Error:
+        """The error of an exact result."""
+        known = absolute if math.isfinite(absolute) else math.inf
+        return cls("exact", absolute, {"rounding": known})
+
+
+class Decision(NamedTuple):
+    """What to run and why. ``operations`` counts in operations of the exact method."""
+
+    method: str
+    degree: int | None = None
+    samples: int | None = None
+    exact_rows: int | None = None
+    features: int | None = None
+    predicted_error: float = 0.0
+    operations: float = math.inf
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Gradients by name, each with what is known about its error in the norm asked for.
+
+    ``decision`` is what was run in the end; ``prepared`` what another call with the same keys,
+    values and weights can use again; ``steps`` what f, c, q, p1 and p2 were charged.
+    """
 
     loss: float
-    loss_error: float
+    loss_error: Error
     gradients: dict[str, Array]
-    errors: dict[str, float]
+    errors: dict[str, Error]
+    decision: Decision
+    steps: Mapping[str, float] = field(default_factory=dict)
+    prepared: Any = None
 
 
 class Forecast(NamedTuple):
     """What a call is predicted to cost. ``peak_bytes`` leaves out copies of the inputs."""
 
-    flops: float
+    operations: float
     seconds: float
     peak_bytes: int
 
@@ -52,14 +114,18 @@ class Method(NamedTuple):
     """One row of the table of methods.
 
     ``needs``, ``law`` and ``cost`` are sentences for people: what the data must be like, what the
-    error is, and what it costs. ``forecast(sizes, wrt, itemsize, is_causal, threads)`` predicts;
-    ``gradient`` and ``vjp`` compute.
+    error is, and what it costs. ``propose(task)`` says what the method would run for a task, with
+    infinite ``operations`` and the reason where it would not; ``forecast`` predicts seconds and
+    bytes of a decision from shapes; ``gradient(task, decision, prepared)`` computes, and may end
+    with another method where its own does not reach the tolerance; ``vjp`` is None where a method
+    has no vector-Jacobian product.
     """
 
     name: str
     needs: str
     law: str
     cost: str
-    forecast: Callable[[Sizes, tuple[str, ...], int, bool, int | None], Forecast]
-    gradient: Callable[[Task], Outcome]
-    vjp: Callable[[HeadTask], Outcome]
+    propose: Callable[[Task], Decision]
+    forecast: Callable[[Sizes, tuple[str, ...], int, bool, int | None, Decision], Forecast]
+    gradient: Callable[[Task, Decision, Any], Outcome]
+    vjp: Callable[[HeadTask], Outcome] | None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import _core, tuning
 from ..arrays import Sizes
-from .base import Forecast, HeadTask, Method, Outcome, Task
+from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task, control_tuple
 
 # Floating point operations per second and thread, float32, in the convention of `_flops`; float64
 # takes twice the time. Rough figures of 2-core machines at d = 32: they feed `predicted_seconds`
@@ -77,7 +77,7 @@ def _buffer_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, kept: int) 
     first_pass = output + ((n + m) * sizes.d3 if needs.mixed else 0)
     # Sums over queries are kept in float64 until the pass is over.
     second_pass = output + sums * FLOAT64_BYTES // itemsize
-    products = sums + _output_elements(sizes, wrt) + (n * sizes.d1 if "A" in wrt else 0)
+    products = sums + output_elements(sizes, wrt) + (n * sizes.d1 if "A" in wrt else 0)
     if needs.key_side:
         second_pass += min(n, WAVE_QUERIES) * min(m, WAVE_CHUNKS * CHUNK_KEYS) // CHUNK_KEYS * width
     peak = always + max(packing, first_pass, second_pass + sums, products)
@@ -99,7 +99,8 @@ def _kept_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, threads: int)
     return min(KEPT_BYTES // (threads * tile), KEPT_TILES) * threads * tile
 
 
-def _output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
+def output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
+    """Numbers in all outputs together."""
     shapes = {
         "X": sizes.d1 * sizes.d2,
         "W_Q": sizes.d1 * sizes.width,
@@ -113,64 +114,72 @@ def _output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
     return sum(shapes[name] for name in wrt)
 
 
-def _rate() -> float:
-    return RATES.get(tuning.level(), SLOWEST_RATE)
+def seconds(operations: float, itemsize: int, threads: int | None) -> float:
+    """Predicted time of so many operations of the exact method, or of as many as cost the same."""
+    workers = threads or _core.default_threads()
+    rate = RATES.get(tuning.level(), SLOWEST_RATE) * workers * FLOAT32_BYTES / itemsize
+    return CALL_SECONDS + operations / rate
+
+
+def _cost(
+    sizes: Sizes, wrt: tuple[str, ...], itemsize: int, is_causal: bool, threads: int | None
+) -> tuple[float, int]:
+    """Operations, and bytes that the first pass keeps for the second."""
+    workers = threads or _core.default_threads()
+    kept = _kept_bytes(sizes, wrt, itemsize, workers)
+    return _flops(sizes, wrt, is_causal, kept > 0), kept
+
+
+def propose(task: Task) -> Decision:
+    """The exact method serves for every task."""
+    itemsize = task.arrays["A1"].itemsize
+    threads = task.control.threads
+    operations, _ = _cost(task.sizes, task.wrt, itemsize, task.is_causal, threads)
+    return Decision(EXACT.name, operations=operations)
 
 
 def forecast(
-    sizes: Sizes, wrt: tuple[str, ...], itemsize: int, is_causal: bool, threads: int | None
+    sizes: Sizes,
+    wrt: tuple[str, ...],
+    itemsize: int,
+    is_causal: bool,
+    threads: int | None,
+    decision: Decision,
 ) -> Forecast:
     """Predict cost and memory from shapes alone."""
-    workers = threads or _core.default_threads()
-    kept = _kept_bytes(sizes, wrt, itemsize, workers)
-    flops = _flops(sizes, wrt, is_causal, kept > 0)
-    rate = _rate() * workers * FLOAT32_BYTES / itemsize
+    operations, kept = _cost(sizes, wrt, itemsize, is_causal, threads)
     peak = _buffer_bytes(sizes, wrt, itemsize, kept)
-    return Forecast(flops, CALL_SECONDS + flops / rate, peak)
+    return Forecast(operations, seconds(operations, itemsize, threads), peak)
 
 
-def gradient(task: Task) -> Outcome:
+def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
     """Loss and gradients; with no name in ``wrt``, the loss alone."""
-    arrays, control = task.arrays, task.control
     raw = _core.loss_gradient(
-        arrays["A1"],
-        arrays["A2"],
-        arrays["A3"],
-        arrays.get("X"),
-        arrays.get("W_Q"),
-        arrays.get("W_K"),
-        arrays["Y"],
-        arrays["E"],
-        list(task.wrt),
-        task.scale,
-        task.is_causal,
-        control.threads,
-        control.progress,
-        control.timeout,
-        tuning.level(),
-        tuning.key_block(),
+        task.given, list(task.wrt), (task.scale, task.is_causal), control_tuple(task.control)
     )
-    gradients = {name: raw["gradients"][name] for name in task.wrt}
-    return Outcome(raw["loss"], raw["loss_rounding"], gradients, dict(raw["rounding"]))
+    return Outcome(
+        loss=raw["loss"],
+        loss_error=Error.rounding(raw["loss_rounding"]),
+        gradients={name: raw["gradients"][name] for name in task.wrt},
+        errors={name: Error.rounding(error) for name, error in raw["rounding"].items()},
+        decision=decision,
+    )
 
 
 def vjp(task: HeadTask) -> Outcome:
     """dq, dk and dv of one head."""
-    control = task.control
     raw = _core.attention_vjp(
-        task.query,
-        task.key,
-        task.value,
-        task.dout,
-        task.scale,
-        task.is_causal,
-        control.threads,
-        control.progress,
-        control.timeout,
-        tuning.level(),
-        tuning.key_block(),
+        [task.query, task.key, task.value, task.dout],
+        (task.scale, task.is_causal),
+        control_tuple(task.control),
     )
-    return Outcome(0.0, 0.0, dict(raw["gradients"]), dict(raw["rounding"]))
+    return Outcome(
+        loss=0.0,
+        loss_error=Error.rounding(0.0),
+        gradients=dict(raw["gradients"]),
+        errors={name: Error.rounding(error) for name, error in raw["rounding"].items()},
+        decision=Decision(EXACT.name),
+    )
 
 
 EXACT = Method(
@@ -178,6 +187,7 @@ EXACT = Method(
     needs="nothing: any shape, any logits that float32 or float64 can hold",
     law="rounding only, estimated with the result",
     cost="8 n m d operations for the gradient by X (half if causal), memory O((n + m) d)",
+    propose=propose,
     forecast=forecast,
     gradient=gradient,
     vjp=vjp,

@@ -10,6 +10,9 @@ use pyo3::prelude::*;
 
 use crate::errors::{Failure, Result};
 
+/// threads, progress, timeout, level, key_block: what every computing function takes last, as one tuple.
+pub type Control = (Option<usize>, Option<Py<PyAny>>, Option<f64>, Option<String>, Option<usize>);
+
 /// The options of a call, checked.
 pub struct Call {
     options: Options,
@@ -17,16 +20,10 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn new(
-        threads: Option<usize>,
-        progress: Option<Py<PyAny>>,
-        timeout: Option<f64>,
-        level: Option<&str>,
-        key_block: Option<usize>,
-    ) -> Result<Self> {
+    pub fn new((threads, progress, timeout, level, key_block): Control) -> Result<Self> {
         let options = Options {
             threads: threads.and_then(NonZeroUsize::new),
-            level: level.map(Level::parse).transpose()?,
+            level: level.as_deref().map(Level::parse).transpose()?,
             timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             key_block: key_block.and_then(NonZeroUsize::new),
         };

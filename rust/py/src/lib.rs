@@ -6,25 +6,33 @@
 
 /// The same call for either precision: the first array tells which.
 macro_rules! either {
-    ($first:ident, $call:ident($($argument:expr),*)) => {
-        if $first.cast::<numpy::PyArray2<f32>>().is_ok() { $call::<f32>($($argument),*) } else { $call::<f64>($($argument),*) }
+    ($arrays:ident, $call:ident($($argument:expr),*)) => {
+        if $arrays[0].as_ref().is_some_and(|first| first.cast::<numpy::PyArray2<f32>>().is_ok()) {
+            $call::<f32>($($argument),*)
+        } else {
+            $call::<f64>($($argument),*)
+        }
     };
 }
 
 mod call;
 mod errors;
+mod plan;
 mod polynomial;
 
 use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
 use numpy::{Element, IntoPyArray, PyReadonlyArray2};
 use pyo3::{exceptions::PyImportError, prelude::*, types::PyDict};
 
-use call::{Call, view};
+use call::{Call, Control, view};
 use errors::{Failure, Result};
 
 type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
-/// The names of A1, A2, A3, X, W_Q, W_K, Y and E are those of attngrad::Problem.
+/// A1, A2, A3, X, W_Q, W_K, Y and E, those that there are.
+type Given<'py> = [Option<Bound<'py, PyAny>>; 8];
+
+/// Their names are those of attngrad::Problem.
 struct Arrays<'py, T: Element> {
     a: [Matrix<'py, T>; 3],
     x: Option<Matrix<'py, T>>,
@@ -34,7 +42,22 @@ struct Arrays<'py, T: Element> {
 }
 
 impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
-    fn problem(&self, scale: f64, is_causal: bool) -> Result<Problem<'_, T>> {
+    fn read(given: &Given<'py>) -> Result<Self> {
+        let [Some(a1), Some(a2), Some(a3), x, w_q, w_k, Some(y), Some(e)] = given else {
+            return Err(Failure::internal("an array that every problem has was not given"));
+        };
+        let read = |array: &Bound<'py, PyAny>| call::read::<T>(array);
+        let pair = w_q.as_ref().zip(w_k.as_ref());
+        Ok(Arrays {
+            a: [read(a1)?, read(a2)?, read(a3)?],
+            x: x.as_ref().map(read).transpose()?,
+            pair: pair.map(|(w_q, w_k)| Ok::<_, Failure>((read(w_q)?, read(w_k)?))).transpose()?,
+            y: read(y)?,
+            e: read(e)?,
+        })
+    }
+
+    fn problem(&self, (scale, is_causal): (f64, bool)) -> Result<Problem<'_, T>> {
         let [a1, a2, a3] = &self.a;
         let weights = match (&self.x, &self.pair) {
             (_, Some((w_q, w_k))) => Weights::Pair(view(w_q), view(w_k)),
@@ -46,33 +69,20 @@ impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
     }
 }
 
-fn arrays<'py, T: Element>(
-    all: [&Bound<'py, PyAny>; 5],
-    weights: [Option<&Bound<'py, PyAny>>; 3],
-) -> Result<Arrays<'py, T>> {
-    let [a1, a2, a3, y, e] = all;
-    let [x, w_q, w_k] = weights;
-    let read = |array: &Bound<'py, PyAny>| call::read::<T>(array);
-    Ok(Arrays {
-        a: [read(a1)?, read(a2)?, read(a3)?],
-        x: x.map(read).transpose()?,
-        pair: w_q.zip(w_k).map(|(w_q, w_k)| Ok::<_, Failure>((read(w_q)?, read(w_k)?))).transpose()?,
-        y: read(y)?,
-        e: read(e)?,
-    })
+/// Inputs by their names.
+fn inputs(names: &[String]) -> Result<Vec<Wrt>> {
+    Ok(names.iter().map(|name| Wrt::parse(name)).collect::<std::result::Result<_, _>>()?)
 }
 
 fn differentiate<'py, T: Element + attngrad::Float>(
     py: Python<'py>,
-    all: [&Bound<'py, PyAny>; 5],
-    weights: [Option<&Bound<'py, PyAny>>; 3],
+    given: &Given<'py>,
     wrt: &[Wrt],
-    scale: f64,
-    is_causal: bool,
+    form: (f64, bool),
     call: Call,
 ) -> Result<Bound<'py, PyDict>> {
-    let arrays = arrays::<T>(all, weights)?;
-    let problem = arrays.problem(scale, is_causal)?;
+    let arrays = Arrays::<T>::read(given)?;
+    let problem = arrays.problem(form)?;
     let (result, seconds) = call.run(py, |options, watch| attngrad::loss_gradient(&problem, wrt, options, watch))?;
     let Gradients { loss, loss_rounding, gradients, level } = result;
     let (values, rounding) = (PyDict::new(py), PyDict::new(py));
@@ -101,74 +111,55 @@ fn wrap<'py>(
     Ok(out)
 }
 
-/// See attngrad_rs.loss_gradient.
+/// See attngrad_rs.loss_gradient; `form` is the scale, and whether the problem is causal.
 #[pyfunction]
 fn loss_gradient<'py>(
     py: Python<'py>,
-    a1: &Bound<'py, PyAny>,
-    a2: &Bound<'py, PyAny>,
-    a3: &Bound<'py, PyAny>,
-    x: Option<&Bound<'py, PyAny>>,
-    w_q: Option<&Bound<'py, PyAny>>,
-    w_k: Option<&Bound<'py, PyAny>>,
-    y: &Bound<'py, PyAny>,
-    e: &Bound<'py, PyAny>,
+    given: Given<'py>,
     wrt: Vec<String>,
-    scale: f64,
-    is_causal: bool,
-    threads: Option<usize>,
-    progress: Option<Py<PyAny>>,
-    timeout: Option<f64>,
-    level: Option<&str>,
-    key_block: Option<usize>,
+    form: (f64, bool),
+    control: Control,
 ) -> Result<Bound<'py, PyDict>> {
-    let wrt = wrt.iter().map(|name| Wrt::parse(name)).collect::<std::result::Result<Vec<_>, _>>()?;
-    let call = Call::new(threads, progress, timeout, level, key_block)?;
-    either!(a1, differentiate(py, [a1, a2, a3, y, e], [x, w_q, w_k], &wrt, scale, is_causal, call))
+    let (wrt, call) = (inputs(&wrt)?, Call::new(control)?);
+    either!(given, differentiate(py, &given, &wrt, form, call))
 }
 
 fn attend<'py, T: Element + attngrad::Float>(
     py: Python<'py>,
-    [q, k, v]: [&Bound<'py, PyAny>; 3],
-    scale: f64,
-    is_causal: bool,
+    [q, k, v]: &[Option<Bound<'py, PyAny>>; 3],
+    form: (f64, bool),
     call: Call,
 ) -> Result<Bound<'py, PyAny>> {
-    let (q, k, v) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?);
-    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(scale).with_causal(is_causal);
+    let (q, k, v) = (head::<T>(q)?, head::<T>(k)?, head::<T>(v)?);
+    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(form.0).with_causal(form.1);
     let (output, _) = call.run(py, |options, watch| attngrad::attention(&heads, options, watch))?;
     Ok(output.into_pyarray(py).into_any())
 }
 
-/// See attngrad_rs.attention.
+fn head<'py, T: Element>(array: &Option<Bound<'py, PyAny>>) -> Result<Matrix<'py, T>> {
+    call::read(array.as_ref().ok_or_else(|| Failure::internal("an array of the head was not given"))?)
+}
+
+/// See attngrad_rs.attention; `heads` is query, key, value.
 #[pyfunction]
 fn attention<'py>(
     py: Python<'py>,
-    q: &Bound<'py, PyAny>,
-    k: &Bound<'py, PyAny>,
-    v: &Bound<'py, PyAny>,
-    scale: f64,
-    is_causal: bool,
-    threads: Option<usize>,
-    progress: Option<Py<PyAny>>,
-    timeout: Option<f64>,
-    level: Option<&str>,
-    key_block: Option<usize>,
+    heads: [Option<Bound<'py, PyAny>>; 3],
+    form: (f64, bool),
+    control: Control,
 ) -> Result<Bound<'py, PyAny>> {
-    let call = Call::new(threads, progress, timeout, level, key_block)?;
-    either!(q, attend(py, [q, k, v], scale, is_causal, call))
+    let call = Call::new(control)?;
+    either!(heads, attend(py, &heads, form, call))
 }
 
 fn pull_back<'py, T: Element + attngrad::Float>(
     py: Python<'py>,
-    [q, k, v, dout]: [&Bound<'py, PyAny>; 4],
-    scale: f64,
-    is_causal: bool,
+    [q, k, v, dout]: &[Option<Bound<'py, PyAny>>; 4],
+    form: (f64, bool),
     call: Call,
 ) -> Result<Bound<'py, PyDict>> {
-    let (q, k, v) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?);
-    let dout = call::read::<T>(dout)?;
-    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(scale).with_causal(is_causal);
+    let (q, k, v, dout) = (head::<T>(q)?, head::<T>(k)?, head::<T>(v)?, head::<T>(dout)?);
+    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(form.0).with_causal(form.1);
     let dout = view(&dout);
     let (result, seconds) = call.run(py, |options, watch| attngrad::attention_vjp(&heads, dout, options, watch))?;
     let (values, rounding) = (PyDict::new(py), PyDict::new(py));
@@ -179,24 +170,16 @@ fn pull_back<'py, T: Element + attngrad::Float>(
     wrap(py, values, rounding, seconds, result.level)
 }
 
-/// See attngrad_rs.attention_vjp.
+/// See attngrad_rs.attention_vjp; `heads` is query, key, value, dout.
 #[pyfunction]
 fn attention_vjp<'py>(
     py: Python<'py>,
-    q: &Bound<'py, PyAny>,
-    k: &Bound<'py, PyAny>,
-    v: &Bound<'py, PyAny>,
-    dout: &Bound<'py, PyAny>,
-    scale: f64,
-    is_causal: bool,
-    threads: Option<usize>,
-    progress: Option<Py<PyAny>>,
-    timeout: Option<f64>,
-    level: Option<&str>,
-    key_block: Option<usize>,
+    heads: [Option<Bound<'py, PyAny>>; 4],
+    form: (f64, bool),
+    control: Control,
 ) -> Result<Bound<'py, PyDict>> {
-    let call = Call::new(threads, progress, timeout, level, key_block)?;
-    either!(q, pull_back(py, [q, k, v, dout], scale, is_causal, call))
+    let call = Call::new(control)?;
+    either!(heads, pull_back(py, &heads, form, call))
 }
 
 /// The dispatch levels of this machine, best last.
@@ -254,6 +237,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(attention, module)?)?;
     module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::decide, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::planned_gradient, module)?)?;
+    module.add_class::<plan::Prepared>()?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;

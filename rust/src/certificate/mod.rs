@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`rigorous`] | bounds of every step of a row from an enclosure of P(t) e^−t, and of the gradients: never below the truth |
 //! | [`rounding`] | a-priori bounds of what rounding adds to the sums of the polynomial path |
+//! | `spectral` | norms of small matrices, never below the truth |
 //! | [`statistical`] | a bound at a stated confidence, from rows drawn in proportion to a rigorous cap |
 //! | [`estimated`] | the sampled correction, its standard error, and bounds with a safety factor |
 //! | [`outliers`] | which rows or keys stand out and are to be computed exactly |
@@ -16,13 +17,14 @@ pub mod outliers;
 pub mod rigorous;
 pub mod rng;
 pub mod rounding;
+pub(crate) mod spectral;
 pub mod statistical;
 
 /// Roundings in one formula of this module, with room: none has half as many operations.
 const FORMULA_ROUNDINGS: f64 = 64.0;
 
 /// A bound made safe against its own rounding; NaN is not known, hence infinite.
-fn outward(bound: f64) -> f64 {
+pub(crate) fn outward(bound: f64) -> f64 {
     if bound.is_nan() { f64::INFINITY } else { (bound * (1.0 + FORMULA_ROUNDINGS * f64::EPSILON)).next_up() }
 }
 

@@ -131,10 +131,15 @@ impl Row {
 
     /// ‖Δp_j‖₂ (equation 76).
     pub fn p_norm(&self) -> f64 {
+        self.p().min(self.p_by_peak())
+    }
+
+    /// ‖Δp_j‖₂ by the largest weight alone: a line in ‖c̃_j‖, as the other bounds are.
+    pub fn p_by_peak(&self) -> f64 {
         let variation = self.enclosure.variation();
         let c = self.incoming.norm() + self.residual();
         let moved = self.enclosure.excess() + (1.0 + variation * variation).sqrt() * variation;
-        self.p().min(outward(self.peak.sqrt() * (moved * c + self.residual()) * self.values))
+        outward(self.peak.sqrt() * (moved * c + self.residual()) * self.values)
     }
 
     /// ‖Δ(f_j ⊗ c_j)‖_F, the term of fᵀc (equation 76).

@@ -7,7 +7,7 @@ use super::outward;
 use super::rigorous::Incoming;
 
 /// Unit roundoff of the precision in which blocks are folded.
-const FOLD_UNIT: f64 = 0.5 * f64::EPSILON;
+pub(crate) const FOLD_UNIT: f64 = 0.5 * f64::EPSILON;
 
 /// Roundings of one term besides powers and sums: coefficient, scale, value, moment, their products, the rounding of
 /// moments and sums to working precision, and the division by the normaliser.

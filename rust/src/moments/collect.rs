@@ -86,8 +86,51 @@ pub struct KeyMoments<'a> {
     pub rows: Range<usize>,
     /// += Σ k^β [h, 1], `[count][dv + 1]`.
     pub sums: &'a mut [f64],
-    /// max ‖k‖² so far.
-    pub widest: &'a mut f64,
+    /// What the part found besides.
+    pub found: &'a mut KeyFound,
+}
+
+/// Numbers of one part of the keys.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFound {
+    /// max ‖k‖².
+    pub widest: f64,
+    /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
+    pub balls: [Ball; 3],
+}
+
+/// Squared distances of vectors from a centre.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ball {
+    /// Their sum.
+    pub squares: f64,
+    /// The largest.
+    pub widest: f64,
+}
+
+impl Ball {
+    /// Counts the first `rows` of `x` in, laid out `[dimension][L]`; a missing centre is zero.
+    #[inline(always)]
+    fn add<T: Float, const L: usize>(&mut self, x: &[[T; L]], centre: &[f64], rows: usize) {
+        let mut squares = [0.0; L];
+        for (i, column) in x.iter().enumerate() {
+            let centre = centre.get(i).copied().unwrap_or(0.0);
+            for l in 0..L {
+                let difference = column[l].widen() - centre;
+                squares[l] += difference * difference;
+            }
+        }
+        for &square in &squares[..rows] {
+            self.squares += square;
+            self.widest = wider(self.widest, square);
+        }
+    }
+
+    /// Counts another part in.
+    pub fn merge(&mut self, other: &Ball) {
+        self.squares += other.squares;
+        self.widest = wider(self.widest, other.widest);
+    }
 }
 
 /// M_β of one part. Time 2 · rows · N · (dv + 1) flops.
@@ -109,12 +152,16 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
         let count = C.min(task.rows.end - first);
         for at in (0..count).step_by(L) {
             let rows = (count - at).min(L);
+            let [inputs, value_inputs, outputs] = &mut task.found.balls;
             keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x[at..], C);
+            inputs.add::<T, L>(&scratch.as_chunks().0[..keys.rows.width], &[], rows);
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
+            value_inputs.add::<T, L>(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
+            outputs.add::<T, L>(h.as_chunks().0, &values.centres[1], rows);
             payload.set_lanes::<W, L>(at, &h);
         }
         collector.add::<V, W, L, J, true>(tree, &mut x, count, &payload, task.sums);
-        *task.widest = wider(*task.widest, widest::<T, C>(x.as_chunks().0));
+        task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));
     }
     Ok(())
 }

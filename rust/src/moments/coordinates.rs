@@ -24,6 +24,8 @@ pub struct Coordinates {
     pub inverse: Array2<f64>,
     /// From balanced pᵀ Q to the original one, (d, d).
     pub transposed: Array2<f64>,
+    /// A row near the middle of those of A3, (d3): what their spread is measured around.
+    pub input_centre: Array1<f64>,
     /// log2 of the unit of the values: h / 2^this is near 1.
     pub value_exponent: f64,
     /// log2 of the unit of c in that of the values.
@@ -31,14 +33,14 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// From a strided sample of the rows. Time O(4096 d (d1 + d2 + d3 + dv) + d³).
+    /// From a strided sample of the rows. Time O(1024 d (d1 + d2 + d3 + dv) + d³).
     pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
         let (query_weights, key_weights) = match problem.weights {
             Weights::Product(X) => (wide(X), Array2::eye(problem.A2.ncols())),
             Weights::Pair(W_Q, W_K) => (wide(W_Q), wide(W_K)),
         };
         let keys = sample(problem.A2);
-        let mean = keys.mean_axis(Axis(0)).filter(finite1).unwrap_or_else(|| Array1::zeros(keys.ncols()));
+        let mean = mean(&keys);
         let query = problem.scale * query_weights;
         let d = query.ncols();
         let (transform, inverse) = if d <= BALANCED_MOST {
@@ -47,7 +49,8 @@ impl Coordinates {
             None
         }
         .unwrap_or_else(|| (Array2::eye(d), Array2::eye(d)));
-        let values = size(&sample(problem.A3).dot(&wide(problem.Y)));
+        let inputs = sample(problem.A3);
+        let values = size(&inputs.dot(&wide(problem.Y)));
         let target = size(&sample(problem.E));
         let value_exponent = exponent(values);
         Coordinates {
@@ -56,6 +59,7 @@ impl Coordinates {
             key: key_weights.dot(&transform),
             inverse,
             transposed: transform.reversed_axes(),
+            input_centre: self::mean(&inputs),
             value_exponent,
             residual_exponent: exponent(target.max(values)) - value_exponent,
         }
@@ -100,6 +104,11 @@ fn second_moment(rows: &Array2<f64>) -> Option<Array2<f64>> {
 fn sample<T: Float>(rows: ArrayView2<'_, T>) -> Array2<f64> {
     let step = rows.nrows().div_ceil(SAMPLE_ROWS).max(1);
     wide(rows.slice(ndarray::s![..;step, ..]))
+}
+
+/// The mean of rows, zero where it is not finite.
+fn mean(rows: &Array2<f64>) -> Array1<f64> {
+    rows.mean_axis(Axis(0)).filter(finite1).unwrap_or_else(|| Array1::zeros(rows.ncols()))
 }
 
 fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {

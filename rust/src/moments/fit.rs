@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{Array1, CowArray, Ix2};
 
-use super::collect::{KeyMoments, Keys, wider};
+use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::monomials::Monomials;
@@ -56,6 +56,8 @@ pub struct Polynomial {
     pub(super) sums: Vec<f64>,
     /// max ‖k‖ in the coordinates.
     pub(super) largest_key: f64,
+    /// What bounds are made of: rows of A2 and A3, and the values.
+    pub(super) balls: [Ball; 3],
     pub(super) level: Level,
 }
 
@@ -98,7 +100,8 @@ impl<'b, T: Float> Sides<'b, T> {
         Ok(Sides {
             queries: Side::new(rows(&inputs.A1)?, coordinates.query.view(), None, strip)?,
             keys: Side::new(rows(&inputs.A2)?, coordinates.key.view(), mean, strip)?,
-            values: Side::new(rows(&inputs.A3)?, values.view(), None, strip)?,
+            values: Side::new(rows(&inputs.A3)?, values.view(), None, strip)?
+                .with_centre(coordinates.input_centre.view(), values.view()),
         })
     }
 }
@@ -142,16 +145,22 @@ impl Polynomial {
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
         let mut sums = buffer::zeros::<f64>(buffer::size(&[parts.count(), size])?)?;
-        let mut widest = buffer::zeros::<f64>(parts.count())?;
-        let tasks = sums.chunks_mut(size).zip(&mut widest).enumerate();
-        let tasks = tasks.map(|(part, (sums, widest))| KeyMoments { rows: parts.rows(part), sums, widest });
+        let mut found = buffer::filled(parts.count(), KeyFound::default())?;
+        let tasks = sums.chunks_mut(size).zip(&mut found).enumerate();
+        let tasks = tasks.map(|(part, (sums, found))| KeyMoments { rows: parts.rows(part), sums, found });
         run.for_each(tasks, |task, cancel| {
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.key_moments)(&keys, task, cancel) }
         })?;
         let sums = folded(sums, size)?;
-        let largest_key = widest.into_iter().fold(0.0, wider).sqrt();
-        Ok(Polynomial { coefficients: approximation.coefficients.clone(), coordinates, tree, sums, largest_key, level })
+        let mut all = KeyFound::default();
+        for found in &found {
+            all.widest = wider(all.widest, found.widest);
+            all.balls.iter_mut().zip(&found.balls).for_each(|(all, ball)| all.merge(ball));
+        }
+        let coefficients = approximation.coefficients.clone();
+        let largest_key = all.widest.sqrt();
+        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, balls: all.balls, level })
     }
 
     /// The row of A2 that keys are centred at, (d2).
@@ -176,6 +185,7 @@ impl Polynomial {
             moments,
             // With centred keys the mean of exp is at least 1, by Jensen's inequality.
             least_normaliser: T::narrow(problem.A2.nrows() as f64 / 2.0),
+            key_square: self.largest_key * self.largest_key,
             largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
             product: None,
             slopes: false,

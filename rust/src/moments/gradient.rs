@@ -2,6 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use super::bounds::{Bound, Bounds};
+use super::buckets::Buckets;
 use super::collect::{Keys, wider};
 use super::evaluate::Moments;
 use super::fit::{Approximation, Inputs, Parts, Pieces, Polynomial, Sides, folded};
@@ -9,6 +11,8 @@ use super::keys::{KeySide, KeyTask};
 use super::outputs::Product;
 use super::queries::{Found, QueryTask};
 use crate::buffer;
+use crate::certificate::rigorous::Steps;
+use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, in_range, loss_gradient};
 use crate::float::Float;
@@ -31,6 +35,12 @@ pub struct PolynomialGradients<T> {
     pub largest_query: f64,
     /// max ‖k‖ in the coordinates: |logit − logit of the mean key| ≤ this · `largest_query`.
     pub largest_key: f64,
+    /// How far each of the gradients may be from that of the same rows without any error, in that order.
+    pub bounds: Vec<Bound>,
+    /// The same of the loss.
+    pub loss_bound: Bound,
+    /// What the steps were charged, the rounding of sums left out.
+    pub steps: Steps,
     /// The instruction set that computed them.
     pub level: Level,
 }
@@ -110,11 +120,17 @@ impl Polynomial {
         let unit = self.coordinates.value_exponent.exp2();
         let loss = 0.5 * passes.found.squares * unit * unit;
         in_range("the loss", T::NAME, loss.is_finite())?;
+        let found = passes.found;
+        let bounds = Bounds::new(self, problem, &found)?;
+        let of = |(wrt, value): &(Wrt, Array2<T>)| bounds.gradient(*wrt, value.view());
         Ok(PolynomialGradients {
             loss,
+            bounds: gradients.iter().map(of).collect(),
+            loss_bound: bounds.loss(),
+            steps: bounds.steps(),
             gradients,
-            unsafe_rows: passes.found.unsafe_rows,
-            largest_query: passes.found.widest.sqrt(),
+            unsafe_rows: found.unsafe_rows,
+            largest_query: found.widest.sqrt(),
             largest_key: self.largest_key,
             level: self.level,
         })
@@ -139,7 +155,18 @@ fn without_keys<T: Float>(
 ) -> Result<PolynomialGradients<T>, Error> {
     let Gradients { loss, gradients, level, .. } = loss_gradient(problem, wrt, options, watch)?;
     let gradients = gradients.into_iter().map(|gradient| (gradient.wrt, gradient.value)).collect();
-    Ok(PolynomialGradients { loss, gradients, unsafe_rows: Vec::new(), largest_query: 0.0, largest_key: 0.0, level })
+    Ok(PolynomialGradients {
+        loss,
+        gradients,
+        unsafe_rows: Vec::new(),
+        largest_query: 0.0,
+        largest_key: 0.0,
+        // Gradients are zero, and the loss a sum of squares in double precision.
+        bounds: buffer::zeros(wrt.len())?,
+        loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },
+        steps: Steps::default(),
+        level,
+    })
 }
 
 /// What the inputs asked for need of the passes.
@@ -257,7 +284,10 @@ impl<T: Float> Passes<T> {
         let sums = |size: usize| buffer::zeros::<f64>(buffer::size(&[parts.count(), size])?);
         let (mut weight_sums, mut moment_sums) = (sums(weight_size)?, sums(moment_size)?);
         let mut output = if needs.A1 { buffer::zeros::<T>(buffer::size(&[n, d1])?)? } else { Vec::new() };
-        let mut found = buffer::filled(parts.count(), Found::default())?;
+        let mut found = buffer::with_capacity(parts.count())?;
+        for _ in 0..parts.count() {
+            found.push(Found { buckets: Buckets::new()?, ..Found::default() });
+        }
         let mut weight_parts = Pieces::new(&mut weight_sums, weight_size, needs.weights);
         let mut moment_parts = Pieces::new(&mut moment_sums, moment_size, needs.key_side());
         let mut outputs = Pieces::new(&mut output, parts.each() * d1, needs.A1);
@@ -277,6 +307,7 @@ impl<T: Float> Passes<T> {
             self.found.squares += found.squares;
             self.found.unsafe_rows.extend(found.unsafe_rows);
             self.found.widest = wider(self.found.widest, found.widest);
+            self.found.buckets.merge(&found.buckets);
         }
         self.weights = needs.weights.then(|| folded(weight_sums, weight_size)).transpose()?;
         self.A1 = needs.A1.then_some(output);

@@ -3,7 +3,13 @@
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three sums do
 //! everything: `collect` takes moments of rows, `evaluate` gives what moments say of a row, values and slopes alike;
 //! `queries` and `keys` put them together block by block, `fit` and `gradient` around the problem.
+//!
+//! The passes also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds of every
+//! gradient through `setting`, what all rows have in common, and `charges`, what one row adds.
 
+mod bounds;
+mod buckets;
+mod charges;
 mod collect;
 mod coordinates;
 mod eigen;
@@ -17,11 +23,15 @@ mod outputs;
 mod payload;
 mod queries;
 mod rows;
+mod setting;
 mod side;
 
 use crate::error::Error;
 use crate::pool::Cancel;
 
+pub use bounds::Bound;
+#[cfg(test)]
+pub(crate) use eigen::symmetric;
 pub use fit::{Approximation, Polynomial};
 pub use gradient::{PolynomialGradients, polynomial_gradient};
 

@@ -61,6 +61,14 @@ impl Monomials {
         self.offsets[self.offsets.len() - 2]
     }
 
+    /// The indices of one grade; none where there is no such grade.
+    pub fn grade(&self, grade: usize) -> std::ops::Range<usize> {
+        match self.offsets[grade.min(self.offsets.len())..] {
+            [first, end, ..] => first..end,
+            _ => 0..0,
+        }
+    }
+
     /// Parent and last coordinate of the monomials in order.
     #[inline(always)]
     pub fn steps(&self) -> &[(u32, u32)] {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::buckets::{Buckets, RowNumbers};
 use super::collect::{Collector, square_norms, wider, widest};
 use super::evaluate::{Evaluator, Moments};
 use super::monomials::Monomials;
@@ -32,6 +33,8 @@ pub struct Queries<'a, T> {
     pub moments: &'a Moments<T>,
     /// Normalisers below this are unsafe.
     pub least_normaliser: T,
+    /// max ‖k‖²: ‖x‖² times this is the square of the reach of a row's logits.
+    pub key_square: f64,
     /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser.
     pub largest_square: T,
     /// w mapped to rows of an output.
@@ -65,6 +68,8 @@ pub struct Found {
     pub unsafe_rows: Vec<usize>,
     /// max ‖x‖².
     pub widest: f64,
+    /// Safe rows by the reach of their logits, where bounds are wanted.
+    pub buckets: Buckets,
 }
 
 /// The buffers of one task.
@@ -146,6 +151,18 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     Ok(())
 }
 
+/// ‖a‖² of each row in double precision: inputs are in any unit.
+#[inline(always)]
+fn wide_square_norms<T: Float, const L: usize>(a: &[[T; L]]) -> [f64; L] {
+    let mut squares = [0.0; L];
+    for column in a {
+        for l in 0..L {
+            squares[l] += column[l].widen() * column[l].widen();
+        }
+    }
+    squares
+}
+
 impl<T: Float> Queries<'_, T> {
     /// Turns sums into c and −r, both divided by z and in their unit; whether some row is unsafe, whose x becomes zero so
     /// that nothing but zeros comes of it.
@@ -162,6 +179,7 @@ impl<T: Float> Queries<'_, T> {
         let (values, z) = scratch.sums.as_chunks_mut::<L>().0.split_at_mut(dv);
         let z = &mut z[0];
         let (mut inverse, mut r, mut squares) = ([T::zero(); L], [T::zero(); L], [T::zero(); L]);
+        let mut outputs_squared = [T::zero(); L];
         for l in 0..L {
             inverse[l] = z[l].recip();
         }
@@ -170,6 +188,7 @@ impl<T: Float> Queries<'_, T> {
                 let output = value[l] * inverse[l];
                 let c = output - target[l] * self.target_unit;
                 r[l] += c * output;
+                outputs_squared[l] += output * output;
                 squares[l] += c * c;
                 value[l] = c;
             }
@@ -179,12 +198,18 @@ impl<T: Float> Queries<'_, T> {
         }
         let x = scratch.x.as_chunks_mut::<L>().0;
         let lengths = square_norms(x);
+        let inputs = wide_square_norms::<T, L>(scratch.input.as_chunks().0);
         let mut all_safe = true;
         for l in 0..L {
             let safe =
                 z[l] >= self.least_normaliser && lengths[l] <= self.largest_square && (squares[l] + r[l]).is_finite();
             let used = safe && l < rows;
             task.found.squares += if used { squares[l].widen() } else { 0.0 };
+            if used {
+                let (x, c, o) = (lengths[l].widen(), squares[l].widen(), outputs_squared[l].widen());
+                let row = RowNumbers { reach: x * self.key_square, c, a: inputs[l], o, z: z[l].widen() };
+                task.found.buckets.add(&row);
+            }
             if l < rows && !safe {
                 task.found.unsafe_rows.push(first + l);
             }

@@ -1,6 +1,6 @@
 //! One input of the problem, and the product that turns its rows into coordinates or values.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::buffer;
 use crate::error::Error;
@@ -16,6 +16,8 @@ pub struct Side<'a, T> {
     shift: Vec<T>,
     /// The columns of W as strips.
     weights: Strips<T>,
+    /// What the distances of rows, once they are shifted, and of their coordinates are measured from.
+    pub centres: [Vec<f64>; 2],
 }
 
 impl<'a, T: Float> Side<'a, T> {
@@ -28,7 +30,12 @@ impl<'a, T: Float> Side<'a, T> {
     ) -> Result<Self, Error> {
         let mut narrow = buffer::with_capacity(rows.width)?;
         narrow.extend(shift.unwrap_or_default().iter().map(|&x| T::narrow(x)));
-        Ok(Side { rows, shift: narrow, weights: strips(weights.reversed_axes(), keys)? })
+        Ok(Side { rows, shift: narrow, weights: strips(weights.reversed_axes(), keys)?, centres: Default::default() })
+    }
+
+    /// The same with distances measured from `centre` and from its coordinates.
+    pub fn with_centre(self, centre: ArrayView1<'_, f64>, weights: ArrayView2<'_, f64>) -> Self {
+        Side { centres: [centre.to_vec(), centre.dot(&weights).to_vec()], ..self }
     }
 
     /// Width of the coordinates.

@@ -29,6 +29,7 @@ pub use interval::Interval;
 pub use kind::Kind;
 pub use laws::degree_for;
 pub use table::RatioTable;
+pub(crate) use table::Widening;
 
 use crate::error::Error;
 

@@ -1,7 +1,8 @@
 //! The same polynomial in powers of t.
 
-use super::Polynomial;
 use super::double::Double;
+use super::{Interval, Polynomial};
+use crate::error::Error;
 
 impl Polynomial {
     /// P_0 … P_g with P(t) = Σ_a P_a t^a, eq. (43); each is rounded once, from a computation in 106 bits.
@@ -18,6 +19,36 @@ impl Polynomial {
         }
         shift(&mut powers, Double::from(-interval.middle()));
         powers.into_iter().map(Double::value).collect()
+    }
+
+    /// The polynomial Σ_a `powers`_a t^a in the basis of |t| ≤ `range`, and a number that its values there do not differ
+    /// from that sum by, eq. (113).
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless 0 ≤ range ≤ 256, and for powers that are none, too many or not finite.
+    pub(crate) fn from_power(powers: &[f64], range: f64) -> Result<(Self, f64), Error> {
+        let interval = Interval::symmetric(range)?;
+        let size = powers.len();
+        let mut chebyshev = vec![0.0; size];
+        // x^a in the basis: dyadic numbers, exact for every degree there is.
+        let mut basis = vec![0.0; size + 1];
+        basis[0] = 1.0;
+        let (mut stretch, mut absolute) = (1.0, 0.0);
+        for &power in powers {
+            for (c, x) in chebyshev.iter_mut().zip(&basis) {
+                *c += power * stretch * x;
+            }
+            absolute += power.abs() * stretch;
+            stretch *= interval.half();
+            let times_x = |k: usize| match k {
+                0 => 0.5 * basis[1],
+                1 => basis[0] + 0.5 * basis.get(2).unwrap_or(&0.0),
+                k => 0.5 * (basis[k - 1] + basis.get(k + 1).unwrap_or(&0.0)),
+            };
+            basis = (0..=size).map(times_x).collect();
+        }
+        let roundings = (2 * size + 4) as f64;
+        Ok((Polynomial::from_chebyshev(interval, chebyshev)?, roundings * f64::EPSILON * absolute))
     }
 }
 

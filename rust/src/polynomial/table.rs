@@ -31,16 +31,9 @@ impl RatioTable {
                 wanted: format!("1 to {MAX_STEPS}"),
             });
         }
-        let deviation = Deviation::new(polynomial, Measure::Relative, -max_range, max_range);
+        let mut widening = Widening::new(polynomial, max_range);
         let mut ratios = buffer::with_capacity(steps + 1)?;
-        let mut known = deviation.explore(&[0.0], Known::NOTHING);
-        ratios.push(known.bounds.ratio());
-        for i in 1..=steps {
-            let (inner, outer) = (edge(max_range, steps, i - 1), edge(max_range, steps, i));
-            known = deviation.explore(&[-outer, -inner], known);
-            known = deviation.explore(&[inner, outer], known);
-            ratios.push(known.bounds.ratio());
-        }
+        ratios.extend((0..=steps).map(|i| widening.reach(edge(max_range, steps, i))));
         Ok(RatioTable { max_range, ratios })
     }
 
@@ -55,6 +48,32 @@ impl RatioTable {
         // The division rounds: the step is the first whose edge is not below b.
         let step = (guess.saturating_sub(1)..=steps).find(|&i| b <= edge(self.max_range, steps, i));
         step.and_then(|i| self.ratios.get(i)).copied().unwrap_or(everything)
+    }
+}
+
+/// The enclosure over |t| ≤ b for b that grows.
+pub(crate) struct Widening {
+    deviation: Deviation,
+    known: Known,
+    reached: f64,
+}
+
+impl Widening {
+    /// At b = 0; b will not exceed `max_range`, which is at most 256.
+    pub fn new(polynomial: &Polynomial, max_range: f64) -> Self {
+        let deviation = Deviation::new(polynomial, Measure::Relative, -max_range, max_range);
+        let known = deviation.explore(&[0.0], Known::NOTHING);
+        Widening { deviation, known, reached: 0.0 }
+    }
+
+    /// (lo, hi) for |t| ≤ `b`, or for the largest b so far, eq. (52).
+    pub fn reach(&mut self, b: f64) -> (f64, f64) {
+        if b > self.reached {
+            self.known = self.deviation.explore(&[-b, -self.reached], self.known);
+            self.known = self.deviation.explore(&[self.reached, b], self.known);
+            self.reached = b;
+        }
+        self.known.bounds.ratio()
     }
 }
 

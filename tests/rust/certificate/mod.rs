@@ -2,6 +2,7 @@
 
 mod estimated;
 mod outliers;
+mod passes;
 mod populations;
 mod rigorous;
 mod rounding;

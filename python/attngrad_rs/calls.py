@@ -1,0 +1,217 @@
+"""A call of the paper's problem on its way from checked arguments to a result."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from . import arguments, arrays
+from .arguments import Control, Tolerance
+from .arrays import Problem
+from .certificate import Certificate, certify, require_reached
+from .memory import check_fits
+from .methods import METHODS, Decision, Outcome, Task, checked_name, choose, decided_by_shape
+from .methods.base import ORDER
+from .plans import Plan
+from .results import GradientResult
+
+# What the moments of the keys are made from: everything but the query side.
+KEY_SIDE = tuple(name for name in ORDER if name not in ("A1", "E"))
+
+
+class Request(NamedTuple):
+    """A checked call: nothing has been copied or computed yet."""
+
+    problem: Problem
+    wrt: tuple[str, ...]
+    scale: float
+    is_causal: bool
+    tolerance: Tolerance
+    control: Control
+    method: str
+    degree: int | None
+    seed: int
+
+
+@dataclass
+class Reuse:
+    """What a plan keeps from one execution for the next, and what it was made from."""
+
+    made_from: tuple[object, ...] = ()
+    prepared: Any = field(default=None, repr=False)
+
+
+def read(
+    problem: Problem,
+    *,
+    wrt: tuple[str, ...],
+    scale: object,
+    is_causal: object,
+    method: object,
+    degree: object,
+    rng: object,
+    tolerance: Tolerance,
+    control: Control,
+) -> Request:
+    """Check what is not an array."""
+    name = checked_name(method)
+    # With d2 = 0 every logit is 0, whatever the scale.
+    default_scale = 1.0 / max(problem.sizes.d2, 1)
+    return Request(
+        problem=problem,
+        wrt=wrt,
+        scale=arguments.scale(scale, default_scale),
+        is_causal=arguments.flag("is_causal", is_causal),
+        tolerance=tolerance,
+        control=control,
+        method=name,
+        degree=arguments.degree(degree, name, tolerance.rtol),
+        seed=arguments.rng(rng),
+    )
+
+
+def decide(request: Request) -> tuple[Decision, Task | None]:
+    """What to run, and copies of the arrays where the decision depends on their numbers."""
+    decided = decided_by_shape(request.method, request.tolerance.rtol)
+    if decided is not None:
+        return decided, None
+    task = _task(request, arrays.total_bytes(request.problem.arrays))
+    return choose(request.method, task), task
+
+
+def evaluate(request: Request, title: str, replayed: Plan | None = None) -> tuple[Outcome, Reuse]:
+    """Run a request, or the plan that is replayed on it."""
+    reuse = Reuse() if replayed is None or replayed._reuse is None else replayed._reuse
+    if replayed is None:
+        decision, task = decide(request)
+    else:
+        decision, task = replayed.decision(), None
+    peak = peak_bytes(request, decision)
+    task = task or _task(request, peak, title)
+    check_fits(title, peak)
+    method = METHODS[decision.method]
+    if replayed is None:
+        return method.gradient(task, decision, None), reuse
+    made_from = _fingerprint(task, decision)
+    prepared = reuse.prepared if reuse.made_from == made_from else None
+    outcome = method.gradient(task, decision, prepared)
+    if outcome.prepared is not None:
+        reuse.made_from, reuse.prepared = made_from, outcome.prepared
+    return outcome, reuse
+
+
+def result(
+    request: Request, call: Callable[..., GradientResult], replayed: Plan | None, start: float
+) -> GradientResult:
+    """Run a request and say what is known about it; ``call`` is how its plan is executed."""
+    outcome, reuse = evaluate(request, "loss_gradient", replayed)
+    certificates = _certificates(request, outcome)
+    return GradientResult(
+        loss=outcome.loss,
+        gradients=outcome.gradients,
+        certificates=certificates,
+        loss_certificate=_loss_certificate(outcome, request.tolerance),
+        plan=plan(request, outcome.decision, call, reuse),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def plan(
+    request: Request, decision: Decision, call: Callable[..., GradientResult], reuse: Reuse
+) -> Plan:
+    """A decision for the eyes of the caller."""
+    sizes, dtype = request.problem.sizes, request.problem.dtype
+    threads = request.control.threads
+    cost = METHODS[decision.method].forecast(
+        sizes, request.wrt, dtype.itemsize, request.is_causal, threads, decision
+    )
+    return Plan(
+        method=decision.method,
+        degree=decision.degree,
+        samples=decision.samples,
+        exact_rows=decision.exact_rows,
+        features=decision.features,
+        predicted_error=decision.predicted_error,
+        predicted_seconds=cost.seconds,
+        peak_bytes=cost.peak_bytes + arrays.total_bytes(request.problem.arrays),
+        reason=decision.reason,
+        _call=call,
+        _reuse=reuse,
+    )
+
+
+def peak_bytes(request: Request, decision: Decision) -> int:
+    """Memory above the inputs, copies of them included."""
+    sizes, itemsize = request.problem.sizes, request.problem.dtype.itemsize
+    threads = request.control.threads
+    cost = METHODS[decision.method].forecast(
+        sizes, request.wrt, itemsize, request.is_causal, threads, decision
+    )
+    return cost.peak_bytes + arrays.total_bytes(request.problem.arrays)
+
+
+def _task(request: Request, needed: int, title: str = "loss_gradient") -> Task:
+    """Private copies, once there is room for them."""
+    check_fits(title, needed)
+    problem, control = request.problem, request.control
+    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=control.check_finite)
+    return Task(
+        arrays=copies,
+        sizes=problem.sizes,
+        wrt=request.wrt,
+        scale=request.scale,
+        is_causal=request.is_causal,
+        tolerance=request.tolerance,
+        named=None if request.method == "auto" else request.method,
+        degree=request.degree,
+        seed=request.seed,
+        control=control,
+    )
+
+
+def _fingerprint(task: Task, decision: Decision) -> tuple[object, ...]:
+    """What the moments depend on: the numbers of the key side, and every choice behind them.
+
+    Arrays may have been written to since the last execution, so their bytes are looked at: a hash
+    costs a tenth of what is saved.
+    """
+    digest = hashlib.sha256()
+    shapes = []
+    for name in KEY_SIDE:
+        array = task.arrays.get(name)
+        shapes.append(None if array is None else array.shape)
+        if array is not None:
+            digest.update(array.data if array.size else b"")
+    choices = (task.wrt, task.scale, task.is_causal, task.tolerance, task.named, decision.degree)
+    dtype = task.arrays["A1"].dtype.name
+    return digest.digest(), tuple(shapes), dtype, *choices
+
+
+def _certificates(request: Request, outcome: Outcome) -> dict[str, Certificate]:
+    tolerance, name = request.tolerance, outcome.decision.method
+    certificates = {
+        wrt: certify(
+            name,
+            outcome.errors[wrt],
+            arrays.norm(gradient, tolerance.norm),
+            tolerance.norm,
+            tolerance,
+            outcome.steps,
+        )
+        for wrt, gradient in outcome.gradients.items()
+    }
+    require_reached(certificates, tolerance, str(request.problem.dtype))
+    return certificates
+
+
+def _loss_certificate(outcome: Outcome, tolerance: Tolerance) -> Certificate:
+    return certify(
+        outcome.decision.method,
+        outcome.loss_error,
+        abs(outcome.loss),
+        "abs",
+        replace(tolerance, rtol=None),
+    )

@@ -1,0 +1,113 @@
+"""The polynomial method: exp replaced by a polynomial, near-linear in the number of tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import _core
+from ..arrays import Sizes
+from . import exact
+from .base import Decision, Error, Forecast, Method, Outcome, Task, control_tuple
+
+# The core's constants of the same names (rust/src/constants.rs): bytes of all partial sums, and the
+# least number of parts.
+MOMENT_BYTES = 4 * 2**20
+MOMENT_PARTS_LEAST = 2
+# Numbers in float64 for each query: its cap, and room for the rows that are computed apart.
+ROW_NUMBERS = 2
+# Bytes of the tree for each feature: parent, coordinate, factorial.
+FEATURE_BYTES = 24
+STEPS = ("f", "c", "q", "p1", "p2")
+
+
+def _asking(task: Task, method: str) -> tuple[str, int | None, float | None, float, str, str, int]:
+    wanted = task.tolerance
+    return (
+        method, task.degree, wanted.rtol, wanted.atol, wanted.norm, wanted.certificate, task.seed,
+    )  # fmt: skip
+
+
+def _decision(chosen: tuple[str, int, int, int, int, float, float, str]) -> Decision:
+    method, degree, samples, exact_rows, features, error, operations, reason = chosen
+    if method == exact.EXACT.name:
+        return Decision(method, operations=operations, reason=reason)
+    return Decision(method, degree, samples, exact_rows, features, error, operations, reason)
+
+
+def propose(task: Task) -> Decision:
+    """What the planner of the core says; infinite operations where it prefers the exact method."""
+    wanted = "auto" if task.named is None else POLYNOMIAL.name
+    chosen = _core.decide(
+        task.given, list(task.wrt), (task.scale, task.is_causal), _asking(task, wanted)
+    )
+    decision = _decision(chosen)
+    if decision.method == POLYNOMIAL.name:
+        return decision
+    return Decision(POLYNOMIAL.name, reason=decision.reason)
+
+
+def forecast(
+    sizes: Sizes,
+    wrt: tuple[str, ...],
+    itemsize: int,
+    is_causal: bool,
+    threads: int | None,
+    decision: Decision,
+) -> Forecast:
+    """Predict cost from the operations of the decision, and memory from shapes."""
+    degree = decision.degree or 0
+    features = math.comb(sizes.width + degree + 1, degree + 1)
+    sums = features * (sizes.dv + 1) * exact.FLOAT64_BYTES
+    partial = max(MOMENT_PARTS_LEAST * sums, MOMENT_BYTES)
+    rows = (decision.samples or 0) * (sizes.d1 + 2 * sizes.width + 2 * sizes.dv + sizes.d3)
+    # Exact rows need the keys and values in strips.
+    strips = sizes.m * (sizes.width + sizes.dv) * itemsize if decision.samples else 0
+    outputs = exact.output_elements(sizes, wrt) * itemsize
+    own = ROW_NUMBERS * sizes.n * exact.FLOAT64_BYTES + features * FEATURE_BYTES
+    peak = 2 * partial + rows * exact.FLOAT64_BYTES + strips + 2 * outputs + own
+    operations = decision.operations
+    return Forecast(operations, exact.seconds(operations, itemsize, threads), peak)
+
+
+def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
+    """Loss and gradients with their certificates, by the method that reached the tolerance."""
+    raw = _core.planned_gradient(
+        task.given,
+        list(task.wrt),
+        (task.scale, task.is_causal),
+        _asking(task, "auto" if task.named is None else POLYNOMIAL.name),
+        (decision.degree or 0, decision.samples or 0),
+        prepared,
+        control_tuple(task.control),
+    )
+    return Outcome(
+        loss=raw["loss"],
+        loss_error=_error(raw["loss_certificate"]),
+        gradients={name: raw["gradients"][name] for name in task.wrt},
+        errors={name: _error(known) for name, known in raw["certificates"].items()},
+        decision=_decision(raw["decision"]),
+        steps=dict(zip(STEPS, raw["steps"] or (), strict=False)),
+        prepared=raw["prepared"],
+    )
+
+
+def _error(known: tuple[str, float, float, float, float, float | None]) -> Error:
+    kind, absolute, truncation, sampling, rounding, confidence = known
+    if kind == "exact":
+        return Error.rounding(absolute)
+    terms = {"truncation": truncation, "sampling": sampling, "rounding": rounding}
+    return Error(kind, absolute, terms, confidence)
+
+
+POLYNOMIAL = Method(
+    name="polynomial",
+    needs="small logits, and few enough dimensions that features of the degree can be afforded",
+    law="of the degree and the spread of logits, measured on sampled rows or bounded rigorously",
+    cost="4 n N (dv + 1) operations, N = C(d + g + 1, d) for degree g, and 8 r m d for r sampled "
+    "rows; memory O((n + m) d + N dv)",
+    propose=propose,
+    forecast=forecast,
+    gradient=gradient,
+    vjp=None,
+)

@@ -1,0 +1,262 @@
+//! Rigorous bounds of the gradients from what the passes leave behind (docs/math.md, equations 113 to 124).
+
+use ndarray::ArrayView2;
+
+use super::buckets::Bucket;
+use super::charges::{Charges, Sizes};
+use super::fit::Polynomial;
+use super::queries::Found;
+use super::setting::Setting;
+use crate::buffer;
+use crate::certificate::rigorous::Steps;
+use crate::certificate::rounding::{FOLD_UNIT, gamma};
+use crate::certificate::{outward, total};
+use crate::error::Error;
+use crate::float::Float;
+use crate::norms::norm;
+use crate::polynomial::{Polynomial as Exponential, Widening};
+use crate::problem::{Problem, Wrt};
+
+/// Largest b = ‖q‖ max ‖k‖ that enclosures of P(t) e^−t are made for.
+pub const MAX_RANGE: f64 = 256.0;
+
+/// A guaranteed bound of an error, in the Frobenius norm and hence for each entry; infinite where nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bound {
+    /// What P in the place of exp may cost.
+    pub truncation: f64,
+    /// What rounding adds, from the inputs on.
+    pub rounding: f64,
+}
+
+impl Bound {
+    /// Of both together.
+    pub fn absolute(&self) -> f64 {
+        outward(self.truncation + self.rounding)
+    }
+
+    fn of(truncation: f64, absolute: f64) -> Self {
+        if !absolute.is_finite() || !truncation.is_finite() {
+            return Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
+        }
+        Bound { truncation, rounding: outward((absolute - truncation).max(0.0)) }
+    }
+}
+
+/// What P(t) e^−t is between for |t| ≤ b, for each b of a rising list (equation 113); unknown beyond the range, and from
+/// where P is not known to be positive.
+pub fn enclosures(powers: &[f64], reaches: &[f64]) -> Result<Vec<(f64, f64)>, Error> {
+    let everything = (f64::NEG_INFINITY, f64::INFINITY);
+    let mut ratios = buffer::filled(reaches.len(), everything)?;
+    let range = reaches.iter().copied().filter(|b| *b <= MAX_RANGE).fold(0.0, f64::max);
+    let Ok((polynomial, slack)) = Exponential::from_power(powers, range) else { return Ok(ratios) };
+    let mut widening = Widening::new(&polynomial, range);
+    for (ratio, &b) in ratios.iter_mut().zip(reaches).filter(|(_, b)| **b <= MAX_RANGE) {
+        let (lo, hi) = widening.reach(b);
+        let slack = outward(slack * b.exp());
+        *ratio = ((lo - slack).next_down(), (hi + slack).next_up());
+        if ratio.0.is_nan() || ratio.0 <= 0.0 {
+            *ratio = everything;
+            break;
+        }
+    }
+    Ok(ratios)
+}
+
+/// A line in ‖c‖ that is not below a convex function of it, for ‖c‖ up to a largest one.
+struct Line {
+    constant: f64,
+    slope: f64,
+}
+
+/// A bucket with every number on the safe side of what it stands for.
+struct Rows {
+    bucket: Bucket,
+    sizes: Sizes,
+    ratios: (f64, f64),
+}
+
+impl Rows {
+    fn new(setting: &Setting, edge: f64, bucket: &Bucket) -> Self {
+        let [(x_factor, x_floor), (c_factor, c_floor)] = setting.measured;
+        // Σ of numbers in f64, and ‖a‖ of d1 of them, which is less than the moments have.
+        let sums = outward(1.0 + gamma(bucket.count + 64.0, FOLD_UNIT));
+        let a_factor = outward(1.0 + gamma(setting.input_width + 4.0, FOLD_UNIT));
+        let a_floor = outward((setting.input_width * f64::MIN_POSITIVE).sqrt());
+        let count = bucket.count;
+        let (c, a) = (sums * c_factor * bucket.c, sums * a_factor * bucket.a);
+        let query = outward(x_factor * (edge / setting.bucket_key) + x_floor).min(setting.query);
+        let widened = Bucket {
+            count,
+            c: outward(c + count * c_floor),
+            c_squared: outward(sums * (c_factor * (sums * bucket.c_squared).sqrt() + count.sqrt() * c_floor).powi(2)),
+            a: outward(a + count * a_floor),
+            a_c: outward(
+                sums * a_factor * c_factor * bucket.a_c + a * c_floor + a_floor * c + count * a_floor * c_floor,
+            ),
+            largest_c: outward(c_factor * bucket.largest_c + c_floor),
+            largest_a: outward(a_factor * bucket.largest_a + a_floor),
+            ..*bucket
+        };
+        let sizes = Sizes {
+            // NaN, of an edge and a key that are both infinite or zero, is no bound.
+            query: if query.is_nan() { setting.query } else { query },
+            input: widened.largest_a,
+            output: outward(c_factor * bucket.largest_o.sqrt() + c_floor),
+            normaliser: bucket.least_z,
+        };
+        Rows { bucket: widened, sizes, ratios: (f64::NEG_INFINITY, f64::INFINITY) }
+    }
+
+    /// The chord of `charge`, which is convex in ‖c‖.
+    fn line(&self, charge: impl Fn(f64) -> f64) -> Line {
+        let (constant, end) = (charge(0.0), charge(self.bucket.largest_c));
+        Line { constant, slope: outward((end - constant).max(0.0) / self.bucket.largest_c) }
+    }
+
+    /// Σ over the rows.
+    fn plain(&self, charge: impl Fn(f64) -> f64) -> f64 {
+        let line = self.line(charge);
+        outward(line.constant * self.bucket.count + line.slope * self.bucket.c)
+    }
+
+    /// Σ ‖a‖ · over the rows.
+    fn by_input(&self, charge: impl Fn(f64) -> f64) -> f64 {
+        let line = self.line(charge);
+        outward(line.constant * self.bucket.a + line.slope * self.bucket.a_c)
+    }
+
+    /// Σ of the squares over the rows.
+    fn squares(&self, charge: impl Fn(f64) -> f64) -> f64 {
+        let (line, bucket) = (self.line(charge), &self.bucket);
+        let (constant, slope) = (line.constant, line.slope);
+        outward(constant * (constant * bucket.count + 2.0 * slope * bucket.c) + slope * slope * bucket.c_squared)
+    }
+}
+
+/// All that the bounds of one call are made of.
+pub struct Bounds {
+    settings: [Setting; 2],
+    rows: Vec<Rows>,
+    scale: f64,
+    /// 2^ of the unit of the values.
+    unit: f64,
+    unit_roundoff: f64,
+    least: f64,
+}
+
+impl Bounds {
+    /// From the buckets of the query pass. Time O(buckets + d³).
+    pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, found: &Found) -> Result<Self, Error> {
+        let setting = Setting::new(polynomial, problem, found.widest);
+        let mut rows = buffer::with_capacity(found.buckets.filled().count())?;
+        rows.extend(found.buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
+        let mut reaches = buffer::with_capacity(rows.len())?;
+        reaches.extend(rows.iter().map(|rows| outward(rows.sizes.query * setting.key)));
+        let ratios = enclosures(&polynomial.coefficients, &reaches)?;
+        rows.iter_mut().zip(ratios).for_each(|(rows, ratios)| rows.ratios = ratios);
+        Ok(Bounds {
+            settings: [setting.without_rounding(), setting],
+            rows,
+            scale: problem.scale.abs(),
+            unit: polynomial.coordinates.value_exponent.exp2(),
+            unit_roundoff: T::UNIT_ROUNDOFF,
+            least: T::MIN_EXP.exp2() * T::UNIT_ROUNDOFF,
+        })
+    }
+
+    /// Of dL/d`wrt`, whose computed value is `value` (equations 119 to 124).
+    pub fn gradient<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> Bound {
+        let [truncation, absolute] = self.settings.each_ref().map(|setting| self.sum(setting, wrt));
+        let size = value.as_slice().map_or(f64::INFINITY, norm);
+        // The last rounding of each entry, and what is below the normal numbers.
+        let last = 3.0 * self.unit_roundoff * size * (1.0 + gamma(value.len() as f64, FOLD_UNIT));
+        Bound::of(truncation, outward(absolute + last + (value.len() as f64).sqrt() * self.least))
+    }
+
+    /// Of the loss.
+    pub fn loss(&self) -> Bound {
+        let of =
+            |setting| outward(self.unit * self.unit * self.over_rows(setting, |rows, row| rows.plain(|c| row.loss(c))));
+        let [truncation, absolute] = self.settings.each_ref().map(of);
+        Bound::of(truncation, outward(absolute * (1.0 + gamma(8.0, FOLD_UNIT))))
+    }
+
+    /// What f, c, q, p1 and p2 were charged, the largest over the rows; logits count with their rounding.
+    pub fn steps(&self) -> Steps {
+        let [_, setting] = &self.settings;
+        let mut steps = Steps::default();
+        for rows in &self.rows {
+            let row = Charges::new(setting, rows.ratios, rows.sizes).row(rows.bucket.largest_c);
+            steps.add(&row, outward(setting.value + setting.lost[0]), rows.sizes.output);
+        }
+        let square = self.unit * self.unit;
+        let Steps { f, c, q, p1, p2 } = steps;
+        Steps {
+            f,
+            c: outward(c * self.unit),
+            q: outward(q * square),
+            p1: outward(p1 * square),
+            p2: outward(p2 * square),
+        }
+    }
+
+    fn over_rows(&self, setting: &Setting, of: impl Fn(&Rows, &Charges<'_>) -> f64) -> f64 {
+        total(self.rows.iter().map(|rows| of(rows, &Charges::new(setting, rows.ratios, rows.sizes))))
+    }
+
+    fn sum(&self, setting: &Setting, wrt: Wrt) -> f64 {
+        let [_, _, back_own, back_rows, values] = setting.maps;
+        let query_error = setting.query_error;
+        let single = |width: f64| gamma(width + 4.0, setting.unit);
+        let square = self.unit * self.unit;
+        outward(match wrt {
+            Wrt::X | Wrt::WQ => {
+                square * self.scale * self.over_rows(setting, |rows, row| rows.by_input(|c| row.weights(c)))
+            }
+            Wrt::A1 => {
+                let squares = self.over_rows(setting, |rows, row| rows.squares(|c| row.queries(c)));
+                square * self.scale * squares.sqrt()
+            }
+            Wrt::WK => {
+                let sum = self.over_rows(setting, |rows, row| {
+                    let change = rows.plain(|c| row.key_weights(c).0);
+                    let size = if query_error > 0.0 { rows.by_input(|c| row.key_weights(c).1) } else { 0.0 };
+                    row.query() * back_own.spectral * change + query_error * size
+                });
+                square * sum
+            }
+            Wrt::A2 => {
+                let own = if back_own.frobenius > 0.0 { back_rows.frobenius / back_own.frobenius } else { 0.0 };
+                let product = single(setting.widths[0]) * back_rows.frobenius;
+                let sum = self.over_rows(setting, |rows, row| {
+                    let change = rows.plain(|c| row.keys(c, true).0).min(rows.plain(|c| row.keys(c, false).0));
+                    let size = rows.plain(|c| row.keys(c, true).1);
+                    let by_input = if query_error > 0.0 { rows.by_input(|c| row.keys(c, true).1) } else { 0.0 };
+                    row.query() * (back_rows.spectral * change + product * (size + change))
+                        + query_error * own * by_input
+                });
+                square * sum
+            }
+            Wrt::A3 => {
+                let product = single(setting.widths[1]) * values.frobenius;
+                self.value_sums(setting, |change, size| values.spectral * change + product * (size + change))
+            }
+            Wrt::Y => self.unit * self.over_rows(setting, |rows, row| rows.plain(|c| row.value_weights(c))),
+            Wrt::A => {
+                let parts = [Wrt::A1, Wrt::A2, Wrt::A3].map(|part| self.sum(setting, part));
+                // Adding the third one rounds once more than the last rounding of the sum.
+                let third = self.value_sums(setting, |change, size| values.spectral * (size + change));
+                total(parts) + 2.0 * setting.unit * third
+            }
+        })
+    }
+
+    /// Σ of what `of` makes of Σ ‖Δ(f_j ⊗ c_j)‖ and of Σ ‖f_j ⊗ c_j‖, over the buckets.
+    fn value_sums(&self, setting: &Setting, of: impl Fn(f64, f64) -> f64) -> f64 {
+        // The map Y is in the unit of the values, as c is.
+        let square = self.unit * self.unit;
+        square
+            * self.over_rows(setting, |rows, row| of(rows.plain(|c| row.values(c).0), rows.plain(|c| row.values(c).1)))
+    }
+}

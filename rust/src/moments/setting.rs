@@ -1,0 +1,259 @@
+//! What the bounds of all rows have in common: sizes, spreads, norms of maps, and what each product has lost before
+//! (docs/math.md, equations 114 to 116).
+
+use ndarray::{Array2, ArrayView2};
+
+use super::collect::Ball;
+use super::fit::Polynomial;
+use super::payload::C;
+use crate::certificate::outward;
+use crate::certificate::rounding::{Arithmetic, FOLD_UNIT, blocked_sum, gamma};
+use crate::certificate::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
+use crate::float::Float;
+use crate::problem::{Problem, Weights};
+
+/// How far vectors are from their mean.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    /// The largest standard deviation over the directions, all keys alike.
+    pub deviation: f64,
+    /// The radius of a ball that holds them: no weights give more.
+    pub radius: f64,
+}
+
+/// Norms of a small matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct Norms {
+    /// The spectral one.
+    pub spectral: f64,
+    /// That of Frobenius, which also holds for the absolute values.
+    pub frobenius: f64,
+}
+
+/// The numbers of one problem, h, c and w in the unit of the values.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Unit roundoff; 0 for exact arithmetic.
+    pub unit: f64,
+    /// n and m.
+    pub counts: [f64; 2],
+    /// |P_a|.
+    pub powers: Vec<f64>,
+    /// Sums over the keys for a query, and over the queries for a key.
+    pub sums: [Arithmetic; 2],
+    /// What sums of outer products over the queries, and over the keys, lose.
+    pub outer: [f64; 2],
+    /// max ‖k‖ in the coordinates.
+    pub key: f64,
+    /// max ‖h‖.
+    pub value: f64,
+    /// max ‖a2‖ and max ‖a3‖ of the inputs themselves.
+    pub inputs: [f64; 2],
+    /// max ‖x‖ of the queries in the coordinates.
+    pub query: f64,
+    /// Of the values h.
+    pub values: Spread,
+    /// Of the keys in the coordinates, in their own, and mapped to rows of dL/dA1.
+    pub keys: [Spread; 3],
+    /// Of the rows of A2 and of A3.
+    pub rows: [Spread; 2],
+    /// max ‖δh‖ and max ‖δk‖.
+    pub lost: [f64; 2],
+    /// A logit is wrong by at most this times ‖a‖, and this times ‖x‖.
+    pub logits: [f64; 2],
+    /// ‖key map · inverse − W_K‖: what w misses of the keys' own coordinates, in units of the inputs.
+    pub key_error: f64,
+    /// The same of a query, s q = x · transposed, in units of ‖a‖.
+    pub query_error: f64,
+    /// From w in the coordinates to its own, then to dL/dA1; from pᵀ Q to its own, then to dL/dA2; and Y in its unit.
+    pub maps: [Norms; 5],
+    /// d, dv.
+    pub widths: [f64; 2],
+    /// d1.
+    pub input_width: f64,
+    /// ‖x‖ and ‖c‖ as computed are below the truth by this factor and this number.
+    pub measured: [(f64, f64); 2],
+    /// max ‖k‖ as computed, which buckets are made with.
+    pub bucket_key: f64,
+}
+
+impl Setting {
+    /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates. Time O(d³).
+    pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, widest: f64) -> Self {
+        let unit = T::UNIT_ROUNDOFF;
+        let coordinates = &polynomial.coordinates;
+        let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
+        let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
+        let (query_weights, key_weights) = match problem.weights {
+            Weights::Product(X) => (wide(X), Array2::eye(d2)),
+            Weights::Pair(W_Q, W_K) => (wide(W_Q), wide(W_K)),
+        };
+        let scaled = problem.scale * &query_weights;
+        let Y = wide(problem.Y) * (-coordinates.value_exponent).exp2();
+        let degree = polynomial.coefficients.len() - 1;
+        let features = polynomial.tree.count() + (degree + 1) * (d + 1);
+        let sums = [m, n].map(|keys| Arithmetic {
+            unit,
+            degree,
+            keys,
+            key_block: C,
+            features,
+            feature_block: features,
+            width: dv,
+        });
+        let single = Measure { unit, tiny: T::MIN_EXP.exp2() };
+        let double = Measure { unit: FOLD_UNIT, tiny: f64::MIN_POSITIVE };
+        let [key_rows, value_rows, values] = &polynomial.balls;
+        let ball = |ball: &Ball, width: usize| double.spread(ball, m, width);
+        let values = ball(values, dv);
+        let mut rows = [ball(key_rows, d2), ball(value_rows, d3)];
+        // Rows of A2 are measured as they were once the mean had been subtracted in working precision.
+        rows[0] =
+            Spread { deviation: rows[0].deviation * (1.0 + 2.0 * unit), radius: rows[0].radius * (1.0 + 2.0 * unit) };
+        let key = single.norm(polynomial.largest_key.powi(2), d);
+        let Y_norms = Norms::of(&Y, 0.0);
+        let centre = frobenius(coordinates.input_centre.view().insert_axis(ndarray::Axis(0)));
+        let mean = frobenius(coordinates.mean.view().insert_axis(ndarray::Axis(0)));
+        let inputs = [outward(rows[0].radius + mean), outward(rows[1].radius + centre)];
+        let query_map = coordinates.query.mapv(|x| T::narrow(x).widen());
+        let key_map = coordinates.key.mapv(|x| T::narrow(x).widen());
+        let map_of = |a: &Array2<f64>, b: ArrayView2<'_, f64>| {
+            let lost = gamma(a.ncols() as f64 + 2.0, FOLD_UNIT) * frobenius(a.view()) * frobenius(b);
+            Norms { frobenius: outward(frobenius(a.view()) * frobenius(b)), ..Norms::of(&a.dot(&b), lost) }
+        };
+        let to_own = Norms::of(&coordinates.inverse, 0.0);
+        let to_rows = map_of(&coordinates.inverse, query_weights.t());
+        let back_own = Norms::of(&coordinates.transposed, 0.0);
+        let back_rows = map_of(&coordinates.transposed, key_weights.t());
+        let per_a = gamma(d1 as f64 + 2.0, unit) * frobenius(query_map.view());
+        let lost_key = outward(gamma(d2 as f64 + 2.0, unit) * rows[0].radius * frobenius(key_map.view()));
+        let lost_value = outward(gamma(d3 as f64 + 2.0, unit) * inputs[1] * Y_norms.frobenius);
+        let logit_error = product_error(query_map.view(), key_map.t(), scaled.dot(&key_weights.t()).view())
+            + gamma(d as f64 + 4.0, FOLD_UNIT) * frobenius(scaled.view()) * frobenius(key_weights.view());
+        let covariance = Covariance::new(polynomial, m, dv, unit);
+        let keys = [Array2::eye(d), coordinates.inverse.clone(), coordinates.inverse.dot(&query_weights.t())];
+        let keys = [(0, Norms { spectral: 1.0, frobenius: (d as f64).sqrt() }), (1, to_own), (2, to_rows)].map(
+            |(i, norms)| covariance.as_ref().map_or_else(|| ball_of(key, norms), |c| c.mapped(&keys[i], norms, key)),
+        );
+        let outer = |rows: usize| outward(blocked_sum(rows, C, unit) + 2.0 * unit);
+        Setting {
+            unit,
+            counts: [n as f64, m as f64],
+            powers: polynomial.coefficients.iter().map(|p| p.abs()).collect(),
+            sums,
+            outer: [outer(n), outer(m)],
+            key,
+            value: outward(
+                values.radius + frobenius(coordinates.input_centre.dot(&Y).insert_axis(ndarray::Axis(0)).view()),
+            ),
+            inputs,
+            query: single.norm(widest, d),
+            values,
+            keys,
+            rows,
+            lost: [lost_value, lost_key],
+            logits: [outward(per_a * (key + lost_key) + logit_error * rows[0].radius), lost_key],
+            key_error: product_error(key_map.view(), coordinates.inverse.view(), key_weights.view()),
+            query_error: outward(
+                product_error(query_map.view(), coordinates.transposed.view(), scaled.view())
+                    + per_a * back_own.spectral,
+            ),
+            maps: [to_own, to_rows, back_own, back_rows, Y_norms],
+            widths: [d as f64, dv as f64],
+            input_width: d1 as f64,
+            measured: [single.factor(d), single.factor(dv)],
+            bucket_key: polynomial.largest_key,
+        }
+    }
+
+    /// The same problem in exact arithmetic: what is left is the error of P.
+    pub fn without_rounding(&self) -> Self {
+        Setting {
+            unit: 0.0,
+            sums: self.sums.map(|sums| Arithmetic { unit: 0.0, ..sums }),
+            outer: [0.0; 2],
+            lost: [0.0; 2],
+            logits: [0.0; 2],
+            key_error: 0.0,
+            query_error: 0.0,
+            ..self.clone()
+        }
+    }
+}
+
+impl Norms {
+    fn of(matrix: &Array2<f64>, lost: f64) -> Self {
+        let frobenius = frobenius(matrix.view());
+        Norms { spectral: outward(spectral(matrix.view()) + lost), frobenius: outward(frobenius + lost) }
+    }
+}
+
+/// Keys of which only the largest is known, mapped.
+fn ball_of(key: f64, norms: Norms) -> Spread {
+    let radius = outward(key * norms.spectral);
+    Spread { deviation: radius, radius }
+}
+
+/// How squares were summed.
+struct Measure {
+    unit: f64,
+    /// What a square may lose by underflow.
+    tiny: f64,
+}
+
+impl Measure {
+    /// (factor, summand) from a computed norm of `width` numbers to one that is not below the true one.
+    fn factor(&self, width: usize) -> (f64, f64) {
+        (outward(1.0 + gamma(width as f64 + 4.0, self.unit)), outward((width as f64 * self.tiny).sqrt()))
+    }
+
+    /// The norm from its computed square.
+    fn norm(&self, square: f64, width: usize) -> f64 {
+        let (factor, summand) = self.factor(width);
+        outward(square.sqrt() * factor + summand)
+    }
+
+    /// Of `count` vectors around the centre of the ball.
+    fn spread(&self, ball: &Ball, count: usize, width: usize) -> Spread {
+        let radius = self.norm(ball.widest, width);
+        let mean = ball.squares / count.max(1) as f64 * (1.0 + gamma(count as f64 + 2.0, FOLD_UNIT));
+        Spread { deviation: self.norm(mean, width).min(radius), radius }
+    }
+}
+
+/// Σ k kᵀ / m from the moments of grade 2, and the Frobenius norm of what it is wrong by.
+struct Covariance {
+    matrix: Array2<f64>,
+    error: f64,
+}
+
+impl Covariance {
+    /// Nothing where the moments do not reach that grade.
+    fn new(polynomial: &Polynomial, count: usize, width: usize, unit: f64) -> Option<Self> {
+        let (tree, d) = (&polynomial.tree, polynomial.coordinates.dimension());
+        let grade = tree.grade(2);
+        let mut matrix = Array2::zeros((d, d));
+        for index in grade.clone() {
+            let (parent, coordinate) = tree.steps()[index];
+            let sum = polynomial.sums.get(index * (width + 1) + width)?;
+            let (i, j) = (parent as usize - 1, coordinate as usize);
+            (matrix[(i, j)], matrix[(j, i)]) = (sum / count as f64, sum / count as f64);
+        }
+        let lost = blocked_sum(count, C, unit) + 4.0 * unit;
+        let error = outward(matrix.diag().sum() * lost / (1.0 - lost));
+        (!grade.is_empty() && error >= 0.0).then_some(Covariance { matrix, error })
+    }
+
+    /// The spread of k · `map`.
+    fn mapped(&self, map: &Array2<f64>, norms: Norms, key: f64) -> Spread {
+        let mapped = map.t().dot(&self.matrix).dot(map);
+        let rounding = gamma(4.0 * self.matrix.nrows() as f64 + 8.0, FOLD_UNIT) * frobenius(self.matrix.view());
+        let error = outward(rounding * norms.frobenius.powi(2) + self.error * norms.spectral.powi(2));
+        let radius = ball_of(key, norms).radius;
+        Spread { deviation: outward(largest_eigenvalue(&mapped, error).sqrt()).min(radius), radius }
+    }
+}
+
+fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
+    array.mapv(T::widen)
+}

@@ -1,0 +1,92 @@
+//! Rows that the polynomial is not trusted with, computed exactly: everything but dL/dA1 is a sum over query rows.
+
+use ndarray::{Array2, Axis};
+
+use super::stages::Stages;
+use crate::error::Error;
+use crate::exact::gradient::{Gradients, loss_gradient};
+use crate::exact::rows::selected;
+use crate::float::Float;
+use crate::moments::{Polynomial, PolynomialGradients};
+use crate::problem::{Problem, Wrt};
+
+/// What some rows contribute: to be added to the sums over all others.
+pub struct Share<T> {
+    /// To the loss.
+    pub loss: f64,
+    /// Estimate of the rounding error of each.
+    pub rounding: Vec<f64>,
+    /// To each output, in its order; of dL/dA1 the rows themselves.
+    pub gradients: Vec<(Wrt, Array2<T>)>,
+}
+
+/// The outputs that `wrt` is made of: A is a sum of three.
+pub fn parts(wrt: &[Wrt]) -> Vec<Wrt> {
+    let mut parts: Vec<Wrt> = Vec::new();
+    for &wrt in wrt {
+        let of: &[Wrt] = if wrt == Wrt::A { &[Wrt::A1, Wrt::A2, Wrt::A3] } else { &[wrt] };
+        parts.extend(of.iter().filter(|&&part| part != Wrt::A));
+    }
+    parts.sort_by_key(|part| part.name());
+    parts.dedup();
+    parts
+}
+
+/// What the rows `indices` contribute exactly. Not for causal problems.
+pub fn exact_share<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    indices: &[usize],
+    stages: &mut Stages<'_>,
+) -> Result<Share<T>, Error> {
+    let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
+    let some = problem.with_queries(A1.view(), E.view());
+    let parts = parts(wrt);
+    let Gradients { loss, gradients, .. } =
+        stages.run(0.5, |options, watch| loss_gradient(&some, &parts, options, watch))?;
+    let rounding = gradients.iter().map(|gradient| gradient.rounding).collect();
+    let gradients = gradients.into_iter().map(|gradient| (gradient.wrt, gradient.value)).collect();
+    Ok(Share { loss, rounding, gradients })
+}
+
+/// What the rows `indices` contribute to the approximation, which trusts all of them.
+pub fn approximate_share<T: Float>(
+    polynomial: &Polynomial,
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    indices: &[usize],
+    stages: &mut Stages<'_>,
+) -> Result<Share<T>, Error> {
+    let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
+    let some = problem.with_queries(A1.view(), E.view());
+    let parts = parts(wrt);
+    let PolynomialGradients { loss, gradients, .. } =
+        stages.run(0.5, |options, watch| polynomial.gradient(&some, &parts, options, watch))?;
+    Ok(Share { loss, rounding: vec![0.0; parts.len()], gradients })
+}
+
+impl<T: Float> Share<T> {
+    /// Adds `sign` times the share of the rows `indices` to an output.
+    pub fn add_to(&self, wrt: Wrt, value: &mut Array2<T>, indices: &[usize], sign: f64) {
+        for (part, share) in &self.gradients {
+            let by_row = *part == Wrt::A1;
+            if !(*part == wrt || wrt == Wrt::A && matches!(part, Wrt::A1 | Wrt::A2 | Wrt::A3)) {
+                continue;
+            }
+            if by_row {
+                for (&index, row) in indices.iter().zip(share.axis_iter(Axis(0))) {
+                    let mut to = value.row_mut(index);
+                    to.zip_mut_with(&row, |sum, &term| *sum = T::narrow(sum.widen() + sign * term.widen()));
+                }
+            } else {
+                value.zip_mut_with(share, |sum, &term| *sum = T::narrow(sum.widen() + sign * term.widen()));
+            }
+        }
+    }
+
+    /// Rounding error of the share in an output.
+    pub fn rounding(&self, wrt: Wrt) -> f64 {
+        let of = |part: Wrt| part == wrt || wrt == Wrt::A && matches!(part, Wrt::A1 | Wrt::A2 | Wrt::A3);
+        self.gradients.iter().zip(&self.rounding).filter(|((part, _), _)| of(*part)).map(|(_, rounding)| rounding).sum()
+    }
+}

@@ -1,0 +1,260 @@
+//! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, section 11).
+
+use super::cost::Cost;
+use super::logits::Logits;
+use super::request::{Asked, Request, Wanted};
+use crate::error::Error;
+use crate::float::Float;
+use crate::polynomial::Polynomial;
+use crate::problem::{Problem, Wrt};
+
+/// Degrees looked at: beyond it features are out of reach in all but the lowest dimensions, where the exact passes are
+/// cheap.
+const HIGHEST: usize = 8;
+
+/// Fewest sampled rows: the safety factor of fewer is large, and rows that err alone are more easily missed.
+pub const LEAST_ROWS: usize = 128;
+
+/// Rows where no tolerance says how many.
+pub const USUAL_ROWS: usize = 512;
+
+/// The bound from sampled rows over √(n/m) times the error that a sample of logits predicts: 1.2 to 1.5 at many rows, the
+/// rest for the luck of the draw. More rows are drawn where it does not do.
+const SAMPLED: f64 = 1.7;
+
+/// A rigorous bound over √(n m) times the error of the weights: caps add up where errors cancel.
+const RIGOROUS: f64 = 4.0;
+
+/// A statistical bound at m rows over the rigorous one at 1/m: (7/3 … 3) ln(3/1 %) and what the spread adds.
+const STATISTICAL: f64 = 12.0;
+
+/// The exact passes are taken unless the polynomial method costs less than this part of them: a wrong prediction must
+/// not make the whole much slower.
+const WORTHWHILE: f64 = 0.8;
+
+/// A method of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Two passes over tiles.
+    Exact,
+    /// The moment form.
+    Polynomial,
+}
+
+impl Method {
+    /// Its name in the Python API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Exact => "exact",
+            Method::Polynomial => "polynomial",
+        }
+    }
+}
+
+/// What to run, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The method.
+    pub method: Method,
+    /// Degree of the polynomial; 0 for the exact passes.
+    pub degree: usize,
+    /// Rows computed exactly to certify; 0 where a bound needs none.
+    pub samples: usize,
+    /// Rows computed exactly because the polynomial is not trusted with them; known afterwards.
+    pub apart: usize,
+    /// Number of features of the degree.
+    pub features: usize,
+    /// Relative error beyond rounding that is expected.
+    pub predicted_error: f64,
+    /// Operations in those of the exact passes.
+    pub operations: f64,
+    /// In words.
+    pub reason: String,
+}
+
+/// How a certificate is to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Backing {
+    Rigorous,
+    Statistical,
+    Estimated,
+}
+
+impl Backing {
+    pub fn of(request: &Request) -> Self {
+        match request.asked {
+            Asked::Rigorous => Backing::Rigorous,
+            Asked::Statistical => Backing::Statistical,
+            Asked::Estimated => Backing::Estimated,
+            Asked::Any if request.rtol.is_some() => Backing::Estimated,
+            Asked::Any => Backing::Rigorous,
+        }
+    }
+
+    /// The outputs that it can speak of.
+    pub fn covers(self, wrt: Wrt) -> bool {
+        match self {
+            Backing::Rigorous => true,
+            Backing::Statistical => matches!(wrt, Wrt::X | Wrt::WQ),
+            Backing::Estimated => matches!(wrt, Wrt::X | Wrt::WQ | Wrt::WK | Wrt::Y | Wrt::A1),
+        }
+    }
+}
+
+/// What would be run; reads 96 rows and computes nothing big.
+///
+/// # Errors
+/// [`Error::Option`] for an output that the problem does not have, and for a request that means nothing.
+pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
+    request.check()?;
+    for &wrt in wrt {
+        problem.check(wrt)?;
+    }
+    let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
+    Ok(match request.wanted {
+        Wanted::Polynomial(Some(degree)) => law.named(degree, &Logits::draw(problem)),
+        Wanted::Polynomial(None) => law.cheapest(&Logits::draw(problem)),
+        Wanted::Auto => law.auto(problem),
+    })
+}
+
+/// What a decision is made from.
+pub(super) struct Law<'a> {
+    pub cost: Cost,
+    pub backing: Backing,
+    pub request: &'a Request,
+    pub wrt: &'a [Wrt],
+}
+
+impl Law<'_> {
+    /// The exact passes, because …
+    pub fn exact(&self, reason: String) -> Decision {
+        Decision {
+            method: Method::Exact,
+            degree: 0,
+            samples: 0,
+            apart: 0,
+            features: 0,
+            predicted_error: 0.0,
+            operations: self.cost.exact(),
+            reason,
+        }
+    }
+
+    fn auto<T: Float>(&self, problem: &Problem<'_, T>) -> Decision {
+        let Some(rtol) = self.request.rtol.filter(|&rtol| rtol > 0.0) else {
+            return self.exact("nothing but rounding is allowed".into());
+        };
+        if let Some(wrt) = self.wrt.iter().find(|&&wrt| !self.backing.covers(wrt)) {
+            return self.exact(format!("an output by token cannot be certified from sampled rows: {}", wrt.name()));
+        }
+        let exact = self.cost.exact();
+        if self.cost.moments(1) > WORTHWHILE * exact {
+            return self.exact("the problem is so short that nothing is cheaper".into());
+        }
+        let logits = Logits::draw(problem);
+        if !logits.finite() {
+            return self.exact("logits are not finite or overflow".into());
+        }
+        let spread = logits.spread();
+        match self.candidates(&logits, rtol).min_by(|a, b| a.operations.total_cmp(&b.operations)) {
+            Some(best) if best.operations <= WORTHWHILE * exact => best,
+            Some(best) => self.exact(format!(
+                "degree {} would cost {:.2} times as much for rtol {rtol:.1e} (logits of spread {spread:.2})",
+                best.degree,
+                best.operations / exact,
+            )),
+            None => self.exact(format!(
+                "logits of spread {spread:.2} are too large for a polynomial to reach rtol {rtol:.1e}"
+            )),
+        }
+    }
+
+    /// The cheapest degree that is expected to reach the tolerance, or the last one if none is.
+    fn cheapest(&self, logits: &Logits) -> Decision {
+        let rtol = self.request.rtol.unwrap_or(0.0);
+        let best = self.candidates(logits, rtol).min_by(|a, b| a.operations.total_cmp(&b.operations));
+        best.unwrap_or_else(|| self.named(self.highest(), logits))
+    }
+
+    /// The highest degree that costs no more than the exact passes, and at least 1.
+    pub fn highest(&self) -> usize {
+        (1..=HIGHEST).rev().find(|&degree| self.cost.moments(degree) <= self.cost.exact()).unwrap_or(1)
+    }
+
+    /// The degrees that are expected to reach `rtol`, each with the rows that certify it.
+    fn candidates(&self, logits: &Logits, rtol: f64) -> impl Iterator<Item = Decision> {
+        let mut enough = false;
+        let affordable = (1..=HIGHEST).take_while(|&degree| self.cost.moments(degree) <= self.cost.exact());
+        affordable.map_while(move |degree| {
+            if enough {
+                return None;
+            }
+            let error = self.error(degree, logits);
+            let samples = self.samples(error, rtol);
+            // With no more rows than any certificate takes, higher degrees only cost more.
+            enough = samples.is_some_and(|samples| samples <= LEAST_ROWS);
+            Some(samples.map(|samples| self.polynomial(degree, samples, error, logits)))
+        }).flatten()
+    }
+
+    pub fn named(&self, degree: usize, logits: &Logits) -> Decision {
+        let error = self.error(degree, logits);
+        let rtol = self.request.rtol.filter(|&rtol| rtol > 0.0);
+        let usual = if self.backing == Backing::Rigorous { 0 } else { self.bounded(USUAL_ROWS as f64) };
+        let samples = rtol.and_then(|rtol| self.samples(error, rtol)).unwrap_or(usual);
+        self.polynomial(degree, samples, error, logits)
+    }
+
+    fn polynomial(&self, degree: usize, samples: usize, error: f64, logits: &Logits) -> Decision {
+        let operations = self.cost.moments(degree) + if samples > 0 { self.cost.rows(samples) } else { 0.0 };
+        let share = operations / self.cost.exact();
+        let rows = if samples > 0 { format!(", certified from {samples} exact rows") } else { String::new() };
+        Decision {
+            method: Method::Polynomial,
+            degree,
+            samples,
+            apart: 0,
+            features: self.cost.features(degree) as usize,
+            predicted_error: error,
+            operations,
+            reason: format!(
+                "logits of spread {:.2} let degree {degree} reach about {error:.1e}{rows}, at {share:.1e} of the exact cost",
+                logits.spread()
+            ),
+        }
+    }
+
+    /// Error of the attention weights at a degree, and about that of the gradient.
+    fn error(&self, degree: usize, logits: &Logits) -> f64 {
+        self.polynomial_for(degree, logits).map_or(f64::INFINITY, |polynomial| logits.error(&polynomial))
+    }
+
+    /// The polynomial of a degree: least squares is what the error wants, minimax what a bound wants. Nothing where logits
+    /// are too large for any.
+    pub fn polynomial_for(&self, degree: usize, logits: &Logits) -> Option<Polynomial> {
+        match self.backing {
+            Backing::Estimated => logits.least_squares(degree),
+            Backing::Rigorous if self.request.rtol.is_none() => logits.least_squares(degree),
+            Backing::Rigorous | Backing::Statistical => logits.minimax(degree),
+        }
+    }
+
+    /// Rows that are expected to certify `rtol`; nothing where no number does.
+    fn samples(&self, error: f64, rtol: f64) -> Option<usize> {
+        let n = self.cost.queries();
+        let needed = match self.backing {
+            Backing::Rigorous => return (RIGOROUS * self.cost.incoherence() * error <= rtol).then_some(0),
+            Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.incoherence() * error / rtol,
+            Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
+                if SAMPLED * error > rtol { f64::INFINITY } else { 0.0 }
+            }
+            Backing::Estimated => n * (SAMPLED * error / rtol).powi(2),
+        };
+        (needed <= n).then(|| self.bounded(needed))
+    }
+
+    fn bounded(&self, rows: f64) -> usize {
+        (rows.ceil() as usize).max(LEAST_ROWS).min(self.cost.queries() as usize)
+    }
+}

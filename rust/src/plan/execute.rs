@@ -1,0 +1,269 @@
+//! A decision carried out: the passes, rows apart, the sample and the certificate; another try, or the exact gradient.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::cost::Cost;
+use super::decide::{Backing, Decision, Law, Method, decide};
+use super::logits::Logits;
+use super::passes::{Passes, Setting};
+use super::request::{Certificate, Certified, Norm, Planned, Request, Wanted};
+use super::stages::Stages;
+use crate::error::Error;
+use crate::exact::gradient::{Gradients, loss_gradient};
+use crate::float::Float;
+use crate::moments::{Approximation, Polynomial};
+use crate::options::Options;
+use crate::pool::Watch;
+use crate::problem::{Problem, Weights, Wrt};
+
+/// Rows that a named method may compute to certify before it gives up: a sixteenth of them, and at least so many.
+const MOST_SAMPLES: usize = 4096;
+
+/// Another try must cost less than this part of the exact passes, which are the alternative.
+const RETRY: f64 = 0.25;
+
+/// Room for the next sample to be less lucky than the last.
+const RETRY_ROOM: f64 = 1.3;
+
+/// What a call leaves for others with the same keys, values and weights: the polynomial and the moments of the keys.
+pub struct Prepared {
+    pub(super) approximation: Approximation,
+    pub(super) moments: Polynomial,
+    pub(super) decision: Decision,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Prepared").field("decision", &self.decision).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// What was decided for the problem it was made from.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+}
+
+/// Where a computation begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// With a decision of its own.
+    Fresh,
+    /// With a degree and a number of sampled rows that were decided before.
+    Sized {
+        /// Degree.
+        degree: usize,
+        /// Sampled rows.
+        samples: usize,
+    },
+    /// With what an earlier call with the same keys, values and weights left.
+    Prepared(&'a Prepared),
+}
+
+/// L and dL/d(input) for each input in `wrt` by the method that [`decide`] chooses, each with its certificate.
+///
+/// Where a tolerance is asked for and the certificate misses it, more rows are drawn, then the next degree is tried; in the
+/// end `auto` computes the exact gradient, while a method that was named returns its best with `reached` false.
+///
+/// Time: that of [`crate::polynomial_gradient`] and 8 r m d for r exact rows, or that of [`crate::loss_gradient`].
+///
+/// # Errors
+/// [`Error::Option`] for a request that means nothing, an output that the problem does not have, and too many features;
+/// those of both methods.
+pub fn planned_gradient<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    request: &Request,
+    start: Start<'_>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Planned<T>, Error> {
+    let fresh = || decide(problem, wrt, request);
+    let (decision, prepared) = match start {
+        Start::Fresh => (fresh()?, None),
+        Start::Sized { degree, samples } => {
+            let named = Request { wanted: Wanted::Polynomial(Some(degree)), ..*request };
+            (Decision { samples, ..decide(problem, wrt, &named)? }, None)
+        }
+        Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
+    };
+    let mut stages = Stages::new(options, watch);
+    if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
+        return exact(problem, wrt, request, decision, &mut stages);
+    }
+    let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
+    let unfolded = match problem.weights {
+        Weights::Pair(W_Q, W_K) if law.backing == Backing::Estimated && wrt.contains(&Wrt::WK) => Some(product(W_Q, W_K)),
+        _ => None,
+    };
+    let mut unfolded_problem = problem.reborrow();
+    if let Some(X) = &unfolded {
+        unfolded_problem.weights = Weights::Product(X.view());
+    }
+    let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law };
+    search.run(decision, prepared, &mut stages)
+}
+
+/// W_Q W_Kᵀ, rounded once.
+fn product<T: Float>(W_Q: ArrayView2<'_, T>, W_K: ArrayView2<'_, T>) -> Array2<T> {
+    W_Q.mapv(T::widen).dot(&W_K.mapv(T::widen).t()).mapv(T::narrow)
+}
+
+/// The exact gradient as a planned one.
+fn exact<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    request: &Request,
+    decision: Decision,
+    stages: &mut Stages<'_>,
+) -> Result<Planned<T>, Error> {
+    let Gradients { loss, loss_rounding, gradients, level } =
+        stages.run(1.0, |options, watch| loss_gradient(problem, wrt, options, watch))?;
+    let gradients = gradients.into_iter().map(|gradient| {
+        let certificate = Certificate::exact(request, gradient.rounding, request.norm.of(&gradient.value));
+        Certified { wrt: gradient.wrt, value: gradient.value, certificate }
+    });
+    Ok(Planned {
+        loss,
+        loss_certificate: Certificate { reached: None, ..Certificate::exact(request, loss_rounding, loss) },
+        gradients: gradients.collect(),
+        steps: None,
+        decision,
+        prepared: None,
+        level,
+    })
+}
+
+/// The tries of one call.
+struct Search<'a, T> {
+    original: Problem<'a, T>,
+    /// The same with W_Q W_Kᵀ multiplied out, where dL/dW_K is certified from rows.
+    problem: Problem<'a, T>,
+    wrt: &'a [Wrt],
+    request: &'a Request,
+    law: Law<'a>,
+}
+
+impl<T: Float> Search<'_, T> {
+    fn run(&self, first: Decision, given: Option<&Prepared>, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
+        let (mut decision, mut given) = (first, given);
+        let mut best: Option<Planned<T>> = None;
+        loop {
+            let own = if given.is_some() { None } else { self.prepare(&decision, stages)? };
+            let Some(prepared) = own.as_ref().or(given.take()) else {
+                return self.give_up("logits are too large for any polynomial".into(), stages);
+            };
+            let Some(mut tried) = self.attempt(&mut decision, prepared, stages)? else {
+                return self.give_up("too many rows are beyond the polynomial".into(), stages);
+            };
+            tried.prepared = own;
+            let next = if reached(&tried) { None } else { self.next_degree(&decision) };
+            best = Some(better(best.take(), tried));
+            match next {
+                Some(next) => decision = next,
+                None => break,
+            }
+        }
+        match best {
+            Some(planned) if reached(&planned) || self.request.wanted != Wanted::Auto => Ok(planned),
+            _ => self.give_up(
+                format!("degree {} with {} exact rows did not certify the tolerance", decision.degree, decision.samples),
+                stages,
+            ),
+        }
+    }
+
+    /// The exact gradient after all.
+    fn give_up(&self, reason: String, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
+        exact(&self.original, self.wrt, self.request, self.law.exact(reason), stages)
+    }
+
+    /// The polynomial of the decision and the moments of the keys; nothing where logits are too large for any.
+    fn prepare(&self, decision: &Decision, stages: &mut Stages<'_>) -> Result<Option<Prepared>, Error> {
+        let Some(polynomial) = self.law.polynomial_for(decision.degree, &Logits::draw(&self.problem)) else {
+            return Ok(None);
+        };
+        let approximation = Approximation { coefficients: polynomial.power() };
+        let moments =
+            stages.run(0.3, |options, watch| Polynomial::fit(&self.problem, &approximation, options, watch))?;
+        Ok(Some(Prepared { approximation, moments, decision: decision.clone() }))
+    }
+
+    /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial.
+    fn attempt(
+        &self,
+        decision: &mut Decision,
+        prepared: &Prepared,
+        stages: &mut Stages<'_>,
+    ) -> Result<Option<Planned<T>>, Error> {
+        let Some(passes) = Passes::run(&self.setting(prepared), self.law.backing, stages)? else {
+            return Ok(None);
+        };
+        decision.apart = passes.apart.len();
+        let mut best: Option<Planned<T>> = None;
+        loop {
+            let tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
+            let more = if reached(&tried) { None } else { self.more_rows(decision, &tried) };
+            best = Some(better(best.take(), tried));
+            match more {
+                Some(samples) => decision.samples = samples,
+                None => return Ok(best),
+            }
+        }
+    }
+
+    fn setting<'b>(&'b self, prepared: &'b Prepared) -> Setting<'b, T> {
+        Setting { original: self.original.reborrow(), problem: self.problem.reborrow(), wrt: self.wrt, request: self.request, prepared }
+    }
+
+    /// A larger sample, where one can be expected to do.
+    fn more_rows(&self, decision: &Decision, tried: &Planned<T>) -> Option<usize> {
+        let n = self.problem.A1.nrows() - decision.apart;
+        if decision.samples == 0 || decision.samples >= n {
+            return None;
+        }
+        if self.request.wanted != Wanted::Auto {
+            let most = MOST_SAMPLES.max(n / 16).min(n);
+            return (decision.samples < most).then_some(most);
+        }
+        let missed = tried.gradients.iter().map(|one| missed(self.request, one)).fold(1.0, f64::max);
+        let needed = decision.samples as f64 * missed * missed * RETRY_ROOM;
+        let enough = (needed.ceil() as usize).max(decision.samples + 1);
+        (needed <= n as f64 && self.law.cost.rows(enough) <= RETRY * self.law.cost.exact()).then_some(enough)
+    }
+
+    /// The next degree, where it is affordable.
+    fn next_degree(&self, decision: &Decision) -> Option<Decision> {
+        let degree = decision.degree + 1;
+        let next = || self.law.named(degree, &Logits::draw(&self.problem));
+        match self.request.wanted {
+            Wanted::Polynomial(Some(_)) => None,
+            Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),
+            Wanted::Auto => Some(next()).filter(|next| next.operations <= RETRY * self.law.cost.exact()),
+        }
+    }
+}
+
+/// By what factor the error of an output is above what was allowed.
+fn missed<T: Float>(request: &Request, one: &Certified<T>) -> f64 {
+    let (absolute, size) = (one.certificate.absolute, request.norm.of(&one.value));
+    let allowed = request.atol + request.rtol.unwrap_or(0.0) * (size - absolute).max(0.0);
+    if one.certificate.reached == Some(false) { absolute / allowed } else { 1.0 }
+}
+
+fn reached<T>(planned: &Planned<T>) -> bool {
+    planned.gradients.iter().all(|one| one.certificate.reached != Some(false))
+}
+
+/// The one that reached its tolerance, or whose worst output is better.
+fn better<T: Float>(one: Option<Planned<T>>, other: Planned<T>) -> Planned<T> {
+    let worst = |planned: &Planned<T>| {
+        let relative = |one: &Certified<T>| one.certificate.absolute / Norm::Frobenius.of(&one.value);
+        planned.gradients.iter().map(relative).fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most })
+    };
+    match one {
+        Some(one) if !reached(&other) && worst(&one) <= worst(&other) => one,
+        _ => other,
+    }
+}

@@ -1,0 +1,30 @@
+//! The planner: from the data and the accuracy asked for to a method and its size, and the result with its certificate
+//! (docs/math.md, section 11).
+//!
+//! | module | content |
+//! |---|---|
+//! | [`request`] | what is asked for, and what comes back |
+//! | `logits` | a sample of logits, and how well a polynomial serves for it |
+//! | `cost` | operations of every method, from shapes alone |
+//! | [`decide`] | the law from all of these to exact or polynomial, degree and rows |
+//! | `stages` | one deadline and one progress bar over several computations |
+//! | `rows` | sampled rows, exact and approximate, and what they say of each output |
+//! | `apart` | rows that the polynomial is not trusted with, computed exactly |
+//! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
+//! | `execute` | a decision carried out; another try, or the exact gradient |
+//!
+//! A decision depends on the data, on what is asked and on the constants here, never on a clock.
+
+mod apart;
+mod cost;
+pub mod decide;
+mod execute;
+mod logits;
+mod passes;
+pub mod request;
+mod rows;
+mod stages;
+
+pub use decide::{Decision, Method, decide};
+pub use execute::{Prepared, Start, planned_gradient};
+pub use request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request, Wanted};

@@ -1,0 +1,297 @@
+//! One degree: the approximate gradient, and its certificates from sampled rows or from bounds.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::apart::{Share, approximate_share, exact_share};
+use super::decide::{Backing, Decision};
+use super::execute::Prepared;
+use super::request::{Certificate, Certified, Kind, Planned, Request};
+use super::rows::Sample;
+use super::stages::Stages;
+use crate::certificate::estimated::{Correction, Drawing};
+use crate::certificate::outliers::{budget, outliers};
+use crate::certificate::rigorous::Steps;
+use crate::certificate::rng::{Rng, without_replacement};
+use crate::certificate::statistical::Capped;
+use crate::error::Error;
+use crate::float::Float;
+use crate::moments::{Bound, PolynomialGradients};
+use crate::options::Level;
+use crate::problem::{Problem, Weights, Wrt};
+
+/// Above this part of the rows apart, all are computed exactly.
+const MOST_APART: usize = 4;
+
+/// A statement of kind `Statistical` fails in at most this part of all calls.
+const MISS: f64 = 0.01;
+
+/// Of an output that is a product of another one.
+const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
+
+/// Roundings that adding exact rows and a correction to an output takes.
+const ADDITIONS: f64 = 4.0;
+
+/// What every step of one degree reads.
+pub struct Setting<'a, T> {
+    /// The problem as it was given.
+    pub original: Problem<'a, T>,
+    /// The same, with W_Q W_Kᵀ multiplied out where dL/dW_K is certified from rows.
+    pub problem: Problem<'a, T>,
+    /// The outputs.
+    pub wrt: &'a [Wrt],
+    /// What is asked.
+    pub request: &'a Request,
+    /// The polynomial and its moments.
+    pub prepared: &'a Prepared,
+}
+
+impl<T: Float> Setting<'_, T> {
+    fn pair(&self) -> Option<(ArrayView2<'_, T>, ArrayView2<'_, T>)> {
+        match &self.original.weights {
+            Weights::Pair(W_Q, W_K) => Some((W_Q.reborrow(), W_K.reborrow())),
+            Weights::Product(_) => None,
+        }
+    }
+
+    /// Whether the pair was multiplied out.
+    fn unfolded(&self) -> bool {
+        self.pair().is_some() && matches!(self.problem.weights, Weights::Product(_))
+    }
+
+    /// The outputs to ask of [`Setting::problem`].
+    fn asked(&self) -> Vec<Wrt> {
+        let mut asked: Vec<Wrt> = Vec::new();
+        for &wrt in self.wrt {
+            let of = if self.unfolded() && matches!(wrt, Wrt::WQ | Wrt::WK) { Wrt::X } else { wrt };
+            if !asked.contains(&of) {
+                asked.push(of);
+            }
+        }
+        asked
+    }
+
+    /// The outputs of the original problem from those of the other.
+    fn folded(&self, gradients: Vec<(Wrt, Array2<T>)>) -> Result<Vec<(Wrt, Array2<T>)>, Error> {
+        let Some((W_Q, W_K)) = self.pair().filter(|_| self.unfolded()) else { return Ok(gradients) };
+        let of = |wrt: Wrt| {
+            let found = gradients.iter().find(|(of, _)| *of == wrt).map(|(_, value)| value);
+            found.ok_or_else(|| Error::Internal(format!("dL/d{} was not computed", wrt.name())))
+        };
+        let wide = |array: ArrayView2<'_, T>| array.mapv(T::widen);
+        let narrow = |array: Array2<f64>| array.mapv(T::narrow).as_standard_layout().into_owned();
+        let each = self.wrt.iter().map(|&wrt| {
+            Ok((wrt, match wrt {
+                Wrt::WQ => narrow(wide(of(Wrt::X)?.view()).dot(&wide(W_K))),
+                Wrt::WK => narrow(wide(of(Wrt::X)?.view()).t().dot(&wide(W_Q))),
+                _ => of(wrt)?.clone(),
+            }))
+        });
+        each.collect()
+    }
+}
+
+/// The approximate gradient, rows apart included.
+pub struct Passes<T> {
+    loss: f64,
+    loss_bound: Bound,
+    gradients: Vec<(Wrt, Array2<T>)>,
+    bounds: Vec<Bound>,
+    steps: Steps,
+    /// Rows that were computed exactly, in rising order.
+    pub apart: Vec<usize>,
+    /// A bound of s ‖a_j‖ ‖Δw_j‖ for every row.
+    caps: Vec<f64>,
+    level: Level,
+}
+
+impl<T: Float> Passes<T> {
+    /// Nothing where too many rows are beyond the polynomial.
+    pub fn run(setting: &Setting<'_, T>, backing: Backing, stages: &mut Stages<'_>) -> Result<Option<Self>, Error> {
+        let Setting { problem, prepared, .. } = setting;
+        let asked = setting.asked();
+        let result = stages.run(0.6, |options, watch| prepared.moments.gradient(problem, &asked, options, watch))?;
+        let n = problem.A1.nrows();
+        let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
+        let caps = match backing {
+            Backing::Rigorous => Vec::new(),
+            _ => vec![1.0; n],
+        };
+        let standing = match backing {
+            Backing::Estimated => outliers(&caps, budget(n))?,
+            _ => outliers(&[], 0)?,
+        };
+        if standing.overflow || MOST_APART * unsafe_rows.len() > n || problem.is_causal && !unsafe_rows.is_empty() {
+            return Ok(None);
+        }
+        let standing: Vec<usize> =
+            if problem.is_causal { Vec::new() } else { standing.exact.into_iter().filter(|row| unsafe_rows.binary_search(row).is_err()).collect() };
+        let gradients = setting.folded(gradients)?;
+        let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
+        let mut passes = Passes { loss, loss_bound, gradients, bounds, steps, apart: Vec::new(), caps, level };
+        if !standing.is_empty() {
+            let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
+            let share = Share { gradients: setting.folded(share.gradients)?, ..share };
+            passes.add(&share, &standing, -1.0);
+        }
+        let mut apart = unsafe_rows;
+        apart.extend(standing);
+        apart.sort_unstable();
+        if !apart.is_empty() {
+            let share = exact_share(&setting.original, setting.wrt, &apart, stages)?;
+            passes.add(&share, &apart, 1.0);
+        }
+        for &row in &apart {
+            if let Some(cap) = passes.caps.get_mut(row) {
+                *cap = 0.0;
+            }
+        }
+        passes.apart = apart;
+        Ok(Some(passes))
+    }
+
+    fn add(&mut self, share: &Share<T>, rows: &[usize], sign: f64) {
+        self.loss += sign * share.loss;
+        for ((wrt, value), bound) in self.gradients.iter_mut().zip(&mut self.bounds) {
+            share.add_to(*wrt, value, rows, sign);
+            bound.rounding += share.rounding(*wrt);
+        }
+    }
+
+    /// The gradients with their certificates, from `decision.samples` rows where the backing wants rows.
+    pub fn certified(
+        &self,
+        setting: &Setting<'_, T>,
+        backing: Backing,
+        decision: &Decision,
+        stages: &mut Stages<'_>,
+    ) -> Result<Planned<T>, Error> {
+        let rigorous = |bound: &Bound, size: f64| {
+            Certificate::new(setting.request, Kind::Rigorous, [bound.truncation, 0.0, bound.rounding], size)
+        };
+        let norm = setting.request.norm;
+        let bounded = self.gradients.iter().zip(&self.bounds).map(|((wrt, value), bound)| {
+            Certified { wrt: *wrt, value: value.clone(), certificate: rigorous(bound, norm.of(value)) }
+        });
+        let mut planned = Planned {
+            loss: self.loss,
+            loss_certificate: Certificate { reached: None, ..rigorous(&self.loss_bound, self.loss) },
+            gradients: bounded.collect(),
+            steps: Some(self.steps),
+            decision: decision.clone(),
+            prepared: None,
+            level: self.level,
+        };
+        match backing {
+            Backing::Rigorous => {}
+            Backing::Estimated => self.estimate(setting, decision, &mut planned, stages)?,
+            Backing::Statistical => self.draw(setting, decision, &mut planned, stages)?,
+        }
+        Ok(planned)
+    }
+
+    /// Certificates from rows drawn uniformly from those that are not apart.
+    fn estimate(
+        &self,
+        setting: &Setting<'_, T>,
+        decision: &Decision,
+        planned: &mut Planned<T>,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Error> {
+        let Setting { problem, prepared, request, .. } = setting;
+        let population = problem.A1.nrows() - self.apart.len();
+        let mut rng = Rng::new(request.seed);
+        let drawn = without_replacement(&mut rng, population, decision.samples)?;
+        let indices = among_the_others(drawn, &self.apart);
+        let values = setting.wrt.contains(&Wrt::Y);
+        let sample =
+            Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
+        let drawing = Drawing::Uniform { population };
+        for one in &mut planned.gradients {
+            if one.wrt == Wrt::A1 {
+                let (rows, error) = sample.by_token(problem, population);
+                offer(request, one, Kind::Estimated, error.replaced(), |value| {
+                    for (&index, row) in sample.indices.iter().zip(rows.rows()) {
+                        value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
+                    }
+                });
+            } else if let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? {
+                let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
+                if shrunk < as_it_is {
+                    offer(request, one, Kind::Estimated, shrunk, |value| add(value, &correction, correction.shrinkage));
+                } else {
+                    offer(request, one, Kind::Estimated, as_it_is, |_| ());
+                }
+            }
+        }
+        let error = sample.loss(drawing)?.uncorrected();
+        if error < planned.loss_certificate.absolute {
+            let terms = [0.0, error, T::UNIT_ROUNDOFF * self.loss];
+            planned.loss_certificate = Certificate { reached: None, ..Certificate::new(request, Kind::Estimated, terms, self.loss) };
+        }
+        Ok(())
+    }
+
+    /// A certificate from rows drawn in proportion to their caps.
+    fn draw(
+        &self,
+        setting: &Setting<'_, T>,
+        decision: &Decision,
+        planned: &mut Planned<T>,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Error> {
+        let Setting { problem, prepared, request, .. } = setting;
+        let capped = Capped::new(&self.caps)?;
+        let draws = capped.draw(&mut Rng::new(request.seed), decision.samples)?;
+        if draws.is_empty() {
+            return Ok(());
+        }
+        let indices = draws.iter().map(|draw| draw.row).collect();
+        let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
+        let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
+        for one in &mut planned.gradients {
+            let drawing = Drawing::Weighted(&weights);
+            let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? else { continue };
+            let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
+            if bounds.corrected < bounds.uncorrected {
+                offer(request, one, Kind::Statistical, bounds.corrected, |value| add(value, &correction, 1.0));
+            } else {
+                offer(request, one, Kind::Statistical, bounds.uncorrected, |_| ());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes what sampled rows say of an output where it is less than its bound.
+fn offer<T: Float>(
+    request: &Request,
+    one: &mut Certified<T>,
+    kind: Kind,
+    sampling: f64,
+    change: impl FnOnce(&mut Array2<T>),
+) {
+    if sampling >= one.certificate.absolute {
+        return;
+    }
+    change(&mut one.value);
+    let size = request.norm.of(&one.value);
+    let confidence = (kind == Kind::Statistical).then_some(1.0 - MISS);
+    let terms = [0.0, sampling, ADDITIONS * T::UNIT_ROUNDOFF * size];
+    one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
+}
+
+fn add<T: Float>(value: &mut Array2<T>, correction: &Correction, share: f64) {
+    value.zip_mut_with(&correction.value, |to, &term| *to = T::narrow(to.widen() + share * term));
+}
+
+/// The rows with these numbers among all that are not in `apart`, both in rising order.
+fn among_the_others(numbers: Vec<usize>, apart: &[usize]) -> Vec<usize> {
+    let mut passed = 0;
+    let skip = |number: usize| {
+        while passed < apart.len() && apart[passed] <= number + passed {
+            passed += 1;
+        }
+        number + passed
+    };
+    numbers.into_iter().map(skip).collect()
+}
