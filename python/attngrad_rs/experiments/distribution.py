@@ -124,21 +124,28 @@ def verdicts(tables: Tables) -> list[Verdict]:
     middle = MEAN_SQUARES[1]
     return [
         Verdict(
-            "It is the spread of the logits where the attention is that orders the errors (rank "
-            "correlation {attended:.2f} over all problems), more than the bound of the entries B "
-            "({B:.2f}).",
-            {"attended": correlation("attended_std"), "B": correlation("B")},
-            lambda attended, B: attended > B,
+            "What orders the errors is the largest logit (rank correlation {largest:.2f} over all "
+            "problems), more than the bound of the entries B ({B:.2f}) or the spread of the logits "
+            "({std:.2f}; where the attention is, {attended:.2f}).",
+            {
+                "largest": correlation("largest_logit"),
+                "B": correlation("B"),
+                "std": correlation("logit_std"),
+                "attended": correlation("attended_std"),
+            },
+            lambda largest, B, std, attended: largest > max(B, std, attended),
         ),
         Verdict(
-            "Among problems of the same mean square, the rank correlation of the error is {B:.2f} "
-            "with B, {std:.2f} with the plain spread of the logits, {attended:.2f} with the "
-            "attended spread.",
+            "Among problems of the same mean square, B says more of the error than the spread: the "
+            "rank correlation is {B:.2f} with B, {std:.2f} with the spread of the logits, "
+            "{attended:.2f} with that where the attention is, {largest:.2f} with the largest logit.",
             {
                 "B": correlation("B", middle),
                 "std": correlation("logit_std", middle),
                 "attended": correlation("attended_std", middle),
+                "largest": correlation("largest_logit", middle),
             },
+            lambda B, std, attended, largest: B > max(std, attended),
         ),
         Verdict(
             "Sparse outliers raise B from {B_gaussian:.3g} (normal entries) to {B_outliers:.3g} at "
@@ -162,25 +169,28 @@ def verdicts(tables: Tables) -> list[Verdict]:
             },
         ),
         Verdict(
-            "Low rank means larger logits at the same mean square (spread {low_std:.2g}, uniform "
-            "{std:.2g}), and an error of {low:.1e} where uniform entries have {uniform:.1e}.",
+            "Low rank has the spread of uniform entries ({low_std:.2g} and {std:.2g}) but logits up "
+            "to {low_largest:.2g} where those reach {largest:.2g}, and an error of {low:.1e} where "
+            "they have {uniform:.1e}.",
             {
                 "low_std": family("low_rank", "logit_std"),
                 "std": family("uniform", "logit_std"),
+                "low_largest": family("low_rank", "largest_logit"),
+                "largest": family("uniform", "largest_logit"),
                 "low": family("low_rank", "error"),
                 "uniform": family("uniform", "error"),
             },
-            lambda low_std, std, low, uniform: low_std > std and low > uniform,
         ),
     ]
 
 
 def draw(tables: Tables, figure: Any) -> None:
-    """Error against B, and against the attended spread."""
-    panels = figure.subplots(1, 2, sharey=True)
+    """Error against B, spread, and largest logit."""
+    panels = figure.subplots(1, 3, sharey=True)
     labels = {
         "B": "largest entry B  (1)",
-        "attended_std": "spread of the logits under the attention  (1)",
+        "logit_std": "standard deviation of the logits  (1)",
+        "largest_logit": "largest logit  (1)",
     }
     for axes, (statistic, label) in zip(panels, labels.items(), strict=True):
         for number, family in enumerate((*FAMILIES, HEADS)):

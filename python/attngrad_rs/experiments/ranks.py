@@ -205,6 +205,7 @@ def draw(tables: Tables, figure: Any) -> None:
         )  # fmt: skip
     sizes = sorted({int(row["n"]) for row in ranks})  # type: ignore[arg-type]
     left.loglog(sizes, sizes, color="black", linestyle=":", label="n")
+    left.set_xscale("log", base=2)
     left.set_xlabel("n  (rows)")
     left.set_ylabel("ε-rank of f, ε = 1e-3  (1)")
     left.legend(fontsize="x-small", ncols=2)

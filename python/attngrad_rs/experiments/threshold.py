@@ -327,6 +327,7 @@ def _curves(axes: Any, tables: Tables) -> None:
             sizes, [row["forward_rank"] for row in rows], **{**style(number), "linestyle": "--"}
         )
     axes.loglog(sizes, sizes, color=GREY, linestyle=":", label="n")
+    axes.set_xscale("log", base=2)
     axes.set_xlabel("n  (rows)")
     axes.set_ylabel("ε-rank, ε = 1/n  (1)")
     axes.set_title("B = c (log n)^γ; solid: p (gradient), dashed: f (forward)", fontsize="small")
@@ -347,7 +348,7 @@ def _advice(axes: Any, tables: Tables) -> None:
     axes.set_xlabel("B / √log n  (1)")
     axes.set_ylabel("n  (rows)")
     axes.set_title("what diagnose advises at rtol = 1e-2, d = 16", fontsize="small")
-    axes.legend(fontsize="x-small", ncols=4, loc="lower center", bbox_to_anchor=(0.5, -0.42))
+    axes.legend(fontsize="x-small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 EXPERIMENT = Experiment(
