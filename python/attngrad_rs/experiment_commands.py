@@ -98,11 +98,9 @@ def _tell(outcome: Any, json: bool) -> None:
     if json:
         return
     kept = f", {outcome.kept} of them from before" if outcome.kept else ""
-    table = Table(
-        "", "verdict",
-        title=f"{outcome.experiment.title}: {outcome.points} points{kept}, {outcome.seconds:.0f} s",
-        title_justify="left", show_header=False,
-    )  # fmt: skip
+    title = f"{outcome.experiment.title}: {outcome.points} points{kept}, {outcome.seconds:.0f} s"
+    typer.echo(title)
+    table = Table("", "verdict", show_header=False)
     for finding in outcome.findings:
         table.add_row(WORDS[finding.holds], finding.text)
     output_console().print(table)

@@ -138,14 +138,15 @@ def verdicts(tables: Tables) -> list[Verdict]:
         Verdict(
             "Among problems of the same mean square, B says more of the error than the spread: the "
             "rank correlation is {B:.2f} with B, {std:.2f} with the spread of the logits, "
-            "{attended:.2f} with that where the attention is, {largest:.2f} with the largest logit.",
+            "{attended:.2f} with that where the attention is, {largest:.2f} with the largest "
+            "logit.",
             {
                 "B": correlation("B", middle),
                 "std": correlation("logit_std", middle),
                 "attended": correlation("attended_std", middle),
                 "largest": correlation("largest_logit", middle),
             },
-            lambda B, std, attended, largest: B > max(std, attended),
+            lambda B, std, attended, largest: max(std, attended) < B,
         ),
         Verdict(
             "Sparse outliers raise B from {B_gaussian:.3g} (normal entries) to {B_outliers:.3g} at "
@@ -169,7 +170,8 @@ def verdicts(tables: Tables) -> list[Verdict]:
             },
         ),
         Verdict(
-            "Low rank has the spread of uniform entries ({low_std:.2g} and {std:.2g}) but logits up "
+            "Low rank has the spread of uniform entries ({low_std:.2g} and {std:.2g}) but logits "
+            "up "
             "to {low_largest:.2g} where those reach {largest:.2g}, and an error of {low:.1e} where "
             "they have {uniform:.1e}.",
             {

@@ -25,7 +25,7 @@ QUANTITIES = ("f", "h", "c", "q", "p1", "p2")
 SIZES_OF_ERROR = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 FIRST_ORDER = 1e-5
 # Steps of the power iteration for the worst disturbance; the factor settles within a per cent.
-ITERATIONS = 12
+ITERATIONS = 30
 # For what the difference quotient of a quadratic map loses at FIRST_ORDER.
 SLACK = 1.01
 
