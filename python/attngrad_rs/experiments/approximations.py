@@ -60,7 +60,9 @@ def favor(data: Data, features: int, seed: int) -> Matrix:
 def _orthogonal(rng: np.random.Generator, rows: int, width: int) -> Matrix:
     blocks = []
     for _ in range(-(-rows // width)):
-        q, _ = np.linalg.qr(rng.standard_normal((width, width)))
+        q, r = np.linalg.qr(rng.standard_normal((width, width)))
+        # The factorisation chooses signs by itself; with those of R, every rotation is as likely.
+        q *= np.sign(np.diag(r))
         lengths = np.linalg.norm(rng.standard_normal((width, width)), axis=1)
         blocks.append(lengths[:, None] * q)
     return np.concatenate(blocks)[:rows]

@@ -99,7 +99,7 @@ def _method(name: str, data: Data, B: float, truth: Any, largest: int) -> list[R
     size = float(np.linalg.norm(truth))
     for degree in range(1, largest + 1):
         try:
-            result = loss_gradient(**data.arguments(), method=name, degree=degree)  # type: ignore[call-arg]
+            result = loss_gradient(**data.arguments(), method=name, degree=degree)
         except AttnGradError:
             continue
         certificate = result.certificate
