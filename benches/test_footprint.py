@@ -34,6 +34,28 @@ outputs = sum(array.nbytes for array in result.gradients.values())
 print(status("VmHWM") - before - outputs, inputs)
 """
 
+NEAR_LINEAR = """
+import sys
+import numpy as np
+import attngrad_rs as ag
+sys.path.insert(0, {folder!r})
+from test_near_linear import uniform
+
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
+
+options = dict(method="polynomial", degree=2)
+ag.loss_gradient(**uniform(300), **options)
+data = uniform({n})
+inputs = sum(array.nbytes for array in data.values())
+before = status("VmRSS")
+with open("/proc/self/clear_refs", "w") as clear:
+    clear.write("5")
+result = ag.loss_gradient(**data, **options)
+print(status("VmHWM") - before - result.gradient.nbytes, inputs)
+"""
+
 IMPORT = """
 import time, numpy
 start = time.perf_counter()
@@ -64,6 +86,18 @@ def test_memory(
         f"memory  float32 n={tokens} d= 64, {len(wrt) if isinstance(wrt, tuple) else 1} gradients:"
         f" {extra / 2**20:.0f} MiB above inputs and outputs = {extra / inputs:.2f} x the inputs"
         f" of {inputs / 2**20:.0f} MiB"
+    )
+
+
+def test_memory_near_linear(
+    benchmark: BenchmarkFixture, report: Callable[[str], None], request: pytest.FixtureRequest
+) -> None:
+    tokens = 4096 if is_smoke(request.config) else 2**20
+    code = NEAR_LINEAR.format(folder=str(request.path.parent), n=tokens)
+    extra, inputs = benchmark.pedantic(run, args=(code,), rounds=1)
+    report(
+        f"memory  near-linear float32 n={tokens} d= 16: {extra / 2**20:.0f} MiB above inputs and"
+        f" outputs = {extra / inputs:.2f} x the inputs of {inputs / 2**20:.0f} MiB"
     )
 
 

@@ -1,4 +1,4 @@
-"""Exact gradients of softmax attention, with an error bar that can be trusted."""
+"""Gradients of softmax attention to the accuracy asked for, with an error bar to be trusted."""
 
 from . import polynomials, reference
 from ._core import __version__
@@ -25,7 +25,7 @@ from .factors import Factors, factors
 from .features import ExpFeatures
 from .plans import Plan
 from .results import AttentionGradients, GradientResult
-from .sdpa import attention, attention_vjp
+from .sdpa import attention, attention_vjp, plan
 
 # fmt: off
 __all__ = [
@@ -34,5 +34,5 @@ __all__ = [
     "MissingDependencyError", "NonFiniteError", "OptionError", "OptionTypeError",
     "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError", "ShapeError",
     "ToleranceError", "__version__", "attention", "attention_vjp", "diagnose", "factors", "loss",
-    "loss_gradient", "plan_loss_gradient", "polynomials", "reference",
+    "loss_gradient", "plan", "plan_loss_gradient", "polynomials", "reference",
 ]

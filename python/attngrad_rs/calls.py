@@ -8,12 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from . import arguments, arrays
+from . import arguments, arrays, rates
 from .arguments import Control, Tolerance
 from .arrays import Problem
 from .certificate import Certificate, certify, require_reached
 from .memory import check_fits
-from .methods import METHODS, Decision, Outcome, Task, checked_name, choose, decided_by_shape
+from .methods import (
+    METHODS,
+    Decision,
+    Forecast,
+    Outcome,
+    Task,
+    checked_name,
+    choose,
+    decided_by_shape,
+)
 from .methods.base import ORDER
 from .plans import Plan
 from .results import GradientResult
@@ -89,7 +98,7 @@ def evaluate(request: Request, title: str, replayed: Plan | None = None) -> tupl
         decision, task = decide(request)
     else:
         decision, task = replayed.decision(), None
-    peak = peak_bytes(request, decision)
+    peak = _forecast(request, decision).peak_bytes
     task = task or _task(request, peak, title)
     check_fits(title, peak)
     method = METHODS[decision.method]
@@ -120,14 +129,17 @@ def result(
 
 
 def plan(
-    request: Request, decision: Decision, call: Callable[..., GradientResult], reuse: Reuse
+    request: Request,
+    decision: Decision,
+    call: Callable[..., GradientResult],
+    reuse: Reuse,
+    *,
+    measure: bool = False,
 ) -> Plan:
-    """A decision for the eyes of the caller."""
-    sizes, dtype = request.problem.sizes, request.problem.dtype
-    threads = request.control.threads
-    cost = METHODS[decision.method].forecast(
-        sizes, request.wrt, dtype.itemsize, request.is_causal, threads, decision
-    )
+    """A decision for the eyes of the caller; with ``measure``, this machine's rate is looked at."""
+    cost = _forecast(request, decision)
+    itemsize, threads = request.problem.dtype.itemsize, request.control.threads
+    speed = rates.factor(decision.method, itemsize, threads, measure=measure)
     return Plan(
         method=decision.method,
         degree=decision.degree,
@@ -135,22 +147,23 @@ def plan(
         exact_rows=decision.exact_rows,
         features=decision.features,
         predicted_error=decision.predicted_error,
-        predicted_seconds=cost.seconds,
-        peak_bytes=cost.peak_bytes + arrays.total_bytes(request.problem.arrays),
+        predicted_seconds=speed * cost.seconds,
+        peak_bytes=cost.peak_bytes,
         reason=decision.reason,
         _call=call,
         _reuse=reuse,
     )
 
 
-def peak_bytes(request: Request, decision: Decision) -> int:
-    """Memory above the inputs, copies of them included."""
+def _forecast(request: Request, decision: Decision) -> Forecast:
+    """What a decision costs, the copies of the inputs included."""
     sizes, itemsize = request.problem.sizes, request.problem.dtype.itemsize
     threads = request.control.threads
     cost = METHODS[decision.method].forecast(
         sizes, request.wrt, itemsize, request.is_causal, threads, decision
     )
-    return cost.peak_bytes + arrays.total_bytes(request.problem.arrays)
+    copies = arrays.total_bytes(request.problem.arrays)
+    return cost._replace(peak_bytes=cost.peak_bytes + copies)
 
 
 def _task(request: Request, needed: int, title: str = "loss_gradient") -> Task:

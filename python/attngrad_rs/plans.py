@@ -35,8 +35,8 @@ class Plan:
         Query rows that are computed exactly because the approximation is not trusted with them;
         known once it has been run. None for the exact method.
     predicted_seconds : float
-        From a count of operations and a rough rate of the machine: right to a factor of two or
-        three. It never decides anything about the result.
+        From a count of operations and the machine's rate, which ``plan_loss_gradient`` measures
+        (a rough table serves until then). It never decides anything about the result.
     predicted_error : float
         Relative error beyond rounding: truncation, sampling, skipped mass. 0 for exact.
     peak_bytes : int

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays
+from . import _core, arguments, arrays, rates
 from .arguments import Control, Tolerance, checked_signature
 from .arrays import Array, Sizes
 from .certificate import Certificate, certify, require_reached
@@ -23,7 +24,7 @@ from .methods.base import Decision, control_tuple
 from .plans import Plan
 from .results import AttentionGradients
 
-__all__ = ["attention", "attention_vjp"]
+__all__ = ["attention", "attention_vjp", "plan"]
 
 Progress = Callable[[float], object]
 Index = tuple[int, ...]
@@ -167,12 +168,8 @@ def attention_vjp(
     given, dtype = arrays.read_heads({"query": query, "key": key, "value": value, "dout": dout})
     factor = arguments.scale(scale, _default_scale(given))
     lead = given["query"].shape[:-2]
-    sizes = _head_sizes(given)
-    forecast = METHODS[decision.method].forecast
-    cost = forecast(sizes, VJP_WRT, dtype.itemsize, causal, control.threads, decision)
-    outputs = sum(math.prod(given[name].shape) for name in INPUTS) * dtype.itemsize
-    peak = arrays.total_bytes(given) + outputs + cost.peak_bytes
-    check_fits("attention_vjp", peak)
+    plan = _plan(given, dtype.itemsize, causal, control.threads, decision)
+    check_fits("attention_vjp", plan.peak_bytes)
     copies = arrays.snapshots(given, dtype, finite=control.check_finite)
     gradients = {name: np.empty(given[name].shape, dtype) for name in INPUTS}
     outcomes: list[dict[str, Error]] = []
@@ -184,13 +181,6 @@ def attention_vjp(
         outcomes.append(outcome.errors)
     certificates = _certificates(gradients, outcomes, tolerance)
     require_reached(certificates, tolerance, str(dtype))
-    heads = math.prod(lead)
-    plan = Plan(
-        decision.method,
-        predicted_seconds=heads * cost.seconds,
-        peak_bytes=peak,
-        reason=decision.reason,
-    )
     return AttentionGradients(
         dq=gradients["query"],
         dk=gradients["key"],
@@ -198,6 +188,79 @@ def attention_vjp(
         certificates=certificates,
         plan=plan,
         seconds=time.perf_counter() - start,
+    )
+
+
+@checked_signature
+def plan(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    value: npt.ArrayLike,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    rtol: float | None = None,
+    method: str = "auto",
+    threads: int | None = None,
+) -> Plan:
+    """What ``attention_vjp`` would run for these shapes; computes nothing big.
+
+    Parameters
+    ----------
+    query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
+        As in ``attention``; only their shapes and dtype are looked at.
+    is_causal, scale, rtol, method, threads
+        As in ``attention_vjp``.
+
+    Returns
+    -------
+    Plan
+        ``.explain()`` says it in words.
+
+    Raises
+    ------
+    AttnGradError
+        As ``attention_vjp``.
+
+    Notes
+    -----
+    Cost: O(1); the first plan measures the machine's rate, which takes at most 50 ms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> q = np.zeros((2, 100, 8))
+    >>> ag.plan(q, q, q, rtol=1e-3).method
+    'exact'
+    """
+    tolerance = arguments.tolerance(rtol, 0.0, "fro", "any")
+    causal = arguments.flag("is_causal", is_causal)
+    workers = arguments.threads(threads)
+    decision, _ = _method(method, tolerance.rtol)
+    given, dtype = arrays.read_heads({"query": query, "key": key, "value": value})
+    arguments.scale(scale, _default_scale(given))
+    made = _plan(given, dtype.itemsize, causal, workers, decision)
+    speed = rates.factor(decision.method, dtype.itemsize, workers, measure=True)
+    return replace(made, predicted_seconds=speed * made.predicted_seconds)
+
+
+def _plan(
+    given: Mapping[str, Array],
+    itemsize: int,
+    is_causal: bool,
+    threads: int | None,
+    decision: Decision,
+) -> Plan:
+    """Cost and memory of all heads; copies of the inputs and the outputs included."""
+    forecast = METHODS[decision.method].forecast
+    cost = forecast(_head_sizes(given), VJP_WRT, itemsize, is_causal, threads, decision)
+    outputs = sum(math.prod(given[name].shape) for name in INPUTS) * itemsize
+    return Plan(
+        decision.method,
+        predicted_seconds=math.prod(given["query"].shape[:-2]) * cost.seconds,
+        peak_bytes=arrays.total_bytes(given) + outputs + cost.peak_bytes,
+        reason=decision.reason,
     )
 
 

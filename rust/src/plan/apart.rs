@@ -1,4 +1,5 @@
-//! Rows that the polynomial is not trusted with, computed exactly: everything but dL/dA1 is a sum over query rows.
+//! Rows that the polynomial is not trusted with, computed exactly: everything but dL/dA1 is a sum over query rows
+//! (docs/math.md, equation 134).
 
 use ndarray::{Array2, Axis};
 

@@ -1,4 +1,4 @@
-//! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, section 11).
+//! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, equations 132, 133).
 
 use super::cost::Cost;
 use super::logits::Logits;

@@ -1,4 +1,4 @@
-//! A sample of logits, and how well a polynomial serves for it (docs/math.md, equations 120 and 121).
+//! A sample of logits, and how well a polynomial serves for it (docs/math.md, equations 130 and 131).
 
 use ndarray::Array1;
 

@@ -1,0 +1,212 @@
+"""The near-linear method against torch, the exact method and the machine; uniform entries."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import attngrad_rs as ag
+import peers
+from conftest import THREADS
+from machine import gemm_peak
+
+Report = Callable[[str], None]
+Problem = dict[str, Any]
+pytestmark = pytest.mark.full
+
+D = 16
+LONG = 131072
+# Quadratic methods are measured here and scaled by n²: longer ones would take minutes a run.
+SCALED = 32768
+ROUNDS = 5
+PAUSE = 0.05
+LENGTHS = [2**power for power in range(13, 21)]
+
+
+def uniform(n: int, entries: float = 1.0, d: int = D, seed: int = 0) -> Problem:
+    rng = np.random.default_rng(seed)
+
+    def side() -> np.ndarray[Any, Any]:
+        return rng.uniform(-entries, entries, (n, d)).astype(np.float32)
+
+    eye = np.eye(d, dtype=np.float32)
+    arrays = {"A1": side(), "A2": side(), "A3": side(), "X": eye, "Y": eye}
+    return arrays | {"E": rng.standard_normal((n, d)).astype(np.float32)}
+
+
+def seconds(run: Callable[[], object]) -> float:
+    time.sleep(PAUSE)
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def relative(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "polynomial", "degree": 2}, {"rtol": 1e-2}, {"rtol": 1e-3}],
+    ids=["degree 2", "rtol 1e-2", "rtol 1e-3"],
+)
+def test_against_the_quadratic(
+    benchmark: BenchmarkFixture, report: Report, options: dict[str, Any]
+) -> None:
+    pytest.importorskip("torch")
+    long, short = uniform(LONG), uniform(SCALED)
+    torch = peers.torch_query_gradient(short, THREADS)
+    exact = lambda: ag.loss_gradient(**short, threads=THREADS)  # noqa: E731
+    ours = lambda: ag.loss_gradient(**long, **options, threads=THREADS)  # noqa: E731
+    scale = (LONG / SCALED) ** 2
+    result = ours()
+    torch(), exact()
+    against_torch, against_exact = [], []
+
+    def peers_first() -> None:
+        against_torch.append(scale * seconds(torch))
+        against_exact.append(scale * seconds(exact))
+        time.sleep(PAUSE)
+
+    benchmark.pedantic(ours, setup=peers_first, rounds=ROUNDS)
+    times = list(benchmark.stats.stats.data)
+    ratios = [
+        statistics.median(peer / own for peer, own in zip(all_, times, strict=True))
+        for all_ in (against_torch, against_exact)
+    ]
+    certificate = result.certificate
+    report(
+        f"near-linear n={LONG} {options}: {1e3 * statistics.median(times):.0f} ms,"
+        f" {ratios[0]:.0f} x torch flash, {ratios[1]:.0f} x our exact"
+        f" (both measured at n={SCALED}, times {scale:.0f});"
+        f" {result.plan.method} degree {result.plan.degree}, {result.plan.samples} rows,"
+        f" {certificate.kind} relative {certificate.relative:.1e}"
+    )
+    benchmark.extra_info.update(torch=ratios[0], exact=ratios[1])
+
+
+@pytest.mark.parametrize("options", [{"method": "polynomial", "degree": 2}, {"rtol": 1e-2}])
+def test_slope(benchmark: BenchmarkFixture, report: Report, options: dict[str, Any]) -> None:
+    """Log-log slope of time over n, and the share of the peak that the longest reaches."""
+    medians = []
+    for n in LENGTHS:
+        given = uniform(n)
+        run = lambda given=given: ag.loss_gradient(**given, **options, threads=THREADS)  # noqa: E731
+        run()
+        if n < LENGTHS[-1]:
+            medians.append(statistics.median(seconds(run) for _ in range(ROUNDS)))
+        else:
+            benchmark.pedantic(run, rounds=ROUNDS)
+            medians.append(statistics.median(benchmark.stats.stats.data))
+    slope = float(np.polyfit(np.log(LENGTHS), np.log(medians), 1)[0])
+    peak = gemm_peak("float32", THREADS)
+    features, inner = math.comb(D + 3, 3), math.comb(D + 2, 2)
+    flops = 2 * LENGTHS[-1] * (2 * features + inner) * (D + 1)
+    rate = flops / medians[-1] * 1e-9
+    report(
+        f"near-linear slope {options}: {slope:.3f} from n={LENGTHS[0]} to {LENGTHS[-1]};"
+        f" {medians[-1]:.2f} s at the end, {rate:.0f} GF/s of moments"
+        f" = {rate / peak:.0%} of the GEMM peak {peak:.0f}; all {[round(t, 4) for t in medians]}"
+    )
+
+
+def test_errors(benchmark: BenchmarkFixture, report: Report) -> None:
+    """Measured errors of the polynomials at n = 4096, against the exact gradient in float64."""
+    given = uniform(4096)
+    wide = {name: array.astype(np.float64) for name, array in given.items()}
+    want = ag.loss_gradient(**wide).gradient
+    errors = {
+        degree: relative(
+            ag.loss_gradient(**wide, method="polynomial", degree=degree).gradient, want
+        )
+        for degree in (1, 2, 3, 4)
+    }
+    wider = {name: array.astype(np.float64) for name, array in uniform(4096, 2.0).items()}
+    far = relative(
+        ag.loss_gradient(**wider, method="polynomial", degree=3).gradient,
+        ag.loss_gradient(**wider).gradient,
+    )
+    benchmark.pedantic(
+        lambda: ag.loss_gradient(**given, method="polynomial", degree=2), rounds=ROUNDS
+    )
+    listed = ", ".join(f"degree {degree}: {error:.1e}" for degree, error in errors.items())
+    report(f"near-linear errors n=4096: {listed}; degree 3 at entries in [-2, 2]: {far:.1e}")
+
+
+@pytest.mark.parametrize("entries", [0.1, 0.25, 0.5, 1.0])
+def test_certificates(benchmark: BenchmarkFixture, report: Report, entries: float) -> None:
+    """Bound over true error for each kind, at n = 4096 and degree 2."""
+    given = uniform(4096, entries)
+    wide = {name: array.astype(np.float64) for name, array in given.items()}
+    want = ag.loss_gradient(**wide).gradient
+    ratios = {}
+    for kind in ("rigorous", "statistical", "estimated"):
+        tight = []
+        for draw in range(9 if kind != "rigorous" else 1):
+            result = ag.loss_gradient(
+                **wide, method="polynomial", degree=2, certificate=kind, rng=draw
+            )
+            error = float(np.linalg.norm(result.gradient - want))
+            tight.append(result.certificate.absolute / error)
+        ratios[kind] = statistics.median(tight)
+    benchmark.pedantic(
+        lambda: ag.loss_gradient(**given, method="polynomial", degree=2), rounds=ROUNDS
+    )
+    listed = ", ".join(f"{kind} {ratio:.3g}" for kind, ratio in ratios.items())
+    report(f"certificate over error, n=4096, entries {entries}: {listed}")
+
+
+SWEEP = [
+    (n, d, entries, rtol)
+    for n in (4096, 16384)
+    for d in (8, 16, 32)
+    for entries in (0.5, 1.0, 2.0)
+    for rtol in (1e-1, 1e-2, 1e-3)
+]
+
+
+def test_the_planner(benchmark: BenchmarkFixture, report: Report) -> None:
+    """Predicted time over the truth; auto against exact and against the best fixed degree."""
+    right, slower_than_exact, slower_than_best, chosen = 0, 0.0, 0.0, 0
+    for n, d, entries, rtol in SWEEP:
+        given = uniform(n, entries, d)
+        plan = ag.plan_loss_gradient(**given, rtol=rtol, threads=THREADS)
+
+        def auto(given: Problem = given, rtol: float = rtol) -> Any:
+            return ag.loss_gradient(**given, rtol=rtol, threads=THREADS)
+
+        def exact(given: Problem = given) -> Any:
+            return ag.loss_gradient(**given, threads=THREADS)
+
+        result = auto()
+        pairs = [(seconds(auto), seconds(exact)) for _ in range(ROUNDS)]
+        own = statistics.median(pair[0] for pair in pairs)
+        right += max(own / plan.predicted_seconds, plan.predicted_seconds / own) <= 1.5
+        slower_than_exact = max(slower_than_exact, statistics.median(a / b for a, b in pairs))
+        fixed = []
+        for degree in (1, 2, 3):
+            options = {"method": "polynomial", "degree": degree, "rtol": rtol}
+            try:
+                ag.loss_gradient(**given, **options, threads=THREADS)
+            except ag.ToleranceError:
+                continue
+            run = lambda given=given, options=options: ag.loss_gradient(  # noqa: E731
+                **given, **options, threads=THREADS
+            )
+            fixed.append(statistics.median(seconds(run) for _ in range(ROUNDS)))
+        if fixed:
+            slower_than_best = max(slower_than_best, own / min(fixed))
+        chosen += result.plan.method == "polynomial"
+    benchmark.pedantic(lambda: None, rounds=1)
+    report(
+        f"planner, {len(SWEEP)} problems: predicted within 1.5 of the truth in"
+        f" {right / len(SWEEP):.0%}; auto at worst {slower_than_exact:.2f} of exact,"
+        f" {slower_than_best:.2f} of the best fixed degree; near-linear chosen {chosen} times"
+    )

@@ -1,0 +1,88 @@
+"""A rigorous bound is never below the truth: every shape, output and degree that the API takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, target
+from hypothesis import strategies as st
+
+import attngrad_rs as ag
+from helpers import frobenius, truth
+from strategies import Case, cases
+
+pytestmark = pytest.mark.rigorous
+
+
+def outputs(case: Case) -> tuple[str, ...]:
+    return ("W_Q", "W_K", "Y", "A1", "A2", "A3") if case.pair else ("X", "Y", "A1", "A2", "A3")
+
+
+@given(case=cases(), degree=st.integers(0, 4))
+def test_never_below_the_truth(case: Case, degree: int) -> None:
+    names = outputs(case)
+    try:
+        result = ag.loss_gradient(
+            *case.args, **case.options, wrt=names, method="polynomial", degree=degree
+        )
+    except (ag.RangeError, ag.OptionError):
+        # Numbers that do not fit the precision, or features that do not fit the memory.
+        return
+    want = truth(case)
+    for name in names:
+        made = result.certificates[name]
+        assert made.kind in ("rigorous", "exact")
+        assert made.success is None or made.kind == "exact"
+        error = float(frobenius(result.gradients[name] - want.gradient(name)))
+        assert error <= made.absolute, (name, error, made)
+        if math.isfinite(made.absolute) and made.absolute > 0.0:
+            target(error / made.absolute, label=name)
+    error = abs(float(result.loss - want.loss()))
+    assert error <= result.loss_certificate.absolute
+
+
+def small(seed: int, entries: float, dtype: str = "float64") -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    shape = (200, 3)
+    sides = {name: rng.uniform(-entries, entries, shape) for name in ("A1", "A2", "A3")}
+    target_ = rng.standard_normal(shape)
+    arrays = {**sides, "X": np.eye(3), "Y": np.eye(3), "E": target_}
+    return {key: array.astype(dtype) for key, array in arrays.items()}
+
+
+@pytest.mark.parametrize("entries", [0.1, 0.25, 0.5, 1.0])
+def test_not_uselessly_above(entries: float) -> None:
+    arrays = small(1, entries)
+    result = ag.loss_gradient(**arrays, method="polynomial", degree=3)
+    exact = ag.loss_gradient(**arrays)
+    error = float(frobenius(result.gradient - exact.gradient))
+    # Sums of norms over 200 x 200 pairs where errors cancel.
+    assert error <= result.certificate.absolute <= 1e4 * error
+
+
+def test_steps_are_charged() -> None:
+    result = ag.loss_gradient(**small(2, 0.3), method="polynomial", degree=2)
+    assert list(result.certificate.steps) == ["f", "c", "q", "p1", "p2"]
+    assert all(0.0 < charge < math.inf for charge in result.certificate.steps.values())
+
+
+def test_what_is_not_known_is_infinite() -> None:
+    # Logits of a hundred: P(t) e^-t is not bounded away from zero.
+    arrays = small(3, 30.0)
+    result = ag.loss_gradient(**arrays, method="polynomial", degree=1)
+    assert result.certificate.kind == "exact" or result.certificate.absolute == math.inf
+    assert result.certificate.success is not True or result.certificate.kind == "exact"
+
+
+def test_a_rigorous_certificate_is_asked_for() -> None:
+    arrays = small(4, 0.05)
+    result = ag.loss_gradient(**arrays, rtol=1e-4, certificate="rigorous")
+    assert result.certificate.kind in ("rigorous", "exact")
+    named = ag.loss_gradient(
+        **arrays, rtol=1e-4, certificate="rigorous", method="polynomial", degree=4
+    )
+    assert named.certificate.kind == "rigorous"
+    assert named.certificate.success is True

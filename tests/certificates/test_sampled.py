@@ -1,0 +1,133 @@
+"""Sampled certificates keep what they say: misses are counted, over families made to break them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from statistics import median
+
+import numpy as np
+import pytest
+
+import attngrad_rs as ag
+from attngrad_rs.heads import load_heads
+from families import NAMES, problem, wide
+from helpers import frobenius
+
+pytestmark = pytest.mark.sampled
+
+N = 512
+# Problems of each family, and draws from each problem: together at least 2000 runs.
+PROBLEMS, DRAWS = 12, 25
+OUTPUTS = ("X", "Y", "A1")
+# One in a hundred; of a family alone, the binomial law leaves three times as many.
+ALLOWED, ALLOWED_IN_A_FAMILY = 0.01, 0.03
+STATISTICAL_ALLOWED = 0.02
+
+
+@functools.cache
+def pair(family: str, d: int, seed: int) -> tuple[dict[str, np.ndarray], ag.GradientResult]:
+    given = problem(family, N, d, seed)
+    return given, ag.loss_gradient(**wide(given), wrt=OUTPUTS)
+
+
+def error(result: ag.GradientResult, exact: ag.GradientResult, name: str) -> float:
+    return float(frobenius(result.gradients[name].astype(np.float64) - exact.gradients[name]))
+
+
+CASES = [(family, d) for family in NAMES for d in ((1, 2, 6) if family in NAMES[:2] else (6,))]
+
+
+def test_estimates_cover_the_error() -> None:
+    tried, missed = Counter[str](), Counter[str]()
+    ratios: dict[str, list[float]] = {}
+    for family, d in CASES:
+        title = f"{family}, d = {d}"
+        for seed in range(PROBLEMS):
+            given, exact = pair(family, d, seed)
+            for draw in range(DRAWS):
+                result = ag.loss_gradient(
+                    **given, wrt=OUTPUTS, method="polynomial", degree=2,
+                    certificate="estimated", rng=draw,
+                )  # fmt: skip
+                if result.certificate.kind == "exact":
+                    continue
+                for name in OUTPUTS:
+                    made = result.certificates[name]
+                    distance = error(result, exact, name)
+                    tried[title] += 1
+                    missed[title] += not distance <= made.absolute
+                    ratios.setdefault(f"{title}, {name}", []).append(made.absolute / distance)
+                distance = abs(result.loss - exact.loss)
+                tried[title] += 1
+                missed[title] += not distance <= result.loss_certificate.absolute
+    report = {title: f"{missed[title]}/{tried[title]}" for title in tried}
+    print(report, {title: round(median(all_), 1) for title, all_ in ratios.items()})
+    assert sum(tried.values()) >= 2000
+    assert sum(missed.values()) <= ALLOWED * sum(tried.values()), report
+    for title, count in tried.items():
+        assert missed[title] <= ALLOWED_IN_A_FAMILY * count, report
+
+
+def test_estimates_on_real_heads() -> None:
+    head = min(load_heads(), key=lambda one: one.logit_spread)
+    given = head.problem(np.float32)
+    exact = ag.loss_gradient(**head.problem(np.float64))
+    tried = missed = 0
+    for draw in range(60):
+        result = ag.loss_gradient(
+            **given, method="polynomial", degree=2, certificate="estimated", rng=draw
+        )
+        if result.certificate.kind == "estimated":
+            tried += 1
+            missed += not error(result, exact, "X") <= result.certificate.absolute
+    print(f"{head.name}: {missed} of {tried} missed")
+    assert missed <= max(1, ALLOWED_IN_A_FAMILY * tried)
+
+
+def test_statistical_bounds_keep_their_confidence() -> None:
+    tried = missed = 0
+    ratios = []
+    for family in NAMES:
+        for seed in range(PROBLEMS):
+            given, exact = pair(family, 6, seed)
+            for draw in range(DRAWS):
+                result = ag.loss_gradient(
+                    **given, method="polynomial", degree=2, certificate="statistical", rng=draw
+                )
+                made = result.certificate
+                if made.kind == "exact":
+                    continue
+                assert made.kind in ("statistical", "rigorous")
+                assert made.confidence == (0.99 if made.kind == "statistical" else None)
+                distance = error(result, exact, "X")
+                tried += 1
+                missed += not distance <= made.absolute
+                ratios.append(made.absolute / distance)
+    print(f"statistical: {missed} of {tried} missed, median bound / error {median(ratios):.0f}")
+    assert tried >= 2000
+    assert missed <= STATISTICAL_ALLOWED * tried
+    assert all(math.isfinite(one) for one in ratios)
+
+
+def test_more_rows_say_more() -> None:
+    given, _ = pair("uniform", 6, 0)
+    few = ag.loss_gradient(**given, method="polynomial", degree=3, rtol=0.5)
+    many = ag.loss_gradient(**given, method="polynomial", degree=3, rtol=1e-3)
+    assert many.certificate.relative <= 1e-3
+    assert few.certificate.relative <= 0.5
+
+
+def test_the_seed_decides_what_is_drawn() -> None:
+    given, _ = pair("normal", 6, 0)
+    options = {"method": "polynomial", "degree": 2, "certificate": "estimated"}
+    first, again, other = (ag.loss_gradient(**given, **options, rng=rng) for rng in (1, 1, 2))
+    assert np.array_equal(first.gradient, again.gradient)
+    assert first.certificate == again.certificate
+    assert first.certificate != other.certificate
+    generator = ag.loss_gradient(**given, **options, rng=np.random.default_rng(5))
+    assert (
+        generator.certificate
+        == ag.loss_gradient(**given, **options, rng=np.random.default_rng(5)).certificate
+    )
