@@ -255,7 +255,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
         Verdict(
             "On the hard family sup |d²L/dλ²| grows like B^{a:.2f} n^{b:.2f} (B ≤ 4) and is at "
             "most "
-            "{most:.3f} B² n dv; at the largest B it is down to {late:.4f} B² n dv.",
+            "{most:.2g} B² n dv; at the largest B it is down to {late:.2g} B² n dv.",
             {
                 "a": Cell("exponent", "exponent_of_B", {"family": HARD}),
                 "b": Cell("exponent", "exponent_of_n", {"family": HARD}),
@@ -265,7 +265,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
             lambda a, b, most, late: most <= 9.0 / 16.0,
         ),
         Verdict(
-            "On generic instances it grows like B^{a:.2f} n^{b:.2f} and is at most {most:.3f} B² "
+            "On generic instances it grows like B^{a:.2f} n^{b:.2f} and is at most {most:.2g} B² "
             "n dv.",
             {
                 "a": Cell("exponent", "exponent_of_B", {"family": GENERIC}),
