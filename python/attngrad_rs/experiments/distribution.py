@@ -123,6 +123,15 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
     middle = MEAN_SQUARES[1]
     return [
+        # The expectation that this experiment was made for; the next two were put into words after
+        # a first run had gone against it.
+        Verdict(
+            "Expected before the first run: the spread of the logits where the attention is orders "
+            "the errors (rank correlation {attended:.2f}) better than the bound of the entries B "
+            "({B:.2f}).",
+            {"attended": correlation("attended_std"), "B": correlation("B")},
+            lambda attended, B: attended > B,
+        ),
         Verdict(
             "What orders the errors is the largest logit (rank correlation {largest:.2f} over all "
             "problems), more than the bound of the entries B ({B:.2f}) or the spread of the logits "
