@@ -13,6 +13,7 @@ from . import arrays
 from ._core import __version__
 from .api import loss_gradient
 from .cli import EXIT_DEFECT
+from .demo_near_linear import TOKENS, WIDTH
 from .errors import OptionError, ProblemFileError
 from .experiment_commands import app as experiment_app
 from .files import atomic_output, check_output, load_npz
@@ -21,7 +22,7 @@ from .terminal import guarded, output_console, print_json, progress_bar
 
 app = typer.Typer(
     name="attngrad",
-    help="Gradients of softmax attention.",
+    help="Gradients of softmax attention, with an error bar.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -49,7 +50,7 @@ def attngrad(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Gradients of softmax attention."""
+    """Gradients of softmax attention, with an error bar."""
 
 
 @app.command()
@@ -61,7 +62,7 @@ def demo(
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     force: Force = False,
 ) -> None:
-    """Loss and exact gradient of real trained heads: time, rate, error and certificate."""
+    """Gradients of real trained heads, and exact against near-linear where entries are small."""
     from . import demo as demonstration
     from . import figures
 
@@ -86,6 +87,7 @@ def demo(
         f"GEMM peak {report.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
         "half for causal heads. Error: of dL/dX against the definitions in float64."
     )
+    console.print(_near_table(report.near_linear))
     if out is not None:
         console.print(f"figure: {out}")
 
@@ -112,6 +114,27 @@ def _demo_table(rows: list[Any]) -> Table:
     return table
 
 
+def _near_table(rows: list[Any]) -> Table:
+    title = f"gradient by X, n = {TOKENS}, d = {WIDTH}, entries uniform in [-1, 1]"
+    table = Table(title=title)
+    table.add_column("call", no_wrap=True)
+    for column in ("method", "degree", "rows", "ms", "x exact", "error", "certificate", "kind"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.call,
+            row.method,
+            "" if row.degree is None else str(row.degree),
+            "" if row.samples is None else str(row.samples),
+            f"{1e3 * row.seconds:.1f}",
+            f"{row.times_exact:.1f}",
+            f"{row.error:.1e}",
+            f"{row.certificate:.1e}",
+            row.kind,
+        )
+    return table
+
+
 @app.command()
 @guarded
 def gradient(
@@ -128,6 +151,10 @@ def gradient(
     causal: Annotated[bool | None, typer.Option(help="Query j sees keys up to j only.")] = None,
     rtol: Annotated[
         float | None, typer.Option(help="Accuracy to certify; by default exact.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="auto, exact or polynomial.")] = "auto",
+    degree: Annotated[
+        int | None, typer.Option(help="Degree of the polynomial, for --method polynomial.")
     ] = None,
     threads: Threads = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which to give up.")] = None,
@@ -147,6 +174,8 @@ def gradient(
             **arguments,
             wrt=tuple(wrt) if wrt else default,
             rtol=rtol,
+            method=method,
+            degree=degree,
             threads=threads,
             timeout=timeout,
             progress=move,

@@ -17,11 +17,13 @@ __all__ = ["check_format", "demo_figure"]
 FORMATS = (".png", ".svg")
 # From the palette of Okabe and Ito; shapes and hatches tell the series apart as well.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
-SIZE_INCHES = (10.0, 4.2)
+SIZE_INCHES = (14.0, 4.2)
 DPI = 150
 BAR_WIDTH = 0.7
 # The legend lies above the highest mark, where it hides none.
 HEADROOM = 1.2
+# Decades are roomy: names hang below the marks.
+NEAR_ROOM = 10.0
 
 
 def check_format(path: str) -> str:
@@ -39,7 +41,9 @@ def check_format(path: str) -> str:
 
 
 def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
-    """Draw the rate of each head beside the machine's peak, and the error below its certificate.
+    """Draw rates of heads beside the machine's peak, and errors below their certificates.
+
+    The third panel holds exact against near-linear: seconds, error and certificate of each call.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
         If matplotlib is not installed.
     """
     figure = _figure()
-    rate, error = figure.subplots(1, 2)
+    rate, error, near = figure.subplots(1, 3)
     names = [row.head for row in report.heads]
     places = np.arange(len(names))
     rate.bar(places, [row.gflops for row in report.heads], BAR_WIDTH, color=BLUE, label="gradient")
@@ -70,9 +74,30 @@ def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
         axes.set_xticks(places, names, rotation=40, ha="right", fontsize="small")
         axes.set_xlabel("trained head")
         axes.legend(fontsize="small", loc="upper center", ncols=3)
+    _near_panel(near, report)
     # A date would make every file a different one.
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
     figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
+
+
+def _near_panel(axes: Any, report: DemoReport) -> None:
+    """Work against precision: each call once with its error, once with its certificate."""
+    rows = report.near_linear
+    seconds = [1e3 * row.seconds for row in rows]
+    axes.loglog(seconds, [row.certificate for row in rows], "v", color=ORANGE, label="certificate")
+    axes.loglog(seconds, [row.error for row in rows], "o", color=BLUE, label="error")
+    for row, at in zip(rows, seconds, strict=True):
+        axes.annotate(
+            row.call, (at, row.error), (0, -4), textcoords="offset points",
+            rotation=-35, ha="left", va="top", fontsize="x-small", color=GREY,
+        )  # fmt: skip
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / NEAR_ROOM, high * NEAR_ROOM)
+    axes.set_xlim(min(seconds) / 2, max(seconds) * 8)
+    axes.set_xlabel("time (ms)")
+    axes.set_ylabel("relative error of dL/dX (1)")
+    axes.set_title("small entries: exact and near-linear", fontsize="small")
+    axes.legend(fontsize="small", loc="upper right")
 
 
 def _figure() -> Any:

@@ -14,6 +14,12 @@ pub const KEY_BLOCK_MIN: usize = 24;
 /// next one comes, and n = 8192 still gives 64 tasks.
 pub const TASK_QUERIES: usize = 128;
 
+/// Tasks that few queries are cut into, so that 8 threads have one each ...
+pub const LEAST_TASKS: usize = 8;
+
+/// ... of no fewer queries than the widest tile has lanes.
+pub const LEAST_TASK_QUERIES: usize = 32;
+
 /// Bytes, of all threads together, for weights that pass 1 keeps for pass 2.
 pub const KEPT_BYTES: usize = 32 << 20;
 
@@ -38,6 +44,9 @@ pub const LAZY_SHIFT: f64 = 8.0;
 
 /// Rows per block of a product with a small matrix.
 pub const PRODUCT_ROWS: usize = 256;
+
+/// Rows that one thread measures or packs by itself: some ten microseconds, about what waking another one takes.
+pub const SERIAL_ROWS: usize = 4096;
 
 /// Most partial sums of a product AᵀB; its order of summation is fixed by them.
 pub const PRODUCT_PARTS: usize = 16;

@@ -110,7 +110,7 @@ pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
 pub use exact::rows::{RowValues, exact_rows};
 pub use float::Float;
-pub use moments::{Approximation, Bound, Polynomial, PolynomialGradients, polynomial_gradient};
+pub use moments::{Approximation, Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
 pub use options::{Level, Options};
 pub use pool::{Watch, default_threads};
 pub use problem::{Problem, Weights, Wrt};

@@ -1,8 +1,10 @@
 //! Norms that neither overflow nor lose tiny entries.
 
 use crate::buffer;
+use crate::constants::SERIAL_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::pool::Run;
 use crate::tile::Rows;
 
 /// Where a plain sum of squares in double precision is safe from overflow and from subnormal terms.
@@ -20,6 +22,20 @@ pub fn norm<T: Float>(values: &[T]) -> f64 {
     }
     let sum: f64 = values.iter().map(|x| (x.widen() / scale).powi(2)).sum();
     scale * sum.sqrt()
+}
+
+/// The norm of each row, many at a time where there are many.
+pub fn many_row_norms<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
+    if rows.count <= SERIAL_ROWS || rows.width == 0 {
+        return row_norms(rows);
+    }
+    let mut norms = buffer::zeros(rows.count)?;
+    let parts = rows.data.chunks(SERIAL_ROWS * rows.width).zip(norms.chunks_mut(SERIAL_ROWS));
+    run.for_each(parts, |(data, norms), _| {
+        norms.iter_mut().zip(data.chunks_exact(rows.width)).for_each(|(of, row)| *of = norm(row));
+        Ok(())
+    })?;
+    Ok(norms)
 }
 
 /// The norm of each row.

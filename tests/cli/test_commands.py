@@ -171,6 +171,11 @@ def test_the_demo_is_right(report: demo.DemoReport) -> None:
         assert row.seconds > 0.0
         assert math.isfinite(row.loss)
         assert row.share_of_peak == pytest.approx(row.gflops / report.gemm_gflops)
+    for near in report.near_linear:
+        assert 0.0 <= near.error <= near.certificate, near
+    methods = {near.call: near.method for near in report.near_linear}
+    assert methods["exact"] == "exact"
+    assert methods["rtol 1e-2"] == methods["degree 3"] == "polynomial"
 
 
 def test_the_table_and_the_figure(
@@ -185,6 +190,8 @@ def test_the_table_and_the_figure(
         for row in report.heads:
             assert row.head in text
             assert f"{row.certificate:.1e}" in text
+        for near in report.near_linear:
+            assert near.call in text
         assert "GF/s" in text
         assert report.cpu in text
     figure = (tmp_path / "figure.svg").read_bytes()

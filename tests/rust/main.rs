@@ -12,4 +12,5 @@ mod errors;
 mod failpoints;
 mod moments;
 mod paper;
+mod plan;
 mod ratio;

@@ -63,13 +63,7 @@ fn choose<T: Element + Float>(
 
 /// What would be run, and why.
 #[pyfunction]
-pub fn decide(
-    py: Python<'_>,
-    given: Given<'_>,
-    wrt: Vec<String>,
-    form: (f64, bool),
-    asking: Asking,
-) -> Result<Chosen> {
+pub fn decide(py: Python<'_>, given: Given<'_>, wrt: Vec<String>, form: (f64, bool), asking: Asking) -> Result<Chosen> {
     let (wrt, request) = (inputs(&wrt)?, request(asking)?);
     either!(given, choose(py, &given, &wrt, form, &request))
 }

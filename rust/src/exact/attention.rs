@@ -94,8 +94,8 @@ pub fn attention<T: Float>(
     let mut run = Run::new(options, watch);
     let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
     let n = heads.query.nrows();
-    let engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options)?;
-    let values = engine.values(rows(&value)?)?;
+    let engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options, &mut run)?;
+    let values = engine.values(rows(&value)?, &mut run)?;
     let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
     in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
     Ok(output)
@@ -121,8 +121,8 @@ pub fn attention_vjp<T: Float>(
     }
     let mut run = Run::new(options, watch);
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
-    let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options)?;
-    let values = engine.values(rows(&value)?)?;
+    let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options, &mut run)?;
+    let values = engine.values(rows(&value)?, &mut run)?;
     let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
     let inherited = Inherited { logits: engine.bound.clone(), values: values.largest };
     let given = rows(&dout)?;

@@ -5,10 +5,10 @@ use super::forward::ForwardTask;
 use super::operands::key_block;
 use super::{Kernels, Operands, Residual};
 use crate::buffer;
-use crate::constants::TASK_QUERIES;
+use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, row_norms};
+use crate::norms::{largest, many_row_norms};
 use crate::options::Options;
 use crate::pool::Run;
 use crate::tile::{Rows, Strips};
@@ -45,9 +45,9 @@ pub struct Values<T> {
 
 impl<T: Float> Engine<T> {
     /// Packs and measures the values.
-    pub fn values(&self, rows: Rows<'_, T>) -> Result<Values<T>, Error> {
-        let norms = row_norms(rows)?;
-        Ok(Values { rows: Strips::new(rows, self.kernels.keys)?, largest: largest(&norms), norms })
+    pub fn values(&self, rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
+        let norms = many_row_norms(rows, run)?;
+        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), norms })
     }
 }
 
@@ -82,10 +82,11 @@ impl<T: Float> Engine<T> {
         keys: Rows<'_, T>,
         is_causal: bool,
         options: &Options,
+        run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let key_norms = row_norms(keys)?;
+        let key_norms = many_row_norms(keys, run)?;
         let widest = largest(&key_norms);
-        let mut bound = row_norms(Rows { data: &queries, count, width: keys.width })?;
+        let mut bound = many_row_norms(Rows { data: &queries, count, width: keys.width }, run)?;
         for bound in &mut bound {
             *bound *= widest;
         }
@@ -99,7 +100,7 @@ impl<T: Float> Engine<T> {
         }
         let kernels = T::kernels(options.level()?);
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
-        let keys = Strips::new(keys, kernels.keys)?;
+        let keys = Strips::packed(keys, kernels.keys, run)?;
         Ok(Engine { queries, count, keys, bound, key_norms, is_causal, kernels, key_block })
     }
 
@@ -133,8 +134,9 @@ impl<T: Float> Engine<T> {
         let Forward { output, shift, total, squares } = &mut forward;
         let (mut output, mut shift) = (output.as_mut_slice(), shift.as_mut_slice());
         let (mut total, mut squares) = (total.as_mut_slice(), squares.as_mut_slice());
-        let tasks = (0..n).step_by(TASK_QUERIES).map(|first| {
-            let rows = TASK_QUERIES.min(n - first);
+        let each = task_queries(n);
+        let tasks = (0..n).step_by(each).map(|first| {
+            let rows = each.min(n - first);
             ForwardTask {
                 first,
                 queries: &self.queries[first * width..(first + rows) * width],
@@ -171,8 +173,9 @@ impl<T: Float> Engine<T> {
             let operands = self.operands(values);
             let residual = self.residual(forward, prepared);
             let (mut squares, mut queries) = (squares.as_mut_slice(), queries.as_mut_slice());
-            let tasks = (0..n).step_by(TASK_QUERIES).map(|first| {
-                let rows = TASK_QUERIES.min(n - first);
+            let each = task_queries(n);
+            let tasks = (0..n).step_by(each).map(|first| {
+                let rows = each.min(n - first);
                 BackwardTask {
                     first,
                     queries: take(&mut queries, rows * width),
@@ -193,6 +196,11 @@ impl<T: Float> Engine<T> {
     pub(super) fn residual<'b>(&'b self, forward: &'b Forward<T>, prepared: &'b Prepared<T>) -> Residual<'b, T> {
         Residual { c: &prepared.c, r: &prepared.r, shift: &forward.shift, bound: &self.bound }
     }
+}
+
+/// Queries of a task: fewer where there are few, so that several threads share them.
+fn task_queries(n: usize) -> usize {
+    n.div_ceil(LEAST_TASKS).next_multiple_of(LEAST_TASK_QUERIES).clamp(LEAST_TASK_QUERIES, TASK_QUERIES)
 }
 
 /// Cuts the first `len` items off a slice.

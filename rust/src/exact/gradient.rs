@@ -198,13 +198,13 @@ impl<T: Float> Passes<T> {
             *norm *= LN_2;
         }
         let (_, largest_key) = measured(rows(&keys)?)?;
-        let mut engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options)?;
+        let mut engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options, run)?;
         let dv = problem.Y.ncols();
         let second = needs.query_side || needs.key_side;
         let h = {
             let direct = second || !needs.mixed_inputs;
             let rows = if direct { product(problem.A3.view(), problem.Y, 1.0, run)? } else { Vec::new() };
-            engine.values(Rows { data: &rows, count: m, width: dv })?
+            engine.values(Rows { data: &rows, count: m, width: dv }, run)?
         };
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
         let inherited = problem.inherited(largest_key, &query_norms)?;
@@ -238,7 +238,7 @@ impl<T: Float> Passes<T> {
             return Ok(passes);
         }
         let mut forward = if needs.mixed_inputs {
-            engine.forward(&engine.values(rows(&problem.A3)?)?, run)?
+            engine.forward(&engine.values(rows(&problem.A3)?, run)?, run)?
         } else {
             engine.forward(&h, run)?
         };

@@ -55,9 +55,9 @@ pub fn exact_rows<T: Float>(
         Weights::Pair(W_Q, W_K) => (W_Q, matrix(product(problem.A2, W_K, 1.0, run)?, m, W_K.ncols())?.into()),
     };
     let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
-    let mut engine = Engine::new(queries, count, rows(&keys)?, false, options)?;
+    let mut engine = Engine::new(queries, count, rows(&keys)?, false, options, run)?;
     let h = product(problem.A3, problem.Y, 1.0, run)?;
-    let values = engine.values(Rows { data: &h, count: m, width: dv })?;
+    let values = engine.values(Rows { data: &h, count: m, width: dv }, run)?;
     let mut forward = engine.forward(&values, run)?;
     let output = std::mem::take(&mut forward.output);
     let mut copy = buffer::with_capacity(output.len())?;

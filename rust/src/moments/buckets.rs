@@ -17,13 +17,13 @@ const HIGHEST: u64 = 1023 + 16;
 /// Buckets, the last of which holds what is beyond the range and what is not a number.
 const COUNT: usize = ((HIGHEST - LOWEST) << (52 - SHIFT)) as usize + 1;
 
-/// What the pass knows of one row, in squares.
+/// What the pass knows of one row.
 pub struct RowNumbers {
     /// b².
     pub reach: f64,
-    /// ‖c‖² in the unit of the values.
+    /// ‖c‖ in the unit of the values.
     pub c: f64,
-    /// ‖a‖², of the row of A1.
+    /// ‖a‖, of the row of A1.
     pub a: f64,
     /// ‖o‖² in the unit of the values.
     pub o: f64,
@@ -69,11 +69,11 @@ impl Buckets {
     pub fn add(&mut self, row: &RowNumbers) {
         let index = (row.reach.to_bits() >> SHIFT).saturating_sub(LOWEST << (52 - SHIFT)) as usize;
         if let Some(bucket) = self.0.get_mut(index.min(COUNT - 1)) {
-            let (c, a) = (row.c.sqrt(), row.a.sqrt());
+            let (c, a) = (row.c, row.a);
             bucket.least_z = if bucket.count == 0.0 { row.z } else { bucket.least_z.min(row.z) };
             bucket.count += 1.0;
             bucket.c += c;
-            bucket.c_squared += row.c;
+            bucket.c_squared += c * c;
             bucket.a += a;
             bucket.a_c += a * c;
             bucket.largest_c = bucket.largest_c.max(c);

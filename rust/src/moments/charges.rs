@@ -50,9 +50,17 @@ impl<'a> Charges<'a> {
         Charges { setting, enclosure, amplification, peak, query, output }
     }
 
-    /// Whether P is known to be positive on the row.
-    pub fn known(&self) -> bool {
-        self.enclosure.ratio().is_finite()
+    /// The same without a normaliser: by Jensen's inequality the exact one is at least m lo e^⟨x, mean k⟩, and a safe row
+    /// has at least half of m as computed (66).
+    pub fn least(setting: &'a Setting, ratios: (f64, f64), sizes: Sizes) -> Self {
+        let [_, keys] = setting.counts;
+        let mean = outward(sizes.query * setting.mean_key);
+        let normaliser = keys * (ratios.0 * (-mean).exp()).next_down();
+        // What is lost is relative to the absolute sum, amplification times the normaliser.
+        let exact = Charges::new(setting, ratios, Sizes { normaliser, ..sizes });
+        let computed = normaliser * (1.0 - setting.sums[0].loss() * exact.amplification) * (1.0 - 4.0 * f64::EPSILON);
+        let half = keys / 2.0 * (1.0 - 2.0 * setting.unit);
+        Charges::new(setting, ratios, Sizes { normaliser: computed.max(half), ..sizes })
     }
 
     /// Of vectors under the weights of the row (equation 116).
@@ -127,6 +135,12 @@ impl<'a> Charges<'a> {
         let truth = self.row(c).w(self.spread(setting.keys[1]));
         let missed = setting.key_error * self.covariance(c, setting.rows[0]);
         outward(truth + setting.maps[0].spectral * self.rounding(c).w + missed)
+    }
+
+    /// The same of w as rows of it are returned.
+    pub fn slopes(&self, c: f64) -> f64 {
+        let product = gamma(self.setting.widths[0] + 4.0, self.setting.unit) * self.setting.maps[0].frobenius;
+        outward(self.own(c) + product * self.computed(c))
     }
 
     /// The term of dL/dX and dL/dW_Q: the above, and what summing a ⊗ w loses.

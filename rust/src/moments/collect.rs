@@ -108,10 +108,18 @@ pub struct Ball {
     pub widest: f64,
 }
 
-impl Ball {
+/// The same in each lane of a tile.
+struct Lanes<const L: usize> {
+    squares: [f64; L],
+    widest: [f64; L],
+}
+
+impl<const L: usize> Lanes<L> {
+    const NONE: Self = Lanes { squares: [0.0; L], widest: [0.0; L] };
+
     /// Counts the first `rows` of `x` in, laid out `[dimension][L]`; a missing centre is zero.
     #[inline(always)]
-    fn add<T: Float, const L: usize>(&mut self, x: &[[T; L]], centre: &[f64], rows: usize) {
+    fn add<T: Float>(&mut self, x: &[[T; L]], centre: &[f64], rows: usize) {
         let mut squares = [0.0; L];
         for (i, column) in x.iter().enumerate() {
             let centre = centre.get(i).copied().unwrap_or(0.0);
@@ -120,12 +128,19 @@ impl Ball {
                 squares[l] += difference * difference;
             }
         }
-        for &square in &squares[..rows] {
-            self.squares += square;
-            self.widest = wider(self.widest, square);
+        squares[rows..].fill(0.0);
+        for ((sum, widest), &square) in self.squares.iter_mut().zip(&mut self.widest).zip(&squares) {
+            *sum += square;
+            *widest = wider(*widest, square);
         }
     }
 
+    fn ball(&self) -> Ball {
+        Ball { squares: self.squares.iter().sum(), widest: self.widest.iter().copied().fold(0.0, wider) }
+    }
+}
+
+impl Ball {
     /// Counts another part in.
     pub fn merge(&mut self, other: &Ball) {
         self.squares += other.squares;
@@ -147,22 +162,23 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
     let mut h = buffer::aligned::<T>(buffer::size(&[width, L])?)?;
     let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
+    let [mut inputs, mut value_inputs, mut outputs] = [const { Lanes::<L>::NONE }; 3];
     for first in task.rows.clone().step_by(C) {
         cancel.check()?;
         let count = C.min(task.rows.end - first);
         for at in (0..count).step_by(L) {
             let rows = (count - at).min(L);
-            let [inputs, value_inputs, outputs] = &mut task.found.balls;
             keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x[at..], C);
-            inputs.add::<T, L>(&scratch.as_chunks().0[..keys.rows.width], &[], rows);
+            inputs.add(&scratch.as_chunks().0[..keys.rows.width], &[], rows);
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
-            value_inputs.add::<T, L>(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
-            outputs.add::<T, L>(h.as_chunks().0, &values.centres[1], rows);
+            value_inputs.add(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
+            outputs.add(h.as_chunks().0, &values.centres[1], rows);
             payload.set_lanes::<W, L>(at, &h);
         }
         collector.add::<V, W, L, J, true>(tree, &mut x, count, &payload, task.sums);
         task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));
     }
+    task.found.balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
     Ok(())
 }
 

@@ -5,10 +5,11 @@
 //! `queries` and `keys` put them together block by block, `fit` and `gradient` around the problem.
 //!
 //! The passes also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds of every
-//! gradient through `setting`, what all rows have in common, and `charges`, what one row adds.
+//! gradient through `setting`, what all rows have in common, and `charges`, what one row adds; `caps` has one bound a row.
 
 mod bounds;
 mod buckets;
+mod caps;
 mod charges;
 mod collect;
 mod coordinates;
@@ -30,6 +31,7 @@ use crate::error::Error;
 use crate::pool::Cancel;
 
 pub use bounds::Bound;
+pub use caps::Caps;
 #[cfg(test)]
 pub(crate) use eigen::symmetric;
 pub use fit::{Approximation, Polynomial};

@@ -151,16 +151,16 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     Ok(())
 }
 
-/// ‖a‖² of each row in double precision: inputs are in any unit.
+/// ‖a‖ of each row in double precision: inputs are in any unit.
 #[inline(always)]
-fn wide_square_norms<T: Float, const L: usize>(a: &[[T; L]]) -> [f64; L] {
+fn wide_norms<T: Float, const L: usize>(a: &[[T; L]]) -> [f64; L] {
     let mut squares = [0.0; L];
     for column in a {
         for l in 0..L {
             squares[l] += column[l].widen() * column[l].widen();
         }
     }
-    squares
+    squares.map(f64::sqrt)
 }
 
 impl<T: Float> Queries<'_, T> {
@@ -198,7 +198,11 @@ impl<T: Float> Queries<'_, T> {
         }
         let x = scratch.x.as_chunks_mut::<L>().0;
         let lengths = square_norms(x);
-        let inputs = wide_square_norms::<T, L>(scratch.input.as_chunks().0);
+        let inputs = wide_norms::<T, L>(scratch.input.as_chunks().0);
+        let mut c = [0.0; L];
+        for l in 0..L {
+            c[l] = squares[l].widen().sqrt();
+        }
         let mut all_safe = true;
         for l in 0..L {
             let safe =
@@ -206,8 +210,8 @@ impl<T: Float> Queries<'_, T> {
             let used = safe && l < rows;
             task.found.squares += if used { squares[l].widen() } else { 0.0 };
             if used {
-                let (x, c, o) = (lengths[l].widen(), squares[l].widen(), outputs_squared[l].widen());
-                let row = RowNumbers { reach: x * self.key_square, c, a: inputs[l], o, z: z[l].widen() };
+                let (x, o) = (lengths[l].widen(), outputs_squared[l].widen());
+                let row = RowNumbers { reach: x * self.key_square, c: c[l], a: inputs[l], o, z: z[l].widen() };
                 task.found.buckets.add(&row);
             }
             if l < rows && !safe {

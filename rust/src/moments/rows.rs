@@ -32,21 +32,40 @@ impl Polynomial {
         let mut run = Run::new(options, watch);
         run.phase(1.0);
         let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
-        let some = problem.with_queries(A1.view(), E.view());
-        let inputs = Inputs::new(&some)?;
+        let mut found = self.evaluated(&problem.with_queries(A1.view(), E.view()), true, &mut run)?;
+        let (count, d, dv) = (indices.len(), self.coordinates.dimension(), problem.Y.ncols());
+        let unit = self.coordinates.value_exponent.exp2();
+        for value in &mut found.output {
+            *value = T::narrow(value.widen() * unit);
+        }
+        for &row in &found.unsafe_rows {
+            found.output[row * dv..][..dv].fill(T::zero());
+        }
+        let Evaluated { w, output, unsafe_rows } = found;
+        Ok(RowValues { w: matrix(w, count, d)?, output: matrix(output, count, dv)?, unsafe_rows })
+    }
+
+    /// õ of all query rows of `problem`, and with `slopes` w̃ as well.
+    pub(super) fn evaluated<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        slopes: bool,
+        run: &mut Run<'_>,
+    ) -> Result<Evaluated<T>, Error> {
+        let inputs = Inputs::new(problem)?;
         let kernels = T::moments(self.level);
-        let (count, d, dv) = (indices.len(), self.coordinates.dimension(), some.Y.ncols());
-        let sides = Sides::new(&some, &inputs, &self.coordinates, kernels.keys)?;
+        let (count, d, dv) = (problem.A1.nrows(), self.coordinates.dimension(), problem.Y.ncols());
+        let sides = Sides::new(problem, &inputs, &self.coordinates, kernels.keys)?;
         let moments = self.moments(dv, kernels.keys)?;
         let product = Product::new(self.coordinates.inverse.view(), self.slope_unit(), kernels.keys)?;
-        let mut operands = self.queries(&some, &inputs, &sides, &moments)?;
-        operands.product = Some(&product);
-        operands.slopes = true;
+        let mut operands = self.queries(problem, &inputs, &sides, &moments)?;
+        operands.product = slopes.then_some(&product);
+        operands.slopes = slopes;
         let parts = Parts::new(count, 1);
-        let mut w = buffer::zeros::<T>(buffer::size(&[count, d])?)?;
+        let mut w = buffer::zeros::<T>(if slopes { buffer::size(&[count, d])? } else { 0 })?;
         let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
         let mut found = buffer::filled(parts.count(), Found::default())?;
-        let mut w_parts = Pieces::new(&mut w, parts.each() * d, true);
+        let mut w_parts = Pieces::new(&mut w, parts.each() * d, slopes);
         let mut output_parts = Pieces::new(&mut output, parts.each() * dv, true);
         let tasks = found.iter_mut().enumerate().map(|(part, found)| QueryTask {
             rows: parts.rows(part),
@@ -60,14 +79,16 @@ impl Polynomial {
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.queries)(&operands, task, cancel) }
         })?;
-        let unsafe_rows: Vec<usize> = found.into_iter().flat_map(|found| found.unsafe_rows).collect();
-        let unit = self.coordinates.value_exponent.exp2();
-        for value in &mut output {
-            *value = T::narrow(value.widen() * unit);
-        }
-        for &row in &unsafe_rows {
-            output[row * dv..][..dv].fill(T::zero());
-        }
-        Ok(RowValues { w: matrix(w, count, d)?, output: matrix(output, count, dv)?, unsafe_rows })
+        Ok(Evaluated { w, output, unsafe_rows: found.into_iter().flat_map(|found| found.unsafe_rows).collect() })
     }
+}
+
+/// What the moments say of query rows.
+pub(super) struct Evaluated<T> {
+    /// w̃, or nothing, row-major.
+    pub w: Vec<T>,
+    /// õ in the unit of the values, row-major; of no meaning where a row is unsafe.
+    pub output: Vec<T>,
+    /// Rows that are unsafe, whose w̃ is zero, in order.
+    pub unsafe_rows: Vec<usize>,
 }

@@ -61,6 +61,10 @@ pub struct Setting {
     pub lost: [f64; 2],
     /// A logit is wrong by at most this times ‖a‖, and this times ‖x‖.
     pub logits: [f64; 2],
+    /// ‖x‖ is wrong by at most this times ‖a‖.
+    pub query_lost: f64,
+    /// ‖Σ k / m‖ in the coordinates.
+    pub mean_key: f64,
     /// ‖key map · inverse − W_K‖: what w misses of the keys' own coordinates, in units of the inputs.
     pub key_error: f64,
     /// The same of a query, s q = x · transposed, in units of ‖a‖.
@@ -91,7 +95,9 @@ impl Setting {
         let scaled = problem.scale * &query_weights;
         let Y = wide(problem.Y) * (-coordinates.value_exponent).exp2();
         let degree = polynomial.coefficients.len() - 1;
-        let features = polynomial.tree.count() + (degree + 1) * (d + 1);
+        // As many monomials end in one coordinate as there are below the highest grade, at most; and on its way up the
+        // tree a term passes through one sum over children a grade.
+        let features = polynomial.tree.inner() + (degree + 1) * (d + 1);
         let sums = [m, n].map(|keys| Arithmetic {
             unit,
             degree,
@@ -153,6 +159,8 @@ impl Setting {
             rows,
             lost: [lost_value, lost_key],
             logits: [outward(per_a * (key + lost_key) + logit_error * rows[0].radius), lost_key],
+            query_lost: per_a,
+            mean_key: mean_key(polynomial, m, dv, unit, key),
             key_error: product_error(key_map.view(), coordinates.inverse.view(), key_weights.view()),
             query_error: outward(
                 product_error(query_map.view(), coordinates.transposed.view(), scaled.view())
@@ -186,6 +194,14 @@ impl Norms {
         let frobenius = frobenius(matrix.view());
         Norms { spectral: outward(spectral(matrix.view()) + lost), frobenius: outward(frobenius + lost) }
     }
+}
+
+/// ‖Σ k / m‖ from the moments of grade 1.
+fn mean_key(polynomial: &Polynomial, count: usize, width: usize, unit: f64, key: f64) -> f64 {
+    let sum = polynomial.tree.grade(1).map(|index| polynomial.sums.get(index * (width + 1) + width).copied());
+    let sum: Option<Vec<f64>> = sum.collect();
+    let lost = blocked_sum(count, C, unit) + 4.0 * unit;
+    sum.map_or(key, |sum| outward(crate::norms::norm(&sum) / count as f64 + lost * key).min(key))
 }
 
 /// Keys of which only the largest is known, mapped.

@@ -164,9 +164,8 @@ impl Law<'_> {
                 best.degree,
                 best.operations / exact,
             )),
-            None => self.exact(format!(
-                "logits of spread {spread:.2} are too large for a polynomial to reach rtol {rtol:.1e}"
-            )),
+            None => self
+                .exact(format!("logits of spread {spread:.2} are too large for a polynomial to reach rtol {rtol:.1e}")),
         }
     }
 
@@ -186,16 +185,18 @@ impl Law<'_> {
     fn candidates(&self, logits: &Logits, rtol: f64) -> impl Iterator<Item = Decision> {
         let mut enough = false;
         let affordable = (1..=HIGHEST).take_while(|&degree| self.cost.moments(degree) <= self.cost.exact());
-        affordable.map_while(move |degree| {
-            if enough {
-                return None;
-            }
-            let error = self.error(degree, logits);
-            let samples = self.samples(error, rtol);
-            // With no more rows than any certificate takes, higher degrees only cost more.
-            enough = samples.is_some_and(|samples| samples <= LEAST_ROWS);
-            Some(samples.map(|samples| self.polynomial(degree, samples, error, logits)))
-        }).flatten()
+        affordable
+            .map_while(move |degree| {
+                if enough {
+                    return None;
+                }
+                let error = self.error(degree, logits);
+                let samples = self.samples(error, rtol);
+                // With no more rows than any certificate takes, higher degrees only cost more.
+                enough = samples.is_some_and(|samples| samples <= LEAST_ROWS);
+                Some(samples.map(|samples| self.polynomial(degree, samples, error, logits)))
+            })
+            .flatten()
     }
 
     pub fn named(&self, degree: usize, logits: &Logits) -> Decision {
@@ -247,7 +248,11 @@ impl Law<'_> {
             Backing::Rigorous => return (RIGOROUS * self.cost.incoherence() * error <= rtol).then_some(0),
             Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.incoherence() * error / rtol,
             Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
-                if SAMPLED * error > rtol { f64::INFINITY } else { 0.0 }
+                if SAMPLED * error > rtol {
+                    f64::INFINITY
+                } else {
+                    0.0
+                }
             }
             Backing::Estimated => n * (SAMPLED * error / rtol).powi(2),
         };

@@ -94,7 +94,9 @@ pub fn planned_gradient<T: Float>(
     }
     let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
     let unfolded = match problem.weights {
-        Weights::Pair(W_Q, W_K) if law.backing == Backing::Estimated && wrt.contains(&Wrt::WK) => Some(product(W_Q, W_K)),
+        Weights::Pair(W_Q, W_K) if law.backing == Backing::Estimated && wrt.contains(&Wrt::WK) => {
+            Some(product(W_Q, W_K))
+        }
         _ => None,
     };
     let mut unfolded_problem = problem.reborrow();
@@ -168,7 +170,10 @@ impl<T: Float> Search<'_, T> {
         match best {
             Some(planned) if reached(&planned) || self.request.wanted != Wanted::Auto => Ok(planned),
             _ => self.give_up(
-                format!("degree {} with {} exact rows did not certify the tolerance", decision.degree, decision.samples),
+                format!(
+                    "degree {} with {} exact rows did not certify the tolerance",
+                    decision.degree, decision.samples
+                ),
                 stages,
             ),
         }
@@ -214,7 +219,13 @@ impl<T: Float> Search<'_, T> {
     }
 
     fn setting<'b>(&'b self, prepared: &'b Prepared) -> Setting<'b, T> {
-        Setting { original: self.original.reborrow(), problem: self.problem.reborrow(), wrt: self.wrt, request: self.request, prepared }
+        Setting {
+            original: self.original.reborrow(),
+            problem: self.problem.reborrow(),
+            wrt: self.wrt,
+            request: self.request,
+            prepared,
+        }
     }
 
     /// A larger sample, where one can be expected to do.

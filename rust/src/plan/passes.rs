@@ -31,6 +31,10 @@ const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINIT
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 4.0;
 
+/// What exact rows lose to rounding, over the bound of what the passes lose by √(n m): roundings of that many terms hardly
+/// line up, where the bound adds them up.
+const LINED_UP: f64 = 10.0;
+
 /// What every step of one degree reads.
 pub struct Setting<'a, T> {
     /// The problem as it was given.
@@ -80,11 +84,14 @@ impl<T: Float> Setting<'_, T> {
         let wide = |array: ArrayView2<'_, T>| array.mapv(T::widen);
         let narrow = |array: Array2<f64>| array.mapv(T::narrow).as_standard_layout().into_owned();
         let each = self.wrt.iter().map(|&wrt| {
-            Ok((wrt, match wrt {
-                Wrt::WQ => narrow(wide(of(Wrt::X)?.view()).dot(&wide(W_K))),
-                Wrt::WK => narrow(wide(of(Wrt::X)?.view()).t().dot(&wide(W_Q))),
-                _ => of(wrt)?.clone(),
-            }))
+            Ok((
+                wrt,
+                match wrt {
+                    Wrt::WQ => narrow(wide(of(Wrt::X)?.view()).dot(&wide(W_K))),
+                    Wrt::WK => narrow(wide(of(Wrt::X)?.view()).t().dot(&wide(W_Q))),
+                    _ => of(wrt)?.clone(),
+                },
+            ))
         });
         each.collect()
     }
@@ -113,21 +120,33 @@ impl<T: Float> Passes<T> {
         let n = problem.A1.nrows();
         let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
-            Backing::Rigorous => Vec::new(),
-            _ => vec![1.0; n],
+            Backing::Rigorous => None,
+            _ if problem.is_causal => None,
+            _ => Some(stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?),
         };
-        let standing = match backing {
-            Backing::Estimated => outliers(&caps, budget(n))?,
-            _ => outliers(&[], 0)?,
+        let standing = match (&caps, backing) {
+            (Some(caps), Backing::Estimated) => stand_out(&caps.weighted, &caps.w, &asked, n)?,
+            (None, Backing::Estimated) => stand_out(&sizes(problem), &[], &asked, n)?,
+            _ => Some(Vec::new()),
         };
-        if standing.overflow || MOST_APART * unsafe_rows.len() > n || problem.is_causal && !unsafe_rows.is_empty() {
+        let Some(mut standing) = standing else { return Ok(None) };
+        standing.retain(|row| unsafe_rows.binary_search(row).is_err());
+        let apart = unsafe_rows.len() + standing.len();
+        if MOST_APART * apart > n || problem.is_causal && apart > 0 {
             return Ok(None);
         }
-        let standing: Vec<usize> =
-            if problem.is_causal { Vec::new() } else { standing.exact.into_iter().filter(|row| unsafe_rows.binary_search(row).is_err()).collect() };
         let gradients = setting.folded(gradients)?;
         let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
-        let mut passes = Passes { loss, loss_bound, gradients, bounds, steps, apart: Vec::new(), caps, level };
+        let mut passes = Passes {
+            loss,
+            loss_bound,
+            gradients,
+            bounds,
+            steps,
+            apart: Vec::new(),
+            caps: caps.map(|caps| caps.weighted).unwrap_or_default(),
+            level,
+        };
         if !standing.is_empty() {
             let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
             let share = Share { gradients: setting.folded(share.gradients)?, ..share };
@@ -169,8 +188,10 @@ impl<T: Float> Passes<T> {
             Certificate::new(setting.request, Kind::Rigorous, [bound.truncation, 0.0, bound.rounding], size)
         };
         let norm = setting.request.norm;
-        let bounded = self.gradients.iter().zip(&self.bounds).map(|((wrt, value), bound)| {
-            Certified { wrt: *wrt, value: value.clone(), certificate: rigorous(bound, norm.of(value)) }
+        let bounded = self.gradients.iter().zip(&self.bounds).map(|((wrt, value), bound)| Certified {
+            wrt: *wrt,
+            value: value.clone(),
+            certificate: rigorous(bound, norm.of(value)),
         });
         let mut planned = Planned {
             loss: self.loss,
@@ -203,13 +224,13 @@ impl<T: Float> Passes<T> {
         let drawn = without_replacement(&mut rng, population, decision.samples)?;
         let indices = among_the_others(drawn, &self.apart);
         let values = setting.wrt.contains(&Wrt::Y);
-        let sample =
-            Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
+        let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
         let drawing = Drawing::Uniform { population };
-        for one in &mut planned.gradients {
+        for (one, bound) in planned.gradients.iter_mut().zip(&self.bounds) {
+            let rounding = lined_up(bound, problem);
             if one.wrt == Wrt::A1 {
                 let (rows, error) = sample.by_token(problem, population);
-                offer(request, one, Kind::Estimated, error.replaced(), |value| {
+                offer(request, one, Kind::Estimated, error.replaced(), rounding, |value| {
                     for (&index, row) in sample.indices.iter().zip(rows.rows()) {
                         value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
                     }
@@ -217,16 +238,19 @@ impl<T: Float> Passes<T> {
             } else if let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? {
                 let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
                 if shrunk < as_it_is {
-                    offer(request, one, Kind::Estimated, shrunk, |value| add(value, &correction, correction.shrinkage));
+                    offer(request, one, Kind::Estimated, shrunk, rounding, |value| {
+                        add(value, &correction, correction.shrinkage);
+                    });
                 } else {
-                    offer(request, one, Kind::Estimated, as_it_is, |_| ());
+                    offer(request, one, Kind::Estimated, as_it_is, rounding, |_| ());
                 }
             }
         }
         let error = sample.loss(drawing)?.uncorrected();
         if error < planned.loss_certificate.absolute {
-            let terms = [0.0, error, T::UNIT_ROUNDOFF * self.loss];
-            planned.loss_certificate = Certificate { reached: None, ..Certificate::new(request, Kind::Estimated, terms, self.loss) };
+            let terms = [0.0, error, lined_up(&self.loss_bound, problem) + ADDITIONS * T::UNIT_ROUNDOFF * self.loss];
+            planned.loss_certificate =
+                Certificate { reached: None, ..Certificate::new(request, Kind::Estimated, terms, self.loss) };
         }
         Ok(())
     }
@@ -248,18 +272,41 @@ impl<T: Float> Passes<T> {
         let indices = draws.iter().map(|draw| draw.row).collect();
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
-        for one in &mut planned.gradients {
+        for (one, bound) in planned.gradients.iter_mut().zip(&self.bounds) {
+            let rounding = lined_up(bound, problem);
             let drawing = Drawing::Weighted(&weights);
             let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? else { continue };
             let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
             if bounds.corrected < bounds.uncorrected {
-                offer(request, one, Kind::Statistical, bounds.corrected, |value| add(value, &correction, 1.0));
+                offer(request, one, Kind::Statistical, bounds.corrected, rounding, |value| {
+                    add(value, &correction, 1.0)
+                });
             } else {
-                offer(request, one, Kind::Statistical, bounds.uncorrected, |_| ());
+                offer(request, one, Kind::Statistical, bounds.uncorrected, rounding, |_| ());
             }
         }
         Ok(())
     }
+}
+
+/// Rows that stand out by their share of a sum, and by their own error where an output has them as rows; nothing where
+/// they are too many.
+fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Option<Vec<usize>>, Error> {
+    let mut found = outliers(weighted, budget(n))?;
+    if asked.contains(&Wrt::A1) {
+        let by_row = outliers(own, budget(n))?;
+        found.overflow |= by_row.overflow;
+        found.exact.extend(by_row.exact);
+        found.exact.sort_unstable();
+        found.exact.dedup();
+    }
+    Ok((!found.overflow).then_some(found.exact))
+}
+
+/// ‖a_j‖ ‖E_j‖: about what a row contributes, where no cap is known.
+fn sizes<T: Float>(problem: &Problem<'_, T>) -> Vec<f64> {
+    let norm = |row: ndarray::ArrayView1<'_, T>| row.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
+    problem.A1.rows().into_iter().zip(problem.E.rows()).map(|(a, target)| norm(a) * norm(target)).collect()
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.
@@ -268,16 +315,23 @@ fn offer<T: Float>(
     one: &mut Certified<T>,
     kind: Kind,
     sampling: f64,
+    rounding: f64,
     change: impl FnOnce(&mut Array2<T>),
 ) {
-    if sampling >= one.certificate.absolute {
+    if sampling + rounding >= one.certificate.absolute {
         return;
     }
     change(&mut one.value);
     let size = request.norm.of(&one.value);
     let confidence = (kind == Kind::Statistical).then_some(1.0 - MISS);
-    let terms = [0.0, sampling, ADDITIONS * T::UNIT_ROUNDOFF * size];
+    let terms = [0.0, sampling, rounding + ADDITIONS * T::UNIT_ROUNDOFF * size];
     one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
+}
+
+/// What is allowed for the rounding of exact rows; where nothing is known of it, the last additions remain.
+fn lined_up<T: Float>(bound: &Bound, problem: &Problem<'_, T>) -> f64 {
+    let pairs = (problem.A1.nrows() as f64 * problem.A2.nrows() as f64).sqrt();
+    if bound.rounding.is_finite() { LINED_UP * bound.rounding / pairs } else { 0.0 }
 }
 
 fn add<T: Float>(value: &mut Array2<T>, correction: &Correction, share: f64) {

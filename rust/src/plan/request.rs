@@ -39,7 +39,9 @@ impl Norm {
         match (self, array.as_slice()) {
             (Norm::Frobenius, Some(entries)) => norm(entries),
             // NaN is not smaller than anything: it comes through.
-            _ => array.iter().map(|x| x.widen().abs()).fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most }),
+            _ => {
+                array.iter().map(|x| x.widen().abs()).fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most })
+            }
         }
     }
 }

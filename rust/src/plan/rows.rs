@@ -42,7 +42,8 @@ impl Sample {
         let [exact, approximate] = both;
         let mixed = if with_values {
             // With the identity in the place of Y the output is f A3.
-            let (identity, nothing) = (Array2::eye(problem.A3.ncols()), Array2::zeros((problem.A1.nrows(), problem.A3.ncols())));
+            let (identity, nothing) =
+                (Array2::eye(problem.A3.ncols()), Array2::zeros((problem.A1.nrows(), problem.A3.ncols())));
             let values = Problem { Y: identity.view(), E: nothing.view(), ..problem.reborrow() };
             let fitted = stages.run(0.5, |options, watch| Polynomial::fit(&values, approximation, options, watch))?;
             let [exact, approximate] = compared(&values, &fitted, &indices, 0.9, stages)?;

@@ -1,8 +1,10 @@
 //! Matrices in the order in which the tile reads them.
 
 use crate::buffer::{self, Aligned};
+use crate::constants::SERIAL_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::pool::Run;
 
 /// A row-major matrix.
 #[derive(Clone, Copy)]
@@ -28,19 +30,28 @@ pub struct Strips<T> {
 impl<T: Float> Strips<T> {
     /// Packs all rows in strips of `keys`. The last strip repeats its last row: the caller masks the repeats.
     pub fn new(rows: Rows<'_, T>, keys: usize) -> Result<Self, Error> {
-        let Rows { count, width, .. } = rows;
-        let mut data = buffer::aligned(buffer::size(&[count.div_ceil(keys), keys, width])?)?;
-        if width > 0 {
-            for (strip, rows) in data.chunks_exact_mut(width * keys).zip(rows.data.chunks(width * keys)) {
-                let last = rows.len() / width - 1;
-                for j in 0..keys {
-                    let row = &rows[j.min(last) * width..][..width];
-                    for (out, &entry) in strip[j..].iter_mut().step_by(keys).zip(row) {
-                        *out = entry;
-                    }
-                }
-            }
+        let mut strips = Strips::empty(rows, keys)?;
+        pack(&mut strips.data, rows.data, rows.width, keys);
+        Ok(strips)
+    }
+
+    /// The same with many threads where there are many rows.
+    pub fn packed(rows: Rows<'_, T>, keys: usize, run: &mut Run<'_>) -> Result<Self, Error> {
+        if rows.count <= SERIAL_ROWS || rows.width == 0 {
+            return Strips::new(rows, keys);
         }
+        let mut strips = Strips::empty(rows, keys)?;
+        let part = SERIAL_ROWS.next_multiple_of(keys) * rows.width;
+        run.for_each(strips.data.chunks_mut(part).zip(rows.data.chunks(part)), |(strips, data), _| {
+            pack(strips, data, rows.width, keys);
+            Ok(())
+        })?;
+        Ok(strips)
+    }
+
+    fn empty(rows: Rows<'_, T>, keys: usize) -> Result<Self, Error> {
+        let Rows { count, width, .. } = rows;
+        let data = buffer::aligned(buffer::size(&[count.div_ceil(keys), keys, width])?)?;
         Ok(Strips { data, count, width, keys })
     }
 
@@ -53,5 +64,21 @@ impl<T: Float> Strips<T> {
     /// Rows of a strip.
     pub fn strip_rows(&self) -> usize {
         self.keys
+    }
+}
+
+/// Whole strips from row-major rows.
+fn pack<T: Float>(strips: &mut [T], rows: &[T], width: usize, keys: usize) {
+    if width == 0 {
+        return;
+    }
+    for (strip, rows) in strips.chunks_exact_mut(width * keys).zip(rows.chunks(width * keys)) {
+        let last = rows.len() / width - 1;
+        for j in 0..keys {
+            let row = &rows[j.min(last) * width..][..width];
+            for (out, &entry) in strip[j..].iter_mut().step_by(keys).zip(row) {
+                *out = entry;
+            }
+        }
     }
 }

@@ -34,9 +34,10 @@ impl Case {
         let keys = Rows { data: &self.keys, count: self.keys.len() / WIDTH, width: WIDTH };
         let values = Rows { data: &self.values, count: keys.count, width: VALUE_WIDTH };
         let count = self.queries.len() / WIDTH;
-        let engine = Engine::new(self.queries.clone(), count, keys, is_causal, &Options::default());
+        let (options, mut run) = (Options::default(), Run::new(&Options::default(), None));
+        let engine = Engine::new(self.queries.clone(), count, keys, is_causal, &options, &mut run);
         let engine = engine.expect("small numbers");
-        let values = engine.values(values).expect("there is memory");
+        let values = engine.values(values, &mut run).expect("there is memory");
         (engine, values)
     }
 
