@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _core, tuning
 
-__all__ = ["blas_threads", "cpu_name", "gemm_peak", "level", "thread_count"]
+__all__ = ["blas_is_held", "blas_threads", "cpu_name", "gemm_peak", "level", "thread_count"]
 
 CPUINFO = "/proc/cpuinfo"
 # 1024³ is 2.1e9 operations: long enough to reach the peak, short enough to run five times.
@@ -64,6 +64,11 @@ def _threadpoolctl() -> Any:
         return import_module("threadpoolctl")
     except ImportError:
         return None
+
+
+def blas_is_held() -> bool:
+    """Whether ``blas_threads`` can do what it says: threadpoolctl is installed."""
+    return _threadpoolctl() is not None
 
 
 def blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:

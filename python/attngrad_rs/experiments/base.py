@@ -68,20 +68,29 @@ class Verdict:
     judge : callable, optional
         Called with the numbers by name: whether the data says so. Without it the numbers are
         reported, and nothing is claimed.
+    seen : str, optional
+        The size of the run after whose data the statement was put into words, or its design
+        chosen: there it is reported, as data cannot confirm what was read off it. Other sizes draw
+        other problems, and judge it.
     """
 
     text: str
     cells: Mapping[str, Cell]
     judge: Callable[..., bool] | None = None
+    seen: str | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict read off the data: ``holds`` is None where numbers are only reported."""
+    """A verdict read off the data: ``holds`` is None where numbers are only reported.
+
+    ``note`` says why something that could be judged is not.
+    """
 
     text: str
     holds: bool | None
     numbers: Mapping[str, tuple[Value, Cell]]
+    note: str = ""
 
     @property
     def word(self) -> str:
@@ -143,12 +152,16 @@ def look_up(tables: Tables, cell: Cell) -> Value:
     return rows[0][cell.column]
 
 
-def judged(verdict: Verdict, tables: Tables) -> Finding:
-    """Read the numbers of a verdict off the tables, and judge them."""
+def judged(verdict: Verdict, tables: Tables, size: str | None = None) -> Finding:
+    """Read the numbers of a verdict off the tables of a run of this size, and judge them."""
     numbers = {name: (look_up(tables, cell), cell) for name, cell in verdict.cells.items()}
     values = {name: value for name, (value, _) in numbers.items()}
+    text = verdict.text.format(**values)
+    if verdict.seen is not None and verdict.seen == size:
+        note = f"put into words after a run of the size {size!r}: only other draws can judge it"
+        return Finding(text, None, numbers, note)
     holds = None if verdict.judge is None else bool(verdict.judge(**values))
-    return Finding(verdict.text.format(**values), holds, numbers)
+    return Finding(text, holds, numbers)
 
 
 def plain(value: object) -> Value:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from ..errors import MissingDependencyError
+from ..errors import MissingDependencyError, ProblemFileError
+from . import fingerprint
 from .base import Cell, Experiment, Finding, Row, Tables, Value, judged
 from .cells import columns_of
 from .plots import svg
@@ -25,6 +26,8 @@ MARKS = {True: ("✓", "holds"), False: ("✗", "fails"), None: ("•", "reporte
 # Where the settings of a run are explained.
 WORDS = {
     "attngrad": "version of attngrad",
+    "experiments": "checksum of the experiments",
+    "library": "checksum of the library",
     "size": "configuration",
     "cpu": "processor",
     "level": "vector level",
@@ -107,9 +110,17 @@ def summary(folder: str) -> Content:
     Raises
     ------
     ProblemFileError
-        For a folder without results, or a damaged file, which is named.
+        For a folder without results, or of other code, or a damaged file, which is named.
     """
     store = Store.read(folder)
+    made, here = store.setting.get("experiments"), fingerprint.experiments()
+    if made != here:
+        # Statements of one version beside numbers of another would be about nothing.
+        raise ProblemFileError(
+            f"{folder}: found results of other code of the experiments ({made}, here {here}); "
+            "run them again into a new folder, or report with the version that wrote them"
+        )
+    size = store.setting.get("size")
     chapters, missing = [], []
     for name, experiment in EXPERIMENTS.items():
         found = store.load(name)
@@ -117,7 +128,7 @@ def summary(folder: str) -> Content:
             missing.append(name)
             continue
         described, tables = found
-        findings = [judged(verdict, tables) for verdict in experiment.verdicts(tables)]
+        findings = [judged(verdict, tables, size) for verdict in experiment.verdicts(tables)]
         files = {table: part["file"] for table, part in described["tables"].items()}
         chapters.append(
             Chapter(
@@ -166,7 +177,7 @@ def _verdicts(chapters: Sequence[Chapter]) -> str:
     parts = ["<h2>Verdicts</h2>"]
     for chapter in chapters:
         name, title = chapter.experiment.name, escape(chapter.experiment.title)
-        lines = "".join(f"<tr>{_mark(f)}<td>{escape(f.text)}</td></tr>" for f in chapter.findings)
+        lines = "".join(f"<tr>{_mark(f)}<td>{_said(f)}</td></tr>" for f in chapter.findings)
         parts.append(f'<h3><a href="#{name}">{title}</a></h3><table>{lines}</table>')
     return "".join(parts)
 
@@ -176,13 +187,20 @@ def _mark(finding: Finding) -> str:
     return f'<td class="mark {kind}">{sign} {escape(finding.word)}</td>'
 
 
+def _said(finding: Finding) -> str:
+    note = f'<div class="source">{escape(finding.note)}</div>' if finding.note else ""
+    return escape(finding.text) + note
+
+
 def _configuration(content: Content) -> str:
     rows = [
         (word, "not installed" if content.setting.get(key) is None else content.setting[key])
         for key, word in WORDS.items()
     ]
     rows.append(("seed", f"{SEED}, mixed with the arguments of each point"))
-    rows.append(("threads of NumPy", "1 where threadpoolctl is installed"))
+    held = content.setting.get("blas_threads") is not None
+    free = "as many as it likes, as threadpoolctl is not installed: last digits may differ"
+    rows.append(("threads of NumPy's matrix products", "1" if held else free))
     if content.missing:
         rows.append(("not run", ", ".join(content.missing)))
     lines = "".join(f"<tr><th>{escape(a)}</th><td>{escape(str(b))}</td></tr>" for a, b in rows)
@@ -212,7 +230,7 @@ def _sources(chapter: Chapter) -> str:
             f"{escape(label)} = {escape(_text(value))}: {_place(chapter, cell)}"
             for label, (value, cell) in finding.numbers.items()
         )
-        said = f'{escape(finding.text)}<div class="source">{places}</div>'
+        said = f'{_said(finding)}<div class="source">{places}</div>'
         lines.append(f"<tr>{_mark(finding)}<td>{said}</td></tr>")
     return f"<table>{''.join(lines)}</table>"
 

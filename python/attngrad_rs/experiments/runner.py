@@ -15,6 +15,7 @@ import numpy as np
 from .. import arguments, machine
 from .._core import __version__
 from ..errors import MissingDependencyError, OptionError
+from . import fingerprint
 from .base import QUICK, SIZES, Experiment, Finding, Point, Tables, judged, plain
 from .plots import svg
 from .registry import EXPERIMENTS
@@ -82,10 +83,13 @@ def setting(size: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "attngrad": __version__,
+        "experiments": fingerprint.experiments(),
+        "library": fingerprint.library(),
         "size": size,
         "cpu": machine.cpu_name(),
         "level": machine.level(),
         "threads": machine.thread_count(None),
+        "blas_threads": 1 if machine.blas_is_held() else None,
         "python": platform.python_version(),
         "numpy": np.__version__,
         **{name: _version(name) for name in PEERS},
@@ -160,7 +164,8 @@ def run_one(experiment: Experiment, store: Store, progress: Progress) -> Outcome
         for table, rows in stored[0].items():
             tables.setdefault(table, []).extend(rows)
     tables.update(_plain_tables(experiment.summarise(tables)))
-    findings = [judged(verdict, tables) for verdict in experiment.verdicts(tables)]
+    size = store.setting["size"]
+    findings = [judged(verdict, tables, size) for verdict in experiment.verdicts(tables)]
     described = store.save_tables(experiment, tables)
     figure = _save_figure(experiment, store, tables)
     store.save_summary(
@@ -186,7 +191,8 @@ def run_one(experiment: Experiment, store: Store, progress: Progress) -> Outcome
 def _measured(experiment: Experiment, one: Point) -> PointResult:
     """One point, and the seconds it took."""
     start = time.perf_counter()
-    # One thread: the same bits on any machine, and no waiting where cores are shared.
+    # One thread: the same bits on any machine, and no waiting where cores are shared. Where it
+    # cannot be held to one, the setting says so.
     with machine.blas_threads(1):
         tables = _plain_tables(experiment.measure(**one.arguments))
     return tables, time.perf_counter() - start
@@ -219,7 +225,8 @@ def verdict_entry(name: str, finding: Finding) -> dict[str, Any]:
         }
         for label, (value, cell) in finding.numbers.items()
     }
-    return {"text": finding.text, "verdict": finding.word, "numbers": numbers}
+    entry = {"text": finding.text, "verdict": finding.word, "numbers": numbers}
+    return {**entry, "note": finding.note} if finding.note else entry
 
 
 def _save_figure(experiment: Experiment, store: Store, tables: Tables) -> str | None:
