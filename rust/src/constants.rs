@@ -29,13 +29,14 @@ pub const KEPT_TILES: usize = 2;
 /// Queries whose P and p the key side keeps at a time: with a block of keys they fill about half of L2.
 pub const KEY_SIDE_QUERIES: usize = 64;
 
-/// Queries per wave of the key side: the sums over queries are folded in double precision once a wave.
-pub const WAVE_QUERIES: usize = 1024;
+/// Queries per wave of the key side: the sums over queries are folded in double precision once a wave, and what more
+/// queries keep is too much memory to come by (in pages, for each call) and to stream through the caches twice.
+pub const WAVE_QUERIES: usize = 256;
 
-/// Most chunks of keys per wave: bounds the partial w to 32 · 1024 rows, and the threads of that pass to 32.
+/// Most chunks of keys per wave: bounds the partial w to 32 · 256 rows, and the threads of that pass to 32.
 pub const WAVE_CHUNKS: usize = 32;
 
-/// Least keys per chunk: below it the packing of the queries shows.
+/// Least keys per chunk: below it the partial w shows.
 pub const CHUNK_KEYS: usize = 120;
 
 /// The running shift follows the row maximum only when it is outgrown by this much (base-2 units): weights up to 2^8

@@ -141,7 +141,8 @@ fn bits<T: Float>(case: &Case<T>, threads: usize, level: Level) -> Vec<u64> {
         polynomial_gradient(&case.problem(), &inputs(case), &taylor(2), &options, None).expect("a regular problem");
     let numbers = [result.loss, result.largest_query, result.largest_key].map(f64::to_bits).to_vec();
     let gradients = result.gradients.iter().flat_map(|(_, value)| value.iter().map(|x| x.widen().to_bits()));
-    numbers.into_iter().chain(gradients).collect()
+    let bounds = result.bounds.iter().chain([&result.loss_bound]).map(|bound| bound.absolute().to_bits());
+    numbers.into_iter().chain(gradients).chain(bounds).collect()
 }
 
 #[test]

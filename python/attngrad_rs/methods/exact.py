@@ -24,7 +24,7 @@ MIXED_INPUTS_UP_TO = 2
 KEPT_BYTES = 32 * 2**20
 KEPT_TILES = 2
 KEY_SIDE_QUERIES = 64
-WAVE_QUERIES = 1024
+WAVE_QUERIES = 256
 WAVE_CHUNKS = 32
 CHUNK_KEYS = 120
 # Dispatch, packing and the pool's wake-up, below which no call gets.

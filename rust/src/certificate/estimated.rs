@@ -32,6 +32,10 @@ const POWER_TOLERANCE: f64 = 1e-3;
 /// Start of the power iteration: any vector that no data is orthogonal to.
 const POWER_SEED: u64 = 0x9041_3E57;
 
+/// Rows like the largest that was drawn, for each share of the others that the sample stands for: squares of errors have
+/// long tails, and the half that was not seen may hold the larger end.
+const UNSEEN: f64 = 3.0;
+
 /// A spread that is less than this share of the squares is rounding, and says nothing.
 const SPREAD_FLOOR: f64 = 64.0 * f64::EPSILON;
 
@@ -162,6 +166,8 @@ pub struct TokenError {
     /// Standard error of `others`; infinite where nothing is known.
     pub standard_error: f64,
     safety: f64,
+    /// What rows like the largest that was drawn may add unseen.
+    unseen: f64,
 }
 
 impl TokenError {
@@ -172,17 +178,42 @@ impl TokenError {
         let drawn: f64 = squares.iter().sum();
         let safety = (1.0 + NORM_DEVIATION) * few_rows(squares.len());
         if rest == 0.0 {
-            return TokenError { drawn, others: 0.0, standard_error: 0.0, safety };
+            return TokenError { drawn, others: 0.0, standard_error: 0.0, safety, unseen: 0.0 };
         }
         let mean = drawn / count;
         let deviations: f64 = squares.iter().map(|x| (x - mean).powi(2)).sum();
         // False for NaN, which gives infinity.
         let spread_known = deviations > (SPREAD_FLOOR * drawn).powi(2);
         if squares.len() < 2 || !spread_known {
-            return TokenError { drawn, others: f64::INFINITY, standard_error: f64::INFINITY, safety };
+            return TokenError { drawn, others: f64::INFINITY, standard_error: f64::INFINITY, safety, unseen: 0.0 };
         }
         let variance = deviations / (count - 1.0) * rest * population as f64 / count;
-        TokenError { drawn, others: rest * mean, standard_error: variance.sqrt(), safety }
+        let largest = squares.iter().copied().fold(0.0, f64::max);
+        let unseen = UNSEEN * largest * (rest / count).max(1.0);
+        TokenError { drawn, others: rest * mean, standard_error: variance.sqrt(), safety, unseen }
+    }
+
+    /// The same where caps of all errors are known: `caps` are the squares of those of the drawn rows, `total` their sum
+    /// over all rows. The others are taken to err in proportion to their caps, as the drawn ones do together; what
+    /// these miss of it is their spread.
+    pub fn by_caps(squares: &[f64], caps: &[f64], total: f64, population: usize) -> Self {
+        let plain = TokenError::new(squares, population);
+        let (drawn, drawn_caps): (f64, f64) = (squares.iter().sum(), caps.iter().sum());
+        let rest = population.saturating_sub(squares.len()) as f64;
+        // NaN and a sum of nothing say no more than no caps.
+        if !(drawn_caps > 0.0 && total.is_finite() && plain.standard_error.is_finite()) || rest == 0.0 {
+            return plain;
+        }
+        let (count, ratio) = (squares.len() as f64, drawn / drawn_caps);
+        let deviations: f64 = squares.iter().zip(caps).map(|(x, cap)| (x - ratio * cap).powi(2)).sum();
+        let variance = deviations / (count - 1.0) * rest * population as f64 / count;
+        let others = ratio * (total - drawn_caps).max(0.0);
+        // A mean over rows that all cap alike may be luck: whichever says more is taken.
+        if others > plain.others {
+            TokenError { others, standard_error: variance.sqrt().max(plain.standard_error), ..plain }
+        } else {
+            plain
+        }
     }
 
     /// Frobenius error of the output as approximated.
@@ -198,7 +229,7 @@ impl TokenError {
     fn bound(&self, square: f64) -> f64 {
         let deviation = if self.standard_error == 0.0 { 0.0 } else { self.safety * self.standard_error };
         // NaN is not known, hence infinite.
-        if square.is_nan() { f64::INFINITY } else { (square + deviation).sqrt() }
+        if square.is_nan() { f64::INFINITY } else { (square + deviation + self.unseen).sqrt() }
     }
 }
 

@@ -37,7 +37,6 @@ pub(super) struct Block<'a, T> {
     pub(super) queries: &'a [T],
     pub(super) residual: &'a [T],
     pub(super) sums: &'a mut [T],
-    pub(super) sums64: &'a mut [f64],
 }
 
 /// Where the weights P of a strip come from.
@@ -129,7 +128,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         tile::accumulate::<T, V, W, L, J>(block.sums, &p, keys);
     }
 
-    /// One tile of queries against one block of keys.
+    /// One tile of queries against one block of keys; the sums are added to those of `block`.
     #[inline(always)]
     pub(super) fn visit<V: Vector<T, W>, const W: usize, const J: usize>(
         &mut self,
@@ -160,7 +159,6 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             self.squares64[l] += self.squares[l].widen();
         }
         self.squares = [T::zero(); L];
-        tile::fold(block.sums, block.sums64);
     }
 }
 
@@ -198,11 +196,11 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 queries: &queries[t * width * L..][..width * L],
                 residual: &residual[t * value_width * L..][..value_width * L],
                 sums: &mut sums[t * width * L..][..width * L],
-                sums64: &mut sums64[t * width * L..][..width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L, L);
             source.tile(t);
             lanes.visit::<V, W, J>(&mut block, operands, &walk, source, &mut Discard);
+            tile::fold(block.sums, &mut sums64[t * width * L..][..width * L]);
         }
     }
     for (row, square) in task.squares.iter_mut().enumerate() {

@@ -5,6 +5,7 @@
 //! A chunk of keys belongs to one task, and waves follow one another, so the sums over queries have one order;
 //! the sums over keys leave as one partial w a chunk, folded in the order of the chunks.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::backward::{Again, Block, Lanes, Sink, Source};
@@ -41,40 +42,39 @@ pub struct ChunkTask<'a, T> {
     pub key_sums: &'a mut [f64],
     /// += fᵀ c of these keys.
     pub value_sums: &'a mut [f64],
-    /// This chunk's part of w = p K, one row a query of the wave.
+    /// This chunk's part of w = p K, `[tile][width][L]`.
     pub partial: &'a mut [T],
     /// This chunk's part of Σ_i p_i².
     pub squares: &'a mut [f64],
 }
 
-/// Queries whose P and p are kept at a time: a constant, so that a row of them is an array.
+/// Queries whose P and p are kept at a time.
 const C: usize = KEY_SIDE_QUERIES;
 
-/// One key's entries of P or p.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Row<T>([T; C]);
-
-/// A block of P and p, one row a key, one column a query of the group.
-struct Kept<'a, T, const W: usize> {
-    weights: &'a mut [Row<T>],
-    p: &'a mut [Row<T>],
+/// A block of P and p, `[strip][tile][J][L]`.
+struct Kept<'a, T, V, const W: usize, const L: usize, const J: usize> {
+    weights: &'a mut [[[T; L]; J]],
+    p: &'a mut [[[T; L]; J]],
     first_key: usize,
-    column: usize,
+    /// The tile of the group that comes next, and how many there are.
+    tile: usize,
+    tiles: usize,
+    registers: PhantomData<[V; W]>,
 }
 
-impl<T, V: Vector<T, W>, const W: usize, const J: usize> Sink<V, J> for Kept<'_, T, W> {
+impl<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Sink<V, J> for Kept<'_, T, V, W, L, J> {
     #[inline(always)]
     fn take(&mut self, key: usize, weights: &Tile<V, J>, p: &Tile<V, J>) {
-        let row = key - self.first_key;
-        // A strip may be short of rows at the end of its block.
-        for (to, tile) in [(&mut *self.weights, weights), (&mut *self.p, p)] {
-            for (to, pair) in to[row..].iter_mut().zip(tile) {
-                let to = to.0[self.column..].as_chunks_mut::<W>().0;
-                pair[0].store(&mut to[0]);
-                pair[1].store(&mut to[1]);
-            }
-        }
+        let at = (key - self.first_key) / J * self.tiles + self.tile;
+        keep(weights, &mut self.weights[at]);
+        keep(p, &mut self.p[at]);
+    }
+}
+
+#[inline(always)]
+fn keep<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(tile: &Tile<V, J>, to: &mut [[T; L]; J]) {
+    for j in 0..J {
+        tile::store(tile[j], &mut to[j]);
     }
 }
 
@@ -137,26 +137,45 @@ impl<T: Float> Packed<T> {
         &self.lanes[t * self.width * L..][..self.width * L]
     }
 
-    /// sums[key] += Σ_query kept[key][query] · rows[query].
+    /// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `seen` says
+    /// which of them see a strip.
     #[inline(always)]
     fn key_products<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &self,
-        kept: &[Row<T>],
+        kept: &[[[T; L]; J]],
+        tiles: usize,
+        seen: impl Fn(usize) -> Range<usize>,
         sums: &mut [T],
     ) {
-        for (first, sums) in (0..kept.len()).step_by(J).zip(sums.chunks_mut(J * self.padded.max(1))) {
-            // A short strip repeats its last key; the sums have no row for the repeats.
-            let strip = std::array::from_fn(|j| &kept[(first + j).min(kept.len() - 1)].0);
+        let strips = kept.chunks_exact(tiles).zip(sums.chunks_exact_mut(J * self.padded.max(1)));
+        for (strip, (kept, sums)) in strips.enumerate() {
+            let seen = seen(strip);
             for (panel, rows) in self.panels.chunks(L * C).enumerate() {
                 let rows = rows.as_chunks::<W>().0;
-                if let Ok(rows) = rows.as_chunks::<2>().0.try_into() {
-                    add(sums, self.padded, panel * L, &tile::outer::<T, V, W, 2, J, C>(strip, rows));
-                } else if let Ok(rows) = rows.as_chunks::<1>().0.try_into() {
-                    add(sums, self.padded, panel * L, &tile::outer::<T, V, W, 1, J, C>(strip, rows));
+                if rows.len() == 2 * C {
+                    let tile = outer::<T, V, W, L, 2, J>(kept, rows.as_chunks().0, seen.clone());
+                    add(sums, self.padded, panel * L, &tile);
+                } else {
+                    let tile = outer::<T, V, W, L, 1, J>(kept, rows.as_chunks().0, seen.clone());
+                    add(sums, self.padded, panel * L, &tile);
                 }
             }
         }
     }
+}
+
+/// Σ_query kept[key][query] · rows[query] over the tiles `seen` of a strip, of `N` registers a key.
+#[inline(always)]
+fn outer<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const N: usize, const J: usize>(
+    kept: &[[[T; L]; J]],
+    rows: &[[[T; W]; N]],
+    seen: Range<usize>,
+) -> [[V; N]; J] {
+    let mut tile = [[V::splat(T::zero()); N]; J];
+    for (kept, rows) in kept[seen.clone()].iter().zip(&rows.as_chunks::<L>().0[seen]) {
+        tile::outer_onto(kept.each_ref(), rows, &mut tile);
+    }
+    tile
 }
 
 /// Adds a tile to the rows of `sums`, from column `first` on.
@@ -213,20 +232,27 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
 ) -> Result<(), Error> {
     let (width, value_width) = (operands.keys.width, operands.values.width);
     let rows = wave.residual.shift.len();
-    let block_keys = operands.key_block.min(task.keys.len());
+    // As even as strips allow: a short block pays for a group of queries what a long one pays.
+    let blocks = task.keys.len().div_ceil(operands.key_block).max(1);
+    let block_keys = task.keys.len().div_ceil(blocks).next_multiple_of(J).max(J);
     let (padded, value_padded) = (width.next_multiple_of(W), value_width.next_multiple_of(W));
-    let mut weights = buffer::filled(block_keys, Row([T::zero(); C]))?;
-    let mut p = buffer::filled(block_keys, Row([T::zero(); C]))?;
-    let mut key_sums = buffer::aligned::<T>(block_keys * padded)?;
-    let mut value_sums = buffer::aligned::<T>(block_keys * value_padded)?;
+    let (tiles, strips) = (C.div_ceil(L), block_keys.div_ceil(J));
+    let mut weights = buffer::aligned::<T>(strips * tiles * J * L)?;
+    let mut p = buffer::aligned::<T>(strips * tiles * J * L)?;
+    let mut key_sums = buffer::aligned::<T>(strips * J * padded)?;
+    let mut value_sums = buffer::aligned::<T>(strips * J * value_padded)?;
     let mut sums = buffer::aligned::<T>(width * L)?;
-    let mut sums64 = buffer::aligned::<f64>(width * L)?;
-    for start in task.keys.clone().step_by(operands.key_block) {
-        let block = start..task.keys.end.min(start + operands.key_block);
+    // What the wave before left.
+    task.partial.fill(T::zero());
+    task.squares.fill(0.0);
+    for start in task.keys.clone().step_by(block_keys) {
+        let block = start..task.keys.end.min(start + block_keys);
         if operands.is_causal && block.start >= wave.first + rows {
             break;
         }
-        let (weights, p) = (&mut weights[..block.len()], &mut p[..block.len()]);
+        let strips = block.len().div_ceil(J) * tiles;
+        let weights = &mut weights.as_chunks_mut::<L>().0.as_chunks_mut::<J>().0[..strips];
+        let p = &mut p.as_chunks_mut::<L>().0.as_chunks_mut::<J>().0[..strips];
         for group in (0..rows).step_by(C) {
             cancel.check()?;
             let group = group..rows.min(group + C);
@@ -235,35 +261,36 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
             }
             let rows = wave.residual.rows(group.clone());
             let Group { queries, residual } = &wave.groups[group.start / C];
-            if operands.is_causal || group.len() < C {
-                // Tiles that see no key of this block leave their columns untouched, and must count for nothing.
-                weights.fill(Row([T::zero(); C]));
-                p.fill(Row([T::zero(); C]));
-            }
+            let mut kept = Kept {
+                weights: &mut *weights,
+                p: &mut *p,
+                first_key: block.start,
+                tile: 0,
+                tiles,
+                registers: PhantomData::<[V; W]>,
+            };
             for (t, column) in (0..group.len()).step_by(L).enumerate() {
                 let rows = rows.rows(column..group.len().min(column + L));
                 let mut lanes = Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound));
-                let mut tile = Block {
-                    queries: queries.tile::<L>(t),
-                    residual: residual.tile::<L>(t),
-                    sums: &mut sums,
-                    sums64: &mut sums64,
-                };
-                let mut kept = Kept { weights: &mut *weights, p: &mut *p, first_key: block.start, column };
+                let mut tile =
+                    Block { queries: queries.tile::<L>(t), residual: residual.tile::<L>(t), sums: &mut sums };
                 let at = group.start + column;
                 let walk = operands.walk(block.clone(), wave.first + at, L);
+                kept.tile = t;
                 source.tile(at / L);
                 lanes.visit::<V, W, J>(&mut tile, operands, &walk, source, &mut kept);
                 for l in 0..rows.shift.len() {
                     task.squares[at + l] += lanes.squares64[l];
-                    for (i, w) in task.partial[(at + l) * width..][..width].iter_mut().enumerate() {
-                        *w += T::narrow(sums64[i * L + l]);
-                    }
                 }
-                sums64.fill(0.0);
+                tile::settle(&mut sums, &mut task.partial[at * width..][..width * L]);
             }
-            queries.key_products::<V, W, L, J>(p, &mut key_sums);
-            residual.key_products::<V, W, L, J>(weights, &mut value_sums);
+            let seen = |strip: usize| {
+                let key = block.start + strip * J;
+                let (first, end) = (key.saturating_sub(wave.first + group.start) / L, group.len().div_ceil(L));
+                if operands.is_causal { first.min(end)..end } else { 0..end }
+            };
+            queries.key_products::<V, W, L, J>(kept.p, tiles, seen, &mut key_sums);
+            residual.key_products::<V, W, L, J>(kept.weights, tiles, seen, &mut value_sums);
         }
         let at = block.start - task.keys.start;
         fold(&mut key_sums, padded, &mut task.key_sums[at * width..], width);

@@ -8,8 +8,10 @@ use super::fused::{FirstTask, FusedTask};
 use super::kept;
 use super::residual::{Given, Incoming, Row};
 use super::{Kernels, Operands, Residual};
-use crate::buffer;
-use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_SIDE_QUERIES, WAVE_CHUNKS, WAVE_QUERIES};
+use crate::buffer::{self, Aligned};
+use crate::constants::{
+    CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS, WAVE_QUERIES,
+};
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
@@ -192,7 +194,7 @@ impl<T: Float> Engine<T> {
         } else {
             let operands = self.operands(values);
             let stride = self.kept_stride();
-            let mut waves = Waves::new(m, width, n.min(wave))?;
+            let mut waves = Waves::new(m, width, n.min(wave), self.kernels.lanes)?;
             let tiles = n.min(wave).div_ceil(self.kernels.lanes);
             let mut kept = buffer::aligned::<T>(if keep { buffer::size(&[tiles, stride])? } else { 0 })?;
             for first in (0..n).step_by(wave) {
@@ -214,7 +216,7 @@ impl<T: Float> Engine<T> {
                 let groups = Group::all(Rows { data: queries, count: rows.len(), width }, c, self.kernels.lanes)?;
                 let view = Wave { first, groups: &groups, residual, kept: keep.then_some(&kept[..]), stride };
                 waves.run(&operands, &view, &mut side, self.kernels, run)?;
-                waves.fold(queries, &mut found.p_squares[rows]);
+                waves.fold(queries, &mut found.p_squares[rows], run)?;
             }
         }
         self.queries = queries;
@@ -272,24 +274,26 @@ impl<T: Float> Engine<T> {
     }
 }
 
-/// The buffers of a wave: one partial w and one partial Σ p² per chunk of keys.
+/// The buffers of a wave: one partial w, `[tile][width][L]`, and one partial Σ p² per chunk of keys.
 struct Waves<T> {
-    partial: Vec<T>,
+    partial: Aligned<T>,
     squares: Vec<f64>,
     width: usize,
+    lanes: usize,
     chunk: usize,
     chunks: usize,
 }
 
 impl<T: Float> Waves<T> {
-    fn new(m: usize, width: usize, rows: usize) -> Result<Self, Error> {
+    fn new(m: usize, width: usize, rows: usize, lanes: usize) -> Result<Self, Error> {
         // By the shape alone: the order of summation must not know the threads.
-        let chunk = m.div_ceil(WAVE_CHUNKS).next_multiple_of(CHUNK_KEYS);
+        let chunk = m.div_ceil(WAVE_CHUNKS).next_multiple_of(KEY_BLOCK_MIN).max(CHUNK_KEYS);
         let chunks = m.div_ceil(chunk);
         Ok(Waves {
-            partial: buffer::zeros(buffer::size(&[chunks, rows, width])?)?,
+            partial: buffer::aligned(buffer::size(&[chunks, rows.next_multiple_of(lanes), width])?)?,
             squares: buffer::zeros(chunks * rows)?,
             width,
+            lanes,
             chunk,
             chunks,
         })
@@ -305,9 +309,8 @@ impl<T: Float> Waves<T> {
     ) -> Result<(), Error> {
         let m = operands.keys.count;
         let rows = wave.residual.shift.len();
-        self.partial.fill(T::zero());
-        self.squares.fill(0.0);
-        let (mut partial, mut squares) = (self.partial.as_mut_slice(), self.squares.as_mut_slice());
+        let partial_rows = rows.next_multiple_of(self.lanes);
+        let (mut partial, mut squares) = (&mut self.partial[..], self.squares.as_mut_slice());
         let (mut key_sums, mut value_sums) = (side.keys.as_mut_slice(), side.values.as_mut_slice());
         let (width, chunk) = (self.width, self.chunk);
         let tasks = (0..m).step_by(chunk).map(|first| {
@@ -315,7 +318,7 @@ impl<T: Float> Waves<T> {
             ChunkTask {
                 key_sums: take(&mut key_sums, keys.len() * width),
                 value_sums: take(&mut value_sums, keys.len() * operands.values.width),
-                partial: take(&mut partial, rows * width),
+                partial: take(&mut partial, partial_rows * width),
                 squares: take(&mut squares, rows),
                 keys,
             }
@@ -327,15 +330,29 @@ impl<T: Float> Waves<T> {
     }
 
     /// Folds the partial sums in the order of the chunks.
-    fn fold(&self, w: &mut [T], squares: &mut [f64]) {
-        let (count, rows) = (w.len(), squares.len());
-        for (i, w) in w.iter_mut().enumerate() {
-            let parts = (0..self.chunks).map(|chunk| self.partial[chunk * count + i].widen());
-            *w = T::narrow(parts.sum());
-        }
+    fn fold(&self, w: &mut [T], squares: &mut [f64], run: &mut Run<'_>) -> Result<(), Error> {
+        let (rows, width, lanes) = (squares.len(), self.width, self.lanes);
         for (j, square) in squares.iter_mut().enumerate() {
             *square = (0..self.chunks).map(|chunk| self.squares[chunk * rows + j]).sum();
         }
+        let parts = rows.next_multiple_of(lanes) * width;
+        let mut rest = w;
+        let tasks = (0..rows).step_by(lanes).map(|first| (first, take(&mut rest, lanes.min(rows - first) * width)));
+        run.for_each(tasks, |(first, w), _| {
+            let mut sums = buffer::zeros::<f64>(lanes * width)?;
+            for chunk in 0..self.chunks {
+                let partial = &self.partial[chunk * parts + first * width..][..lanes * width];
+                for (sum, part) in sums.iter_mut().zip(partial) {
+                    *sum += part.widen();
+                }
+            }
+            for (l, row) in w.chunks_exact_mut(width.max(1)).enumerate() {
+                for (i, w) in row.iter_mut().enumerate() {
+                    *w = T::narrow(sums[i * lanes + l]);
+                }
+            }
+            Ok(())
+        })
     }
 }
 

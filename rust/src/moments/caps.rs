@@ -29,7 +29,7 @@ const EDGES: i32 = 16;
 const LOWEST: i32 = -16;
 
 /// Caps of all query rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Caps {
     /// M_j ≥ ‖w_j − w̃_j‖, (n), with w̃ as [`Polynomial::rows`] has it; an unsafe row has w̃ = 0. Finite also where P says
     /// nothing of the row.

@@ -8,6 +8,7 @@ use super::collect::{Keys, wider};
 use super::evaluate::Moments;
 use super::fit::{Approximation, Inputs, Parts, Pieces, Polynomial, Sides, folded};
 use super::keys::{KeySide, KeyTask};
+use super::needs::Needs;
 use super::outputs::Product;
 use super::queries::{Found, QueryTask};
 use crate::buffer;
@@ -167,52 +168,6 @@ fn without_keys<T: Float>(
         steps: Steps::default(),
         level,
     })
-}
-
-/// What the inputs asked for need of the passes.
-struct Needs {
-    weights: bool,
-    A1: bool,
-    W_K: bool,
-    A2: bool,
-    Y: bool,
-    A3: bool,
-}
-
-impl Needs {
-    fn of<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Result<Needs, Error> {
-        for &wrt in wrt {
-            problem.check(wrt)?;
-        }
-        let any = |set: &[Wrt]| wrt.iter().any(|wrt| set.contains(wrt));
-        Ok(Needs {
-            weights: any(&[Wrt::X, Wrt::WQ]),
-            A1: any(&[Wrt::A1, Wrt::A]),
-            W_K: any(&[Wrt::WK]),
-            A2: any(&[Wrt::A2, Wrt::A]),
-            Y: any(&[Wrt::Y]),
-            A3: any(&[Wrt::A3, Wrt::A]),
-        })
-    }
-
-    /// w = p K.
-    fn query_slopes(&self) -> bool {
-        self.weights || self.A1
-    }
-
-    /// pᵀ Q.
-    fn key_slopes(&self) -> bool {
-        self.W_K || self.A2
-    }
-
-    /// pᵀ Q or fᵀ c.
-    fn key_side(&self) -> bool {
-        self.key_slopes() || self.Y || self.A3
-    }
-
-    fn slopes(&self) -> bool {
-        self.query_slopes() || self.key_slopes()
-    }
 }
 
 /// Rows of outputs and sums that the passes leave behind, all in their units.

@@ -20,6 +20,7 @@ mod gradient;
 pub(crate) mod kernels;
 mod keys;
 mod monomials;
+mod needs;
 mod outputs;
 mod payload;
 mod queries;

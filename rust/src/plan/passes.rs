@@ -15,12 +15,15 @@ use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::{Bound, PolynomialGradients};
+use crate::moments::{Bound, Caps, PolynomialGradients};
 use crate::options::Level;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
+
+/// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
+const LEAST_SEEN: f64 = 12.0;
 
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
@@ -30,10 +33,6 @@ const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINIT
 
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 4.0;
-
-/// What exact rows lose to rounding, over the bound of what the passes lose by √(n m): roundings of that many terms hardly
-/// line up, where the bound adds them up.
-const LINED_UP: f64 = 10.0;
 
 /// What every step of one degree reads.
 pub struct Setting<'a, T> {
@@ -106,8 +105,8 @@ pub struct Passes<T> {
     steps: Steps,
     /// Rows that were computed exactly, in rising order.
     pub apart: Vec<usize>,
-    /// A bound of s ‖a_j‖ ‖Δw_j‖ for every row.
-    caps: Vec<f64>,
+    /// Bounds for every row that is not apart; empty where they are not known.
+    caps: Caps,
     level: Level,
 }
 
@@ -124,12 +123,11 @@ impl<T: Float> Passes<T> {
             _ if problem.is_causal => None,
             _ => Some(stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?),
         };
-        let standing = match (&caps, backing) {
+        let mut standing = match (&caps, backing) {
             (Some(caps), Backing::Estimated) => stand_out(&caps.weighted, &caps.w, &asked, n)?,
             (None, Backing::Estimated) => stand_out(&sizes(problem), &[], &asked, n)?,
-            _ => Some(Vec::new()),
+            _ => Vec::new(),
         };
-        let Some(mut standing) = standing else { return Ok(None) };
         standing.retain(|row| unsafe_rows.binary_search(row).is_err());
         let apart = unsafe_rows.len() + standing.len();
         if MOST_APART * apart > n || problem.is_causal && apart > 0 {
@@ -144,7 +142,7 @@ impl<T: Float> Passes<T> {
             bounds,
             steps,
             apart: Vec::new(),
-            caps: caps.map(|caps| caps.weighted).unwrap_or_default(),
+            caps: caps.unwrap_or_default(),
             level,
         };
         if !standing.is_empty() {
@@ -160,8 +158,10 @@ impl<T: Float> Passes<T> {
             passes.add(&share, &apart, 1.0);
         }
         for &row in &apart {
-            if let Some(cap) = passes.caps.get_mut(row) {
-                *cap = 0.0;
+            for caps in [&mut passes.caps.w, &mut passes.caps.weighted] {
+                if let Some(cap) = caps.get_mut(row) {
+                    *cap = 0.0;
+                }
             }
         }
         passes.apart = apart;
@@ -220,16 +220,20 @@ impl<T: Float> Passes<T> {
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
+        let share = decision.samples as f64 / population.max(1) as f64;
+        if share < 1.0 && !(seen(&self.caps.weighted, share) && seen(&self.caps.w, share)) {
+            return Ok(());
+        }
         let mut rng = Rng::new(request.seed);
         let drawn = without_replacement(&mut rng, population, decision.samples)?;
         let indices = among_the_others(drawn, &self.apart);
         let values = setting.wrt.contains(&Wrt::Y);
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
         let drawing = Drawing::Uniform { population };
-        for (one, bound) in planned.gradients.iter_mut().zip(&self.bounds) {
-            let rounding = lined_up(bound, problem);
+        for one in &mut planned.gradients {
+            let rounding = sample.rounding(problem, one.wrt, population);
             if one.wrt == Wrt::A1 {
-                let (rows, error) = sample.by_token(problem, population);
+                let (rows, error) = sample.by_token(problem, population, &self.caps.w);
                 offer(request, one, Kind::Estimated, error.replaced(), rounding, |value| {
                     for (&index, row) in sample.indices.iter().zip(rows.rows()) {
                         value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
@@ -248,7 +252,7 @@ impl<T: Float> Passes<T> {
         }
         let error = sample.loss(drawing)?.uncorrected();
         if error < planned.loss_certificate.absolute {
-            let terms = [0.0, error, lined_up(&self.loss_bound, problem) + ADDITIONS * T::UNIT_ROUNDOFF * self.loss];
+            let terms = [0.0, error, ADDITIONS * T::UNIT_ROUNDOFF * self.loss];
             planned.loss_certificate =
                 Certificate { reached: None, ..Certificate::new(request, Kind::Estimated, terms, self.loss) };
         }
@@ -264,7 +268,7 @@ impl<T: Float> Passes<T> {
         stages: &mut Stages<'_>,
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
-        let capped = Capped::new(&self.caps)?;
+        let capped = Capped::new(&self.caps.weighted)?;
         let draws = capped.draw(&mut Rng::new(request.seed), decision.samples)?;
         if draws.is_empty() {
             return Ok(());
@@ -272,8 +276,8 @@ impl<T: Float> Passes<T> {
         let indices = draws.iter().map(|draw| draw.row).collect();
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
-        for (one, bound) in planned.gradients.iter_mut().zip(&self.bounds) {
-            let rounding = lined_up(bound, problem);
+        for one in &mut planned.gradients {
+            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows());
             let drawing = Drawing::Weighted(&weights);
             let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? else { continue };
             let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
@@ -289,18 +293,30 @@ impl<T: Float> Passes<T> {
     }
 }
 
-/// Rows that stand out by their share of a sum, and by their own error where an output has them as rows; nothing where
-/// they are too many.
-fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Option<Vec<usize>>, Error> {
-    let mut found = outliers(weighted, budget(n))?;
+/// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
+/// stand out than may be taken, the others are a tail that a uniform sample sees.
+fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
+    let mut exact = outliers(weighted, budget(n))?.exact;
     if asked.contains(&Wrt::A1) {
-        let by_row = outliers(own, budget(n))?;
-        found.overflow |= by_row.overflow;
-        found.exact.extend(by_row.exact);
-        found.exact.sort_unstable();
-        found.exact.dedup();
+        exact.extend(outliers(own, budget(n))?.exact);
+        exact.sort_unstable();
+        exact.dedup();
     }
-    Ok((!found.overflow).then_some(found.exact))
+    Ok(exact)
+}
+
+/// Whether a sample of this share sees enough of the rows that a sum of squares is made of: (Σ M²)² / Σ M⁴ is how many
+/// they are in effect.
+fn seen(caps: &[f64], share: f64) -> bool {
+    let largest = caps.iter().copied().fold(0.0, f64::max);
+    if largest == 0.0 {
+        return true;
+    }
+    let (squares, fourths) = caps.iter().fold((0.0, 0.0), |(squares, fourths), cap| {
+        let square = (cap / largest).powi(2);
+        (squares + square, fourths + square * square)
+    });
+    share * squares * squares >= LEAST_SEEN * fourths
 }
 
 /// ‖a_j‖ ‖E_j‖: about what a row contributes, where no cap is known.
@@ -326,12 +342,6 @@ fn offer<T: Float>(
     let confidence = (kind == Kind::Statistical).then_some(1.0 - MISS);
     let terms = [0.0, sampling, rounding + ADDITIONS * T::UNIT_ROUNDOFF * size];
     one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
-}
-
-/// What is allowed for the rounding of exact rows; where nothing is known of it, the last additions remain.
-fn lined_up<T: Float>(bound: &Bound, problem: &Problem<'_, T>) -> f64 {
-    let pairs = (problem.A1.nrows() as f64 * problem.A2.nrows() as f64).sqrt();
-    if bound.rounding.is_finite() { LINED_UP * bound.rounding / pairs } else { 0.0 }
 }
 
 fn add<T: Float>(value: &mut Array2<T>, correction: &Correction, share: f64) {

@@ -1,9 +1,10 @@
 //! Sampled rows, exact and approximate, and what they say of each output (docs/math.md, equations 88 to 93).
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing, Factors, TokenError};
+use crate::constants::{ROUNDING_SAFETY as LINED_UP, SAMPLE_ROWS};
 use crate::error::Error;
 use crate::exact::rows::{RowValues, exact_rows, selected};
 use crate::float::Float;
@@ -94,20 +95,50 @@ impl Sample {
         Correction::new(&[((exact - approximate).view(), ones.view())], drawing)
     }
 
-    /// The rows of dL/dA1 exactly, and the error of all rows once these are in their place.
-    pub fn by_token<T: Float>(&self, problem: &Problem<'_, T>, population: usize) -> (Array2<f64>, TokenError) {
-        let back = match problem.weights {
-            Weights::Product(X) => wide(X),
-            Weights::Pair(W_Q, _) => wide(W_Q),
-        };
-        let back = problem.scale * back.reversed_axes();
+    /// The rows of dL/dA1 exactly, and the error of all rows once these are in their place; `caps` of ‖w_j − w̃_j‖ of all
+    /// rows, where they are known, tell how much the others may differ from these.
+    pub fn by_token<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        population: usize,
+        caps: &[f64],
+    ) -> (Array2<f64>, TokenError) {
+        let back = problem.scale * query_weights(problem).reversed_axes();
         let errors = self.difference.dot(&back).map_axis(Axis(1), |row| row.dot(&row)).to_vec();
-        (self.exact.dot(&back), TokenError::new(&errors, population))
+        let error = if caps.is_empty() {
+            TokenError::new(&errors, population)
+        } else {
+            let square = |cap: f64| cap * cap;
+            let drawn: Vec<f64> = self.indices.iter().map(|&row| square(caps[row])).collect();
+            TokenError::by_caps(&errors, &drawn, caps.iter().copied().map(square).sum(), population)
+        };
+        (self.exact.dot(&back), error)
+    }
+
+    /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the
+    /// keys, over the root of their number, as attention is nearly flat where a polynomial serves.
+    pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> f64 {
+        let of_rows = |factor: Array1<f64>| {
+            let c = norms(&self.residuals[0]);
+            let mean = (&factor * &c).mapv(|x| x * x).mean().unwrap_or(0.0);
+            (population as f64 * mean).sqrt()
+        };
+        let (keys, inputs) = (typical(problem.A2), typical(problem.A3));
+        let values = typical_of(wide(strided(problem.A3)).dot(&wide(problem.Y)));
+        let ones = || Array1::ones(self.indices.len());
+        let size = match wrt {
+            Wrt::Y => inputs * of_rows(ones()),
+            Wrt::A1 => {
+                let weights = query_weights(problem);
+                keys * values * problem.scale.abs() * weights.mapv(|x| x * x).sum().sqrt() * of_rows(ones())
+            }
+            _ => keys * values * of_rows(norms(&self.left)),
+        };
+        LINED_UP * T::UNIT_ROUNDOFF * size / (problem.A2.nrows().max(1) as f64).sqrt()
     }
 
     /// s ‖a_j‖ ‖w_j − w̃_j‖ of each row.
     pub fn norms(&self) -> Vec<f64> {
-        let norms = |matrix: &Array2<f64>| matrix.map_axis(Axis(1), |row| row.dot(&row).sqrt());
         (norms(&self.left) * norms(&self.difference)).to_vec()
     }
 }
@@ -123,6 +154,35 @@ fn compared<T: Float>(
     let exact = stages.run(share, |options, watch| exact_rows(problem, indices, options, watch))?;
     let approximate = stages.run(0.5, |options, watch| polynomial.rows(problem, indices, options, watch))?;
     Ok([exact, approximate])
+}
+
+/// X, or W_Q: from w to rows of dL/dA1.
+fn query_weights<T: Float>(problem: &Problem<'_, T>) -> Array2<f64> {
+    match problem.weights {
+        Weights::Product(X) => wide(X),
+        Weights::Pair(W_Q, _) => wide(W_Q),
+    }
+}
+
+/// ‖row‖ of each row.
+fn norms(matrix: &Array2<f64>) -> Array1<f64> {
+    matrix.map_axis(Axis(1), |row| row.dot(&row).sqrt())
+}
+
+/// Root mean square of the norms of the rows.
+fn typical_of(rows: Array2<f64>) -> f64 {
+    (rows.mapv(|x| x * x).sum() / rows.nrows().max(1) as f64).sqrt()
+}
+
+/// The same of many rows, from some of them.
+fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
+    typical_of(wide(strided(rows)))
+}
+
+/// At most [`SAMPLE_ROWS`] rows, evenly spaced.
+fn strided<T>(rows: ArrayView2<'_, T>) -> ArrayView2<'_, T> {
+    let step = rows.nrows().div_ceil(SAMPLE_ROWS).max(1);
+    rows.slice_move(s![..;step, ..])
 }
 
 /// ½ ‖row‖², (rows, 1).

@@ -138,19 +138,36 @@ pub fn exponentiate<
     tile: &mut Tile<V, J>,
     shift: Pair<V>,
 ) {
-    const { assert!((2 * J).is_multiple_of(ABREAST)) };
-    for pairs in tile.as_chunks_mut::<{ ABREAST / 2 }>().0 {
-        if SHIFTED {
-            for pair in pairs.iter_mut() {
-                *pair = zip(*pair, shift, V::sub);
-            }
-        }
-        let [[a, b], [c, d]] = *pairs;
-        // A masked logit is −∞, so it needs the clamp even where no shift is needed.
-        let [a, b, c, d] =
-            if SHIFTED || MASKED { exp2::<T, V, W, true>([a, b, c, d]) } else { exp2::<T, V, W, false>([a, b, c, d]) };
-        *pairs = [[a, b], [c, d]];
+    const { assert!((2 * J).is_multiple_of(ABREAST) && 2 * J <= 6 * ABREAST) };
+    // Written out, not a loop: what the compiler does not unroll it indexes, and then the whole tile lives in memory,
+    // in the products before and after too.
+    let quads = tile.as_chunks_mut::<{ ABREAST / 2 }>().0;
+    macro_rules! quad {
+        ($($i:literal)*) => {
+            $(if let Some(quad) = quads.get_mut($i) {
+                exponentiate_quad::<T, V, W, SHIFTED, MASKED>(quad, shift);
+            })*
+        };
     }
+    quad!(0 1 2 3 4 5);
+}
+
+/// [`exponentiate`] for as many registers as are worked on side by side.
+#[inline(always)]
+fn exponentiate_quad<T: Float, V: Vector<T, W>, const W: usize, const SHIFTED: bool, const MASKED: bool>(
+    pairs: &mut [Pair<V>; ABREAST / 2],
+    shift: Pair<V>,
+) {
+    if SHIFTED {
+        for pair in pairs.iter_mut() {
+            *pair = zip(*pair, shift, V::sub);
+        }
+    }
+    let [[a, b], [c, d]] = *pairs;
+    // A masked logit is −∞, so it needs the clamp even where no shift is needed.
+    let [a, b, c, d] =
+        if SHIFTED || MASKED { exp2::<T, V, W, true>([a, b, c, d]) } else { exp2::<T, V, W, false>([a, b, c, d]) };
+    *pairs = [[a, b], [c, d]];
 }
 
 /// Sets the logits of keys after `last[l]` (an index within the strip; −1 masks all) to −∞.
@@ -171,14 +188,25 @@ pub fn mask<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: 
     }
 }
 
-/// sums[j][·] += Σ_t weights[j][t] · rows[t][·], the tile with keys and columns as its sides, over `C` queries.
-/// A row has `N` registers.
+/// Σ_t weights[j][t] · rows[t][·], the tile with keys and columns as its sides, over `C` queries. A row has `N`
+/// registers.
 #[inline(always)]
 pub fn outer<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize, const C: usize>(
     weights: [&[T; C]; J],
     rows: &[[[T; W]; N]; C],
 ) -> [[V; N]; J] {
     let mut tile = [[V::splat(T::zero()); N]; J];
+    outer_onto(weights, rows, &mut tile);
+    tile
+}
+
+/// The same added to `tile`.
+#[inline(always)]
+pub fn outer_onto<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize, const C: usize>(
+    weights: [&[T; C]; J],
+    rows: &[[[T; W]; N]; C],
+    tile: &mut [[V; N]; J],
+) {
     for (t, row) in rows.iter().enumerate() {
         let mut halves = [V::splat(T::zero()); N];
         for half in 0..N {
@@ -191,7 +219,15 @@ pub fn outer<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J:
             }
         }
     }
-    tile
+}
+
+/// Adds the sums of one block of keys to those of the blocks before it, and clears them.
+#[inline(always)]
+pub fn settle<T: Float>(sums: &mut [T], total: &mut [T]) {
+    for (sum, total) in sums.iter_mut().zip(total) {
+        *total += *sum;
+        *sum = T::zero();
+    }
 }
 
 /// Adds the sums of one block of keys to those in double precision, and clears them.

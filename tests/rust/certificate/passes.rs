@@ -74,12 +74,12 @@ struct Case<T> {
 impl<T: Float> Case<T> {
     fn random(rng: &mut Rng) -> Self {
         let pick = |rng: &mut Rng, sizes: &[usize]| sizes[rng.next() as usize % sizes.len()];
-        let same = rng.next() % 3 == 0;
+        let same = rng.next().is_multiple_of(3);
         let (n, m) = (pick(rng, &[1, 2, 7, 20, 33]), pick(rng, &[1, 2, 5, 19, 40]));
         let (d1, d2, d3) = (pick(rng, &[1, 2, 4]), pick(rng, &[1, 3, 4]), pick(rng, &[1, 2, 5]));
         let (n, d2, d3) = if same { (m, d1, d1) } else { (n, d2, d3) };
         let (d, dv) = (pick(rng, &[1, 2, 4]), pick(rng, &[1, 3, 17]));
-        let pair = rng.next() % 2 == 0;
+        let pair = rng.next().is_multiple_of(2);
         let A1 = rows(rng, n, d1);
         let (A2, A3) = if same { (A1.clone(), A1.clone()) } else { (rows(rng, m, d2), rows(rng, m, d3)) };
         let (E, Y) = (rows(rng, n, dv), rows(rng, d3, dv));
@@ -90,7 +90,7 @@ impl<T: Float> Case<T> {
         let mut sizes: Vec<f64> = (&logits - &middle).iter().map(|t| t.abs()).collect();
         sizes.sort_by(f64::total_cmp);
         // The typical logit, or the largest, is of this size.
-        let size = sizes[if rng.next() % 2 == 0 { sizes.len() - 1 } else { sizes.len() / 2 }];
+        let size = sizes[if rng.next().is_multiple_of(2) { sizes.len() - 1 } else { sizes.len() / 2 }];
         let wanted = [1e-6, 0.01, 0.1, 0.5, 1.0, 2.0][pick(rng, &[0, 1, 2, 3, 4, 5])];
         let sign = [1.0, 1.0, -1.0][pick(rng, &[0, 1, 2])];
         let scale = if size > 0.0 { sign * wanted / size } else { wanted };
