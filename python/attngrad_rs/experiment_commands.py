@@ -1,16 +1,19 @@
-"""The commands that show the theorem at work: ``attngrad experiments`` and ``attngrad report``."""
+"""The commands that show the theorem at work: experiments, bench, report, and explain."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from . import machine
 from .cli import EXIT_INTERRUPTED
 from .errors import OptionError
 from .files import atomic_output, check_output
+from .problem_file import read_problem
 from .terminal import guarded, output_console, print_json, progress_bar
 
 __all__ = ["app"]
@@ -20,6 +23,12 @@ app = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "reported"}
 REPORT = "report.html"
+DEFAULT_RTOL = 1e-3
+BENCH = "precision"
+NO_HOLD = (
+    "found no package 'threadpoolctl'; NumPy's matrix products use as many threads as they like, "
+    "and last digits may differ from run to run"
+)
 NO_FIGURES = "found no package 'matplotlib'; figures are left out: pip install 'attngrad-rs[cli]'"
 
 
@@ -40,17 +49,45 @@ def experiments(
 ) -> None:
     """Run experiments; one that was stopped is continued by the same command."""
     from . import experiments as package
-    from .experiments.base import FULL, QUICK
-    from .experiments.runner import outcome_entry
 
     if known:
         _list(package.EXPERIMENTS, json)
         return
+    size = _size(quick, full)
+    _run(names or (), out or f"attngrad-{size}", size, json)
+
+
+@app.command()
+@guarded
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds; the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Longer sequences.")] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the results; by default attngrad-bench-quick.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Seconds against reached error, and against peak memory: CSV files and a figure."""
+    size = _size(quick, full)
+    _run((BENCH,), out or f"attngrad-bench-{size}", size, json)
+
+
+def _size(quick: bool, full: bool) -> str:
+    from .experiments.base import FULL, QUICK
+
     if quick and full:
         raise OptionError("--quick: found --full as well; one of them is wanted")
-    size = FULL if full else QUICK
-    folder = out or f"attngrad-{size}"
-    outcomes = package.run(names or (), out=folder, size=size, progress=_Bars(json))
+    return FULL if full else QUICK
+
+
+def _run(names: Sequence[str], folder: str, size: str, json: bool) -> None:
+    """Run experiments, and tell each as soon as it is done."""
+    from . import experiments as package
+    from .experiments.runner import outcome_entry
+
+    outcomes = package.run(names, out=folder, size=size, progress=_Bars(json))
+    if not machine.blas_is_held():
+        typer.echo(f"attngrad: {NO_HOLD}", err=True)
     entries = []
     try:
         for outcome in outcomes:
@@ -102,7 +139,8 @@ def _tell(outcome: Any, json: bool) -> None:
     typer.echo(title)
     table = Table("", "verdict", show_header=False)
     for finding in outcome.findings:
-        table.add_row(WORDS[finding.holds], finding.text)
+        note = f" ({finding.note})" if finding.note else ""
+        table.add_row(WORDS[finding.holds], finding.text + note)
     output_console().print(table)
 
 
@@ -134,3 +172,24 @@ def report(
         print_json({"out": path, **content.to_dict()})
         return
     typer.echo(f"written to {path}: {content.headline}")
+
+
+@app.command()
+@guarded
+def explain(
+    problem: Annotated[
+        str, typer.Argument(help="An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E.")
+    ],
+    rtol: Annotated[float, typer.Option(help="The accuracy that is wanted.")] = DEFAULT_RTOL,
+    threads: Annotated[int | None, typer.Option(help="Threads to plan for.")] = None,
+    json: Json = False,
+) -> None:
+    """What a problem in a file is like, and how its gradient would be computed."""
+    from .explanation import explanation
+
+    with progress_bar("explain", quiet=json):
+        found = explanation(read_problem(problem), rtol, threads)
+    if json:
+        print_json({"problem": problem, "rtol": rtol, **found.to_dict()})
+        return
+    typer.echo(found.text())

@@ -14,7 +14,15 @@ from ..features.transform import balance
 from ..polynomials import ExpPolynomial
 from .problems import Data, Matrix, generator
 
-__all__ = ["MAX_DEGREE", "Fit", "favor", "feature_count", "paper_degree", "sup_error_law"]
+__all__ = [
+    "MAX_DEGREE",
+    "Fit",
+    "favor",
+    "favor_features",
+    "feature_count",
+    "paper_degree",
+    "sup_error_law",
+]
 
 
 class Fit:
@@ -42,8 +50,15 @@ class Fit:
 
 
 def favor(data: Data, features: int, seed: int) -> Matrix:
-    """FAVOR+ (Choromanski et al., arXiv 2009.14794): positive orthogonal random features. (n, m).
+    """What stands for exp(S) with FAVOR+, (n, m)."""
+    left, right = favor_features(data, features, seed)
+    return np.asarray(left @ right.T)
 
+
+def favor_features(data: Data, features: int, seed: int) -> tuple[Matrix, Matrix]:
+    """FAVOR+ (Choromanski et al., arXiv 2009.14794): positive orthogonal random features.
+
+    Of queries (n, N) and keys (m, N).
     φ(x) = exp(Wx − ‖x‖²/2), rows of W orthogonal in blocks of d and as long as normal vectors, of
     x = √s q and √s (k − mean); E φ(x)·φ(y) = exp(⟨x, y⟩). What is common to a row, or to all keys,
     is left out, as attention does not see it.
@@ -54,7 +69,7 @@ def favor(data: Data, features: int, seed: int) -> Matrix:
     left, right = root * data.query @ W.T, root * data.centred_key @ W.T
     right -= data.scale / 2.0 * np.sum(np.square(data.centred_key), axis=1, keepdims=True)
     left -= left.max(axis=1, keepdims=True)
-    return np.asarray(np.exp(left) @ np.exp(right - right.max()).T)
+    return np.asarray(np.exp(left)), np.asarray(np.exp(right - right.max()))
 
 
 def _orthogonal(rng: np.random.Generator, rows: int, width: int) -> Matrix:

@@ -18,6 +18,7 @@ __all__ = [
 
 QUICK, FULL = "quick", "full"
 SIZES = (QUICK, FULL)
+SEEN = "put into words after data of this size had been seen: only other draws can judge it"
 
 Value: TypeAlias = float | int | str | bool | None
 Row: TypeAlias = dict[str, Value]
@@ -68,16 +69,18 @@ class Verdict:
     judge : callable, optional
         Called with the numbers by name: whether the data says so. Without it the numbers are
         reported, and nothing is claimed.
-    seen : str, optional
-        The size of the run after whose data the statement was put into words, or its design
-        chosen: there it is reported, as data cannot confirm what was read off it. Other sizes draw
-        other problems, and judge it.
+    unjudged : str, optional
+        The size of run in which the statement is only reported, for the reason ``why``.
+    why : str
+        By default that it was put into words, or its design chosen, after the data of that size had
+        been seen: data cannot confirm what was read off it. Other sizes draw other problems.
     """
 
     text: str
     cells: Mapping[str, Cell]
     judge: Callable[..., bool] | None = None
-    seen: str | None = None
+    unjudged: str | None = None
+    why: str = SEEN
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,8 @@ def judged(verdict: Verdict, tables: Tables, size: str | None = None) -> Finding
     numbers = {name: (look_up(tables, cell), cell) for name, cell in verdict.cells.items()}
     values = {name: value for name, (value, _) in numbers.items()}
     text = verdict.text.format(**values)
-    if verdict.seen is not None and verdict.seen == size:
-        note = f"put into words after a run of the size {size!r}: only other draws can judge it"
-        return Finding(text, None, numbers, note)
+    if verdict.unjudged is not None and verdict.unjudged == size:
+        return Finding(text, None, numbers, verdict.why)
     holds = None if verdict.judge is None else bool(verdict.judge(**values))
     return Finding(text, holds, numbers)
 

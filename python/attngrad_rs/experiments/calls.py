@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..api import loss_gradient
 from ..errors import AttnGradError
 from ..methods import AUTO, METHODS
@@ -69,9 +67,3 @@ def timed(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, f
         for label, run in runs.items():
             seconds[label].append(paused_seconds(run))
     return {label: statistics.median(found) for label, found in seconds.items()}
-
-
-def relative(got: Any, want: Any) -> float:
-    """‖got − want‖ / ‖want‖ in float64, Frobenius."""
-    difference = np.asarray(got, dtype=np.float64) - want
-    return float(np.linalg.norm(difference) / np.linalg.norm(want))

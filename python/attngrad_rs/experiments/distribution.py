@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .approximations import Fit, feature_count
-from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import attention, exponential, from_attention, gradient, relative_error
 from .plots import GREY, style
 from .problems import FAMILIES, HEADS, Matrix, make, scaled_to
@@ -143,6 +143,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
                 "attended": correlation("attended_std"),
             },
             lambda largest, B, std, attended: largest > max(B, std, attended),
+            unjudged=QUICK,
         ),
         Verdict(
             "Among problems of the same mean square, B says more of the error than the spread: the "
@@ -156,6 +157,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
                 "largest": correlation("largest_logit", middle),
             },
             lambda B, std, attended, largest: max(std, attended) < B,
+            unjudged=QUICK,
         ),
         Verdict(
             "Sparse outliers raise B from {B_gaussian:.3g} (normal entries) to {B_outliers:.3g} at "
@@ -214,6 +216,8 @@ def draw(tables: Tables, figure: Any) -> None:
         (found,) = select(tables["correlation"], mean_square="all", statistic=statistic)
         axes.set_title(f"rank correlation {found['spearman']:.2f}", fontsize="small")
         axes.set_xlabel(label)
+        # Within a decade they run into each other.
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
         axes.grid(True, which="major", alpha=0.3)
     panels[0].set_ylabel("relative error of dL/dX at degree 2  (1)")
     handles, names = panels[0].get_legend_handles_labels()

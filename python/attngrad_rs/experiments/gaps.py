@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..api import plan_loss_gradient
 from ..diagnose import diagnose
 from .approximations import Fit
-from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .calls import EXACT
 from .dense import attention, exponential
 from .hard import Gap, gap
 from .plots import GREY, style
@@ -22,7 +24,6 @@ BITS = 64
 REACHES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 DEGREES = (2, 4, 8, 16, 24)
 RTOL = 1e-3
-EXACT = "exact"
 
 
 def points(size: str) -> list[Point]:
@@ -32,7 +33,7 @@ def points(size: str) -> list[Point]:
 
 
 def measure(n: int, reach_by_log_n: float, seed: int) -> Tables:
-    """Rows decided wrongly from exact and approximate attention, and the advice of ``diagnose``."""
+    """Rows decided wrongly from exact and approximate attention, and what the library advises."""
     reach = reach_by_log_n * math.log(n)
     instance = gap(n, reach, BITS, seed)
     data = instance.data
@@ -42,11 +43,13 @@ def measure(n: int, reach_by_log_n: float, seed: int) -> Tables:
     # An error of the output below half of this distance leaves every decision possible.
     distance = float(exact[planted].min() - exact[~planted].max())
     found = diagnose(data.query, data.key, scale=data.scale)
+    plan = plan_loss_gradient(**data.arguments(), rtol=RTOL)
     overview: Row = {
         **common, "distance": distance, "distance_times_n": distance * n,
         "wrong": wrong_share(exact[:, 0], instance),
         "orthogonal_pairs": int(np.sum(instance.product == 0.0)),
         "regime": found.regime, "finding": found.findings[0] if found.findings else "none",
+        "plan": plan.method, "reason": plan.reason,
     }  # fmt: skip
     decisions: list[Row] = [{**common, "method": EXACT, "degree": None, "wrong": overview["wrong"]}]
     fit = Fit(data, seed)
@@ -90,6 +93,8 @@ def summarise(tables: Tables) -> Tables:
         )
         advised = [r for r in there if float(r["reach_by_log_n"]) >= first]  # type: ignore[arg-type]
         row["exact_where_decided"] = all(r["regime"] == EXACT for r in advised)
+        row["planned_exact"] = all(r["plan"] == EXACT for r in advised)
+        row["reason"] = advised[0]["reason"] if advised else None
         rows.append(row)
     return {"summary": rows}
 
@@ -113,6 +118,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
                     "degree": Cell("summary", "smallest_degree", where),
                 },
                 lambda first, wrong, degree: math.isfinite(first) and wrong > 0.0,
+                unjudged=QUICK,
             )
         )
         found.append(
@@ -122,6 +128,17 @@ def verdicts(tables: Tables) -> list[Verdict]:
                 "{exact}.",
                 {"exact": Cell("summary", "exact_where_decided", where)},
                 lambda exact: bool(exact),
+            )
+        )
+        found.append(
+            Verdict(
+                f"Auto at rtol {RTOL:g} takes the exact method there: {{exact}}; it says "
+                "“{reason}”.",
+                {
+                    "exact": Cell("summary", "planned_exact", where),
+                    "reason": Cell("summary", "reason", where),
+                },
+                lambda exact, reason: bool(exact),
             )
         )
     return found

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..api import loss_gradient
+from ..errors import AttnGradError
 from .dense import attention, exponential, gradient
 from .problems import Data, Matrix
 
@@ -15,6 +16,7 @@ __all__ = [
     "GAUSS",
     "LEFT",
     "exact_oracle",
+    "library_oracle",
     "loss",
     "loss_at_zero",
     "nodes",
@@ -32,6 +34,20 @@ Oracle = Callable[[Data], Matrix]
 def exact_oracle(data: Data) -> Matrix:
     """dL/dX by the library."""
     return np.asarray(loss_gradient(**data.arguments()).gradient)
+
+
+def library_oracle(method: str, degree: int) -> Oracle:
+    """dL/dX by an approximate method of the library; NaN where it is refused."""
+
+    def ask(data: Data) -> Matrix:
+        try:
+            return np.asarray(
+                loss_gradient(**data.arguments(), method=method, degree=degree).gradient
+            )
+        except AttnGradError:
+            return np.full((data.query.shape[1], data.key.shape[1]), np.nan)
+
+    return ask
 
 
 def slope(oracle: Oracle, data: Data, at: float) -> float:

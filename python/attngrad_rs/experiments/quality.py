@@ -13,7 +13,7 @@ from ..errors import AttnGradError
 from ..methods import METHODS
 from ..polynomials import KINDS
 from .approximations import Fit, favor, feature_count, sup_error_law
-from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import exponential, gradient, relative_error
 from .plots import GREY, LINES, style
 from .problems import Data, make
@@ -30,7 +30,7 @@ SAMPLED_DEGREE = 3
 
 def points(size: str) -> list[Point]:
     """One for each bound of the entries and kind of approximation, and for each method."""
-    n, largest = (4096, 8) if size == FULL else (1024, 5)
+    n, largest = (2048, 8) if size == FULL else (1024, 5)
     bounds = (0.5, 1.0, 2.0, 4.0) if size == FULL else (0.5, 1.0, 2.0)
     found = []
     for bound in bounds:
@@ -168,11 +168,13 @@ def verdicts(tables: Tables) -> list[Verdict]:
                 "relative": cell("times_least_squares", "minimax_relative"),
             },
             lambda minimax, relative: minimax > 1.0 and relative > 1.0,
+            unjudged=QUICK,
         ),
         Verdict(
             "A degree is worth a factor of {gain:.3g} at B = 1 with least squares.",
             {"gain": cell("gain_per_degree", "least_squares")},
             lambda gain: gain > 5.0,
+            unjudged=QUICK,
         ),
         Verdict(
             "With 969 features, FAVOR+ leaves {favor:.1e} where degree 3 leaves {ls:.1e}.",

@@ -29,7 +29,7 @@ def points(size: str) -> list[Point]:
     """One for each instance, size and bound of the logits; trained heads as they are."""
     full = size == FULL
     sizes = (256, 512, 1024, 2048) if full else (128, 256, 512)
-    reaches = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0) if full else (1.0, 4.0, 16.0)
+    reaches = (0.5, 2.0, 8.0, 32.0) if full else (1.0, 4.0, 16.0)
     found = [
         point(family=family, n=n, reach=reach, seed=0)
         for family in (*RANDOM, HARD)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from . import distribution, gaps, propagation, quality, ranks, reduction, signatures, threshold
+from . import (
+    distribution,
+    gaps,
+    precision,
+    propagation,
+    quality,
+    ranks,
+    reduction,
+    signatures,
+    threshold,
+    times,
+)
 from .base import Experiment
 
 __all__ = ["EXPERIMENTS"]
 
-MODULES = (quality, distribution, threshold, propagation, reduction, ranks, gaps, signatures)
+MODULES = (
+    quality, times, distribution, threshold, propagation, reduction, ranks, gaps, signatures,
+    precision,
+)  # fmt: skip
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT for module in MODULES
 }
