@@ -14,7 +14,7 @@ import pytest
 import small
 
 from attngrad_rs.errors import OptionError, OutputError, ProblemFileError
-from attngrad_rs.experiments import run, runner
+from attngrad_rs.experiments import fingerprint, run, runner
 from attngrad_rs.experiments.report import summary
 from attngrad_rs.experiments.store import MANIFEST, Store
 
@@ -139,7 +139,7 @@ def test_results_that_are_damaged_are_named_by_the_report(tmp_path: Path) -> Non
     assert summary(str(tmp_path)).chapters[0].findings[2].text == "The square of 2 is 4.1."
 
 
-@pytest.mark.parametrize("name", ["size", "attngrad", "numpy", "cpu"])
+@pytest.mark.parametrize("name", ["size", "attngrad", "numpy", "cpu", "experiments", "library"])
 def test_another_setting_is_refused_and_nothing_is_touched(tmp_path: Path, name: str) -> None:
     done(tmp_path)
     path = tmp_path / MANIFEST
@@ -205,3 +205,21 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
 def test_a_folder_without_results_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(ProblemFileError, match=r"found no readable experiments\.json"):
         summary(str(tmp_path))
+
+
+def test_a_report_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(tmp_path)
+    monkeypatch.setattr(fingerprint, "experiments", lambda: "0123456789abcdef")
+    with pytest.raises(ProblemFileError, match="found results of other code of the experiments"):
+        summary(str(tmp_path))
+    with pytest.raises(OutputError, match="found results with experiments"):
+        run(out=str(tmp_path))
+
+
+def test_a_checksum_tells_files_apart() -> None:
+    package = fingerprint.HERE.parent
+    assert fingerprint.experiments() != fingerprint.library()
+    first = package / "api.py"
+    second = package / "calls.py"
+    assert fingerprint._checksum([first, second]) == fingerprint._checksum([second, first])
+    assert fingerprint._checksum([first]) != fingerprint._checksum([second])

@@ -9,13 +9,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import small
 from typer.testing import CliRunner
 
-from attngrad_rs import cli, commands
+import attngrad_rs as ag
+from attngrad_rs import cli, commands, experiment_commands, machine
+from attngrad_rs.experiments import EXPERIMENTS
 from attngrad_rs.experiments.base import look_up
 from attngrad_rs.experiments.cells import from_csv
 from attngrad_rs.experiments.report import page, summary
+from attngrad_rs.explanation import explanation
+from attngrad_rs.methods import METHODS
 
 RUN = CliRunner()
 
@@ -174,3 +180,54 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert f"what is done is kept in {out}" in done.stderr
     monkeypatch.setattr(Store, "save_point", save)
     assert "1 of them from before" in attngrad("experiments", "--out", out).stdout
+
+
+@pytest.mark.usefixtures("only_small")
+def test_threads_that_cannot_be_held_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_threadpoolctl", lambda: None)
+    done = attngrad("experiments", "--out", tmp_path / "out")
+    assert "found no package 'threadpoolctl'" in done.stderr
+    attngrad("report", tmp_path / "out")
+    assert "as threadpoolctl is not installed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_bench_is_the_experiment_of_work_and_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, experiment_commands.BENCH, small.SMALL)
+    found = json.loads(attngrad("bench", "--out", tmp_path / "out", "--json").stdout)
+    assert [one["experiment"] for one in found["experiments"]] == ["small"]
+    message = attngrad("bench", "--quick", "--full", code=cli.EXIT_BAD_INPUT).stderr
+    assert "one of them is wanted" in message
+
+
+def test_explain(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    A = rng.uniform(-1.0, 1.0, (40, 3))
+    path = tmp_path / "p.npz"
+    np.savez(path, A1=A, A2=A, A3=A, X=np.eye(3), Y=np.eye(3), E=A)
+    text = attngrad("explain", path, "--rtol", "1e-2").stdout
+    for word in ("diagnosis", "regime", "plan", "method", "predicted error"):
+        assert word in text
+    found = json.loads(attngrad("explain", path, "--json").stdout)
+    assert found["rtol"] == 1e-3
+    assert found["plan"]["method"] in METHODS
+    assert found["diagnosis"]["regime"] in ("near-linear", "borderline", "exact")
+    message = attngrad("explain", tmp_path / "no.npz", code=cli.EXIT_BAD_INPUT).stderr
+    assert "found no such file" in message
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_explanation_is_of_the_logits_that_the_gradient_sees(pair: bool) -> None:
+    rng = np.random.default_rng(0)
+    A = rng.uniform(-1.0, 1.0, (64, 6))
+    X = (2.0 * np.eye(6, 3), 3.0 * np.eye(6, 3)) if pair else 6.0 * np.eye(6)
+    given = {"A1": A, "A2": A, "A3": A, "X": X, "Y": np.eye(6), "E": A, "scale": 0.5}
+    found = explanation(given, 1e-2)
+    query, key = (A @ X[0], A @ X[1]) if isinstance(X, tuple) else (A @ X, A)
+    assert found.diagnosis == ag.diagnose(query, key, scale=0.5)
+    assert found.plan.method in METHODS
+    del given["scale"]
+    assert explanation(given, 1e-2).diagnosis.scale == pytest.approx(1.0 / 6.0)

@@ -67,3 +67,13 @@ def test_nan_never_holds() -> None:
     cells = {"x": Cell("t", "x", {})}
     for judge in (lambda x: x < 1.0, lambda x: x > 1.0, lambda x: x == x):
         assert judged(Verdict("", cells, judge), tables).holds is False
+
+
+def test_what_was_read_off_the_data_is_not_judged_by_it() -> None:
+    tables: Any = {"t": [{"x": 2.0}]}
+    verdict = Verdict("{x}", {"x": Cell("t", "x", {})}, lambda x: x > 1.0, unjudged="quick")
+    assert judged(verdict, tables, "full").holds is True
+    finding = judged(verdict, tables, "quick")
+    assert finding.holds is None
+    assert finding.word == "reported"
+    assert "only other draws" in finding.note
