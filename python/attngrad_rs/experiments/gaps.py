@@ -111,7 +111,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
                 "those without one once logits reach {first:g} log n; a polynomial of degree 2 "
                 "then "
                 "decides {wrong:.0%} of them wrongly, and the smallest degree tried that makes no "
-                "mistake is {degree}.",
+                "mistake is {degree} (inf: none does).",
                 {
                     "first": Cell("summary", "decided_from", where),
                     "wrong": Cell("summary", "wrong_at_degree_2", where),

@@ -123,7 +123,9 @@ def summarise(tables: Tables) -> Tables:
             of_kind = select(errors, B=bound, kind=kind)
             degrees = sorted({int(row["degree"]) for row in of_kind})  # type: ignore[arg-type]
             medians = [_median(select(of_kind, degree=degree)) for degree in degrees]
-            gains = np.log(medians[1:-1]) - np.log(medians[2:])
+            # What is infinite at two degrees has no gain, and is NaN.
+            with np.errstate(invalid="ignore"):
+                gains = np.log(medians[1:-1]) - np.log(medians[2:])
             rows.append(
                 {
                     "B": bound, "kind": kind,
