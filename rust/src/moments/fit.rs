@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, CowArray, Ix2};
+use ndarray::{Array1, Array2, CowArray, Ix2};
 
 use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
@@ -19,6 +19,7 @@ use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;
+use crate::products::transposed_product;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
 const NOISE: f64 = 1.0 / 64.0;
@@ -58,6 +59,8 @@ pub struct Polynomial {
     pub(super) largest_key: f64,
     /// What bounds are made of: rows of A2 and A3, and the values.
     pub(super) balls: [Ball; 3],
+    /// A3ᵀ A3 / m as computed, where it costs little beside the moments.
+    pub(super) gram: Option<Array2<f64>>,
     pub(super) level: Level,
 }
 
@@ -158,9 +161,16 @@ impl Polynomial {
             all.widest = wider(all.widest, found.widest);
             all.balls.iter_mut().zip(&found.balls).for_each(|(all, ball)| all.merge(ball));
         }
+        let (m, d3) = problem.A3.dim();
+        let gram = if d3 * d3 <= size && m > 0 {
+            let A3 = inputs.A3.view();
+            Some(transposed_product(A3, A3, 1.0 / m as f64, run)?.mapv(T::widen))
+        } else {
+            None
+        };
         let coefficients = approximation.coefficients.clone();
         let largest_key = all.widest.sqrt();
-        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, balls: all.balls, level })
+        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, balls: all.balls, gram, level })
     }
 
     /// The row of A2 that keys are centred at, (d2).

@@ -9,6 +9,7 @@ use super::payload::C;
 use crate::certificate::outward;
 use crate::certificate::rounding::{Arithmetic, FOLD_UNIT, blocked_sum, gamma};
 use crate::certificate::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
+use crate::constants::PRODUCT_ROWS;
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
 
@@ -111,13 +112,16 @@ impl Setting {
         let double = Measure { unit: FOLD_UNIT, tiny: f64::MIN_POSITIVE };
         let [key_rows, value_rows, values] = &polynomial.balls;
         let ball = |ball: &Ball, width: usize| double.spread(ball, m, width);
-        let values = ball(values, dv);
+        let mut values = ball(values, dv);
         let mut rows = [ball(key_rows, d2), ball(value_rows, d3)];
         // Rows of A2 are measured as they were once the mean had been subtracted in working precision.
         rows[0] =
             Spread { deviation: rows[0].deviation * (1.0 + 2.0 * unit), radius: rows[0].radius * (1.0 + 2.0 * unit) };
         let key = single.norm(polynomial.largest_key.powi(2), d);
         let Y_norms = Norms::of(&Y, 0.0);
+        if let Some(deviation) = value_deviation(polynomial, &Y, Y_norms, m, unit) {
+            values.deviation = values.deviation.min(deviation);
+        }
         let centre = frobenius(coordinates.input_centre.view().insert_axis(ndarray::Axis(0)));
         let mean = frobenius(coordinates.mean.view().insert_axis(ndarray::Axis(0)));
         let inputs = [outward(rows[0].radius + mean), outward(rows[1].radius + centre)];
@@ -202,6 +206,22 @@ fn mean_key(polynomial: &Polynomial, count: usize, width: usize, unit: f64, key:
     let sum: Option<Vec<f64>> = sum.collect();
     let lost = blocked_sum(count, C, unit) + 4.0 * unit;
     sum.map_or(key, |sum| outward(crate::norms::norm(&sum) / count as f64 + lost * key).min(key))
+}
+
+/// The largest standard deviation of the values over the directions, from A3ᵀ A3 and from Σ h, the moments of grade 0.
+fn value_deviation(polynomial: &Polynomial, Y: &Array2<f64>, norms: Norms, count: usize, unit: f64) -> Option<f64> {
+    let gram = polynomial.gram.as_ref()?;
+    let mean =
+        ArrayView2::from_shape((1, Y.ncols()), polynomial.sums.get(..Y.ncols())?).ok()?.mapv(|x| x / count as f64);
+    let matrix = Y.t().dot(gram).dot(Y) - mean.t().dot(&mean);
+    // A sum of outer products of rows of A3, with their mean square taken from its own trace, and the sums of h.
+    let lost = blocked_sum(count, PRODUCT_ROWS.max(C), unit) + 4.0 * unit;
+    let trace = gram.diag().sum() / (1.0 - lost);
+    let small = gamma(4.0 * (gram.nrows() + Y.ncols()) as f64 + 16.0, FOLD_UNIT);
+    let product = gamma(gram.nrows() as f64 + 4.0, unit);
+    let error =
+        trace * norms.frobenius.powi(2) * (lost + small) + 4.0 * trace * norms.frobenius.powi(2) * (lost + product);
+    (error >= 0.0).then(|| outward(largest_eigenvalue(&matrix, outward(error)).sqrt()))
 }
 
 /// Keys of which only the largest is known, mapped.
