@@ -46,9 +46,10 @@ def allowed_misses(count: int) -> int:
     return k
 
 
-@pytest.mark.parametrize("is_causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("method", ["auto", "polynomial"])
+@pytest.mark.parametrize(
+    ("method", "is_causal"), [("auto", False), ("auto", True), ("polynomial", False)]
+)
 def test_the_sweep(method: str, dtype: str, is_causal: bool) -> None:
     tried, missed, worst, kinds, refused = 0, 0, 0.0, set(), []
     # Every family meets every third tolerance.
@@ -84,7 +85,7 @@ def test_the_sweep(method: str, dtype: str, is_causal: bool) -> None:
 
 
 def test_the_sweep_reaches_the_near_linear_method() -> None:
-    result = ag.loss_gradient(**made("uniform", "float32"), rtol=1e-2)
+    result = ag.loss_gradient(**problem("uniform", 2 * N, D, 1), rtol=1e-2)
     assert result.plan.method == "polynomial"
     assert result.certificate.kind in ("estimated", "rigorous")
 
