@@ -11,5 +11,6 @@ mod errors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod moments;
+mod moments_causal;
 mod paper;
 mod ratio;

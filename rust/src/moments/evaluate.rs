@@ -28,23 +28,50 @@ impl<T: Float> Moments<T> {
         columns: usize,
         keys: usize,
     ) -> Result<Self, Error> {
-        let inner = tree.inner();
+        Coefficients::new(tree, coefficients)?.moments(sums, width, columns, keys)
+    }
+}
+
+/// What moments are multiplied by.
+pub struct Coefficients {
+    /// coef_β for |β| ≤ g.
+    values: Vec<f64>,
+    /// D_β for |β| ≤ g + 1: D_β = P_(|β|−1) (|β| − 1)!/β!, so that its derivative by x_i is coef at β − e_i.
+    slopes: Vec<f64>,
+}
+
+impl Coefficients {
+    /// Of the polynomial with the coefficients P_0, …, P_g.
+    pub fn new(tree: &Monomials, coefficients: &[f64]) -> Result<Self, Error> {
         let of = |grade: usize| coefficients.get(grade).copied().unwrap_or(0.0);
-        let weights = tree.weights(of)?;
+        let mut values = tree.weights(of)?;
+        values.truncate(tree.inner());
+        let slopes = tree.weights(|grade| if grade == 0 { 0.0 } else { of(grade - 1) / grade as f64 })?;
+        Ok(Coefficients { values, slopes })
+    }
+
+    /// Times the sums `[count][width]`, whose `columns` first are wanted as values.
+    pub fn moments<T: Float>(
+        &self,
+        sums: &[f64],
+        width: usize,
+        columns: usize,
+        keys: usize,
+    ) -> Result<Moments<T>, Error> {
+        let inner = self.values.len();
         let mut values = buffer::with_capacity(buffer::size(&[columns, inner])?)?;
         for column in 0..columns {
-            values.extend((0..inner).map(|beta| T::narrow(weights[beta] * sums[beta * width + column])));
+            let sums = sums[column..].iter().step_by(width);
+            values.extend(self.values.iter().zip(sums).map(|(weight, sum)| T::narrow(weight * sum)));
         }
-        // D_β = P_(|β|−1) (|β| − 1)!/β!, so that its derivative by x_i is coef at β − e_i.
-        let weights = tree.weights(|grade| if grade == 0 { 0.0 } else { of(grade - 1) / grade as f64 })?;
         let mut slopes = buffer::with_capacity(sums.len())?;
-        for (weight, row) in weights.iter().zip(sums.chunks_exact(width)) {
+        for (weight, row) in self.slopes.iter().zip(sums.chunks_exact(width)) {
             slopes.extend(row.iter().map(|sum| T::narrow(weight * sum)));
         }
         Ok(Moments {
             finite: values.iter().chain(&slopes).all(|x| x.is_finite()),
             values: Strips::new(Rows { data: &values, count: columns, width: inner }, keys)?,
-            slopes: Strips::new(Rows { data: &slopes, count: tree.count(), width }, keys)?,
+            slopes: Strips::new(Rows { data: &slopes, count: self.slopes.len(), width }, keys)?,
         })
     }
 }

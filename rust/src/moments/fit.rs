@@ -52,10 +52,11 @@ pub struct Polynomial {
     pub(super) coefficients: Vec<f64>,
     pub(super) coordinates: Coordinates,
     pub(super) tree: Monomials,
-    /// M_β, `[count][dv + 1]`.
+    /// M_β, `[count][dv + 1]`; nothing where the problem is causal.
     pub(super) sums: Vec<f64>,
-    /// max ‖k‖ in the coordinates.
+    /// max ‖k‖ in the coordinates; infinite where the problem is causal, as it depends on the query.
     pub(super) largest_key: f64,
+    pub(super) is_causal: bool,
     pub(super) level: Level,
 }
 
@@ -104,7 +105,8 @@ impl<'b, T: Float> Sides<'b, T> {
 }
 
 impl Polynomial {
-    /// Chooses coordinates and takes the moments of the keys. The mask of a causal problem plays no part in them.
+    /// Chooses coordinates and takes the moments of the keys. Those of a causal problem are prefix sums, which every pass
+    /// takes anew; then there is no more to do than to choose.
     ///
     /// Time 2 m N (dv + 1) with N = C(d + g + 1, d), memory O(N dv).
     ///
@@ -135,6 +137,12 @@ impl Polynomial {
         let level = options.level()?;
         let coordinates = Coordinates::new(problem);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
+        let coefficients = approximation.coefficients.clone();
+        let is_causal = problem.is_causal;
+        if is_causal {
+            let (sums, largest_key) = (Vec::new(), f64::INFINITY);
+            return Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, is_causal, level });
+        }
         let kernels = T::moments(level);
         let sides = Sides::new(problem, inputs, &coordinates, kernels.keys)?;
         let keys = Keys { tree: &tree, keys: &sides.keys, values: &sides.values };
@@ -151,7 +159,16 @@ impl Polynomial {
         })?;
         let sums = folded(sums, size)?;
         let largest_key = widest.into_iter().fold(0.0, wider).sqrt();
-        Ok(Polynomial { coefficients: approximation.coefficients.clone(), coordinates, tree, sums, largest_key, level })
+        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, is_causal, level })
+    }
+
+    /// An error unless the mask is that of the problem it was made ready for.
+    pub(super) fn same_mask<T>(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
+        if problem.is_causal == self.is_causal {
+            return Ok(());
+        }
+        let wanted = format!("{}, as in the problem that the polynomial was fitted to", self.is_causal);
+        Err(Error::Option { option: "is_causal", found: problem.is_causal.to_string(), wanted })
     }
 
     /// The row of A2 that keys are centred at, (d2).
@@ -165,7 +182,7 @@ impl Polynomial {
         problem: &Problem<'_, T>,
         inputs: &'b Inputs<'_, T>,
         sides: &'b Sides<'_, T>,
-        moments: &'b Moments<T>,
+        moments: Option<&'b Moments<T>>,
     ) -> Result<Queries<'b, T>, Error> {
         Ok(Queries {
             tree: &self.tree,

@@ -6,7 +6,6 @@ use super::collect::{Keys, wider};
 use super::evaluate::Moments;
 use super::fit::{Approximation, Inputs, Parts, Pieces, Polynomial, Sides, folded};
 use super::keys::{KeySide, KeyTask};
-use super::outputs::Product;
 use super::queries::{Found, QueryTask};
 use crate::buffer;
 use crate::error::Error;
@@ -14,7 +13,7 @@ use crate::exact::gradient::{Gradients, in_range, loss_gradient};
 use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Problem, Wrt};
 use crate::products::matrix;
 
 /// The loss and its gradients for P in the place of exp.
@@ -59,13 +58,14 @@ pub fn polynomial_gradient<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
     let needs = Needs::of(problem, wrt)?;
-    refuse_causal(problem)?;
     if problem.A2.nrows() == 0 {
         return without_keys(problem, wrt, options, watch);
     }
     let mut run = Run::new(options, watch);
     let inputs = Inputs::new(problem)?;
-    run.phase(if needs.key_side() { 0.3 } else { 0.45 });
+    if !problem.is_causal {
+        run.phase(if needs.key_side() { 0.3 } else { 0.45 });
+    }
     let polynomial = Polynomial::prepare(problem, &inputs, approximation, needs.slopes(), options, &mut run)?;
     polynomial.differentiate(problem, &inputs, wrt, &needs, &mut run)
 }
@@ -83,7 +83,7 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
         let needs = Needs::of(problem, wrt)?;
-        refuse_causal(problem)?;
+        self.same_mask(problem)?;
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }
@@ -115,19 +115,10 @@ impl Polynomial {
             gradients,
             unsafe_rows: passes.found.unsafe_rows,
             largest_query: passes.found.widest.sqrt(),
-            largest_key: self.largest_key,
+            largest_key: passes.largest_key,
             level: self.level,
         })
     }
-}
-
-/// Prefix sums over the keys are not here yet: a mask is for the exact method.
-pub(super) fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
-    if !problem.is_causal {
-        return Ok(());
-    }
-    let wanted = "false, or method=\"exact\"".into();
-    Err(Error::Option { option: "is_causal", found: "true with the polynomial method".into(), wanted })
 }
 
 /// Without keys there is nothing to approximate: o = 0.
@@ -143,13 +134,13 @@ fn without_keys<T: Float>(
 }
 
 /// What the inputs asked for need of the passes.
-struct Needs {
-    weights: bool,
-    A1: bool,
-    W_K: bool,
-    A2: bool,
-    Y: bool,
-    A3: bool,
+pub(super) struct Needs {
+    pub weights: bool,
+    pub A1: bool,
+    pub W_K: bool,
+    pub A2: bool,
+    pub Y: bool,
+    pub A3: bool,
 }
 
 impl Needs {
@@ -169,17 +160,17 @@ impl Needs {
     }
 
     /// w = p K.
-    fn query_slopes(&self) -> bool {
+    pub fn query_slopes(&self) -> bool {
         self.weights || self.A1
     }
 
     /// pᵀ Q.
-    fn key_slopes(&self) -> bool {
+    pub fn key_slopes(&self) -> bool {
         self.W_K || self.A2
     }
 
     /// pᵀ Q or fᵀ c.
-    fn key_side(&self) -> bool {
+    pub fn key_side(&self) -> bool {
         self.key_slopes() || self.Y || self.A3
     }
 
@@ -189,20 +180,26 @@ impl Needs {
 }
 
 /// Rows of outputs and sums that the passes leave behind, all in their units.
-struct Passes<T> {
-    found: Found,
+pub(super) struct Passes<T> {
+    pub found: Found,
+    /// max ‖k‖ of the keys that are seen.
+    pub largest_key: f64,
     /// wᵀ A1, (d, d1).
-    weights: Option<Vec<f64>>,
-    A1: Option<Vec<T>>,
+    pub weights: Option<Vec<f64>>,
+    pub A1: Option<Vec<T>>,
     /// (pᵀ Q)ᵀ A2, (d, d2).
-    W_K: Option<Vec<f64>>,
-    A2: Option<Vec<T>>,
+    pub W_K: Option<Vec<f64>>,
+    pub A2: Option<Vec<T>>,
     /// (fᵀ c)ᵀ A3, (dv, d3).
-    Y: Option<Vec<f64>>,
-    A3: Option<Vec<T>>,
+    pub Y: Option<Vec<f64>>,
+    pub A3: Option<Vec<T>>,
 }
 
 impl<T: Float> Passes<T> {
+    pub(super) fn of(found: Found) -> Self {
+        Passes { found, largest_key: 0.0, weights: None, A1: None, W_K: None, A2: None, Y: None, A3: None }
+    }
+
     fn run(
         polynomial: &Polynomial,
         problem: &Problem<'_, T>,
@@ -211,8 +208,11 @@ impl<T: Float> Passes<T> {
         needs: &Needs,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let mut passes =
-            Passes { found: Found::default(), weights: None, A1: None, W_K: None, A2: None, Y: None, A3: None };
+        if problem.is_causal {
+            return Passes::causal(polynomial, problem, inputs, sides, needs, run);
+        }
+        let mut passes = Passes::of(Found::default());
+        passes.largest_key = polynomial.largest_key;
         run.phase(if needs.key_side() { 0.7 } else { 1.0 });
         let moment_sums = passes.query_side(polynomial, problem, inputs, sides, needs, run)?;
         if let Some(sums) = moment_sums {
@@ -236,18 +236,9 @@ impl<T: Float> Passes<T> {
         let kernels = T::moments(polynomial.level);
         let (n, d1) = problem.A1.dim();
         let (d, dv) = (coordinates.dimension(), problem.Y.ncols());
-        let query_weights = match problem.weights {
-            Weights::Product(X) => X,
-            Weights::Pair(W_Q, _) => W_Q,
-        };
-        let wide = query_weights.mapv(T::widen);
-        let product = Product::new(
-            coordinates.inverse.dot(&wide.t()).view(),
-            problem.scale * polynomial.slope_unit(),
-            kernels.keys,
-        )?;
+        let product = polynomial.query_product(problem, kernels.keys)?;
         let moments = polynomial.moments(dv, kernels.keys)?;
-        let mut operands = polynomial.queries(problem, inputs, sides, &moments)?;
+        let mut operands = polynomial.queries(problem, inputs, sides, Some(&moments))?;
         operands.product = needs.A1.then_some(&product);
         operands.slopes = needs.query_slopes();
         let count = if needs.key_slopes() { tree.count() } else { tree.inner() };
@@ -297,18 +288,13 @@ impl<T: Float> Passes<T> {
         let kernels = T::moments(polynomial.level);
         let (m, d2) = problem.A2.dim();
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
-        let back = match problem.weights {
-            Weights::Product(_) => coordinates.transposed.clone(),
-            Weights::Pair(_, W_K) => coordinates.transposed.dot(&W_K.mapv(T::widen).t()),
-        };
-        let key_product = Product::new(back.view(), polynomial.slope_unit(), kernels.keys)?;
-        let Y = problem.Y.mapv(T::widen);
-        let value_product = Product::new(Y.t(), polynomial.value_unit(), kernels.keys)?;
+        let key_product = polynomial.key_product(problem, kernels.keys)?;
+        let value_product = polynomial.value_product(problem, kernels.keys)?;
         let moments = Moments::new(tree, &polynomial.coefficients, sums, dv + 1, dv, kernels.keys)?;
         in_range("a moment of the queries", T::NAME, moments.finite)?;
         let operands = KeySide {
             keys: &Keys { tree, keys: &sides.keys, values: &sides.values },
-            moments: &moments,
+            moments: Some(&moments),
             key_product: needs.A2.then_some(&key_product),
             value_product: needs.A3.then_some(&value_product),
             slopes: needs.key_slopes(),
