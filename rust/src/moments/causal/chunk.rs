@@ -104,7 +104,8 @@ impl<T: Float> Chunk<T> {
         let (dimension, width) = (self.dimension, self.width);
         let weights = self.weights.as_chunks_mut::<L>().0.chunks_exact_mut(J);
         for (s, kept) in weights.enumerate().take(self.seen.div_ceil(J)) {
-            let mut tile: Tile<V, J> = tile::products::<T, V, W, L, J>(&self.lanes, strip::<T, J>(&self.x, dimension, s));
+            let mut tile: Tile<V, J> =
+                tile::products::<T, V, W, L, J>(&self.lanes, strip::<T, J>(&self.x, dimension, s));
             let none = [V::splat(T::zero()); 2];
             let end = ((s + 1) * J) as i32;
             if end <= least + 1 {

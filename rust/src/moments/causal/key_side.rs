@@ -46,7 +46,8 @@ pub fn key_side<T: Float>(
     let mut waves = Waves::new(chunks, size, others.into_iter().flatten().sum())?;
     let [key_sums, value_sums] = others.map(|size| Sums::new(size.is_some(), size.unwrap_or(0), waves.chunks()));
     let (mut key_sums, mut value_sums) = (key_sums?, value_sums?);
-    let [mut keys, mut values] = [outputs.keys, outputs.values].map(|(rows, width)| (cut(&mut { rows }, m * width), width));
+    let [mut keys, mut values] =
+        [outputs.keys, outputs.values].map(|(rows, width)| (cut(&mut { rows }, m * width), width));
     for wave in waves.all().rev() {
         let left = |done: f64| 1.0 - (wave.end as f64 - done * wave.len() as f64) / chunks as f64;
         let progress = |done: f64| start + (1.0 - start) * left(done);

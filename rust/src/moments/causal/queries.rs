@@ -150,7 +150,8 @@ impl<T: Float> Rule<T> {
             let bound = square.sqrt();
             let terms = self.magnitudes.iter().rev().fold(T::zero(), |sum, &p| sum * bound + p);
             let least = T::narrow(0.5) * self.before * mean[l].exp();
-            fits[l] = self.finite && square <= self.largest && z[l] >= least && self.before * terms <= z[l] * self.noise;
+            fits[l] =
+                self.finite && square <= self.largest && z[l] >= least && self.before * terms <= z[l] * self.noise;
         }
         fits
     }

@@ -55,7 +55,8 @@ pub fn query_side<T: Float>(
     let mut side = QuerySide { found: Found::default(), weights: None, widest_key: 0.0 };
     let mut next = 0;
     for wave in waves.all() {
-        let progress = |done: f64| start + (end - start) * (wave.start as f64 + done * wave.len() as f64) / chunks as f64;
+        let progress =
+            |done: f64| start + (end - start) * (wave.start as f64 + done * wave.len() as f64) / chunks as f64;
         let mut widest = buffer::zeros::<f64>(wave.len())?;
         run.phase(progress(MOMENTS_SHARE));
         let tasks = wave.clone().zip(waves.fresh(wave.len())).zip(&mut widest);
