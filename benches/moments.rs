@@ -25,7 +25,9 @@ struct Case<T> {
 
 impl<T: Float> Case<T> {
     fn new(n: usize) -> Self {
-        let array = |k: f64| Array2::from_shape_fn((n, D), |(j, i)| T::narrow((k * (j * D + i) as f64).sin()));
+        // Of squares: sines of multiples would leave all columns in a plane.
+        let entry = |k: f64, index: usize| T::narrow((k * (index as f64).powi(2)).sin());
+        let array = |k: f64| Array2::from_shape_fn((n, D), |(j, i)| entry(k, j * D + i));
         Case { arrays: [0.7, 0.9, 1.1, 1.3].map(array), weight: Array2::eye(D) }
     }
 

@@ -164,12 +164,21 @@ fn add<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(sums: &[T], ou
 }
 
 /// Columns `[width][C]` into strips `[strip][width][J]`.
+#[inline(always)]
 fn pack<T: Float, const J: usize>(columns: &[T], count: usize, order: Order, strips: &mut [T]) {
     let columns = columns.as_chunks::<C>().0;
-    for (i, column) in columns.iter().enumerate() {
-        for row in 0..count {
-            let from = if order == Order::Forward { row } else { count - 1 - row };
-            strips[(row / J * columns.len() + i) * J + row % J] = column[from];
+    let strips = strips.as_chunks_mut::<J>().0.chunks_exact_mut(columns.len().max(1));
+    for (first, strip) in (0..count).step_by(J).zip(strips) {
+        let rows = J.min(count - first);
+        for (to, column) in strip.iter_mut().zip(columns) {
+            match order {
+                Order::Forward => to[..rows].copy_from_slice(&column[first..first + rows]),
+                Order::Reverse => {
+                    for (to, from) in to.iter_mut().zip(column[count - first - rows..count - first].iter().rev()) {
+                        *to = *from;
+                    }
+                }
+            }
         }
     }
 }
