@@ -6,7 +6,7 @@ use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
 use crate::tile::simd::Vector;
-use crate::tile::{self, Rows, Strips};
+use crate::tile::{self, Strips};
 
 /// Moments of one side as the other side's rows use them.
 pub struct Moments<T> {
@@ -50,7 +50,9 @@ impl Coefficients {
         Ok(Coefficients { values, slopes })
     }
 
-    /// Times the sums `[count][width]`, whose `columns` first are wanted as values.
+    /// Times the sums `[count][width]`, whose `columns` first are wanted as values; in one go, as a causal problem does this
+    /// for each chunk.
+    #[inline(always)]
     pub fn moments<T: Float>(
         &self,
         sums: &[f64],
@@ -58,21 +60,30 @@ impl Coefficients {
         columns: usize,
         keys: usize,
     ) -> Result<Moments<T>, Error> {
-        let inner = self.values.len();
-        let mut values = buffer::with_capacity(buffer::size(&[columns, inner])?)?;
-        for column in 0..columns {
-            let sums = sums[column..].iter().step_by(width);
-            values.extend(self.values.iter().zip(sums).map(|(weight, sum)| T::narrow(weight * sum)));
+        let mut finite = true;
+        let mut values = Strips::zeros(columns, self.values.len(), keys)?;
+        for (first, strip) in values.all() {
+            let last = columns.min(first + keys);
+            let rows = self.values.iter().zip(sums.chunks_exact(width)).zip(strip.chunks_exact_mut(keys));
+            for ((weight, row), to) in rows {
+                for (to, sum) in to.iter_mut().zip(&row[first..last]) {
+                    *to = T::narrow(weight * sum);
+                    finite &= to.is_finite();
+                }
+            }
         }
-        let mut slopes = buffer::with_capacity(sums.len())?;
-        for (weight, row) in self.slopes.iter().zip(sums.chunks_exact(width)) {
-            slopes.extend(row.iter().map(|sum| T::narrow(weight * sum)));
+        let mut slopes = Strips::zeros(self.slopes.len(), width, keys)?;
+        let mut sums = sums.chunks_exact(width);
+        for ((_, strip), weights) in slopes.all().zip(self.slopes.chunks(keys)) {
+            // Without slopes there are no sums of the highest grade.
+            for (row, (weight, sums)) in weights.iter().zip(sums.by_ref()).enumerate() {
+                for (to, sum) in strip[row..].iter_mut().step_by(keys).zip(sums) {
+                    *to = T::narrow(weight * sum);
+                    finite &= to.is_finite();
+                }
+            }
         }
-        Ok(Moments {
-            finite: values.iter().chain(&slopes).all(|x| x.is_finite()),
-            values: Strips::new(Rows { data: &values, count: columns, width: inner }, keys)?,
-            slopes: Strips::new(Rows { data: &slopes, count: self.slopes.len(), width }, keys)?,
-        })
+        Ok(Moments { values, slopes, finite })
     }
 }
 

@@ -52,9 +52,10 @@ pub fn key_side<T: Float>(
         let left = |done: f64| 1.0 - (wave.end as f64 - done * wave.len() as f64) / chunks as f64;
         let progress = |done: f64| start + (1.0 - start) * left(done);
         run.phase(progress(MOMENTS_SHARE));
-        let tasks = wave.clone().zip(waves.fresh(wave.len()));
+        let tasks = wave.clone().zip(waves.room(wave.len()));
         let tasks = tasks.map(|(chunk, sums)| QueryMoments { rows: rows(chunk, end), sums });
         run.for_each(tasks, |task, cancel| {
+            task.sums.fill(0.0);
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.query_moments)(operands.queries, task, cancel) }
         })?;

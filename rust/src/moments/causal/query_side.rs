@@ -59,9 +59,10 @@ pub fn query_side<T: Float>(
             |done: f64| start + (end - start) * (wave.start as f64 + done * wave.len() as f64) / chunks as f64;
         let mut widest = buffer::zeros::<f64>(wave.len())?;
         run.phase(progress(MOMENTS_SHARE));
-        let tasks = wave.clone().zip(waves.fresh(wave.len())).zip(&mut widest);
+        let tasks = wave.clone().zip(waves.room(wave.len())).zip(&mut widest);
         let tasks = tasks.map(|((chunk, sums), widest)| KeyMoments { rows: rows(chunk, m), sums, widest });
         run.for_each(tasks, |task, cancel| {
+            task.sums.fill(0.0);
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.key_moments)(operands.keys, task, cancel) }
         })?;

@@ -11,6 +11,9 @@ use crate::pool::Run;
 /// Moments that one task of a scan goes through: a chunk's share stays in L1.
 const SCANNED: usize = 1024;
 
+/// Waves of more chunks than this are multiples of it.
+const SHARED: usize = 8;
+
 /// The moments of the chunks of one wave, and of all chunks before it.
 pub struct Waves {
     /// `[chunk][size]`.
@@ -26,7 +29,9 @@ impl Waves {
     /// know the threads.
     pub fn new(total: usize, size: usize, others: usize) -> Result<Self, Error> {
         let bytes = size.saturating_add(others).saturating_mul(size_of::<f64>());
-        let chunks = (MOMENT_BYTES / bytes.max(1)).clamp(2, MOMENT_PARTS).min(total.max(1));
+        let fit = (MOMENT_BYTES / bytes.max(1)).clamp(2, MOMENT_PARTS);
+        // Threads share a round number evenly.
+        let chunks = if fit > SHARED { fit / SHARED * SHARED } else { fit }.min(total.max(1));
         let sums = buffer::zeros(buffer::size(&[chunks, size])?)?;
         Ok(Waves { sums, running: buffer::zeros(size)?, size, chunks, total })
     }
@@ -42,11 +47,9 @@ impl Waves {
         (0..total.div_ceil(chunks)).map(move |wave| wave * chunks..total.min((wave + 1) * chunks))
     }
 
-    /// Room for the moments of `count` chunks, cleared.
-    pub fn fresh(&mut self, count: usize) -> std::slice::ChunksExactMut<'_, f64> {
-        let sums = &mut self.sums[..count * self.size];
-        sums.fill(0.0);
-        sums.chunks_exact_mut(self.size)
+    /// Room for the moments of `count` chunks, not cleared.
+    pub fn room(&mut self, count: usize) -> std::slice::ChunksExactMut<'_, f64> {
+        self.sums[..count * self.size].chunks_exact_mut(self.size)
     }
 
     /// Replaces the moments of each of `count` chunks by those of all chunks before it; after it, going `down`.
