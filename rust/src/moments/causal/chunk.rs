@@ -106,20 +106,19 @@ impl<T: Float> Chunk<T> {
         for (s, kept) in weights.enumerate().take(self.seen.div_ceil(J)) {
             let mut tile: Tile<V, J> =
                 tile::products::<T, V, W, L, J>(&self.lanes, strip::<T, J>(&self.x, dimension, s));
-            let none = [V::splat(T::zero()); 2];
-            let end = ((s + 1) * J) as i32;
-            if end <= least + 1 {
-                tile::exponentiate::<T, V, W, false, false, J>(&mut tile, none);
-            } else {
-                let mut within = [0; L];
-                for l in 0..L {
-                    within[l] = last[l] - (s * J) as i32;
-                }
-                tile::mask::<T, V, W, L, J>(&mut tile, &within);
-                tile::exponentiate::<T, V, W, false, true, J>(&mut tile, none);
-            }
+            tile::exponentiate::<T, V, W, false, false, J>(&mut tile, [V::splat(T::zero()); 2]);
             for j in 0..J {
                 tile::store(tile[j], &mut kept[j]);
+            }
+            if ((s + 1) * J) as i32 > least + 1 {
+                // Logits are bounded, so what is hidden has weights as well, which are taken away.
+                for j in 0..J {
+                    let row = (s * J + j) as i32;
+                    for l in 0..L {
+                        kept[j][l] = if row > last[l] { T::zero() } else { kept[j][l] };
+                    }
+                    tile[j] = tile::load(&kept[j]);
+                }
             }
             tile::accumulate::<T, V, W, L, J>(sums, &tile, strip::<T, J>(&self.payload, width, s));
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::buffer;
-use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
+use crate::constants::{MOMENT_PARTS, WAVE_BYTES};
 use crate::error::Error;
 use crate::moments::payload::C;
 use crate::pool::Run;
@@ -29,7 +29,7 @@ impl Waves {
     /// know the threads.
     pub fn new(total: usize, size: usize, others: usize) -> Result<Self, Error> {
         let bytes = size.saturating_add(others).saturating_mul(size_of::<f64>());
-        let fit = (MOMENT_BYTES / bytes.max(1)).clamp(2, MOMENT_PARTS);
+        let fit = (WAVE_BYTES / bytes.max(1)).clamp(2, MOMENT_PARTS);
         // Threads share a round number evenly.
         let chunks = if fit > SHARED { fit / SHARED * SHARED } else { fit }.min(total.max(1));
         let sums = buffer::zeros(buffer::size(&[chunks, size])?)?;
