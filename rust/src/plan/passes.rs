@@ -15,7 +15,7 @@ use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::{Bound, Caps, PolynomialGradients};
+use crate::moments::{Bound, CHUNK, Caps, PolynomialGradients};
 use crate::options::Level;
 use crate::problem::{Problem, Weights, Wrt};
 
@@ -23,13 +23,10 @@ use crate::problem::{Problem, Weights, Wrt};
 const MOST_APART: usize = 4;
 
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
-const LEAST_SEEN: f64 = 12.0;
+pub const LEAST_SEEN: f64 = 12.0;
 
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
-
-/// Of an output that is a product of another one.
-const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
 
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 4.0;
@@ -102,7 +99,7 @@ pub struct Passes<T> {
     loss_bound: Bound,
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
-    steps: Steps,
+    steps: Option<Steps>,
     /// Rows that were computed exactly, in rising order.
     pub apart: Vec<usize>,
     /// Bounds for every row that is not apart; empty where they are not known.
@@ -134,7 +131,7 @@ impl<T: Float> Passes<T> {
             return Ok(None);
         }
         let gradients = setting.folded(gradients)?;
-        let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
+        let bounds = if setting.unfolded() { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
         let mut passes = Passes {
             loss,
             loss_bound,
@@ -197,7 +194,7 @@ impl<T: Float> Passes<T> {
             loss: self.loss,
             loss_certificate: Certificate { reached: None, ..rigorous(&self.loss_bound, self.loss) },
             gradients: bounded.collect(),
-            steps: Some(self.steps),
+            steps: self.steps,
             decision: decision.clone(),
             prepared: None,
             level: self.level,
@@ -221,7 +218,11 @@ impl<T: Float> Passes<T> {
         let Setting { problem, prepared, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
         let share = decision.samples as f64 / population.max(1) as f64;
-        if share < 1.0 && !(seen(&self.caps.weighted, share) && seen(&self.caps.w, share)) {
+        let enough = match problem.is_causal {
+            true => seen(&masked_sizes(problem), share),
+            false => seen(&self.caps.weighted, share) && seen(&self.caps.w, share),
+        };
+        if share < 1.0 && !enough {
             return Ok(());
         }
         let mut rng = Rng::new(request.seed);
@@ -323,6 +324,17 @@ fn seen(caps: &[f64], share: f64) -> bool {
 fn sizes<T: Float>(problem: &Problem<'_, T>) -> Vec<f64> {
     let norm = |row: ndarray::ArrayView1<'_, T>| row.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
     problem.A1.rows().into_iter().zip(problem.E.rows()).map(|(a, target)| norm(a) * norm(target)).collect()
+}
+
+/// About what a row of a causal problem errs by at most, up to a factor: a mean over the keys that it sees, of which those
+/// of its own chunk have no error.
+fn masked_sizes<T: Float>(problem: &Problem<'_, T>) -> Vec<f64> {
+    let m = problem.A2.nrows();
+    let mut sizes = sizes(problem);
+    for (row, size) in sizes.iter_mut().enumerate() {
+        *size = if row < CHUNK { 0.0 } else { *size / ((row + 1).min(m) as f64).sqrt() };
+    }
+    sizes
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.
