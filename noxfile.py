@@ -32,6 +32,7 @@ nox.options.sessions = [
     "docs",
     "failpoints",
     "bench_smoke",
+    "experiments",
     "dist",
     "supply",
 ]
@@ -149,6 +150,17 @@ def bench_smoke(session: nox.Session) -> None:
     need(session, ".[test]")
     cargo(session, "test", "--locked", "--benches")
     session.run("pytest", "benches", "--benchmark-only", "-m", "smoke")
+
+
+@nox.session
+def experiments(session: nox.Session) -> None:
+    """All experiments at their small size, and the page: that they run, and what they say."""
+    need(session, ".[test]")
+    out = str(Path(session.create_tmp()).resolve() / "quick")
+    # Results of other code would be refused, and rightly.
+    shutil.rmtree(out, ignore_errors=True)
+    session.run("attngrad", "experiments", "--quick", "--out", out)
+    session.run("attngrad", "report", out)
 
 
 @nox.session(venv_backend="venv")

@@ -15,7 +15,9 @@ from .api import loss_gradient
 from .cli import EXIT_DEFECT
 from .demo_near_linear import TOKENS, WIDTH
 from .errors import OptionError, ProblemFileError
-from .files import atomic_output, check_output, load_npz
+from .experiment_commands import app as experiment_app
+from .files import atomic_output, check_output
+from .problem_file import read_problem
 from .results import GradientResult
 from .terminal import guarded, output_console, print_json, progress_bar
 
@@ -27,13 +29,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(experiment_app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; by default all cores.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
-
-PROBLEM_ARRAYS = ("A1", "A2", "A3", "Y", "E")
-OPTIONAL_ARRAYS = ("X", "W_Q", "W_K", "scale", "is_causal")
 
 
 def _version(wanted: bool) -> None:
@@ -161,7 +161,7 @@ def gradient(
 ) -> None:
     """Loss and gradients of a problem in a file; the file is never unpickled."""
     check_output(out, force=force)
-    arguments = _read_problem(problem)
+    arguments = read_problem(problem)
     if scale is not None:
         arguments["scale"] = scale
     if causal is not None:
@@ -192,35 +192,6 @@ def gradient(
     console = output_console()
     console.print(f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}")
     console.print(table)
-
-
-def _read_problem(path: str) -> dict[str, Any]:
-    """The arguments of ``loss_gradient`` from a file."""
-    found = load_npz(path, required=PROBLEM_ARRAYS, optional=OPTIONAL_ARRAYS)
-    pair = "W_Q" in found or "W_K" in found
-    if pair == ("X" in found) or ("W_Q" in found) != ("W_K" in found):
-        there = ", ".join(name for name in ("X", "W_Q", "W_K") if name in found) or "none"
-        raise ProblemFileError(
-            f"{path}: found {there} of X, W_Q, W_K; either X, or both W_Q and W_K are wanted"
-        )
-    arguments: dict[str, Any] = {name: found[name] for name in PROBLEM_ARRAYS}
-    # A file cannot say that three arrays are one; equal numbers say it.
-    if _equal(found["A1"], found["A2"]) and _equal(found["A1"], found["A3"]):
-        arguments.update(A2=found["A1"], A3=found["A1"])
-    arguments["X"] = (found["W_Q"], found["W_K"]) if pair else found["X"]
-    for name in ("scale", "is_causal"):
-        if name in found:
-            if found[name].shape != ():
-                raise ProblemFileError(
-                    f"{path}: found {name!r} of shape {found[name].shape}; "
-                    "a single number is wanted"
-                )
-            arguments[name] = found[name].item()
-    return arguments
-
-
-def _equal(left: Any, right: Any) -> bool:
-    return left.dtype == right.dtype and np.array_equal(left, right)
 
 
 def _result_arrays(result: GradientResult) -> dict[str, Any]:

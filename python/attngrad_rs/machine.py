@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _core, tuning
 
-__all__ = ["cpu_name", "gemm_peak", "level", "thread_count"]
+__all__ = ["blas_is_held", "blas_threads", "cpu_name", "gemm_peak", "level", "thread_count"]
 
 CPUINFO = "/proc/cpuinfo"
 # 1024³ is 2.1e9 operations: long enough to reach the peak, short enough to run five times.
@@ -49,7 +49,7 @@ def gemm_peak(dtype: Any, threads: int | None) -> float:
     left, right = (rng.standard_normal((GEMM_SIZE, GEMM_SIZE)).astype(dtype) for _ in range(2))
     out = np.empty_like(left)
     best = float("inf")
-    with _blas_threads(thread_count(threads)):
+    with blas_threads(thread_count(threads)):
         np.matmul(left, right, out=out)
         for _ in range(GEMM_REPEATS):
             start = time.perf_counter()
@@ -66,7 +66,13 @@ def _threadpoolctl() -> Any:
         return None
 
 
-def _blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:
+def blas_is_held() -> bool:
+    """Whether ``blas_threads`` can do what it says: threadpoolctl is installed."""
+    return _threadpoolctl() is not None
+
+
+def blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:
+    """Hold NumPy's matrix products to so many threads, where threadpoolctl is installed."""
     control = _threadpoolctl()
     if control is None:
         return contextlib.nullcontext()

@@ -1,0 +1,195 @@
+"""The commands that show the theorem at work: experiments, bench, report, and explain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from . import machine
+from .cli import EXIT_INTERRUPTED
+from .errors import OptionError
+from .files import atomic_output, check_output
+from .problem_file import read_problem
+from .terminal import guarded, output_console, print_json, progress_bar
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WORDS = {True: "holds", False: "DOES NOT HOLD", None: "reported"}
+REPORT = "report.html"
+DEFAULT_RTOL = 1e-3
+BENCH = "precision"
+NO_HOLD = (
+    "found no package 'threadpoolctl'; NumPy's matrix products use as many threads as they like, "
+    "and last digits may differ from run to run"
+)
+NO_FIGURES = "found no package 'matplotlib'; figures are left out: pip install 'attngrad-rs[cli]'"
+
+
+@app.command()
+@guarded
+def experiments(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which; all by default.", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes; the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Up to an hour.")] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder of the results; by default attngrad-quick or attngrad-full."),
+    ] = None,
+    known: Annotated[bool, typer.Option("--list", help="List the experiments, and stop.")] = False,
+    json: Json = False,
+) -> None:
+    """Run experiments; one that was stopped is continued by the same command."""
+    from . import experiments as package
+
+    if known:
+        _list(package.EXPERIMENTS, json)
+        return
+    size = _size(quick, full)
+    _run(names or (), out or f"attngrad-{size}", size, json)
+
+
+@app.command()
+@guarded
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds; the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Longer sequences.")] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the results; by default attngrad-bench-quick.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Seconds against reached error, and against peak memory: CSV files and a figure."""
+    size = _size(quick, full)
+    _run((BENCH,), out or f"attngrad-bench-{size}", size, json)
+
+
+def _size(quick: bool, full: bool) -> str:
+    from .experiments.base import FULL, QUICK
+
+    if quick and full:
+        raise OptionError("--quick: found --full as well; one of them is wanted")
+    return FULL if full else QUICK
+
+
+def _run(names: Sequence[str], folder: str, size: str, json: bool) -> None:
+    """Run experiments, and tell each as soon as it is done."""
+    from . import experiments as package
+    from .experiments.runner import outcome_entry
+
+    outcomes = package.run(names, out=folder, size=size, progress=_Bars(json))
+    if not machine.blas_is_held():
+        typer.echo(f"attngrad: {NO_HOLD}", err=True)
+    entries = []
+    try:
+        for outcome in outcomes:
+            entries.append(outcome_entry(outcome))
+            _tell(outcome, json)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"attngrad: interrupted; what is done is kept in {folder}, "
+            "and the same command goes on",
+            err=True,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if json:
+        print_json({"out": folder, "size": size, "experiments": entries})
+    else:
+        typer.echo(f"written to {folder}; 'attngrad report {folder}' puts it on one page")
+
+
+class _Bars:
+    """A progress bar for each experiment."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __call__(self, name: str) -> Any:
+        return progress_bar(name, quiet=self.quiet)
+
+
+def _list(known: Any, json: bool) -> None:
+    if json:
+        print_json({name: {"title": one.title, "claim": one.claim} for name, one in known.items()})
+        return
+    table = Table("name", "title")
+    for name, one in known.items():
+        table.add_row(name, one.title)
+    output_console().print(table)
+
+
+def _tell(outcome: Any, json: bool) -> None:
+    """Verdicts on standard output; what a person has to know besides, on standard error."""
+    for file in outcome.damaged:
+        typer.echo(f"attngrad: {file}: found it damaged; it has been computed again", err=True)
+    if outcome.figure is None:
+        typer.echo(f"attngrad: {outcome.experiment.name}: {NO_FIGURES}", err=True)
+    if json:
+        return
+    kept = f", {outcome.kept} of them from before" if outcome.kept else ""
+    title = f"{outcome.experiment.title}: {outcome.points} points{kept}, {outcome.seconds:.0f} s"
+    typer.echo(title)
+    table = Table("", "verdict", show_header=False)
+    for finding in outcome.findings:
+        note = f" ({finding.note})" if finding.note else ""
+        table.add_row(WORDS[finding.holds], finding.text + note)
+    output_console().print(table)
+
+
+@app.command()
+@guarded
+def report(
+    folder: Annotated[str, typer.Argument(help="A folder that 'attngrad experiments' wrote.")],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="The page; by default report.html there."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
+    json: Json = False,
+) -> None:
+    """One HTML page with verdicts, figures and tables; it needs no network."""
+    from .experiments.report import page, summary
+
+    # The page in the folder itself is made from it, and is made anew.
+    force = force or out is None
+    path = out or os.path.join(folder, REPORT)
+    content = summary(folder)
+    check_output(path, force=force)
+    html = page(content)
+    with atomic_output(path, force=force) as file:
+        file.write(html.encode())
+    if not content.figures:
+        typer.echo(f"attngrad: {NO_FIGURES}", err=True)
+    if json:
+        print_json({"out": path, **content.to_dict()})
+        return
+    typer.echo(f"written to {path}: {content.headline}")
+
+
+@app.command()
+@guarded
+def explain(
+    problem: Annotated[
+        str, typer.Argument(help="An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E.")
+    ],
+    rtol: Annotated[float, typer.Option(help="The accuracy that is wanted.")] = DEFAULT_RTOL,
+    threads: Annotated[int | None, typer.Option(help="Threads to plan for.")] = None,
+    json: Json = False,
+) -> None:
+    """What a problem in a file is like, and how its gradient would be computed."""
+    from .explanation import explanation
+
+    with progress_bar("explain", quiet=json):
+        found = explanation(read_problem(problem), rtol, threads)
+    if json:
+        print_json({"problem": problem, "rtol": rtol, **found.to_dict()})
+        return
+    typer.echo(found.text())

@@ -1,0 +1,100 @@
+"""What stands in for exp(S): the library's polynomials, and random features as a baseline."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import RangeError
+from ..features.fit import MAX_DEGREE, fit_polynomial, logit_interval
+from ..features.index_set import feature_count
+from ..features.sampling import Sample, sample_pairs
+from ..features.transform import balance
+from ..polynomials import ExpPolynomial
+from .problems import Data, Matrix, generator
+
+__all__ = [
+    "MAX_DEGREE",
+    "Fit",
+    "favor",
+    "favor_features",
+    "feature_count",
+    "paper_degree",
+    "sup_error_law",
+]
+
+
+class Fit:
+    """Polynomials for the logits of one problem, chosen as ``factors`` chooses them.
+
+    Attributes
+    ----------
+    interval : (float, float)
+        Holds every logit of centred keys.
+    sample : Sample
+        The pairs that least squares fits to.
+    """
+
+    def __init__(self, data: Data, seed: int = 0) -> None:
+        change = balance(data.query, data.key, data.scale, center_query=False)
+        self.sample: Sample = sample_pairs(change, data.query, data.key, generator("fit", seed))
+        self.interval = logit_interval(self.sample, change.logit_bound(data.query, data.key))
+
+    def polynomial(self, kind: str, degree: int) -> ExpPolynomial | None:
+        """P of a kind and degree; None where the logits are too large for any."""
+        try:
+            return fit_polynomial(kind, degree, self.interval, self.sample)
+        except RangeError:
+            return None
+
+
+def favor(data: Data, features: int, seed: int) -> Matrix:
+    """What stands for exp(S) with FAVOR+, (n, m)."""
+    left, right = favor_features(data, features, seed)
+    return np.asarray(left @ right.T)
+
+
+def favor_features(data: Data, features: int, seed: int) -> tuple[Matrix, Matrix]:
+    """FAVOR+ (Choromanski et al., arXiv 2009.14794): positive orthogonal random features.
+
+    Of queries (n, N) and keys (m, N).
+    φ(x) = exp(Wx − ‖x‖²/2), rows of W orthogonal in blocks of d and as long as normal vectors, of
+    x = √s q and √s (k − mean); E φ(x)·φ(y) = exp(⟨x, y⟩). What is common to a row, or to all keys,
+    is left out, as attention does not see it.
+    """
+    rng = generator("favor", features, seed)
+    root = math.sqrt(data.scale)
+    W = _orthogonal(rng, features, data.query.shape[1])
+    left, right = root * data.query @ W.T, root * data.centred_key @ W.T
+    right -= data.scale / 2.0 * np.sum(np.square(data.centred_key), axis=1, keepdims=True)
+    left -= left.max(axis=1, keepdims=True)
+    return np.asarray(np.exp(left)), np.asarray(np.exp(right - right.max()))
+
+
+def _orthogonal(rng: np.random.Generator, rows: int, width: int) -> Matrix:
+    blocks = []
+    for _ in range(-(-rows // width)):
+        q, r = np.linalg.qr(rng.standard_normal((width, width)))
+        # The factorisation chooses signs by itself; with those of R, every rotation is as likely.
+        q *= np.sign(np.diag(r))
+        lengths = np.linalg.norm(rng.standard_normal((width, width)), axis=1)
+        blocks.append(lengths[:, None] * q)
+    return np.concatenate(blocks)[:rows]
+
+
+def sup_error_law(reach: float, degree: int) -> float:
+    """About the smallest |P(t) − e^t| on |t| ≤ R of a degree g: R^(g+1) / (2^g (g+1)!)."""
+    exponent = (degree + 1) * math.log(reach) - degree * math.log(2.0) - math.lgamma(degree + 2)
+    return math.exp(min(exponent, 700.0)) if reach else 0.0
+
+
+def paper_degree(reach: float, eps: float) -> int:
+    """The paper's degree for e^t on |t| ≤ R = B² to ε, without its constant.
+
+    max(log(1/ε) / log(log(1/ε)/R), R), from Alman & Song, arXiv 2302.13214 (Lemma 3.1, after
+    Aggarwal & Alman): the first part while R stays below log(1/ε), the second beyond.
+    """
+    wanted = math.log(1.0 / eps)
+    first = wanted / math.log(wanted / reach) if 0.0 < reach < wanted / math.e else wanted
+    return math.ceil(max(first, reach))

@@ -1,0 +1,69 @@
+"""The calls of the library that are timed: every method of its registry, and auto."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..api import loss_gradient
+from ..errors import AttnGradError
+from ..methods import AUTO, METHODS
+from ..results import GradientResult
+
+__all__ = ["EXACT", "Call", "attempted", "library_calls", "paused_seconds", "timed"]
+
+EXACT = "exact"
+DEGREES = (1, 2, 3)
+# A method that has no degree is asked for this instead.
+WANTED = 1e-2
+# Threads of another library that wait for work take cores for a while.
+PAUSE_SECONDS = 0.02
+
+
+class Call(NamedTuple):
+    """One line of a figure: its label, the method (or "auto"), and further options."""
+
+    label: str
+    method: str
+    options: Mapping[str, Any]
+
+
+def library_calls(rtols: Sequence[float], degrees: Sequence[int] = DEGREES) -> list[Call]:
+    """Exact, every other method by degree and by tolerance, and auto by tolerance."""
+    calls = [Call(EXACT, EXACT, {})]
+    for name in METHODS:
+        if name == EXACT:
+            continue
+        calls += [Call(f"{name}, degree {g}", name, {"method": name, "degree": g}) for g in degrees]
+        calls += [Call(f"{name}, rtol {WANTED:g}", name, {"method": name, "rtol": WANTED})]
+    calls += [Call(f"{AUTO}, rtol {rtol:g}", AUTO, {"rtol": rtol}) for rtol in rtols]
+    return calls
+
+
+def attempted(
+    call: Call, arguments: Mapping[str, Any], timeout: float | None = None
+) -> GradientResult | None:
+    """What the call returns; None where the library refuses it, or it takes too long."""
+    try:
+        return loss_gradient(**arguments, **call.options, timeout=timeout)
+    except AttnGradError:
+        return None
+
+
+def paused_seconds(run: Callable[[], object]) -> float:
+    """Seconds of one run, after a pause."""
+    time.sleep(PAUSE_SECONDS)
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def timed(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each; one round after the other, so that all meet the same machine."""
+    seconds: dict[str, list[float]] = {label: [] for label in runs}
+    for _ in range(repeats):
+        for label, run in runs.items():
+            seconds[label].append(paused_seconds(run))
+    return {label: statistics.median(found) for label, found in seconds.items()}

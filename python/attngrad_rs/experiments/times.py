@@ -1,0 +1,266 @@
+"""Experiment ``time``: seconds against n in regimes of B, for every method, auto, and torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..api import loss_gradient
+from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .calls import EXACT, attempted, library_calls, timed
+from .dense import relative_error
+from .peers import TORCH, torch_gradient, torch_is_there
+from .plots import style
+from .problems import make
+
+__all__ = ["EXPERIMENT", "crossover", "slope"]
+
+WIDTH = 16
+# B by √log n: well below the theorem's line, below it, on it, and beyond.
+RATIOS = (0.25, 0.5, 1.0, 2.0)
+RTOLS = (1e-2, 1e-3)
+DTYPE = np.float32
+# Quadratic work stops here: four times as many rows take sixteen times as long.
+QUADRATIC_MOST = {QUICK: 4096, FULL: 32768}
+# A call that takes longer is left out; only quadratic ones, and rows computed one by one, do.
+TIMEOUT_SECONDS = 4.0
+# Errors are measured up to here, against the exact gradient in float64.
+ERROR_MOST = 8192
+# The slowest of all stops earlier.
+TORCH_MOST = 16384
+# Below, what every call costs whatever its size bends the lines.
+FITTED_FROM = {QUICK: 1024, FULL: 4096}
+SHORT = "so few rows take mostly what any call takes: only a full run can judge it"
+# A call is fitted where it has been measured at this many sizes.
+FITTED_LEAST = 3
+
+
+def points(size: str) -> list[Point]:
+    """One for each n and regime; all methods meet in it, so that they see the same machine."""
+    sizes = [2**k for k in (range(10, 18) if size == FULL else range(10, 14))]
+    return [
+        point(
+            n=n, ratio=ratio, quadratic=n <= QUADRATIC_MOST[size],
+            fitted=n >= FITTED_FROM[size], repeats=3,
+        )
+        for n in sizes
+        for ratio in RATIOS
+    ]  # fmt: skip
+
+
+def measure(n: int, ratio: float, quadratic: bool, fitted: bool, repeats: int) -> Tables:
+    """Median seconds of each call; float32, uniform entries up to B = ratio · √log n, d = 16."""
+    bound = ratio * math.sqrt(math.log(n))
+    data = make("uniform", n, WIDTH, bound=bound)
+    arguments = data.arguments(DTYPE)
+    truth = loss_gradient(**data.arguments()).gradient if n <= ERROR_MOST else None
+    common: Row = {"n": n, "ratio": ratio, "B": bound, "fitted": fitted}
+    rows: dict[str, Row] = {}
+    runs: dict[str, Callable[[], object]] = {}
+    for call in library_calls(RTOLS):
+        if call.method == EXACT and not quadratic:
+            continue
+        found = attempted(call, arguments, TIMEOUT_SECONDS)
+        if found is None or (found.plan.method == EXACT and not quadratic):
+            continue
+        plan = found.plan
+        error = None if truth is None else relative_error(found.gradient, truth)
+        rows[call.label] = {
+            **common, "call": call.label, "method": plan.method, "degree": plan.degree,
+            "exact_rows": plan.exact_rows, "error": error,
+            "certificate": found.certificate.relative, "kind": found.certificate.kind,
+        }  # fmt: skip
+        runs[call.label] = lambda call=call: attempted(call, arguments)  # type: ignore[misc]
+    if quadratic and n <= TORCH_MOST and torch_is_there():
+        runs[TORCH] = torch_gradient(data, DTYPE)
+        error = None if truth is None else relative_error(runs[TORCH](), truth)  # type: ignore[arg-type]
+        rows[TORCH] = {**common, "call": TORCH, "method": "torch", "error": error}
+    seconds = timed(runs, repeats)
+    for label, row in rows.items():
+        row.update(seconds=seconds[label], nanoseconds_per_row=1e9 * seconds[label] / n)
+    return {"seconds": list(rows.values())}
+
+
+def slope(rows: list[Row]) -> float:
+    """Exponent of n by least squares in logarithms; NaN for too few sizes."""
+    fitted = [row for row in rows if row["fitted"]]
+    if len(fitted) < FITTED_LEAST:
+        return math.nan
+    logs = np.log([[float(row["n"]), float(row["seconds"])] for row in fitted])  # type: ignore[arg-type]
+    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+
+
+def crossover(sizes: list[float], ratios: list[float]) -> float:
+    """From which n on ``ratios`` (own seconds by those of exact) stay below one.
+
+    Between two sizes by a straight line in logarithms. The smallest size where it is below all the
+    way; infinite where it is not at the end.
+    """
+    if not ratios or ratios[-1] >= 1.0:
+        return math.inf
+    last = max((k for k, ratio in enumerate(ratios) if ratio >= 1.0), default=None)
+    if last is None:
+        return sizes[0]
+    logs = np.log(sizes[last : last + 2]), np.log(ratios[last : last + 2])
+    share = logs[1][0] / (logs[1][0] - logs[1][1])
+    return float(math.exp(logs[0][0] + share * (logs[0][1] - logs[0][0])))
+
+
+def summarise(tables: Tables) -> Tables:
+    """For each regime and call: slope, crossover with exact, and seconds at the largest n."""
+    seconds = tables["seconds"]
+    rows: list[Row] = []
+    for ratio in dict.fromkeys(row["ratio"] for row in seconds):
+        there = select(seconds, ratio=ratio)
+        exact = {row["n"]: float(row["seconds"]) for row in select(there, call=EXACT)}  # type: ignore[arg-type]
+        for call in dict.fromkeys(row["call"] for row in there):
+            own = select(there, call=call)
+            common = [row for row in own if row["n"] in exact]
+            ratios = [float(row["seconds"]) / exact[row["n"]] for row in common]  # type: ignore[arg-type]
+            last = own[-1]
+            rows.append(
+                {
+                    "ratio": ratio, "call": call, "slope": slope(own),
+                    "crossover": crossover([float(row["n"]) for row in common], ratios),  # type: ignore[arg-type]
+                    "largest_n": last["n"], "seconds": last["seconds"],
+                    "nanoseconds_per_row": last["nanoseconds_per_row"],
+                    "largest_common_n": common[-1]["n"] if common else None,
+                    "times_exact": ratios[-1] if ratios else math.nan,
+                    "slowest_by_exact": max(ratios, default=math.nan),
+                    "exact_share": float(np.mean([row["method"] == EXACT for row in own])),
+                }
+            )  # fmt: skip
+    autos = [row for row in rows if str(row["call"]).startswith("auto")]
+    total: Row = {
+        "row": "all",
+        "auto_slowest_by_exact": max(float(row["slowest_by_exact"]) for row in autos),  # type: ignore[arg-type]
+    }
+    return {"fit": rows, "total": [total]}
+
+
+def verdicts(tables: Tables) -> list[Verdict]:
+    """Slopes, crossovers, and what auto costs; judged where n is large enough for a slope."""
+    return [replace(one, unjudged=QUICK, why=SHORT) for one in _verdicts(tables)]
+
+
+def _verdicts(tables: Tables) -> list[Verdict]:
+    low, high = RATIOS[0], RATIOS[-1]
+
+    def fit(ratio: float, call: str, column: str) -> Cell:
+        return Cell("fit", column, {"ratio": ratio, "call": call})
+
+    def has(ratio: float, call: str) -> bool:
+        return bool(select(tables["fit"], ratio=ratio, call=call))
+
+    found = [
+        Verdict(
+            "Exact takes time n^{low:.2f} whatever the entries: n^{high:.2f} for entries eight "
+            "times as large.",
+            {"low": fit(low, EXACT, "slope"), "high": fit(high, EXACT, "slope")},
+            lambda low, high: min(low, high) > 1.7 and abs(low - high) < 0.15,
+        )
+    ]
+    for row in tables["fit"]:
+        if row["ratio"] != low or "degree" not in str(row["call"]):
+            continue
+        call = str(row["call"])
+        found.append(
+            Verdict(
+                f"B = {low:g} √log n, {call}: n^{{slope:.2f}}, faster than exact from n = "
+                "{crossover:.0f} on, {ns:.0f} ns a row at n = {n}.",
+                {
+                    "slope": fit(low, call, "slope"), "crossover": fit(low, call, "crossover"),
+                    "ns": fit(low, call, "nanoseconds_per_row"), "n": fit(low, call, "largest_n"),
+                },
+                lambda slope, crossover, ns, n: slope < 1.25,
+            )
+        )  # fmt: skip
+    for rtol in RTOLS:
+        call = f"auto, rtol {rtol:g}"
+        found.append(
+            Verdict(
+                f"Auto at rtol {rtol:g} and B = {low:g} √log n: n^{{slope:.2f}}, faster than exact "
+                "from n = {crossover:.0f} on.",
+                {"slope": fit(low, call, "slope"), "crossover": fit(low, call, "crossover")},
+                lambda slope, crossover: slope < 1.5 and math.isfinite(crossover),
+            )
+        )
+        found.append(
+            Verdict(
+                f"Auto at rtol {rtol:g} and B = {high:g} √log n takes the exact method at "
+                "{share:.0%} of all n.",
+                {"share": fit(high, call, "exact_share")},
+                lambda share: share == 1.0,
+            )
+        )
+    found.append(
+        Verdict(
+            "Auto takes at most {most:.2f} times the time of exact, over all regimes and n.",
+            {"most": Cell("total", "auto_slowest_by_exact", {"row": "all"})},
+            lambda most: most <= 1.5,
+        )
+    )
+    if has(low, TORCH):
+        found.append(
+            Verdict(
+                "torch (flash) takes time n^{slope:.2f} and {times:.1f} times that of exact at "
+                "n = {n}.",
+                {
+                    "slope": fit(low, TORCH, "slope"),
+                    "times": fit(low, TORCH, "times_exact"),
+                    "n": fit(low, TORCH, "largest_common_n"),
+                },
+                lambda slope, times, n: slope > 1.7,
+            )
+        )
+    return found
+
+
+def draw(tables: Tables, figure: Any) -> None:
+    """Seconds against n, one panel for each regime."""
+    figure.set_size_inches(10.0, 4.6)
+    seconds = tables["seconds"]
+    panels = figure.subplots(1, len(RATIOS), sharey=True)
+    labels = list(dict.fromkeys(row["call"] for row in seconds))
+    for axes, ratio in zip(panels, RATIOS, strict=True):
+        for number, label in enumerate(labels):
+            rows = select(seconds, ratio=ratio, call=label)
+            axes.loglog(
+                [row["n"] for row in rows], [row["seconds"] for row in rows], **style(number),
+                label=label,
+            )  # fmt: skip
+        _guides(axes, select(seconds, ratio=ratio, call=EXACT))
+        axes.set_xscale("log", base=2)
+        axes.set_title(f"B = {ratio:g} √log n", fontsize="small")
+        axes.set_xlabel("n  (rows)")
+        axes.grid(True, which="major", alpha=0.3)
+    panels[0].set_ylabel("time for dL/dX  (s)")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
+
+
+def _guides(axes: Any, exact: list[Row]) -> None:
+    """Thin lines of slope one and two through the largest exact time."""
+    n, top = float(exact[-1]["n"]), float(exact[-1]["seconds"])  # type: ignore[arg-type]
+    sizes = np.array([n / 4.0, n])
+    for power, place in ((1.0, 0.04), (2.0, 1.6)):
+        axes.loglog(sizes, place * top * (sizes / n) ** power, color="black", linewidth=0.6)
+        axes.annotate(f"n^{power:g}", (sizes[0], place * top * 4.0**-power), fontsize=6,
+                      textcoords="offset points", xytext=(-14, 0))  # fmt: skip
+
+
+EXPERIMENT = Experiment(
+    name="time",
+    title="Time against n in regimes of B",
+    claim="Below √log n the gradient is near-linear in practice: where it overtakes the exact "
+    "method, what it costs, and that auto stays with exact where entries are too large.",
+    points=points,
+    measure=measure,
+    summarise=summarise,
+    verdicts=verdicts,
+    draw=draw,
+)

@@ -1,0 +1,233 @@
+"""The commands, and the page: every number of every verdict stands on it, with its place."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+from typer.testing import CliRunner
+
+import attngrad_rs as ag
+from attngrad_rs import cli, commands, experiment_commands, machine
+from attngrad_rs.experiments import EXPERIMENTS
+from attngrad_rs.experiments.base import look_up
+from attngrad_rs.experiments.cells import from_csv
+from attngrad_rs.experiments.report import page, summary
+from attngrad_rs.explanation import explanation
+from attngrad_rs.methods import METHODS
+
+RUN = CliRunner()
+
+
+def attngrad(*arguments: object, code: int = 0) -> Any:
+    result = RUN.invoke(commands.app, [str(one) for one in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result
+
+
+class Links(HTMLParser):
+    """All that a browser would load or run, and whether tags close in order."""
+
+    VOID = ("meta", "br", "img", "link", "use", "path", "rect", "line", "stop")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.loaded += [value for name, value in attrs if name in ("src", "srcset")]
+        assert tag not in ("script", "link", "iframe")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real experiment, through the command."""
+    out = tmp_path_factory.mktemp("results") / "out"
+    text = attngrad("experiments", "ranks", "--quick", "--out", out).stdout
+    assert "Numerical rank, without SETH: 39 points" in text
+    return out
+
+
+def test_every_number_of_every_verdict_is_on_the_page_with_its_place(folder: Path) -> None:
+    assert "written to" in attngrad("report", folder).stdout
+    html = (folder / "report.html").read_text()
+    content = summary(str(folder))
+    assert html == page(content)
+    (chapter,) = content.chapters
+    assert chapter.experiment.name == "ranks"
+    for finding in chapter.findings:
+        assert finding.text in html.replace("&#x27;", "'").replace("&quot;", '"')
+        for value, cell in finding.numbers.values():
+            file = f"ranks.{cell.table}.csv"
+            rows = from_csv((folder / file).read_bytes())
+            assert look_up({cell.table: rows}, cell) == value
+            assert f"<code>{file}</code>, column {cell.column}" in html
+    entries = json.loads((folder / "ranks.json").read_text())["verdicts"]
+    assert [entry["text"] for entry in entries] == [one.text for one in chapter.findings]
+
+
+def test_the_page_needs_no_network_and_is_well_formed(folder: Path) -> None:
+    attngrad("report", folder, "-o", folder.parent / "page.html")
+    html = (folder.parent / "page.html").read_text()
+    links = Links()
+    links.feed(html)
+    links.close()
+    assert links.open == []
+    assert links.loaded == []
+    assert not re.search(r"url\(\s*['\"]?(?!#)", html)
+    for word in ("processor", "seed", "NumPy", "configuration", "not run", "<svg"):
+        assert word in html
+    assert html.index("<h2>Verdicts</h2>") < html.index("<h2>Configuration") < html.index("<svg")
+
+
+def test_a_page_is_not_overwritten(folder: Path) -> None:
+    page_file = folder.parent / "mine.html"
+    page_file.write_text("mine")
+    message = attngrad("report", folder, "-o", page_file, code=cli.EXIT_BAD_INPUT).stderr
+    assert "found an existing file" in message
+    assert page_file.read_text() == "mine"
+
+
+@pytest.mark.usefixtures("only_small")
+def test_json(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = json.loads(attngrad("experiments", "--out", out, "--json").stdout)
+    (entry,) = found["experiments"]
+    assert entry["experiment"] == "small"
+    assert [one["verdict"] for one in entry["verdicts"]] == [
+        "holds", "does not hold", "reported", "reported",
+    ]  # fmt: skip
+    found = json.loads(attngrad("report", out, "--json").stdout)
+    assert found["experiments"]["small"][0]["text"] == "The total is 5.300."
+    assert found["setting"]["size"] == "quick"
+    assert json.loads(attngrad("experiments", "--list", "--json").stdout)["small"]["title"]
+
+
+@pytest.mark.usefixtures("only_small")
+def test_without_matplotlib_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+    from attngrad_rs.experiments import plots
+
+    def missing(name: str) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name=name)
+        return real(name)
+
+    monkeypatch.setattr(plots, "import_module", missing)
+    out = tmp_path / "out"
+    done = attngrad("experiments", "--out", out)
+    assert "found no package 'matplotlib'" in done.stderr
+    assert not list(out.glob("*.svg"))
+    assert (out / "small.square.csv").exists()
+    done = attngrad("report", out)
+    assert "found no package 'matplotlib'" in done.stderr
+    html = (out / "report.html").read_text()
+    assert "no figures" in html
+    assert "<svg" not in html
+
+
+@pytest.mark.usefixtures("only_small")
+def test_a_damaged_point_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    attngrad("experiments", "--out", out)
+    (out / "points" / "small" / "number=2,seed=0.json").write_text("{")
+    done = attngrad("experiments", "--out", out)
+    assert "points/small/number=2,seed=0.json: found it damaged" in done.stderr
+    assert "2 of them from before" in done.stdout
+
+
+@pytest.mark.usefixtures("only_small")
+def test_bad_calls(tmp_path: Path) -> None:
+    for arguments, words in (
+        (("large", "--out", tmp_path / "out"), "known are small"),
+        (("--quick", "--full"), "one of them is wanted"),
+        (("--out", tmp_path / "no" / "where"), "cannot be made"),
+    ):
+        message = attngrad("experiments", *arguments, code=cli.EXIT_BAD_INPUT).stderr
+        assert words in message
+        assert message.count("\n") == 1
+    message = attngrad("report", tmp_path, code=cli.EXIT_BAD_INPUT).stderr
+    assert "found no readable experiments.json" in message
+
+
+@pytest.mark.usefixtures("only_small")
+def test_ctrl_c_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attngrad_rs.experiments.store import Store
+
+    save = Store.save_point
+
+    def stopped(self: Store, *arguments: Any) -> None:
+        save(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "save_point", stopped)
+    out = tmp_path / "out"
+    done = attngrad("experiments", "--out", out, code=cli.EXIT_INTERRUPTED)
+    assert f"what is done is kept in {out}" in done.stderr
+    monkeypatch.setattr(Store, "save_point", save)
+    assert "1 of them from before" in attngrad("experiments", "--out", out).stdout
+
+
+@pytest.mark.usefixtures("only_small")
+def test_threads_that_cannot_be_held_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_threadpoolctl", lambda: None)
+    done = attngrad("experiments", "--out", tmp_path / "out")
+    assert "found no package 'threadpoolctl'" in done.stderr
+    attngrad("report", tmp_path / "out")
+    assert "as threadpoolctl is not installed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_bench_is_the_experiment_of_work_and_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, experiment_commands.BENCH, small.SMALL)
+    found = json.loads(attngrad("bench", "--out", tmp_path / "out", "--json").stdout)
+    assert [one["experiment"] for one in found["experiments"]] == ["small"]
+    message = attngrad("bench", "--quick", "--full", code=cli.EXIT_BAD_INPUT).stderr
+    assert "one of them is wanted" in message
+
+
+def test_explain(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    A = rng.uniform(-1.0, 1.0, (40, 3))
+    path = tmp_path / "p.npz"
+    np.savez(path, A1=A, A2=A, A3=A, X=np.eye(3), Y=np.eye(3), E=A)
+    text = attngrad("explain", path, "--rtol", "1e-2").stdout
+    for word in ("diagnosis", "regime", "plan", "method", "predicted error"):
+        assert word in text
+    found = json.loads(attngrad("explain", path, "--json").stdout)
+    assert found["rtol"] == 1e-3
+    assert found["plan"]["method"] in METHODS
+    assert found["diagnosis"]["regime"] in ("near-linear", "borderline", "exact")
+    message = attngrad("explain", tmp_path / "no.npz", code=cli.EXIT_BAD_INPUT).stderr
+    assert "found no such file" in message
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_explanation_is_of_the_logits_that_the_gradient_sees(pair: bool) -> None:
+    rng = np.random.default_rng(0)
+    A = rng.uniform(-1.0, 1.0, (64, 6))
+    X = (2.0 * np.eye(6, 3), 3.0 * np.eye(6, 3)) if pair else 6.0 * np.eye(6)
+    given = {"A1": A, "A2": A, "A3": A, "X": X, "Y": np.eye(6), "E": A, "scale": 0.5}
+    found = explanation(given, 1e-2)
+    query, key = (A @ X[0], A @ X[1]) if isinstance(X, tuple) else (A @ X, A)
+    assert found.diagnosis == ag.diagnose(query, key, scale=0.5)
+    assert found.plan.method in METHODS
+    del given["scale"]
+    assert explanation(given, 1e-2).diagnosis.scale == pytest.approx(1.0 / 6.0)

@@ -1,0 +1,79 @@
+"""Values as text and back, and verdicts that read their numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attngrad_rs.errors import InternalError
+from attngrad_rs.experiments.base import Cell, Verdict, judged, plain
+from attngrad_rs.experiments.cells import columns_of, decode, encode, from_csv, to_csv
+
+WORDS = st.text(alphabet="abcxyz ,;\"\n'", min_size=1).filter(lambda text: decode(text) == text)
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), WORDS)
+NAMES = st.text(alphabet="abc_", min_size=1, max_size=5)
+
+
+@given(VALUES)
+def test_a_value_comes_back_as_it_was(value: Any) -> None:
+    found = decode(encode(value))
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_nan_comes_back() -> None:
+    assert math.isnan(decode(encode(math.nan)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["16", "1e-3", "nan", "inf", "True"])
+def test_text_that_would_be_read_as_something_else_is_refused(text: str) -> None:
+    with pytest.raises(InternalError, match="a number is no text"):
+        encode(text)
+
+
+@given(st.lists(st.dictionaries(NAMES, VALUES, min_size=1), min_size=1, max_size=6))
+def test_a_table_comes_back(rows: list[Any]) -> None:
+    columns = columns_of(rows)
+    assert from_csv(to_csv(rows)) == [{name: row.get(name) for name in columns} for row in rows]
+
+
+def test_numbers_of_numpy_become_plain() -> None:
+    assert type(plain(np.float64(1.5))) is float
+    assert type(plain(np.int32(3))) is int
+    assert type(plain(np.bool_(True))) is bool
+    with pytest.raises(InternalError, match="a plain value is wanted"):
+        plain([1])
+
+
+def test_a_verdict_reads_one_row() -> None:
+    tables: Any = {"t": [{"a": 1, "x": 0.5}, {"a": 2, "x": math.nan}, {"a": 2, "x": 3.0}]}
+    cell = Cell("t", "x", {"a": 1})
+    finding = judged(Verdict("x is {x:.1f}", {"x": cell}, lambda x: x < 1.0), tables)
+    assert finding.text == "x is 0.5"
+    assert finding.holds is True
+    for bad in (Cell("t", "x", {"a": 2}), Cell("t", "x", {"a": 3}), Cell("t", "y", {"a": 1}),
+                Cell("u", "x", {})):  # fmt: skip
+        with pytest.raises(InternalError, match="one is wanted"):
+            judged(Verdict("{x}", {"x": bad}), tables)
+
+
+def test_nan_never_holds() -> None:
+    tables: Any = {"t": [{"x": math.nan}]}
+    cells = {"x": Cell("t", "x", {})}
+    for judge in (lambda x: x < 1.0, lambda x: x > 1.0, lambda x: x == x):
+        assert judged(Verdict("", cells, judge), tables).holds is False
+
+
+def test_what_was_read_off_the_data_is_not_judged_by_it() -> None:
+    tables: Any = {"t": [{"x": 2.0}]}
+    verdict = Verdict("{x}", {"x": Cell("t", "x", {})}, lambda x: x > 1.0, unjudged="quick")
+    assert judged(verdict, tables, "full").holds is True
+    finding = judged(verdict, tables, "quick")
+    assert finding.holds is None
+    assert finding.word == "reported"
+    assert "only other draws" in finding.note
