@@ -44,8 +44,7 @@ pub fn exact_rows<T: Float>(
     let mut run = Run::new(options, watch);
     let run = &mut run;
     // Neighbours see about the same keys.
-    let places = ascending(indices)?;
-    let sorted: Vec<usize> = places.iter().map(|&place| indices[place]).collect();
+    let (places, sorted) = ascending(indices)?;
     let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
     let (count, m, dv) = (indices.len(), problem.A2.nrows(), problem.Y.ncols());
     let (query_weights, keys): (_, CowArray<'_, T, Ix2>) = match problem.weights {
@@ -74,12 +73,13 @@ pub fn exact_rows<T: Float>(
     Ok(RowValues { w: in_order(&w, &places)?, output: in_order(&output, &places)?, unsafe_rows: Vec::new() })
 }
 
-/// The places of the indices in ascending order.
-pub(crate) fn ascending(indices: &[usize]) -> Result<Vec<usize>, Error> {
-    let mut places = buffer::with_capacity(indices.len())?;
+/// The places of the indices in ascending order, and the indices in that order.
+pub(crate) fn ascending(indices: &[usize]) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    let (mut places, mut sorted) = (buffer::with_capacity(indices.len())?, buffer::with_capacity(indices.len())?);
     places.extend(0..indices.len());
     places.sort_unstable_by_key(|&place| (indices[place], place));
-    Ok(places)
+    sorted.extend(places.iter().map(|&place| indices[place]));
+    Ok((places, sorted))
 }
 
 /// Rows that are in the order of `places` in that of the list.

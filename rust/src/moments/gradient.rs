@@ -51,8 +51,9 @@ impl<T> PolynomialGradients<T> {
 /// L and dL/d(input) for each input in `wrt`, with the polynomial in the place of exp in the forward and in the backward
 /// pass, so that rows of p̃ still sum to zero (docs/math.md, section 8).
 ///
-/// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; memory
-/// O((n + m) d) for the inputs and outputs, and O(N d).
+/// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; of causal
+/// problems also 4 n C (d + dv + 1) a side, for chunks of C = [`crate::constants::MOMENT_ROWS`] rows. Memory O((n + m) d) for
+/// the inputs and outputs, and O(N d).
 ///
 /// # Errors
 /// [`Error::Option`] for an input that the problem does not have and for too many monomials; [`Error::Range`] where a

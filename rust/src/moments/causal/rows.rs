@@ -25,8 +25,7 @@ impl Polynomial {
         indices: &[usize],
         run: &mut Run<'_>,
     ) -> Result<RowValues<T>, Error> {
-        let places = ascending(indices)?;
-        let sorted: Vec<usize> = places.iter().map(|&place| indices[place]).collect();
+        let (places, sorted) = ascending(indices)?;
         let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
         let some = problem.with_queries(A1.view(), E.view());
         let inputs = Inputs::new(&some)?;
