@@ -28,13 +28,10 @@ const MOST_APART: usize = 4;
 const WEIGHTY: f64 = 0.02;
 
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
-const LEAST_SEEN: f64 = 12.0;
+pub const LEAST_SEEN: f64 = 12.0;
 
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
-
-/// Of an output that is a product of another one.
-const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
 
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 8.0;
@@ -107,7 +104,7 @@ pub struct Passes<T> {
     loss_bound: Bound,
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
-    steps: Steps,
+    steps: Option<Steps>,
     /// Norms of what was added to each gradient and taken from it, which may cancel.
     moved: Vec<f64>,
     /// Rows that were computed exactly, in rising order.
@@ -128,7 +125,7 @@ impl<T: Float> Passes<T> {
         let n = problem.A1.nrows();
         let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
-            Backing::Statistical => {
+            Backing::Statistical if !problem.is_causal => {
                 stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?.weighted
             }
             _ => Vec::new(),
@@ -145,7 +142,7 @@ impl<T: Float> Passes<T> {
             return Ok(None);
         }
         let gradients = setting.folded(gradients)?;
-        let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
+        let bounds = if setting.unfolded() { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
         let moved = vec![0.0; gradients.len()];
         let mut passes =
             Passes { loss, loss_bound, gradients, bounds, steps, moved, apart: Vec::new(), caps, sizes, level };
@@ -168,6 +165,9 @@ impl<T: Float> Passes<T> {
         }
         if backing == Backing::Estimated {
             passes.sizes.without(&apart);
+            if problem.is_causal {
+                passes.sizes.mask(problem.A2.nrows());
+            }
         }
         passes.apart = apart;
         Ok(Some(passes))
@@ -203,7 +203,7 @@ impl<T: Float> Passes<T> {
             loss: self.loss,
             loss_certificate: Certificate { reached: None, ..rigorous(&self.loss_bound, self.loss) },
             gradients: bounded.collect(),
-            steps: Some(self.steps),
+            steps: self.steps,
             decision: decision.clone(),
             prepared: None,
             level: self.level,

@@ -8,6 +8,7 @@ use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
+use crate::moments::CHUNK;
 use crate::norms::many_row_norms;
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
@@ -44,6 +45,16 @@ impl Sizes {
             let weighted = own.iter().zip(&inputs).map(|(own, a)| own * a).collect();
             Ok(Sizes { own, weighted })
         })
+    }
+
+    /// What a causal mask makes of them: a row is a mean over the keys that it sees, of `count` in all, and those of its own
+    /// chunk have no error.
+    pub fn mask(&mut self, count: usize) {
+        for sizes in [&mut self.own, &mut self.weighted] {
+            for (row, size) in sizes.iter_mut().enumerate() {
+                *size = if row < CHUNK { 0.0 } else { *size / (count.min(row + 1) as f64).sqrt() };
+            }
+        }
     }
 
     /// Counts some rows out.
