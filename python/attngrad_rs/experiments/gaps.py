@@ -162,8 +162,8 @@ def draw(tables: Tables, figure: Any) -> None:
                     float(row["reach_by_log_n"]) * math.sqrt(2.0),  # type: ignore[arg-type]
                     color=GREY, alpha=0.15, linewidth=0,
                 )  # fmt: skip
-        axes.set_xlabel("largest logit by log n  (1); grey: diagnose says exact")
-        axes.set_title(f"n = {n}", fontsize="small")
+        axes.set_xlabel("largest logit by log n  (1)")
+        axes.set_title(f"n = {n}; grey: diagnose says exact", fontsize="small")
         axes.grid(True, which="major", alpha=0.3)
     panels[0].set_ylabel("share of queries decided wrongly  (1)")
     handles, labels = panels[0].get_legend_handles_labels()

@@ -196,6 +196,8 @@ def draw(tables: Tables, figure: Any) -> None:
     title = f"n = {memory[0]['n']}, degree {MEMORY_DEGREE}" if memory else "measured on Linux only"
     right.set_title(title, fontsize="small")
     right.margins(0.3)
+    # Within a decade they run into each other.
+    right.tick_params(axis="x", which="minor", labelbottom=False)
     right.legend(fontsize="x-small")
     for axes in (left, right):
         axes.grid(True, which="major", alpha=0.3)

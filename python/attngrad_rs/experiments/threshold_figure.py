@@ -42,7 +42,7 @@ def _heat_map(figure: Any, axes: Any, tables: Tables, side: str) -> None:
     axes.set_facecolor("#d9d9d9")
     for (i, j), value in np.ndenumerate(values):
         text = (
-            "none" if np.isnan(value) else f"{10**value:.3g}" if value < 4 else f"{10**value:.0e}"
+            "none" if np.isnan(value) else f"{10**value:.4g}" if value < 4 else f"{10**value:.0e}"
         )
         colour = "black" if np.isnan(value) or value > 4.5 else "white"
         axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=6, color=colour)

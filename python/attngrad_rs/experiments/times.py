@@ -134,12 +134,23 @@ def summarise(tables: Tables) -> Tables:
                     "exact_share": float(np.mean([row["method"] == EXACT for row in own])),
                 }
             )  # fmt: skip
+    certified = [row for row in seconds if row.get("error") and row.get("certificate") is not None]
+    worst = max(certified, key=_over_certificate)
     autos = [row for row in rows if str(row["call"]).startswith("auto")]
     total: Row = {
         "row": "all",
         "auto_slowest_by_exact": max(float(row["slowest_by_exact"]) for row in autos),  # type: ignore[arg-type]
+        "error_over_certificate": _over_certificate(worst),
+        "worst_call": worst["call"],
+        "worst_ratio": worst["ratio"],
+        "worst_n": worst["n"],
     }
     return {"fit": rows, "total": [total]}
+
+
+def _over_certificate(row: Row) -> float:
+    """A true error by what was certified of it."""
+    return float(row["error"]) / float(row["certificate"])  # type: ignore[arg-type]
 
 
 def verdicts(tables: Tables) -> list[Verdict]:
@@ -202,6 +213,19 @@ def _verdicts(tables: Tables) -> list[Verdict]:
             "Auto takes at most {most:.2f} times the time of exact, over all regimes and n.",
             {"most": Cell("total", "auto_slowest_by_exact", {"row": "all"})},
             lambda most: most <= 1.5,
+        )
+    )
+    found.append(
+        Verdict(
+            "No error exceeds its certificate; the largest is {times:.2g} times it ({call}, "
+            "B = {ratio:g} √log n, n = {n}).",
+            {
+                "times": Cell("total", "error_over_certificate", {"row": "all"}),
+                "call": Cell("total", "worst_call", {"row": "all"}),
+                "ratio": Cell("total", "worst_ratio", {"row": "all"}),
+                "n": Cell("total", "worst_n", {"row": "all"}),
+            },
+            lambda times, call, ratio, n: times <= 1.0,
         )
     )
     if has(low, TORCH):
