@@ -116,8 +116,11 @@ impl Sample {
     }
 
     /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the
-    /// keys, over the root of their number, as attention is nearly flat where a polynomial serves.
+    /// keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b times as
+    /// few keys share the mass.
     pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> f64 {
+        let logit = typical_of(self.left.dot(&query_weights(problem))) * typical_key(problem);
+        let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
         let of_rows = |factor: Array1<f64>| {
             let c = norms(&self.residuals[0]);
             let mean = (&factor * &c).mapv(|x| x * x).mean().unwrap_or(0.0);
@@ -134,7 +137,7 @@ impl Sample {
             }
             _ => keys * values * of_rows(norms(&self.left)),
         };
-        LINED_UP * T::UNIT_ROUNDOFF * size / (problem.A2.nrows().max(1) as f64).sqrt()
+        LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat
     }
 
     /// s ‖a_j‖ ‖w_j − w̃_j‖ of each row.
@@ -177,6 +180,17 @@ pub(super) fn typical_of(rows: Array2<f64>) -> f64 {
 /// The same of many rows, from some of them.
 pub(super) fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
     typical_of(wide(strided(rows)))
+}
+
+/// Root mean square of the length of keys around their mean.
+pub(super) fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
+    let some = wide(strided(problem.A2));
+    let Some(mean) = some.mean_axis(Axis(0)) else { return typical(problem.A2) };
+    let centred = &some - &mean;
+    typical_of(match problem.weights {
+        Weights::Product(_) => centred,
+        Weights::Pair(_, W_K) => centred.dot(&wide(W_K)),
+    })
 }
 
 /// At most [`SAMPLE_ROWS`] rows, evenly spaced.

@@ -1,9 +1,7 @@
 //! About what each row can contribute to the error: what outliers stand out by, and what errors by token are in proportion
 //! to (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
 
-use ndarray::Axis;
-
-use super::rows::{strided, typical, typical_of, wide};
+use super::rows::{strided, typical_key, typical_of, wide};
 use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
@@ -64,15 +62,4 @@ impl Sizes {
             self.weighted[row] = 0.0;
         }
     }
-}
-
-/// Root mean square of the length of keys around their mean.
-fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
-    let some = wide(strided(problem.A2));
-    let Some(mean) = some.mean_axis(Axis(0)) else { return typical(problem.A2) };
-    let centred = &some - &mean;
-    typical_of(match problem.weights {
-        Weights::Product(_) => centred,
-        Weights::Pair(_, W_K) => centred.dot(&wide(W_K)),
-    })
 }
