@@ -55,6 +55,10 @@ pub const PRODUCT_PARTS: usize = 16;
 /// How often the waiting thread looks for signals and the deadline: an answer within 0.5 s leaves room for one task's block.
 pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// How often a worker looks for the end of the tasks before its own until it lets others have the processor: some ten
+/// microseconds, what an even share of tasks ends apart by.
+pub const AWAKE_LOOKS: usize = 1000;
+
 /// What the rounding estimate allows for errors that line up instead of cancelling (equal rows, equal keys, sums of
 /// one sign): tests/accuracy holds the estimate above the truth on such families and within 1000 of it on typical data.
 pub const ROUNDING_SAFETY: f64 = 10.0;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::constants::POLL;
+use crate::constants::{AWAKE_LOOKS, POLL};
 use crate::error::Error;
 use crate::options::Options;
 
@@ -75,6 +75,19 @@ impl<'a> Run<'a> {
     where
         I: ExactSizeIterator + Send,
     {
+        self.in_turn(tasks.map(|task| (0, task)), work)
+    }
+
+    /// The same for tasks that come with how many of those before them must be done first, which may include all of
+    /// them. A worker waits for that awake: the sleep and the waking between two lists cost a tenth of a millisecond.
+    pub fn in_turn<I, X>(
+        &mut self,
+        tasks: I,
+        work: impl Fn(X, &Cancel) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error>
+    where
+        I: ExactSizeIterator<Item = (usize, X)> + Send,
+    {
         let count = tasks.len();
         if count == 0 {
             return self.poll(1.0);
@@ -88,7 +101,9 @@ impl<'a> Run<'a> {
         let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = || {
             while cancel.check().is_ok()
-                && let Some(task) = next()
+                && let Some((before, task)) = next()
+                // Who waits holds a later task than all that it waits for, and those are taken: somebody works on them.
+                && reached(&done, before, &cancel)
             {
                 let result = catch_unwind(AssertUnwindSafe(|| {
                     #[cfg(feature = "failpoints")]
@@ -100,7 +115,7 @@ impl<'a> Run<'a> {
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     cancel.0.store(true, Ordering::Relaxed);
                 }
-                done.fetch_add(1, Ordering::Relaxed);
+                done.fetch_add(1, Ordering::Release);
             }
         };
         let mut stopped = None;
@@ -151,6 +166,23 @@ impl<'a> Run<'a> {
         let goes_on = self.watch.as_mut().is_none_or(|watch| watch(from + (to - from) * fraction));
         if goes_on { Ok(()) } else { Err(Error::Cancelled) }
     }
+}
+
+/// Waits until `done` is `count`; false where the computation stops instead.
+fn reached(done: &AtomicUsize, count: usize, cancel: &Cancel) -> bool {
+    let mut looks = 0;
+    while done.load(Ordering::Acquire) < count {
+        if cancel.check().is_err() {
+            return false;
+        }
+        looks += 1;
+        if looks < AWAKE_LOOKS {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+    true
 }
 
 fn describe(panic: &(dyn Any + Send)) -> String {

@@ -7,16 +7,17 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::RwLockReadGuard;
 
 use super::backward::{Again, Block, Lanes, Sink, Source};
-use super::kept::Read;
+use super::kept::{self, Read};
+use super::slot::Slot;
 use super::{Operands, Residual};
-use crate::buffer::{self, Aligned};
+use crate::buffer;
 use crate::constants::KEY_SIDE_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
-use crate::tile::Rows;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Tile};
 
@@ -24,14 +25,14 @@ use crate::tile::{self, Tile};
 pub struct Wave<'a, T> {
     /// Index of the first query.
     pub first: usize,
-    /// Queries and c, packed.
-    pub groups: &'a [Group<T>],
-    /// The rows of c and what pass 1 found out about them.
-    pub residual: Residual<'a, T>,
-    /// What pass 1 kept of the wave; without it the weights are computed again.
-    pub kept: Option<&'a [T]>,
-    /// Numbers that a tile of queries keeps.
-    pub stride: usize,
+    /// ‖query‖ · max ‖key‖ of its queries.
+    pub bound: &'a [f64],
+    /// The queries by tiles, a few in each slot.
+    pub slots: &'a [RwLockReadGuard<'a, Slot<T>>],
+    /// Tiles of a slot.
+    pub slot_tiles: usize,
+    /// Whether the slots hold the weights; otherwise they are computed again.
+    pub is_kept: bool,
 }
 
 /// One chunk of keys against a wave of queries.
@@ -78,102 +79,43 @@ fn keep<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(tile
     }
 }
 
-/// Queries and c of a group of C queries, packed once for all chunks of keys.
-pub struct Group<T> {
-    queries: Packed<T>,
-    residual: Packed<T>,
-}
-
-impl<T: Float> Group<T> {
-    /// The groups of a wave, from its rows of Q̂ and c, for tiles of `lanes` queries.
-    pub fn all(queries: Rows<'_, T>, c: Rows<'_, T>, lanes: usize) -> Result<Vec<Self>, Error> {
-        let count = queries.count.div_ceil(C);
-        let mut groups = buffer::with_capacity(count)?;
-        for first in (0..queries.count).step_by(C) {
-            let group = first..queries.count.min(first + C);
-            let rows = |rows: Rows<'_, T>| {
-                Packed::new(&rows.data[group.start * rows.width..group.end * rows.width], rows.width, lanes)
-            };
-            groups.push(Group { queries: rows(queries)?, residual: rows(c)? });
-        }
-        Ok(groups)
-    }
-}
-
-/// One operand of a group, packed for both uses.
-struct Packed<T> {
-    /// `[tile][width][L]`.
-    lanes: Aligned<T>,
-    /// `[panel][query][L]`, and a last panel of W = L/2 columns where those suffice.
-    panels: Aligned<T>,
-    width: usize,
+/// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `panels` are the
+/// rows of each tile, of `padded` columns; `seen` says which of them see a strip.
+#[inline(always)]
+fn key_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    kept: &[[[T; L]; J]],
+    tiles: usize,
+    panels: &[&[T]],
     padded: usize,
-}
-
-impl<T: Float> Packed<T> {
-    fn new(rows: &[T], width: usize, lanes: usize) -> Result<Self, Error> {
-        let padded = width.next_multiple_of(lanes / 2);
-        let mut packed = Packed {
-            lanes: buffer::aligned(C.div_ceil(lanes) * width * lanes)?,
-            panels: buffer::aligned(C * padded)?,
-            width,
-            padded,
-        };
-        for (t, row) in rows.chunks_exact(width.max(1)).enumerate() {
-            for (panel, columns) in row.chunks(lanes).enumerate() {
-                let panel_width = lanes.min(padded - panel * lanes);
-                packed.panels[panel * lanes * C + t * panel_width..][..columns.len()].copy_from_slice(columns);
-            }
-            let tile = &mut packed.lanes[t / lanes * width * lanes..][..width * lanes];
-            for (out, &entry) in tile[t % lanes..].iter_mut().step_by(lanes).zip(row) {
-                *out = entry;
-            }
-        }
-        Ok(packed)
-    }
-
-    #[inline(always)]
-    fn tile<const L: usize>(&self, t: usize) -> &[T] {
-        &self.lanes[t * self.width * L..][..self.width * L]
-    }
-
-    /// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `seen` says
-    /// which of them see a strip.
-    #[inline(always)]
-    fn key_products<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-        &self,
-        kept: &[[[T; L]; J]],
-        tiles: usize,
-        seen: impl Fn(usize) -> Range<usize>,
-        sums: &mut [T],
-    ) {
-        let strips = kept.chunks_exact(tiles).zip(sums.chunks_exact_mut(J * self.padded.max(1)));
-        for (strip, (kept, sums)) in strips.enumerate() {
-            let seen = seen(strip);
-            for (panel, rows) in self.panels.chunks(L * C).enumerate() {
-                let rows = rows.as_chunks::<W>().0;
-                if rows.len() == 2 * C {
-                    let tile = outer::<T, V, W, L, 2, J>(kept, rows.as_chunks().0, seen.clone());
-                    add(sums, self.padded, panel * L, &tile);
-                } else {
-                    let tile = outer::<T, V, W, L, 1, J>(kept, rows.as_chunks().0, seen.clone());
-                    add(sums, self.padded, panel * L, &tile);
-                }
+    seen: impl Fn(usize) -> Range<usize>,
+    sums: &mut [T],
+) {
+    for (strip, (kept, sums)) in kept.chunks_exact(tiles).zip(sums.chunks_exact_mut(J * padded.max(1))).enumerate() {
+        let seen = seen(strip);
+        let (kept, panels) = (&kept[seen.clone()], &panels[seen]);
+        for first in (0..padded).step_by(L) {
+            if padded - first >= L {
+                let tile = outer::<T, V, W, L, 2, J>(kept, panels, first);
+                add(sums, padded, first, &tile);
+            } else {
+                let tile = outer::<T, V, W, L, 1, J>(kept, panels, first);
+                add(sums, padded, first, &tile);
             }
         }
     }
 }
 
-/// Σ_query kept[key][query] · rows[query] over the tiles `seen` of a strip, of `N` registers a key.
+/// Σ_query kept[key][query] · rows[query] over some tiles, `N` registers a key from column `first` on.
 #[inline(always)]
 fn outer<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const N: usize, const J: usize>(
     kept: &[[[T; L]; J]],
-    rows: &[[[T; W]; N]],
-    seen: Range<usize>,
+    panels: &[&[T]],
+    first: usize,
 ) -> [[V; N]; J] {
     let mut tile = [[V::splat(T::zero()); N]; J];
-    for (kept, rows) in kept[seen.clone()].iter().zip(&rows.as_chunks::<L>().0[seen]) {
-        tile::outer_onto(kept.each_ref(), rows, &mut tile);
+    for (kept, panels) in kept.iter().zip(panels) {
+        let rows = panels[first * L..][..L * N * W].as_chunks::<W>().0.as_chunks::<N>().0.as_chunks::<L>().0;
+        tile::outer_onto(kept.each_ref(), &rows[0], &mut tile);
     }
     tile
 }
@@ -216,22 +158,24 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
     task: ChunkTask<'_, T>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    match wave.kept {
-        Some(kept) => chunk::<T, V, W, L, J>(operands, wave, task, &mut Read::new(kept, wave.stride), cancel),
-        None => chunk::<T, V, W, L, J>(operands, wave, task, &mut Again, cancel),
+    if wave.is_kept {
+        let stride = kept::stride(L, operands.keys.count, J);
+        chunk::<T, V, W, L, J, _>(operands, wave, task, |slot| Read::new(&slot.kept, stride), cancel)
+    } else {
+        chunk::<T, V, W, L, J, _>(operands, wave, task, |_| Again, cancel)
     }
 }
 
 #[inline(always)]
-fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, S: Source<T, V, W, L, J>>(
     operands: &Operands<'_, T>,
-    wave: &Wave<'_, T>,
+    wave: &'w Wave<'_, T>,
     task: ChunkTask<'_, T>,
-    source: &mut impl Source<T, V, W, L, J>,
+    source: impl Fn(&'w Slot<T>) -> S,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let (width, value_width) = (operands.keys.width, operands.values.width);
-    let rows = wave.residual.shift.len();
+    let rows = wave.bound.len();
     // As even as strips allow: a short block pays for a group of queries what a long one pays.
     let blocks = task.keys.len().div_ceil(operands.key_block).max(1);
     let block_keys = task.keys.len().div_ceil(blocks).next_multiple_of(J).max(J);
@@ -242,6 +186,7 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
     let mut key_sums = buffer::aligned::<T>(strips * J * padded)?;
     let mut value_sums = buffer::aligned::<T>(strips * J * value_padded)?;
     let mut sums = buffer::aligned::<T>(width * L)?;
+    let mut panels = [buffer::with_capacity(tiles)?, buffer::with_capacity(tiles)?];
     // What the wave before left.
     task.partial.fill(T::zero());
     task.squares.fill(0.0);
@@ -259,8 +204,7 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
             if operands.is_causal && block.start >= wave.first + group.end {
                 continue;
             }
-            let rows = wave.residual.rows(group.clone());
-            let Group { queries, residual } = &wave.groups[group.start / C];
+            panels.iter_mut().for_each(Vec::clear);
             let mut kept = Kept {
                 weights: &mut *weights,
                 p: &mut *p,
@@ -270,16 +214,23 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
                 registers: PhantomData::<[V; W]>,
             };
             for (t, column) in (0..group.len()).step_by(L).enumerate() {
-                let rows = rows.rows(column..group.len().min(column + L));
-                let mut lanes = Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound));
-                let mut tile =
-                    Block { queries: queries.tile::<L>(t), residual: residual.tile::<L>(t), sums: &mut sums };
                 let at = group.start + column;
+                let (slot, of_slot) = (&*wave.slots[at / L / wave.slot_tiles], at / L % wave.slot_tiles);
+                let own = of_slot * L..L.min(rows - at) + of_slot * L;
+                let bound = &wave.bound[at..at + own.len()];
+                let found = Residual { c: &[], r: &slot.r[own.clone()], shift: &slot.shift[own], bound };
+                let mut lanes = Lanes::<T, L>::new(&found, operands.unshifted(bound));
+                let (queries, residual) = (&slot.queries, &slot.residual);
+                panels[0].push(queries.panels::<L>(of_slot));
+                panels[1].push(residual.panels::<L>(of_slot));
+                let queries = queries.tile::<L>(of_slot);
+                let mut tile = Block { queries, residual: residual.tile::<L>(of_slot), sums: &mut sums };
                 let walk = operands.walk(block.clone(), wave.first + at, L);
                 kept.tile = t;
-                source.tile(at / L);
-                lanes.visit::<V, W, J>(&mut tile, operands, &walk, source, &mut kept);
-                for l in 0..rows.shift.len() {
+                let mut source = source(slot);
+                source.tile(of_slot);
+                lanes.visit::<V, W, J>(&mut tile, operands, &walk, &source, &mut kept);
+                for l in 0..bound.len() {
                     task.squares[at + l] += lanes.squares64[l];
                 }
                 tile::settle(&mut sums, &mut task.partial[at * width..][..width * L]);
@@ -289,8 +240,8 @@ fn chunk<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usi
                 let (first, end) = (key.saturating_sub(wave.first + group.start) / L, group.len().div_ceil(L));
                 if operands.is_causal { first.min(end)..end } else { 0..end }
             };
-            queries.key_products::<V, W, L, J>(kept.p, tiles, seen, &mut key_sums);
-            residual.key_products::<V, W, L, J>(kept.weights, tiles, seen, &mut value_sums);
+            key_products::<T, V, W, L, J>(kept.p, tiles, &panels[0], padded, seen, &mut key_sums);
+            key_products::<T, V, W, L, J>(kept.weights, tiles, &panels[1], value_padded, seen, &mut value_sums);
         }
         let at = block.start - task.keys.start;
         fold(&mut key_sums, padded, &mut task.key_sums[at * width..], width);

@@ -7,7 +7,8 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 use super::engine::{Engine, Values};
 use super::residual::{Given, Incoming, loss, unit};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
-use super::waves::{Fused, KeySide};
+use super::turns::KeySide;
+use super::waves::Fused;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
@@ -15,7 +16,7 @@ use crate::norms::{largest, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{matrix, product, scaled, transposed_product, view};
+use crate::products::{matrix, product, transposed_product, view};
 use crate::tile::Rows;
 
 /// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
@@ -225,8 +226,8 @@ impl<T: Float> Passes<T> {
         let given = Given { rows: target.data, is_target: true };
         if needs.key_side {
             let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
-            passes.keys = Some(matrix(scaled(&keys, LN_2 * unit)?, m, engine.keys.width)?);
-            passes.values = Some(matrix(scaled(&values, unit)?, m, dv)?);
+            passes.keys = Some(matrix(keys, m, engine.keys.width)?);
+            passes.values = Some(matrix(values, m, dv)?);
             passes.fused(engine, &h, &found, &inherited)?;
             return Ok(passes);
         }

@@ -16,6 +16,8 @@ mod operands;
 mod residual;
 mod rounding;
 pub mod rows;
+mod slot;
+mod turns;
 mod walk;
 mod waves;
 

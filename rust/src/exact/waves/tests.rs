@@ -1,7 +1,9 @@
 //! What is kept has the bits that would be computed again.
 
 use super::*;
+use crate::exact::residual::Incoming;
 use crate::options::Options;
+use crate::tile::Rows;
 
 /// Around tiles, groups and waves of queries, and blocks and chunks of keys.
 const SHAPES: [(usize, usize); 4] = [(5, 3), (100, 130), (1030, 250), (64, 500)];

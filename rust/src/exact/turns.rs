@@ -1,0 +1,336 @@
+//! Both passes for both sides, in waves of queries that all threads go through together.
+//!
+//! All waves are one list of tasks: the slots of a wave are loaded while the sums of the wave before are folded, and
+//! then every chunk of keys meets the wave. What a later task takes over from an earlier one is behind a lock, which
+//! nobody else holds by then.
+
+use std::f64::consts::LN_2;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::Operands;
+use super::both_sides::{ChunkTask, Wave};
+use super::engine::{Engine, Prepared, Values, take};
+use super::fused::FirstTask;
+use super::residual::{Given, Incoming};
+use super::slot::Slot;
+use super::waves::{Fused, Unfilled};
+use crate::buffer::{self, Aligned};
+use crate::constants::{
+    CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS, WAVE_QUERIES,
+};
+use crate::error::Error;
+use crate::float::Float;
+use crate::pool::{Cancel, Run};
+use crate::tile::Rows;
+
+/// What the key side of pass 2 found.
+pub struct KeySide<T> {
+    /// s pᵀ Q, (m, d), in natural units.
+    pub keys: Vec<T>,
+    /// fᵀ c, (m, dv).
+    pub values: Vec<T>,
+}
+
+impl<T: Float> Engine<T> {
+    /// Both passes for both sides: as [`Engine::fused`], and pᵀ Q̂ and fᵀ c besides.
+    pub fn both_sides(
+        &mut self,
+        values: &Values<T>,
+        given: Given<'_, T>,
+        unit: f64,
+        run: &mut Run<'_>,
+    ) -> Result<(Fused<T>, KeySide<T>), Error> {
+        self.both_sides_within(KEPT_BYTES, values, given, unit, run)
+    }
+
+    /// The same with another room for what is kept.
+    pub(super) fn both_sides_within(
+        &mut self,
+        room: usize,
+        values: &Values<T>,
+        given: Given<'_, T>,
+        unit: f64,
+        run: &mut Run<'_>,
+    ) -> Result<(Fused<T>, KeySide<T>), Error> {
+        let (n, m, value_width) = (self.count, self.keys.count, values.rows.width);
+        if m == 0 || n == 0 {
+            return self.no_pairs(value_width, given);
+        }
+        let fit = room / m.saturating_mul(size_of::<T>()) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
+        let mut found = Fused::new(n)?;
+        let mut before = None;
+        if fit == 0 {
+            let mut forward = self.forward(values, run)?;
+            let output = std::mem::take(&mut forward.output);
+            let incoming = Incoming::new(output, value_width, n, |i, output| given.c(i, output))?;
+            found.rows.copy_from_slice(&incoming.rows);
+            before = Some(incoming.prepare(&forward, unit)?);
+            found.forward = forward;
+        }
+        run.phase(1.0);
+        // By the shape alone: the order of summation must not know the threads.
+        let wave = n.min(if fit > 0 { fit.min(WAVE_QUERIES) } else { WAVE_QUERIES });
+        let mut queries = std::mem::take(&mut self.queries);
+        let turns = Turns::new(self, values, given, unit, (wave, before), (&mut queries, &mut found), run)?;
+        turns.run(run)?;
+        let side = turns.key_side(run)?;
+        self.queries = queries;
+        Ok((found, side))
+    }
+
+    /// The results where there is no query or no key.
+    fn no_pairs(&mut self, value_width: usize, given: Given<'_, T>) -> Result<(Fused<T>, KeySide<T>), Error> {
+        let (n, m) = (self.count, self.keys.count);
+        self.queries.fill(T::zero());
+        let mut found = Fused::new(n)?;
+        let output = buffer::zeros(buffer::size(&[n, value_width])?)?;
+        found.rows = Incoming::new(output, value_width, n, |i, output| given.c(i, output))?.rows;
+        let keys = buffer::zeros(buffer::size(&[m, self.keys.width])?)?;
+        Ok((found, KeySide { keys, values: buffer::zeros(buffer::size(&[m, value_width])?)? }))
+    }
+}
+
+/// The rows of a slot's queries, in whichever wave.
+struct Part<'a, T> {
+    /// In: Q̂. Out: w.
+    queries: &'a mut [T],
+    found: Unfilled<'a, T>,
+}
+
+/// A chunk of keys, its sums over the queries of all waves, and its part of the sums over keys of one wave.
+struct Chunk<T> {
+    keys: Range<usize>,
+    key_sums: Vec<f64>,
+    value_sums: Vec<f64>,
+    partial: Aligned<T>,
+    squares: Vec<f64>,
+}
+
+/// All waves of both passes.
+struct Turns<'a, T: Float> {
+    engine: &'a Engine<T>,
+    operands: Operands<'a, T>,
+    given: Given<'a, T>,
+    unit: f64,
+    /// c and r, where pass 1 came before because its weights cannot be kept.
+    before: Option<Prepared<T>>,
+    /// Queries of a wave, and of a slot.
+    wave: usize,
+    each: usize,
+    parts: Vec<Mutex<Part<'a, T>>>,
+    slots: Vec<RwLock<Slot<T>>>,
+    chunks: Vec<RwLock<Chunk<T>>>,
+}
+
+/// A step of one wave.
+enum Step {
+    /// Fills the slot with this number.
+    Load(usize),
+    /// Folds the sums over keys of the queries of a slot.
+    Fold(usize),
+    /// Pass 2 of the chunk with this number.
+    Chunk(usize),
+}
+
+impl<'a, T: Float> Turns<'a, T> {
+    fn new(
+        engine: &'a Engine<T>,
+        values: &'a Values<T>,
+        given: Given<'a, T>,
+        unit: f64,
+        (wave, before): (usize, Option<Prepared<T>>),
+        (queries, found): (&'a mut [T], &'a mut Fused<T>),
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
+        let (n, m, lanes) = (engine.count, engine.keys.count, engine.kernels.lanes);
+        let (width, value_width) = (engine.keys.width, values.rows.width);
+        // Two tasks a thread even out; the grouping changes no bit.
+        let tiles = wave.div_ceil(lanes).div_ceil(2 * run.threads()).min(KEPT_TILES);
+        let each = tiles * lanes;
+        let mut parts = buffer::with_capacity(n.div_ceil(each))?;
+        let (mut rest, mut queries) = (found.unfilled(), queries);
+        for first in (0..n).step_by(each) {
+            let rows = each.min(n - first);
+            parts.push(Mutex::new(Part { queries: take(&mut queries, rows * width), found: rest.take(rows) }));
+        }
+        let kept = if before.is_none() { buffer::size(&[tiles, engine.kept_stride()])? } else { 0 };
+        let slots = made(wave.div_ceil(each), run, |_| Slot::new(width, value_width, (tiles, lanes), kept))?;
+        // By the shape alone, as even as whole strips allow.
+        let pieces = m.div_ceil(KEY_BLOCK_MIN);
+        let count = m.div_ceil(CHUNK_KEYS).min(WAVE_CHUNKS);
+        let cut = |chunk: usize| m.min(chunk * pieces / count * KEY_BLOCK_MIN);
+        let chunks = made(count, run, |chunk| {
+            let keys = cut(chunk)..cut(chunk + 1);
+            Ok(Chunk {
+                key_sums: buffer::zeros(buffer::size(&[keys.len(), width])?)?,
+                value_sums: buffer::zeros(buffer::size(&[keys.len(), value_width])?)?,
+                partial: buffer::aligned(buffer::size(&[wave.next_multiple_of(lanes), width])?)?,
+                squares: buffer::zeros(wave)?,
+                keys,
+            })
+        })?;
+        let operands = engine.operands(values);
+        Ok(Turns { engine, operands, given, unit, before, wave, each, parts, slots, chunks })
+    }
+
+    /// All steps of all waves. The last wave is one of folds alone.
+    fn run(&self, run: &mut Run<'_>) -> Result<(), Error> {
+        let (slots, chunks) = (self.slots.len(), self.chunks.len());
+        let a_wave = 2 * slots + chunks;
+        let waves = self.engine.count.div_ceil(self.wave);
+        let steps = (0..waves * a_wave + 2 * slots).map(|i| {
+            let (wave, step) = (i / a_wave, i % a_wave);
+            let begin = wave * a_wave;
+            if step < slots {
+                (begin, (wave, Step::Load(step)))
+            } else if step < 2 * slots {
+                (begin, (wave, Step::Fold(step - slots)))
+            } else {
+                (begin + 2 * slots, (wave, Step::Chunk(step - 2 * slots)))
+            }
+        });
+        run.in_turn(steps, |(wave, step), cancel| match step {
+            Step::Load(slot) => self.load(wave, slot, cancel),
+            Step::Fold(slot) => wave.checked_sub(1).map_or(Ok(()), |wave| self.fold(wave, slot)),
+            Step::Chunk(chunk) => self.chunk(wave, chunk, cancel),
+        })
+    }
+
+    /// The index of the first query of a slot, and its rows; nothing past the last query.
+    fn part(&self, wave: usize, slot: usize) -> Option<(usize, MutexGuard<'_, Part<'a, T>>)> {
+        let first = wave * self.wave + slot * self.each;
+        let part = self.parts.get(first / self.each).filter(|_| first < self.engine.count)?;
+        Some((first, part.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Pass 1 and the step to c.
+    fn load(&self, wave: usize, slot: usize, cancel: &Cancel) -> Result<(), Error> {
+        let Some((first, mut part)) = self.part(wave, slot) else { return Ok(()) };
+        let Part { queries, found } = &mut *part;
+        let slot = &mut *written(&self.slots[slot]);
+        let count = found.rows.len();
+        let (width, value_width) = (self.engine.keys.width, self.operands.values.width);
+        let (rows, c) = (first..first + count, &mut slot.c[..count * value_width]);
+        match &self.before {
+            Some(Prepared { c: all, r }) => {
+                c.copy_from_slice(&all[rows.start * value_width..rows.end * value_width]);
+                slot.r[..count].copy_from_slice(&r[rows]);
+            }
+            None => {
+                let task = FirstTask {
+                    first,
+                    queries,
+                    bound: &self.engine.bound[rows.clone()],
+                    given: self.given.rows(rows, value_width),
+                    unit: self.unit,
+                    c,
+                    r: &mut slot.r[..count],
+                    shift: found.shift,
+                    total: found.total,
+                    squares: found.squares,
+                    rows: found.rows,
+                    kept: &mut slot.kept,
+                };
+                // SAFETY: Options::level admits only levels that this processor has.
+                unsafe { (self.engine.kernels.first)(&self.operands, task, cancel) }?;
+            }
+        }
+        slot.shift[..count].copy_from_slice(found.shift);
+        slot.pack(Rows { data: queries, count, width });
+        Ok(())
+    }
+
+    /// Pass 2.
+    fn chunk(&self, wave: usize, chunk: usize, cancel: &Cancel) -> Result<(), Error> {
+        let first = wave * self.wave;
+        let bound = &self.engine.bound[first..self.engine.count.min(first + self.wave)];
+        let mut slots = buffer::with_capacity(self.slots.len())?;
+        slots.extend(self.slots.iter().map(read));
+        let slot_tiles = self.each / self.engine.kernels.lanes;
+        let wave = Wave { first, bound, slots: &slots, slot_tiles, is_kept: self.before.is_none() };
+        let Chunk { keys, key_sums, value_sums, partial, squares } = &mut *written(&self.chunks[chunk]);
+        let task = ChunkTask { keys: keys.clone(), key_sums, value_sums, partial, squares };
+        // SAFETY: Options::level admits only levels that this processor has.
+        unsafe { (self.engine.kernels.both_sides)(&self.operands, &wave, task, cancel) }
+    }
+
+    /// The sums over keys, in the order of the chunks.
+    fn fold(&self, wave: usize, slot: usize) -> Result<(), Error> {
+        let Some((_, mut part)) = self.part(wave, slot) else { return Ok(()) };
+        let (width, lanes, at) = (self.engine.keys.width, self.engine.kernels.lanes, slot * self.each);
+        let Part { queries, found } = &mut *part;
+        let count = found.p_squares.len();
+        let mut sums = buffer::zeros::<f64>(count.next_multiple_of(lanes) * width)?;
+        for chunk in &self.chunks {
+            let chunk = read(chunk);
+            for (sum, part) in sums.iter_mut().zip(&chunk.partial[at * width..]) {
+                *sum += part.widen();
+            }
+            for (sum, part) in found.p_squares.iter_mut().zip(&chunk.squares[at..]) {
+                *sum += part;
+            }
+        }
+        for (j, row) in queries.chunks_exact_mut(width.max(1)).enumerate() {
+            let sums = &sums[j / lanes * lanes * width..];
+            for (i, w) in row.iter_mut().enumerate() {
+                *w = T::narrow(sums[i * lanes + j % lanes]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums over queries, out of their units.
+    fn key_side(self, run: &mut Run<'_>) -> Result<KeySide<T>, Error> {
+        let (m, width, value_width) = (self.engine.keys.count, self.engine.keys.width, self.operands.values.width);
+        let mut side = KeySide {
+            keys: buffer::zeros(buffer::size(&[m, width])?)?,
+            values: buffer::zeros(buffer::size(&[m, value_width])?)?,
+        };
+        let unit = self.unit;
+        let (mut keys, mut values) = (side.keys.as_mut_slice(), side.values.as_mut_slice());
+        let mut tasks = buffer::with_capacity(self.chunks.len())?;
+        for chunk in self.chunks {
+            let chunk = chunk.into_inner().unwrap_or_else(PoisonError::into_inner);
+            tasks.push((take(&mut keys, chunk.key_sums.len()), take(&mut values, chunk.value_sums.len()), chunk));
+        }
+        run.for_each(tasks.into_iter(), |(keys, values, chunk), _| {
+            scale(&chunk.key_sums, LN_2 * unit, keys);
+            scale(&chunk.value_sums, unit, values);
+            Ok(())
+        })?;
+        Ok(side)
+    }
+}
+
+/// Sums in double precision, scaled and rounded once.
+fn scale<T: Float>(sums: &[f64], factor: f64, to: &mut [T]) {
+    for (to, sum) in to.iter_mut().zip(sums) {
+        *to = T::narrow(sum * factor);
+    }
+}
+
+/// Makes `count` things with all threads: fresh memory is cleared by who asks for it.
+fn made<S: Send>(
+    count: usize,
+    run: &mut Run<'_>,
+    make: impl Fn(usize) -> Result<S, Error> + Sync,
+) -> Result<Vec<RwLock<S>>, Error> {
+    let mut things = buffer::with_capacity(count)?;
+    things.resize_with(count, || None);
+    run.for_each(things.iter_mut().enumerate(), |(i, thing), _| {
+        *thing = Some(make(i)?);
+        Ok(())
+    })?;
+    let mut locks = buffer::with_capacity(count)?;
+    locks.extend(things.into_iter().flatten().map(RwLock::new));
+    Ok(locks)
+}
+
+fn read<S>(lock: &RwLock<S>) -> RwLockReadGuard<'_, S> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn written<S>(lock: &RwLock<S>) -> RwLockWriteGuard<'_, S> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
