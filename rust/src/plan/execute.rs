@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use super::cost::Cost;
-use super::decide::{Backing, Decision, Law, Method, decide};
+use super::decide::{Backing, Decision, Law, MOST_SAMPLES, Method, decide};
 use super::logits::Logits;
 use super::passes::{Passes, Setting};
 use super::request::{Certificate, Certified, Norm, Planned, Request, Wanted};
@@ -15,9 +15,6 @@ use crate::moments::{Approximation, Polynomial};
 use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
-
-/// Rows that a named method may compute to certify before it gives up: a sixteenth of them, and at least so many.
-const MOST_SAMPLES: usize = 4096;
 
 /// Another try must cost less than this part of the exact passes, which are the alternative.
 const RETRY: f64 = 0.25;
@@ -235,7 +232,7 @@ impl<T: Float> Search<'_, T> {
             return None;
         }
         if self.request.wanted != Wanted::Auto {
-            let most = MOST_SAMPLES.max(n / 16).min(n);
+            let most = n / MOST_SAMPLES;
             return (decision.samples < most).then_some(most);
         }
         let missed = tried.gradients.iter().map(|one| missed(self.request, one)).fold(1.0, f64::max);

@@ -23,6 +23,9 @@ use crate::problem::{Problem, Weights, Wrt};
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
 
+/// Above this relative error of the weights a polynomial is no approximation, and a few of its rows say nothing of others.
+const BELIEVABLE: f64 = 0.3;
+
 /// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
 /// standard error by a hundredth.
 const WEIGHTY: f64 = 0.02;
@@ -134,7 +137,8 @@ impl<T: Float> Passes<T> {
         let mut standing = Vec::new();
         if backing == Backing::Estimated {
             sizes = Sizes::new(problem, prepared.decision.degree, stages)?;
-            standing = stand_out(&sizes, &asked, n)?;
+            // Under a mask no row can be computed apart.
+            standing = if problem.is_causal { Vec::new() } else { stand_out(&sizes, &asked, n)? };
         }
         standing.retain(|row| unsafe_rows.binary_search(row).is_err());
         let apart = unsafe_rows.len() + standing.len();
@@ -227,7 +231,9 @@ impl<T: Float> Passes<T> {
         let Setting { problem, prepared, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
         let share = decision.samples as f64 / population.max(1) as f64;
-        if share < 1.0 && !(seen(&self.sizes.weighted, share) && seen(&self.sizes.own, share)) {
+        if decision.predicted_error > BELIEVABLE
+            || share < 1.0 && !(seen(&self.sizes.weighted, share) && seen(&self.sizes.own, share))
+        {
             return Ok(());
         }
         let mut rng = Rng::new(request.seed);
@@ -246,6 +252,7 @@ impl<T: Float> Passes<T> {
                     }
                 });
             } else if let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? {
+                let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * (correction.norm + sample.total(population));
                 let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
                 if shrunk < as_it_is {
                     offer(request, one, Kind::Estimated, shrunk, rounding, |value| {

@@ -140,6 +140,12 @@ impl Sample {
         LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat
     }
 
+    /// Σ ‖x_j‖ over all rows as these have it: what cancels in a sum of errors has been rounded before.
+    pub fn total(&self, population: usize) -> f64 {
+        let norms = self.norms();
+        norms.iter().sum::<f64>() * population as f64 / norms.len().max(1) as f64
+    }
+
     /// s ‖a_j‖ ‖w_j − w̃_j‖ of each row.
     pub fn norms(&self) -> Vec<f64> {
         (norms(&self.left) * norms(&self.difference)).to_vec()
