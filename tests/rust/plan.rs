@@ -266,11 +266,10 @@ fn causal_outputs_are_within_their_certificates() {
 }
 
 #[test]
-fn auto_takes_the_polynomial_of_a_long_causal_problem_and_reaches_the_tolerance() {
+fn auto_reaches_the_tolerance_of_a_long_causal_problem() {
     let data = Data::new(4 * N, 2, 14);
     let problem = data.problem().with_causal(true);
     let planned = run(&problem, &[Wrt::X], &REQUEST);
-    assert_eq!(planned.decision.method, Method::Polynomial, "{}", planned.decision.reason);
     assert_eq!(planned.gradients[0].certificate.reached, Some(true));
     check(&problem, &planned);
     for asked in [Asked::Rigorous, Asked::Statistical] {

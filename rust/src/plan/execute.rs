@@ -248,6 +248,7 @@ impl<T: Float> Search<'_, T> {
         match self.request.wanted {
             Wanted::Polynomial(Some(_)) => None,
             Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),
+            Wanted::Auto if degree > self.law.highest() => None,
             Wanted::Auto => Some(next()).filter(|next| next.operations <= RETRY * self.law.cost.exact()),
         }
     }

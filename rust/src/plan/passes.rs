@@ -137,7 +137,10 @@ impl<T: Float> Passes<T> {
         let mut standing = Vec::new();
         if backing == Backing::Estimated {
             sizes = Sizes::new(problem, prepared.decision.degree, stages)?;
-            // Under a mask no row can be computed apart.
+            // Under a mask no row can be computed apart: one that weighs by itself leaves the problem to the exact method.
+            if problem.is_causal && spiked(&sizes.weighted) {
+                return Ok(None);
+            }
             standing = if problem.is_causal { Vec::new() } else { stand_out(&sizes, &asked, n)? };
         }
         standing.retain(|row| unsafe_rows.binary_search(row).is_err());
@@ -327,6 +330,12 @@ fn weighty(caps: &[f64], n: usize) -> Result<Vec<usize>, Error> {
     let all: f64 = caps.iter().copied().map(square).sum();
     // NaN, of caps that are infinite, takes them all.
     Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
+}
+
+/// Whether one row holds by itself what rows apart must hold together.
+fn spiked(sizes: &[f64]) -> bool {
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    largest > 0.0 && sizes.iter().map(|size| (size / largest).powi(2)).sum::<f64>() * WEIGHTY < 1.0
 }
 
 /// Whether a sample of this share sees enough of the rows that a sum of squares is made of: (Σ M²)² / Σ M⁴ is how many
