@@ -67,8 +67,6 @@ class _PlannedGradient(TypedDict):
     steps: list[float] | None
     decision: _Chosen
     prepared: Prepared | None
-    seconds: float
-    level: str
 
 @final
 class Prepared: ...

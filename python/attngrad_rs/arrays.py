@@ -236,11 +236,10 @@ def snapshots(arrays: Mapping[str, Array], dtype: DType, *, finite: bool) -> dic
 def check_finite(name: str, array: Array) -> None:
     """Raise NonFiniteError with the first index of a NaN or an infinity in a contiguous array."""
     flat = array.reshape(-1)
-    # A sum is finite only if all terms are, and is made at the speed of memory.
+    # A sum of squares is finite only if all terms are, and is made at the speed of memory.
     with np.errstate(all="ignore"):
-        if all(
-            math.isfinite(flat[start : start + BLOCK].sum()) for start in range(0, flat.size, BLOCK)
-        ):
+        blocks = (flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK))
+        if all(math.isfinite(np.dot(block, block)) for block in blocks):
             return
     for start in range(0, flat.size, BLOCK):
         finite = np.isfinite(flat[start : start + BLOCK])

@@ -94,7 +94,7 @@ def certify(
     success: bool | None
     if not math.isfinite(absolute):
         success, message = False, f"{error.kind}; the error could not be bounded"
-    elif size <= absolute <= 2.0 * rounding:
+    elif absolute <= 2.0 * rounding and (size <= absolute if error.kind == "exact" else size == 0):
         # Nothing tells such a result from zero; zero is what it is to the accuracy of the dtype.
         success, message = True, f"{error.kind}; the result is zero to rounding"
     elif not rtol:

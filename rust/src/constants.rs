@@ -69,6 +69,10 @@ pub const MOMENT_PARTS: usize = 64;
 /// Bytes of all parts' sums together, where more than two parts are to be had: they count against the memory promised.
 pub const MOMENT_BYTES: usize = 4 << 20;
 
+/// Bytes of the moments of one wave of chunks of a causal problem, where more than two chunks are to be had: threads wait for
+/// one another three times a wave, so waves should be long, and this is a quarter of the memory promised.
+pub const WAVE_BYTES: usize = 8 << 20;
+
 /// Rows that centring and balancing look at: the covariance's error of 1/√1024 costs nothing, as any choice is valid.
 pub const SAMPLE_ROWS: usize = 1024;
 

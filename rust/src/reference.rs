@@ -84,15 +84,25 @@ impl Reference {
         Reference::from_exponentials(problem, exponentials)
     }
 
-    /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54).
-    pub fn polynomial<T: Float>(problem: &Problem<'_, T>, coefficients: &[f64], mean: &Array1<f64>) -> Self {
+    /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54). Under a
+    /// causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk: eq. (68).
+    pub fn polynomial<T: Float>(
+        problem: &Problem<'_, T>,
+        coefficients: &[f64],
+        mean: &Array1<f64>,
+        chunk: usize,
+    ) -> Self {
         let mut centred = widened(problem.A2);
         centred -= mean;
         let (X, A1) = (logit_weights(problem).0, widened(problem.A1));
         let S = problem.scale * A1.dot(&X).dot(&centred.t());
         let P = |t: f64| coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient);
         Reference::from_exponentials(problem, |_, is_causal| {
-            Array2::from_shape_fn(S.dim(), |(j, i)| if is_causal && i > j { 0.0 } else { P(S[(j, i)]) })
+            Array2::from_shape_fn(S.dim(), |(j, i)| match is_causal {
+                true if i > j => 0.0,
+                true if i / chunk == j / chunk => S[(j, i)].exp(),
+                _ => P(S[(j, i)]),
+            })
         })
     }
 

@@ -16,9 +16,26 @@ from strategies import Case, cases
 
 pytestmark = pytest.mark.rigorous
 
+ROUNDINGS = 64
+
 
 def outputs(case: Case) -> tuple[str, ...]:
     return ("W_Q", "W_K", "Y", "A1", "A2", "A3") if case.pair else ("X", "Y", "A1", "A2", "A3")
+
+
+def slack(case: Case, name: str, want: Any) -> float:
+    """What the truth itself may be off: some roundings of its largest terms."""
+    wide = case.widened(np.longdouble)
+    left, right = wide.pair if wide.pair else (wide.X, np.eye(wide.X.shape[1]))
+    A1, A2, A3, h, c = (frobenius(one) for one in (wide.A1, wide.A2, wide.A3, want.h, want.c))
+    left, right, Y = frobenius(left), frobenius(right), frobenius(wide.Y)
+    p = abs(case.scale) * h * c
+    size = {
+        "X": p * A1 * A2, "W_Q": p * A1 * A2 * right, "W_K": p * A1 * A2 * left, "Y": A3 * c,
+        "A1": p * A2 * left * right, "A2": p * A1 * left * right, "A3": c * Y,
+    }[name]  # fmt: skip
+    logit = abs(case.scale) * left * right * A1 * A2
+    return float(ROUNDINGS * np.finfo(np.longdouble).eps * size * (1 + logit))
 
 
 @given(case=cases(), degree=st.integers(0, 4))
@@ -37,11 +54,11 @@ def test_never_below_the_truth(case: Case, degree: int) -> None:
         assert made.kind in ("rigorous", "exact")
         assert made.success is None or made.kind == "exact"
         error = float(frobenius(result.gradients[name] - want.gradient(name)))
-        assert error <= made.absolute, (name, error, made)
+        assert error <= made.absolute + slack(case, name, want), (name, error, made)
         if math.isfinite(made.absolute) and made.absolute > 0.0:
             target(error / made.absolute, label=name)
-    error = abs(float(result.loss - want.loss()))
-    assert error <= result.loss_certificate.absolute
+    error = abs(float(result.loss - want.loss))
+    assert error <= result.loss_certificate.absolute + 1e-15 * abs(float(want.loss))
 
 
 def small(seed: int, entries: float, dtype: str = "float64") -> dict[str, Any]:

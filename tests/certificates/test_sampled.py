@@ -21,6 +21,8 @@ N = 512
 # Problems of each family, and draws from each problem: together at least 2000 runs.
 PROBLEMS, DRAWS = 12, 25
 OUTPUTS = ("X", "Y", "A1")
+# Of degree 2, and a quarter of the rows.
+PLAN = ag.Plan("polynomial", degree=2, samples=128)
 # One in a hundred; of a family alone, the binomial law leaves three times as many.
 ALLOWED, ALLOWED_IN_A_FAMILY = 0.01, 0.03
 STATISTICAL_ALLOWED = 0.02
@@ -49,7 +51,7 @@ def test_estimates_cover_the_error() -> None:
             for draw in range(DRAWS):
                 result = ag.loss_gradient(
                     **given, wrt=OUTPUTS, method="polynomial", degree=2,
-                    certificate="estimated", rng=draw,
+                    certificate="estimated", rng=draw, plan=PLAN,
                 )  # fmt: skip
                 if result.certificate.kind == "exact":
                     continue
@@ -94,8 +96,9 @@ def test_statistical_bounds_keep_their_confidence() -> None:
             given, exact = pair(family, 6, seed)
             for draw in range(DRAWS):
                 result = ag.loss_gradient(
-                    **given, method="polynomial", degree=2, certificate="statistical", rng=draw
-                )
+                    **given, method="polynomial", degree=2, certificate="statistical", rng=draw,
+                    plan=PLAN,
+                )  # fmt: skip
                 made = result.certificate
                 if made.kind == "exact":
                     continue
@@ -121,7 +124,7 @@ def test_more_rows_say_more() -> None:
 
 def test_the_seed_decides_what_is_drawn() -> None:
     given, _ = pair("normal", 6, 0)
-    options = {"method": "polynomial", "degree": 2, "certificate": "estimated"}
+    options = {"method": "polynomial", "degree": 2, "certificate": "estimated", "plan": PLAN}
     first, again, other = (ag.loss_gradient(**given, **options, rng=rng) for rng in (1, 1, 2))
     assert np.array_equal(first.gradient, again.gradient)
     assert first.certificate == again.certificate

@@ -11,6 +11,7 @@ mod errors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod moments;
+mod moments_causal;
 mod paper;
 mod plan;
 mod ratio;

@@ -12,9 +12,9 @@ use crate::ratio::absolute;
 const SLACK: f64 = 60.0;
 
 /// Rows of a block of the kernels, which the shapes below go around.
-const BLOCK: usize = attngrad::constants::MOMENT_ROWS;
+pub const BLOCK: usize = attngrad::constants::MOMENT_ROWS;
 
-fn taylor(degree: usize) -> Approximation {
+pub fn taylor(degree: usize) -> Approximation {
     let mut coefficients = vec![1.0];
     for a in 1..=degree {
         coefficients.push(coefficients[a - 1] / a as f64);
@@ -22,7 +22,7 @@ fn taylor(degree: usize) -> Approximation {
     Approximation { coefficients }
 }
 
-fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
+pub fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
     let mut all = if case.pair.is_some() { vec![Wrt::WQ, Wrt::WK] } else { vec![Wrt::X] };
     all.extend([Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]);
     if case.A1.dim() == case.A2.dim() && case.A2.dim() == case.A3.dim() {
@@ -32,7 +32,7 @@ fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
 }
 
 /// The largest error of an array in units of its rounding.
-fn assert_close<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, what: &str) {
+pub fn assert_close<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, what: &str) {
     assert_eq!(got.dim(), want.dim(), "{what}");
     let growth = 2.0 * T::UNIT_ROUNDOFF * SLACK;
     // Sums that are zero in exact arithmetic leave the roundings of their neighbours.
@@ -43,14 +43,14 @@ fn assert_close<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64
     }
 }
 
-fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], degree: usize, level: Level, what: &str) {
+pub fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], degree: usize, level: Level, what: &str) {
     let problem = case.problem();
     let approximation = taylor(degree);
     let options = Options { level: Some(level), ..Options::default() };
     let what = format!("{what}, degree {degree}, {}, {}, {wrt:?}", T::NAME, level.name());
     let fit =
         Polynomial::fit(&problem, &approximation, &options, None).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let reference = Reference::polynomial(&problem, &approximation.coefficients, fit.mean());
+    let reference = Reference::polynomial(&problem, &approximation.coefficients, fit.mean(), BLOCK);
     let result = polynomial_gradient(&problem, wrt, &approximation, &options, None)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(result.unsafe_rows.is_empty(), "{what}");
@@ -66,7 +66,7 @@ fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], degree: usize, level: Level, wha
 }
 
 /// Small logits, so that every P is positive and close to exp.
-fn small<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
+pub fn small<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
     let case = Case::<T>::new(shape, family, false, seed);
     Case { scale: 0.3 / (shape.d1 * shape.d2).max(1) as f64, ..case }
 }

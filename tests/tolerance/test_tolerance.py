@@ -15,7 +15,7 @@ from helpers import frobenius
 pytestmark = pytest.mark.sweep
 
 # Long enough that the near-linear method is the cheaper one, short enough for a dense truth.
-N, D = 2048, 2
+N, D = 2048, 6
 PER_DECADE = 8
 DECADES = 14
 FAMILIES = ("uniform", "normal", "one direction")
@@ -51,9 +51,10 @@ def allowed_misses(count: int) -> int:
 @pytest.mark.parametrize("method", ["auto", "polynomial"])
 def test_the_sweep(method: str, dtype: str, is_causal: bool) -> None:
     tried, missed, worst, kinds, refused = 0, 0, 0.0, set(), []
-    for family in FAMILIES:
+    # Every family meets every third tolerance.
+    for number, family in enumerate(FAMILIES):
         given, want = made(family, dtype), truth(family, dtype, is_causal)
-        for rtol in RTOLS:
+        for rtol in RTOLS[number :: len(FAMILIES)]:
             options = {"is_causal": is_causal, "method": method, "rtol": rtol}
             try:
                 result = ag.loss_gradient(**given, **options)
@@ -73,17 +74,17 @@ def test_the_sweep(method: str, dtype: str, is_causal: bool) -> None:
         f"{method} {dtype} causal={is_causal}: {tried} met, {len(refused)} refused, {kinds}, "
         f"worst achieved / requested {worst:.2f}, {missed} missed"
     )
-    assert tried > len(RTOLS) // 2
+    assert tried >= len(RTOLS) // 5
     assert missed <= allowed_misses(tried)
-    # A refusal names a tolerance that does: one in eight is tried, of every family.
-    for given, options, best in refused[::PER_DECADE]:
+    # A refusal names a tolerance that does: one in four is tried.
+    for given, options, best in refused[:: PER_DECADE // 2]:
         assert 0.0 < best < np.inf
         again = ag.loss_gradient(**given, **options | {"rtol": 1.01 * best})
         assert again.certificate.success is True
 
 
 def test_the_sweep_reaches_the_near_linear_method() -> None:
-    result = ag.loss_gradient(**made("uniform", "float32"), rtol=1e-2)
+    result = ag.loss_gradient(**problem("uniform", 2 * N, D, 1), rtol=1e-2)
     assert result.plan.method == "polynomial"
     assert result.certificate.kind in ("estimated", "rigorous")
 

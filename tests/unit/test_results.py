@@ -214,7 +214,10 @@ def test_a_plan_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object) -> None:
         raise AssertionError("computed")
 
-    monkeypatch.setattr("attngrad_rs._core.loss_gradient", refuse)
+    # The machine's rate is measured once, by a problem of its own.
+    ag.plan_loss_gradient(**problem(), wrt=("X", "Y"), rtol=1e-3)
+    for name in ("loss_gradient", "planned_gradient"):
+        monkeypatch.setattr(f"attngrad_rs._core.{name}", refuse)
     plan = ag.plan_loss_gradient(**problem(), wrt=("X", "Y"), rtol=1e-3)
     assert plan.method == "exact"
     assert plan.predicted_error == 0.0

@@ -79,9 +79,9 @@ fn run<'py, T: Element + Float>(
 ) -> Result<Bound<'py, PyDict>> {
     let arrays = Arrays::<T>::read(given)?;
     let problem = arrays.problem(form)?;
-    let (result, seconds) =
+    let (result, _) =
         call.run(py, |options, watch| plan::planned_gradient(&problem, wrt, request, start, options, watch))?;
-    let Planned { loss, loss_certificate, gradients, steps, decision, prepared, level } = result;
+    let Planned { loss, loss_certificate, gradients, steps, decision, prepared, .. } = result;
     let (values, certificates) = (PyDict::new(py), PyDict::new(py));
     for one in gradients {
         values.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
@@ -95,8 +95,6 @@ fn run<'py, T: Element + Float>(
     out.set_item("steps", steps.map(|steps| [steps.f, steps.c, steps.q, steps.p1, steps.p2]))?;
     out.set_item("decision", chosen(decision))?;
     out.set_item("prepared", prepared.map(|prepared| Bound::new(py, Prepared(prepared))).transpose()?)?;
-    out.set_item("seconds", seconds)?;
-    out.set_item("level", level.name())?;
     Ok(out)
 }
 

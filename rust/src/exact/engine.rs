@@ -3,6 +3,7 @@
 use super::backward::BackwardTask;
 use super::forward::ForwardTask;
 use super::operands::key_block;
+use super::walk::Order;
 use super::{Kernels, Operands, Residual};
 use crate::buffer;
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
@@ -29,6 +30,8 @@ pub struct Engine<T: Float> {
     /// ‖key‖.
     pub key_norms: Vec<f64>,
     pub(super) is_causal: bool,
+    /// The index of each query, ascending, where it is not its place.
+    pub(super) indices: Option<Vec<usize>>,
     pub(super) kernels: Kernels<T>,
     key_block: Option<usize>,
 }
@@ -101,7 +104,7 @@ impl<T: Float> Engine<T> {
         let kernels = T::kernels(options.level()?);
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
         let keys = Strips::packed(keys, kernels.keys, run)?;
-        Ok(Engine { queries, count, keys, bound, key_norms, is_causal, kernels, key_block })
+        Ok(Engine { queries, count, keys, bound, key_norms, is_causal, indices: None, kernels, key_block })
     }
 
     pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
@@ -112,6 +115,7 @@ impl<T: Float> Engine<T> {
             keys: &self.keys,
             values,
             is_causal: self.is_causal,
+            order: Order(self.indices.as_deref()),
             key_block: block.next_multiple_of(self.keys.strip_rows()),
             values_in_range: largest == 0.0 || (largest < room && largest > room.recip()),
         }

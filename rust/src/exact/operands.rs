@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::walk::Walk;
+use super::walk::{Order, Walk};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN};
 use crate::float::Float;
 use crate::tile::Strips;
@@ -39,6 +39,8 @@ pub struct Operands<'a, T> {
     pub keys: &'a Strips<T>,
     pub values: &'a Strips<T>,
     pub is_causal: bool,
+    /// Which queries these are.
+    pub order: Order<'a>,
     /// Keys per block, whole strips.
     pub key_block: usize,
     /// Whether the values leave room for weights without a shift.
@@ -62,14 +64,14 @@ impl<T: Float> Operands<'_, T> {
     #[inline(always)]
     pub fn key_blocks(&self, end: usize) -> impl Iterator<Item = Range<usize>> {
         let (block, keys) = (self.key_block, self.keys.count);
-        let end = if self.is_causal { keys.min(end) } else { keys };
+        let end = if self.is_causal { keys.min(self.order.index(end.saturating_sub(1)) + 1) } else { keys };
         (0..end).step_by(block).map(move |start| start..keys.min(start + block))
     }
 
     /// One block of keys as the tile of queries from `first_query` sees it.
     #[inline(always)]
-    pub fn walk(&self, keys: Range<usize>, first_query: usize, lanes: usize) -> Walk {
-        Walk::new(keys, first_query, lanes, self.is_causal)
+    pub fn walk(&self, keys: Range<usize>, first_query: usize, lanes: usize) -> Walk<'_> {
+        Walk::new(keys, first_query, lanes, self.is_causal.then_some(self.order))
     }
 }
 

@@ -29,9 +29,9 @@ pub struct RowValues<T> {
     pub unsafe_rows: Vec<usize>,
 }
 
-/// o and w of the query rows `indices`, exact up to rounding. Not for causal problems.
+/// o and w of the query rows `indices`, exact up to rounding.
 ///
-/// Time 10 r m d for r rows; memory O((r + m) d).
+/// Time 10 r m d for r rows, of causal problems 10 d times the keys that they see; memory O((r + m) d).
 ///
 /// # Errors
 /// [`Error::Option`] for a row that is not there; those of [`crate::loss_gradient`].
@@ -41,21 +41,19 @@ pub fn exact_rows<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<RowValues<T>, Error> {
-    if problem.is_causal {
-        let wanted = "a problem that is not causal".into();
-        return Err(Error::Option { option: "is_causal", found: "true for single rows".into(), wanted });
-    }
     let mut run = Run::new(options, watch);
     let run = &mut run;
-    let [A1, E] = [problem.A1, problem.E].map(|array| selected(array, indices));
-    let (A1, E) = (A1?, E?);
+    // Neighbours see about the same keys.
+    let (places, sorted) = ascending(indices)?;
+    let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
     let (count, m, dv) = (indices.len(), problem.A2.nrows(), problem.Y.ncols());
     let (query_weights, keys): (_, CowArray<'_, T, Ix2>) = match problem.weights {
         Weights::Product(X) => (X, row_major(problem.A2)?),
         Weights::Pair(W_Q, W_K) => (W_Q, matrix(product(problem.A2, W_K, 1.0, run)?, m, W_K.ncols())?.into()),
     };
     let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
-    let mut engine = Engine::new(queries, count, rows(&keys)?, false, options, run)?;
+    let mut engine = Engine::new(queries, count, rows(&keys)?, problem.is_causal, options, run)?;
+    engine.indices = Some(sorted);
     let h = product(problem.A3, problem.Y, 1.0, run)?;
     let values = engine.values(Rows { data: &h, count: m, width: dv }, run)?;
     let mut forward = engine.forward(&values, run)?;
@@ -72,7 +70,25 @@ pub fn exact_rows<T: Float>(
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
     let output = matrix(copy, count, dv)?;
     in_range("w = p K", T::NAME, w.iter().chain(&output).all(|x| x.is_finite()))?;
-    Ok(RowValues { w, output, unsafe_rows: Vec::new() })
+    Ok(RowValues { w: in_order(&w, &places)?, output: in_order(&output, &places)?, unsafe_rows: Vec::new() })
+}
+
+/// The places of the indices in ascending order, and the indices in that order.
+pub(crate) fn ascending(indices: &[usize]) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    let (mut places, mut sorted) = (buffer::with_capacity(indices.len())?, buffer::with_capacity(indices.len())?);
+    places.extend(0..indices.len());
+    places.sort_unstable_by_key(|&place| (indices[place], place));
+    sorted.extend(places.iter().map(|&place| indices[place]));
+    Ok((places, sorted))
+}
+
+/// Rows that are in the order of `places` in that of the list.
+pub(crate) fn in_order<T: Float>(rows: &Array2<T>, places: &[usize]) -> Result<Array2<T>, Error> {
+    let mut order = buffer::zeros(places.len())?;
+    for (row, &place) in places.iter().enumerate() {
+        order[place] = row;
+    }
+    selected(rows.view(), &order)
 }
 
 /// Some rows of a matrix, one after the other.

@@ -2,26 +2,40 @@
 
 use std::ops::Range;
 
+/// The index of each query, ascending, where it is not its place.
+#[derive(Clone, Copy)]
+pub struct Order<'a>(pub Option<&'a [usize]>);
+
+impl Order<'_> {
+    /// The index of the query in a place; the places past the last one, which fill up a tile, see what it sees.
+    #[inline(always)]
+    pub fn index(self, place: usize) -> usize {
+        let Some(indices) = self.0 else { return place };
+        indices.get(place).or(indices.last()).copied().unwrap_or(place)
+    }
+}
+
 /// A block of keys as one tile of queries sees it.
-pub struct Walk {
+pub struct Walk<'a> {
     /// Keys of the block that some query of the tile may see.
     keys: Range<usize>,
     /// One past the last key that every query of the tile sees.
     all_see: usize,
     first_query: usize,
-    is_causal: bool,
+    /// Of a causal problem.
+    order: Option<Order<'a>>,
 }
 
-impl Walk {
-    /// The block `keys` for the queries `first_query..first_query + lanes`. Causal is top-left: query j sees keys 0..=j.
+impl<'a> Walk<'a> {
+    /// The block `keys` for the queries in `first_query..first_query + lanes`. Causal is top-left: query j sees keys 0..=j.
     #[inline(always)]
-    pub fn new(keys: Range<usize>, first_query: usize, lanes: usize, is_causal: bool) -> Self {
-        if !is_causal {
-            return Walk { all_see: keys.end, keys, first_query, is_causal };
-        }
-        let end = keys.end.min(first_query + lanes).max(keys.start);
-        let all_see = end.min(first_query + 1).max(keys.start);
-        Walk { keys: keys.start..end, all_see, first_query, is_causal }
+    pub fn new(keys: Range<usize>, first_query: usize, lanes: usize, order: Option<Order<'a>>) -> Self {
+        let Some(by) = order else {
+            return Walk { all_see: keys.end, keys, first_query, order };
+        };
+        let end = keys.end.min(by.index(first_query + lanes - 1) + 1).max(keys.start);
+        let all_see = end.min(by.index(first_query) + 1).max(keys.start);
+        Walk { keys: keys.start..end, all_see, first_query, order }
     }
 
     #[inline(always)]
@@ -45,6 +59,8 @@ impl Walk {
     #[inline(always)]
     pub fn last<const L: usize>(&self, key: usize) -> [i32; L] {
         let end = (self.keys.end - key) as i32 - 1;
-        std::array::from_fn(|l| if self.is_causal { end.min((self.first_query + l) as i32 - key as i32) } else { end })
+        let Some(order) = self.order else { return [end; L] };
+        // An index may be far beyond the block.
+        std::array::from_fn(|l| end.min(order.index(self.first_query + l).min(self.keys.end) as i32 - key as i32))
     }
 }

@@ -30,6 +30,9 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
+
     /// Of both together.
     pub fn absolute(&self) -> f64 {
         outward(self.truncation + self.rounding)
@@ -37,7 +40,7 @@ impl Bound {
 
     fn of(truncation: f64, absolute: f64) -> Self {
         if !absolute.is_finite() || !truncation.is_finite() {
-            return Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
+            return Bound::UNKNOWN;
         }
         Bound { truncation, rounding: outward((absolute - truncation).max(0.0)) }
     }
@@ -146,7 +149,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// From the buckets of the query pass. Time O(buckets + d³).
+    /// From the buckets of the query pass, which has no mask. Time O(buckets + d³).
     pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, found: &Found) -> Result<Self, Error> {
         let setting = Setting::new(polynomial, problem, found.widest);
         let mut rows = buffer::with_capacity(found.buckets.filled().count())?;

@@ -6,7 +6,6 @@ use ndarray::{Array2, ArrayView2, s};
 use super::bounds::{MAX_RANGE, enclosures};
 use super::charges::{Charges, Sizes};
 use super::fit::Polynomial;
-use super::gradient::refuse_causal;
 use super::setting::Setting;
 use crate::buffer;
 use crate::certificate::outward;
@@ -52,6 +51,7 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Caps, Error> {
+        self.same_mask(problem)?;
         refuse_causal(problem)?;
         let n = problem.A1.nrows();
         let mut caps = Caps { w: buffer::zeros(n)?, weighted: buffer::zeros(n)? };
@@ -89,6 +89,15 @@ impl Polynomial {
         }
         Ok(caps)
     }
+}
+
+/// Charges know of no mask.
+fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
+    if !problem.is_causal {
+        return Ok(());
+    }
+    let wanted = "false: there are no caps under a mask".into();
+    Err(Error::Option { option: "is_causal", found: "true".into(), wanted })
 }
 
 /// What the caps of all rows have in common.

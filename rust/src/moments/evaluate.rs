@@ -6,7 +6,7 @@ use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
 use crate::tile::simd::Vector;
-use crate::tile::{self, Rows, Strips};
+use crate::tile::{self, Strips};
 
 /// Moments of one side as the other side's rows use them.
 pub struct Moments<T> {
@@ -28,24 +28,62 @@ impl<T: Float> Moments<T> {
         columns: usize,
         keys: usize,
     ) -> Result<Self, Error> {
-        let inner = tree.inner();
+        Coefficients::new(tree, coefficients)?.moments(sums, width, columns, keys)
+    }
+}
+
+/// What moments are multiplied by.
+pub struct Coefficients {
+    /// coef_β for |β| ≤ g.
+    values: Vec<f64>,
+    /// D_β for |β| ≤ g + 1: D_β = P_(|β|−1) (|β| − 1)!/β!, so that its derivative by x_i is coef at β − e_i.
+    slopes: Vec<f64>,
+}
+
+impl Coefficients {
+    /// Of the polynomial with the coefficients P_0, …, P_g.
+    pub fn new(tree: &Monomials, coefficients: &[f64]) -> Result<Self, Error> {
         let of = |grade: usize| coefficients.get(grade).copied().unwrap_or(0.0);
-        let weights = tree.weights(of)?;
-        let mut values = buffer::with_capacity(buffer::size(&[columns, inner])?)?;
-        for column in 0..columns {
-            values.extend((0..inner).map(|beta| T::narrow(weights[beta] * sums[beta * width + column])));
+        let mut values = tree.weights(of)?;
+        values.truncate(tree.inner());
+        let slopes = tree.weights(|grade| if grade == 0 { 0.0 } else { of(grade - 1) / grade as f64 })?;
+        Ok(Coefficients { values, slopes })
+    }
+
+    /// Times the sums `[count][width]`, whose `columns` first are wanted as values; in one go, as a causal problem does this
+    /// for each chunk.
+    #[inline(always)]
+    pub fn moments<T: Float>(
+        &self,
+        sums: &[f64],
+        width: usize,
+        columns: usize,
+        keys: usize,
+    ) -> Result<Moments<T>, Error> {
+        let mut finite = true;
+        let mut values = Strips::zeros(columns, self.values.len(), keys)?;
+        for (first, strip) in values.all() {
+            let last = columns.min(first + keys);
+            let rows = self.values.iter().zip(sums.chunks_exact(width)).zip(strip.chunks_exact_mut(keys));
+            for ((weight, row), to) in rows {
+                for (to, sum) in to.iter_mut().zip(&row[first..last]) {
+                    *to = T::narrow(weight * sum);
+                    finite &= to.is_finite();
+                }
+            }
         }
-        // D_β = P_(|β|−1) (|β| − 1)!/β!, so that its derivative by x_i is coef at β − e_i.
-        let weights = tree.weights(|grade| if grade == 0 { 0.0 } else { of(grade - 1) / grade as f64 })?;
-        let mut slopes = buffer::with_capacity(sums.len())?;
-        for (weight, row) in weights.iter().zip(sums.chunks_exact(width)) {
-            slopes.extend(row.iter().map(|sum| T::narrow(weight * sum)));
+        let mut slopes = Strips::zeros(self.slopes.len(), width, keys)?;
+        let mut sums = sums.chunks_exact(width);
+        for ((_, strip), weights) in slopes.all().zip(self.slopes.chunks(keys)) {
+            // Without slopes there are no sums of the highest grade.
+            for (row, (weight, sums)) in weights.iter().zip(sums.by_ref()).enumerate() {
+                for (to, sum) in strip[row..].iter_mut().step_by(keys).zip(sums) {
+                    *to = T::narrow(weight * sum);
+                    finite &= to.is_finite();
+                }
+            }
         }
-        Ok(Moments {
-            finite: values.iter().chain(&slopes).all(|x| x.is_finite()),
-            values: Strips::new(Rows { data: &values, count: columns, width: inner }, keys)?,
-            slopes: Strips::new(Rows { data: &slopes, count: tree.count(), width }, keys)?,
-        })
+        Ok(Moments { values, slopes, finite })
     }
 }
 

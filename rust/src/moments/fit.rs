@@ -53,13 +53,14 @@ pub struct Polynomial {
     pub(super) coefficients: Vec<f64>,
     pub(super) coordinates: Coordinates,
     pub(super) tree: Monomials,
-    /// M_β, `[count][dv + 1]`.
+    /// M_β, `[count][dv + 1]`; nothing where the problem is causal.
     pub(super) sums: Vec<f64>,
-    /// max ‖k‖ in the coordinates.
+    /// max ‖k‖ in the coordinates; infinite where the problem is causal, as it depends on the query.
     pub(super) largest_key: f64,
-    /// What bounds are made of: rows of A2 and A3, and the values.
+    pub(super) is_causal: bool,
+    /// What bounds are made of: rows of A2 and A3, and the values; nothing where the problem is causal.
     pub(super) balls: [Ball; 3],
-    /// A3ᵀ A3 / m as computed, where it costs little beside the moments.
+    /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
     pub(super) gram: Option<Array2<f64>>,
     pub(super) level: Level,
 }
@@ -110,7 +111,8 @@ impl<'b, T: Float> Sides<'b, T> {
 }
 
 impl Polynomial {
-    /// Chooses coordinates and takes the moments of the keys. The mask of a causal problem plays no part in them.
+    /// Chooses coordinates and takes the moments of the keys. Those of a causal problem are prefix sums, which every pass
+    /// takes anew; then there is no more to do than to choose.
     ///
     /// Time 2 m N (dv + 1) with N = C(d + g + 1, d), memory O(N dv).
     ///
@@ -141,6 +143,23 @@ impl Polynomial {
         let level = options.level()?;
         let coordinates = Coordinates::new(problem);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
+        let coefficients = approximation.coefficients.clone();
+        let is_causal = problem.is_causal;
+        if is_causal {
+            let (sums, largest_key) = (Vec::new(), f64::INFINITY);
+            let (balls, gram) = Default::default();
+            return Ok(Polynomial {
+                coefficients,
+                coordinates,
+                tree,
+                sums,
+                largest_key,
+                is_causal,
+                balls,
+                gram,
+                level,
+            });
+        }
         let kernels = T::moments(level);
         let sides = Sides::new(problem, inputs, &coordinates, kernels.keys)?;
         let keys = Keys { tree: &tree, keys: &sides.keys, values: &sides.values };
@@ -168,9 +187,18 @@ impl Polynomial {
         } else {
             None
         };
-        let coefficients = approximation.coefficients.clone();
         let largest_key = all.widest.sqrt();
-        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, balls: all.balls, gram, level })
+        let balls = all.balls;
+        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, is_causal, balls, gram, level })
+    }
+
+    /// An error unless the mask is that of the problem it was made ready for.
+    pub(super) fn same_mask<T>(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
+        if problem.is_causal == self.is_causal {
+            return Ok(());
+        }
+        let wanted = format!("{}, as in the problem that the polynomial was fitted to", self.is_causal);
+        Err(Error::Option { option: "is_causal", found: problem.is_causal.to_string(), wanted })
     }
 
     /// The row of A2 that keys are centred at, (d2).
@@ -184,7 +212,7 @@ impl Polynomial {
         problem: &Problem<'_, T>,
         inputs: &'b Inputs<'_, T>,
         sides: &'b Sides<'_, T>,
-        moments: &'b Moments<T>,
+        moments: Option<&'b Moments<T>>,
     ) -> Result<Queries<'b, T>, Error> {
         Ok(Queries {
             tree: &self.tree,

@@ -1,16 +1,11 @@
 //! The loss of the polynomial method and its gradient with respect to any of the inputs.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
 use super::bounds::{Bound, Bounds};
-use super::buckets::Buckets;
-use super::collect::{Keys, wider};
-use super::evaluate::Moments;
-use super::fit::{Approximation, Inputs, Parts, Pieces, Polynomial, Sides, folded};
-use super::keys::{KeySide, KeyTask};
+use super::fit::{Approximation, Inputs, Polynomial, Sides};
 use super::needs::Needs;
-use super::outputs::Product;
-use super::queries::{Found, QueryTask};
+use super::passes::Passes;
 use crate::buffer;
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
@@ -19,8 +14,7 @@ use crate::exact::gradient::{Gradients, in_range, loss_gradient};
 use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
-use crate::problem::{Problem, Weights, Wrt};
-use crate::products::matrix;
+use crate::problem::{Problem, Wrt};
 
 /// The loss and its gradients for P in the place of exp.
 #[derive(Debug, Clone)]
@@ -36,12 +30,13 @@ pub struct PolynomialGradients<T> {
     pub largest_query: f64,
     /// max ‖k‖ in the coordinates: |logit − logit of the mean key| ≤ this · `largest_query`.
     pub largest_key: f64,
-    /// How far each of the gradients may be from that of the same rows without any error, in that order.
+    /// How far each of the gradients may be from that of the same rows without any error, in that order; infinite where the
+    /// problem is causal, of whose passes no bound is known.
     pub bounds: Vec<Bound>,
     /// The same of the loss.
     pub loss_bound: Bound,
-    /// What the steps were charged, the rounding of sums left out.
-    pub steps: Steps,
+    /// What the steps were charged, the rounding of sums left out; nothing where no bound is known.
+    pub steps: Option<Steps>,
     /// The instruction set that computed them.
     pub level: Level,
 }
@@ -56,8 +51,9 @@ impl<T> PolynomialGradients<T> {
 /// L and dL/d(input) for each input in `wrt`, with the polynomial in the place of exp in the forward and in the backward
 /// pass, so that rows of p̃ still sum to zero (docs/math.md, section 8).
 ///
-/// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; memory
-/// O((n + m) d) for the inputs and outputs, and O(N d).
+/// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; of causal
+/// problems also 4 n C (d + dv + 1) a side, for chunks of C = [`crate::constants::MOMENT_ROWS`] rows. Memory O((n + m) d) for
+/// the inputs and outputs, and O(N d).
 ///
 /// # Errors
 /// [`Error::Option`] for an input that the problem does not have and for too many monomials; [`Error::Range`] where a
@@ -70,13 +66,14 @@ pub fn polynomial_gradient<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
     let needs = Needs::of(problem, wrt)?;
-    refuse_causal(problem)?;
     if problem.A2.nrows() == 0 {
         return without_keys(problem, wrt, options, watch);
     }
     let mut run = Run::new(options, watch);
     let inputs = Inputs::new(problem)?;
-    run.phase(if needs.key_side() { 0.3 } else { 0.45 });
+    if !problem.is_causal {
+        run.phase(if needs.key_side() { 0.3 } else { 0.45 });
+    }
     let polynomial = Polynomial::prepare(problem, &inputs, approximation, needs.slopes(), options, &mut run)?;
     polynomial.differentiate(problem, &inputs, wrt, &needs, &mut run)
 }
@@ -94,7 +91,7 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
         let needs = Needs::of(problem, wrt)?;
-        refuse_causal(problem)?;
+        self.same_mask(problem)?;
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }
@@ -122,29 +119,22 @@ impl Polynomial {
         let loss = 0.5 * passes.found.squares * unit * unit;
         in_range("the loss", T::NAME, loss.is_finite())?;
         let found = passes.found;
-        let bounds = Bounds::new(self, problem, &found)?;
-        let of = |(wrt, value): &(Wrt, Array2<T>)| bounds.gradient(*wrt, value.view());
+        let known = if problem.is_causal { None } else { Some(Bounds::new(self, problem, &found)?) };
+        let of = |(wrt, value): &(Wrt, Array2<T>)| {
+            known.as_ref().map_or(Bound::UNKNOWN, |bounds| bounds.gradient(*wrt, value.view()))
+        };
         Ok(PolynomialGradients {
             loss,
             bounds: gradients.iter().map(of).collect(),
-            loss_bound: bounds.loss(),
-            steps: bounds.steps(),
+            loss_bound: known.as_ref().map_or(Bound::UNKNOWN, Bounds::loss),
+            steps: known.as_ref().map(Bounds::steps),
             gradients,
             unsafe_rows: found.unsafe_rows,
             largest_query: found.widest.sqrt(),
-            largest_key: self.largest_key,
+            largest_key: passes.largest_key,
             level: self.level,
         })
     }
-}
-
-/// Prefix sums over the keys are not here yet: a mask is for the exact method.
-pub(super) fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
-    if !problem.is_causal {
-        return Ok(());
-    }
-    let wanted = "false, or method=\"exact\"".into();
-    Err(Error::Option { option: "is_causal", found: "true with the polynomial method".into(), wanted })
 }
 
 /// Without keys there is nothing to approximate: o = 0.
@@ -165,208 +155,7 @@ fn without_keys<T: Float>(
         // Gradients are zero, and the loss a sum of squares in double precision.
         bounds: buffer::zeros(wrt.len())?,
         loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },
-        steps: Steps::default(),
+        steps: Some(Steps::default()),
         level,
     })
-}
-
-/// Rows of outputs and sums that the passes leave behind, all in their units.
-struct Passes<T> {
-    found: Found,
-    /// wᵀ A1, (d, d1).
-    weights: Option<Vec<f64>>,
-    A1: Option<Vec<T>>,
-    /// (pᵀ Q)ᵀ A2, (d, d2).
-    W_K: Option<Vec<f64>>,
-    A2: Option<Vec<T>>,
-    /// (fᵀ c)ᵀ A3, (dv, d3).
-    Y: Option<Vec<f64>>,
-    A3: Option<Vec<T>>,
-}
-
-impl<T: Float> Passes<T> {
-    fn run(
-        polynomial: &Polynomial,
-        problem: &Problem<'_, T>,
-        inputs: &Inputs<'_, T>,
-        sides: &Sides<'_, T>,
-        needs: &Needs,
-        run: &mut Run<'_>,
-    ) -> Result<Self, Error> {
-        let mut passes =
-            Passes { found: Found::default(), weights: None, A1: None, W_K: None, A2: None, Y: None, A3: None };
-        run.phase(if needs.key_side() { 0.7 } else { 1.0 });
-        let moment_sums = passes.query_side(polynomial, problem, inputs, sides, needs, run)?;
-        if let Some(sums) = moment_sums {
-            run.phase(1.0);
-            passes.key_side(polynomial, problem, sides, needs, &sums, run)?;
-        }
-        Ok(passes)
-    }
-
-    /// w and what it is wanted for; N_β where the key side is wanted.
-    fn query_side(
-        &mut self,
-        polynomial: &Polynomial,
-        problem: &Problem<'_, T>,
-        inputs: &Inputs<'_, T>,
-        sides: &Sides<'_, T>,
-        needs: &Needs,
-        run: &mut Run<'_>,
-    ) -> Result<Option<Vec<f64>>, Error> {
-        let Polynomial { coordinates, tree, .. } = polynomial;
-        let kernels = T::moments(polynomial.level);
-        let (n, d1) = problem.A1.dim();
-        let (d, dv) = (coordinates.dimension(), problem.Y.ncols());
-        let query_weights = match problem.weights {
-            Weights::Product(X) => X,
-            Weights::Pair(W_Q, _) => W_Q,
-        };
-        let wide = query_weights.mapv(T::widen);
-        let product = Product::new(
-            coordinates.inverse.dot(&wide.t()).view(),
-            problem.scale * polynomial.slope_unit(),
-            kernels.keys,
-        )?;
-        let moments = polynomial.moments(dv, kernels.keys)?;
-        let mut operands = polynomial.queries(problem, inputs, sides, &moments)?;
-        operands.product = needs.A1.then_some(&product);
-        operands.slopes = needs.query_slopes();
-        let count = if needs.key_slopes() { tree.count() } else { tree.inner() };
-        let weight_size = if needs.weights { d * d1 } else { 0 };
-        let moment_size = if needs.key_side() { buffer::size(&[count, dv + 1])? } else { 0 };
-        let parts = Parts::new(n, weight_size + moment_size);
-        let sums = |size: usize| buffer::zeros::<f64>(buffer::size(&[parts.count(), size])?);
-        let (mut weight_sums, mut moment_sums) = (sums(weight_size)?, sums(moment_size)?);
-        let mut output = if needs.A1 { buffer::zeros::<T>(buffer::size(&[n, d1])?)? } else { Vec::new() };
-        let mut found = buffer::with_capacity(parts.count())?;
-        for _ in 0..parts.count() {
-            found.push(Found { buckets: Buckets::new()?, ..Found::default() });
-        }
-        let mut weight_parts = Pieces::new(&mut weight_sums, weight_size, needs.weights);
-        let mut moment_parts = Pieces::new(&mut moment_sums, moment_size, needs.key_side());
-        let mut outputs = Pieces::new(&mut output, parts.each() * d1, needs.A1);
-        let tasks = found.iter_mut().enumerate().map(|(part, found)| QueryTask {
-            rows: parts.rows(part),
-            output: outputs.next(),
-            values: None,
-            weight_sums: weight_parts.next(),
-            moment_sums: moment_parts.next(),
-            found,
-        });
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.queries)(&operands, task, cancel) }
-        })?;
-        for found in found {
-            self.found.squares += found.squares;
-            self.found.unsafe_rows.extend(found.unsafe_rows);
-            self.found.widest = wider(self.found.widest, found.widest);
-            self.found.buckets.merge(&found.buckets);
-        }
-        self.weights = needs.weights.then(|| folded(weight_sums, weight_size)).transpose()?;
-        self.A1 = needs.A1.then_some(output);
-        needs.key_side().then(|| folded(moment_sums, moment_size)).transpose()
-    }
-
-    /// pᵀ Q and fᵀ c, and what they are wanted for.
-    fn key_side(
-        &mut self,
-        polynomial: &Polynomial,
-        problem: &Problem<'_, T>,
-        sides: &Sides<'_, T>,
-        needs: &Needs,
-        sums: &[f64],
-        run: &mut Run<'_>,
-    ) -> Result<(), Error> {
-        let Polynomial { coordinates, tree, .. } = polynomial;
-        let kernels = T::moments(polynomial.level);
-        let (m, d2) = problem.A2.dim();
-        let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
-        let back = match problem.weights {
-            Weights::Product(_) => coordinates.transposed.clone(),
-            Weights::Pair(_, W_K) => coordinates.transposed.dot(&W_K.mapv(T::widen).t()),
-        };
-        let key_product = Product::new(back.view(), polynomial.slope_unit(), kernels.keys)?;
-        let Y = problem.Y.mapv(T::widen);
-        let value_product = Product::new(Y.t(), polynomial.value_unit(), kernels.keys)?;
-        let moments = Moments::new(tree, &polynomial.coefficients, sums, dv + 1, dv, kernels.keys)?;
-        in_range("a moment of the queries", T::NAME, moments.finite)?;
-        let operands = KeySide {
-            keys: &Keys { tree, keys: &sides.keys, values: &sides.values },
-            moments: &moments,
-            key_product: needs.A2.then_some(&key_product),
-            value_product: needs.A3.then_some(&value_product),
-            slopes: needs.key_slopes(),
-        };
-        let (key_size, value_size) = (d * d2, dv * d3);
-        let parts = Parts::new(m, key_size + value_size);
-        let zeros = |wanted: bool, size: usize| buffer::zeros(if wanted { parts.count() * size } else { 0 });
-        let (mut key_sums, mut value_sums) = (zeros(needs.W_K, key_size)?, zeros(needs.Y, value_size)?);
-        let rows_of = |wanted: bool, width: usize| buffer::zeros::<T>(if wanted { m * width } else { 0 });
-        let (mut A2, mut A3) = (rows_of(needs.A2, d2)?, rows_of(needs.A3, d3)?);
-        let mut key_parts = Pieces::new(&mut key_sums, key_size, needs.W_K);
-        let mut value_parts = Pieces::new(&mut value_sums, value_size, needs.Y);
-        let mut key_outputs = Pieces::new(&mut A2, parts.each() * d2, needs.A2);
-        let mut value_outputs = Pieces::new(&mut A3, parts.each() * d3, needs.A3);
-        // Where no row is safe there is nothing to sum, and what keys are worth may not fit the precision.
-        let safe = self.found.unsafe_rows.len() < problem.A1.nrows();
-        let tasks = (0..if safe { parts.count() } else { 0 }).map(|part| KeyTask {
-            rows: parts.rows(part),
-            key_output: key_outputs.next(),
-            value_output: value_outputs.next(),
-            key_sums: key_parts.next(),
-            value_sums: value_parts.next(),
-        });
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.key_side)(&operands, task, cancel) }
-        })?;
-        self.W_K = needs.W_K.then(|| folded(key_sums, key_size)).transpose()?;
-        self.Y = needs.Y.then(|| folded(value_sums, value_size)).transpose()?;
-        self.A2 = needs.A2.then_some(A2);
-        self.A3 = needs.A3.then_some(A3);
-        Ok(())
-    }
-
-    /// dL/d`wrt` from what the passes left.
-    fn gradient(&self, polynomial: &Polynomial, problem: &Problem<'_, T>, wrt: Wrt) -> Result<Array2<T>, Error> {
-        let Polynomial { coordinates, .. } = polynomial;
-        let (d1, d2, d3) = (problem.A1.ncols(), problem.A2.ncols(), problem.A3.ncols());
-        let (d, dv) = (coordinates.dimension(), problem.Y.ncols());
-        let small = |sums: &Option<Vec<f64>>, shape: (usize, usize)| -> Result<Array2<f64>, Error> {
-            matrix(made(sums, wrt)?.clone(), shape.0, shape.1)
-        };
-        let array = |rows: &Option<Vec<T>>, shape: (usize, usize)| matrix(made(rows, wrt)?.clone(), shape.0, shape.1);
-        Ok(match wrt {
-            Wrt::X | Wrt::WQ => {
-                let sum = small(&self.weights, (d, d1))?.reversed_axes().dot(&coordinates.inverse);
-                rounded(sum.view(), problem.scale * polynomial.slope_unit())
-            }
-            Wrt::WK => {
-                let sum = small(&self.W_K, (d, d2))?.reversed_axes().dot(&coordinates.transposed);
-                rounded(sum.view(), polynomial.slope_unit())
-            }
-            Wrt::Y => rounded(small(&self.Y, (dv, d3))?.t(), polynomial.value_unit()),
-            Wrt::A1 => array(&self.A1, problem.A1.dim())?,
-            Wrt::A2 => array(&self.A2, problem.A2.dim())?,
-            Wrt::A3 => array(&self.A3, problem.A3.dim())?,
-            Wrt::A => {
-                let mut sum = array(&self.A1, problem.A1.dim())?;
-                for part in [&self.A2, &self.A3] {
-                    sum.iter_mut().zip(made(part, wrt)?).for_each(|(sum, &term)| *sum += term);
-                }
-                sum
-            }
-        })
-    }
-}
-
-/// factor · array, rounded once.
-fn rounded<T: Float>(array: ArrayView2<'_, f64>, factor: f64) -> Array2<T> {
-    array.mapv(|x| T::narrow(x * factor)).as_standard_layout().into_owned()
-}
-
-fn made<V>(value: &Option<V>, wrt: Wrt) -> Result<&V, Error> {
-    value.as_ref().ok_or_else(|| Error::Internal(format!("what dL/d{} is made of was not computed", wrt.name())))
 }

@@ -3,8 +3,11 @@
 //! The tiles are those of the exact kernels: two vectors of rows, and as many keys as the registers hold beside them.
 
 use super::Kernels;
+use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
+use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
 use super::collect::{self, KeyMoments, Keys};
 use super::keys::{self, KeySide, KeyTask};
+use super::near::Nothing;
 use super::queries::{self, Queries, QueryTask};
 use crate::error::Error;
 use crate::options::Level;
@@ -25,15 +28,46 @@ macro_rules! level {
 
             $(#[target_feature(enable = $features)])?
             pub fn queries(operands: &Queries<'_, $t>, task: QueryTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                queries::queries::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+                queries::queries::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, &mut Nothing, cancel)
             }
 
             $(#[target_feature(enable = $features)])?
             pub fn key_side(operands: &KeySide<'_, $t>, task: KeyTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                keys::key_side::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+                keys::key_side::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, &mut Nothing, cancel)
             }
 
-            pub const KERNELS: Kernels<$t> = Kernels { keys: $keys, key_moments, queries, key_side };
+            $(#[target_feature(enable = $features)])?
+            pub fn causal_queries(
+                operands: &CausalQueries<'_, $t>,
+                task: CausalTask<'_, $t>,
+                cancel: &Cancel,
+            ) -> Result<(), Error> {
+                causal_queries::causal_queries::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub fn query_moments(operands: &Answered<'_, $t>, task: QueryMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
+                causal_keys::query_moments::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub fn causal_keys(
+                operands: &CausalKeys<'_, $t>,
+                task: CausalKeyTask<'_, $t>,
+                cancel: &Cancel,
+            ) -> Result<(), Error> {
+                causal_keys::causal_keys::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
+            }
+
+            pub const KERNELS: Kernels<$t> = Kernels {
+                keys: $keys,
+                key_moments,
+                queries,
+                key_side,
+                causal_queries,
+                query_moments,
+                causal_keys,
+            };
         }
     };
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::collect::Keys;
 use super::evaluate::{Evaluator, Moments};
+use super::near::Near;
 use super::outputs::{Outer, Product};
 use super::payload::C;
 use crate::buffer;
@@ -13,11 +14,12 @@ use crate::pool::Cancel;
 use crate::tile::simd::Vector;
 
 /// What every task of the key side reads.
+#[derive(Clone, Copy)]
 pub struct KeySide<'a, T> {
     /// The keys and their values.
     pub keys: &'a Keys<'a, T>,
-    /// N_β, moments of the queries with [c, −r] / z.
-    pub moments: &'a Moments<T>,
+    /// N_β, moments of the queries with [c, −r] / z, if there are any.
+    pub moments: Option<&'a Moments<T>>,
     /// pᵀ Q mapped to rows of dL/dA2.
     pub key_product: Option<&'a Product<T>>,
     /// fᵀ c mapped to rows of dL/dA3.
@@ -45,6 +47,7 @@ pub struct KeyTask<'a, T> {
 pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &KeySide<'_, T>,
     mut task: KeyTask<'_, T>,
+    near: &mut impl Near<T, V, W, L, J>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let &Keys { tree, keys, values } = operands.keys;
@@ -68,8 +71,14 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
             let row = first + at - task.rows.start;
             keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x, L);
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut payload, L);
-            evaluator.set::<V, W, L>(tree, &x);
-            evaluator.values::<V, W, L, J>(operands.moments, &mut g);
+            match operands.moments {
+                Some(moments) => {
+                    evaluator.set::<V, W, L>(tree, &x);
+                    evaluator.values::<V, W, L, J>(moments, &mut g);
+                }
+                None => g.fill(T::zero()),
+            }
+            near.values(first + at, rows, &x, &mut g);
             if let Some(outer) = &mut value_outer {
                 outer.columns.set::<L>(at, &g);
             }
@@ -79,7 +88,11 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
             if !operands.slopes {
                 continue;
             }
-            evaluator.slopes::<V, W, L, J>(tree, operands.moments, &payload, &x, &mut v);
+            match operands.moments {
+                Some(moments) => evaluator.slopes::<V, W, L, J>(tree, moments, &payload, &x, &mut v),
+                None => v.fill(T::zero()),
+            }
+            near.slopes(&payload, &mut v);
             if let Some(outer) = &mut key_outer {
                 outer.columns.set::<L>(at, &v);
             }

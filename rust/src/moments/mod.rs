@@ -2,14 +2,17 @@
 //!
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three sums do
 //! everything: `collect` takes moments of rows, `evaluate` gives what moments say of a row, values and slopes alike;
-//! `queries` and `keys` put them together block by block, `fit` and `gradient` around the problem.
+//! `queries` and `keys` put them together block by block, `fit`, `passes` and `gradient` around the problem; `causal` is the
+//! same under a mask, by prefix sums.
 //!
-//! The passes also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds of every
-//! gradient through `setting`, what all rows have in common, and `charges`, what one row adds; `caps` has one bound a row.
+//! The passes without a mask also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds
+//! of every gradient through `setting`, what all rows have in common, and `charges`, what one row adds; `caps` has one bound a
+//! row.
 
 mod bounds;
 mod buckets;
 mod caps;
+mod causal;
 mod charges;
 mod collect;
 mod coordinates;
@@ -19,9 +22,12 @@ mod fit;
 mod gradient;
 pub(crate) mod kernels;
 mod keys;
+mod mapping;
 mod monomials;
+mod near;
 mod needs;
 mod outputs;
+mod passes;
 mod payload;
 mod queries;
 mod rows;
@@ -37,10 +43,17 @@ pub use caps::Caps;
 pub(crate) use eigen::symmetric;
 pub use fit::{Approximation, Polynomial};
 pub use gradient::{PolynomialGradients, polynomial_gradient};
+pub(crate) use payload::C as CHUNK;
 
 type KeyMoments<T> = unsafe fn(&collect::Keys<'_, T>, collect::KeyMoments<'_>, &Cancel) -> Result<(), Error>;
 type Queries<T> = unsafe fn(&queries::Queries<'_, T>, queries::QueryTask<'_, T>, &Cancel) -> Result<(), Error>;
 type KeySide<T> = unsafe fn(&keys::KeySide<'_, T>, keys::KeyTask<'_, T>, &Cancel) -> Result<(), Error>;
+type CausalQueries<T> =
+    unsafe fn(&causal::queries::CausalQueries<'_, T>, causal::queries::CausalTask<'_, T>, &Cancel) -> Result<(), Error>;
+type QueryMoments<T> =
+    unsafe fn(&causal::keys::Answered<'_, T>, causal::keys::QueryMoments<'_>, &Cancel) -> Result<(), Error>;
+type CausalKeys<T> =
+    unsafe fn(&causal::keys::CausalKeys<'_, T>, causal::keys::CausalKeyTask<'_, T>, &Cancel) -> Result<(), Error>;
 
 /// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
 #[doc(hidden)]
@@ -50,4 +63,7 @@ pub struct Kernels<T> {
     key_moments: KeyMoments<T>,
     queries: Queries<T>,
     key_side: KeySide<T>,
+    causal_queries: CausalQueries<T>,
+    query_moments: QueryMoments<T>,
+    causal_keys: CausalKeys<T>,
 }

@@ -6,6 +6,7 @@ use super::buckets::{Buckets, RowNumbers};
 use super::collect::{Collector, square_norms, wider, widest};
 use super::evaluate::{Evaluator, Moments};
 use super::monomials::Monomials;
+use super::near::NearQueries;
 use super::outputs::{Outer, Product};
 use super::payload::C;
 use super::side::Side;
@@ -18,6 +19,7 @@ use crate::tile::Rows;
 use crate::tile::simd::Vector;
 
 /// What every task of the query side reads.
+#[derive(Clone, Copy)]
 pub struct Queries<'a, T> {
     /// Monomials up to one above the degree.
     pub tree: &'a Monomials,
@@ -29,8 +31,8 @@ pub struct Queries<'a, T> {
     pub target_unit: T,
     /// Turns c into its unit for the sums.
     pub residual_unit: T,
-    /// Moments of the keys.
-    pub moments: &'a Moments<T>,
+    /// Moments of the keys, if there are any.
+    pub moments: Option<&'a Moments<T>>,
     /// Normalisers below this are unsafe.
     pub least_normaliser: T,
     /// max ‖k‖²: ‖x‖² times this is the square of the reach of a row's logits.
@@ -101,6 +103,7 @@ impl<T: Float> Scratch<T> {
 pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Queries<'_, T>,
     mut task: QueryTask<'_, T>,
+    near: &mut impl NearQueries<T, V, W, L, J>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let (tree, side, dv) = (operands.tree, operands.queries, operands.target.width);
@@ -120,11 +123,19 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         for at in (0..count).step_by(L) {
             let rows = (count - at).min(L);
             side.coordinates::<V, W, L, J>(first + at, rows, &mut scratch.input, &mut scratch.x, L);
-            evaluator.set::<V, W, L>(tree, &scratch.x);
-            evaluator.values::<V, W, L, J>(operands.moments, &mut scratch.sums);
-            if operands.residual::<L>(first + at, rows, &mut scratch, &mut task) {
+            match operands.moments {
+                Some(moments) => {
+                    evaluator.set::<V, W, L>(tree, &scratch.x);
+                    evaluator.values::<V, W, L, J>(moments, &mut scratch.sums);
+                }
+                None => scratch.sums.fill(T::zero()),
+            }
+            let fits = near.fits(operands, &scratch.x, &scratch.sums);
+            near.values(first + at, rows, &scratch.x, &mut scratch.sums);
+            if operands.residual::<L>(first + at, rows, &fits, &mut scratch, &mut task) {
                 evaluator.set::<V, W, L>(tree, &scratch.x);
             }
+            near.take(first + at - task.rows.start, rows, &scratch.sums);
             if let Some((_, gathered)) = &mut gathered {
                 gathered.columns.set::<L>(at, &scratch.x);
                 gathered.payload.set_lanes::<W, L>(at, &scratch.sums);
@@ -132,7 +143,13 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             if !operands.slopes {
                 continue;
             }
-            evaluator.slopes::<V, W, L, J>(tree, operands.moments, &scratch.sums, &scratch.x, &mut scratch.w);
+            match operands.moments {
+                Some(moments) => {
+                    evaluator.slopes::<V, W, L, J>(tree, moments, &scratch.sums, &scratch.x, &mut scratch.w);
+                }
+                None => scratch.w.fill(T::zero()),
+            }
+            near.slopes(&scratch.sums, &mut scratch.w);
             if let Some(outer) = &mut weights {
                 outer.columns.set::<L>(at, &scratch.w);
             }
@@ -171,6 +188,7 @@ impl<T: Float> Queries<'_, T> {
         &self,
         first: usize,
         rows: usize,
+        fits: &[bool; L],
         scratch: &mut Scratch<T>,
         task: &mut QueryTask<'_, T>,
     ) -> bool {
@@ -205,8 +223,7 @@ impl<T: Float> Queries<'_, T> {
         }
         let mut all_safe = true;
         for l in 0..L {
-            let safe =
-                z[l] >= self.least_normaliser && lengths[l] <= self.largest_square && (squares[l] + r[l]).is_finite();
+            let safe = fits[l] && (squares[l] + r[l]).is_finite();
             let used = safe && l < rows;
             task.found.squares += if used { squares[l].widen() } else { 0.0 };
             if used {

@@ -1,7 +1,6 @@
 //! o and w of some query rows as the polynomial has them: what a sampled correction and a probe look at.
 
 use super::fit::{Inputs, Parts, Pieces, Polynomial, Sides};
-use super::gradient::refuse_causal;
 use super::outputs::Product;
 use super::queries::{Found, QueryTask};
 use crate::buffer;
@@ -15,9 +14,10 @@ use crate::products::matrix;
 
 impl Polynomial {
     /// õ and w̃ of the query rows `indices`, from the moments that the gradient is made of; w̃ up to a multiple of what
-    /// rounding leaves of Σ_i p̃_ji = 0 times the mean key. Not for causal problems.
+    /// rounding leaves of Σ_i p̃_ji = 0 times the mean key.
     ///
-    /// Time 2 r (N_(g+1) + N_g)(dv + 1) for r rows.
+    /// Time 2 r (N_(g+1) + N_g)(dv + 1) for r rows; for causal problems also that of the moments of the keys up to the last
+    /// row.
     ///
     /// # Errors
     /// [`Error::Option`] for a row that is not there; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
@@ -28,24 +28,36 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<RowValues<T>, Error> {
-        refuse_causal(problem)?;
+        self.same_mask(problem)?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
-        let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
-        let mut found = self.evaluated(&problem.with_queries(A1.view(), E.view()), true, &mut run)?;
-        let (count, d, dv) = (indices.len(), self.coordinates.dimension(), problem.Y.ncols());
+        let mut rows = match problem.is_causal {
+            true => self.causal_rows(problem, indices, &mut run)?,
+            false => self.rows_of_all(problem, indices, &mut run)?,
+        };
         let unit = self.coordinates.value_exponent.exp2();
-        for value in &mut found.output {
-            *value = T::narrow(value.widen() * unit);
+        rows.output.mapv_inplace(|value| T::narrow(value.widen() * unit));
+        for &row in &rows.unsafe_rows {
+            rows.output.row_mut(row).fill(T::zero());
         }
-        for &row in &found.unsafe_rows {
-            found.output[row * dv..][..dv].fill(T::zero());
-        }
+        Ok(rows)
+    }
+
+    /// The same without a mask, o in the unit of the values.
+    fn rows_of_all<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        indices: &[usize],
+        run: &mut Run<'_>,
+    ) -> Result<RowValues<T>, Error> {
+        let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
+        let found = self.evaluated(&problem.with_queries(A1.view(), E.view()), true, run)?;
+        let (count, d, dv) = (indices.len(), self.coordinates.dimension(), problem.Y.ncols());
         let Evaluated { w, output, unsafe_rows } = found;
         Ok(RowValues { w: matrix(w, count, d)?, output: matrix(output, count, dv)?, unsafe_rows })
     }
 
-    /// õ of all query rows of `problem`, and with `slopes` w̃ as well.
+    /// õ of all query rows of `problem`, which has no mask, and with `slopes` w̃ as well.
     pub(super) fn evaluated<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -58,7 +70,7 @@ impl Polynomial {
         let sides = Sides::new(problem, &inputs, &self.coordinates, kernels.keys)?;
         let moments = self.moments(dv, kernels.keys)?;
         let product = Product::new(self.coordinates.inverse.view(), self.slope_unit(), kernels.keys)?;
-        let mut operands = self.queries(problem, &inputs, &sides, &moments)?;
+        let mut operands = self.queries(problem, &inputs, &sides, Some(&moments))?;
         operands.product = slopes.then_some(&product);
         operands.slopes = slopes;
         let parts = Parts::new(count, 1);

@@ -3,6 +3,7 @@
 
 use ndarray::{Array2, Axis};
 
+use super::request::Norm;
 use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
@@ -83,6 +84,12 @@ impl<T: Float> Share<T> {
                 value.zip_mut_with(share, |sum, &term| *sum = T::narrow(sum.widen() + sign * term.widen()));
             }
         }
+    }
+
+    /// Frobenius norm of the share in an output, or of its parts together.
+    pub fn norm(&self, wrt: Wrt) -> f64 {
+        let of = |part: Wrt| part == wrt || wrt == Wrt::A && matches!(part, Wrt::A1 | Wrt::A2 | Wrt::A3);
+        self.gradients.iter().filter(|(part, _)| of(*part)).map(|(_, share)| Norm::Frobenius.of(share)).sum()
     }
 
     /// Rounding error of the share in an output.

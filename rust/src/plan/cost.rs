@@ -1,5 +1,6 @@
 //! Operations of every method from shapes alone, a multiplication and an addition counting as two.
 
+use crate::moments::CHUNK;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// What an operation of the moment form costs in operations of the exact passes, and what a call of either costs before
@@ -16,6 +17,8 @@ pub struct Cost {
     d: usize,
     dv: f64,
     pairs: f64,
+    /// Pairs that the moment form takes one by one: half of each chunk of a causal problem.
+    near: f64,
     key_side: bool,
     slopes: bool,
 }
@@ -33,6 +36,7 @@ impl Cost {
                 Weights::Pair(W_Q, _) => W_Q.ncols(),
             },
             dv: problem.Y.ncols() as f64,
+            near: if problem.is_causal { 0.5 * (n.min(m) * CHUNK) as f64 } else { 0.0 },
             pairs: n as f64 * m as f64 * if problem.is_causal { 0.5 } else { 1.0 },
             key_side: any(&[Wrt::WK, Wrt::A2, Wrt::A3, Wrt::A, Wrt::Y]),
             slopes: any(&[Wrt::X, Wrt::WQ, Wrt::WK, Wrt::A1, Wrt::A2, Wrt::A]),
@@ -63,12 +67,19 @@ impl Cost {
         let width = 2.0 * (self.dv + 1.0);
         let query_side = self.m * outer + self.n * (outer + inner);
         let key_side = if self.key_side { (self.n + self.m) * (outer + inner) } else { 0.0 };
-        CALL + MOMENT_OPERATION * width * (query_side + key_side)
+        CALL + MOMENT_OPERATION * width * (query_side + key_side) + self.near * self.pair(self.key_side)
     }
 
     /// n.
     pub fn queries(&self) -> f64 {
         self.n
+    }
+
+    /// Rows that are in effect as large as the largest, of all of a causal problem: means over j keys from the second chunk
+    /// on, whose squares go as 1/j. Nothing without a mask, where rows see alike.
+    pub fn masked(&self) -> Option<f64> {
+        let chunk = CHUNK as f64;
+        (self.near > 0.0 && self.n > chunk).then(|| chunk * (self.n / chunk).ln().powi(2) / (1.0 - chunk / self.n))
     }
 
     /// √(n m), the ratio of a sum of norms over all pairs to the norm of the sum.

@@ -2,6 +2,7 @@
 
 use super::cost::Cost;
 use super::logits::Logits;
+use super::passes::LEAST_SEEN;
 use super::request::{Asked, Request, Wanted};
 use crate::error::Error;
 use crate::float::Float;
@@ -27,6 +28,9 @@ const RIGOROUS: f64 = 4.0;
 
 /// A statistical bound at m rows over the rigorous one at 1/m: (7/3 … 3) ln(3/1 %) and what the spread adds.
 const STATISTICAL: f64 = 12.0;
+
+/// Room in a sample of a causal problem for rows of different sizes.
+const UNEVEN: f64 = 2.0;
 
 /// The exact passes are taken unless the polynomial method costs less than this part of them: a wrong prediction must
 /// not make the whole much slower.
@@ -148,6 +152,9 @@ impl Law<'_> {
         if let Some(wrt) = self.wrt.iter().find(|&&wrt| !self.backing.covers(wrt)) {
             return self.exact(format!("an output by token cannot be certified from sampled rows: {}", wrt.name()));
         }
+        if problem.is_causal && self.backing != Backing::Estimated {
+            return self.exact("of a causal problem only estimates are known".into());
+        }
         let exact = self.cost.exact();
         if self.cost.moments(1) > WORTHWHILE * exact {
             return self.exact("the problem is so short that nothing is cheaper".into());
@@ -193,7 +200,7 @@ impl Law<'_> {
                 let error = self.error(degree, logits);
                 let samples = self.samples(error, rtol);
                 // With no more rows than any certificate takes, higher degrees only cost more.
-                enough = samples.is_some_and(|samples| samples <= LEAST_ROWS);
+                enough = samples.is_some_and(|samples| samples <= self.least_rows());
                 Some(samples.map(|samples| self.polynomial(degree, samples, error, logits)))
             })
             .flatten()
@@ -260,6 +267,12 @@ impl Law<'_> {
     }
 
     fn bounded(&self, rows: f64) -> usize {
-        (rows.ceil() as usize).max(LEAST_ROWS).min(self.cost.queries() as usize)
+        (rows.ceil() as usize).max(self.least_rows()).min(self.cost.queries() as usize)
+    }
+
+    /// With fewer a sample says nothing: under a mask it must see enough of the first rows.
+    fn least_rows(&self) -> usize {
+        let seen = self.cost.masked().map_or(0.0, |rows| UNEVEN * LEAST_SEEN * self.cost.queries() / rows);
+        LEAST_ROWS.max(seen.ceil() as usize)
     }
 }

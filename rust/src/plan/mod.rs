@@ -6,9 +6,10 @@
 //! | [`request`] | what is asked for, and what comes back |
 //! | `logits` | a sample of logits, and how well a polynomial serves for it |
 //! | `cost` | operations of every method, from shapes alone |
-//! | [`decide`] | the law from all of these to exact or polynomial, degree and rows |
+//! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
 //! | `stages` | one deadline and one progress bar over several computations |
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
+//! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
@@ -23,6 +24,7 @@ mod logits;
 mod passes;
 pub mod request;
 mod rows;
+mod sizes;
 mod stages;
 
 pub use decide::{Decision, Method, decide};

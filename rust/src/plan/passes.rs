@@ -7,6 +7,7 @@ use super::decide::{Backing, Decision};
 use super::execute::Prepared;
 use super::request::{Certificate, Certified, Kind, Planned, Request};
 use super::rows::Sample;
+use super::sizes::Sizes;
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing};
 use crate::certificate::outliers::{budget, outliers};
@@ -15,24 +16,25 @@ use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::{Bound, Caps, PolynomialGradients};
+use crate::moments::{Bound, PolynomialGradients};
 use crate::options::Level;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
 
+/// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
+/// standard error by a hundredth.
+const WEIGHTY: f64 = 0.02;
+
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
-const LEAST_SEEN: f64 = 12.0;
+pub const LEAST_SEEN: f64 = 12.0;
 
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
 
-/// Of an output that is a product of another one.
-const UNKNOWN: Bound = Bound { truncation: f64::INFINITY, rounding: f64::INFINITY };
-
 /// Roundings that adding exact rows and a correction to an output takes.
-const ADDITIONS: f64 = 4.0;
+const ADDITIONS: f64 = 8.0;
 
 /// What every step of one degree reads.
 pub struct Setting<'a, T> {
@@ -102,11 +104,15 @@ pub struct Passes<T> {
     loss_bound: Bound,
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
-    steps: Steps,
+    steps: Option<Steps>,
+    /// Norms of what was added to each gradient and taken from it, which may cancel.
+    moved: Vec<f64>,
     /// Rows that were computed exactly, in rising order.
     pub apart: Vec<usize>,
-    /// Bounds for every row that is not apart; empty where they are not known.
-    caps: Caps,
+    /// Bounds of s ‖a_j‖ ‖Δw_j‖ for every row that is not apart, where rows are drawn by them.
+    caps: Vec<f64>,
+    /// About what they are, where rows are drawn uniformly.
+    sizes: Sizes,
     level: Level,
 }
 
@@ -119,32 +125,27 @@ impl<T: Float> Passes<T> {
         let n = problem.A1.nrows();
         let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
-            Backing::Rigorous => None,
-            _ if problem.is_causal => None,
-            _ => Some(stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?),
-        };
-        let mut standing = match (&caps, backing) {
-            (Some(caps), Backing::Estimated) => stand_out(&caps.weighted, &caps.w, &asked, n)?,
-            (None, Backing::Estimated) => stand_out(&sizes(problem), &[], &asked, n)?,
+            Backing::Statistical if !problem.is_causal => {
+                stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?.weighted
+            }
             _ => Vec::new(),
         };
+        let mut sizes = Sizes::default();
+        let mut standing = Vec::new();
+        if backing == Backing::Estimated {
+            sizes = Sizes::new(problem, prepared.decision.degree, stages)?;
+            standing = stand_out(&sizes, &asked, n)?;
+        }
         standing.retain(|row| unsafe_rows.binary_search(row).is_err());
         let apart = unsafe_rows.len() + standing.len();
         if MOST_APART * apart > n || problem.is_causal && apart > 0 {
             return Ok(None);
         }
         let gradients = setting.folded(gradients)?;
-        let bounds = if setting.unfolded() { vec![UNKNOWN; gradients.len()] } else { bounds };
-        let mut passes = Passes {
-            loss,
-            loss_bound,
-            gradients,
-            bounds,
-            steps,
-            apart: Vec::new(),
-            caps: caps.unwrap_or_default(),
-            level,
-        };
+        let bounds = if setting.unfolded() { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
+        let moved = vec![0.0; gradients.len()];
+        let mut passes =
+            Passes { loss, loss_bound, gradients, bounds, steps, moved, apart: Vec::new(), caps, sizes, level };
         if !standing.is_empty() {
             let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
             let share = Share { gradients: setting.folded(share.gradients)?, ..share };
@@ -158,10 +159,14 @@ impl<T: Float> Passes<T> {
             passes.add(&share, &apart, 1.0);
         }
         for &row in &apart {
-            for caps in [&mut passes.caps.w, &mut passes.caps.weighted] {
-                if let Some(cap) = caps.get_mut(row) {
-                    *cap = 0.0;
-                }
+            if let Some(cap) = passes.caps.get_mut(row) {
+                *cap = 0.0;
+            }
+        }
+        if backing == Backing::Estimated {
+            passes.sizes.without(&apart);
+            if problem.is_causal {
+                passes.sizes.mask(problem.A2.nrows());
             }
         }
         passes.apart = apart;
@@ -170,9 +175,10 @@ impl<T: Float> Passes<T> {
 
     fn add(&mut self, share: &Share<T>, rows: &[usize], sign: f64) {
         self.loss += sign * share.loss;
-        for ((wrt, value), bound) in self.gradients.iter_mut().zip(&mut self.bounds) {
+        for (((wrt, value), bound), moved) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.moved) {
             share.add_to(*wrt, value, rows, sign);
             bound.rounding += share.rounding(*wrt);
+            *moved += share.norm(*wrt);
         }
     }
 
@@ -197,7 +203,7 @@ impl<T: Float> Passes<T> {
             loss: self.loss,
             loss_certificate: Certificate { reached: None, ..rigorous(&self.loss_bound, self.loss) },
             gradients: bounded.collect(),
-            steps: Some(self.steps),
+            steps: self.steps,
             decision: decision.clone(),
             prepared: None,
             level: self.level,
@@ -221,7 +227,7 @@ impl<T: Float> Passes<T> {
         let Setting { problem, prepared, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
         let share = decision.samples as f64 / population.max(1) as f64;
-        if share < 1.0 && !(seen(&self.caps.weighted, share) && seen(&self.caps.w, share)) {
+        if share < 1.0 && !(seen(&self.sizes.weighted, share) && seen(&self.sizes.own, share)) {
             return Ok(());
         }
         let mut rng = Rng::new(request.seed);
@@ -230,10 +236,10 @@ impl<T: Float> Passes<T> {
         let values = setting.wrt.contains(&Wrt::Y);
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
         let drawing = Drawing::Uniform { population };
-        for one in &mut planned.gradients {
-            let rounding = sample.rounding(problem, one.wrt, population);
+        for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
+            let rounding = sample.rounding(problem, one.wrt, population) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             if one.wrt == Wrt::A1 {
-                let (rows, error) = sample.by_token(problem, population, &self.caps.w);
+                let (rows, error) = sample.by_token(problem, population, &self.sizes.own);
                 offer(request, one, Kind::Estimated, error.replaced(), rounding, |value| {
                     for (&index, row) in sample.indices.iter().zip(rows.rows()) {
                         value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
@@ -268,7 +274,7 @@ impl<T: Float> Passes<T> {
         stages: &mut Stages<'_>,
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
-        let capped = Capped::new(&self.caps.weighted)?;
+        let capped = Capped::new(&self.caps)?;
         let draws = capped.draw(&mut Rng::new(request.seed), decision.samples)?;
         if draws.is_empty() {
             return Ok(());
@@ -276,8 +282,8 @@ impl<T: Float> Passes<T> {
         let indices = draws.iter().map(|draw| draw.row).collect();
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
-        for one in &mut planned.gradients {
-            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows());
+        for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
+            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows()) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             let drawing = Drawing::Weighted(&weights);
             let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? else { continue };
             let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
@@ -295,14 +301,25 @@ impl<T: Float> Passes<T> {
 
 /// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
 /// stand out than may be taken, the others are a tail that a uniform sample sees.
-fn stand_out(weighted: &[f64], own: &[f64], asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
-    let mut exact = outliers(weighted, budget(n))?.exact;
+fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
+    let mut exact = weighty(&sizes.weighted, n)?;
     if asked.contains(&Wrt::A1) {
-        exact.extend(outliers(own, budget(n))?.exact);
+        exact.extend(weighty(&sizes.own, n)?);
         exact.sort_unstable();
         exact.dedup();
     }
     Ok(exact)
+}
+
+/// Rows that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
+fn weighty(caps: &[f64], n: usize) -> Result<Vec<usize>, Error> {
+    let exact = outliers(caps, budget(n))?.exact;
+    let largest = caps.iter().copied().fold(0.0, f64::max);
+    let square = |cap: f64| (cap / largest).powi(2);
+    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
+    let all: f64 = caps.iter().copied().map(square).sum();
+    // NaN, of caps that are infinite, takes them all.
+    Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
 }
 
 /// Whether a sample of this share sees enough of the rows that a sum of squares is made of: (Σ M²)² / Σ M⁴ is how many
@@ -317,12 +334,6 @@ fn seen(caps: &[f64], share: f64) -> bool {
         (squares + square, fourths + square * square)
     });
     share * squares * squares >= LEAST_SEEN * fourths
-}
-
-/// ‖a_j‖ ‖E_j‖: about what a row contributes, where no cap is known.
-fn sizes<T: Float>(problem: &Problem<'_, T>) -> Vec<f64> {
-    let norm = |row: ndarray::ArrayView1<'_, T>| row.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
-    problem.A1.rows().into_iter().zip(problem.E.rows()).map(|(a, target)| norm(a) * norm(target)).collect()
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.

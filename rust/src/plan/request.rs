@@ -151,8 +151,10 @@ impl Certificate {
     pub fn new(request: &Request, kind: Kind, terms: [f64; 3], size: f64) -> Self {
         let [truncation, sampling, rounding] = terms.map(|term| if term.is_nan() { f64::INFINITY } else { term });
         let absolute = truncation + sampling + rounding;
-        // Nothing tells such a result from zero, and zero is what it is to the accuracy of the arithmetic.
-        let zero = truncation + sampling <= rounding && size <= absolute && absolute.is_finite();
+        // Nothing tells such a result from zero, and zero is what it is to the accuracy of the arithmetic. Only the exact
+        // method estimates its rounding; a bound of it is far above.
+        let small = if kind == Kind::Exact { size <= absolute } else { size == 0.0 };
+        let zero = small && truncation + sampling <= rounding && absolute.is_finite();
         let reached = request.reached(absolute, size).map(|reached| reached || zero);
         Certificate { kind, absolute, truncation, sampling, rounding, confidence: None, reached }
     }

@@ -4,12 +4,16 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing, Factors, TokenError};
-use crate::constants::{ROUNDING_SAFETY as LINED_UP, SAMPLE_ROWS};
+use crate::constants::SAMPLE_ROWS;
 use crate::error::Error;
 use crate::exact::rows::{RowValues, exact_rows, selected};
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
 use crate::problem::{Problem, Weights, Wrt};
+
+/// What exact rows may lose to rounding over one rounding of a typical term: logits and normalisers carry some of their
+/// own, and those of equal keys line up. With one coordinate a third of it has been seen.
+const LINED_UP: f64 = 40.0;
 
 /// Some query rows: their inputs, and how far the approximation is off in them.
 pub struct Sample {
@@ -95,23 +99,19 @@ impl Sample {
         Correction::new(&[((exact - approximate).view(), ones.view())], drawing)
     }
 
-    /// The rows of dL/dA1 exactly, and the error of all rows once these are in their place; `caps` of ‖w_j − w̃_j‖ of all
-    /// rows, where they are known, tell how much the others may differ from these.
+    /// The rows of dL/dA1 exactly, and the error of all rows once these are in their place; `sizes` in
+    /// proportion to ‖w_j − w̃_j‖ of all rows tell how much the others may differ from these.
     pub fn by_token<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         population: usize,
-        caps: &[f64],
+        sizes: &[f64],
     ) -> (Array2<f64>, TokenError) {
         let back = problem.scale * query_weights(problem).reversed_axes();
         let errors = self.difference.dot(&back).map_axis(Axis(1), |row| row.dot(&row)).to_vec();
-        let error = if caps.is_empty() {
-            TokenError::new(&errors, population)
-        } else {
-            let square = |cap: f64| cap * cap;
-            let drawn: Vec<f64> = self.indices.iter().map(|&row| square(caps[row])).collect();
-            TokenError::by_caps(&errors, &drawn, caps.iter().copied().map(square).sum(), population)
-        };
+        let square = |size: f64| size * size;
+        let drawn: Vec<f64> = self.indices.iter().map(|&row| square(sizes[row])).collect();
+        let error = TokenError::by_caps(&errors, &drawn, sizes.iter().copied().map(square).sum(), population);
         (self.exact.dot(&back), error)
     }
 
@@ -170,17 +170,17 @@ fn norms(matrix: &Array2<f64>) -> Array1<f64> {
 }
 
 /// Root mean square of the norms of the rows.
-fn typical_of(rows: Array2<f64>) -> f64 {
+pub(super) fn typical_of(rows: Array2<f64>) -> f64 {
     (rows.mapv(|x| x * x).sum() / rows.nrows().max(1) as f64).sqrt()
 }
 
 /// The same of many rows, from some of them.
-fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
+pub(super) fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
     typical_of(wide(strided(rows)))
 }
 
 /// At most [`SAMPLE_ROWS`] rows, evenly spaced.
-fn strided<T>(rows: ArrayView2<'_, T>) -> ArrayView2<'_, T> {
+pub(super) fn strided<T>(rows: ArrayView2<'_, T>) -> ArrayView2<'_, T> {
     let step = rows.nrows().div_ceil(SAMPLE_ROWS).max(1);
     rows.slice_move(s![..;step, ..])
 }
@@ -190,6 +190,6 @@ fn half_squares(matrix: &Array2<f64>) -> Array2<f64> {
     matrix.map_axis(Axis(1), |row| 0.5 * row.dot(&row)).insert_axis(Axis(1))
 }
 
-fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
+pub(super) fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
     array.mapv(T::widen)
 }

@@ -55,6 +55,19 @@ impl<T: Float> Strips<T> {
         Ok(Strips { data, count, width, keys })
     }
 
+    /// `count` rows of zeros, to be written by [`Strips::all`].
+    pub fn zeros(count: usize, width: usize, keys: usize) -> Result<Self, Error> {
+        let data = buffer::aligned(buffer::size(&[count.div_ceil(keys), keys, width])?)?;
+        Ok(Strips { data, count, width, keys })
+    }
+
+    /// The first row of each strip, and the strip, `[width][keys]`.
+    #[inline(always)]
+    pub fn all(&mut self) -> impl Iterator<Item = (usize, &mut [T])> {
+        let size = (self.width * self.keys).max(1);
+        (0..self.count).step_by(self.keys).zip(self.data.chunks_exact_mut(size))
+    }
+
     /// The strip that begins at row `first`.
     #[inline(always)]
     pub fn strip<const J: usize>(&self, first: usize) -> &[T] {

@@ -1,0 +1,183 @@
+//! The diagonal of a causal problem: one chunk of rows against the rows of the other side in the same chunk, with exp.
+//!
+//! It serves both sides: a tile of queries sees the first keys of its chunk, and a tile of keys is seen by the last
+//! queries, which are the first ones in reverse order.
+
+use std::f64::consts::LOG2_E;
+
+use crate::buffer::{self, Aligned};
+use crate::error::Error;
+use crate::float::Float;
+use crate::moments::payload::C;
+use crate::tile::simd::Vector;
+use crate::tile::{self, Tile};
+
+/// Up to `C` rows of the other side, packed for the register tile, and what is kept of the tile at work.
+pub struct Chunk<T> {
+    /// Coordinates, `[strip][dimension][J]`.
+    x: Aligned<T>,
+    /// Payload, `[strip][width][J]`; zero past the last row, so that nothing comes of it.
+    payload: Aligned<T>,
+    dimension: usize,
+    width: usize,
+    count: usize,
+    /// Coordinates of the tile's rows times log2 e, `[dimension][L]`.
+    lanes: Aligned<T>,
+    /// Weights e^t of the tile, `[row][L]`.
+    weights: Aligned<T>,
+    /// The sums of one tile, before they are added to those of the moments, which may be far larger.
+    sums: Aligned<T>,
+    /// Rows that some lane of the tile sees.
+    seen: usize,
+}
+
+/// In which order the rows of a chunk are packed.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Order {
+    /// Of the index.
+    Forward,
+    /// The last one first.
+    Reverse,
+}
+
+impl<T: Float> Chunk<T> {
+    /// The first `count` rows of the coordinates `[dimension][C]` and of the payload `[width][C]`.
+    pub fn new<const L: usize, const J: usize>(
+        x: &[T],
+        payload: &[T],
+        count: usize,
+        order: Order,
+    ) -> Result<Self, Error> {
+        let (dimension, width) = (x.len() / C, payload.len() / C);
+        let rows = C.next_multiple_of(J);
+        let lanes = |width: usize| buffer::aligned::<T>(buffer::size(&[width, L])?);
+        let strips = |width: usize| buffer::aligned::<T>(buffer::size(&[width, rows])?);
+        let mut chunk = Chunk {
+            x: strips(dimension)?,
+            payload: strips(width)?,
+            dimension,
+            width,
+            count,
+            lanes: lanes(dimension)?,
+            weights: lanes(rows)?,
+            sums: lanes(dimension.max(width))?,
+            seen: 0,
+        };
+        pack::<T, J>(x, count, order, &mut chunk.x);
+        pack::<T, J>(payload, count, order, &mut chunk.payload);
+        Ok(chunk)
+    }
+
+    /// How many rows there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The tile of rows with the coordinates `x`, `[dimension][L]`; lanes that are not `used` are taken for zero, so that
+    /// their weights are finite.
+    #[inline(always)]
+    pub fn set<const L: usize>(&mut self, x: &[T], used: &[bool; L]) {
+        let factor = T::narrow(LOG2_E);
+        for (to, from) in self.lanes.as_chunks_mut::<L>().0.iter_mut().zip(x.as_chunks::<L>().0) {
+            for l in 0..L {
+                to[l] = if used[l] { from[l] * factor } else { T::zero() };
+            }
+        }
+    }
+
+    /// Adds Σ e^t · payload to `out`, `[columns][L]`, as many columns as it has. Lane l sees the rows up to `last[l]`, none
+    /// where that is negative. Time 2 · L · rows · (d + columns).
+    #[inline(always)]
+    pub fn values<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        &mut self,
+        last: &[i32; L],
+        out: &mut [T],
+    ) {
+        let (mut most, mut least) = (-1, i32::MAX);
+        for &last in last {
+            most = last.max(most);
+            least = last.min(least);
+        }
+        self.seen = self.count.min((most + 1) as usize);
+        let sums = &mut self.sums[..out.len()];
+        sums.fill(T::zero());
+        let (dimension, width) = (self.dimension, self.width);
+        let weights = self.weights.as_chunks_mut::<L>().0.chunks_exact_mut(J);
+        for (s, kept) in weights.enumerate().take(self.seen.div_ceil(J)) {
+            let mut tile: Tile<V, J> =
+                tile::products::<T, V, W, L, J>(&self.lanes, strip::<T, J>(&self.x, dimension, s));
+            tile::exponentiate::<T, V, W, false, false, J>(&mut tile, [V::splat(T::zero()); 2]);
+            for j in 0..J {
+                tile::store(tile[j], &mut kept[j]);
+            }
+            if ((s + 1) * J) as i32 > least + 1 {
+                // Logits are bounded, so what is hidden has weights as well, which are taken away.
+                for j in 0..J {
+                    let row = (s * J + j) as i32;
+                    for l in 0..L {
+                        kept[j][l] = if row > last[l] { T::zero() } else { kept[j][l] };
+                    }
+                    tile[j] = tile::load(&kept[j]);
+                }
+            }
+            tile::accumulate::<T, V, W, L, J>(sums, &tile, strip::<T, J>(&self.payload, width, s));
+        }
+        add::<T, V, W, L>(sums, out);
+    }
+
+    /// Adds Σ e^t ⟨`payload`, payload⟩ · x to `out`, `[dimension][L]`, for the tile that [`Chunk::values`] was called with;
+    /// `payload` is laid out `[width][L]`. Time 2 · L · rows · (d + width).
+    #[inline(always)]
+    pub fn slopes<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        &mut self,
+        payload: &[T],
+        out: &mut [T],
+    ) {
+        let sums = &mut self.sums[..out.len()];
+        sums.fill(T::zero());
+        let (dimension, width) = (self.dimension, self.width);
+        let weights = self.weights.as_chunks::<L>().0.chunks_exact(J);
+        for (s, kept) in weights.enumerate().take(self.seen.div_ceil(J)) {
+            let mut p: Tile<V, J> = tile::products::<T, V, W, L, J>(payload, strip::<T, J>(&self.payload, width, s));
+            for j in 0..J {
+                p[j] = tile::zip(p[j], tile::load(&kept[j]), V::mul);
+            }
+            tile::accumulate::<T, V, W, L, J>(sums, &p, strip::<T, J>(&self.x, dimension, s));
+        }
+        add::<T, V, W, L>(sums, out);
+    }
+}
+
+/// One strip of a matrix of `width` columns.
+#[inline(always)]
+fn strip<T, const J: usize>(data: &[T], width: usize, strip: usize) -> &[T] {
+    &data[strip * width * J..][..width * J]
+}
+
+/// out += sums.
+#[inline(always)]
+fn add<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(sums: &[T], out: &mut [T]) {
+    for (out, sum) in out.as_chunks_mut::<L>().0.iter_mut().zip(sums.as_chunks::<L>().0) {
+        tile::store(tile::zip(tile::load::<T, V, W, L>(out), tile::load(sum), V::add), out);
+    }
+}
+
+/// Columns `[width][C]` into strips `[strip][width][J]`.
+#[inline(always)]
+fn pack<T: Float, const J: usize>(columns: &[T], count: usize, order: Order, strips: &mut [T]) {
+    let columns = columns.as_chunks::<C>().0;
+    let strips = strips.as_chunks_mut::<J>().0.chunks_exact_mut(columns.len().max(1));
+    for (first, strip) in (0..count).step_by(J).zip(strips) {
+        let rows = J.min(count - first);
+        for (to, column) in strip.iter_mut().zip(columns) {
+            match order {
+                Order::Forward => to[..rows].copy_from_slice(&column[first..first + rows]),
+                Order::Reverse => {
+                    for (to, from) in to.iter_mut().zip(column[count - first - rows..count - first].iter().rev()) {
+                        *to = *from;
+                    }
+                }
+            }
+        }
+    }
+}

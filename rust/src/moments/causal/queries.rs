@@ -1,0 +1,220 @@
+//! The query side of one chunk: moments of the keys before it, and the keys of the chunk themselves
+//! (docs/math.md, equation 68).
+
+use std::ops::Range;
+
+use super::chunk::{Chunk, Order};
+use crate::buffer;
+use crate::error::Error;
+use crate::float::Float;
+use crate::moments::collect::{Keys, square_norms};
+use crate::moments::evaluate::Coefficients;
+use crate::moments::near::{Near, NearQueries};
+use crate::moments::payload::C;
+use crate::moments::queries::{Queries, QueryTask, queries};
+use crate::pool::Cancel;
+use crate::tile::simd::Vector;
+
+/// What every task of the query side reads.
+pub struct CausalQueries<'a, T> {
+    /// As without a mask; its moments are not used.
+    pub queries: Queries<'a, T>,
+    /// The keys and their values.
+    pub keys: &'a Keys<'a, T>,
+    /// P, as the moments use it.
+    pub coefficients: &'a Coefficients,
+    /// |P_0|, …, |P_g|.
+    pub magnitudes: &'a [f64],
+    /// The index of each query row, ascending, where it is not its place.
+    pub indices: Option<&'a [usize]>,
+}
+
+/// One chunk of the queries.
+pub struct CausalTask<'a, T> {
+    /// Its rows and what they write.
+    pub task: QueryTask<'a, T>,
+    /// Rows of [c, −r] / z.
+    pub residuals: Option<&'a mut [T]>,
+    /// The keys of the chunk.
+    pub keys: Range<usize>,
+    /// M_β of the keys before it, `[count][dv + 1]`.
+    pub before: &'a [f64],
+    /// max ‖k‖² of the keys up to the end of the chunk.
+    pub widest: f64,
+}
+
+/// o, c and w of one chunk. Time as without a mask, and 4 · rows · keys · (d + dv + 1) flops for half of the chunk.
+#[inline(always)]
+pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &CausalQueries<'_, T>,
+    task: CausalTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    if task.task.rows.is_empty() {
+        return Ok(());
+    }
+    let width = operands.keys.values.columns() + 1;
+    // Before the first chunk there are no keys.
+    let moments = match task.keys.start {
+        0 => None,
+        _ => Some(operands.coefficients.moments::<T>(task.before, width, width, J)?),
+    };
+    let moments_fit = moments.as_ref().is_none_or(|moments| moments.finite);
+    let (chunk, all_finite) = own_keys::<T, V, W, L, J>(operands.keys, task.keys.clone())?;
+    let mut own = Own {
+        rule: Rule::new(operands, &task, all_finite && moments_fit)?,
+        first_key: task.keys.start,
+        indices: operands.indices,
+        width,
+        residuals: task.residuals,
+        chunk,
+    };
+    // Where the moments do not fit the precision no row is safe, and what is made of nothing is finite.
+    let moments = moments.as_ref().filter(|moments| moments.finite);
+    queries::<T, V, W, L, J>(&Queries { moments, ..operands.queries }, task.task, &mut own, cancel)
+}
+
+/// The keys of a chunk with [h, 1], and whether they are finite; zeros where they are not.
+#[inline(always)]
+fn own_keys<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    &Keys { keys, values, .. }: &Keys<'_, T>,
+    rows: Range<usize>,
+) -> Result<(Chunk<T>, bool), Error> {
+    let dv = values.columns();
+    let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
+    let mut payload = buffer::aligned::<T>(buffer::size(&[dv + 1, C])?)?;
+    let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
+    for at in (0..rows.len()).step_by(L) {
+        let count = (rows.len() - at).min(L);
+        keys.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut x[at..], C);
+        values.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut payload[at..], C);
+    }
+    payload[dv * C..].fill(T::one());
+    let finite = all_finite(&x) & all_finite(&payload);
+    if !finite {
+        x.fill(T::zero());
+        payload.fill(T::zero());
+    }
+    Ok((Chunk::new::<L, J>(&x, &payload, rows.len(), Order::Forward)?, finite))
+}
+
+/// Without a way out of the loop, which would be slower.
+#[inline(always)]
+fn all_finite<T: Float>(numbers: &[T]) -> bool {
+    let mut finite = true;
+    for x in numbers {
+        finite &= x.is_finite();
+    }
+    finite
+}
+
+/// Which rows of a chunk are safe (docs/math.md, equation 69).
+struct Rule<T> {
+    /// The mean of the keys before the chunk.
+    mean: Vec<T>,
+    /// How many there are.
+    before: T,
+    /// |P_0|, …, |P_g|.
+    magnitudes: Vec<T>,
+    /// max ‖k‖² of the keys that the chunk sees.
+    widest: T,
+    /// Largest b² = ‖q‖² max ‖k‖²: beyond it the weights of the diagonal need a shift.
+    largest: T,
+    /// 1 / (32 u).
+    noise: T,
+    finite: bool,
+}
+
+impl<T: Float> Rule<T> {
+    fn new(operands: &CausalQueries<'_, T>, task: &CausalTask<'_, T>, finite: bool) -> Result<Self, Error> {
+        let (d, width) = (operands.keys.keys.columns(), operands.keys.values.columns() + 1);
+        let before = task.keys.start as f64;
+        let (mut mean, mut magnitudes) = (buffer::with_capacity(d)?, buffer::with_capacity(operands.magnitudes.len())?);
+        // The monomials after the constant are the coordinates.
+        let sums = task.before.chunks_exact(width).skip(1).take(d).map(|row| row[width - 1]);
+        mean.extend(sums.map(|sum| T::narrow(sum / before.max(1.0))));
+        magnitudes.extend(operands.magnitudes.iter().map(|&p| T::narrow(p)));
+        Ok(Rule {
+            mean,
+            before: T::narrow(before),
+            magnitudes,
+            widest: T::narrow(task.widest),
+            largest: T::narrow((T::UNSHIFTED_MAX * std::f64::consts::LN_2).powi(2)),
+            noise: T::narrow(1.0 / (32.0 * T::UNIT_ROUNDOFF)),
+            finite,
+        })
+    }
+
+    #[inline(always)]
+    fn fits<const L: usize>(&self, x: &[[T; L]], z: &[T; L]) -> [bool; L] {
+        let lengths = square_norms(x);
+        let mut mean = [T::zero(); L];
+        for (column, &of_mean) in x.iter().zip(&self.mean) {
+            for l in 0..L {
+                mean[l] += column[l] * of_mean;
+            }
+        }
+        let mut fits = [false; L];
+        for l in 0..L {
+            let square = lengths[l] * self.widest;
+            let bound = square.sqrt();
+            let terms = self.magnitudes.iter().rev().fold(T::zero(), |sum, &p| sum * bound + p);
+            let least = T::narrow(0.5) * self.before * mean[l].exp();
+            fits[l] =
+                self.finite && square <= self.largest && z[l] >= least && self.before * terms <= z[l] * self.noise;
+        }
+        fits
+    }
+}
+
+/// The keys of the chunk as its queries see them.
+struct Own<'a, T> {
+    chunk: Chunk<T>,
+    rule: Rule<T>,
+    first_key: usize,
+    indices: Option<&'a [usize]>,
+    width: usize,
+    residuals: Option<&'a mut [T]>,
+}
+
+impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Near<T, V, W, L, J> for Own<'_, T> {
+    #[inline(always)]
+    fn values(&mut self, first: usize, rows: usize, _: &[T], sums: &mut [T]) {
+        let mut last = [-1; L];
+        for (l, last) in last.iter_mut().enumerate().take(rows) {
+            let index = self.indices.map_or(first + l, |indices| indices[first + l]);
+            *last = (index - self.first_key).min(C) as i32;
+        }
+        self.chunk.values::<V, W, L, J>(&last, sums);
+    }
+
+    #[inline(always)]
+    fn slopes(&mut self, payload: &[T], out: &mut [T]) {
+        self.chunk.slopes::<V, W, L, J>(payload, out);
+    }
+}
+
+impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> NearQueries<T, V, W, L, J>
+    for Own<'_, T>
+{
+    #[inline(always)]
+    fn fits(&mut self, _: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L] {
+        let fits = match sums.as_chunks::<L>().0.last() {
+            Some(z) => self.rule.fits(x.as_chunks::<L>().0, z),
+            None => [false; L],
+        };
+        self.chunk.set(x, &fits);
+        fits
+    }
+
+    #[inline(always)]
+    fn take(&mut self, first: usize, rows: usize, payload: &[T]) {
+        let Some(residuals) = &mut self.residuals else { return };
+        let residuals = residuals[first * self.width..].chunks_exact_mut(self.width);
+        for (l, row) in residuals.enumerate().take(rows) {
+            for (to, column) in row.iter_mut().zip(payload.as_chunks::<L>().0) {
+                *to = column[l];
+            }
+        }
+    }
+}

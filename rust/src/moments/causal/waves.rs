@@ -1,0 +1,146 @@
+//! Waves of chunks: moments of each chunk side by side, prefix sums of them, and then each chunk with its own prefix.
+
+use std::ops::Range;
+
+use crate::buffer;
+use crate::constants::{MOMENT_PARTS, WAVE_BYTES};
+use crate::error::Error;
+use crate::moments::payload::C;
+use crate::pool::Run;
+
+/// Moments that one task of a scan goes through: a chunk's share stays in L1.
+const SCANNED: usize = 1024;
+
+/// Waves of more chunks than this are multiples of it.
+const SHARED: usize = 8;
+
+/// The moments of the chunks of one wave, and of all chunks before it.
+pub struct Waves {
+    /// `[chunk][size]`.
+    sums: Vec<f64>,
+    running: Vec<f64>,
+    size: usize,
+    chunks: usize,
+    total: usize,
+}
+
+impl Waves {
+    /// For `total` chunks of `size` moments and `others` more sums each, by the shape alone: the order of summation must not
+    /// know the threads.
+    pub fn new(total: usize, size: usize, others: usize) -> Result<Self, Error> {
+        let bytes = size.saturating_add(others).saturating_mul(size_of::<f64>());
+        let fit = (WAVE_BYTES / bytes.max(1)).clamp(2, MOMENT_PARTS);
+        // Threads share a round number evenly.
+        let chunks = if fit > SHARED { fit / SHARED * SHARED } else { fit }.min(total.max(1));
+        let sums = buffer::zeros(buffer::size(&[chunks, size])?)?;
+        Ok(Waves { sums, running: buffer::zeros(size)?, size, chunks, total })
+    }
+
+    /// Most chunks of a wave.
+    pub fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// The waves in ascending order.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + use<> {
+        let (chunks, total) = (self.chunks, self.total);
+        (0..total.div_ceil(chunks)).map(move |wave| wave * chunks..total.min((wave + 1) * chunks))
+    }
+
+    /// Room for the moments of `count` chunks, not cleared.
+    pub fn room(&mut self, count: usize) -> std::slice::ChunksExactMut<'_, f64> {
+        self.sums[..count * self.size].chunks_exact_mut(self.size)
+    }
+
+    /// Replaces the moments of each of `count` chunks by those of all chunks before it; after it, going `down`.
+    pub fn scan(&mut self, count: usize, down: bool, run: &mut Run<'_>) -> Result<(), Error> {
+        let mut tasks = buffer::with_capacity(self.size.div_ceil(SCANNED))?;
+        for running in self.running.chunks_mut(SCANNED) {
+            tasks.push((running, buffer::with_capacity(count)?));
+        }
+        let chunks = self.sums[..count * self.size].chunks_exact_mut(self.size);
+        for chunk in chunks {
+            for (task, piece) in tasks.iter_mut().zip(chunk.chunks_mut(SCANNED)) {
+                task.1.push(piece);
+            }
+        }
+        run.for_each(tasks.into_iter(), |(running, mut pieces), _| {
+            if down {
+                pieces.reverse();
+            }
+            for piece in pieces {
+                for (sum, running) in piece.iter_mut().zip(running.iter_mut()) {
+                    let before = *running;
+                    *running += *sum;
+                    *sum = before;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// What [`Waves::scan`] left of `count` chunks.
+    pub fn scanned(&self, count: usize) -> std::slice::ChunksExact<'_, f64> {
+        self.sums[..count * self.size].chunks_exact(self.size)
+    }
+}
+
+/// The rows of a chunk, of `count` rows in all.
+pub fn rows(chunk: usize, count: usize) -> Range<usize> {
+    count.min(chunk * C)..count.min((chunk + 1) * C)
+}
+
+/// Cuts the first `len` numbers off what is wanted.
+pub fn cut<'a, T>(rest: &mut Option<&'a mut [T]>, len: usize) -> Option<&'a mut [T]> {
+    let (head, tail) = rest.take()?.split_at_mut(len);
+    *rest = Some(tail);
+    Some(head)
+}
+
+/// Cuts off what is wanted from `start` on.
+pub fn cut_tail<'a, T>(rest: &mut Option<&'a mut [T]>, start: usize) -> Option<&'a mut [T]> {
+    let (head, tail) = rest.take()?.split_at_mut(start);
+    *rest = Some(head);
+    Some(tail)
+}
+
+/// Sums of the chunks of a wave, added up in the order of the chunks.
+pub struct Sums {
+    parts: Vec<f64>,
+    total: Vec<f64>,
+}
+
+impl Sums {
+    /// `size` sums for each of `chunks`, if they are wanted.
+    pub fn new(wanted: bool, size: usize, chunks: usize) -> Result<Option<Self>, Error> {
+        if !wanted {
+            return Ok(None);
+        }
+        Ok(Some(Sums { parts: buffer::zeros(buffer::size(&[chunks, size])?)?, total: buffer::zeros(size)? }))
+    }
+
+    /// One part a chunk.
+    pub fn parts(sums: &mut Option<Self>) -> Option<&mut [f64]> {
+        sums.as_mut().map(|sums| &mut sums.parts[..])
+    }
+
+    /// Numbers of one part.
+    pub fn size(sums: &Option<Self>) -> usize {
+        sums.as_ref().map_or(0, |sums| sums.total.len())
+    }
+
+    /// Adds the parts to the total, and clears them.
+    pub fn fold(sums: &mut Option<Self>) {
+        let Some(Sums { parts, total }) = sums else { return };
+        for part in parts.chunks_exact_mut(total.len().max(1)) {
+            for (sum, term) in total.iter_mut().zip(part) {
+                *sum += std::mem::take(term);
+            }
+        }
+    }
+
+    /// The total.
+    pub fn total(sums: Option<Self>) -> Option<Vec<f64>> {
+        sums.map(|sums| sums.total)
+    }
+}

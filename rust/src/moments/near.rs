@@ -1,0 +1,49 @@
+//! What a tile of rows has besides moments: nothing, or under a mask the other side's rows of its own chunk.
+
+use super::collect::square_norms;
+use super::queries::Queries;
+use crate::float::Float;
+
+/// Rows of the other side that are not in the moments.
+pub trait Near<T, V, const W: usize, const L: usize, const J: usize> {
+    /// Adds Σ weights · payload to `sums`, `[columns][L]`, of up to `L` rows from `first` on with the coordinates `x`.
+    fn values(&mut self, first: usize, rows: usize, x: &[T], sums: &mut [T]);
+    /// Adds Σ weights · ⟨`payload`, the other payload⟩ · x to `out`, `[dimension][L]`, for the same rows.
+    fn slopes(&mut self, payload: &[T], out: &mut [T]);
+}
+
+/// The same for queries, whose normalisers may be unsafe.
+pub trait NearQueries<T, V, const W: usize, const L: usize, const J: usize>: Near<T, V, W, L, J> {
+    /// Which rows are safe, from what the moments say: `sums` are values and, last, the normaliser.
+    fn fits(&mut self, operands: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L];
+    /// [c, −r] / z of rows of the task.
+    fn take(&mut self, first: usize, rows: usize, payload: &[T]);
+}
+
+/// Every row of the other side is in the moments.
+pub struct Nothing;
+
+impl<T: Float, V, const W: usize, const L: usize, const J: usize> Near<T, V, W, L, J> for Nothing {
+    #[inline(always)]
+    fn values(&mut self, _: usize, _: usize, _: &[T], _: &mut [T]) {}
+    #[inline(always)]
+    fn slopes(&mut self, _: &[T], _: &mut [T]) {}
+}
+
+impl<T: Float, V, const W: usize, const L: usize, const J: usize> NearQueries<T, V, W, L, J> for Nothing {
+    /// docs/math.md, equation 66.
+    #[inline(always)]
+    fn fits(&mut self, operands: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L] {
+        let lengths = square_norms(x.as_chunks::<L>().0);
+        let mut fits = [false; L];
+        if let Some(z) = sums.as_chunks::<L>().0.last() {
+            for l in 0..L {
+                fits[l] = z[l] >= operands.least_normaliser && lengths[l] <= operands.largest_square;
+            }
+        }
+        fits
+    }
+
+    #[inline(always)]
+    fn take(&mut self, _: usize, _: usize, _: &[T]) {}
+}

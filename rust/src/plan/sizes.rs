@@ -1,0 +1,78 @@
+//! About what each row can contribute to the error: what outliers stand out by, and what errors by token are in proportion
+//! to (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
+
+use ndarray::Axis;
+
+use super::rows::{strided, typical, typical_of, wide};
+use super::stages::Stages;
+use crate::error::Error;
+use crate::exact::gradient::{row_major, rows};
+use crate::float::Float;
+use crate::moments::CHUNK;
+use crate::norms::many_row_norms;
+use crate::pool::Run;
+use crate::problem::{Problem, Weights};
+use crate::products::product;
+use crate::tile::Rows;
+
+/// Of every row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sizes {
+    /// In proportion to ‖w_j − w̃_j‖.
+    pub own: Vec<f64>,
+    /// The same times ‖a_j‖.
+    pub weighted: Vec<f64>,
+}
+
+impl Sizes {
+    /// (‖E_j‖ + typical ‖h‖) min(1, (‖q_j‖ typical ‖k‖)^(g+1)) for degree g. Time O(n d (d1 + dv)).
+    pub fn new<T: Float>(problem: &Problem<'_, T>, degree: usize, stages: &mut Stages<'_>) -> Result<Self, Error> {
+        stages.run(0.1, |options, watch| {
+            let mut run = Run::new(options, watch);
+            run.phase(1.0);
+            let (n, weights) = match problem.weights {
+                Weights::Product(X) => (problem.A1.nrows(), X),
+                Weights::Pair(W_Q, _) => (problem.A1.nrows(), W_Q),
+            };
+            let queries = product(problem.A1, weights, problem.scale, &mut run)?;
+            let queries = many_row_norms(Rows { data: &queries, count: n, width: weights.ncols() }, &mut run)?;
+            let inputs = many_row_norms(rows(&row_major(problem.A1)?)?, &mut run)?;
+            let targets = many_row_norms(rows(&row_major(problem.E)?)?, &mut run)?;
+            let value = typical_of(wide(strided(problem.A3)).dot(&wide(problem.Y)));
+            let key = typical_key(problem);
+            let reach = |query: f64| (query * key).powi(degree as i32 + 1).min(1.0);
+            let own: Vec<f64> = queries.iter().zip(&targets).map(|(q, e)| (e + value) * reach(*q)).collect();
+            let weighted = own.iter().zip(&inputs).map(|(own, a)| own * a).collect();
+            Ok(Sizes { own, weighted })
+        })
+    }
+
+    /// What a causal mask makes of them: a row is a mean over the keys that it sees, of `count` in all, and those of its own
+    /// chunk have no error.
+    pub fn mask(&mut self, count: usize) {
+        for sizes in [&mut self.own, &mut self.weighted] {
+            for (row, size) in sizes.iter_mut().enumerate() {
+                *size = if row < CHUNK { 0.0 } else { *size / (count.min(row + 1) as f64).sqrt() };
+            }
+        }
+    }
+
+    /// Counts some rows out.
+    pub fn without(&mut self, indices: &[usize]) {
+        for &row in indices {
+            self.own[row] = 0.0;
+            self.weighted[row] = 0.0;
+        }
+    }
+}
+
+/// Root mean square of the length of keys around their mean.
+fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
+    let some = wide(strided(problem.A2));
+    let Some(mean) = some.mean_axis(Axis(0)) else { return typical(problem.A2) };
+    let centred = &some - &mean;
+    typical_of(match problem.weights {
+        Weights::Product(_) => centred,
+        Weights::Pair(_, W_K) => centred.dot(&wide(W_K)),
+    })
+}
