@@ -29,7 +29,7 @@ STATISTICS = ("B", "logit_std", "largest_logit", "attended_std")
 
 def points(size: str) -> list[Point]:
     """One for each family, mean square and seed."""
-    seeds = 4 if size == FULL else 2
+    seeds = 4 if size == FULL else 1
     return [
         point(family=family, mean_square=mean_square, seed=seed)
         for family in (*FAMILIES, HEADS)

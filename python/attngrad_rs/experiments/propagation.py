@@ -39,7 +39,7 @@ def points(size: str) -> list[Point]:
     """One for each family, bound and quantity."""
     n = 1024 if size == FULL else 512
     families = ("uniform", "clustered", "heads") if size == FULL else ("uniform", "heads")
-    bounds = (0.5, 2.0) if size == FULL else (1.0, 4.0)
+    bounds = (0.5, 2.0) if size == FULL else (1.0,)
     found = [
         point(family=family, n=min(n, 1024) if family == "heads" else n, B=bound, quantity=quantity)
         for family in families

@@ -36,7 +36,7 @@ GAMMAS = (0.25, 0.5, 0.75, 1.0)
 # second was not looked at before what is said of it was put into words.
 CURVES = {QUICK: (0.75, 4), FULL: (0.7, 5)}
 # Beyond, only one width is looked at: the decompositions take most of the time.
-LOG2_MOST = 1024
+LOG2_MOST = {QUICK: 512, FULL: 1024}
 # What auto is asked for.
 RTOL = 1e-2
 # Rows from which the library is asked what it would do; no n × m matrix is made there.
@@ -58,7 +58,7 @@ def points(size: str) -> list[Point]:
             found += [
                 point(what="grid", n=n, width=width, B=ratio * root, ratio=ratio, gamma=None)
                 for ratio in ratios
-                if n <= LOG2_MOST or width != LOG2
+                if n <= LOG2_MOST[size] or width != LOG2
             ]
         start, curve_width = CURVES[size]
         bounds = {gamma: _curve(n, gamma, _sizes(size)[0], start) for gamma in GAMMAS}

@@ -48,7 +48,7 @@ def points(size: str) -> list[Point]:
             fitted=n >= FITTED_FROM[size], repeats=3,
         )
         for n in sizes
-        for ratio in RATIOS
+        for ratio in (RATIOS if size == FULL else (RATIOS[0], RATIOS[-1]))
     ]  # fmt: skip
 
 
@@ -248,9 +248,10 @@ def draw(tables: Tables, figure: Any) -> None:
     """Seconds against n, one panel for each regime."""
     figure.set_size_inches(10.0, 4.6)
     seconds = tables["seconds"]
-    panels = figure.subplots(1, len(RATIOS), sharey=True)
+    ratios = list(dict.fromkeys(row["ratio"] for row in seconds))
+    panels = figure.subplots(1, len(ratios), sharey=True)
     labels = list(dict.fromkeys(row["call"] for row in seconds))
-    for axes, ratio in zip(panels, RATIOS, strict=True):
+    for axes, ratio in zip(panels, ratios, strict=True):
         for number, label in enumerate(labels):
             rows = select(seconds, ratio=ratio, call=label)
             axes.loglog(
