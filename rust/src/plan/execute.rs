@@ -232,7 +232,8 @@ impl<T: Float> Search<'_, T> {
             return None;
         }
         if self.request.wanted != Wanted::Auto {
-            let most = n / MOST_SAMPLES;
+            // As many as a decision may take, so that every tolerance ends with the same rows.
+            let most = (self.problem.A1.nrows() / MOST_SAMPLES).min(n);
             return (decision.samples < most).then_some(most);
         }
         let missed = tried.gradients.iter().map(|one| missed(self.request, one)).fold(1.0, f64::max);
