@@ -183,7 +183,7 @@ def test_progress_rises_to_one() -> None:
     for wrt in ("X", ALL):
         seen: list[tuple[float, int]] = []
         ag.loss_gradient(
-            *problem(16_000, 16_000, 8, "float32"),
+            *problem(48_000, 16_000, 8, "float32"),
             wrt=wrt,
             progress=lambda done, seen=seen: seen.append((done, threading.get_ident())),
         )

@@ -68,7 +68,6 @@ impl<T: Float> Engine<T> {
             before = Some(incoming.prepare(&forward, unit)?);
             found.forward = forward;
         }
-        run.phase(1.0);
         // By the shape alone: the order of summation must not know the threads.
         let wave = n.min(if fit > 0 { fit.min(WAVE_QUERIES) } else { WAVE_QUERIES });
         let mut queries = std::mem::take(&mut self.queries);
@@ -190,6 +189,7 @@ impl<'a, T: Float> Turns<'a, T> {
                 (begin + 2 * slots, (wave, Step::Chunk(step - 2 * slots)))
             }
         });
+        run.phase(1.0);
         run.in_turn(steps, |(wave, step), cancel| match step {
             Step::Load(slot) => self.load(wave, slot, cancel),
             Step::Fold(slot) => wave.checked_sub(1).map_or(Ok(()), |wave| self.fold(wave, slot)),
