@@ -25,6 +25,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Block-wise passes keep what NumPy allocates between two numbers below 1 MiB; at 2^16 elements the
 # cost of a call of NumPy does not show.
 BLOCK = 2**16
+# Products of more than 10000 terms wake the threads of OpenBLAS, which then spin beside ours.
+PRODUCT_BLOCK = 2**13
 AXES = ("rows", "columns")
 # (name, axis) must be as large as (other, axis).
 HEAD_RULES = (
@@ -238,7 +240,8 @@ def check_finite(name: str, array: Array) -> None:
     flat = array.reshape(-1)
     # A sum of squares is finite only if all terms are, and is made at the speed of memory.
     with np.errstate(all="ignore"):
-        blocks = (flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK))
+        starts = range(0, flat.size, PRODUCT_BLOCK)
+        blocks = (flat[start : start + PRODUCT_BLOCK] for start in starts)
         if all(math.isfinite(np.dot(block, block)) for block in blocks):
             return
     for start in range(0, flat.size, BLOCK):
