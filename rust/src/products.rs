@@ -74,11 +74,18 @@ pub fn transposed_product<T: Float>(
     matrix(out, p, q)
 }
 
-/// Numbers of either precision, scaled in double precision and rounded once.
-pub fn scaled<S: Float, T: Float>(numbers: &[S], factor: f64) -> Result<Vec<T>, Error> {
-    let mut out = buffer::with_capacity(numbers.len())?;
-    out.extend(numbers.iter().map(|x| T::narrow(x.widen() * factor)));
+/// Numbers, scaled in double precision and rounded once.
+pub fn scaled<T: Float>(numbers: &[T], factor: f64) -> Result<Vec<T>, Error> {
+    let mut out = buffer::zeros(numbers.len())?;
+    scale_into(numbers, factor, &mut out);
     Ok(out)
+}
+
+/// The same from numbers of either precision into room that is there.
+pub fn scale_into<S: Float, T: Float>(numbers: &[S], factor: f64, to: &mut [T]) {
+    for (to, x) in to.iter_mut().zip(numbers) {
+        *to = T::narrow(x.widen() * factor);
+    }
 }
 
 /// A row-major vector as a matrix.

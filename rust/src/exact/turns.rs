@@ -22,6 +22,7 @@ use crate::constants::{
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::{Cancel, Run};
+use crate::products::scale_into;
 use crate::tile::Rows;
 
 /// What the key side of pass 2 found.
@@ -295,18 +296,11 @@ impl<'a, T: Float> Turns<'a, T> {
             tasks.push((take(&mut keys, chunk.key_sums.len()), take(&mut values, chunk.value_sums.len()), chunk));
         }
         run.for_each(tasks.into_iter(), |(keys, values, chunk), _| {
-            scale(&chunk.key_sums, LN_2 * unit, keys);
-            scale(&chunk.value_sums, unit, values);
+            scale_into(&chunk.key_sums, LN_2 * unit, keys);
+            scale_into(&chunk.value_sums, unit, values);
             Ok(())
         })?;
         Ok(side)
-    }
-}
-
-/// Sums in double precision, scaled and rounded once.
-fn scale<T: Float>(sums: &[f64], factor: f64, to: &mut [T]) {
-    for (to, sum) in to.iter_mut().zip(sums) {
-        *to = T::narrow(sum * factor);
     }
 }
 

@@ -20,7 +20,7 @@ pub const LEAST_ROWS: usize = 128;
 pub const USUAL_ROWS: usize = 512;
 
 /// One row in so many is the most that is computed to certify: with more, the exact method would do.
-pub const MOST_SAMPLES: usize = 4;
+const MOST_SAMPLES: f64 = 4.0;
 
 /// The bound from sampled rows over √(n/m) times the error that a sample of logits predicts: 1.2 to 1.5 at many rows, the
 /// rest for the luck of the draw. More rows are drawn where it does not do.
@@ -215,7 +215,7 @@ impl Law<'_> {
         let usual = if self.backing == Backing::Rigorous {
             0
         } else {
-            self.bounded((self.cost.queries() / MOST_SAMPLES as f64).min(USUAL_ROWS as f64))
+            self.bounded(self.most_samples().min(USUAL_ROWS as f64))
         };
         let samples = rtol.and_then(|rtol| self.samples(error, rtol)).unwrap_or(usual);
         self.polynomial(degree, samples, error, logits)
@@ -270,8 +270,12 @@ impl Law<'_> {
             }
             Backing::Estimated => n * (SAMPLED * error / rtol).powi(2),
         };
-        // With more of them the exact method would do.
-        (needed <= n / MOST_SAMPLES as f64).then(|| self.bounded(needed))
+        (needed <= self.most_samples()).then(|| self.bounded(needed))
+    }
+
+    /// The most rows that a decision takes, and those of the last try of a named method: every tolerance ends with the same.
+    pub fn most_samples(&self) -> f64 {
+        self.cost.queries() / MOST_SAMPLES
     }
 
     fn bounded(&self, rows: f64) -> usize {

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use super::cost::Cost;
-use super::decide::{Backing, Decision, Law, MOST_SAMPLES, Method, decide};
+use super::decide::{Backing, Decision, Law, Method, decide};
 use super::logits::Logits;
 use super::passes::{Passes, Setting};
 use super::request::{Certificate, Certified, Norm, Planned, Request, Wanted};
@@ -232,8 +232,7 @@ impl<T: Float> Search<'_, T> {
             return None;
         }
         if self.request.wanted != Wanted::Auto {
-            // As many as a decision may take, so that every tolerance ends with the same rows.
-            let most = (self.problem.A1.nrows() / MOST_SAMPLES).min(n);
+            let most = (self.law.most_samples() as usize).min(n);
             return (decision.samples < most).then_some(most);
         }
         let missed = tried.gradients.iter().map(|one| missed(self.request, one)).fold(1.0, f64::max);
