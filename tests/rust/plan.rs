@@ -107,10 +107,12 @@ fn every_output_is_within_its_certificate() {
     let data = Data::new(N, D, 3);
     let of_product = run(&data.problem(), &[Wrt::X, Wrt::Y, Wrt::A1], &REQUEST);
     check(&data.problem(), &of_product);
+    assert_eq!(of_product.decision.method, Method::Polynomial, "{}", of_product.decision.reason);
     let of_pair = run(&data.with_pair(), &[Wrt::WK, Wrt::A1, Wrt::WQ], &REQUEST);
     check(&data.with_pair(), &of_pair);
     let query_side = run(&data.with_pair(), &[Wrt::WQ], &REQUEST);
     check(&data.with_pair(), &query_side);
+    assert_eq!(query_side.decision.method, Method::Polynomial, "{}", query_side.decision.reason);
 }
 
 #[test]
@@ -271,6 +273,7 @@ fn auto_reaches_the_tolerance_of_a_long_causal_problem() {
     let problem = data.problem().with_causal(true);
     let planned = run(&problem, &[Wrt::X], &REQUEST);
     assert_eq!(planned.gradients[0].certificate.reached, Some(true));
+    assert_eq!(planned.decision.method, Method::Polynomial, "{}", planned.decision.reason);
     check(&problem, &planned);
     for asked in [Asked::Rigorous, Asked::Statistical] {
         let decision = decide(&problem, &[Wrt::X], &Request { asked, ..REQUEST }).expect("a decision");

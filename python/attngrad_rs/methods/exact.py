@@ -27,8 +27,11 @@ KEY_SIDE_QUERIES = 64
 WAVE_QUERIES = 256
 WAVE_CHUNKS = 32
 CHUNK_KEYS = 120
-# Dispatch, packing and the pool's wake-up, below which no call gets.
-CALL_SECONDS = 50e-6
+# The core's prices of the same names (rust/src/plan/cost.rs), in operations: a call, a query with
+# its key, and the exponential of a pair in one pass.
+CALL = 1.5e8
+EXACT_TOKEN = 9e4
+PAIR = 16.0
 
 
 class _Needs(NamedTuple):
@@ -50,16 +53,20 @@ def _needs(sizes: Sizes, wrt: tuple[str, ...]) -> _Needs:
 
 
 def _flops(sizes: Sizes, wrt: tuple[str, ...], is_causal: bool, kept: bool) -> float:
-    """Operations of the passes; a multiplication and an addition count as two."""
+    """Operations of the passes; a multiplication and an addition count as two.
+
+    What else a pair and a call cost counts in operations of the same time.
+    """
     needs, width, dv = _needs(sizes, wrt), sizes.width, sizes.dv
     # Forward: logits and output.
-    per_pair = 2.0 * (width + (sizes.d3 if needs.mixed else dv))
+    per_pair = 2.0 * (width + (sizes.d3 if needs.mixed else dv)) + PAIR
     if needs.second:
         # dP = c hT and p K; the logits again where their weights were not kept.
-        per_pair += 2.0 * ((1.0 if kept else 2.0) * width + dv)
+        per_pair += 2.0 * ((1.0 if kept else 2.0) * width + dv) + PAIR
     if needs.key_side:
         per_pair += 2.0 * (width + dv)
-    return sizes.n * sizes.m * per_pair * (0.5 if is_causal else 1.0)
+    pairs = sizes.n * sizes.m * (0.5 if is_causal else 1.0)
+    return CALL + EXACT_TOKEN * 0.5 * (sizes.n + sizes.m) + pairs * per_pair
 
 
 def _buffer_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, kept: int) -> int:
@@ -118,7 +125,7 @@ def seconds(operations: float, itemsize: int, threads: int | None) -> float:
     """Predicted time of so many operations of the exact method, or of as many as cost the same."""
     workers = threads or _core.default_threads()
     rate = RATES.get(tuning.level(), SLOWEST_RATE) * workers * FLOAT32_BYTES / itemsize
-    return CALL_SECONDS + operations / rate
+    return operations / rate
 
 
 def _cost(

@@ -39,19 +39,16 @@ impl Rng {
     }
 }
 
-/// `wanted` of the numbers 0, …, `population` − 1, all sets equally likely, in rising order; all of them where more are
-/// wanted (selection sampling: Knuth, volume 2, algorithm 3.4.2 S). O(population) time.
+/// `wanted` of the numbers 0, …, `population` − 1, all sets equally likely, in the order in which they are drawn; all of
+/// them where more are wanted. Fewer numbers are the first of more (Fisher and Yates' shuffle, as far as it is wanted).
+/// O(population) time and memory.
 pub fn without_replacement(rng: &mut Rng, population: usize, wanted: usize) -> Result<Vec<usize>, Error> {
     let wanted = wanted.min(population);
-    let mut drawn = buffer::with_capacity(wanted)?;
-    for candidate in 0..population {
-        let missing = wanted - drawn.len();
-        if missing == 0 {
-            break;
-        }
-        if rng.below((population - candidate) as u64) < missing as u64 {
-            drawn.push(candidate);
-        }
+    let mut order = buffer::with_capacity(population)?;
+    order.extend(0..population);
+    for place in 0..wanted {
+        order.swap(place, place + rng.below((population - place) as u64) as usize);
     }
-    Ok(drawn)
+    order.truncate(wanted);
+    Ok(order)
 }

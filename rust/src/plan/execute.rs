@@ -1,9 +1,11 @@
 //! A decision carried out: the passes, rows apart, the sample and the certificate; another try, or the exact gradient.
 
+use std::cell::LazyCell;
+
 use ndarray::{Array2, ArrayView2};
 
 use super::cost::Cost;
-use super::decide::{Backing, Decision, Law, Method, decide};
+use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::{Passes, Setting};
 use super::request::{Certificate, Certified, Norm, Planned, Request, Wanted};
@@ -16,8 +18,9 @@ use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// Another try must cost less than this part of the exact passes, which are the alternative.
-const RETRY: f64 = 0.25;
+/// Another try must cost less than this part of the exact passes, which are the alternative whatever was spent before; the
+/// rest is for a try that fails.
+const RETRY: f64 = 0.7;
 
 /// Room for the next sample to be less lucky than the last.
 const RETRY_ROOM: f64 = 1.3;
@@ -76,20 +79,18 @@ pub fn planned_gradient<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Planned<T>, Error> {
-    let fresh = || decide(problem, wrt, request);
+    check(problem, wrt, request)?;
+    let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
+    let logits = LazyCell::new(|| Logits::draw(problem));
     let (decision, prepared) = match start {
-        Start::Fresh => (fresh()?, None),
-        Start::Sized { degree, samples } => {
-            let named = Request { wanted: Wanted::Polynomial(Some(degree)), ..*request };
-            (Decision { samples, ..decide(problem, wrt, &named)? }, None)
-        }
+        Start::Fresh => (decide(problem, wrt, request)?, None),
+        Start::Sized { degree, samples } => (Decision { samples, ..law.named(degree, &logits) }, None),
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
     let mut stages = Stages::new(options, watch);
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
         return exact(problem, wrt, request, decision, &mut stages);
     }
-    let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
     let unfolded = match problem.weights {
         Weights::Pair(W_Q, W_K) if law.backing == Backing::Estimated && wrt.contains(&Wrt::WK) => {
             Some(product(W_Q, W_K))
@@ -100,7 +101,7 @@ pub fn planned_gradient<T: Float>(
     if let Some(X) = &unfolded {
         unfolded_problem.weights = Weights::Product(X.view());
     }
-    let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law };
+    let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law, logits: &logits };
     search.run(decision, prepared, &mut stages)
 }
 
@@ -142,6 +143,7 @@ struct Search<'a, T> {
     wrt: &'a [Wrt],
     request: &'a Request,
     law: Law<'a>,
+    logits: &'a Logits,
 }
 
 impl<T: Float> Search<'_, T> {
@@ -154,7 +156,8 @@ impl<T: Float> Search<'_, T> {
                 return self.give_up("logits are too large for any polynomial".into(), stages);
             };
             let Some(mut tried) = self.attempt(&mut decision, prepared, stages)? else {
-                return self.give_up("too many rows are beyond the polynomial".into(), stages);
+                return self
+                    .give_up("too many rows are beyond the polynomial, or few make up its error".into(), stages);
             };
             tried.prepared = own;
             let next = if reached(&tried) { None } else { self.next_degree(&decision) };
@@ -183,7 +186,7 @@ impl<T: Float> Search<'_, T> {
 
     /// The polynomial of the decision and the moments of the keys; nothing where logits are too large for any.
     fn prepare(&self, decision: &Decision, stages: &mut Stages<'_>) -> Result<Option<Prepared>, Error> {
-        let Some(polynomial) = self.law.polynomial_for(decision.degree, &Logits::draw(&self.problem)) else {
+        let Some(polynomial) = self.law.polynomial_for(decision.degree, self.logits) else {
             return Ok(None);
         };
         let approximation = Approximation { coefficients: polynomial.power() };
@@ -192,27 +195,41 @@ impl<T: Float> Search<'_, T> {
         Ok(Some(Prepared { approximation, moments, decision: decision.clone() }))
     }
 
-    /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial.
+    /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial, or so
+    /// few make up its error that a sample would have to hold most.
     fn attempt(
         &self,
         decision: &mut Decision,
         prepared: &Prepared,
         stages: &mut Stages<'_>,
     ) -> Result<Option<Planned<T>>, Error> {
-        let Some(passes) = Passes::run(&self.setting(prepared), self.law.backing, stages)? else {
+        let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, stages)? else {
             return Ok(None);
         };
         decision.apart = passes.apart.len();
+        if decision.samples > 0 && !self.enlarge(decision, passes.least_samples()) {
+            return Ok(None);
+        }
         let mut best: Option<Planned<T>> = None;
         loop {
             let tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
             let more = if reached(&tried) { None } else { self.more_rows(decision, &tried) };
             best = Some(better(best.take(), tried));
             match more {
-                Some(samples) => decision.samples = samples,
+                Some(samples) => {
+                    (decision.samples, decision.operations) = (samples, self.law.operations(decision.degree, samples));
+                }
                 None => return Ok(best),
             }
         }
+    }
+
+    /// As many rows as a sample must hold; false where `auto` would rather compute all.
+    fn enlarge(&self, decision: &mut Decision, least: usize) -> bool {
+        if least > decision.samples {
+            (decision.samples, decision.operations) = (least, self.law.operations(decision.degree, least));
+        }
+        self.request.wanted != Wanted::Auto || self.law.cost.rows(decision.samples) <= self.law.cost.exact()
     }
 
     fn setting<'b>(&'b self, prepared: &'b Prepared) -> Setting<'b, T> {
@@ -236,7 +253,8 @@ impl<T: Float> Search<'_, T> {
             return (decision.samples < most).then_some(most);
         }
         let missed = tried.gradients.iter().map(|one| missed(self.request, one)).fold(1.0, f64::max);
-        let needed = decision.samples as f64 * missed * missed * RETRY_ROOM;
+        let left = n as f64 / decision.samples as f64 - 1.0;
+        let needed = RETRY_ROOM * enough(n as f64, left / (missed * missed));
         let enough = (needed.ceil() as usize).max(decision.samples + 1);
         (needed <= n as f64 && self.law.cost.rows(enough) <= RETRY * self.law.cost.exact()).then_some(enough)
     }
@@ -244,7 +262,7 @@ impl<T: Float> Search<'_, T> {
     /// The next degree, where it is affordable.
     fn next_degree(&self, decision: &Decision) -> Option<Decision> {
         let degree = decision.degree + 1;
-        let next = || self.law.named(degree, &Logits::draw(&self.problem));
+        let next = || self.law.named(degree, self.logits);
         match self.request.wanted {
             Wanted::Polynomial(Some(_)) => None,
             Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),

@@ -116,6 +116,8 @@ pub struct Passes<T> {
     caps: Vec<f64>,
     /// About what they are, where rows are drawn uniformly.
     sizes: Sizes,
+    /// Rows drawn uniformly so far, in the order of their indices.
+    sample: Option<Sample>,
     level: Level,
 }
 
@@ -151,8 +153,19 @@ impl<T: Float> Passes<T> {
         let gradients = setting.folded(gradients)?;
         let bounds = if setting.unfolded() { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
         let moved = vec![0.0; gradients.len()];
-        let mut passes =
-            Passes { loss, loss_bound, gradients, bounds, steps, moved, apart: Vec::new(), caps, sizes, level };
+        let mut passes = Passes {
+            loss,
+            loss_bound,
+            gradients,
+            bounds,
+            steps,
+            moved,
+            apart: Vec::new(),
+            caps,
+            sizes,
+            sample: None,
+            level,
+        };
         if !standing.is_empty() {
             let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
             let share = Share { gradients: setting.folded(share.gradients)?, ..share };
@@ -189,9 +202,17 @@ impl<T: Float> Passes<T> {
         }
     }
 
+    /// Rows that a uniform sample must hold to see enough of those that the error is made of.
+    pub fn least_samples(&self) -> usize {
+        let population = self.sizes.own.len() - self.apart.len().min(self.sizes.own.len());
+        let share = least_share(&self.sizes.weighted).max(least_share(&self.sizes.own));
+        // NaN, of sizes that are infinite, takes them all.
+        if share.is_nan() { population } else { population.min((share * population as f64).ceil() as usize) }
+    }
+
     /// The gradients with their certificates, from `decision.samples` rows where the backing wants rows.
     pub fn certified(
-        &self,
+        &mut self,
         setting: &Setting<'_, T>,
         backing: Backing,
         decision: &Decision,
@@ -223,27 +244,41 @@ impl<T: Float> Passes<T> {
         Ok(planned)
     }
 
+    /// The first `count` rows of a random order of those that are not apart: what was computed before, and the others.
+    fn larger(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<Sample, Error> {
+        let Setting { problem, prepared, request, .. } = setting;
+        let before = self.sample.take();
+        let known = before.as_ref().map_or(0, |sample| sample.indices.len());
+        let population = problem.A1.nrows() - self.apart.len();
+        let mut drawn = without_replacement(&mut Rng::new(request.seed), population, count)?;
+        let mut more = drawn.split_off(known.min(drawn.len()));
+        more.sort_unstable();
+        let indices = among_the_others(more, &self.apart);
+        let values = setting.wrt.contains(&Wrt::Y);
+        let more = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
+        match before {
+            Some(before) => before.merged(&more),
+            None => Ok(more),
+        }
+    }
+
     /// Certificates from rows drawn uniformly from those that are not apart.
     fn estimate(
-        &self,
+        &mut self,
         setting: &Setting<'_, T>,
         decision: &Decision,
         planned: &mut Planned<T>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Error> {
-        let Setting { problem, prepared, request, .. } = setting;
+        let Setting { problem, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
-        let share = decision.samples as f64 / population.max(1) as f64;
         if decision.predicted_error > BELIEVABLE
-            || share < 1.0 && !(seen(&self.sizes.weighted, share) && seen(&self.sizes.own, share))
+            || decision.samples < population && decision.samples < self.least_samples()
         {
             return Ok(());
         }
-        let mut rng = Rng::new(request.seed);
-        let drawn = without_replacement(&mut rng, population, decision.samples)?;
-        let indices = among_the_others(drawn, &self.apart);
-        let values = setting.wrt.contains(&Wrt::Y);
-        let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
+        self.sample = Some(self.larger(setting, decision.samples, stages)?);
+        let Some(sample) = &self.sample else { return Ok(()) };
         let drawing = Drawing::Uniform { population };
         for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
             let rounding = sample.rounding(problem, one.wrt, population) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
@@ -338,18 +373,18 @@ fn spiked(sizes: &[f64]) -> bool {
     largest > 0.0 && sizes.iter().map(|size| (size / largest).powi(2)).sum::<f64>() * WEIGHTY < 1.0
 }
 
-/// Whether a sample of this share sees enough of the rows that a sum of squares is made of: (Σ M²)² / Σ M⁴ is how many
-/// they are in effect.
-fn seen(caps: &[f64], share: f64) -> bool {
-    let largest = caps.iter().copied().fold(0.0, f64::max);
+/// The share of all rows that a sample must have to see enough of those that a sum of squares is made of:
+/// (Σ M²)² / Σ M⁴ is how many they are in effect.
+fn least_share(sizes: &[f64]) -> f64 {
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
     if largest == 0.0 {
-        return true;
+        return 0.0;
     }
-    let (squares, fourths) = caps.iter().fold((0.0, 0.0), |(squares, fourths), cap| {
-        let square = (cap / largest).powi(2);
+    let (squares, fourths) = sizes.iter().fold((0.0, 0.0), |(squares, fourths), size| {
+        let square = (size / largest).powi(2);
         (squares + square, fourths + square * square)
     });
-    share * squares * squares >= LEAST_SEEN * fourths
+    LEAST_SEEN * fourths / (squares * squares)
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.

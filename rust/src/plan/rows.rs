@@ -1,12 +1,12 @@
 //! Sampled rows, exact and approximate, and what they say of each output (docs/math.md, equations 88 to 93).
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing, Factors, TokenError};
 use crate::constants::SAMPLE_ROWS;
 use crate::error::Error;
-use crate::exact::rows::{RowValues, exact_rows, selected};
+use crate::exact::rows::{RowValues, ascending, exact_rows, selected};
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
 use crate::problem::{Problem, Weights, Wrt};
@@ -63,6 +63,25 @@ impl Sample {
             exact: exact_w,
             residuals: [wide(exact.output.view()) - &target, wide(approximate.output.view()) - &target],
             mixed,
+            indices,
+        })
+    }
+
+    /// The rows of both in the order of their indices.
+    pub fn merged(&self, other: &Sample) -> Result<Self, Error> {
+        let indices: Vec<usize> = self.indices.iter().chain(&other.indices).copied().collect();
+        let (places, indices) = ascending(&indices)?;
+        let both = |one: &Array2<f64>, other: &Array2<f64>| {
+            let all = concatenate(Axis(0), &[one.view(), other.view()]);
+            all.map(|all| all.select(Axis(0), &places)).map_err(|error| Error::Internal(format!("rows: {error}")))
+        };
+        let pairs = |[a, b]: &[Array2<f64>; 2], [c, d]: &[Array2<f64>; 2]| Ok([both(a, c)?, both(b, d)?]);
+        Ok(Sample {
+            left: both(&self.left, &other.left)?,
+            difference: both(&self.difference, &other.difference)?,
+            exact: both(&self.exact, &other.exact)?,
+            residuals: pairs(&self.residuals, &other.residuals)?,
+            mixed: self.mixed.as_ref().zip(other.mixed.as_ref()).map(|(one, other)| pairs(one, other)).transpose()?,
             indices,
         })
     }

@@ -1,7 +1,7 @@
 //! Weighted least squares over samples.
 
 use super::interval::MAX_RANGE;
-use super::triangle::Triangle;
+use super::triangle::{BLOCK_ROWS, Triangle};
 use super::{Interval, Polynomial};
 use crate::error::Error;
 
@@ -21,10 +21,11 @@ impl Polynomial {
         check(samples, weights)?;
         let heaviest = weights.iter().fold(0.0, |max: f64, &w| max.max(w));
         let mut triangle = Triangle::new(degree + 2);
-        for (&t, &weight) in samples.iter().zip(weights) {
-            if weight > 0.0 {
-                triangle.push(row(&fitted, t, (weight / heaviest).sqrt()));
-            }
+        // Where none has a weight, none has a say.
+        let root = |&w: &f64| if w > 0.0 { (w / heaviest).sqrt() } else { 0.0 };
+        for (samples, weights) in samples.chunks(BLOCK_ROWS).zip(weights.chunks(BLOCK_ROWS)) {
+            let roots: Vec<f64> = weights.iter().map(root).collect();
+            triangle.push(&columns(&fitted, samples, &roots));
         }
         let changes = triangle.solve();
         fitted.coefficients.iter_mut().zip(changes).for_each(|(c, change)| *c += change);
@@ -32,17 +33,25 @@ impl Polynomial {
     }
 }
 
-/// √w [T_0(x) … T_g(x), e^t − P(t)].
-fn row(start: &Polynomial, t: f64, root: f64) -> Vec<f64> {
-    let x = start.interval().coordinate(t);
-    let (mut now, mut next) = (root, root * x);
-    let mut row = Vec::with_capacity(start.degree() + 2);
-    for _ in 0..=start.degree() {
-        row.push(now);
-        (now, next) = (next, 2.0 * x * next - now);
+/// √w [T_0(x) … T_g(x), e^t − P(t)] of some samples, column by column.
+fn columns(start: &Polynomial, samples: &[f64], roots: &[f64]) -> Vec<Vec<f64>> {
+    let x: Vec<f64> = samples.iter().map(|&t| start.interval().coordinate(t)).collect();
+    let mut missing: Vec<f64> = samples.iter().zip(roots).map(|(t, root)| root * t.exp()).collect();
+    let mut columns: Vec<Vec<f64>> = Vec::with_capacity(start.degree() + 2);
+    for (k, coefficient) in start.coefficients.iter().enumerate() {
+        let column: Vec<f64> = match k {
+            0 => roots.to_vec(),
+            1 => roots.iter().zip(&x).map(|(root, x)| root * x).collect(),
+            _ => {
+                let before = columns[k - 2].iter().zip(&columns[k - 1]);
+                before.zip(&x).map(|((second, first), x)| 2.0 * x * first - second).collect()
+            }
+        };
+        missing.iter_mut().zip(&column).for_each(|(rest, term)| *rest -= coefficient * term);
+        columns.push(column);
     }
-    row.push(root * (t.exp() - start.eval(t)));
-    row
+    columns.push(missing);
+    columns
 }
 
 fn check(samples: &[f64], weights: &[f64]) -> Result<(), Error> {

@@ -1,56 +1,76 @@
 //! Small dense least squares: rows are folded into a triangle by Householder reflections, and the triangle is solved
 //! through its singular values, so that what the rows do not determine stays zero.
 
-/// Rows reflected at a time; the triangle is reworked once per block.
-const BLOCK_ROWS: usize = 128;
+/// Rows to take in at a time: the triangle is reworked once for each such block, which stays in the first cache.
+pub const BLOCK_ROWS: usize = 128;
+
+/// Sums that run side by side in a product of columns.
+const CHAINS: usize = 8;
 
 /// Sweeps of Jacobi's method; it converges quadratically, in 6 to 10 for such sizes.
 const MAX_SWEEPS: usize = 60;
 
-/// A triangle R with RᵀR = AᵀA for all rows of A so far, row by row.
+/// A triangle R with RᵀR = AᵀA for all rows of A so far, and the rows that are not in it yet, column by column.
 pub struct Triangle {
-    width: usize,
-    rows: Vec<Vec<f64>>,
+    columns: Vec<Vec<f64>>,
+    mirror: Vec<f64>,
 }
 
 impl Triangle {
     /// A triangle of no rows yet.
     pub fn new(width: usize) -> Self {
-        Triangle { width, rows: Vec::new() }
+        Triangle { columns: vec![Vec::with_capacity(width + BLOCK_ROWS); width], mirror: Vec::new() }
     }
 
-    /// Takes in one more row.
-    pub fn push(&mut self, row: Vec<f64>) {
-        self.rows.push(row);
-        if self.rows.len() >= self.width + BLOCK_ROWS {
-            self.fold();
-        }
+    /// Takes in more rows, column by column.
+    pub fn push(&mut self, rows: &[Vec<f64>]) {
+        self.columns.iter_mut().zip(rows).for_each(|(column, more)| column.extend_from_slice(more));
+        self.fold();
     }
 
-    /// Reflects all rows onto the first `width`.
+    /// Reflects all rows onto as many as there are columns.
     fn fold(&mut self) {
-        for k in 0..self.width.min(self.rows.len()) {
-            reflect(&mut self.rows[k..], k);
+        let width = self.columns.len();
+        for k in 0..width.min(self.columns[0].len()) {
+            self.reflect(k);
         }
-        self.rows.truncate(self.width);
+        self.columns.iter_mut().for_each(|column| column.truncate(width));
+    }
+
+    /// Makes column k zero below row k.
+    fn reflect(&mut self, k: usize) {
+        let below = &self.columns[k][k..];
+        let norm = crate::norms::norm(below);
+        if norm == 0.0 {
+            return;
+        }
+        // The sign that adds, so that nothing cancels.
+        let pivot = below[0];
+        let corner = if pivot > 0.0 { -norm } else { norm };
+        self.mirror.clear();
+        self.mirror.extend(below.iter().map(|x| x / norm));
+        self.mirror[0] -= corner / norm;
+        let half_square = 1.0 + pivot.abs() / norm;
+        for column in &mut self.columns[k..] {
+            let share = dot(&column[k..], &self.mirror) / half_square;
+            column[k..].iter_mut().zip(&self.mirror).for_each(|(x, v)| *x -= share * v);
+        }
     }
 
     /// The shortest x with the least ‖A x − b‖, where b is the last column; singular values below
     /// width · ε of the largest count as zero.
     pub fn solve(mut self) -> Vec<f64> {
-        self.fold();
-        let unknowns = self.width - 1;
-        let column = |j: usize| -> Vec<f64> { self.rows.iter().map(|row| row[j]).collect() };
-        let mut columns: Vec<Vec<f64>> = (0..unknowns).map(column).collect();
-        let right = column(unknowns);
-        let rotations = orthogonalise(&mut columns);
+        let width = self.columns.len();
+        let (columns, right) = self.columns.split_at_mut(width - 1);
+        let right = &right[0];
+        let rotations = orthogonalise(columns);
         let squares: Vec<f64> = columns.iter().map(|c| dot(c, c)).collect();
         let largest = squares.iter().fold(0.0, |max: f64, &s| max.max(s));
-        let cutoff = largest * (self.width as f64 * f64::EPSILON).powi(2);
-        let mut solution = vec![0.0; unknowns];
+        let cutoff = largest * (width as f64 * f64::EPSILON).powi(2);
+        let mut solution = vec![0.0; width - 1];
         for ((column, &square), rotation) in columns.iter().zip(&squares).zip(&rotations) {
             if square > cutoff {
-                let share = dot(column, &right) / square;
+                let share = dot(column, right) / square;
                 solution.iter_mut().zip(rotation).for_each(|(x, v)| *x += share * v);
             }
         }
@@ -58,26 +78,16 @@ impl Triangle {
     }
 }
 
+/// ⟨a, b⟩ in chains that run side by side.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// Makes column k zero below the first of these rows.
-fn reflect(rows: &mut [Vec<f64>], k: usize) {
-    let norm = crate::norms::norm(&rows.iter().map(|row| row[k]).collect::<Vec<_>>());
-    if norm == 0.0 {
-        return;
+    let mut sums = [0.0; CHAINS];
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<CHAINS>(), b.as_chunks::<CHAINS>());
+    for (a, b) in a.iter().zip(b) {
+        for chain in 0..CHAINS {
+            sums[chain] += a[chain] * b[chain];
+        }
     }
-    // The sign that adds, so that nothing cancels.
-    let pivot = rows[0][k];
-    let corner = if pivot > 0.0 { -norm } else { norm };
-    let mut mirror: Vec<f64> = rows.iter().map(|row| row[k] / norm).collect();
-    mirror[0] -= corner / norm;
-    let half_square = 1.0 + pivot.abs() / norm;
-    for column in k..rows[0].len() {
-        let overlap: f64 = rows.iter().zip(&mirror).map(|(row, v)| row[column] * v).sum();
-        rows.iter_mut().zip(&mirror).for_each(|(row, v)| row[column] -= overlap / half_square * v);
-    }
+    sums.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// Rotates pairs of columns until all are orthogonal (one-sided Jacobi); returns the columns of the rotation V.

@@ -53,20 +53,27 @@ fn more_than_the_budget_is_said() {
 }
 
 #[test]
-fn drawn_sets_are_sorted_distinct_and_uniform() {
+fn drawn_sets_are_distinct_uniform_and_grow() {
     let mut rng = rng::Rng::new(3);
     let (population, wanted, runs) = (12, 5, 6000);
     let mut counts = [0.0; 12];
     for _ in 0..runs {
         let drawn = without_replacement(&mut rng, population, wanted).expect("memory for five indices");
-        assert!(drawn.len() == wanted && drawn.is_sorted_by(|a, b| a < b));
+        let mut sorted = drawn.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert!(drawn.len() == wanted && sorted.len() == wanted);
         drawn.iter().for_each(|&index| counts[index] += 1.0);
     }
     let expected = f64::from(runs) * wanted as f64 / population as f64;
     // χ² with 11 degrees of freedom exceeds 40 once in 30 000 times; drawing without replacement makes it smaller.
     let chi: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
     assert!(chi < 40.0, "{counts:?}");
-    assert_eq!(without_replacement(&mut rng, 3, 9).expect("memory for three indices"), [0, 1, 2]);
+    let mut all = without_replacement(&mut rng, 3, 9).expect("memory for three indices");
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2]);
+    let of = |wanted| without_replacement(&mut rng::Rng::new(7), 40, wanted).expect("memory for the indices");
+    assert_eq!(of(9), of(30)[..9]);
 }
 
 #[test]
