@@ -34,7 +34,7 @@ const POWER_SEED: u64 = 0x9041_3E57;
 
 /// Rows like the largest that was drawn, for each share of the others that the sample stands for: squares of errors have
 /// long tails, and the half that was not seen may hold the larger end.
-const UNSEEN: f64 = 3.0;
+const UNSEEN: f64 = 5.0;
 
 /// A spread that is less than this share of the squares is rounding, and says nothing.
 const SPREAD_FLOOR: f64 = 64.0 * f64::EPSILON;
@@ -194,9 +194,10 @@ impl TokenError {
     }
 
     /// The same where caps of all errors are known: `caps` are the squares of those of the drawn rows, `total` their sum
-    /// over all rows. The others are taken to err in proportion to their caps, as the drawn ones do together; what
-    /// these miss of it is their spread.
-    pub fn by_caps(squares: &[f64], caps: &[f64], total: f64, population: usize) -> Self {
+    /// over all rows and `largest` the largest of the others. The others are taken to err in proportion to their caps, as
+    /// the drawn ones do together; what these miss of it is their spread, and by as much the row with the largest cap may
+    /// err more.
+    pub fn by_caps(squares: &[f64], caps: &[f64], [total, largest]: [f64; 2], population: usize) -> Self {
         let plain = TokenError::new(squares, population);
         let (drawn, drawn_caps): (f64, f64) = (squares.iter().sum(), caps.iter().sum());
         let rest = population.saturating_sub(squares.len()) as f64;
@@ -208,6 +209,9 @@ impl TokenError {
         let deviations: f64 = squares.iter().zip(caps).map(|(x, cap)| (x - ratio * cap).powi(2)).sum();
         let variance = deviations / (count - 1.0) * rest * population as f64 / count;
         let others = ratio * (total - drawn_caps).max(0.0);
+        let above = squares.iter().zip(caps).filter(|(_, cap)| **cap >= drawn_caps / count);
+        let most = above.map(|(x, cap)| x / cap).fold(ratio, f64::max);
+        let plain = TokenError { unseen: plain.unseen.max(UNSEEN * most * largest), ..plain };
         // A mean over rows that all cap alike may be luck: whichever says more is taken.
         if others > plain.others {
             TokenError { others, standard_error: variance.sqrt().max(plain.standard_error), ..plain }

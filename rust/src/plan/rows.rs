@@ -130,7 +130,11 @@ impl Sample {
         let errors = self.difference.dot(&back).map_axis(Axis(1), |row| row.dot(&row)).to_vec();
         let square = |size: f64| size * size;
         let drawn: Vec<f64> = self.indices.iter().map(|&row| square(sizes[row])).collect();
-        let error = TokenError::by_caps(&errors, &drawn, sizes.iter().copied().map(square).sum(), population);
+        let mut rest = sizes.to_vec();
+        self.indices.iter().for_each(|&row| rest[row] = 0.0);
+        let total = sizes.iter().copied().map(square).sum();
+        let largest = square(rest.into_iter().fold(0.0, f64::max));
+        let error = TokenError::by_caps(&errors, &drawn, [total, largest], population);
         (self.exact.dot(&back), error)
     }
 

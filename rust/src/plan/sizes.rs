@@ -23,7 +23,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// (‖E_j‖ + typical ‖h‖) min(1, (‖q_j‖ typical ‖k‖)^(g+1)) for degree g. Time O(n d (d1 + dv)).
+    /// (‖E_j‖ + typical ‖h‖) min(1, x^(g+1) e^x / (g+1)!), x = ‖q_j‖ typical ‖k‖, for degree g. Time O(n d (d1 + dv)).
     pub fn new<T: Float>(problem: &Problem<'_, T>, degree: usize, stages: &mut Stages<'_>) -> Result<Self, Error> {
         stages.run(0.1, |options, watch| {
             let mut run = Run::new(options, watch);
@@ -38,7 +38,9 @@ impl Sizes {
             let targets = many_row_norms(rows(&row_major(problem.E)?)?, &mut run)?;
             let value = typical_of(wide(strided(problem.A3)).dot(&wide(problem.Y)));
             let key = typical_key(problem);
-            let reach = |query: f64| (query * key).powi(degree as i32 + 1).min(1.0);
+            // Factor by factor: the power alone may overflow.
+            let powers = |x: f64| (1..=degree + 1).map(|k| x / k as f64).product::<f64>();
+            let reach = |query: f64| (powers(query * key) * (query * key).exp()).min(1.0);
             let own: Vec<f64> = queries.iter().zip(&targets).map(|(q, e)| (e + value) * reach(*q)).collect();
             let weighted = own.iter().zip(&inputs).map(|(own, a)| own * a).collect();
             Ok(Sizes { own, weighted })
