@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
+from attngrad_rs import _core, rates
 from attngrad_rs import certificate as certificates
 from attngrad_rs.arguments import Tolerance
 from attngrad_rs.arrays import Sizes
-from attngrad_rs.methods import METHODS, Decision, Error
+from attngrad_rs.methods import METHODS, Decision, Error, exact
+from attngrad_rs.methods.base import ORDER
 
 N, M, D = 9, 8, 4
 NAN, INF = math.nan, math.inf
@@ -214,8 +216,9 @@ def test_a_plan_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object) -> None:
         raise AssertionError("computed")
 
-    # The machine's rate is measured once, by a problem of its own.
-    ag.plan_loss_gradient(**problem(), wrt=("X", "Y"), rtol=1e-3)
+    # The machine's rate is measured by the first plans, with a problem of their own.
+    for _ in range(rates.LOOKS):
+        ag.plan_loss_gradient(**problem(), wrt=("X", "Y"), rtol=1e-3)
     for name in ("loss_gradient", "planned_gradient"):
         monkeypatch.setattr(f"attngrad_rs._core.{name}", refuse)
     plan = ag.plan_loss_gradient(**problem(), wrt=("X", "Y"), rtol=1e-3)
@@ -287,11 +290,26 @@ def test_the_cost_law(wrt: str | tuple[str, ...], per_pair: int) -> None:
     names = (wrt,) if isinstance(wrt, str) else wrt
     sizes = Sizes(n=100, m=80, d1=8, d2=8, d3=8, dv=8, width=8, pair=False)
     full = METHODS["exact"].forecast(sizes, names, 4, False, 1, EXACT)
-    assert full.operations == per_pair * 100 * 80 * 8
+    passes = 1 if per_pair == 4 else 2
+    pairs = 100 * 80 * (per_pair * 8 + passes * exact.PAIR)
+    assert full.operations == exact.CALL + 90 * exact.EXACT_TOKEN + pairs
     causal = METHODS["exact"].forecast(sizes, names, 4, True, 1, EXACT)
-    assert causal.operations == full.operations / 2
+    assert full.operations - causal.operations == pairs / 2
     wide = METHODS["exact"].forecast(sizes, names, 8, False, 1, EXACT)
     assert wide.peak_bytes > full.peak_bytes
+
+
+def test_the_core_has_the_same_cost_law() -> None:
+    given = problem(np.float32)
+    arrays = [np.ascontiguousarray(given[name]) if name in given else None for name in ORDER]
+    asking = ("auto", None, 1e-9, 0.0, "fro", "any", 0)
+    method, *_, operations, _ = _core.decide(arrays, ["X"], (1.0, False), asking)
+    assert method == "exact"
+    plan = ag.plan_loss_gradient(**given)
+    assert plan.method == "exact"
+    (n, d1), (m, d2), (d3, dv) = (given[name].shape for name in ("A1", "A2", "Y"))
+    sizes = Sizes(n, m, d1, d2, d3, dv, d2, pair=False)
+    assert METHODS["exact"].forecast(sizes, ("X",), 4, False, 1, EXACT).operations == operations
 
 
 # -- attention ------------------------------------------------------------------------------------
