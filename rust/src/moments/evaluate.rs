@@ -137,49 +137,76 @@ impl<T: Float> Evaluator<T> {
         self.adjoints.fill(T::zero());
         out.fill(T::zero());
         let (steps, inner) = (tree.steps(), tree.inner());
-        let mut sums = Sums::<'_, T, L> {
-            features: self.features.as_chunks().0,
+        let features = self.features.as_chunks::<L>().0;
+        let mut sums = Sums::<'_, T, V, L> {
+            features,
             adjoints: self.adjoints.as_chunks_mut().0,
             x: x.as_chunks().0,
             out: out.as_chunks_mut().0,
+            parent: 0,
+            feature: tile::load(&features[0]),
+            adjoint: [V::splat(T::zero()); 2],
         };
         for first in (0..steps.len()).step_by(J).rev() {
             let tile: tile::Tile<V, J> = tile::products::<T, V, W, L, J>(payload, moments.slopes.strip::<J>(first));
             for j in (0..J).rev() {
                 let index = first + j;
-                if index >= inner {
-                    // Past the last one there is nothing.
-                    if let Some(&step) = steps.get(index) {
-                        sums.pass_on::<V, W>(step, tile[j]);
-                    }
-                } else if index > 0 {
-                    let adjoint = tile::zip(tile[j], tile::load(&sums.adjoints[index]), V::add);
-                    sums.pass_on::<V, W>(steps[index], adjoint);
+                // Past the last one there is nothing, and of the constant no slope.
+                if let Some(&(parent, coordinate)) = steps.get(index).filter(|_| index > 0) {
+                    sums.turn_to::<W>(parent as usize);
+                    let adjoint = if index < inner {
+                        tile::zip(tile[j], tile::load(&sums.adjoints[index]), V::add)
+                    } else {
+                        tile[j]
+                    };
+                    sums.pass_on::<W>(coordinate as usize, adjoint);
                 }
             }
         }
     }
 }
 
-/// The reverse pass over the tree for one tile of rows.
-struct Sums<'a, T, const L: usize> {
+/// The reverse pass over the tree for one tile of rows. Children of one parent are neighbours, so that what they have in
+/// common is at hand while they last.
+struct Sums<'a, T, V, const L: usize> {
     features: &'a [[T; L]],
     adjoints: &'a mut [[T; L]],
     x: &'a [[T; L]],
     out: &'a mut [[T; L]],
+    parent: usize,
+    feature: tile::Pair<V>,
+    /// That of the parent.
+    adjoint: tile::Pair<V>,
 }
 
-impl<T: Float, const L: usize> Sums<'_, T, L> {
+impl<T: Float, V, const L: usize> Sums<'_, T, V, L> {
+    /// The children of `parent` come next.
+    #[inline(always)]
+    fn turn_to<const W: usize>(&mut self, parent: usize)
+    where
+        V: Vector<T, W>,
+    {
+        if parent != self.parent {
+            tile::store(self.adjoint, &mut self.adjoints[self.parent]);
+            self.adjoint = tile::load(&self.adjoints[parent]);
+            self.feature = tile::load(&self.features[parent]);
+            self.parent = parent;
+        }
+    }
+
     /// A child is parent · x_c, so its adjoint goes to the parent times x_c, and to the slope along c times the parent.
     #[inline(always)]
-    fn pass_on<V: Vector<T, W>, const W: usize>(&mut self, (parent, coordinate): (u32, u32), adjoint: tile::Pair<V>) {
-        let (parent, coordinate) = (parent as usize, coordinate as usize);
+    fn pass_on<const W: usize>(&mut self, coordinate: usize, adjoint: tile::Pair<V>)
+    where
+        V: Vector<T, W>,
+    {
         let x: tile::Pair<V> = tile::load(&self.x[coordinate]);
-        let feature: tile::Pair<V> = tile::load(&self.features[parent]);
-        let (to, out) = (&mut self.adjoints[parent], &mut self.out[coordinate]);
-        for (factor, to) in [(x, to), (feature, out)] {
-            let sum: tile::Pair<V> = tile::load(to);
-            tile::store([adjoint[0].mul_add(factor[0], sum[0]), adjoint[1].mul_add(factor[1], sum[1])], to);
-        }
+        let out = &mut self.out[coordinate];
+        let sum: tile::Pair<V> = tile::load(out);
+        let add = |factor: tile::Pair<V>, sum: tile::Pair<V>| {
+            [adjoint[0].mul_add(factor[0], sum[0]), adjoint[1].mul_add(factor[1], sum[1])]
+        };
+        tile::store(add(self.feature, sum), out);
+        self.adjoint = add(x, self.adjoint);
     }
 }
