@@ -141,9 +141,16 @@ def require_reached(
     else:
         remedy = "use method='auto', or "
         limit = f"below what method {made.method!r} could certify ({made.kind})"
+    if math.isfinite(best):
+        ask = f"ask for rtol >= {round_up(best)} (or None for exact)"
+    elif math.isfinite(made.absolute):
+        # No tolerance relative to a gradient that may be zero can be certified.
+        least = (1.0 + tolerance.rtol) * made.absolute
+        ask = f"give atol >= {round_up(least)}, as the gradient may be zero"
+    else:
+        ask = "ask for rtol=None (exact)"
     raise ToleranceError(
-        f"rtol: found {tolerance.rtol:g}, {limit} for the "
-        f"gradient by {worst}; {remedy}ask for rtol >= {round_up(best)} (or None for exact)",
+        f"rtol: found {tolerance.rtol:g}, {limit} for the gradient by {worst}; {remedy}{ask}",
         best_rtol=best,
     )
 

@@ -224,6 +224,18 @@ case("norm-number", ag.OptionTypeError, "norm: found 2 of type int", **problem(n
 case("method", ag.OptionError, "method: found 'nystroem'", "'auto', 'exact'",
      **problem(method="nystroem"))  # fmt: skip
 case("method-none", ag.OptionTypeError, "method: found None", **problem(method=None))
+for value in (-1, 31, 10**30):
+    case(f"degree-{value}", ag.OptionError, "degree: found", "integer from 0 to 30",
+         **problem(method="polynomial", degree=value))  # fmt: skip
+for value in (2.0, "2", True, [2]):
+    case(f"degree-{value!r}", ag.OptionTypeError, "degree: found", "integer from 0 to 30",
+         **problem(method="polynomial", degree=value))  # fmt: skip
+case("degree-of-exact", ag.OptionError, "degree: found 2 for method 'exact'",
+     "method='polynomial'", **problem(method="exact", degree=2))  # fmt: skip
+case("degree-of-auto", ag.OptionError, "degree: found 2 for method 'auto'", **problem(degree=2))
+for value in (None, 0.0):
+    case(f"degree-missing-rtol-{value}", ag.OptionError, "degree: found None", "give degree=",
+         "rtol > 0", **problem(method="polynomial", rtol=value))  # fmt: skip
 case("certificate", ag.OptionError, "certificate: found 'sure'", "'rigorous'",
      **problem(certificate="sure"))  # fmt: skip
 for number, value in enumerate((0, -1, 10**9, 10**5000)):
@@ -247,6 +259,13 @@ case("rng-text", ag.OptionTypeError, "rng: found 'seed'", "numpy.random.Generato
 case("rng-negative", ag.OptionError, "rng: found -1", **problem(rng=-1))
 case("unknown-option", ag.OptionTypeError, "loss_gradient: found an unknown option 'tol'",
      "known are wrt, scale", **problem(tol=1e-3))  # fmt: skip
+for value in (-1.0, float("nan")):
+    case(f"plan-rtol-{value}", ag.OptionError, f"rtol: found {value!r}",
+         function=ag.plan_loss_gradient, **problem(rtol=value))  # fmt: skip
+case("plan-degree", ag.OptionError, "degree: found 99", function=ag.plan_loss_gradient,
+     **problem(method="polynomial", degree=99))  # fmt: skip
+case("plan-option", ag.OptionTypeError, "plan_loss_gradient: found an unknown option 'tol'",
+     function=ag.plan_loss_gradient, **problem(tol=1e-3))  # fmt: skip
 case("missing-array", ag.OptionTypeError, "E: found nothing", "loss_gradient needs A1",
      **{name: value for name, value in problem().items() if name != "E"})  # fmt: skip
 case("loss-wrt", ag.OptionTypeError, "loss: found an unknown option 'wrt'", function=ag.loss,

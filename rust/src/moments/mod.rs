@@ -43,6 +43,7 @@ pub use caps::Caps;
 pub(crate) use eigen::symmetric;
 pub use fit::{Approximation, Polynomial};
 pub use gradient::{PolynomialGradients, polynomial_gradient};
+pub(crate) use monomials::affordable;
 pub(crate) use payload::C as CHUNK;
 
 type KeyMoments<T> = unsafe fn(&collect::Keys<'_, T>, collect::KeyMoments<'_>, &Cancel) -> Result<(), Error>;

@@ -26,8 +26,7 @@ impl Monomials {
     /// # Errors
     /// [`Error::Option`] with their number where it is beyond reach; [`Error::OutOfMemory`].
     pub fn new(dimension: usize, grade: usize) -> Result<Self, Error> {
-        let count = count(dimension, grade).filter(|&count| count <= MOST);
-        let count = count.ok_or_else(|| too_many(dimension, grade))?;
+        let count = affordable(dimension, grade)?;
         let mut offsets = buffer::with_capacity(grade + 2)?;
         let mut steps = buffer::with_capacity(count)?;
         let mut factorials = buffer::with_capacity(count)?;
@@ -86,6 +85,14 @@ impl Monomials {
         }
         Ok(weights)
     }
+}
+
+/// How many monomials there are.
+///
+/// # Errors
+/// [`Error::Option`] with their number where it is beyond reach.
+pub fn affordable(dimension: usize, grade: usize) -> Result<usize, Error> {
+    count(dimension, grade).filter(|&count| count <= MOST).ok_or_else(|| too_many(dimension, grade))
 }
 
 /// C(dimension + grade, grade), if it is a number of this machine.

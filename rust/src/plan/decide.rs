@@ -6,6 +6,7 @@ use super::passes::LEAST_SEEN;
 use super::request::{Asked, Request, Wanted};
 use crate::error::Error;
 use crate::float::Float;
+use crate::moments::affordable;
 use crate::polynomial::Polynomial;
 use crate::problem::{Problem, Wrt};
 
@@ -116,12 +117,16 @@ impl Backing {
 /// What would be run; reads some 3000 rows and computes nothing big.
 ///
 /// # Errors
-/// [`Error::Option`] for an output that the problem does not have, and for a request that means nothing.
+/// [`Error::Option`] for an output that the problem does not have, for a request that means nothing, and for a degree that
+/// has too many features.
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
     Ok(match request.wanted {
-        Wanted::Polynomial(Some(degree)) => law.named(degree, &Logits::draw(problem)),
+        Wanted::Polynomial(Some(degree)) => {
+            affordable(law.cost.dimension(), degree + 1)?;
+            law.named(degree, &Logits::draw(problem))
+        }
         Wanted::Polynomial(None) => law.best(&Logits::draw(problem)),
         Wanted::Auto => law.auto(problem),
     })
@@ -235,9 +240,7 @@ impl Law<'_> {
     }
 
     fn polynomial(&self, degree: usize, samples: usize, error: f64, logits: &Logits) -> Decision {
-        let operations = self.operations(degree, samples);
-        let share = operations / self.cost.exact();
-        let rows = if samples > 0 { format!(", certified from {samples} exact rows") } else { String::new() };
+        let share = self.cost.moments(degree) / self.cost.exact();
         Decision {
             method: Method::Polynomial,
             degree,
@@ -245,9 +248,10 @@ impl Law<'_> {
             apart: 0,
             features: self.cost.features(degree) as usize,
             predicted_error: error,
-            operations,
+            operations: self.operations(degree, samples),
             reason: format!(
-                "logits of spread {:.2} let degree {degree} reach about {error:.1e}{rows}, at {share:.1e} of the exact cost",
+                "logits of spread {:.2} let degree {degree} reach about {error:.1e}, its moments at {share:.1e} of the \
+                 exact cost",
                 logits.spread()
             ),
         }
