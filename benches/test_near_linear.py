@@ -26,7 +26,7 @@ D = 16
 LONG = 131072
 # Quadratic methods are measured here and scaled by n²: longer ones would take minutes a run.
 SCALED = 32768
-ROUNDS = 7
+ROUNDS = 5
 PAUSE = 0.05
 LENGTHS = [2**power for power in range(13, 21)]
 

@@ -5,6 +5,7 @@ What is chosen, and so every bit of a result, must not depend on a timing.
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import numpy as np
@@ -25,7 +26,7 @@ BUDGET_SECONDS = 0.05
 # A run over the fastest of three: what else the machine did in the meantime is no part of its rate.
 TYPICAL = 1.1
 
-# Calls that look at the machine; each of them finds it busy now and then, and the fastest counts.
+# Calls that look at the machine; one of them may find it busy.
 LOOKS = 3
 
 _known: dict[tuple[str, int, int | None, str], list[float]] = {}
@@ -36,7 +37,7 @@ def factor(method: str, itemsize: int, threads: int | None, *, measure: bool) ->
     known = _known.setdefault((method, itemsize, threads, tuning.level()), [])
     if measure and len(known) < LOOKS:
         known.append(_measured(method, itemsize, threads))
-    return min(known, default=1.0)
+    return statistics.median(known) if known else 1.0
 
 
 def _measured(method: str, itemsize: int, threads: int | None) -> float:

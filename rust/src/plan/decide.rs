@@ -30,7 +30,7 @@ const MOST_NAMED_SAMPLES: f64 = 4.0;
 /// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and the
 /// tails that make the error of a high degree are missed. Uniform data have 0.8 to 1.1 at d = 32, 1.1 to 1.5 at 16, 1.7 to
 /// 3 at 8, 2 to 4 at 4, 4 to 8 at 2. More rows are drawn where it does not do.
-const SAMPLED: [f64; 3] = [0.7, 12.0, 1.35];
+const SAMPLED: [f64; 3] = [0.6, 14.0, 1.3];
 
 /// A rigorous bound over √(n m) times the error of the weights: caps add up where errors cancel.
 const RIGOROUS: f64 = 4.0;
@@ -43,7 +43,7 @@ const UNEVEN: f64 = 2.0;
 
 /// The exact passes are taken unless the polynomial method costs less than this part of them: a wrong prediction must
 /// not make the whole much slower.
-const WORTHWHILE: f64 = 0.8;
+const WORTHWHILE: f64 = 0.85;
 
 /// A method of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
