@@ -2,8 +2,8 @@
 
 use super::cost::Cost;
 use super::logits::Logits;
-use super::passes::LEAST_SEEN;
 use super::request::{Asked, Request, Wanted};
+use super::sizes::LEAST_SEEN;
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::affordable;

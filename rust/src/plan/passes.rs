@@ -7,10 +7,9 @@ use super::decide::{Backing, Decision};
 use super::execute::Prepared;
 use super::request::{Certificate, Certified, Kind, Planned, Request};
 use super::rows::Sample;
-use super::sizes::Sizes;
+use super::sizes::{Sizes, least_share, spiked, stand_out};
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing};
-use crate::certificate::outliers::{budget, outliers};
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
@@ -25,13 +24,6 @@ const MOST_APART: usize = 4;
 
 /// Above this relative error of the weights a polynomial is no approximation, and a few of its rows say nothing of others.
 const BELIEVABLE: f64 = 0.3;
-
-/// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
-/// standard error by a hundredth.
-const WEIGHTY: f64 = 0.02;
-
-/// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
-pub const LEAST_SEEN: f64 = 12.0;
 
 /// A statement of kind `Statistical` fails in at most this part of all calls.
 const MISS: f64 = 0.01;
@@ -342,49 +334,6 @@ impl<T: Float> Passes<T> {
         }
         Ok(())
     }
-}
-
-/// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
-/// stand out than may be taken, the others are a tail that a uniform sample sees.
-fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
-    let mut exact = weighty(&sizes.weighted, n)?;
-    if asked.contains(&Wrt::A1) {
-        exact.extend(weighty(&sizes.own, n)?);
-        exact.sort_unstable();
-        exact.dedup();
-    }
-    Ok(exact)
-}
-
-/// Rows that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
-fn weighty(caps: &[f64], n: usize) -> Result<Vec<usize>, Error> {
-    let exact = outliers(caps, budget(n))?.exact;
-    let largest = caps.iter().copied().fold(0.0, f64::max);
-    let square = |cap: f64| (cap / largest).powi(2);
-    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
-    let all: f64 = caps.iter().copied().map(square).sum();
-    // NaN, of caps that are infinite, takes them all.
-    Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
-}
-
-/// Whether one row holds by itself what rows apart must hold together.
-fn spiked(sizes: &[f64]) -> bool {
-    let largest = sizes.iter().copied().fold(0.0, f64::max);
-    largest > 0.0 && sizes.iter().map(|size| (size / largest).powi(2)).sum::<f64>() * WEIGHTY < 1.0
-}
-
-/// The share of all rows that a sample must have to see enough of those that a sum of squares is made of:
-/// (Σ M²)² / Σ M⁴ is how many they are in effect.
-fn least_share(sizes: &[f64]) -> f64 {
-    let largest = sizes.iter().copied().fold(0.0, f64::max);
-    if largest == 0.0 {
-        return 0.0;
-    }
-    let (squares, fourths) = sizes.iter().fold((0.0, 0.0), |(squares, fourths), size| {
-        let square = (size / largest).powi(2);
-        (squares + square, fourths + square * square)
-    });
-    LEAST_SEEN * fourths / (squares * squares)
 }
 
 /// Takes what sampled rows say of an output where it is less than its bound.

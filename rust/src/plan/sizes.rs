@@ -3,15 +3,23 @@
 
 use super::rows::{strided, typical_key, typical_of, wide};
 use super::stages::Stages;
+use crate::certificate::outliers::{budget, outliers};
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::CHUNK;
 use crate::norms::many_row_norms;
 use crate::pool::Run;
-use crate::problem::{Problem, Weights};
+use crate::problem::{Problem, Weights, Wrt};
 use crate::products::product;
 use crate::tile::Rows;
+
+/// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
+/// standard error by a hundredth.
+const WEIGHTY: f64 = 0.02;
+
+/// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
+pub const LEAST_SEEN: f64 = 12.0;
 
 /// Of every row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -64,4 +72,47 @@ impl Sizes {
             self.weighted[row] = 0.0;
         }
     }
+}
+
+/// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
+/// stand out than may be taken, the others are a tail that a uniform sample sees.
+pub fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
+    let mut exact = weighty(&sizes.weighted, n)?;
+    if asked.contains(&Wrt::A1) {
+        exact.extend(weighty(&sizes.own, n)?);
+        exact.sort_unstable();
+        exact.dedup();
+    }
+    Ok(exact)
+}
+
+/// Rows that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
+fn weighty(caps: &[f64], n: usize) -> Result<Vec<usize>, Error> {
+    let exact = outliers(caps, budget(n))?.exact;
+    let largest = caps.iter().copied().fold(0.0, f64::max);
+    let square = |cap: f64| (cap / largest).powi(2);
+    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
+    let all: f64 = caps.iter().copied().map(square).sum();
+    // NaN, of caps that are infinite, takes them all.
+    Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
+}
+
+/// Whether one row holds by itself what rows apart must hold together.
+pub fn spiked(sizes: &[f64]) -> bool {
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    largest > 0.0 && sizes.iter().map(|size| (size / largest).powi(2)).sum::<f64>() * WEIGHTY < 1.0
+}
+
+/// The share of all rows that a sample must have to see enough of those that a sum of squares is made of:
+/// (Σ M²)² / Σ M⁴ is how many they are in effect.
+pub fn least_share(sizes: &[f64]) -> f64 {
+    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    if largest == 0.0 {
+        return 0.0;
+    }
+    let (squares, fourths) = sizes.iter().fold((0.0, 0.0), |(squares, fourths), size| {
+        let square = (size / largest).powi(2);
+        (squares + square, fourths + square * square)
+    });
+    LEAST_SEEN * fourths / (squares * squares)
 }
