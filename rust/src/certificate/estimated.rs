@@ -197,7 +197,7 @@ impl TokenError {
     /// over all rows and `largest` the largest of the others. The others are taken to err in proportion to their caps, as
     /// the drawn ones do together; what these miss of it is their spread, and by as much the row with the largest cap may
     /// err more.
-    pub fn by_caps(squares: &[f64], caps: &[f64], [total, largest]: [f64; 2], population: usize) -> Self {
+    pub fn by_caps(squares: &[f64], caps: &[f64], total: f64, largest: f64, population: usize) -> Self {
         let plain = TokenError::new(squares, population);
         let (drawn, drawn_caps): (f64, f64) = (squares.iter().sum(), caps.iter().sum());
         let rest = population.saturating_sub(squares.len()) as f64;

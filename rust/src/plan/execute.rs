@@ -1,6 +1,6 @@
 //! A decision carried out: the passes, rows apart, the sample and the certificate; another try, or the exact gradient.
 
-use std::cell::LazyCell;
+use std::cell::OnceCell;
 
 use ndarray::{Array2, ArrayView2};
 
@@ -81,10 +81,12 @@ pub fn planned_gradient<T: Float>(
 ) -> Result<Planned<T>, Error> {
     check(problem, wrt, request)?;
     let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
-    let logits = LazyCell::new(|| Logits::draw(problem));
+    let logits = OnceCell::new();
     let (decision, prepared) = match start {
         Start::Fresh => (decide(problem, wrt, request)?, None),
-        Start::Sized { degree, samples } => (Decision { samples, ..law.named(degree, &logits) }, None),
+        Start::Sized { degree, samples } => {
+            (Decision { samples, ..law.named(degree, logits.get_or_init(|| Logits::draw(problem))) }, None)
+        }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
     let mut stages = Stages::new(options, watch);
@@ -101,7 +103,7 @@ pub fn planned_gradient<T: Float>(
     if let Some(X) = &unfolded {
         unfolded_problem.weights = Weights::Product(X.view());
     }
-    let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law, logits: &logits };
+    let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law, logits };
     search.run(decision, prepared, &mut stages)
 }
 
@@ -143,7 +145,8 @@ struct Search<'a, T> {
     wrt: &'a [Wrt],
     request: &'a Request,
     law: Law<'a>,
-    logits: &'a Logits,
+    /// Drawn when first asked for: what was prepared before needs none.
+    logits: OnceCell<Logits>,
 }
 
 impl<T: Float> Search<'_, T> {
@@ -186,7 +189,7 @@ impl<T: Float> Search<'_, T> {
 
     /// The polynomial of the decision and the moments of the keys; nothing where logits are too large for any.
     fn prepare(&self, decision: &Decision, stages: &mut Stages<'_>) -> Result<Option<Prepared>, Error> {
-        let Some(polynomial) = self.law.polynomial_for(decision.degree, self.logits) else {
+        let Some(polynomial) = self.law.polynomial_for(decision.degree, self.logits()) else {
             return Ok(None);
         };
         let approximation = Approximation { coefficients: polynomial.power() };
@@ -216,18 +219,26 @@ impl<T: Float> Search<'_, T> {
             let more = if reached(&tried) { None } else { self.more_rows(decision, &tried) };
             best = Some(better(best.take(), tried));
             match more {
-                Some(samples) => {
-                    (decision.samples, decision.operations) = (samples, self.law.operations(decision.degree, samples));
-                }
+                Some(samples) => self.resize(decision, samples),
                 None => return Ok(best),
             }
         }
     }
 
+    fn logits(&self) -> &Logits {
+        self.logits.get_or_init(|| Logits::draw(&self.original))
+    }
+
+    /// Another number of rows, at its price.
+    fn resize(&self, decision: &mut Decision, samples: usize) {
+        decision.samples = samples;
+        decision.operations = self.law.operations(decision.degree, samples);
+    }
+
     /// As many rows as a sample must hold; false where `auto` would rather compute all.
     fn enlarge(&self, decision: &mut Decision, least: usize) -> bool {
         if least > decision.samples {
-            (decision.samples, decision.operations) = (least, self.law.operations(decision.degree, least));
+            self.resize(decision, least);
         }
         self.request.wanted != Wanted::Auto || self.law.cost.rows(decision.samples) <= self.law.cost.exact()
     }
@@ -262,7 +273,7 @@ impl<T: Float> Search<'_, T> {
     /// The next degree, where it is affordable.
     fn next_degree(&self, decision: &Decision) -> Option<Decision> {
         let degree = decision.degree + 1;
-        let next = || self.law.named(degree, self.logits);
+        let next = || self.law.named(degree, self.logits());
         match self.request.wanted {
             Wanted::Polynomial(Some(_)) => None,
             Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),

@@ -196,7 +196,7 @@ impl<T: Float> Passes<T> {
 
     /// Rows that a uniform sample must hold to see enough of those that the error is made of.
     pub fn least_samples(&self) -> usize {
-        let population = self.sizes.own.len() - self.apart.len().min(self.sizes.own.len());
+        let population = self.sizes.own.len().saturating_sub(self.apart.len());
         let share = least_share(&self.sizes.weighted).max(least_share(&self.sizes.own));
         // NaN, of sizes that are infinite, takes them all.
         if share.is_nan() { population } else { population.min((share * population as f64).ceil() as usize) }
@@ -264,9 +264,7 @@ impl<T: Float> Passes<T> {
     ) -> Result<(), Error> {
         let Setting { problem, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
-        if decision.predicted_error > BELIEVABLE
-            || decision.samples < population && decision.samples < self.least_samples()
-        {
+        if decision.predicted_error > BELIEVABLE || decision.samples == 0 {
             return Ok(());
         }
         self.sample = Some(self.larger(setting, decision.samples, stages)?);

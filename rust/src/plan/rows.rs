@@ -134,7 +134,7 @@ impl Sample {
         self.indices.iter().for_each(|&row| rest[row] = 0.0);
         let total = sizes.iter().copied().map(square).sum();
         let largest = square(rest.into_iter().fold(0.0, f64::max));
-        let error = TokenError::by_caps(&errors, &drawn, [total, largest], population);
+        let error = TokenError::by_caps(&errors, &drawn, total, largest, population);
         (self.exact.dot(&back), error)
     }
 

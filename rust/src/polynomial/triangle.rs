@@ -10,16 +10,15 @@ const CHAINS: usize = 8;
 /// Sweeps of Jacobi's method; it converges quadratically, in 6 to 10 for such sizes.
 const MAX_SWEEPS: usize = 60;
 
-/// A triangle R with RᵀR = AᵀA for all rows of A so far, and the rows that are not in it yet, column by column.
+/// A triangle R with RᵀR = AᵀA for all rows of A so far, column by column.
 pub struct Triangle {
     columns: Vec<Vec<f64>>,
-    mirror: Vec<f64>,
 }
 
 impl Triangle {
     /// A triangle of no rows yet.
     pub fn new(width: usize) -> Self {
-        Triangle { columns: vec![Vec::with_capacity(width + BLOCK_ROWS); width], mirror: Vec::new() }
+        Triangle { columns: vec![Vec::with_capacity(width + BLOCK_ROWS); width] }
     }
 
     /// Takes in more rows, column by column.
@@ -47,13 +46,12 @@ impl Triangle {
         // The sign that adds, so that nothing cancels.
         let pivot = below[0];
         let corner = if pivot > 0.0 { -norm } else { norm };
-        self.mirror.clear();
-        self.mirror.extend(below.iter().map(|x| x / norm));
-        self.mirror[0] -= corner / norm;
+        let mut mirror: Vec<f64> = below.iter().map(|x| x / norm).collect();
+        mirror[0] -= corner / norm;
         let half_square = 1.0 + pivot.abs() / norm;
         for column in &mut self.columns[k..] {
-            let share = dot(&column[k..], &self.mirror) / half_square;
-            column[k..].iter_mut().zip(&self.mirror).for_each(|(x, v)| *x -= share * v);
+            let share = dot(&column[k..], &mirror) / half_square;
+            column[k..].iter_mut().zip(&mirror).for_each(|(x, v)| *x -= share * v);
         }
     }
 
