@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::monomials::Monomials;
-use super::payload::{C, Payload, multiply};
+use super::payload::{C, CHAINS, Payload, multiply};
 use super::side::Side;
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
@@ -49,24 +49,52 @@ impl<T: Float> Collector<T> {
             sums[width] += count as f64;
         }
         let steps = tree.steps();
-        for (index, &(parent, coordinate)) in steps[..inner].iter().enumerate().skip(1) {
-            let (before, rest) = features.split_at_mut(index);
-            let sum = multiply::<T, V, W>(&before[parent as usize], &x[coordinate as usize], &mut rest[0]);
+        let total = |sums: &mut [f64], sum: T| {
             if ONES {
-                sums[index * stride + width] += sum.widen();
+                sums[width] += sum.widen();
             }
+        };
+        let mut first = 1;
+        while first < inner {
+            let run = tree.run::<J>(first).filter(|_| first + J <= inner);
+            let end = first + if run.is_some() { J } else { 1 };
+            let (before, rest) = features.split_at_mut(first);
+            let sums = &mut sums[first * stride..];
+            grow::<T, V, W, J>(&steps[first..end], run, before, x, rest, |j, sum| total(&mut sums[j * stride..], sum));
+            first = end;
         }
         payload.accumulate::<V, W, L, J>(features.as_flattened(), inner, sums, stride);
         let leaves = self.leaves.as_chunks_mut::<C>().0;
-        for (steps, sums) in steps[inner..].chunks(J).zip(sums[inner * stride..].chunks_mut(J * stride)) {
-            for (j, &(parent, coordinate)) in steps.iter().enumerate() {
-                let sum = multiply::<T, V, W>(&features[parent as usize], &x[coordinate as usize], &mut leaves[j]);
-                if ONES {
-                    sums[j * stride + width] += sum.widen();
-                }
-            }
+        for (first, sums) in (inner..steps.len()).step_by(J).zip(sums[inner * stride..].chunks_mut(J * stride)) {
+            let steps = &steps[first..steps.len().min(first + J)];
+            let run = tree.run::<J>(first);
+            grow::<T, V, W, J>(steps, run, features, x, leaves, |j, sum| total(&mut sums[j * stride..], sum));
             payload.accumulate::<V, W, L, J>(leaves.as_flattened(), steps.len(), sums, stride);
         }
+    }
+}
+
+/// out[j] = x^parent ∘ x_c for each of the steps, which may be a run, and what `total` does with its sum.
+#[inline(always)]
+fn grow<T: Float, V: Vector<T, W>, const W: usize, const J: usize>(
+    steps: &[(u32, u32)],
+    run: Option<(usize, usize)>,
+    features: &[[T; C]],
+    x: &[[T; C]],
+    out: &mut [[T; C]],
+    mut total: impl FnMut(usize, T),
+) {
+    if let Some((parent, coordinate)) = run
+        && let (Some(parents), Some(out)) = (features[parent..].first_chunk::<J>(), out.first_chunk_mut::<J>())
+    {
+        let sums = multiply::<T, V, W, J, 1>(parents, &x[coordinate], out);
+        sums.into_iter().enumerate().for_each(|(j, sum)| total(j, sum));
+        return;
+    }
+    for (j, (&(parent, coordinate), out)) in steps.iter().zip(out).enumerate() {
+        let parent = std::array::from_ref(&features[parent as usize]);
+        let [sum] = multiply::<T, V, W, 1, CHAINS>(parent, &x[coordinate as usize], std::array::from_mut(out));
+        total(j, sum);
     }
 }
 

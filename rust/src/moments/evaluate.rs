@@ -137,76 +137,71 @@ impl<T: Float> Evaluator<T> {
         self.adjoints.fill(T::zero());
         out.fill(T::zero());
         let (steps, inner) = (tree.steps(), tree.inner());
-        let features = self.features.as_chunks::<L>().0;
-        let mut sums = Sums::<'_, T, V, L> {
-            features,
-            adjoints: self.adjoints.as_chunks_mut().0,
-            x: x.as_chunks().0,
-            out: out.as_chunks_mut().0,
-            parent: 0,
-            feature: tile::load(&features[0]),
-            adjoint: [V::splat(T::zero()); 2],
-        };
+        let (features, adjoints) = (self.features.as_chunks::<L>().0, self.adjoints.as_chunks_mut::<L>().0);
+        let (x, out) = (x.as_chunks::<L>().0, out.as_chunks_mut::<L>().0);
         for first in (0..steps.len()).step_by(J).rev() {
-            let tile: tile::Tile<V, J> = tile::products::<T, V, W, L, J>(payload, moments.slopes.strip::<J>(first));
-            for j in (0..J).rev() {
-                let index = first + j;
-                // Past the last one there is nothing, and of the constant no slope.
-                if let Some(&(parent, coordinate)) = steps.get(index).filter(|_| index > 0) {
-                    sums.turn_to::<W>(parent as usize);
-                    let adjoint = if index < inner {
-                        tile::zip(tile[j], tile::load(&sums.adjoints[index]), V::add)
-                    } else {
-                        tile[j]
-                    };
-                    sums.pass_on::<W>(coordinate as usize, adjoint);
+            let mut tile: tile::Tile<V, J> = tile::products::<T, V, W, L, J>(payload, moments.slopes.strip::<J>(first));
+            // A run is of one grade: all of it is inner, or nothing.
+            if let Some((parent, coordinate)) = tree.run::<J>(first) {
+                if let Some(own) = adjoints.get(first..).and_then(|own| own.first_chunk::<J>()) {
+                    for j in 0..J {
+                        tile[j] = tile::zip(tile[j], tile::load(&own[j]), V::add);
+                    }
                 }
+                if let (Some(parents), Some(adjoints)) =
+                    (features[parent..].first_chunk::<J>(), adjoints[parent..].first_chunk_mut::<J>())
+                {
+                    pass_on::<T, V, W, L, J>(&tile, parents, &x[coordinate], adjoints, &mut out[coordinate]);
+                }
+                continue;
+            }
+            // In memory, so that the loop over the others keeps no tile from staying in registers.
+            let mut children = [[T::zero(); L]; J];
+            for j in 0..J {
+                tile::store(tile[j], &mut children[j]);
+            }
+            for (index, child) in (first..steps.len()).zip(&children).rev() {
+                // Of the constant there is no slope.
+                if index == 0 {
+                    continue;
+                }
+                let mut child = tile::load(child);
+                if index < inner {
+                    child = tile::zip(child, tile::load(&adjoints[index]), V::add);
+                }
+                let (parent, coordinate) = (steps[index].0 as usize, steps[index].1 as usize);
+                let (feature, adjoint) = (&features[parent], &mut adjoints[parent]);
+                pass_on::<T, V, W, L, 1>(
+                    &[child],
+                    std::array::from_ref(feature),
+                    &x[coordinate],
+                    std::array::from_mut(adjoint),
+                    &mut out[coordinate],
+                );
             }
         }
     }
 }
 
-/// The reverse pass over the tree for one tile of rows. Children of one parent are neighbours, so that what they have in
-/// common is at hand while they last.
-struct Sums<'a, T, V, const L: usize> {
-    features: &'a [[T; L]],
-    adjoints: &'a mut [[T; L]],
-    x: &'a [[T; L]],
-    out: &'a mut [[T; L]],
-    parent: usize,
-    feature: tile::Pair<V>,
-    /// That of the parent.
-    adjoint: tile::Pair<V>,
-}
-
-impl<T: Float, V, const L: usize> Sums<'_, T, V, L> {
-    /// The children of `parent` come next.
-    #[inline(always)]
-    fn turn_to<const W: usize>(&mut self, parent: usize)
-    where
-        V: Vector<T, W>,
-    {
-        if parent != self.parent {
-            tile::store(self.adjoint, &mut self.adjoints[self.parent]);
-            self.adjoint = tile::load(&self.adjoints[parent]);
-            self.feature = tile::load(&self.features[parent]);
-            self.parent = parent;
+/// Children parent · x_c of neighbouring parents in the reverse pass: the adjoint of each goes to its parent times x_c, and
+/// to the slope along c times the parent.
+#[inline(always)]
+fn pass_on<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    children: &tile::Tile<V, J>,
+    parents: &[[T; L]; J],
+    x: &[T; L],
+    adjoints: &mut [[T; L]; J],
+    out: &mut [T; L],
+) {
+    let x: tile::Pair<V> = tile::load(x);
+    let mut slope: tile::Pair<V> = tile::load(out);
+    for j in 0..J {
+        let (child, parent) = (children[j], tile::load::<T, V, W, L>(&parents[j]));
+        let adjoint = tile::load::<T, V, W, L>(&adjoints[j]);
+        for half in 0..2 {
+            slope[half] = child[half].mul_add(parent[half], slope[half]);
         }
+        tile::store([child[0].mul_add(x[0], adjoint[0]), child[1].mul_add(x[1], adjoint[1])], &mut adjoints[j]);
     }
-
-    /// A child is parent · x_c, so its adjoint goes to the parent times x_c, and to the slope along c times the parent.
-    #[inline(always)]
-    fn pass_on<const W: usize>(&mut self, coordinate: usize, adjoint: tile::Pair<V>)
-    where
-        V: Vector<T, W>,
-    {
-        let x: tile::Pair<V> = tile::load(&self.x[coordinate]);
-        let out = &mut self.out[coordinate];
-        let sum: tile::Pair<V> = tile::load(out);
-        let add = |factor: tile::Pair<V>, sum: tile::Pair<V>| {
-            [adjoint[0].mul_add(factor[0], sum[0]), adjoint[1].mul_add(factor[1], sum[1])]
-        };
-        tile::store(add(self.feature, sum), out);
-        self.adjoint = add(x, self.adjoint);
-    }
+    tile::store(slope, out);
 }

@@ -1,8 +1,9 @@
 //! The monomials x^β of a degree and below, as a tree (docs/math.md, equation 55).
 //!
 //! A monomial is the nondecreasing sequence of its coordinates, and its parent the sequence without the last one, so that
-//! x^β = x^parent · x_c. Sequences are ordered by length, then by their letters: parents come before children, and the
-//! children of one parent are neighbours.
+//! x^β = x^parent · x_c. Sequences are ordered by length, then by their last coordinate, then by their parent: parents come
+//! before children, and neighbours mostly have the same last coordinate and parents that are neighbours, so that a tile of
+//! them is one loop.
 
 use crate::buffer;
 use crate::error::Error;
@@ -36,9 +37,13 @@ impl Monomials {
         factorials.push(1.0);
         runs.push(0);
         for _ in 0..grade {
-            for parent in offsets[offsets.len() - 2]..offsets[offsets.len() - 1] {
-                let last = steps[parent].1;
-                for coordinate in last..dimension as u32 {
+            let below = offsets[offsets.len() - 2]..offsets[offsets.len() - 1];
+            for coordinate in 0..dimension as u32 {
+                for parent in below.clone() {
+                    let last = steps[parent].1;
+                    if last > coordinate {
+                        break;
+                    }
                     let run = if coordinate == last { runs[parent] + 1 } else { 1 };
                     steps.push((parent as u32, coordinate));
                     runs.push(run);
@@ -72,6 +77,18 @@ impl Monomials {
     #[inline(always)]
     pub fn steps(&self) -> &[(u32, u32)] {
         &self.steps
+    }
+
+    /// The first parent and the last coordinate of the `J` monomials from `first` on, where these have the coordinate in
+    /// common, parents that follow one another, and no parent among themselves.
+    #[inline(always)]
+    pub fn run<const J: usize>(&self, first: usize) -> Option<(usize, usize)> {
+        let steps = self.steps.get(first..)?.first_chunk::<J>()?;
+        let (parent, coordinate) = (steps[0].0 as usize, steps[0].1);
+        let (last, last_coordinate) = (steps[J - 1].0 as usize, steps[J - 1].1);
+        // In between both only grow, and a parent has one child with a coordinate.
+        let runs = last_coordinate == coordinate && last - parent == J - 1 && last < first;
+        runs.then_some((parent, coordinate as usize))
     }
 
     /// |β|! / β! times what `of_grade` says of |β|, for every monomial in order.
@@ -124,9 +141,26 @@ mod tests {
                 assert!(sequence.last().is_none_or(|&last| last <= coordinate));
                 sequence.push(coordinate);
                 let before = sequences.last().expect("the constant is there");
-                assert!((before.len(), before) < (sequence.len(), &sequence));
+                let key = |sequence: &Vec<u32>| (sequence.len(), sequence.iter().rev().copied().collect::<Vec<_>>());
+                assert!(key(before) < key(&sequence));
                 sequences.push(sequence);
             }
+        }
+    }
+
+    #[test]
+    fn runs_are_what_they_say() {
+        for (dimension, grade) in [(0, 3), (1, 9), (2, 5), (7, 3), (16, 3)] {
+            let tree = Monomials::new(dimension, grade).expect("few monomials");
+            let mut found = 0;
+            for first in 0..tree.count() {
+                let Some((parent, coordinate)) = tree.run::<4>(first) else { continue };
+                let wanted: [(u32, u32); 4] = std::array::from_fn(|j| ((parent + j) as u32, coordinate as u32));
+                assert_eq!(tree.steps()[first..first + 4], wanted);
+                assert!(parent + 4 <= first);
+                found += 1;
+            }
+            assert_eq!(found > 0, dimension > 1, "{dimension} {grade}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::tile::simd::Vector;
 pub const C: usize = MOMENT_ROWS;
 
 /// Sums that run side by side: an addition takes 3 to 4 cycles, and two can begin in each.
-const CHAINS: usize = 4;
+pub const CHAINS: usize = 4;
 
 /// `C` rows of `width` numbers. Most columns are in panels of two registers and one of one; fewer columns than half a
 /// register are cheaper as sums along the rows.
@@ -163,19 +163,32 @@ fn add<T: Float, const W: usize>(sums: &mut [f64], lanes: &[T; W], count: usize)
     }
 }
 
-/// out = a ∘ b, and its sum.
+/// out_j = a_j ∘ b, and the sum of each, in `K` chains.
 #[inline(always)]
-pub fn multiply<T: Float, V: Vector<T, W>, const W: usize>(a: &[T; C], b: &[T; C], out: &mut [T; C]) -> T {
-    let mut sums = [V::splat(T::zero()); CHAINS];
-    let (a, b) = (a.as_chunks::<W>().0.as_chunks::<CHAINS>().0, b.as_chunks::<W>().0.as_chunks::<CHAINS>().0);
-    for ((out, a), b) in out.as_chunks_mut::<W>().0.as_chunks_mut::<CHAINS>().0.iter_mut().zip(a).zip(b) {
-        for chain in 0..CHAINS {
-            let product = V::load(&a[chain]).mul(V::load(&b[chain]));
-            product.store(&mut out[chain]);
-            sums[chain] = sums[chain].add(product);
+pub fn multiply<T: Float, V: Vector<T, W>, const W: usize, const J: usize, const K: usize>(
+    a: &[[T; C]; J],
+    b: &[T; C],
+    out: &mut [[T; C]; J],
+) -> [T; J] {
+    let mut sums = [[V::splat(T::zero()); K]; J];
+    for (r, b) in b.as_chunks::<W>().0.as_chunks::<K>().0.iter().enumerate() {
+        for k in 0..K {
+            let b = V::load(&b[k]);
+            for j in 0..J {
+                let product = V::load(&a[j].as_chunks::<W>().0[r * K + k]).mul(b);
+                product.store(&mut out[j].as_chunks_mut::<W>().0[r * K + k]);
+                sums[j][k] = sums[j][k].add(product);
+            }
         }
     }
-    total(sums)
+    let mut totals = [T::zero(); J];
+    for j in 0..J {
+        for k in 1..K {
+            sums[j][0] = sums[j][0].add(sums[j][k]);
+        }
+        totals[j] = total(sums[j][0]);
+    }
+    totals
 }
 
 #[inline(always)]
@@ -187,14 +200,14 @@ fn dot<T: Float, V: Vector<T, W>, const W: usize>(a: &[T; C], b: &[T; C]) -> T {
             sums[chain] = V::load(&a[chain]).mul_add(V::load(&b[chain]), sums[chain]);
         }
     }
-    total(sums)
+    total(sums[0].add(sums[1]).add(sums[2].add(sums[3])))
 }
 
 /// The sum of all lanes, in halves.
 #[inline(always)]
-fn total<T: Float, V: Vector<T, W>, const W: usize>(sums: [V; CHAINS]) -> T {
+fn total<T: Float, V: Vector<T, W>, const W: usize>(sum: V) -> T {
     let mut lanes = [T::zero(); W];
-    sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(&mut lanes);
+    sum.store(&mut lanes);
     let mut half = W / 2;
     while half > 0 {
         for l in 0..half {
