@@ -32,7 +32,7 @@ __all__ = ["FAMILIES", "HEADS", "Data", "Matrix", "generator", "make", "scaled_t
 
 Matrix = npt.NDArray[np.float64]
 # What every seed of a point is mixed with.
-SEED = 20_240_207
+SEED = 20_261_125
 TAIL_FREEDOM = 3.0
 OUTLIER_SHARE, OUTLIER_SIZE = 1e-3, 30.0
 DECADES = 3.0
