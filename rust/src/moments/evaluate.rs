@@ -136,10 +136,10 @@ impl<T: Float> Evaluator<T> {
     ) {
         self.adjoints.fill(T::zero());
         out.fill(T::zero());
-        let (steps, inner) = (tree.steps(), tree.inner());
+        let inner = tree.inner();
         let (features, adjoints) = (self.features.as_chunks::<L>().0, self.adjoints.as_chunks_mut::<L>().0);
         let (x, out) = (x.as_chunks::<L>().0, out.as_chunks_mut::<L>().0);
-        for first in (0..steps.len()).step_by(J).rev() {
+        for first in (0..tree.count()).step_by(J).rev() {
             let mut tile: tile::Tile<V, J> = tile::products::<T, V, W, L, J>(payload, moments.slopes.strip::<J>(first));
             // A run is of one grade: all of it is inner, or nothing.
             if let Some((parent, coordinate)) = tree.run::<J>(first) {
@@ -160,24 +160,17 @@ impl<T: Float> Evaluator<T> {
             for j in 0..J {
                 tile::store(tile[j], &mut children[j]);
             }
-            for (index, child) in (first..steps.len()).zip(&children).rev() {
-                // Of the constant there is no slope.
-                if index == 0 {
-                    continue;
+            let mut end = tree.count().min(first + J);
+            while let Some((begin, parent, coordinate)) = tree.run_before(first, end) {
+                let (lower, upper) = adjoints.split_at_mut(begin.min(inner));
+                let run = &mut children[begin - first..end - first];
+                for (child, own) in run.iter_mut().zip(upper) {
+                    let own = tile::load::<T, V, W, L>(own);
+                    tile::store(tile::zip(tile::load(child), own, V::add), child);
                 }
-                let mut child = tile::load(child);
-                if index < inner {
-                    child = tile::zip(child, tile::load(&adjoints[index]), V::add);
-                }
-                let (parent, coordinate) = (steps[index].0 as usize, steps[index].1 as usize);
-                let (feature, adjoint) = (&features[parent], &mut adjoints[parent]);
-                pass_on::<T, V, W, L, 1>(
-                    &[child],
-                    std::array::from_ref(feature),
-                    &x[coordinate],
-                    std::array::from_mut(adjoint),
-                    &mut out[coordinate],
-                );
+                let parents = features[parent..].iter().zip(&mut lower[parent..]);
+                pass_on_each::<T, V, W, L>(run.iter().zip(parents), &x[coordinate], &mut out[coordinate]);
+                end = begin;
             }
         }
     }
@@ -202,6 +195,26 @@ fn pass_on<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: u
             slope[half] = child[half].mul_add(parent[half], slope[half]);
         }
         tile::store([child[0].mul_add(x[0], adjoint[0]), child[1].mul_add(x[1], adjoint[1])], &mut adjoints[j]);
+    }
+    tile::store(slope, out);
+}
+
+/// The same for any number of children, each with its parent and the parent's adjoint.
+#[inline(always)]
+fn pass_on_each<'a, T: Float, V: Vector<T, W>, const W: usize, const L: usize>(
+    children: impl Iterator<Item = (&'a [T; L], (&'a [T; L], &'a mut [T; L]))>,
+    x: &[T; L],
+    out: &mut [T; L],
+) {
+    let x: tile::Pair<V> = tile::load(x);
+    let mut slope: tile::Pair<V> = tile::load(out);
+    for (child, (parent, to)) in children {
+        let (child, parent) = (tile::load::<T, V, W, L>(child), tile::load::<T, V, W, L>(parent));
+        let adjoint = tile::load::<T, V, W, L>(to);
+        for half in 0..2 {
+            slope[half] = child[half].mul_add(parent[half], slope[half]);
+        }
+        tile::store([child[0].mul_add(x[0], adjoint[0]), child[1].mul_add(x[1], adjoint[1])], to);
     }
     tile::store(slope, out);
 }

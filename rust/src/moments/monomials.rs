@@ -91,6 +91,19 @@ impl Monomials {
         runs.then_some((parent, coordinate as usize))
     }
 
+    /// The start, the first parent and the coordinate of the longest run between `first` and `end` that ends there; nothing
+    /// where only the constant is left.
+    #[inline(always)]
+    pub fn run_before(&self, first: usize, end: usize) -> Option<(usize, usize, usize)> {
+        let steps = &self.steps[first.max(1)..end];
+        let &(last, coordinate) = steps.last()?;
+        let length = steps.iter().rev().zip((0..=last).rev());
+        let length = length.take_while(|&(&step, parent)| step == (parent, coordinate)).count();
+        // None of them is a parent of another.
+        let length = length.min(end - 1 - last as usize);
+        Some((end - length, last as usize + 1 - length, coordinate as usize))
+    }
+
     /// |β|! / β! times what `of_grade` says of |β|, for every monomial in order.
     pub fn weights(&self, of_grade: impl Fn(usize) -> f64) -> Result<Vec<f64>, Error> {
         let mut weights = buffer::with_capacity(self.count())?;

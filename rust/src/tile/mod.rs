@@ -242,6 +242,21 @@ pub fn fold<T: Float>(sums: &mut [T], sums64: &mut [f64]) {
 /// Transposes up to `L` rows into `[width][L]`; lanes past the last row are zero.
 #[inline(always)]
 pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [T]) {
+    if rows.len() == L * width {
+        // Slices that are known to be as long as `i` runs: no bound is looked at, and a column is stored in one piece.
+        let mut sources = [rows; L];
+        for l in 0..L {
+            sources[l] = &rows[l * width..][..width];
+        }
+        for (i, out) in (0..width).zip(out.as_chunks_mut::<L>().0) {
+            let mut column = [T::zero(); L];
+            for l in 0..L {
+                column[l] = sources[l][i];
+            }
+            *out = column;
+        }
+        return;
+    }
     for (i, out) in out.as_chunks_mut::<L>().0.iter_mut().enumerate() {
         *out = [T::zero(); L];
         for (l, row) in rows.chunks_exact(width).enumerate() {
