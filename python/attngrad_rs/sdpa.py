@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays, rates
+from . import _core, all_heads, arguments, arrays, rates
 from .arguments import Control, Tolerance, checked_signature
 from .arrays import Array, Sizes
-from .certificate import Certificate, certify, require_reached
+from .certificate import require_reached
 from .errors import DeadlineError
 from .memory import check_fits
 from .methods import (
@@ -24,7 +24,6 @@ from .methods import (
     EXACT,
     METHODS,
     Decision,
-    Error,
     HeadTask,
     Outcome,
     checked_name,
@@ -41,8 +40,6 @@ Index = tuple[int, ...]
 # What a vector-Jacobian product differentiates by, as the exact method's cost law names it.
 VJP_WRT = ("A1", "A2", "A3")
 INPUTS = ("query", "key", "value")
-# From what says most to what says least.
-KINDS = ("exact", "rigorous", "statistical", "estimated")
 
 
 @checked_signature
@@ -210,8 +207,8 @@ def attention_vjp(
         for name in INPUTS:
             gradients[name][index] = outcome.gradients[name]
         outcomes.append(replace(outcome, gradients={}, prepared=None))
-    plan = forecast(_together(decision, [outcome.decision for outcome in outcomes]))
-    certificates = _certificates(plan.method, gradients, outcomes, tolerance)
+    plan = forecast(all_heads.together(decision, [outcome.decision for outcome in outcomes]))
+    certificates = all_heads.certificates(plan.method, gradients, outcomes, tolerance)
     require_reached(certificates, tolerance, str(dtype))
     return AttentionGradients(
         dq=gradients["query"],
@@ -333,17 +330,6 @@ def _tasks(
     )  # fmt: skip
 
 
-def _together(asked: Decision, run: Sequence[Decision]) -> Decision:
-    """What was run, in one: the costliest head that did not end with the exact method."""
-    others = [one for one in run if one.method != EXACT.name]
-    if asked.method == EXACT.name or not run:
-        return asked
-    if not others:
-        return run[0]
-    apart = sum(one.exact_rows or 0 for one in others)
-    return max(others, key=lambda one: one.operations)._replace(exact_rows=apart)
-
-
 def _default_scale(given: Mapping[str, Array]) -> float:
     # With E = 0 every logit is 0, whatever the scale.
     return 1.0 / math.sqrt(max(given["query"].shape[-1], 1))
@@ -374,40 +360,3 @@ def _part(control: Control, number: int, total: int) -> Progress | None:
     if report is None or total == 1:
         return report
     return lambda done: report((number + done) / total)
-
-
-def _certificates(
-    method: str, gradients: Mapping[str, Array], outcomes: Sequence[Outcome], tolerance: Tolerance
-) -> dict[str, Certificate]:
-    """One certificate for all heads of an output."""
-    steps = {
-        step: max(outcome.steps.get(step, math.inf) for outcome in outcomes)
-        for step in (outcomes[0].steps if outcomes else ())
-    }
-    return {
-        name: certify(
-            method,
-            _all_heads([outcome.errors[name] for outcome in outcomes], tolerance.norm),
-            arrays.norm(gradient, tolerance.norm),
-            tolerance.norm,
-            tolerance,
-            steps,
-        )
-        for name, gradient in gradients.items()
-    }
-
-
-def _all_heads(errors: Sequence[Error], norm: str) -> Error:
-    """The error of all heads, of the weakest kind: those of separate heads add in squares."""
-
-    def together(bounds: Sequence[float]) -> float:
-        # A NaN compares with nothing, so that it would get lost in the maximum.
-        each = [bound if bound >= 0.0 else math.inf for bound in bounds]
-        return max(each, default=0.0) if norm == "max" else math.hypot(*each)
-
-    kind = max((error.kind for error in errors), key=KINDS.index, default="exact")
-    if kind == "exact":
-        return Error.rounding(together([error.absolute for error in errors]))
-    names = sorted({name for error in errors for name in error.terms})
-    terms = {name: together([error.terms.get(name, 0.0) for error in errors]) for name in names}
-    return Error(kind, math.fsum(terms.values()), terms)

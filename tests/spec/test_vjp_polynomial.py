@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
-from helpers import Array
+from helpers import Array, assert_close, assert_ratio
 
 pytestmark = pytest.mark.spec
 INPUTS = ("query", "key", "value")
@@ -85,7 +85,7 @@ def test_it_is_linear_in_dout(is_causal: bool) -> None:
         for incoming in (dout, other, dout - 3.0 * other)
     )
     for a, b, c in zip(one, two, both, strict=True):
-        np.testing.assert_allclose(c, a - 3.0 * b, atol=1e-11)
+        assert_close(c, a - 3.0 * b, 1e-11, "linear")
 
 
 @pytest.mark.parametrize("factor", [2.0**-80, 2.0**-20, 2.0**50])
@@ -131,13 +131,15 @@ def test_kinds_are_never_mixed() -> None:
 
 def test_a_few_rows_beyond_the_polynomial_are_exact() -> None:
     q, k, v, dout = heads(size=0.1)
-    q[[17, 40]] *= 1e9
+    # In the direction in which a cubic is negative.
+    cubes = np.sum(((k - k.mean(axis=0)) @ q[17]) ** 3)
+    q[17] *= -1e5 * np.sign(cubes)
     got = polynomial((q, k, v, dout), degree=3)
     want = ag.attention_vjp(q, k, v, dout)
-    assert got.plan.exact_rows
+    assert got.plan.exact_rows == 1
     for name, error in zip(INPUTS, errors(got, want), strict=True):
-        assert error <= got.certificates[name].absolute < np.inf
-    np.testing.assert_allclose(got.dq[[17, 40]], want.dq[[17, 40]], atol=1e-5)
+        assert error <= min(got.certificates[name].absolute, 1e-4)
+    assert_close(got.dq[17], want.dq[17], 1e-5, "the row apart")
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
@@ -150,12 +152,12 @@ def test_the_same_bits_for_any_number_of_threads(is_causal: bool) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("n, m", [(0, 5), (5, 0), (1, 1), (1, 300)])
+@pytest.mark.parametrize(("n", "m"), [(0, 5), (5, 0), (1, 1), (1, 300)])
 def test_small_heads(n: int, m: int) -> None:
     given = heads(2, n=n, m=m)
     got, want = polynomial(given, degree=8), ag.attention_vjp(*given)
     for a, b in zip(got, want, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+        assert_ratio(a, b, 1.0, 1e-4, "a small head")
 
 
 def test_no_heads() -> None:
