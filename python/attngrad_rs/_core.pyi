@@ -46,7 +46,7 @@ class _AttentionGradients(TypedDict):
     seconds: float
     level: str
 
-# A1, A2, A3, X, W_Q, W_K, Y and E, those that there are.
+# A1, A2, A3, X, W_Q, W_K, Y and E, or dout in its place: those that there are.
 _Given: TypeAlias = Sequence[_Array | None]
 # The scale, and whether the problem is causal.
 _Form: TypeAlias = tuple[float, bool]

@@ -28,7 +28,7 @@ from .plans import Plan
 from .results import GradientResult
 
 # What the moments of the keys are made from: everything but the query side.
-KEY_SIDE = tuple(name for name in ORDER if name not in ("A1", "E"))
+KEY_SIDE = tuple(name for name in ORDER if name not in ("A1", "E", "dout"))
 
 
 class Request(NamedTuple):

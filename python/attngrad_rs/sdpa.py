@@ -13,14 +13,23 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays, rates
+from . import _core, all_heads, arguments, arrays, rates
 from .arguments import Control, Tolerance, checked_signature
 from .arrays import Array, Sizes
-from .certificate import Certificate, certify, require_reached
-from .errors import DeadlineError, OptionError
+from .certificate import require_reached
+from .errors import DeadlineError
 from .memory import check_fits
-from .methods import METHODS, Error, HeadTask, Outcome, checked_name, decided_by_shape
-from .methods.base import Decision, control_tuple
+from .methods import (
+    AUTO,
+    EXACT,
+    METHODS,
+    Decision,
+    HeadTask,
+    Outcome,
+    checked_name,
+    decided_by_shape,
+)
+from .methods.base import control_tuple
 from .plans import Plan
 from .results import AttentionGradients
 
@@ -116,6 +125,7 @@ def attention_vjp(
     atol: float = 0.0,
     norm: str = "fro",
     method: str = "auto",
+    degree: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
@@ -131,8 +141,15 @@ def attention_vjp(
         Gradient of a scalar by the output of ``attention``.
     is_causal, scale
         As in ``attention``.
-    rtol, atol, norm, method, threads, progress, timeout, check_finite
+    rtol, atol, norm, threads, progress, timeout, check_finite
         As in ``loss_gradient``; the tolerance is for dq, dk and dv each, over all heads together.
+    method : {"auto", "exact", "polynomial"}
+        "auto" is exact for every ``rtol``: dk and dv are certified by nothing cheaper.
+        "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
+        logits; a head with too many rows beyond it is computed exactly.
+    degree : int, optional
+        As in ``loss_gradient``. With ``rtol=None`` each certificate is the rigorous bound that
+        comes with the degree, infinite where it must be, as always with ``is_causal``.
 
     Returns
     -------
@@ -148,7 +165,9 @@ def attention_vjp(
     Notes
     -----
     Source: docs/math.md, section on the vector-Jacobian product. Cost: 12 L S E operations for each
-    head (E = Ev), half if causal; memory O((L + S)(E + Ev)) beside the inputs.
+    head (E = Ev), half if causal; memory O((L + S)(E + Ev)) beside the inputs. Polynomial, section
+    on the moment form: 4 (L + S) N (Ev + 1) with N = C(E + g + 1, g + 1) features for degree g, and
+    memory O(N Ev) more. The certificate of several heads is as weak as the weakest of theirs.
 
     Examples
     --------
@@ -159,27 +178,37 @@ def attention_vjp(
     >>> dq, dk, dv = ag.attention_vjp(q, k, v, dout)
     >>> bool(abs(dk.sum(axis=1)).max() < 1e-12)
     True
+    >>> near = ag.attention_vjp(q / 10, k / 10, v, dout, method="polynomial", degree=2)
+    >>> near.certificate.kind, near.certificate.success
+    ('rigorous', None)
     """
     start = time.perf_counter()
     tolerance = arguments.tolerance(rtol, atol, norm, "any")
     control = arguments.control(threads, progress, timeout, check_finite)
     causal = arguments.flag("is_causal", is_causal)
-    decision, pull_back = _method(method, tolerance.rtol)
+    decision, named_degree = _decided(method, degree, tolerance.rtol)
     given, dtype = arrays.read_heads({"query": query, "key": key, "value": value, "dout": dout})
     factor = arguments.scale(scale, _default_scale(given))
     lead = given["query"].shape[:-2]
-    plan = _plan(given, dtype.itemsize, causal, control.threads, decision)
-    check_fits("attention_vjp", plan.peak_bytes)
+    task = _tasks(factor, causal, tolerance, named_degree)
+    forecast = _forecast(given, dtype.itemsize, causal, control.threads)
+    check_fits("attention_vjp", forecast(decision).peak_bytes)
     copies = arrays.snapshots(given, dtype, finite=control.check_finite)
+    if decision.method != EXACT.name and math.prod(lead):
+        first = {name: copy[(0,) * len(lead)] for name, copy in copies.items()}
+        decision = METHODS[decision.method].propose_vjp(task(first, control))
+        check_fits("attention_vjp", forecast(decision).peak_bytes)
     gradients = {name: np.empty(given[name].shape, dtype) for name in INPUTS}
-    outcomes: list[dict[str, Error]] = []
+    # What is left of an outcome once its arrays are in their place.
+    outcomes: list[Outcome] = []
     for index, share in _heads(lead, control):
         parts = {name: copy[index] for name, copy in copies.items()}
-        outcome = pull_back(HeadTask(**parts, scale=factor, is_causal=causal, control=share))
+        outcome = METHODS[decision.method].vjp(task(parts, share))
         for name in INPUTS:
             gradients[name][index] = outcome.gradients[name]
-        outcomes.append(outcome.errors)
-    certificates = _certificates(gradients, outcomes, tolerance)
+        outcomes.append(replace(outcome, gradients={}, prepared=None))
+    plan = forecast(all_heads.together(decision, [outcome.decision for outcome in outcomes]))
+    certificates = all_heads.certificates(plan.method, gradients, outcomes, tolerance)
     require_reached(certificates, tolerance, str(dtype))
     return AttentionGradients(
         dq=gradients["query"],
@@ -201,6 +230,7 @@ def plan(
     scale: float | None = None,
     rtol: float | None = None,
     method: str = "auto",
+    degree: int | None = None,
     threads: int | None = None,
 ) -> Plan:
     """What ``attention_vjp`` would run for these shapes; computes nothing big.
@@ -208,8 +238,9 @@ def plan(
     Parameters
     ----------
     query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
-        As in ``attention``; only their shapes and dtype are looked at.
-    is_causal, scale, rtol, method, threads
+        As in ``attention``; only their shapes and dtype are looked at, for the polynomial method
+        some rows of the first head as well.
+    is_causal, scale, rtol, method, degree, threads
         As in ``attention_vjp``.
 
     Returns
@@ -224,7 +255,8 @@ def plan(
 
     Notes
     -----
-    Cost: O(1); the first plan measures the machine's rate, which takes at most 50 ms.
+    Cost: O(1), for the polynomial method a copy of the first head, by which all are judged; the
+    first plan measures the machine's rate, which takes at most 50 ms.
 
     Examples
     --------
@@ -237,47 +269,65 @@ def plan(
     tolerance = arguments.tolerance(rtol, 0.0, "fro", "any")
     causal = arguments.flag("is_causal", is_causal)
     workers = arguments.threads(threads)
-    decision, _ = _method(method, tolerance.rtol)
+    decision, named_degree = _decided(method, degree, tolerance.rtol)
     given, dtype = arrays.read_heads({"query": query, "key": key, "value": value})
-    arguments.scale(scale, _default_scale(given))
-    made = _plan(given, dtype.itemsize, causal, workers, decision)
+    factor = arguments.scale(scale, _default_scale(given))
+    lead = given["query"].shape[:-2]
+    if decision.method != EXACT.name and math.prod(lead):
+        first = {name: array[(0,) * len(lead)] for name, array in given.items()}
+        check_fits("plan", arrays.total_bytes(first))
+        parts = arrays.snapshots(first, dtype, finite=True)
+        parts["dout"] = np.zeros((len(parts["query"]), parts["value"].shape[1]), dtype)
+        task = _tasks(factor, causal, tolerance, named_degree)
+        control = Control(workers, None, None, check_finite=True)
+        decision = METHODS[decision.method].propose_vjp(task(parts, control))
+    made = _forecast(given, dtype.itemsize, causal, workers)(decision)
     speed = rates.factor(decision.method, dtype.itemsize, workers, measure=True)
     return replace(made, predicted_seconds=speed * made.predicted_seconds)
 
 
-def _plan(
-    given: Mapping[str, Array],
-    itemsize: int,
-    is_causal: bool,
-    threads: int | None,
-    decision: Decision,
-) -> Plan:
-    """Cost and memory of all heads; copies of the inputs and the outputs included."""
-    forecast = METHODS[decision.method].forecast
-    cost = forecast(_head_sizes(given), VJP_WRT, itemsize, is_causal, threads, decision)
-    outputs = sum(math.prod(given[name].shape) for name in INPUTS) * itemsize
-    return Plan(
-        decision.method,
-        predicted_seconds=math.prod(given["query"].shape[:-2]) * cost.seconds,
-        peak_bytes=arrays.total_bytes(given) + outputs + cost.peak_bytes,
-        reason=decision.reason,
-    )
+def _forecast(
+    given: Mapping[str, Array], itemsize: int, is_causal: bool, threads: int | None
+) -> Callable[[Decision], Plan]:
+    """From what one head runs to cost and memory of all; copies of the inputs and outputs count."""
 
-
-def _method(name: object, rtol: float | None) -> tuple[Decision, Callable[[HeadTask], Outcome]]:
-    """The method of that name, where it has a vector-Jacobian product."""
-    checked = checked_name(name)
-    decision = decided_by_shape(checked, rtol)
-    if decision is None and checked == "auto":
-        reason = "outputs by token are certified by no other method"
-        decision = Decision("exact", reason=reason)
-    pull_back = None if decision is None else METHODS[decision.method].vjp
-    if decision is None or pull_back is None:
-        raise OptionError(
-            f"method: found {checked!r}, which has no vector-Jacobian product; "
-            "use 'auto' or 'exact', or loss_gradient"
+    def made(decision: Decision) -> Plan:
+        forecast = METHODS[decision.method].forecast
+        cost = forecast(_head_sizes(given), VJP_WRT, itemsize, is_causal, threads, decision)
+        outputs = sum(math.prod(given[name].shape) for name in INPUTS) * itemsize
+        return Plan(
+            decision.method,
+            degree=decision.degree,
+            samples=decision.samples,
+            features=decision.features,
+            exact_rows=decision.exact_rows,
+            predicted_seconds=math.prod(given["query"].shape[:-2]) * cost.seconds,
+            predicted_error=decision.predicted_error,
+            peak_bytes=arrays.total_bytes(given) + outputs + cost.peak_bytes,
+            reason=decision.reason,
         )
-    return decision, pull_back
+
+    return made
+
+
+def _decided(name: object, degree: object, rtol: float | None) -> tuple[Decision, int | None]:
+    """What shapes and names alone decide, and the degree that was named."""
+    checked = checked_name(name)
+    named = arguments.degree(degree, checked, rtol)
+    decision = decided_by_shape(checked, rtol)
+    if decision is None and checked == AUTO:
+        decision = Decision(EXACT.name, reason="dk and dv are certified by no other method")
+    return decision or Decision(checked), named
+
+
+def _tasks(
+    scale: float, is_causal: bool, tolerance: Tolerance, degree: int | None
+) -> Callable[[Mapping[str, Array], Control], HeadTask]:
+    """Tasks from the arrays of a head and its share of the control."""
+    return lambda parts, control: HeadTask(
+        **parts, scale=scale, is_causal=is_causal, tolerance=tolerance, degree=degree,
+        control=control,
+    )  # fmt: skip
 
 
 def _default_scale(given: Mapping[str, Array]) -> float:
@@ -310,19 +360,3 @@ def _part(control: Control, number: int, total: int) -> Progress | None:
     if report is None or total == 1:
         return report
     return lambda done: report((number + done) / total)
-
-
-def _certificates(
-    gradients: Mapping[str, Array], errors: list[dict[str, Error]], tolerance: Tolerance
-) -> dict[str, Certificate]:
-    """One certificate for all heads of an output: errors of separate heads add in squares."""
-    certificates = {}
-    for name, gradient in gradients.items():
-        # A NaN compares with nothing, so that it would get lost in the maximum.
-        bounds = [head[name].absolute for head in errors]
-        each = [bound if bound >= 0.0 else math.inf for bound in bounds]
-        together = max(each, default=0.0) if tolerance.norm == "max" else math.hypot(*each)
-        size = arrays.norm(gradient, tolerance.norm)
-        error = Error.rounding(together)
-        certificates[name] = certify("exact", error, size, tolerance.norm, tolerance)
-    return certificates

@@ -77,6 +77,8 @@ pub struct Problem<'a, T> {
     pub(crate) E: ArrayView2<'a, T>,
     pub(crate) scale: f64,
     pub(crate) is_causal: bool,
+    /// Whether E is a target, so that c = o − E; otherwise its rows are c itself.
+    pub(crate) is_target: bool,
 }
 
 impl<'a, T: Float> Problem<'a, T> {
@@ -114,7 +116,7 @@ impl<'a, T: Float> Problem<'a, T> {
         rows("E", &E, A1.nrows(), "A1 has that many rows")?;
         columns("E", &E, Y.ncols(), "Y has that many columns")?;
         let scale = 1.0 / A2.ncols().max(1) as f64;
-        Ok(Problem { A1, A2, A3, weights, Y, E, scale, is_causal: false })
+        Ok(Problem { A1, A2, A3, weights, Y, E, scale, is_causal: false, is_target: true })
     }
 
     /// The same problem with logits scale · A1 X A2ᵀ.
@@ -127,6 +129,13 @@ impl<'a, T: Float> Problem<'a, T> {
     #[must_use]
     pub fn with_causal(self, is_causal: bool) -> Self {
         Problem { is_causal, ..self }
+    }
+
+    /// The same problem where the rows of E are c itself, dL/do given from outside, and no target: what is differentiated is
+    /// then ⟨E, o⟩, and there is no loss (docs/math.md, equation 30).
+    #[must_use]
+    pub fn with_incoming(self) -> Self {
+        Problem { is_target: false, ..self }
     }
 
     /// The same problem for as long as it is borrowed.
@@ -144,10 +153,11 @@ impl<'a, T: Float> Problem<'a, T> {
             E: self.E.reborrow(),
             scale: self.scale,
             is_causal: self.is_causal,
+            is_target: self.is_target,
         }
     }
 
-    /// The same problem with other queries and their targets.
+    /// The same problem with other queries and their rows of E.
     pub(crate) fn with_queries<'b>(&'b self, A1: ArrayView2<'b, T>, E: ArrayView2<'b, T>) -> Problem<'b, T> {
         Problem { A1, E, ..self.reborrow() }
     }

@@ -42,8 +42,10 @@ pub struct Reference {
     pub pair: Option<(Array2<f64>, Array2<f64>)>,
     /// Weight of the values, (d3, dv).
     pub Y: Array2<f64>,
-    /// Target, (n, dv).
+    /// Target, (n, dv), or c itself.
     pub E: Array2<f64>,
+    /// Whether E is a target.
+    pub is_target: bool,
     /// s, the scale of the logits.
     pub scale: f64,
     /// Whether query j sees keys 0..=j only.
@@ -60,9 +62,9 @@ pub struct Reference {
     pub h: Array2<f64>,
     /// o = f h, the output, eq. (5); 0 where there are no keys. (n, dv)
     pub o: Array2<f64>,
-    /// c = o − E, the residual, eq. (6). (n, dv)
+    /// c = o − E, the residual, eq. (6), or what was given in its place. (n, dv)
     pub c: Array2<f64>,
-    /// L = ½ ‖c‖²_F, eq. (7).
+    /// L = ½ ‖c‖²_F, eq. (7); 0 where c was given.
     pub loss: f64,
     /// q = c hᵀ = dL/df, eq. (11). (n, m)
     pub q: Array2<f64>,
@@ -111,7 +113,7 @@ impl Reference {
         let (A1, A2, A3) = (widened(problem.A1), widened(problem.A2), widened(problem.A3));
         let (Y, E) = (widened(problem.Y), widened(problem.E));
         let (X, pair) = logit_weights(problem);
-        let (scale, is_causal) = (problem.scale, problem.is_causal);
+        let Problem { scale, is_causal, is_target, .. } = *problem;
         let logits = match &pair {
             None => A1.dot(&X).dot(&A2.t()),
             Some((W_Q, W_K)) => A1.dot(W_Q).dot(&A2.dot(W_K).t()),
@@ -122,14 +124,38 @@ impl Reference {
         let f = &u / &alpha.view().insert_axis(Axis(1));
         let h = A3.dot(&Y);
         let o = f.dot(&h);
-        let c = &o - &E;
-        let loss = 0.5 * c.iter().map(|x| x * x).sum::<f64>();
+        let c = if is_target { &o - &E } else { E.clone() };
+        let loss = if is_target { 0.5 * c.iter().map(|x| x * x).sum::<f64>() } else { 0.0 };
         let q = c.dot(&h.t());
         let p1 = &f * &q;
         let r = p1.sum_axis(Axis(1));
         let p2 = &f * &r.view().insert_axis(Axis(1));
         let p = &p1 - &p2;
-        Reference { A1, A2, A3, X, pair, Y, E, scale, is_causal, S, u, alpha, f, h, o, c, loss, q, r, p1, p2, p }
+        Reference {
+            A1,
+            A2,
+            A3,
+            X,
+            pair,
+            Y,
+            E,
+            is_target,
+            scale,
+            is_causal,
+            S,
+            u,
+            alpha,
+            f,
+            h,
+            o,
+            c,
+            loss,
+            q,
+            r,
+            p1,
+            p2,
+            p,
+        }
     }
 
     /// dL/d`wrt`, eqs. (15) to (22), from p and fᵀ c.

@@ -353,5 +353,15 @@ case("attention_vjp-dout-rows", ag.ShapeError, "dout: found shape (2, 6, 4)", "q
 case("attention_vjp-dout-columns", ag.ShapeError, "dout: found shape (2, 5, 3)",
      "value has 4 columns", function=ag.attention_vjp,
      **heads("query", "key", "value", dout=made((2, N, 3))))  # fmt: skip
+for function, names in ((ag.attention_vjp, HEAD_SHAPES), (ag.plan, ("query", "key", "value"))):
+    title = function.__name__
+    case(f"{title}-degree-of-auto", ag.OptionError, "degree: found 2 for method 'auto'",
+         function=function, **heads(*names, degree=2))  # fmt: skip
+    case(f"{title}-degree-of-exact", ag.OptionError, "degree: found 2 for method 'exact'",
+         function=function, **heads(*names, degree=2, method="exact"))  # fmt: skip
+    case(f"{title}-degree-missing", ag.OptionError, "degree: found None", "give degree=",
+         function=function, **heads(*names, method="polynomial"))  # fmt: skip
+    case(f"{title}-degree-31", ag.OptionError, "degree: found 31", "integer from 0 to 30",
+         function=function, **heads(*names, method="polynomial", degree=31))  # fmt: skip
 case("attention_vjp-method", ag.OptionError, "method: found 'flash'", function=ag.attention_vjp,
      **heads(*HEAD_SHAPES, method="flash"))  # fmt: skip

@@ -10,6 +10,7 @@ mod determinism;
 mod errors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod incoming;
 mod moments;
 mod moments_causal;
 mod paper;

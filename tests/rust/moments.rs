@@ -1,7 +1,9 @@
 //! The moment form against the dense formula with P in the place of exp, at every level, precision, degree and shape class.
 
 use attngrad::reference::Reference;
-use attngrad::{Approximation, Float, Level, Options, Polynomial, Wrt, exact_rows, loss_gradient, polynomial_gradient};
+use attngrad::{
+    Approximation, Float, Level, Options, Polynomial, Problem, Wrt, exact_rows, loss_gradient, polynomial_gradient,
+};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};
@@ -44,14 +46,17 @@ pub fn assert_close<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2
 }
 
 pub fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], degree: usize, level: Level, what: &str) {
-    let problem = case.problem();
+    check_problem(&case.problem(), wrt, degree, level, what);
+}
+
+pub fn check_problem<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], degree: usize, level: Level, what: &str) {
     let approximation = taylor(degree);
     let options = Options { level: Some(level), ..Options::default() };
     let what = format!("{what}, degree {degree}, {}, {}, {wrt:?}", T::NAME, level.name());
     let fit =
-        Polynomial::fit(&problem, &approximation, &options, None).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let reference = Reference::polynomial(&problem, &approximation.coefficients, fit.mean(), BLOCK);
-    let result = polynomial_gradient(&problem, wrt, &approximation, &options, None)
+        Polynomial::fit(problem, &approximation, &options, None).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let reference = Reference::polynomial(problem, &approximation.coefficients, fit.mean(), BLOCK);
+    let result = polynomial_gradient(problem, wrt, &approximation, &options, None)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(result.unsafe_rows.is_empty(), "{what}");
     assert!(result.gradients.iter().map(|(wrt, _)| *wrt).eq(wrt.iter().copied()));

@@ -22,7 +22,8 @@ pub fn absolute(reference: &Reference) -> Reference {
     let (A3, Y) = (abs(&reference.A3), abs(&reference.Y));
     let h = A3.dot(&Y);
     let o = reference.f.dot(&h);
-    let c = &o + &abs(&reference.E);
+    let given = abs(&reference.E);
+    let c = if reference.is_target { &o + &given } else { given };
     let r = (&c * &o).sum_axis(Axis(1)).insert_axis(Axis(1));
     let p = &reference.f * &(c.dot(&h.t()) + r);
     let loss = 0.5 * c.iter().map(|x| x * x).sum::<f64>();

@@ -9,6 +9,7 @@ from .polynomial import POLYNOMIAL
 
 __all__ = [
     "AUTO",
+    "EXACT",
     "METHODS",
     "Decision",
     "Error",

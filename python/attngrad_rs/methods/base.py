@@ -11,8 +11,8 @@ from .. import tuning
 from ..arguments import Control, Tolerance
 from ..arrays import Array, Sizes
 
-# The order in which the compiled core takes the arrays of a problem.
-ORDER = ("A1", "A2", "A3", "X", "W_Q", "W_K", "Y", "E")
+# The order in which the compiled core takes the arrays of a problem: E, or dout in its place.
+ORDER = ("A1", "A2", "A3", "X", "W_Q", "W_K", "Y", "E", "dout")
 
 
 class Task(NamedTuple):
@@ -45,6 +45,9 @@ class HeadTask(NamedTuple):
     dout: Array
     scale: float
     is_causal: bool
+    tolerance: Tolerance
+    # The degree that the caller named, for a method that has one.
+    degree: int | None
     control: Control
 
 
@@ -117,8 +120,8 @@ class Method(NamedTuple):
     error is, and what it costs. ``propose(task)`` says what the method would run for a task, with
     infinite ``operations`` and the reason where it would not; ``forecast`` predicts seconds and
     bytes of a decision from shapes; ``gradient(task, decision, prepared)`` computes, and may end
-    with another method where its own does not reach the tolerance; ``vjp`` is None where a method
-    has no vector-Jacobian product.
+    with another method where its own does not reach the tolerance; ``propose_vjp`` and ``vjp`` are
+    the same for one head of attention.
     """
 
     name: str
@@ -128,4 +131,5 @@ class Method(NamedTuple):
     propose: Callable[[Task], Decision]
     forecast: Callable[[Sizes, tuple[str, ...], int, bool, int | None, Decision], Forecast]
     gradient: Callable[[Task, Decision, Any], Outcome]
-    vjp: Callable[[HeadTask], Outcome] | None
+    propose_vjp: Callable[[HeadTask], Decision]
+    vjp: Callable[[HeadTask], Outcome]

@@ -173,6 +173,11 @@ def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
     )
 
 
+def propose_vjp(task: HeadTask) -> Decision:
+    """As ``propose``: it serves for every head, and costs what its forecast says."""
+    return Decision(EXACT.name)
+
+
 def vjp(task: HeadTask) -> Outcome:
     """dq, dk and dv of one head."""
     raw = _core.attention_vjp(
@@ -185,7 +190,7 @@ def vjp(task: HeadTask) -> Outcome:
         loss_error=Error.rounding(0.0),
         gradients=dict(raw["gradients"]),
         errors={name: Error.rounding(error) for name, error in raw["rounding"].items()},
-        decision=Decision(EXACT.name),
+        decision=propose_vjp(task),
     )
 
 
@@ -197,5 +202,6 @@ EXACT = Method(
     propose=propose,
     forecast=forecast,
     gradient=gradient,
+    propose_vjp=propose_vjp,
     vjp=vjp,
 )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .. import _core
+from ..arguments import DEFAULT_SEED
 from ..arrays import Sizes
 from . import exact
-from .base import Decision, Error, Forecast, Method, Outcome, Task, control_tuple
+from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task, control_tuple
 
 # The core's constants of the same names (rust/src/constants.rs): bytes of all partial sums, and the
 # least number of parts.
@@ -19,6 +23,8 @@ ROW_NUMBERS = 2
 # Bytes of the tree for each feature: parent, coordinate, factorial.
 FEATURE_BYTES = 24
 STEPS = ("f", "c", "q", "p1", "p2")
+# What a vector-Jacobian product is by, as the problem with unit weights names it.
+VJP_WRT = {"A1": "query", "A2": "key", "A3": "value"}
 
 
 def _asking(task: Task, method: str) -> tuple[str, int | None, float | None, float, str, str, int]:
@@ -92,6 +98,47 @@ def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
     )
 
 
+def _problem(task: HeadTask) -> Task:
+    """The head as a problem with unit weights whose c is dout (docs/math.md, equation 30)."""
+    (n, d), (m, dv) = task.query.shape, task.value.shape
+    dtype = task.query.dtype
+    return Task(
+        arrays={
+            "A1": task.query,
+            "A2": task.key,
+            "A3": task.value,
+            "X": np.eye(d, dtype=dtype),
+            "Y": np.eye(dv, dtype=dtype),
+            "dout": task.dout,
+        },
+        sizes=Sizes(n, m, d, d, dv, dv, d, pair=False),
+        wrt=tuple(VJP_WRT),
+        scale=task.scale,
+        is_causal=task.is_causal,
+        tolerance=task.tolerance,
+        named=POLYNOMIAL.name,
+        degree=task.degree,
+        seed=DEFAULT_SEED,
+        control=task.control,
+    )
+
+
+def propose_vjp(task: HeadTask) -> Decision:
+    """As ``propose``, for one head."""
+    return propose(_problem(task))
+
+
+def vjp(task: HeadTask) -> Outcome:
+    """dq, dk and dv of one head with their certificates, or those of the exact method."""
+    problem = _problem(task)
+    outcome = gradient(problem, propose(problem), None)
+    return replace(
+        outcome,
+        gradients={VJP_WRT[name]: value for name, value in outcome.gradients.items()},
+        errors={VJP_WRT[name]: error for name, error in outcome.errors.items()},
+    )
+
+
 def _error(known: tuple[str, float, float, float, float, float | None]) -> Error:
     kind, absolute, truncation, sampling, rounding, confidence = known
     if kind == "exact":
@@ -109,5 +156,6 @@ POLYNOMIAL = Method(
     propose=propose,
     forecast=forecast,
     gradient=gradient,
-    vjp=None,
+    propose_vjp=propose_vjp,
+    vjp=vjp,
 )

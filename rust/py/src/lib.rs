@@ -29,8 +29,8 @@ use errors::{Failure, Result};
 
 type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
-/// A1, A2, A3, X, W_Q, W_K, Y and E, those that there are.
-type Given<'py> = [Option<Bound<'py, PyAny>>; 8];
+/// A1, A2, A3, X, W_Q, W_K, Y and E, or dout in its place: those that there are.
+type Given<'py> = [Option<Bound<'py, PyAny>>; 9];
 
 /// Their names are those of attngrad::Problem.
 struct Arrays<'py, T: Element> {
@@ -39,12 +39,16 @@ struct Arrays<'py, T: Element> {
     pair: Option<(Matrix<'py, T>, Matrix<'py, T>)>,
     y: Matrix<'py, T>,
     e: Matrix<'py, T>,
+    is_target: bool,
 }
 
 impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
     fn read(given: &Given<'py>) -> Result<Self> {
-        let [Some(a1), Some(a2), Some(a3), x, w_q, w_k, Some(y), Some(e)] = given else {
+        let [Some(a1), Some(a2), Some(a3), x, w_q, w_k, Some(y), target, dout] = given else {
             return Err(Failure::internal("an array that every problem has was not given"));
+        };
+        let Some(e) = target.as_ref().or(dout.as_ref()) else {
+            return Err(Failure::internal("neither E nor dout was given"));
         };
         let read = |array: &Bound<'py, PyAny>| call::read::<T>(array);
         let pair = w_q.as_ref().zip(w_k.as_ref());
@@ -54,6 +58,7 @@ impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
             pair: pair.map(|(w_q, w_k)| Ok::<_, Failure>((read(w_q)?, read(w_k)?))).transpose()?,
             y: read(y)?,
             e: read(e)?,
+            is_target: target.is_some(),
         })
     }
 
@@ -65,6 +70,7 @@ impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
             (None, None) => return Err(Failure::internal("neither X nor a pair was given")),
         };
         let problem = Problem::new(view(a1), view(a2), view(a3), weights, view(&self.y), view(&self.e))?;
+        let problem = if self.is_target { problem } else { problem.with_incoming() };
         Ok(problem.with_scale(scale).with_causal(is_causal))
     }
 }

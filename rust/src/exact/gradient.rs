@@ -12,7 +12,6 @@ use super::waves::Fused;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
@@ -25,7 +24,7 @@ const WIDE_A3: usize = 2;
 /// A loss and its gradients.
 #[derive(Debug, Clone)]
 pub struct Gradients<T> {
-    /// L.
+    /// L; 0 where c is given, as there is no loss then.
     pub loss: f64,
     /// Estimate of the rounding error of the loss.
     pub loss_rounding: f64,
@@ -101,7 +100,8 @@ pub fn loss_gradient<T: Float>(
     let mut run = Run::new(options, watch);
     let standard = Standard::new(problem)?;
     let passes = Passes::run(&standard, &Needs::of(problem, wrt), options, &mut run)?;
-    in_range("the loss", T::NAME, passes.loss.is_finite())?;
+    let loss = if problem.is_target { passes.loss } else { 0.0 };
+    in_range("the loss", T::NAME, loss.is_finite())?;
     let mut gradients = buffer::with_capacity(wrt.len())?;
     for &wrt in wrt {
         let value = passes.gradient(&standard, wrt, &mut run)?;
@@ -109,7 +109,7 @@ pub fn loss_gradient<T: Float>(
         let rounding = passes.rounding(&standard, wrt, &value)?;
         gradients.push(Gradient { wrt, value, rounding });
     }
-    Ok(Gradients { loss: passes.loss, loss_rounding: passes.errors.loss(passes.loss), gradients, level })
+    Ok(Gradients { loss, loss_rounding: passes.errors.loss(loss), gradients, level })
 }
 
 pub(crate) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
@@ -129,6 +129,7 @@ pub(super) struct Standard<'a, T> {
     pub weights: Weights<'a, T>,
     pub scale: f64,
     pub is_causal: bool,
+    pub is_target: bool,
 }
 
 impl<'a, T: Float> Standard<'a, T> {
@@ -142,6 +143,7 @@ impl<'a, T: Float> Standard<'a, T> {
             weights: problem.weights,
             scale: problem.scale,
             is_causal: problem.is_causal,
+            is_target: problem.is_target,
         })
     }
 }
@@ -209,8 +211,8 @@ impl<T: Float> Passes<T> {
         };
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
         let inherited = problem.inherited(largest_key, &query_norms)?;
-        let target = rows(&problem.E)?;
-        let unit = unit(largest(&row_norms(target)?) + h.largest, h.largest);
+        let given = Given { rows: rows(&problem.E)?.data, is_target: problem.is_target };
+        let unit = unit(given.largest(dv, h.largest)?, h.largest);
         let mut passes = Passes {
             loss: 0.0,
             w: None,
@@ -223,7 +225,6 @@ impl<T: Float> Passes<T> {
             largest_key,
             query_norms,
         };
-        let given = Given { rows: target.data, is_target: true };
         if needs.key_side {
             let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
             passes.keys = Some(matrix(keys, m, engine.keys.width)?);
@@ -250,7 +251,7 @@ impl<T: Float> Passes<T> {
             output = product(inputs.view(), problem.Y, 1.0, run)?;
             mixed = Some(inputs);
         }
-        let incoming = Incoming::new(output, dv, n, |i, output| output - target.data[i])?;
+        let incoming = Incoming::new(output, dv, n, |i, output| given.c(i, output))?;
         passes.loss = loss(&incoming.rows);
         if let Some(inputs) = mixed {
             passes.mixed = Some(transposed_product(inputs.view(), view(&incoming.c, n, dv)?, 1.0, run)?);

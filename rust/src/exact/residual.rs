@@ -4,7 +4,8 @@ use super::engine::{Forward, Prepared};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
+use crate::norms::{largest, norm, row_norms};
+use crate::tile::Rows;
 
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.
 const GROWTH: f64 = 60.0;
@@ -29,6 +30,13 @@ impl<'a, T: Float> Given<'a, T> {
     #[inline(always)]
     pub fn c(&self, i: usize, output: T) -> T {
         if self.is_target { output - self.rows[i] } else { self.rows[i] }
+    }
+
+    /// What no row of c has a norm above, where no value has one above `value`: known before c is.
+    pub fn largest(&self, width: usize, value: f64) -> Result<f64, Error> {
+        let count = self.rows.len() / width.max(1);
+        let rows = largest(&row_norms(Rows { data: self.rows, count, width })?);
+        Ok(if self.is_target { rows + value } else { rows })
     }
 }
 

@@ -6,11 +6,10 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use super::engine::Engine;
 use super::gradient::{in_range, row_major, rows};
-use super::residual::{Incoming, unit};
+use super::residual::{Given, Incoming, unit};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights};
@@ -60,11 +59,10 @@ pub fn exact_rows<T: Float>(
     let output = std::mem::take(&mut forward.output);
     let mut copy = buffer::with_capacity(output.len())?;
     copy.extend_from_slice(&output);
-    let target = E.as_slice().unwrap_or_default();
-    let incoming = Incoming::new(output, dv, count, |i, output| output - target[i])?;
-    // The law of the loss gradient: known before c is.
-    let norms = row_norms(Rows { data: target, count, width: dv })?;
-    let unit = unit(largest(&norms) + values.largest, values.largest);
+    let given = Given { rows: E.as_slice().unwrap_or_default(), is_target: problem.is_target };
+    let incoming = Incoming::new(output, dv, count, |i, output| given.c(i, output))?;
+    // The law of the loss gradient.
+    let unit = unit(given.largest(dv, values.largest)?, values.largest);
     let prepared = incoming.prepare(&forward, unit)?;
     engine.backward(&values, &forward, &prepared, run)?;
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;

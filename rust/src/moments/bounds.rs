@@ -142,8 +142,8 @@ pub struct Bounds {
     settings: [Setting; 2],
     rows: Vec<Rows>,
     scale: f64,
-    /// 2^ of the unit of the values.
-    unit: f64,
+    /// The units of the values and of c.
+    units: [f64; 2],
     unit_roundoff: f64,
     least: f64,
 }
@@ -151,6 +151,7 @@ pub struct Bounds {
 impl Bounds {
     /// From the buckets of the query pass, which has no mask. Time O(buckets + d³).
     pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, found: &Found) -> Result<Self, Error> {
+        let coordinates = &polynomial.coordinates;
         let setting = Setting::new(polynomial, problem, found.widest);
         let mut rows = buffer::with_capacity(found.buckets.filled().count())?;
         rows.extend(found.buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
@@ -162,7 +163,7 @@ impl Bounds {
             settings: [setting.without_rounding(), setting],
             rows,
             scale: problem.scale.abs(),
-            unit: polynomial.coordinates.value_exponent.exp2(),
+            units: [coordinates.value_exponent.exp2(), coordinates.incoming_exponent.exp2()],
             unit_roundoff: T::UNIT_ROUNDOFF,
             least: T::MIN_EXP.exp2() * T::UNIT_ROUNDOFF,
         })
@@ -179,8 +180,8 @@ impl Bounds {
 
     /// Of the loss.
     pub fn loss(&self) -> Bound {
-        let of =
-            |setting| outward(self.unit * self.unit * self.over_rows(setting, |rows, row| rows.plain(|c| row.loss(c))));
+        let [_, unit] = self.units;
+        let of = |setting| outward(unit * unit * self.over_rows(setting, |rows, row| rows.plain(|c| row.loss(c))));
         let [truncation, absolute] = self.settings.each_ref().map(of);
         Bound::of(truncation, outward(absolute * (1.0 + gamma(8.0, FOLD_UNIT))))
     }
@@ -193,11 +194,12 @@ impl Bounds {
             let row = Charges::new(setting, rows.ratios, rows.sizes).row(rows.bucket.largest_c);
             steps.add(&row, outward(setting.value + setting.lost[0]), rows.sizes.output);
         }
-        let square = self.unit * self.unit;
+        let [value, incoming] = self.units;
+        let square = value * incoming;
         let Steps { f, c, q, p1, p2 } = steps;
         Steps {
             f,
-            c: outward(c * self.unit),
+            c: outward(c * incoming),
             q: outward(q * square),
             p1: outward(p1 * square),
             p2: outward(p2 * square),
@@ -212,7 +214,8 @@ impl Bounds {
         let [_, _, back_own, back_rows, values] = setting.maps;
         let query_error = setting.query_error;
         let single = |width: f64| gamma(width + 4.0, setting.unit);
-        let square = self.unit * self.unit;
+        let [value, incoming] = self.units;
+        let square = value * incoming;
         outward(match wrt {
             Wrt::X | Wrt::WQ => {
                 square * self.scale * self.over_rows(setting, |rows, row| rows.by_input(|c| row.weights(c)))
@@ -245,7 +248,7 @@ impl Bounds {
                 let product = single(setting.widths[1]) * values.frobenius;
                 self.value_sums(setting, |change, size| values.spectral * change + product * (size + change))
             }
-            Wrt::Y => self.unit * self.over_rows(setting, |rows, row| rows.plain(|c| row.value_weights(c))),
+            Wrt::Y => incoming * self.over_rows(setting, |rows, row| rows.plain(|c| row.value_weights(c))),
             Wrt::A => {
                 let parts = [Wrt::A1, Wrt::A2, Wrt::A3].map(|part| self.sum(setting, part));
                 // Adding the third one rounds once more than the last rounding of the sum.
@@ -257,9 +260,10 @@ impl Bounds {
 
     /// Σ of what `of` makes of Σ ‖Δ(f_j ⊗ c_j)‖ and of Σ ‖f_j ⊗ c_j‖, over the buckets.
     fn value_sums(&self, setting: &Setting, of: impl Fn(f64, f64) -> f64) -> f64 {
-        // The map Y is in the unit of the values, as c is.
-        let square = self.unit * self.unit;
-        square
+        // The map Y is in the unit of the values.
+        let [value, incoming] = self.units;
+        value
+            * incoming
             * self.over_rows(setting, |rows, row| of(rows.plain(|c| row.values(c).0), rows.plain(|c| row.values(c).1)))
     }
 }

@@ -51,7 +51,7 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Caps, Error> {
-        self.same_mask(problem)?;
+        self.same_form(problem)?;
         refuse_causal(problem)?;
         let n = problem.A1.nrows();
         let mut caps = Caps { w: buffer::zeros(n)?, weighted: buffer::zeros(n)? };
@@ -111,8 +111,9 @@ struct Rows<'a, 'b, T> {
     centre: Vec<f64>,
     edges: Vec<f64>,
     ratios: Vec<(f64, f64)>,
-    /// log2 of the unit of the values.
+    /// log2 of the units of the values and of c.
     exponent: f64,
+    incoming_exponent: f64,
 }
 
 impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
@@ -131,6 +132,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             ratios: enclosures(&polynomial.coefficients, &edges)?,
             edges,
             exponent: coordinates.value_exponent,
+            incoming_exponent: coordinates.incoming_exponent,
         })
     }
 
@@ -138,21 +140,25 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
     fn fill(&self, first: usize, w: &mut [f64], inputs: &mut [f64], crude: &mut [f64]) {
         let wide = |array: ArrayView2<'_, T>| array.slice(s![first..first + w.len(), ..]).mapv(T::widen);
         let A1 = wide(self.problem.A1);
-        let E = wide(self.problem.E) * (-self.exponent).exp2();
+        let E = wide(self.problem.E) * (-self.incoming_exponent).exp2();
         let queries = A1.dot(&self.query_map);
         let dv = E.ncols();
         let setting = &self.setting;
         let double = outward(1.0 + gamma((A1.ncols() + dv + 8) as f64, FOLD_UNIT));
-        let square = (2.0 * self.exponent).exp2();
+        let square = (self.exponent + self.incoming_exponent).exp2();
         let size = |numbers: &[f64]| norm(numbers) * double;
         let [_, last] = setting.lost;
         let keys =
             setting.keys[1].radius + setting.maps[0].spectral * last + setting.key_error * setting.rows[0].radius;
         let values = setting.values.radius + setting.lost[0];
+        let moved = if self.problem.is_target { values } else { 0.0 };
         for j in 0..w.len() {
             let a = size(&A1.row(j).to_vec());
             let output: Vec<f64> = self.output[(first + j) * dv..][..dv].iter().map(|o| o.widen()).collect();
             let difference = |centre: &[f64]| {
+                if !self.problem.is_target {
+                    return size(&E.row(j).to_vec());
+                }
                 let c: Vec<f64> = E.row(j).iter().zip(centre).map(|(target, o)| o - target).collect();
                 size(&c) + 2.0 * gamma(4.0, setting.unit.max(FOLD_UNIT)) * size(centre)
             };
@@ -162,7 +168,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             let ratios = self.ratios.get(edge).copied().unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
             inputs[j] = a;
             w[j] = outward(square * Charges::least(setting, ratios, sizes).slopes(difference(&output)));
-            crude[j] = outward(square * keys * values * (difference(&self.centre) + values));
+            crude[j] = outward(square * keys * values * (difference(&self.centre) + moved));
         }
     }
 }

@@ -77,6 +77,15 @@ impl<'a> Charges<'a> {
         outward(self.enclosure.variation() * self.spread(self.setting.values))
     }
 
+    /// ‖Δc‖, of P alone.
+    fn moved_incoming(&self) -> f64 {
+        if self.setting.is_target { self.moved() } else { 0.0 }
+    }
+
+    fn incoming(&self, c: f64) -> Incoming {
+        if self.setting.is_target { Incoming::Residual(c) } else { Incoming::Given(c) }
+    }
+
     fn sizes(&self, c: f64, keys: f64, inherited_keys: f64) -> RowSizes {
         // Equation (82) is applied on the side of the truth as well, whose o and c are this much larger.
         let moved = self.moved();
@@ -85,7 +94,7 @@ impl<'a> Charges<'a> {
             values: self.setting.value,
             keys,
             output: self.output + moved,
-            incoming: Incoming::Residual(c + moved),
+            incoming: self.incoming(c + self.moved_incoming()),
             inherited_values: self.setting.lost[0],
             inherited_keys,
         }
@@ -103,12 +112,15 @@ impl<'a> Charges<'a> {
     /// |⟨c, h_i⟩ − r| at most.
     fn difference(&self, c: f64) -> f64 {
         let moved = self.moved();
-        outward((c + moved) * (self.setting.value + self.setting.lost[0] + self.output + moved) + self.entry(c))
+        outward(
+            (c + self.moved_incoming()) * (self.setting.value + self.setting.lost[0] + self.output + moved)
+                + self.entry(c),
+        )
     }
 
     /// The row of equations (70) to (77), for ‖c‖ as computed.
     pub fn row(&self, c: f64) -> Row {
-        let incoming = Incoming::Residual(outward(c + self.rounding(c).residual));
+        let incoming = self.incoming(outward(c + self.rounding(c).residual));
         Row {
             enclosure: self.enclosure,
             values: self.spread(self.setting.values),

@@ -28,7 +28,9 @@ pub struct Coordinates {
     pub input_centre: Array1<f64>,
     /// log2 of the unit of the values: h / 2^this is near 1.
     pub value_exponent: f64,
-    /// log2 of the unit of c in that of the values.
+    /// log2 of the unit of c in the passes: that of the values where c = o − E, its own where c is given.
+    pub incoming_exponent: f64,
+    /// log2 of the unit of c in the sums, in that of the passes.
     pub residual_exponent: f64,
 }
 
@@ -53,6 +55,11 @@ impl Coordinates {
         let values = size(&inputs.dot(&wide(problem.Y)));
         let target = size(&sample(problem.E));
         let value_exponent = exponent(values);
+        // What is given is linear in its unit, so that no size of it is too small for the passes.
+        let (incoming_exponent, residual_exponent) = match problem.is_target {
+            true => (value_exponent, exponent(target.max(values)) - value_exponent),
+            false => (exponent(target).max(T::MIN_EXP), 0.0),
+        };
         Coordinates {
             mean,
             query: query.dot(&inverse.t()),
@@ -61,7 +68,8 @@ impl Coordinates {
             transposed: transform.reversed_axes(),
             input_centre: self::mean(&inputs),
             value_exponent,
-            residual_exponent: exponent(target.max(values)) - value_exponent,
+            incoming_exponent,
+            residual_exponent,
         }
     }
 

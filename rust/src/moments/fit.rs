@@ -58,6 +58,7 @@ pub struct Polynomial {
     /// max ‖k‖ in the coordinates; infinite where the problem is causal, as it depends on the query.
     pub(super) largest_key: f64,
     pub(super) is_causal: bool,
+    pub(super) is_target: bool,
     /// What bounds are made of: rows of A2 and A3, and the values; nothing where the problem is causal.
     pub(super) balls: [Ball; 3],
     /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
@@ -144,7 +145,7 @@ impl Polynomial {
         let coordinates = Coordinates::new(problem);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
         let coefficients = approximation.coefficients.clone();
-        let is_causal = problem.is_causal;
+        let Problem { is_causal, is_target, .. } = *problem;
         if is_causal {
             let (sums, largest_key) = (Vec::new(), f64::INFINITY);
             let (balls, gram) = Default::default();
@@ -155,6 +156,7 @@ impl Polynomial {
                 sums,
                 largest_key,
                 is_causal,
+                is_target,
                 balls,
                 gram,
                 level,
@@ -189,16 +191,23 @@ impl Polynomial {
         };
         let largest_key = all.widest.sqrt();
         let balls = all.balls;
-        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, is_causal, balls, gram, level })
+        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, is_causal, is_target, balls, gram, level })
     }
 
-    /// An error unless the mask is that of the problem it was made ready for.
-    pub(super) fn same_mask<T>(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
-        if problem.is_causal == self.is_causal {
-            return Ok(());
+    /// An error unless the mask, and what E is, are those of the problem it was made ready for.
+    pub(super) fn same_form<T>(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
+        let forms = [
+            ("is_causal", problem.is_causal, self.is_causal),
+            // The unit of c is chosen with the coordinates.
+            ("is_target", problem.is_target, self.is_target),
+        ];
+        match forms.into_iter().find(|(_, found, wanted)| found != wanted) {
+            None => Ok(()),
+            Some((option, found, wanted)) => {
+                let wanted = format!("{wanted}, as in the problem that the polynomial was fitted to");
+                Err(Error::Option { option, found: found.to_string(), wanted })
+            }
         }
-        let wanted = format!("{}, as in the problem that the polynomial was fitted to", self.is_causal);
-        Err(Error::Option { option: "is_causal", found: problem.is_causal.to_string(), wanted })
     }
 
     /// The row of A2 that keys are centred at, (d2).
@@ -218,7 +227,8 @@ impl Polynomial {
             tree: &self.tree,
             queries: &sides.queries,
             target: rows(&inputs.E)?,
-            target_unit: T::narrow((-self.coordinates.value_exponent).exp2()),
+            is_target: problem.is_target,
+            target_unit: T::narrow((-self.coordinates.incoming_exponent).exp2()),
             residual_unit: T::narrow((-self.coordinates.residual_exponent).exp2()),
             moments,
             // With centred keys the mean of exp is at least 1, by Jensen's inequality.
@@ -245,12 +255,13 @@ impl Polynomial {
 
     /// The unit of w and pᵀ Q.
     pub(super) fn slope_unit(&self) -> f64 {
-        (2.0 * self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+        (self.coordinates.value_exponent + self.coordinates.incoming_exponent + self.coordinates.residual_exponent)
+            .exp2()
     }
 
     /// The unit of fᵀ c.
     pub(super) fn value_unit(&self) -> f64 {
-        (self.coordinates.value_exponent + self.coordinates.residual_exponent).exp2()
+        (self.coordinates.incoming_exponent + self.coordinates.residual_exponent).exp2()
     }
 
     /// The moments of the keys for the kernels; zeros where they do not fit the precision, so that no row is safe.

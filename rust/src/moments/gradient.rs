@@ -19,7 +19,7 @@ use crate::problem::{Problem, Wrt};
 /// The loss and its gradients for P in the place of exp.
 #[derive(Debug, Clone)]
 pub struct PolynomialGradients<T> {
-    /// L, without the rows that are unsafe.
+    /// L, without the rows that are unsafe; 0 where c is given, as there is no loss then.
     pub loss: f64,
     /// One gradient for each input asked for, in that order, without the rows that are unsafe.
     pub gradients: Vec<(Wrt, Array2<T>)>,
@@ -91,7 +91,7 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
         let needs = Needs::of(problem, wrt)?;
-        self.same_mask(problem)?;
+        self.same_form(problem)?;
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }
@@ -115,8 +115,8 @@ impl Polynomial {
             in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
             gradients.push((wrt, value));
         }
-        let unit = self.coordinates.value_exponent.exp2();
-        let loss = 0.5 * passes.found.squares * unit * unit;
+        let unit = self.coordinates.incoming_exponent.exp2();
+        let loss = if problem.is_target { 0.5 * passes.found.squares * unit * unit } else { 0.0 };
         in_range("the loss", T::NAME, loss.is_finite())?;
         let found = passes.found;
         let known = if problem.is_causal { None } else { Some(Bounds::new(self, problem, &found)?) };

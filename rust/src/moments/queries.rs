@@ -27,9 +27,11 @@ pub struct Queries<'a, T> {
     pub queries: &'a Side<'a, T>,
     /// E.
     pub target: Rows<'a, T>,
-    /// Turns E into the unit of the values.
+    /// Whether c = o − E; otherwise E is c.
+    pub is_target: bool,
+    /// Turns E into the unit of c.
     pub target_unit: T,
-    /// Turns c into its unit for the sums.
+    /// Turns c into its unit for the sums, from that of the passes.
     pub residual_unit: T,
     /// Moments of the keys, if there are any.
     pub moments: Option<&'a Moments<T>>,
@@ -64,7 +66,7 @@ pub struct QueryTask<'a, T> {
 /// Numbers of one part.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// Σ ‖c‖² of the safe rows, in the unit of the values.
+    /// Σ ‖c‖² of the safe rows, in the unit of c.
     pub squares: f64,
     /// Rows whose normaliser or output is not safe: they count for nothing in any sum.
     pub unsafe_rows: Vec<usize>,
@@ -201,18 +203,19 @@ impl<T: Float> Queries<'_, T> {
         for l in 0..L {
             inverse[l] = z[l].recip();
         }
+        if let Some(outputs) = &mut task.values {
+            write_values(values, &inverse, (first - task.rows.start, rows), outputs);
+        }
         for (value, target) in values.iter_mut().zip(scratch.target.as_chunks::<L>().0) {
             for l in 0..L {
                 let output = value[l] * inverse[l];
-                let c = output - target[l] * self.target_unit;
+                let given = target[l] * self.target_unit;
+                let c = if self.is_target { output - given } else { given };
                 r[l] += c * output;
                 outputs_squared[l] += output * output;
                 squares[l] += c * c;
                 value[l] = c;
             }
-        }
-        if let Some(outputs) = &mut task.values {
-            self.write_values(values, &scratch.target, (first - task.rows.start, rows), outputs);
         }
         let x = scratch.x.as_chunks_mut::<L>().0;
         let lengths = square_norms(x);
@@ -252,20 +255,20 @@ impl<T: Float> Queries<'_, T> {
         task.found.widest = wider(task.found.widest, widest(x));
         !all_safe
     }
+}
 
-    /// Rows of o from c and E.
-    fn write_values<const L: usize>(
-        &self,
-        c: &[[T; L]],
-        target: &[T],
-        (first, rows): (usize, usize),
-        outputs: &mut [T],
-    ) {
-        let dv = self.target.width;
-        for (i, (c, target)) in c.iter().zip(target.as_chunks::<L>().0).enumerate() {
-            for l in 0..rows {
-                outputs[(first + l) * dv + i] = c[l] + target[l] * self.target_unit;
-            }
+/// Rows of o from sums and their normalisers.
+#[inline(always)]
+fn write_values<T: Float, const L: usize>(
+    values: &[[T; L]],
+    inverse: &[T; L],
+    (first, rows): (usize, usize),
+    outputs: &mut [T],
+) {
+    let dv = values.len();
+    for (i, value) in values.iter().enumerate() {
+        for l in 0..rows {
+            outputs[(first + l) * dv + i] = value[l] * inverse[l];
         }
     }
 }

@@ -28,7 +28,7 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<RowValues<T>, Error> {
-        self.same_mask(problem)?;
+        self.same_form(problem)?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
         let mut rows = match problem.is_causal {

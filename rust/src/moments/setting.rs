@@ -31,11 +31,13 @@ pub struct Norms {
     pub frobenius: f64,
 }
 
-/// The numbers of one problem, h, c and w in the unit of the values.
+/// The numbers of one problem, h in the unit of the values, c in its own and w in that of both.
 #[derive(Debug, Clone)]
 pub struct Setting {
     /// Unit roundoff; 0 for exact arithmetic.
     pub unit: f64,
+    /// Whether c moves with o.
+    pub is_target: bool,
     /// n and m.
     pub counts: [f64; 2],
     /// |P_a|.
@@ -148,6 +150,7 @@ impl Setting {
         let outer = |rows: usize| outward(blocked_sum(rows, C, unit) + 2.0 * unit);
         Setting {
             unit,
+            is_target: problem.is_target,
             counts: [n as f64, m as f64],
             powers: polynomial.coefficients.iter().map(|p| p.abs()).collect(),
             sums,

@@ -61,7 +61,10 @@ impl Sample {
             left: problem.scale * wide(selected(problem.A1, &indices)?.view()),
             difference: &exact_w - &wide(approximate.w.view()),
             exact: exact_w,
-            residuals: [wide(exact.output.view()) - &target, wide(approximate.output.view()) - &target],
+            residuals: [exact, approximate].map(|rows| match problem.is_target {
+                true => wide(rows.output.view()) - &target,
+                false => target.clone(),
+            }),
             mixed,
             indices,
         })

@@ -31,7 +31,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// (‖E_j‖ + typical ‖h‖) min(1, x^(g+1) e^x / (g+1)!), x = ‖q_j‖ typical ‖k‖, for degree g. Time O(n d (d1 + dv)).
+    /// ‖c_j‖ min(1, x^(g+1) e^x / (g+1)!), x = ‖q_j‖ typical ‖k‖, for degree g; of ‖c_j‖ is
+    /// known ‖E_j‖ + typical ‖h‖, or ‖E_j‖ where that is c. Time O(n d (d1 + dv)).
     pub fn new<T: Float>(problem: &Problem<'_, T>, degree: usize, stages: &mut Stages<'_>) -> Result<Self, Error> {
         stages.run(0.1, |options, watch| {
             let mut run = Run::new(options, watch);
@@ -49,7 +50,8 @@ impl Sizes {
             // Factor by factor: the power alone may overflow.
             let powers = |x: f64| (1..=degree + 1).map(|k| x / k as f64).product::<f64>();
             let reach = |query: f64| (powers(query * key) * (query * key).exp()).min(1.0);
-            let own: Vec<f64> = queries.iter().zip(&targets).map(|(q, e)| (e + value) * reach(*q)).collect();
+            let moved = if problem.is_target { value } else { 0.0 };
+            let own: Vec<f64> = queries.iter().zip(&targets).map(|(q, e)| (e + moved) * reach(*q)).collect();
             let weighted = own.iter().zip(&inputs).map(|(own, a)| own * a).collect();
             Ok(Sizes { own, weighted })
         })

@@ -68,6 +68,8 @@ struct Case<T> {
     pair: bool,
     Y: Array2<T>,
     E: Array2<T>,
+    /// Whether E is c itself.
+    given: bool,
     scale: f64,
 }
 
@@ -101,6 +103,7 @@ impl<T: Float> Case<T> {
             pair,
             Y: narrow(&Y * unit),
             E: narrow(&E * unit),
+            given: false,
             scale,
         }
     }
@@ -109,7 +112,15 @@ impl<T: Float> Case<T> {
         let [A1, A2, A3] = self.inputs.each_ref().map(|array| array.view());
         let [left, right] = self.weights.each_ref().map(|array| array.view());
         let weights = if self.pair { Weights::Pair(left, right) } else { Weights::Product(left) };
-        Problem::new(A1, A2, A3, weights, self.Y.view(), self.E.view()).expect("the shapes fit").with_scale(self.scale)
+        let problem = Problem::new(A1, A2, A3, weights, self.Y.view(), self.E.view()).expect("the shapes fit");
+        let problem = if self.given { problem.with_incoming() } else { problem };
+        problem.with_scale(self.scale)
+    }
+
+    /// The same with c given in place of a target, of any size.
+    fn with_incoming(self, rng: &mut Rng) -> Self {
+        let unit = [1.0, 1e6, 1e-6, 1e-12][rng.next() as usize % 4];
+        Case { E: self.E.mapv(|x| T::narrow(x.widen() * unit)), given: true, ..self }
     }
 
     fn inputs(&self) -> Vec<Wrt> {
@@ -158,9 +169,12 @@ fn norm(array: &Array2<f64>) -> f64 {
 }
 
 /// Asserts every bound; says how many are finite, of how many, and the largest error over its bound.
-fn check<T: Float>(seed: u64) -> (usize, usize, f64) {
+fn check<T: Float>(seed: u64, given: bool) -> (usize, usize, f64) {
     let mut rng = Rng::new(seed);
-    let case = Case::<T>::random(&mut rng);
+    let mut case = Case::<T>::random(&mut rng);
+    if given {
+        case = case.with_incoming(&mut rng);
+    }
     let approximation = approximation(&mut rng, &case.samples());
     let all = case.inputs();
     let what = format!("{} of seed {seed}", T::NAME);
@@ -196,10 +210,10 @@ fn check<T: Float>(seed: u64) -> (usize, usize, f64) {
     (finite, all.len() + 1, nearest)
 }
 
-fn never_below_the_truth(problems: u64) {
+fn never_below_the_truth(problems: u64, given: bool) {
     let (mut finite, mut count, mut nearest): (usize, usize, f64) = (0, 0, 0.0);
     for seed in 0..problems {
-        let (found, of, near) = if seed % 2 == 0 { check::<f32>(seed) } else { check::<f64>(seed) };
+        let (found, of, near) = if seed % 2 == 0 { check::<f32>(seed, given) } else { check::<f64>(seed, given) };
         finite += found;
         count += of;
         nearest = nearest.max(near);
@@ -212,19 +226,28 @@ fn never_below_the_truth(problems: u64) {
 
 #[test]
 fn a_bound_is_never_below_the_truth() {
-    never_below_the_truth(PROBLEMS);
+    never_below_the_truth(PROBLEMS, false);
+}
+
+#[test]
+fn a_bound_for_a_given_c_is_never_below_the_truth() {
+    never_below_the_truth(PROBLEMS, true);
 }
 
 #[test]
 #[ignore = "deep: minutes"]
 fn a_bound_is_never_below_the_truth_of_many() {
-    never_below_the_truth(DEEP);
+    never_below_the_truth(DEEP, false);
+    never_below_the_truth(DEEP, true);
 }
 
 /// Asserts the caps of all rows, also of those that P says nothing of, and that they are numbers.
-fn check_caps<T: Float>(seed: u64) {
+fn check_caps<T: Float>(seed: u64, given: bool) {
     let mut rng = Rng::new(seed);
-    let case = Case::<T>::random(&mut rng);
+    let mut case = Case::<T>::random(&mut rng);
+    if given {
+        case = case.with_incoming(&mut rng);
+    }
     let approximation = approximation(&mut rng, &case.samples());
     let (problem, options) = (case.problem(), Options::default());
     let what = format!("{} of seed {seed}", T::NAME);
@@ -253,7 +276,9 @@ fn check_caps<T: Float>(seed: u64) {
 #[test]
 fn a_cap_is_never_below_the_error_of_a_row() {
     for seed in 0..PROBLEMS {
-        if seed % 2 == 0 { check_caps::<f32>(seed) } else { check_caps::<f64>(seed) }
+        for given in [false, true] {
+            if seed % 2 == 0 { check_caps::<f32>(seed, given) } else { check_caps::<f64>(seed, given) }
+        }
     }
 }
 
@@ -271,6 +296,7 @@ fn entries<T: Float>(n: usize, size: f64, degree: usize) -> (Case<T>, Approximat
         pair: false,
         Y: Array2::eye(d),
         E,
+        given: false,
         scale: 1.0 / d as f64,
     };
     let range = case.samples().iter().fold(0.0, |max: f64, t| max.max(t.abs()));
@@ -293,6 +319,7 @@ fn tightness<T: Float>(n: usize, size: f64, degree: usize) -> Vec<(&'static str,
         pair: case.pair,
         Y: wide(&case.Y),
         E: wide(&case.E),
+        given: case.given,
         scale: case.scale,
     };
     let truth = attngrad::loss_gradient(&double.problem(), &all, &Options::default(), None).expect("a regular problem");
