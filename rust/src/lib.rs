@@ -50,7 +50,7 @@
 //! | X | [`Weights::Product`] | (d1, d2) | weight of the logits |
 //! | W_Q, W_K | [`Weights::Pair`] | (d1, d), (d2, d) | the same as a pair, X = W_Q W_Kᵀ |
 //! | Y | `Y` | (d3, dv) | weight of the values |
-//! | E | `E` | (n, dv) | target |
+//! | E | `E` | (n, dv) | target, or c itself ([`Problem::with_incoming`]) |
 //! | s | `scale` | | scale of the logits, 1/d2 unless given |
 //! | S | `logits` | (n, m) | s A1 X A2ᵀ; in the kernels times log2 e, so that weights are powers of two |
 //! | Q, K | `queries`, `keys` | (n, d), (m, d) | A1 X and A2, or A1 W_Q and A2 W_K |

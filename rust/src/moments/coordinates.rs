@@ -58,7 +58,7 @@ impl Coordinates {
         // What is given is linear in its unit, so that no size of it is too small for the passes.
         let (incoming_exponent, residual_exponent) = match problem.is_target {
             true => (value_exponent, exponent(target.max(values)) - value_exponent),
-            false => (exponent(target).max(T::MIN_EXP), 0.0),
+            false => (exponent(target).clamp(T::MIN_EXP, -T::MIN_EXP), 0.0),
         };
         Coordinates {
             mean,
