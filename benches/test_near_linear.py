@@ -207,6 +207,7 @@ def worst(ratios: dict[Any, float], rivals: Rivals) -> str:
     return ", ".join(f"{again[problem]:.2f} at {problem}" for problem in suspects)
 
 
+@pytest.mark.timeout(900)
 def test_the_planner(benchmark: BenchmarkFixture, report: Report) -> None:
     """Predicted time over the truth; auto against exact and against the best fixed degree.
 
