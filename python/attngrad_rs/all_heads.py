@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from . import arrays
-from .arguments import Tolerance
+from .arguments import CERTIFICATE_KINDS, Tolerance
 from .arrays import Array
 from .certificate import Certificate, certify
 from .methods import EXACT, Decision, Error, Outcome
 
 # From what says most to what says least.
-KINDS = ("exact", "rigorous", "statistical", "estimated")
+KINDS = ("exact", *reversed([kind for kind in CERTIFICATE_KINDS if kind != "any"]))
 
 
 def together(asked: Decision, run: Sequence[Decision]) -> Decision:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import _core, all_heads, arguments, arrays, rates
 from .arguments import Control, Tolerance, checked_signature
-from .arrays import Array, Sizes
+from .arrays import Array
 from .certificate import require_reached
 from .errors import DeadlineError
 from .memory import check_fits
@@ -29,7 +29,7 @@ from .methods import (
     checked_name,
     decided_by_shape,
 )
-from .methods.base import control_tuple
+from .methods.base import VJP_WRT, control_tuple, head_sizes
 from .plans import Plan
 from .results import AttentionGradients
 
@@ -37,9 +37,7 @@ __all__ = ["attention", "attention_vjp", "plan"]
 
 Progress = Callable[[float], object]
 Index = tuple[int, ...]
-# What a vector-Jacobian product differentiates by, as the exact method's cost law names it.
-VJP_WRT = ("A1", "A2", "A3")
-INPUTS = ("query", "key", "value")
+INPUTS = tuple(VJP_WRT.values())
 
 
 @checked_signature
@@ -293,7 +291,8 @@ def _forecast(
 
     def made(decision: Decision) -> Plan:
         forecast = METHODS[decision.method].forecast
-        cost = forecast(_head_sizes(given), VJP_WRT, itemsize, is_causal, threads, decision)
+        sizes = head_sizes(given["query"], given["value"])
+        cost = forecast(sizes, tuple(VJP_WRT), itemsize, is_causal, threads, decision)
         outputs = sum(math.prod(given[name].shape) for name in INPUTS) * itemsize
         return Plan(
             decision.method,
@@ -333,12 +332,6 @@ def _tasks(
 def _default_scale(given: Mapping[str, Array]) -> float:
     # With E = 0 every logit is 0, whatever the scale.
     return 1.0 / math.sqrt(max(given["query"].shape[-1], 1))
-
-
-def _head_sizes(given: Mapping[str, Array]) -> Sizes:
-    n, width = given["query"].shape[-2:]
-    m, dv = given["value"].shape[-2:]
-    return Sizes(n, m, width, width, dv, dv, width, pair=False)
 
 
 def _heads(lead: Index, control: Control) -> Iterator[tuple[Index, Control]]:

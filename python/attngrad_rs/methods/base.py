@@ -13,6 +13,15 @@ from ..arrays import Array, Sizes
 
 # The order in which the compiled core takes the arrays of a problem: E, or dout in its place.
 ORDER = ("A1", "A2", "A3", "X", "W_Q", "W_K", "Y", "E", "dout")
+# What a vector-Jacobian product is by, as the problem with unit weights names it.
+VJP_WRT = {"A1": "query", "A2": "key", "A3": "value"}
+
+
+def head_sizes(query: Array, value: Array) -> Sizes:
+    """Sizes of one head, or of each of several, as a problem with unit weights."""
+    n, width = query.shape[-2:]
+    m, dv = value.shape[-2:]
+    return Sizes(n, m, width, width, dv, dv, width, pair=False)
 
 
 class Task(NamedTuple):

@@ -12,7 +12,18 @@ from .. import _core
 from ..arguments import DEFAULT_SEED
 from ..arrays import Sizes
 from . import exact
-from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task, control_tuple
+from .base import (
+    VJP_WRT,
+    Decision,
+    Error,
+    Forecast,
+    HeadTask,
+    Method,
+    Outcome,
+    Task,
+    control_tuple,
+    head_sizes,
+)
 
 # The core's constants of the same names (rust/src/constants.rs): bytes of all partial sums, and the
 # least number of parts.
@@ -23,8 +34,6 @@ ROW_NUMBERS = 2
 # Bytes of the tree for each feature: parent, coordinate, factorial.
 FEATURE_BYTES = 24
 STEPS = ("f", "c", "q", "p1", "p2")
-# What a vector-Jacobian product is by, as the problem with unit weights names it.
-VJP_WRT = {"A1": "query", "A2": "key", "A3": "value"}
 
 
 def _asking(task: Task, method: str) -> tuple[str, int | None, float | None, float, str, str, int]:
@@ -100,18 +109,17 @@ def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
 
 def _problem(task: HeadTask) -> Task:
     """The head as a problem with unit weights whose c is dout (docs/math.md, equation 30)."""
-    (n, d), (m, dv) = task.query.shape, task.value.shape
-    dtype = task.query.dtype
+    sizes, dtype = head_sizes(task.query, task.value), task.query.dtype
     return Task(
         arrays={
             "A1": task.query,
             "A2": task.key,
             "A3": task.value,
-            "X": np.eye(d, dtype=dtype),
-            "Y": np.eye(dv, dtype=dtype),
+            "X": np.eye(sizes.width, dtype=dtype),
+            "Y": np.eye(sizes.dv, dtype=dtype),
             "dout": task.dout,
         },
-        sizes=Sizes(n, m, d, d, dv, dv, d, pair=False),
+        sizes=sizes,
         wrt=tuple(VJP_WRT),
         scale=task.scale,
         is_causal=task.is_causal,
