@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::monomials::Monomials;
-use super::payload::{C, CHAINS, Payload, multiply};
+use super::payload::{C, Payload, multiply};
 use super::side::Side;
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
@@ -11,23 +11,32 @@ use crate::float::Float;
 use crate::pool::Cancel;
 use crate::tile::simd::Vector;
 
-/// Features of one block of rows; those of the highest grade, which nothing is made of, only one tile at a time.
+/// Features of one block of rows. Those of the highest grade are made only where there is no other way, one tile at a time:
+/// Σ x^parent x_c · payload is the sum over the parents, which are there, of what the payload is once it is scaled by x_c.
 pub struct Collector<T> {
     inner: Aligned<T>,
     leaves: Aligned<T>,
+    scaled: Payload<T>,
 }
 
+/// Tiles of leaves in a row with one last coordinate from which on a scaled payload costs less than features.
+const WORTH_SCALING: usize = 4;
+
 impl<T: Float> Collector<T> {
-    /// Room for the features of one block.
-    pub fn new<const J: usize>(tree: &Monomials) -> Result<Self, Error> {
+    /// Room for the features of one block, and a payload of `width`.
+    pub fn new<const W: usize, const J: usize>(tree: &Monomials, width: usize) -> Result<Self, Error> {
         let inner = tree.inner().next_multiple_of(J);
-        Ok(Collector { inner: buffer::aligned(buffer::size(&[inner, C])?)?, leaves: buffer::aligned(J * C)? })
+        Ok(Collector {
+            inner: buffer::aligned(buffer::size(&[inner, C])?)?,
+            leaves: buffer::aligned(buffer::size(&[J, C])?)?,
+            scaled: Payload::new::<W>(width)?,
+        })
     }
 
-    /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block; with `ONES` a last column of ones belongs to
-    /// the payload. `x` is laid out `[dimension][C]`. Sums without room for the highest grade do without it.
+    /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block. `x` is laid out `[dimension][C]`. Sums without
+    /// room for the highest grade do without it.
     #[inline(always)]
-    pub fn add<V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const ONES: bool>(
+    pub fn add<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &mut self,
         tree: &Monomials,
         x: &mut [T],
@@ -35,8 +44,7 @@ impl<T: Float> Collector<T> {
         payload: &Payload<T>,
         sums: &mut [f64],
     ) {
-        let (width, inner) = (payload.width(), tree.inner());
-        let stride = width + usize::from(ONES);
+        let (stride, inner, steps) = (payload.width(), tree.inner(), tree.steps());
         let x = x.as_chunks_mut::<C>().0;
         for column in x.iter_mut() {
             // Rows past the last one count for nothing, whatever the payload holds there.
@@ -45,56 +53,32 @@ impl<T: Float> Collector<T> {
         let features = self.inner.as_chunks_mut::<C>().0;
         features[0] = [T::zero(); C];
         features[0][..count].fill(T::one());
-        if ONES {
-            sums[width] += count as f64;
-        }
-        let steps = tree.steps();
-        let total = |sums: &mut [f64], sum: T| {
-            if ONES {
-                sums[width] += sum.widen();
-            }
-        };
-        let mut first = 1;
-        while first < inner {
-            let run = tree.run::<J>(first).filter(|_| first + J <= inner);
-            let end = first + if run.is_some() { J } else { 1 };
-            let (before, rest) = features.split_at_mut(first);
-            let sums = &mut sums[first * stride..];
-            grow::<T, V, W, J>(&steps[first..end], run, before, x, rest, |j, sum| total(&mut sums[j * stride..], sum));
-            first = end;
+        for (index, &(parent, coordinate)) in steps[..inner].iter().enumerate().skip(1) {
+            let (before, rest) = features.split_at_mut(index);
+            multiply::<T, V, W>(&before[parent as usize], &x[coordinate as usize], &mut rest[0]);
         }
         payload.accumulate::<V, W, L, J>(features.as_flattened(), inner, sums, stride);
         let leaves = self.leaves.as_chunks_mut::<C>().0;
+        let mut scaled_by = None;
         for (first, sums) in (inner..steps.len()).step_by(J).zip(sums[inner * stride..].chunks_mut(J * stride)) {
+            if let Some((parent, coordinate)) = tree.run::<J>(first) {
+                let last = tree.run::<J>(first + (WORTH_SCALING - 1) * J);
+                if scaled_by != Some(coordinate) && last.is_some_and(|(_, last)| last == coordinate) {
+                    payload.scaled::<V, W>(&x[coordinate], &mut self.scaled);
+                    scaled_by = Some(coordinate);
+                }
+                if scaled_by == Some(coordinate) {
+                    let parents = features[parent..parent + J].as_flattened();
+                    self.scaled.accumulate::<V, W, L, J>(parents, J, sums, stride);
+                    continue;
+                }
+            }
             let steps = &steps[first..steps.len().min(first + J)];
-            let run = tree.run::<J>(first);
-            grow::<T, V, W, J>(steps, run, features, x, leaves, |j, sum| total(&mut sums[j * stride..], sum));
+            for (&(parent, coordinate), leaf) in steps.iter().zip(leaves.iter_mut()) {
+                multiply::<T, V, W>(&features[parent as usize], &x[coordinate as usize], leaf);
+            }
             payload.accumulate::<V, W, L, J>(leaves.as_flattened(), steps.len(), sums, stride);
         }
-    }
-}
-
-/// out[j] = x^parent ∘ x_c for each of the steps, which may be a run, and what `total` does with its sum.
-#[inline(always)]
-fn grow<T: Float, V: Vector<T, W>, const W: usize, const J: usize>(
-    steps: &[(u32, u32)],
-    run: Option<(usize, usize)>,
-    features: &[[T; C]],
-    x: &[[T; C]],
-    out: &mut [[T; C]],
-    mut total: impl FnMut(usize, T),
-) {
-    if let Some((parent, coordinate)) = run
-        && let (Some(parents), Some(out)) = (features[parent..].first_chunk::<J>(), out.first_chunk_mut::<J>())
-    {
-        let sums = multiply::<T, V, W, J, 1>(parents, &x[coordinate], out);
-        sums.into_iter().enumerate().for_each(|(j, sum)| total(j, sum));
-        return;
-    }
-    for (j, (&(parent, coordinate), out)) in steps.iter().zip(out).enumerate() {
-        let parent = std::array::from_ref(&features[parent as usize]);
-        let [sum] = multiply::<T, V, W, 1, CHAINS>(parent, &x[coordinate as usize], std::array::from_mut(out));
-        total(j, sum);
     }
 }
 
@@ -185,10 +169,11 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
 ) -> Result<(), Error> {
     let &Keys { tree, keys, values } = operands;
     let width = values.columns();
-    let mut collector = Collector::<T>::new::<J>(tree)?;
-    let mut payload = Payload::<T>::new::<W>(width)?;
+    let mut collector = Collector::<T>::new::<W, J>(tree, width + 1)?;
+    let mut payload = Payload::<T>::new::<W>(width + 1)?;
     let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
-    let mut h = buffer::aligned::<T>(buffer::size(&[width, L])?)?;
+    let mut h = buffer::aligned::<T>(buffer::size(&[width + 1, L])?)?;
+    h[width * L..].fill(T::one());
     let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
     let [mut inputs, mut value_inputs, mut outputs] = [const { Lanes::<L>::NONE }; 3];
     for first in task.rows.clone().step_by(C) {
@@ -200,10 +185,10 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
             inputs.add(&scratch.as_chunks().0[..keys.rows.width], &[], rows);
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
             value_inputs.add(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
-            outputs.add(h.as_chunks().0, &values.centres[1], rows);
+            outputs.add(&h.as_chunks().0[..width], &values.centres[1], rows);
             payload.set_lanes::<W, L>(at, &h);
         }
-        collector.add::<V, W, L, J, true>(tree, &mut x, count, &payload, task.sums);
+        collector.add::<V, W, L, J>(tree, &mut x, count, &payload, task.sums);
         task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));
     }
     task.found.balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());

@@ -10,9 +10,6 @@ use crate::tile::simd::Vector;
 /// Rows of a block: a constant, so that a column of it is an array.
 pub const C: usize = MOMENT_ROWS;
 
-/// Sums that run side by side: an addition takes 3 to 4 cycles, and two can begin in each.
-pub const CHAINS: usize = 4;
-
 /// `C` rows of `width` numbers. Most columns are in panels of two registers and one of one; fewer columns than half a
 /// register are cheaper as sums along the rows.
 pub struct Payload<T> {
@@ -60,7 +57,11 @@ impl<T: Float> Payload<T> {
     /// Rows `first..first + L` from `[width][L]`.
     #[inline(always)]
     pub fn set_lanes<const W: usize, const L: usize>(&mut self, first: usize, lanes: &[T]) {
-        for (column, lanes) in lanes.as_chunks::<L>().0[..self.width].iter().enumerate() {
+        let whole = self.width / L;
+        for (pair, lanes) in lanes.chunks_exact(L * L).take(whole).enumerate() {
+            tile::transpose::<T, L>(lanes, L, &mut self.data[pair * L * C + first * L..][..L * L]);
+        }
+        for (column, lanes) in lanes.as_chunks::<L>().0[..self.width].iter().enumerate().skip(whole * L) {
             let (start, step) = self.place::<W, L>(column);
             let to = &mut self.data[start + first * step..];
             for (to, &from) in to.iter_mut().step_by(step).zip(lanes) {
@@ -90,6 +91,22 @@ impl<T: Float> Payload<T> {
         }
     }
 
+    /// `to` = every row times its number in `by`.
+    #[inline(always)]
+    pub fn scaled<V: Vector<T, W>, const W: usize>(&self, by: &[T; C], to: &mut Payload<T>) {
+        let (pairs, rest) = self.data.split_at(2 * self.pairs * W * C);
+        let (pairs_to, rest_to) = to.data.split_at_mut(pairs.len());
+        for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * C)) {
+            scale::<T, V, W, 2>(from, by, to);
+        }
+        let (single, columns) = rest.split_at(self.singles * W * C);
+        let (single_to, columns_to) = rest_to.split_at_mut(single.len());
+        scale::<T, V, W, 1>(single, by, single_to);
+        for (from, to) in columns.as_chunks::<C>().0.iter().zip(columns_to.as_chunks_mut::<C>().0) {
+            multiply::<T, V, W>(from, by, to);
+        }
+    }
+
     /// sums[i][c] += Σ_rows columns[i][row] · payload[row][c] for i < `count`, with `columns` laid out `[·][C]` in whole
     /// tiles of `J`, and rows of `sums` `stride` apart.
     #[inline(always)]
@@ -114,8 +131,9 @@ impl<T: Float> Payload<T> {
             }
             for column in self.paneled::<W>()..self.width {
                 let Some(values) = self.data[column * C..].first_chunk::<C>() else { return };
-                for j in 0..rows {
-                    sums[j * stride + column] += dot::<T, V, W>(&tile[j], values).widen();
+                let dots = dots::<T, V, W, J>(tile, values);
+                for (sums, dot) in sums[column..].iter_mut().step_by(stride).zip(&dots[..rows]) {
+                    *sums += dot.widen();
                 }
             }
         }
@@ -163,44 +181,42 @@ fn add<T: Float, const W: usize>(sums: &mut [f64], lanes: &[T; W], count: usize)
     }
 }
 
-/// out_j = a_j ∘ b, and the sum of each, in `K` chains.
+/// Rows of `N` registers, each times its number in `by`.
 #[inline(always)]
-pub fn multiply<T: Float, V: Vector<T, W>, const W: usize, const J: usize, const K: usize>(
-    a: &[[T; C]; J],
-    b: &[T; C],
-    out: &mut [[T; C]; J],
-) -> [T; J] {
-    let mut sums = [[V::splat(T::zero()); K]; J];
-    for (r, b) in b.as_chunks::<W>().0.as_chunks::<K>().0.iter().enumerate() {
-        for k in 0..K {
-            let b = V::load(&b[k]);
-            for j in 0..J {
-                let product = V::load(&a[j].as_chunks::<W>().0[r * K + k]).mul(b);
-                product.store(&mut out[j].as_chunks_mut::<W>().0[r * K + k]);
-                sums[j][k] = sums[j][k].add(product);
-            }
+fn scale<T: Float, V: Vector<T, W>, const W: usize, const N: usize>(from: &[T], by: &[T; C], to: &mut [T]) {
+    let (from, to) = (from.as_chunks::<W>().0.as_chunks::<N>().0, to.as_chunks_mut::<W>().0.as_chunks_mut::<N>().0);
+    for ((from, to), &by) in from.iter().zip(to).zip(by) {
+        let by = V::splat(by);
+        for half in 0..N {
+            V::load(&from[half]).mul(by).store(&mut to[half]);
+        }
+    }
+}
+
+/// out = a ∘ b.
+#[inline(always)]
+pub fn multiply<T: Float, V: Vector<T, W>, const W: usize>(a: &[T; C], b: &[T; C], out: &mut [T; C]) {
+    let (a, b, out) = (a.as_chunks::<W>().0, b.as_chunks::<W>().0, out.as_chunks_mut::<W>().0);
+    for ((a, b), out) in a.iter().zip(b).zip(out) {
+        V::load(a).mul(V::load(b)).store(out);
+    }
+}
+
+/// ⟨a_j, b⟩ for neighbours, each in a chain of its own.
+#[inline(always)]
+fn dots<T: Float, V: Vector<T, W>, const W: usize, const J: usize>(a: &[[T; C]; J], b: &[T; C]) -> [T; J] {
+    let mut sums = [V::splat(T::zero()); J];
+    for (r, b) in b.as_chunks::<W>().0.iter().enumerate() {
+        let b = V::load(b);
+        for j in 0..J {
+            sums[j] = V::load(&a[j].as_chunks::<W>().0[r]).mul_add(b, sums[j]);
         }
     }
     let mut totals = [T::zero(); J];
     for j in 0..J {
-        for k in 1..K {
-            sums[j][0] = sums[j][0].add(sums[j][k]);
-        }
-        totals[j] = total(sums[j][0]);
+        totals[j] = total(sums[j]);
     }
     totals
-}
-
-#[inline(always)]
-fn dot<T: Float, V: Vector<T, W>, const W: usize>(a: &[T; C], b: &[T; C]) -> T {
-    let mut sums = [V::splat(T::zero()); CHAINS];
-    let (a, b) = (a.as_chunks::<W>().0.as_chunks::<CHAINS>().0, b.as_chunks::<W>().0.as_chunks::<CHAINS>().0);
-    for (a, b) in a.iter().zip(b) {
-        for chain in 0..CHAINS {
-            sums[chain] = V::load(&a[chain]).mul_add(V::load(&b[chain]), sums[chain]);
-        }
-    }
-    total(sums[0].add(sums[1]).add(sums[2].add(sums[3])))
 }
 
 /// The sum of all lanes, in halves.

@@ -116,7 +116,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         None => None,
     };
     let mut gathered = match task.moment_sums {
-        Some(_) => Some((Collector::<T>::new::<J>(tree)?, Outer::<T>::new::<W, J>(side.columns(), dv + 1)?)),
+        Some(_) => Some((Collector::<T>::new::<W, J>(tree, dv + 1)?, Outer::<T>::new::<W, J>(side.columns(), dv + 1)?)),
         None => None,
     };
     for first in task.rows.clone().step_by(C) {
@@ -164,7 +164,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             outer.add::<V, W, L, J>(sums);
         }
         if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.moment_sums) {
-            collector.add::<V, W, L, J, false>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
+            collector.add::<V, W, L, J>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
         }
     }
     Ok(())

@@ -100,14 +100,14 @@ pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, 
 ) -> Result<(), Error> {
     let tree = operands.tree;
     let (mut scratch, mut x) = operands.scratch::<L>()?;
-    let mut collector = Collector::<T>::new::<J>(tree)?;
+    let mut collector = Collector::<T>::new::<W, J>(tree, operands.residuals.width)?;
     let mut payload = Payload::<T>::new::<W>(operands.residuals.width)?;
     for first in task.rows.clone().step_by(C) {
         cancel.check()?;
         let rows = first..task.rows.end.min(first + C);
         operands.coordinates::<V, W, L, J>(rows.clone(), &mut scratch, &mut x);
         payload.set_rows::<W, L>(operands.rows(rows.clone()));
-        collector.add::<V, W, L, J, false>(tree, &mut x, rows.len(), &payload, task.sums);
+        collector.add::<V, W, L, J>(tree, &mut x, rows.len(), &payload, task.sums);
     }
     Ok(())
 }
