@@ -257,6 +257,82 @@ fn rows_add_up_to_the_gradient() {
     }
 }
 
+/// Weights that are far from singular: their gradient alone comes from the moments of both sides, without slopes of rows.
+fn regular<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
+    let mut case = small::<T>(shape, family, seed);
+    let near_one = |mut weights: Array2<T>| {
+        let size = 0.3 / weights.nrows() as f64;
+        weights.mapv_inplace(|x| T::narrow(size * x.widen()));
+        weights.diag_mut().mapv_inplace(|x| T::narrow(1.0 + x.widen()));
+        weights
+    };
+    match &mut case.pair {
+        Some((W_Q, _)) => *W_Q = near_one(W_Q.clone()),
+        None => case.X = near_one(case.X.clone()),
+    }
+    case
+}
+
+fn check_contraction<T: Float>(shape: Shape, family: Family, degree: usize, level: Level) {
+    let case = regular::<T>(shape, family, 5);
+    let what = format!("{shape:?}, {family:?}");
+    let weights = inputs(&case)[0];
+    check(&case, &[weights], degree, level, &what);
+    check(&case, &[weights, Wrt::Y, Wrt::A2], degree, level, &what);
+    let options = Options { level: Some(level), ..Options::default() };
+    let gradient = |wrt: &[Wrt]| {
+        let result = polynomial_gradient(&case.problem(), wrt, &taylor(degree), &options, None);
+        result.expect("a regular problem").get(weights).expect("it was asked for").clone()
+    };
+    // The slopes are there where dL/dA1 is wanted as well; the last digits tell which way it was. Keys that do not differ, or
+    // rows that do not reach every direction, cannot be balanced.
+    let (alone, beside) = (gradient(&[weights]), gradient(&[weights, Wrt::A1]));
+    let rounds = family != Family::EqualKeys && degree > 0 && shape.d1 > 2 && shape.n.min(shape.m) > 2 * shape.d1;
+    assert!(!rounds || alone != beside, "{what}: no contraction");
+}
+
+#[test]
+fn of_weights_alone_from_the_moments_of_both_sides() {
+    for level in Level::available() {
+        for degree in 0..=4 {
+            for family in [Family::Uniform, Family::EqualKeys, Family::LargeUnits, Family::SmallUnits] {
+                let shape = Shape { n: 37, m: 53, d1: 5, d2: 5, d3: 3, dv: 6, pair: None };
+                check_contraction::<f32>(shape, family, degree, level);
+                check_contraction::<f64>(shape, family, degree, level);
+                check_contraction::<f64>(Shape { d2: 7, pair: Some(5), ..shape }, family, degree, level);
+            }
+        }
+        for (n, m) in [(1, 1), (16, BLOCK + 1), (BLOCK - 1, 1), (2 * BLOCK + 5, BLOCK)] {
+            for d in [1, 2, 3, 16, 17] {
+                check_contraction::<f32>(Shape::square(n, m, d), Family::Uniform, 2, level);
+            }
+        }
+    }
+}
+
+/// Beyond what moments of either side can hold there are slopes, and beyond those, unsafe rows.
+#[test]
+fn moments_beyond_the_precision_are_done_without() {
+    let shape = Shape::square(2000, 40, 2);
+    let case = regular::<f32>(shape, Family::Uniform, 5);
+    let gradient = |case: &Case<f32>, wrt: &[Wrt]| {
+        polynomial_gradient(&case.problem(), wrt, &taylor(2), &Options::default(), None).expect("a regular problem")
+    };
+    let mut spike = Case { scale: 1.0, ..case.clone() };
+    spike.A1.mapv_inplace(|x| x * 1e-13);
+    spike.A2.mapv_inplace(|x| x * 1e-13);
+    // Not among the rows that coordinates are chosen by; its third power is infinite, and its logits are not large.
+    spike.A1.row_mut(1).fill(1e13);
+    let (alone, beside) = (gradient(&spike, &[Wrt::X]), gradient(&spike, &[Wrt::X, Wrt::A1]));
+    assert!(alone.unsafe_rows.is_empty());
+    assert_eq!(alone.get(Wrt::X), beside.get(Wrt::X));
+    let mut huge = case;
+    huge.A2.mapv_inplace(|x| x * 1e30);
+    let huge = gradient(&huge, &[Wrt::X]);
+    assert_eq!(huge.unsafe_rows.len(), shape.n);
+    assert!(huge.get(Wrt::X).expect("it was asked for").iter().all(|x| *x == 0.0));
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let case = small::<f64>(Shape::square(9, 9, 64), Family::Uniform, 1);

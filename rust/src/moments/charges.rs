@@ -155,12 +155,16 @@ impl<'a> Charges<'a> {
         outward(self.own(c) + product * self.computed(c))
     }
 
-    /// The term of dL/dX and dL/dW_Q: the above, and what summing a ⊗ w loses.
+    /// The term of dL/dX and dL/dW_Q: the above, and what summing a ⊗ w loses, or the contraction of the
+    /// moments of both sides (equations 119 and 138).
     pub fn weights(&self, c: f64) -> f64 {
         let setting = self.setting;
         let back = &setting.maps[0];
+        let [length, missed] = setting.row;
         let small = gamma(setting.widths[0] + 4.0, setting.unit.min(FOLD_UNIT));
-        outward(self.own(c) + (setting.outer[0] * back.spectral + small * back.frobenius) * self.computed(c))
+        let summed = length * self.summed() * setting.key * self.difference(c);
+        let lost = setting.outer[0] * back.spectral + small * back.frobenius + missed * back.spectral;
+        outward(self.own(c) + lost * self.computed(c) + back.spectral * summed)
     }
 
     /// The row of dL/dA1, without the scale.

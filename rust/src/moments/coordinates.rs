@@ -11,6 +11,10 @@ use crate::problem::{Problem, Weights};
 /// with less than this are balanced as if they had it.
 const REGULARISATION: f64 = 1e-6;
 
+/// Largest condition of the map of the queries that rows are had back from their coordinates: 4 bits of what was computed
+/// may be lost on the way.
+const MOST_CONDITION: f64 = 16.0;
+
 /// The linear maps into and out of the coordinates. Any invertible ones are valid: logits do not change.
 #[derive(Debug, Clone)]
 pub struct Coordinates {
@@ -18,6 +22,9 @@ pub struct Coordinates {
     pub mean: Array1<f64>,
     /// From rows of A1, the scale included, (d1, d).
     pub query: Array2<f64>,
+    /// From the coordinates of a query back to its row of A1, (d, d1): the inverse of the above as it is rounded, where its
+    /// condition is small.
+    pub row: Option<Array2<f64>>,
     /// From rows of A2, (d2, d).
     pub key: Array2<f64>,
     /// From balanced w = p K to the original one, (d, d).
@@ -60,9 +67,11 @@ impl Coordinates {
             true => (value_exponent, exponent(target.max(values)) - value_exponent),
             false => (exponent(target).clamp(T::MIN_EXP, -T::MIN_EXP), 0.0),
         };
+        let query = query.dot(&inverse.t());
         Coordinates {
             mean,
-            query: query.dot(&inverse.t()),
+            row: inverted(query.mapv(|x| T::narrow(x).widen())),
+            query,
             key: key_weights.dot(&transform),
             inverse,
             transposed: transform.reversed_axes(),
@@ -95,6 +104,20 @@ fn balance(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<(Array2<f64>, Ar
     let transform = (&axes / &root).dot(&rotation) * &quarter;
     let inverse = (lower.dot(&rotation) / &quarter).reversed_axes();
     Some((transform, inverse))
+}
+
+/// The inverse of a square matrix M whose condition is small, V Λ⁻¹ Vᵀ Mᵀ where MᵀM = V Λ Vᵀ.
+fn inverted(matrix: Array2<f64>) -> Option<Array2<f64>> {
+    let (size, d) = (size(&matrix), matrix.nrows());
+    if !matrix.is_square() || d > BALANCED_MOST || !size.is_normal() || !size.recip().is_normal() {
+        return None;
+    }
+    let matrix = matrix / size;
+    let (squares, axes) = symmetric(matrix.t().dot(&matrix));
+    let (largest, least) = (squares.first()?, squares.last()?);
+    // So that NaN is not small.
+    (*largest <= MOST_CONDITION * MOST_CONDITION * least)
+        .then(|| (&axes / &squares).dot(&axes.t()).dot(&matrix.t()) / size)
 }
 
 /// rowsᵀ rows / count, widened by a share of its trace; the identity where all is zero.
@@ -155,6 +178,28 @@ mod tests {
             assert!((q.dot(&k.t()) - &logits).iter().all(|x| x.abs() <= 1e-11 * size(&logits)));
             let difference = q.t().dot(&q) / 100.0 - k.t().dot(&k) / 90.0;
             assert!(size(&difference) <= 1e-4 * size(&(k.t().dot(&k) / 90.0)), "{difference}");
+        }
+    }
+
+    #[test]
+    fn only_well_conditioned_maps_are_inverted() {
+        let turned = symmetric(matrix(6, 6, 0.7).dot(&matrix(6, 6, 0.7).t())).1;
+        for size in [1.0, 1e-9, 1e200] {
+            for (condition, inverts) in [(1.0, true), (15.9, true), (16.1, false), (f64::INFINITY, false)] {
+                let mut sizes = Array1::from_elem(6, size);
+                sizes[2] /= condition;
+                let map = &turned * &sizes;
+                let inverse = inverted(map.clone());
+                assert_eq!(inverse.is_some(), inverts, "condition {condition}");
+                if let Some(inverse) = inverse {
+                    assert!((map.dot(&inverse) - Array2::<f64>::eye(6)).iter().all(|x| x.abs() < 1e-12));
+                }
+            }
+        }
+        for map in
+            [matrix(3, 4, 0.7), Array2::zeros((3, 3)), Array2::zeros((0, 0)), Array2::from_elem((2, 2), f64::NAN)]
+        {
+            assert!(inverted(map).is_none());
         }
     }
 

@@ -1,18 +1,15 @@
 //! The polynomial and the moments of the keys: what is prepared once for any number of gradients and rows.
 
-use std::ops::Range;
-
 use ndarray::{Array1, Array2, CowArray, Ix2};
 
 use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::monomials::Monomials;
-use super::payload::C;
+use super::parts::{Parts, Sums};
 use super::queries::Queries;
 use super::side::Side;
 use crate::buffer;
-use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
@@ -168,15 +165,17 @@ impl Polynomial {
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
-        let mut sums = buffer::zeros::<f64>(buffer::size(&[parts.count(), size])?)?;
+        let all_sums = Sums::new(size, true);
         let mut found = buffer::filled(parts.count(), KeyFound::default())?;
-        let tasks = sums.chunks_mut(size).zip(&mut found).enumerate();
-        let tasks = tasks.map(|(part, (sums, found))| KeyMoments { rows: parts.rows(part), sums, found });
-        run.for_each(tasks, |task, cancel| {
+        run.for_each(found.iter_mut().enumerate(), |(part, found), cancel| {
+            let mut sums = Sums::lend(&all_sums)?;
+            let task = KeyMoments { rows: parts.rows(part), sums: sums.as_deref_mut().unwrap_or_default(), found };
             // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.key_moments)(&keys, task, cancel) }
+            unsafe { (kernels.key_moments)(&keys, task, cancel) }?;
+            Sums::add(&all_sums, part, sums);
+            Ok(())
         })?;
-        let sums = folded(sums, size)?;
+        let sums = Sums::total(all_sums)?.unwrap_or_default();
         let mut all = KeyFound::default();
         for found in &found {
             all.widest = wider(all.widest, found.widest);
@@ -269,73 +268,5 @@ impl Polynomial {
         let of = |sums: &[f64]| Moments::new(&self.tree, &self.coefficients, sums, dv + 1, dv + 1, strip);
         let moments = of(&self.sums)?;
         if moments.finite { Ok(moments) } else { of(&buffer::zeros(self.sums.len())?) }
-    }
-}
-
-/// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
-/// threads.
-pub(super) struct Parts {
-    total: usize,
-    each: usize,
-}
-
-impl Parts {
-    /// Of `rows` rows with `size` sums in each part.
-    pub fn new(rows: usize, size: usize) -> Self {
-        let most = (MOMENT_BYTES / size_of::<f64>() / size.max(1)).clamp(2, MOMENT_PARTS);
-        Parts { total: rows, each: rows.div_ceil(most).next_multiple_of(C).max(C) }
-    }
-
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.total.div_ceil(self.each)
-    }
-
-    /// Rows of one.
-    pub fn rows(&self, part: usize) -> Range<usize> {
-        part * self.each..self.total.min((part + 1) * self.each)
-    }
-
-    /// Rows of every part but the last.
-    pub fn each(&self) -> usize {
-        self.each
-    }
-}
-
-/// The sum of all parts in their order.
-pub(super) fn folded(mut parts: Vec<f64>, size: usize) -> Result<Vec<f64>, Error> {
-    if parts.is_empty() {
-        return buffer::zeros(size);
-    }
-    let (first, rest) = parts.split_at_mut(size);
-    for part in rest.chunks_exact(size) {
-        for (sum, term) in first.iter_mut().zip(part) {
-            *sum += term;
-        }
-    }
-    parts.truncate(size);
-    parts.shrink_to_fit();
-    Ok(parts)
-}
-
-/// The pieces of a buffer one after the other, or nothing at all where it is not wanted.
-pub(super) struct Pieces<'a, T> {
-    rest: &'a mut [T],
-    size: usize,
-    wanted: bool,
-}
-
-impl<'a, T> Pieces<'a, T> {
-    /// Cut every `size` numbers.
-    pub fn new(rest: &'a mut [T], size: usize, wanted: bool) -> Self {
-        Pieces { rest, size, wanted }
-    }
-
-    /// The next piece, the last one shorter.
-    pub fn next(&mut self) -> Option<&'a mut [T]> {
-        let rest = std::mem::take(&mut self.rest);
-        let (piece, rest) = rest.split_at_mut(self.size.min(rest.len()));
-        self.rest = rest;
-        self.wanted.then_some(piece)
     }
 }

@@ -104,6 +104,24 @@ impl Monomials {
         Some((end - length, last as usize + 1 - length, coordinate as usize))
     }
 
+    /// The index of β + e_i for every β below the highest grade and every coordinate i, `[inner][dimension]`.
+    pub fn raised(&self) -> Result<Vec<u32>, Error> {
+        let dimension = self.grade(1).len();
+        let mut raised = buffer::zeros::<u32>(buffer::size(&[self.inner(), dimension])?)?;
+        for (index, &(parent, coordinate)) in self.steps.iter().enumerate().skip(1) {
+            raised[parent as usize * dimension + coordinate as usize] = index as u32;
+        }
+        // A coordinate before the last one of β: raised is the parent, and then it has the last one of β too.
+        for index in 1..self.inner() {
+            let (parent, last) = self.steps[index];
+            for coordinate in 0..last as usize {
+                let sibling = raised[parent as usize * dimension + coordinate] as usize;
+                raised[index * dimension + coordinate] = raised[sibling * dimension + last as usize];
+            }
+        }
+        Ok(raised)
+    }
+
     /// |β|! / β! times what `of_grade` says of |β|, for every monomial in order.
     pub fn weights(&self, of_grade: impl Fn(usize) -> f64) -> Result<Vec<f64>, Error> {
         let mut weights = buffer::with_capacity(self.count())?;
@@ -174,6 +192,26 @@ mod tests {
                 found += 1;
             }
             assert_eq!(found > 0, dimension > 1, "{dimension} {grade}");
+        }
+    }
+
+    #[test]
+    fn raised_is_one_coordinate_more() {
+        for (dimension, grade) in [(0, 2), (1, 4), (3, 4), (7, 3)] {
+            let tree = Monomials::new(dimension, grade).expect("few monomials");
+            let mut exponents = vec![vec![0; dimension]];
+            for &(parent, coordinate) in &tree.steps()[1..] {
+                let mut exponent: Vec<u32> = exponents[parent as usize].clone();
+                exponent[coordinate as usize] += 1;
+                exponents.push(exponent);
+            }
+            let raised = tree.raised().expect("a small buffer");
+            assert_eq!(raised.len(), tree.inner() * dimension);
+            for (at, &index) in raised.iter().enumerate() {
+                let mut wanted = exponents[at / dimension].clone();
+                wanted[at % dimension] += 1;
+                assert_eq!(exponents[index as usize], wanted);
+            }
         }
     }
 

@@ -5,8 +5,11 @@ use crate::float::Float;
 use crate::problem::{Problem, Wrt};
 
 /// What the inputs asked for need of the passes.
+#[derive(Clone, Copy)]
 pub(super) struct Needs {
     pub weights: bool,
+    /// Whether those come from the moments of both sides.
+    pub contracts: bool,
     pub A1: bool,
     pub W_K: bool,
     pub A2: bool,
@@ -22,6 +25,7 @@ impl Needs {
         let any = |set: &[Wrt]| wrt.iter().any(|wrt| set.contains(wrt));
         Ok(Needs {
             weights: any(&[Wrt::X, Wrt::WQ]),
+            contracts: false,
             A1: any(&[Wrt::A1, Wrt::A]),
             W_K: any(&[Wrt::WK]),
             A2: any(&[Wrt::A2, Wrt::A]),
@@ -32,7 +36,17 @@ impl Needs {
 
     /// w = p K.
     pub fn query_slopes(&self) -> bool {
-        self.weights || self.A1
+        self.outer() || self.A1
+    }
+
+    /// wᵀ A1.
+    pub fn outer(&self) -> bool {
+        self.weights && !self.contracts
+    }
+
+    /// Moments of the queries.
+    pub fn query_moments(&self) -> bool {
+        self.key_side() || self.contracts
     }
 
     /// pᵀ Q.

@@ -5,9 +5,10 @@ use ndarray::{Array2, ArrayView2};
 use super::buckets::Buckets;
 use super::collect::{Keys, wider};
 use super::evaluate::Moments;
-use super::fit::{Inputs, Parts, Pieces, Polynomial, Sides, folded};
+use super::fit::{Inputs, Polynomial, Sides};
 use super::keys::{KeySide, KeyTask};
 use super::needs::Needs;
+use super::parts::{Parts, Pieces, Sums};
 use super::queries::{Found, QueryTask};
 use crate::buffer;
 use crate::error::Error;
@@ -54,7 +55,14 @@ impl<T: Float> Passes<T> {
         let mut passes = Passes::of(Found::default());
         passes.largest_key = polynomial.largest_key;
         run.phase(if needs.key_side() { 0.7 } else { 1.0 });
-        let moment_sums = passes.query_side(polynomial, problem, inputs, sides, needs, run)?;
+        // Where a w for each row is wanted for nothing but its sum with the rows, moments of the queries say the same for less.
+        let contracted = Needs { contracts: needs.weights && !needs.A1 && polynomial.contracts(), ..*needs };
+        let mut moment_sums = passes.query_side(polynomial, problem, inputs, sides, &contracted, run)?;
+        if passes.weights.iter().flatten().any(|x| !x.is_finite()) && contracted.contracts {
+            // Powers of a query may be beyond the precision where its logits are not.
+            passes = Passes { largest_key: polynomial.largest_key, ..Passes::of(Found::default()) };
+            moment_sums = passes.query_side(polynomial, problem, inputs, sides, needs, run)?;
+        }
         if let Some(sums) = moment_sums {
             run.phase(1.0);
             passes.key_side(polynomial, problem, sides, needs, &sums, run)?;
@@ -62,7 +70,7 @@ impl<T: Float> Passes<T> {
         Ok(passes)
     }
 
-    /// w and what it is wanted for; N_β where the key side is wanted.
+    /// w and what it is wanted for, or its sum from moments; N_β where the key side is wanted.
     fn query_side(
         &mut self,
         polynomial: &Polynomial,
@@ -81,31 +89,34 @@ impl<T: Float> Passes<T> {
         let mut operands = polynomial.queries(problem, inputs, sides, Some(&moments))?;
         operands.product = needs.A1.then_some(&product);
         operands.slopes = needs.query_slopes();
-        let count = if needs.key_slopes() { tree.count() } else { tree.inner() };
-        let weight_size = if needs.weights { d * d1 } else { 0 };
-        let moment_size = if needs.key_side() { buffer::size(&[count, dv + 1])? } else { 0 };
+        let count = if needs.key_slopes() || needs.contracts { tree.count() } else { tree.inner() };
+        let weight_size = if needs.outer() { d * d1 } else { 0 };
+        let moment_size = if needs.query_moments() { buffer::size(&[count, dv + 1])? } else { 0 };
         let parts = Parts::new(n, weight_size + moment_size);
-        let sums = |size: usize| buffer::zeros::<f64>(buffer::size(&[parts.count(), size])?);
-        let (mut weight_sums, mut moment_sums) = (sums(weight_size)?, sums(moment_size)?);
+        let (weight_sums, moment_sums) =
+            (Sums::new(weight_size, needs.outer()), Sums::new(moment_size, needs.query_moments()));
         let mut output = if needs.A1 { buffer::zeros::<T>(buffer::size(&[n, d1])?)? } else { Vec::new() };
         let mut found = buffer::with_capacity(parts.count())?;
         for _ in 0..parts.count() {
             found.push(Found { buckets: Buckets::new()?, ..Found::default() });
         }
-        let mut weight_parts = Pieces::new(&mut weight_sums, weight_size, needs.weights);
-        let mut moment_parts = Pieces::new(&mut moment_sums, moment_size, needs.key_side());
         let mut outputs = Pieces::new(&mut output, parts.each() * d1, needs.A1);
-        let tasks = found.iter_mut().enumerate().map(|(part, found)| QueryTask {
-            rows: parts.rows(part),
-            output: outputs.next(),
-            values: None,
-            weight_sums: weight_parts.next(),
-            moment_sums: moment_parts.next(),
-            found,
-        });
-        run.for_each(tasks, |task, cancel| {
+        let tasks = found.iter_mut().enumerate().map(|(part, found)| (part, found, outputs.next()));
+        run.for_each(tasks, |(part, found, output), cancel| {
+            let (mut weights, mut moments) = (Sums::lend(&weight_sums)?, Sums::lend(&moment_sums)?);
+            let task = QueryTask {
+                rows: parts.rows(part),
+                output,
+                values: None,
+                weight_sums: weights.as_deref_mut(),
+                moment_sums: moments.as_deref_mut(),
+                found,
+            };
             // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.queries)(&operands, task, cancel) }
+            unsafe { (kernels.queries)(&operands, task, cancel) }?;
+            Sums::add(&weight_sums, part, weights);
+            Sums::add(&moment_sums, part, moments);
+            Ok(())
         })?;
         for found in found {
             self.found.squares += found.squares;
@@ -113,9 +124,15 @@ impl<T: Float> Passes<T> {
             self.found.widest = wider(self.found.widest, found.widest);
             self.found.buckets.merge(&found.buckets);
         }
-        self.weights = needs.weights.then(|| folded(weight_sums, weight_size)).transpose()?;
         self.A1 = needs.A1.then_some(output);
-        needs.key_side().then(|| folded(moment_sums, moment_size)).transpose()
+        let moment_sums = Sums::total(moment_sums)?;
+        self.weights = match &moment_sums {
+            // Where no row is safe, the moments of the keys need not fit the precision.
+            Some(_) if needs.contracts && self.found.unsafe_rows.len() == n => Some(buffer::zeros(d * d1)?),
+            Some(sums) if needs.contracts => Some(polynomial.contraction(sums, dv, run)?),
+            _ => Sums::total(weight_sums)?,
+        };
+        Ok(moment_sums.filter(|_| needs.key_side()))
     }
 
     /// pᵀ Q and fᵀ c, and what they are wanted for.
@@ -145,29 +162,32 @@ impl<T: Float> Passes<T> {
         };
         let (key_size, value_size) = (d * d2, dv * d3);
         let parts = Parts::new(m, key_size + value_size);
-        let zeros = |wanted: bool, size: usize| buffer::zeros(if wanted { parts.count() * size } else { 0 });
-        let (mut key_sums, mut value_sums) = (zeros(needs.W_K, key_size)?, zeros(needs.Y, value_size)?);
+        let (key_sums, value_sums) = (Sums::new(key_size, needs.W_K), Sums::new(value_size, needs.Y));
         let rows_of = |wanted: bool, width: usize| buffer::zeros::<T>(if wanted { m * width } else { 0 });
         let (mut A2, mut A3) = (rows_of(needs.A2, d2)?, rows_of(needs.A3, d3)?);
-        let mut key_parts = Pieces::new(&mut key_sums, key_size, needs.W_K);
-        let mut value_parts = Pieces::new(&mut value_sums, value_size, needs.Y);
         let mut key_outputs = Pieces::new(&mut A2, parts.each() * d2, needs.A2);
         let mut value_outputs = Pieces::new(&mut A3, parts.each() * d3, needs.A3);
         // Where no row is safe there is nothing to sum, and what keys are worth may not fit the precision.
         let safe = self.found.unsafe_rows.len() < problem.A1.nrows();
-        let tasks = (0..if safe { parts.count() } else { 0 }).map(|part| KeyTask {
-            rows: parts.rows(part),
-            key_output: key_outputs.next(),
-            value_output: value_outputs.next(),
-            key_sums: key_parts.next(),
-            value_sums: value_parts.next(),
-        });
-        run.for_each(tasks, |task, cancel| {
+        let tasks =
+            (0..if safe { parts.count() } else { 0 }).map(|part| (part, key_outputs.next(), value_outputs.next()));
+        run.for_each(tasks, |(part, key_output, value_output), cancel| {
+            let (mut own_keys, mut own_values) = (Sums::lend(&key_sums)?, Sums::lend(&value_sums)?);
+            let task = KeyTask {
+                rows: parts.rows(part),
+                key_output,
+                value_output,
+                key_sums: own_keys.as_deref_mut(),
+                value_sums: own_values.as_deref_mut(),
+            };
             // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.key_side)(&operands, task, cancel) }
+            unsafe { (kernels.key_side)(&operands, task, cancel) }?;
+            Sums::add(&key_sums, part, own_keys);
+            Sums::add(&value_sums, part, own_values);
+            Ok(())
         })?;
-        self.W_K = needs.W_K.then(|| folded(key_sums, key_size)).transpose()?;
-        self.Y = needs.Y.then(|| folded(value_sums, value_size)).transpose()?;
+        self.W_K = Sums::total(key_sums)?;
+        self.Y = Sums::total(value_sums)?;
         self.A2 = needs.A2.then_some(A2);
         self.A3 = needs.A3.then_some(A3);
         Ok(())

@@ -1,7 +1,8 @@
 //! o and w of some query rows as the polynomial has them: what a sampled correction and a probe look at.
 
-use super::fit::{Inputs, Parts, Pieces, Polynomial, Sides};
+use super::fit::{Inputs, Polynomial, Sides};
 use super::outputs::Product;
+use super::parts::{Parts, Pieces};
 use super::queries::{Found, QueryTask};
 use crate::buffer;
 use crate::error::Error;

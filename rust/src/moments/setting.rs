@@ -72,6 +72,9 @@ pub struct Setting {
     pub key_error: f64,
     /// The same of a query, s q = x · transposed, in units of ‖a‖.
     pub query_error: f64,
+    /// Rows of A1 as they are had back from their coordinates, in units of ‖a‖ (138): the longest way back, and what is missed.
+    /// Zeros where dL/dX is no contraction of moments.
+    pub row: [f64; 2],
     /// From w in the coordinates to its own, then to dL/dA1; from pᵀ Q to its own, then to dL/dA2; and Y in its unit.
     pub maps: [Norms; 5],
     /// d, dv.
@@ -138,6 +141,12 @@ impl Setting {
         let back_own = Norms::of(&coordinates.transposed, 0.0);
         let back_rows = map_of(&coordinates.transposed, key_weights.t());
         let per_a = gamma(d1 as f64 + 2.0, unit) * frobenius(query_map.view());
+        let row = coordinates.row.as_ref().map_or([0.0; 2], |row| {
+            let (there, back) = (Norms::of(&query_map, 0.0).spectral, Norms::of(row, 0.0));
+            let missed = product_error(query_map.view(), row.view(), Array2::eye(d1).view());
+            let small = gamma(d as f64 + 4.0, FOLD_UNIT) * (there + per_a) * back.frobenius;
+            [outward((there + per_a) * back.spectral + small), outward(per_a * back.spectral + missed + small)]
+        });
         let lost_key = outward(gamma(d2 as f64 + 2.0, unit) * rows[0].radius * frobenius(key_map.view()));
         let lost_value = outward(gamma(d3 as f64 + 2.0, unit) * inputs[1] * Y_norms.frobenius);
         let logit_error = product_error(query_map.view(), key_map.t(), scaled.dot(&key_weights.t()).view())
@@ -173,6 +182,7 @@ impl Setting {
                 product_error(query_map.view(), coordinates.transposed.view(), scaled.view())
                     + per_a * back_own.spectral,
             ),
+            row,
             maps: [to_own, to_rows, back_own, back_rows, Y_norms],
             widths: [d as f64, dv as f64],
             input_width: d1 as f64,
@@ -191,6 +201,7 @@ impl Setting {
             logits: [0.0; 2],
             key_error: 0.0,
             query_error: 0.0,
+            row: [0.0; 2],
             ..self.clone()
         }
     }

@@ -21,6 +21,9 @@ const REFERENCE: f64 = 1e-14;
 /// Some of the problems have an error of this much of its bound.
 const NEAR: f64 = 0.5;
 
+/// At least this share of the problems has weights that moments of both sides are enough for.
+const CONTRACTED: f64 = 0.05;
+
 /// Bounds are useless beyond this many times the error.
 const USEFUL: f64 = 1e5;
 
@@ -168,8 +171,19 @@ fn norm(array: &Array2<f64>) -> f64 {
     super::norm(&array.iter().copied().collect::<Vec<_>>())
 }
 
-/// Asserts every bound; says how many are finite, of how many, and the largest error over its bound.
-fn check<T: Float>(seed: u64, given: bool) -> (usize, usize, f64) {
+/// What a problem says of its bounds.
+#[derive(Default)]
+struct Found {
+    finite: usize,
+    count: usize,
+    /// The largest error over its bound.
+    nearest: f64,
+    /// Gradients of the weights that came from the moments of both sides.
+    contracted: usize,
+}
+
+/// Asserts every bound.
+fn check<T: Float>(seed: u64, given: bool) -> Found {
     let mut rng = Rng::new(seed);
     let mut case = Case::<T>::random(&mut rng);
     if given {
@@ -180,21 +194,25 @@ fn check<T: Float>(seed: u64, given: bool) -> (usize, usize, f64) {
     let what = format!("{} of seed {seed}", T::NAME);
     let result = match polynomial_gradient(&case.problem(), &all, &approximation, &Options::default(), None) {
         // A result is refused where it does not fit the precision.
-        Err(Error::Range { .. }) => return (0, 0, 0.0),
+        Err(Error::Range { .. }) => return Found::default(),
         result => result.unwrap_or_else(|error| panic!("{what}: {error}")),
     };
+    // Alone, the first one, of the weights, comes from the moments of both sides where it can.
+    let alone = polynomial_gradient(&case.problem(), &all[..1], &approximation, &Options::default(), None);
+    let alone = alone.unwrap_or_else(|error| panic!("{what}: {error}"));
     let safe = case.without(&result.unsafe_rows);
     let truth = Reference::new(&safe.problem());
     let sums = absolute(&truth);
-    let (mut finite, mut nearest): (usize, f64) = (0, 0.0);
+    let mut found = Found { count: all.len() + 1, ..Found::default() };
     let mut held = |name: &str, error: f64, slack: f64, bound: f64| {
         assert!(bound >= 0.0, "{name} of {what}: bound {bound}");
         assert!(error - REFERENCE * slack <= bound, "{name} of {what}: error {error:e}, bound {bound:e}");
-        finite += usize::from(bound.is_finite());
-        nearest = nearest.max((error - REFERENCE * slack) / bound);
+        found.finite += usize::from(bound.is_finite());
+        found.nearest = found.nearest.max((error - REFERENCE * slack) / bound);
     };
     held("the loss", (result.loss - truth.loss).abs(), sums.loss, result.loss_bound.absolute());
-    for ((wrt, value), bound) in result.gradients.iter().zip(&result.bounds) {
+    let gradients = result.gradients.iter().zip(&result.bounds).chain(alone.gradients.iter().zip(&alone.bounds));
+    for ((wrt, value), bound) in gradients {
         let mut value = value.mapv(T::widen);
         if *wrt == Wrt::A && !result.unsafe_rows.is_empty() {
             continue;
@@ -207,21 +225,25 @@ fn check<T: Float>(seed: u64, given: bool) -> (usize, usize, f64) {
         let slack = sums.gradient(*wrt).expect("the reference has it");
         held(&format!("dL/d{}", wrt.name()), norm(&(value - want)), norm(&slack), bound.absolute());
     }
-    (finite, all.len() + 1, nearest)
+    found.contracted = usize::from(alone.gradients[0].1 != result.gradients[0].1);
+    found
 }
 
 fn never_below_the_truth(problems: u64, given: bool) {
-    let (mut finite, mut count, mut nearest): (usize, usize, f64) = (0, 0, 0.0);
+    let mut all = Found::default();
     for seed in 0..problems {
-        let (found, of, near) = if seed % 2 == 0 { check::<f32>(seed, given) } else { check::<f64>(seed, given) };
-        finite += found;
-        count += of;
-        nearest = nearest.max(near);
+        let found = if seed % 2 == 0 { check::<f32>(seed, given) } else { check::<f64>(seed, given) };
+        all.finite += found.finite;
+        all.count += found.count;
+        all.nearest = all.nearest.max(found.nearest);
+        all.contracted += found.contracted;
     }
+    let Found { finite, count, nearest, contracted } = all;
     // Where logits are beyond P's range there is no bound; the test is of those that are.
     assert!(2 * finite > count, "only {finite} of {count} bounds are finite");
     // Small problems come near their bound.
     assert!(nearest >= NEAR, "the largest error / bound is {nearest}");
+    assert!(contracted as f64 >= CONTRACTED * problems as f64, "{contracted} were contracted");
 }
 
 #[test]
