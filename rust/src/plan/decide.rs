@@ -30,7 +30,10 @@ const MOST_NAMED_SAMPLES: f64 = 4.0;
 /// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and the
 /// tails that make the error of a high degree are missed. Uniform data have 0.8 to 1.1 at d = 32, 1.1 to 1.5 at 16, 1.7 to
 /// 3 at 8, 2 to 4 at 4, 4 to 8 at 2. More rows are drawn where it does not do.
-const SAMPLED: [f64; 3] = [0.6, 14.0, 1.3];
+const SAMPLED: [f64; 3] = [0.35, 14.0, 1.3];
+
+/// √m times what m rows may make of that by chance: they know a standard error to about its 1/√m.
+const CHANCE: f64 = 3.0;
 
 /// A rigorous bound over √(n m) times the error of the weights: caps add up where errors cancel.
 const RIGOROUS: f64 = 4.0;
@@ -287,7 +290,11 @@ impl Law<'_> {
                 Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
                     if self.sampled(degree) * error > rtol { f64::INFINITY } else { 0.0 }
                 }
-                Backing::Estimated => enough(n, (rtol / (self.sampled(degree) * error)).powi(2)),
+                Backing::Estimated => {
+                    let rows = |bound: f64| enough(n, (rtol / (bound * error)).powi(2));
+                    let bound = self.sampled(degree);
+                    rows(bound * (1.0 + CHANCE / rows(bound).max(LEAST_ROWS as f64).sqrt()))
+                }
             };
         (needed <= self.most_samples()).then(|| self.bounded(needed))
     }
