@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from . import _core
 from .arguments import show
 from .errors import DTypeError, NonFiniteError, ShapeError
 
@@ -25,6 +26,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # Block-wise passes keep what NumPy allocates between two numbers below 1 MiB; at 2^16 elements the
 # cost of a call of NumPy does not show.
 BLOCK = 2**16
+# From here on waking the threads of the core costs less than reading with one.
+LARGE = 2**18
 # Products of more than 10000 terms wake the threads of OpenBLAS, which then spin beside ours.
 PRODUCT_BLOCK = 2**13
 AXES = ("rows", "columns")
@@ -218,10 +221,13 @@ def total_bytes(arrays: Mapping[str, Array]) -> int:
     return sum(math.prod(array.shape) * array.dtype.itemsize for array in distinct.values())
 
 
-def snapshots(arrays: Mapping[str, Array], dtype: DType, *, finite: bool) -> dict[str, Array]:
+def snapshots(
+    arrays: Mapping[str, Array], dtype: DType, *, finite: bool, threads: int | None = None
+) -> dict[str, Array]:
     """Private C-contiguous copies in native byte order; an array met twice is copied once.
 
-    With ``finite``, NaN and infinity are looked for in the copies, which nobody else can change.
+    With ``finite``, NaN and infinity are looked for in the copies, which nobody else can change,
+    by so many ``threads``, None for all.
     """
     copies: dict[int, Array] = {}
     result: dict[str, Array] = {}
@@ -229,21 +235,17 @@ def snapshots(arrays: Mapping[str, Array], dtype: DType, *, finite: bool) -> dic
         if id(array) not in copies:
             copy = np.array(array, dtype=dtype, order="C", copy=True)
             if finite:
-                check_finite(name, copy)
+                check_finite(name, copy, threads)
             copies[id(array)] = copy
         result[name] = copies[id(array)]
     return result
 
 
-def check_finite(name: str, array: Array) -> None:
+def check_finite(name: str, array: Array, threads: int | None = None) -> None:
     """Raise NonFiniteError with the first index of a NaN or an infinity in a contiguous array."""
     flat = array.reshape(-1)
-    # A sum of squares is finite only if all terms are, and is made at the speed of memory.
-    with np.errstate(all="ignore"):
-        starts = range(0, flat.size, PRODUCT_BLOCK)
-        blocks = (flat[start : start + PRODUCT_BLOCK] for start in starts)
-        if all(math.isfinite(np.dot(block, block)) for block in blocks):
-            return
+    if _all_finite(flat, threads):
+        return
     for start in range(0, flat.size, BLOCK):
         finite = np.isfinite(flat[start : start + BLOCK])
         if not finite.all():
@@ -253,6 +255,16 @@ def check_finite(name: str, array: Array) -> None:
                 f"{name}: found {flat[position]} at index {index}; finite numbers are wanted "
                 "(numpy.nan_to_num replaces them; check_finite=False skips this test)"
             )
+
+
+def _all_finite(flat: Array, threads: int | None) -> bool:
+    if flat.size >= LARGE:
+        return _core.all_finite(flat.reshape(1, -1), (threads, None, None, None, None))
+    # A sum of squares is finite only if all terms are, and is made at the speed of memory.
+    with np.errstate(all="ignore"):
+        starts = range(0, flat.size, PRODUCT_BLOCK)
+        blocks = (flat[start : start + PRODUCT_BLOCK] for start in starts)
+        return all(math.isfinite(np.dot(block, block)) for block in blocks)
 
 
 def norm(array: Array, kind: str = "fro") -> float:

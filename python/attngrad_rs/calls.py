@@ -170,7 +170,8 @@ def _task(request: Request, needed: int, title: str = "loss_gradient") -> Task:
     """Private copies, once there is room for them."""
     check_fits(title, needed)
     problem, control = request.problem, request.control
-    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=control.check_finite)
+    finite, threads = control.check_finite, control.threads
+    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=finite, threads=threads)
     return Task(
         arrays=copies,
         sizes=problem.sizes,

@@ -101,7 +101,8 @@ def attention(
     shape = (*given["query"].shape[:-1], given["value"].shape[-1])
     own_bytes = math.prod(shape) * dtype.itemsize
     check_fits("attention", arrays.total_bytes(given) + 2 * own_bytes)
-    copies = arrays.snapshots(given, dtype, finite=control.check_finite)
+    finite, threads = control.check_finite, control.threads
+    copies = arrays.snapshots(given, dtype, finite=finite, threads=threads)
     output = np.empty(shape, dtype)
     for index, share in _heads(shape[:-2], control):
         output[index] = _core.attention(
@@ -191,7 +192,8 @@ def attention_vjp(
     task = _tasks(factor, causal, tolerance, named_degree)
     forecast = _forecast(given, dtype.itemsize, causal, control.threads)
     check_fits("attention_vjp", forecast(decision).peak_bytes)
-    copies = arrays.snapshots(given, dtype, finite=control.check_finite)
+    finite, threads = control.check_finite, control.threads
+    copies = arrays.snapshots(given, dtype, finite=finite, threads=threads)
     if decision.method != EXACT.name and math.prod(lead):
         first = {name: copy[(0,) * len(lead)] for name, copy in copies.items()}
         decision = METHODS[decision.method].propose_vjp(task(first, control))
@@ -274,7 +276,7 @@ def plan(
     if decision.method != EXACT.name and math.prod(lead):
         first = {name: array[(0,) * len(lead)] for name, array in given.items()}
         check_fits("plan", arrays.total_bytes(first))
-        parts = arrays.snapshots(first, dtype, finite=True)
+        parts = arrays.snapshots(first, dtype, finite=True, threads=workers)
         parts["dout"] = np.zeros((len(parts["query"]), parts["value"].shape[1]), dtype)
         task = _tasks(factor, causal, tolerance, named_degree)
         control = Control(workers, None, None, check_finite=True)

@@ -93,6 +93,7 @@ mod error;
 pub mod exact;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+mod finite;
 mod float;
 pub mod moments;
 mod norms;
@@ -109,6 +110,7 @@ pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
 pub use exact::rows::{RowValues, exact_rows};
+pub use finite::all_finite;
 pub use float::Float;
 pub use moments::{Approximation, Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
 pub use options::{Level, Options};

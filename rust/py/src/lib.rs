@@ -236,6 +236,19 @@ fn require_main_interpreter() -> PyResult<()> {
     ))
 }
 
+fn finite<T: Element + attngrad::Float>(py: Python<'_>, array: &Bound<'_, PyAny>, call: Call) -> Result<bool> {
+    let array = call::read::<T>(array)?;
+    let values = view(&array).to_slice().ok_or_else(|| Failure::internal("a snapshot is not contiguous"))?;
+    Ok(call.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0)
+}
+
+/// Whether a snapshot, as one row, has numbers only.
+#[pyfunction]
+fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, control: Control) -> Result<bool> {
+    let (rows, call) = ([Some(row.clone())], Call::new(control)?);
+    either!(rows, finite(py, &row, call))
+}
+
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     require_main_interpreter()?;
@@ -246,6 +259,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(plan::decide, module)?)?;
     module.add_function(wrap_pyfunction!(plan::planned_gradient, module)?)?;
     module.add_class::<plan::Prepared>()?;
+    module.add_function(wrap_pyfunction!(all_finite, module)?)?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;

@@ -1,0 +1,70 @@
+//! Whether an array has numbers only, at the speed of memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Error;
+use crate::float::Float;
+use crate::options::Options;
+use crate::pool::{Run, Watch};
+
+/// Numbers of a task: some hundred microseconds of reading.
+const TASK: usize = 1 << 19;
+
+/// Independent sums, so that they are made many at a time.
+const LANES: usize = 64;
+
+/// Whether no value is NaN or infinite. Time O(n), by all threads.
+///
+/// # Errors
+/// [`Error::Deadline`], [`Error::Cancelled`], [`Error::OutOfMemory`].
+pub fn all_finite<T: Float>(values: &[T], options: &Options, watch: Option<Watch<'_>>) -> Result<bool, Error> {
+    let finite = AtomicBool::new(true);
+    Run::new(options, watch).for_each(values.chunks(TASK), |values, _| {
+        if !all_finite_of(values) {
+            finite.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    })?;
+    Ok(finite.into_inner())
+}
+
+/// Zero times a number is zero, and what is no number stays in a sum.
+fn all_finite_of<T: Float>(values: &[T]) -> bool {
+    let mut sums = [T::zero(); LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += x * T::zero();
+        }
+    }
+    sums.iter().all(|&sum| sum == T::zero()) && rest.iter().all(|x| x.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finds_each<T: Float>(worst: [T; 3]) {
+        for length in [0, 1, 63, 64, 1000, TASK + 70] {
+            let mut values: Vec<T> = (0..length).map(|i| T::narrow(i as f64 - 500.0)).collect();
+            let of = |values: &[T]| all_finite(values, &Options::default(), None).expect("no deadline");
+            assert!(of(&values), "{length}");
+            for index in [0, length / 2, length.saturating_sub(1)].into_iter().filter(|&index| index < length) {
+                let before = values[index];
+                for bad in worst {
+                    values[index] = bad;
+                    assert!(!of(&values), "{length} {index} {bad}");
+                }
+                values[index] = T::max_value();
+                assert!(of(&values), "{length} {index}");
+                values[index] = before;
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_is_no_number_is_found_wherever_it_is() {
+        finds_each([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+        finds_each([f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+    }
+}
