@@ -29,6 +29,10 @@ from .base import (
 # least number of parts.
 MOMENT_BYTES = 4 * 2**20
 MOMENT_PARTS_LEAST = 2
+# The same of a block of features, of which each thread has one; bytes of a feature of a row as an
+# integer.
+MOMENT_ROWS = 256
+INTEGER_BYTES = 2
 # Numbers in float64 for each query: its cap, and room for the rows that are computed apart.
 ROW_NUMBERS = 2
 # Bytes of the tree for each feature: parent, coordinate, factorial.
@@ -80,6 +84,8 @@ def forecast(
     strips = sizes.m * (sizes.width + sizes.dv) * itemsize if decision.samples else 0
     outputs = exact.output_elements(sizes, wrt) * itemsize
     own = ROW_NUMBERS * sizes.n * exact.FLOAT64_BYTES + features * FEATURE_BYTES
+    block = MOMENT_ROWS * math.comb(sizes.width + degree, degree) * (itemsize + INTEGER_BYTES)
+    own += (threads or _core.default_threads()) * block
     peak = 2 * partial + rows * exact.FLOAT64_BYTES + strips + 2 * outputs + own
     operations = decision.operations
     return Forecast(operations, exact.seconds(operations, itemsize, threads), peak)
