@@ -89,7 +89,9 @@ def loss_gradient(
     degree : int, optional
         Degree of the polynomial, for ``method="polynomial"``; without it, ``rtol`` decides. With a
         degree and ``rtol=None`` the result is what that degree gives, and its certificate the
-        rigorous bound that comes with it (infinite where it must be).
+        rigorous bound that comes with it (infinite where it must be); in float32 its last terms may
+        then be sums of 16-bit integers, where those lose less than the polynomial misses
+        (docs/math.md, equation 139).
     certificate : {"any", "estimated", "statistical", "rigorous"}
         Ask for at least that kind of certificate; an exact result serves for each.
     plan : Plan, optional

@@ -21,7 +21,7 @@ pub fn taylor(degree: usize) -> Approximation {
     for a in 1..=degree {
         coefficients.push(coefficients[a - 1] / a as f64);
     }
-    Approximation { coefficients }
+    Approximation { coefficients, integers: false }
 }
 
 pub fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
@@ -217,7 +217,7 @@ fn unsafe_rows_are_named_and_left_out() {
         let result = result.expect("named rows");
         assert!([7, 41].iter().all(|row| result.unsafe_rows.contains(row)), "{size:e}: {:?}", result.unsafe_rows);
         // No row is safe with a polynomial that is negative.
-        let negative = Approximation { coefficients: vec![-1.0, 1.0] };
+        let negative = Approximation { coefficients: vec![-1.0, 1.0], integers: true };
         let all = polynomial_gradient(&large.problem(), &inputs(&case), &negative, &Options::default(), None);
         let all = all.expect("named rows");
         assert_eq!(all.unsafe_rows, (0..60).collect::<Vec<_>>());
@@ -341,7 +341,7 @@ fn what_cannot_be_is_refused() {
         result.expect_err("it cannot be").to_string()
     };
     assert!(refuse(&taylor(9), &[Wrt::X]).contains("718406958841 monomials of 64 coordinates up to grade 10"));
-    assert!(refuse(&Approximation { coefficients: vec![] }, &[Wrt::X]).contains("coefficient"));
-    assert!(refuse(&Approximation { coefficients: vec![1.0, f64::NAN] }, &[Wrt::X]).contains("NaN"));
+    assert!(refuse(&Approximation { coefficients: vec![], integers: true }, &[Wrt::X]).contains("coefficient"));
+    assert!(refuse(&Approximation { coefficients: vec![1.0, f64::NAN], integers: true }, &[Wrt::X]).contains("NaN"));
     assert!(refuse(&taylor(1), &[Wrt::WQ]).contains("W_Q"));
 }

@@ -152,7 +152,7 @@ impl Bounds {
     /// From the buckets of the query pass, which has no mask. Time O(buckets + d³).
     pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, found: &Found) -> Result<Self, Error> {
         let coordinates = &polynomial.coordinates;
-        let setting = Setting::new(polynomial, problem, found.widest);
+        let setting = Setting::new(polynomial, problem, found.widest, found.lost);
         let mut rows = buffer::with_capacity(found.buckets.filled().count())?;
         rows.extend(found.buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
         let mut reaches = buffer::with_capacity(rows.len())?;
@@ -218,7 +218,8 @@ impl Bounds {
         let square = value * incoming;
         outward(match wrt {
             Wrt::X | Wrt::WQ => {
-                square * self.scale * self.over_rows(setting, |rows, row| rows.by_input(|c| row.weights(c)))
+                let sum = self.over_rows(setting, |rows, row| rows.by_input(|c| row.weights(c)));
+                square * self.scale * (sum + setting.contracted_integers())
             }
             Wrt::A1 => {
                 let squares = self.over_rows(setting, |rows, row| rows.squares(|c| row.queries(c)));
@@ -230,7 +231,8 @@ impl Bounds {
                     let size = if query_error > 0.0 { rows.by_input(|c| row.key_weights(c).1) } else { 0.0 };
                     row.query() * back_own.spectral * change + query_error * size
                 });
-                square * sum
+                let integers = back_own.spectral * setting.inputs[0] * setting.counts[1] * setting.key_integers();
+                square * (sum + integers)
             }
             Wrt::A2 => {
                 let own = if back_own.frobenius > 0.0 { back_rows.frobenius / back_own.frobenius } else { 0.0 };
@@ -242,7 +244,8 @@ impl Bounds {
                     row.query() * (back_rows.spectral * change + product * (size + change))
                         + query_error * own * by_input
                 });
-                square * sum
+                let integers = (back_rows.spectral + product) * setting.counts[1].sqrt() * setting.key_integers();
+                square * (sum + integers)
             }
             Wrt::A3 => {
                 let product = single(setting.widths[1]) * values.frobenius;

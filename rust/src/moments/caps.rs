@@ -126,7 +126,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
         Ok(Rows {
             problem,
             output,
-            setting: Setting::new(polynomial, problem, 0.0),
+            setting: Setting::new(polynomial, problem, 0.0, 0.0),
             query_map: coordinates.query.mapv(|x| T::narrow(x).widen()),
             centre: coordinates.input_centre.dot(&problem.Y.mapv(|x| x.widen() * unit)).to_vec(),
             ratios: enclosures(&polynomial.coefficients, &edges)?,

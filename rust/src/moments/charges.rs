@@ -17,6 +17,8 @@ pub struct Charges<'a> {
     query: f64,
     /// ‖o‖.
     output: f64,
+    /// What integers lose of w, over ‖[c, −r]‖ (equation 140).
+    integers: f64,
 }
 
 /// The numbers of a row, upper bounds but for the last.
@@ -47,7 +49,8 @@ impl<'a> Charges<'a> {
         let wrong = setting.logits[0] * input + setting.logits[1] * query;
         let enclosure = Enclosure { lo, hi };
         let enclosure = if setting.unit > 0.0 { enclosure.widened(outward(wrong)) } else { enclosure };
-        Charges { setting, enclosure, amplification, peak, query, output }
+        let integers = outward(setting.last_power() * setting.integers[0] * query.powi(setting.degree()) / normaliser);
+        Charges { setting, enclosure, amplification, peak, query, output, integers }
     }
 
     /// The same without a normaliser: by Jensen's inequality the exact one is at least m lo e^⟨x, mean k⟩, and a safe row
@@ -104,6 +107,13 @@ impl<'a> Charges<'a> {
         self.setting.sums[0].row(&self.sizes(c, self.setting.key, self.setting.lost[1]))
     }
 
+    /// What rounding does to w, sums of integers included.
+    fn lost(&self, c: f64) -> f64 {
+        // r was computed from c and o.
+        let r = c * self.output * (1.0 + gamma(self.setting.widths[1] + 4.0, self.setting.unit));
+        outward(self.rounding(c).w + self.integers * (c + r))
+    }
+
     /// What rounding does to a p_ji, in units of f_ji.
     fn entry(&self, c: f64) -> f64 {
         self.setting.sums[0].row(&self.sizes(c, 1.0, 0.0)).w
@@ -138,7 +148,7 @@ impl<'a> Charges<'a> {
     /// Σ_i ‖p_ji k_i‖ of w as computed, in the coordinates.
     fn computed(&self, c: f64) -> f64 {
         let row = self.row(c);
-        outward(row.values * self.spread(self.setting.keys[0]) * row.incoming.norm() + self.rounding(c).w)
+        outward(row.values * self.spread(self.setting.keys[0]) * row.incoming.norm() + self.lost(c))
     }
 
     /// ‖Δw‖ in the keys' own coordinates.
@@ -146,7 +156,7 @@ impl<'a> Charges<'a> {
         let setting = self.setting;
         let truth = self.row(c).w(self.spread(setting.keys[1]));
         let missed = setting.key_error * self.covariance(c, setting.rows[0]);
-        outward(truth + setting.maps[0].spectral * self.rounding(c).w + missed)
+        outward(truth + setting.maps[0].spectral * self.lost(c) + missed)
     }
 
     /// The same of w as rows of it are returned.
@@ -175,7 +185,7 @@ impl<'a> Charges<'a> {
         let truth = self.row(c).w(self.spread(setting.keys[2]));
         let missed = stretch * setting.key_error * self.covariance(c, setting.rows[0]);
         let product = gamma(setting.widths[0] + 4.0, setting.unit) * rows.frobenius * self.computed(c);
-        outward(truth + rows.spectral * self.rounding(c).w + missed + product)
+        outward(truth + rows.spectral * self.lost(c) + missed + product)
     }
 
     /// What sums over the queries lose of a term, in units of its absolute value at a key of average weight.

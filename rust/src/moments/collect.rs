@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::integers::Integers;
 use super::monomials::Monomials;
 use super::payload::{C, Payload, multiply};
 use super::side::Side;
@@ -11,26 +12,42 @@ use crate::float::Float;
 use crate::pool::Cancel;
 use crate::tile::simd::Vector;
 
-/// Features of one block of rows. Those of the highest grade are made only where there is no other way, one tile at a time:
-/// Σ x^parent x_c · payload is the sum over the parents, which are there, of what the payload is once it is scaled by x_c.
+/// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload is
+/// the sum over the parents, which are there, of what the payload is once it is scaled by x_c.
 pub struct Collector<T> {
     inner: Aligned<T>,
     leaves: Aligned<T>,
     scaled: Payload<T>,
+    /// Where the sums of the highest grade may be of integers.
+    integers: Option<Integers<T>>,
 }
 
-/// Tiles of leaves in a row with one last coordinate from which on a scaled payload costs less than features.
+/// Tiles of leaves with one last coordinate from which on a scaled payload costs less than features.
 const WORTH_SCALING: usize = 4;
+
+/// The same of integers, of whose tiles two cost what one does.
+const WORTH_INTEGERS: usize = 1;
 
 impl<T: Float> Collector<T> {
     /// Room for the features of one block, and a payload of `width`.
-    pub fn new<const W: usize, const J: usize>(tree: &Monomials, width: usize) -> Result<Self, Error> {
-        let inner = tree.inner().next_multiple_of(J);
+    pub fn new<V: Vector<T, W>, const W: usize, const J: usize>(
+        tree: &Monomials,
+        width: usize,
+        integers: bool,
+    ) -> Result<Self, Error> {
+        // Tiles of parents begin anywhere.
+        let inner = tree.inner() + J;
         Ok(Collector {
             inner: buffer::aligned(buffer::size(&[inner, C])?)?,
             leaves: buffer::aligned(buffer::size(&[J, C])?)?,
             scaled: Payload::new::<W>(width)?,
+            integers: if integers && V::HALVES { Some(Integers::new::<W, J>(tree, width)?) } else { None },
         })
+    }
+
+    /// What the integers of all blocks may have lost (docs/math.md, equation 139).
+    pub fn lost(&self) -> f64 {
+        self.integers.as_ref().map_or(0.0, |integers| integers.lost)
     }
 
     /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block. `x` is laid out `[dimension][C]`. Sums without
@@ -58,26 +75,40 @@ impl<T: Float> Collector<T> {
             multiply::<T, V, W>(&before[parent as usize], &x[coordinate as usize], &mut rest[0]);
         }
         payload.accumulate::<V, W, L, J>(features.as_flattened(), inner, sums, stride);
+        if sums.len() == inner * stride {
+            return;
+        }
+        let parents = &features[tree.parents().start..];
+        let mut integers = self.integers.as_mut();
+        if let Some(block) = &mut integers
+            && !block.set::<V, W>(tree, x, parents, payload, count)
+        {
+            integers = None;
+        }
+        let worth = if integers.is_some() { WORTH_INTEGERS } else { WORTH_SCALING };
+        let few = tree.leaves().take_while(|leaves| leaves.len() < worth * J).last().map_or(inner, |last| last.end);
         let leaves = self.leaves.as_chunks_mut::<C>().0;
-        let mut scaled_by = None;
-        for (first, sums) in (inner..steps.len()).step_by(J).zip(sums[inner * stride..].chunks_mut(J * stride)) {
-            if let Some((parent, coordinate)) = tree.run::<J>(first) {
-                let last = tree.run::<J>(first + (WORTH_SCALING - 1) * J);
-                if scaled_by != Some(coordinate) && last.is_some_and(|(_, last)| last == coordinate) {
-                    payload.scaled::<V, W>(&x[coordinate], &mut self.scaled);
-                    scaled_by = Some(coordinate);
-                }
-                if scaled_by == Some(coordinate) {
-                    let parents = features[parent..parent + J].as_flattened();
-                    self.scaled.accumulate::<V, W, L, J>(parents, J, sums, stride);
-                    continue;
-                }
-            }
-            let steps = &steps[first..steps.len().min(first + J)];
+        for first in (inner..few).step_by(J) {
+            let steps = &steps[first..few.min(first + J)];
             for (&(parent, coordinate), leaf) in steps.iter().zip(leaves.iter_mut()) {
                 multiply::<T, V, W>(&features[parent as usize], &x[coordinate as usize], leaf);
             }
-            payload.accumulate::<V, W, L, J>(leaves.as_flattened(), steps.len(), sums, stride);
+            payload.accumulate::<V, W, L, J>(leaves.as_flattened(), steps.len(), &mut sums[first * stride..], stride);
+        }
+        let many = tree.leaves().enumerate().filter(|(_, leaves)| leaves.start >= few);
+        if let Some(integers) = integers {
+            for (coordinate, leaves) in many {
+                integers.scale::<V, W>(&x[coordinate], coordinate);
+                let first = tree.parents().start;
+                let sums = &mut sums[leaves.start * stride..];
+                integers.accumulate::<V, W, L, J>(payload, first..first + leaves.len(), sums);
+            }
+        } else {
+            for (coordinate, leaves) in many {
+                payload.scaled::<V, W>(&x[coordinate], &mut self.scaled);
+                let sums = &mut sums[leaves.start * stride..];
+                self.scaled.accumulate::<V, W, L, J>(parents.as_flattened(), leaves.len(), sums, stride);
+            }
         }
     }
 }
@@ -96,6 +127,8 @@ pub struct Keys<'a, T> {
 pub struct KeyMoments<'a> {
     /// Its rows.
     pub rows: Range<usize>,
+    /// Whether the sums of the highest grade may be of integers.
+    pub integers: bool,
     /// += Σ k^β [h, 1], `[count][dv + 1]`.
     pub sums: &'a mut [f64],
     /// What the part found besides.
@@ -107,6 +140,8 @@ pub struct KeyMoments<'a> {
 pub struct KeyFound {
     /// max ‖k‖².
     pub widest: f64,
+    /// What integers may have lost (docs/math.md, equation 139).
+    pub lost: f64,
     /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
     pub balls: [Ball; 3],
 }
@@ -169,7 +204,7 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
 ) -> Result<(), Error> {
     let &Keys { tree, keys, values } = operands;
     let width = values.columns();
-    let mut collector = Collector::<T>::new::<W, J>(tree, width + 1)?;
+    let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, task.integers)?;
     let mut payload = Payload::<T>::new::<W>(width + 1)?;
     let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
     let mut h = buffer::aligned::<T>(buffer::size(&[width + 1, L])?)?;
@@ -191,6 +226,7 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
         collector.add::<V, W, L, J>(tree, &mut x, count, &payload, task.sums);
         task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));
     }
+    task.found.lost = collector.lost();
     task.found.balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
     Ok(())
 }

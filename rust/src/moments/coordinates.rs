@@ -37,6 +37,8 @@ pub struct Coordinates {
     pub inverse: Array2<f64>,
     /// From balanced pᵀ Q to the original one, (d, d).
     pub transposed: Array2<f64>,
+    /// Root mean square of ⟨q, k⟩ over all pairs, of a sample of them; 0 where it is not known.
+    pub spread: f64,
     /// A row near the middle of those of A3, (d3): what their spread is measured around.
     pub input_centre: Array1<f64>,
     /// log2 of the unit of the values: h / 2^this is near 1.
@@ -58,12 +60,12 @@ impl Coordinates {
         let mean = mean(&keys);
         let query = problem.scale * query_weights;
         let d = query.ncols();
-        let (transform, inverse) = if d <= BALANCED_MOST {
+        let (transform, inverse, spread) = if d <= BALANCED_MOST {
             balance(&sample(problem.A1).dot(&query), &(&keys - &mean).dot(&key_weights))
         } else {
             None
         }
-        .unwrap_or_else(|| (Array2::eye(d), Array2::eye(d)));
+        .unwrap_or_else(|| (Array2::eye(d), Array2::eye(d), 0.0));
         let inputs = sample(problem.A3);
         let values = size(&inputs.dot(&wide(problem.Y)));
         let target = size(&sample(problem.E));
@@ -80,6 +82,7 @@ impl Coordinates {
             query,
             key: key_weights.dot(&transform),
             inverse,
+            spread,
             transposed: transform.reversed_axes(),
             input_centre: self::mean(&inputs),
             value_exponent,
@@ -95,8 +98,8 @@ impl Coordinates {
 }
 
 /// T and T⁻¹ such that keys · T and queries · T⁻ᵀ have the same second moments: with those of the keys L Lᵀ and
-/// Lᵀ (those of the queries) L = U Λ Uᵀ, T = L⁻ᵀ U Λ^¼. Nothing where a number is not finite.
-fn balance(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<(Array2<f64>, Array2<f64>)> {
+/// Lᵀ (those of the queries) L = U Λ Uᵀ, T = L⁻ᵀ U Λ^¼; and √tr Λ, the root mean square of their products. Nothing where a number is not finite.
+fn balance(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<(Array2<f64>, Array2<f64>, f64)> {
     let d = keys.ncols();
     let (sizes, axes) = symmetric(second_moment(keys)?);
     let root = sizes.mapv(f64::sqrt);
@@ -109,7 +112,7 @@ fn balance(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<(Array2<f64>, Ar
     }
     let transform = (&axes / &root).dot(&rotation) * &quarter;
     let inverse = (lower.dot(&rotation) / &quarter).reversed_axes();
-    Some((transform, inverse))
+    Some((transform, inverse, levels.sum().sqrt()))
 }
 
 /// The inverse Y of a square matrix M whose condition is small: Y ← Y (2 − M Y) squares 1 − M Y, whose norm is less than one
@@ -183,10 +186,12 @@ mod tests {
     fn balanced_sides_have_the_same_moments_and_the_same_logits() {
         for d in [1, 2, 5, 16] {
             let (queries, keys) = (30.0 * matrix(100, d, 0.7), 0.2 * matrix(90, d, 1.9));
-            let (transform, inverse) = balance(&queries, &keys).expect("regular rows");
+            let (transform, inverse, spread) = balance(&queries, &keys).expect("regular rows");
             let (q, k) = (queries.dot(&inverse.t()), keys.dot(&transform));
             let logits = queries.dot(&keys.t());
             assert!((q.dot(&k.t()) - &logits).iter().all(|x| x.abs() <= 1e-11 * size(&logits)));
+            let usual = (logits.mapv(|t| t * t).mean()).expect("some logits").sqrt();
+            assert!((spread - usual).abs() <= 1e-4 * usual, "{spread} {usual}");
             let difference = q.t().dot(&q) / 100.0 - k.t().dot(&k) / 90.0;
             assert!(size(&difference) <= 1e-4 * size(&(k.t().dot(&k) / 90.0)), "{difference}");
         }
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn singular_and_zero_covariances_are_widened() {
         let keys = matrix(50, 1, 0.7).dot(&matrix(1, 4, 0.9));
-        let (transform, inverse) = balance(&matrix(60, 4, 1.1), &keys).expect("regular enough");
+        let (transform, inverse, _) = balance(&matrix(60, 4, 1.1), &keys).expect("regular enough");
         assert!((transform.dot(&inverse) - Array2::<f64>::eye(4)).iter().all(|x| x.abs() < 1e-9));
         assert!(balance(&matrix(60, 4, 1.1), &Array2::zeros((5, 4))).is_some());
         assert!(balance(&Array2::from_elem((3, 2), f64::NAN), &matrix(5, 2, 0.3)).is_none());

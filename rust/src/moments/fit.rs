@@ -21,11 +21,25 @@ use crate::products::transposed_product;
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
 const NOISE: f64 = 1.0 / 64.0;
 
+/// Least ratio of consecutive terms of P at a logit of usual size for sums of integers: the last term is off by some
+/// thousandths of itself at most, a fraction of the next one, which P misses.
+const WORTH_INTEGERS: f64 = 1.0 / 64.0;
+
+/// Of the grade below, the mean and the covariance of the keys are taken.
+const LEAST_DEGREE: usize = 2;
+
+fn worth_integers(degree: usize, spread: f64) -> bool {
+    degree >= LEAST_DEGREE && spread / (degree + 1) as f64 >= WORTH_INTEGERS
+}
+
 /// A polynomial P ≈ exp, as the moments use it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Approximation {
     /// P_0, …, P_g: P(t) = Σ_a P_a t^a.
     pub coefficients: Vec<f64>,
+    /// Whether sums of the highest grade may be of 16-bit integers, where what they lose is less than what P misses of
+    /// logits like those of the problem (docs/math.md, equation 139). Single precision on AVX2 has a use for them.
+    pub integers: bool,
 }
 
 impl Approximation {
@@ -54,6 +68,10 @@ pub struct Polynomial {
     pub(super) sums: Vec<f64>,
     /// max ‖k‖ in the coordinates; infinite where the problem is causal, as it depends on the query.
     pub(super) largest_key: f64,
+    /// Whether sums of the highest grade may be of integers.
+    pub(super) integers: bool,
+    /// What those of the keys may have lost.
+    pub(super) lost: f64,
     pub(super) is_causal: bool,
     pub(super) is_target: bool,
     /// What bounds are made of: rows of A2 and A3, and the values; nothing where the problem is causal.
@@ -143,6 +161,7 @@ impl Polynomial {
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
         let coefficients = approximation.coefficients.clone();
         let Problem { is_causal, is_target, .. } = *problem;
+        let integers = approximation.integers && !is_causal && worth_integers(degree, coordinates.spread);
         if is_causal {
             let (sums, largest_key) = (Vec::new(), f64::INFINITY);
             let (balls, gram) = Default::default();
@@ -152,6 +171,8 @@ impl Polynomial {
                 tree,
                 sums,
                 largest_key,
+                integers,
+                lost: 0.0,
                 is_causal,
                 is_target,
                 balls,
@@ -169,7 +190,8 @@ impl Polynomial {
         let mut found = buffer::filled(parts.count(), KeyFound::default())?;
         run.for_each(found.iter_mut().enumerate(), |(part, found), cancel| {
             let mut sums = Sums::lend(&all_sums)?;
-            let task = KeyMoments { rows: parts.rows(part), sums: sums.as_deref_mut().unwrap_or_default(), found };
+            let rows = parts.rows(part);
+            let task = KeyMoments { rows, integers, sums: sums.as_deref_mut().unwrap_or_default(), found };
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.key_moments)(&keys, task, cancel) }?;
             Sums::add(&all_sums, part, sums);
@@ -179,6 +201,7 @@ impl Polynomial {
         let mut all = KeyFound::default();
         for found in &found {
             all.widest = wider(all.widest, found.widest);
+            all.lost += found.lost;
             all.balls.iter_mut().zip(&found.balls).for_each(|(all, ball)| all.merge(ball));
         }
         let (m, d3) = problem.A3.dim();
@@ -189,8 +212,21 @@ impl Polynomial {
             None
         };
         let largest_key = all.widest.sqrt();
-        let balls = all.balls;
-        Ok(Polynomial { coefficients, coordinates, tree, sums, largest_key, is_causal, is_target, balls, gram, level })
+        let KeyFound { balls, lost, .. } = all;
+        Ok(Polynomial {
+            coefficients,
+            coordinates,
+            tree,
+            sums,
+            largest_key,
+            integers,
+            lost,
+            is_causal,
+            is_target,
+            balls,
+            gram,
+            level,
+        })
     }
 
     /// An error unless the mask, and what E is, are those of the problem it was made ready for.
@@ -236,6 +272,7 @@ impl Polynomial {
             largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
             product: None,
             slopes: false,
+            integers: self.integers,
         })
     }
 

@@ -17,6 +17,8 @@ pub struct Monomials {
     offsets: Vec<usize>,
     /// Parent and last coordinate of each monomial; of no meaning for the constant.
     steps: Vec<(u32, u32)>,
+    /// Where the monomials of the highest grade with one last coordinate begin, and the count of all.
+    leaves: Vec<usize>,
     /// β! of each monomial.
     factorials: Vec<f64>,
 }
@@ -32,13 +34,16 @@ impl Monomials {
         let mut steps = buffer::with_capacity(count)?;
         let mut factorials = buffer::with_capacity(count)?;
         let mut runs = buffer::with_capacity::<u32>(count)?;
+        let mut leaves = buffer::with_capacity(dimension + 1)?;
         offsets.extend([0, 1]);
         steps.push((0, 0));
         factorials.push(1.0);
         runs.push(0);
         for _ in 0..grade {
             let below = offsets[offsets.len() - 2]..offsets[offsets.len() - 1];
+            leaves.clear();
             for coordinate in 0..dimension as u32 {
+                leaves.push(steps.len());
                 for parent in below.clone() {
                     let last = steps[parent].1;
                     if last > coordinate {
@@ -50,9 +55,10 @@ impl Monomials {
                     factorials.push(factorials[parent] * f64::from(run));
                 }
             }
+            leaves.push(steps.len());
             offsets.push(steps.len());
         }
-        Ok(Monomials { offsets, steps, factorials })
+        Ok(Monomials { offsets, steps, leaves, factorials })
     }
 
     /// How many there are.
@@ -63,6 +69,11 @@ impl Monomials {
     /// How many there are below the highest grade.
     pub fn inner(&self) -> usize {
         self.offsets[self.offsets.len() - 2]
+    }
+
+    /// The highest grade.
+    pub fn grades(&self) -> usize {
+        self.offsets.len() - 2
     }
 
     /// The indices of one grade; none where there is no such grade.
@@ -89,6 +100,22 @@ impl Monomials {
         // In between both only grow, and a parent has one child with a coordinate.
         let runs = last_coordinate == coordinate && last - parent == J - 1 && last < first;
         runs.then_some((parent, coordinate as usize))
+    }
+
+    /// The monomials of the highest grade by their last coordinate, from the first one on. Their parents are as many of the
+    /// first of the grade below.
+    #[inline(always)]
+    pub fn leaves(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        self.leaves.windows(2).map(|ends| ends[0]..ends[1])
+    }
+
+    /// The indices of the grade below the highest.
+    #[inline(always)]
+    pub fn parents(&self) -> std::ops::Range<usize> {
+        match self.offsets[..] {
+            [.., first, end, _] => first..end,
+            _ => 0..0,
+        }
     }
 
     /// The start, the first parent and the coordinate of the longest run between `first` and `end` that ends there; nothing
@@ -192,6 +219,25 @@ mod tests {
                 found += 1;
             }
             assert_eq!(found > 0, dimension > 1, "{dimension} {grade}");
+        }
+    }
+
+    #[test]
+    fn leaves_have_the_first_parents() {
+        for (dimension, grade) in [(0, 3), (1, 9), (2, 5), (7, 3), (16, 3), (4, 1)] {
+            let tree = Monomials::new(dimension, grade).expect("few monomials");
+            assert_eq!(tree.leaves().count(), dimension);
+            let parents = tree.parents();
+            let mut next = tree.inner();
+            for (coordinate, leaves) in tree.leaves().enumerate() {
+                assert_eq!(leaves.start, next);
+                next = leaves.end;
+                for (parent, leaf) in parents.clone().zip(leaves.clone()) {
+                    assert_eq!(tree.steps()[leaf], (parent as u32, coordinate as u32));
+                }
+                assert!(leaves.len() <= parents.len());
+            }
+            assert_eq!(next, tree.count());
         }
     }
 

@@ -122,6 +122,7 @@ impl<T: Float> Passes<T> {
             self.found.squares += found.squares;
             self.found.unsafe_rows.extend(found.unsafe_rows);
             self.found.widest = wider(self.found.widest, found.widest);
+            self.found.lost += found.lost;
             self.found.buckets.merge(&found.buckets);
         }
         self.A1 = needs.A1.then_some(output);

@@ -13,7 +13,7 @@ pub const C: usize = MOMENT_ROWS;
 /// `C` rows of `width` numbers. Most columns are in panels of two registers and one of one; fewer columns than half a
 /// register are cheaper as sums along the rows.
 pub struct Payload<T> {
-    data: Aligned<T>,
+    pub data: Aligned<T>,
     width: usize,
     /// Panels of two registers.
     pairs: usize,
@@ -39,6 +39,22 @@ impl<T: Float> Payload<T> {
     #[inline(always)]
     fn paneled<const W: usize>(&self) -> usize {
         (2 * self.pairs + self.singles) * W
+    }
+
+    /// The panels of two registers, that of one, and the columns; of a block with `rows` rows, laid out as this one is.
+    #[inline(always)]
+    pub fn split<'a, U, const W: usize>(&self, data: &'a [U], rows: usize) -> [&'a [U]; 3] {
+        let (pairs, rest) = data.split_at(2 * self.pairs * W * rows);
+        let (single, columns) = rest.split_at(self.singles * W * rows);
+        [pairs, single, columns]
+    }
+
+    /// The same of what is to be written.
+    #[inline(always)]
+    pub fn split_mut<'a, U, const W: usize>(&self, data: &'a mut [U], rows: usize) -> [&'a mut [U]; 3] {
+        let (pairs, rest) = data.split_at_mut(2 * self.pairs * W * rows);
+        let (single, columns) = rest.split_at_mut(self.singles * W * rows);
+        [pairs, single, columns]
     }
 
     /// Column `column` as an offset for row 0 and a step from row to row.
@@ -94,13 +110,11 @@ impl<T: Float> Payload<T> {
     /// `to` = every row times its number in `by`.
     #[inline(always)]
     pub fn scaled<V: Vector<T, W>, const W: usize>(&self, by: &[T; C], to: &mut Payload<T>) {
-        let (pairs, rest) = self.data.split_at(2 * self.pairs * W * C);
-        let (pairs_to, rest_to) = to.data.split_at_mut(pairs.len());
+        let [pairs, single, columns] = self.split::<T, W>(&self.data, C);
+        let [pairs_to, single_to, columns_to] = self.split_mut::<T, W>(&mut to.data, C);
         for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * C)) {
             scale::<T, V, W, 2>(from, by, to);
         }
-        let (single, columns) = rest.split_at(self.singles * W * C);
-        let (single_to, columns_to) = rest_to.split_at_mut(single.len());
         scale::<T, V, W, 1>(single, by, single_to);
         for (from, to) in columns.as_chunks::<C>().0.iter().zip(columns_to.as_chunks_mut::<C>().0) {
             multiply::<T, V, W>(from, by, to);
@@ -166,7 +180,7 @@ impl<T: Float> Payload<T> {
 
 /// sums += lanes, for as many as there are.
 #[inline(always)]
-fn add<T: Float, const W: usize>(sums: &mut [f64], lanes: &[T; W], count: usize) {
+pub fn add<T: Float, const W: usize>(sums: &mut [f64], lanes: &[T; W], count: usize) {
     match sums.first_chunk_mut::<W>() {
         Some(sums) if count >= W => {
             for w in 0..W {

@@ -45,6 +45,8 @@ pub struct Queries<'a, T> {
     pub product: Option<&'a Product<T>>,
     /// Whether w is wanted.
     pub slopes: bool,
+    /// Whether the sums of the highest grade may be of integers.
+    pub integers: bool,
 }
 
 /// One part of the queries.
@@ -72,6 +74,8 @@ pub struct Found {
     pub unsafe_rows: Vec<usize>,
     /// max ‖x‖².
     pub widest: f64,
+    /// What integers may have lost (docs/math.md, equation 139).
+    pub lost: f64,
     /// Safe rows by the reach of their logits, where bounds are wanted.
     pub buckets: Buckets,
 }
@@ -116,7 +120,10 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         None => None,
     };
     let mut gathered = match task.moment_sums {
-        Some(_) => Some((Collector::<T>::new::<W, J>(tree, dv + 1)?, Outer::<T>::new::<W, J>(side.columns(), dv + 1)?)),
+        Some(_) => Some((
+            Collector::<T>::new::<V, W, J>(tree, dv + 1, operands.integers)?,
+            Outer::<T>::new::<W, J>(side.columns(), dv + 1)?,
+        )),
         None => None,
     };
     for first in task.rows.clone().step_by(C) {
@@ -167,6 +174,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             collector.add::<V, W, L, J>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
         }
     }
+    task.found.lost = gathered.map_or(0.0, |(collector, _)| collector.lost());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::collect::Ball;
 use super::fit::Polynomial;
+use super::integers::LOST;
 use super::payload::C;
 use crate::certificate::outward;
 use crate::certificate::rounding::{Arithmetic, FOLD_UNIT, blocked_sum, gamma};
@@ -12,6 +13,9 @@ use crate::certificate::spectral::{frobenius, largest_eigenvalue, product_error,
 use crate::constants::PRODUCT_ROWS;
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
+
+/// Room for products of what integers lose with what else is lost, which is thousandths.
+const SECOND_ORDER: f64 = 1.0 + 1.0 / 64.0;
 
 /// How far vectors are from their mean.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +79,11 @@ pub struct Setting {
     /// Rows of A1 as they are had back from their coordinates, in units of ‖a‖ (138): the longest way back, and what is missed.
     /// Zeros where dL/dX is no contraction of moments.
     pub row: [f64; 2],
+    /// What sums of integers lose over the keys, and over the queries, in units of |P_g| and of powers of a length of the other
+    /// side (equations 139 and 140).
+    pub integers: [f64; 2],
+    /// ‖Q̂⁻¹‖₂ of the same way back.
+    pub back: f64,
     /// From w in the coordinates to its own, then to dL/dA1; from pᵀ Q to its own, then to dL/dA2; and Y in its unit.
     pub maps: [Norms; 5],
     /// d, dv.
@@ -88,8 +97,9 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates. Time O(d³).
-    pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, widest: f64) -> Self {
+    /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates, and whose sums have lost `lost`
+    /// to integers. Time O(d³).
+    pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, widest: f64, lost: f64) -> Self {
         let unit = T::UNIT_ROUNDOFF;
         let coordinates = &polynomial.coordinates;
         let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
@@ -141,8 +151,9 @@ impl Setting {
         let back_own = Norms::of(&coordinates.transposed, 0.0);
         let back_rows = map_of(&coordinates.transposed, key_weights.t());
         let per_a = gamma(d1 as f64 + 2.0, unit) * frobenius(query_map.view());
+        let back = coordinates.row.as_ref().map_or(Norms { spectral: 0.0, frobenius: 0.0 }, |row| Norms::of(row, 0.0));
         let row = coordinates.row.as_ref().map_or([0.0; 2], |row| {
-            let (there, back) = (Norms::of(&query_map, 0.0).spectral, Norms::of(row, 0.0));
+            let there = outward(spectral(query_map.view()));
             let missed = product_error(query_map.view(), row.view(), Array2::eye(d1).view());
             let small = gamma(d as f64 + 4.0, FOLD_UNIT) * (there + per_a) * back.frobenius;
             [outward((there + per_a) * back.spectral + small), outward(per_a * back.spectral + missed + small)]
@@ -183,12 +194,38 @@ impl Setting {
                     + per_a * back_own.spectral,
             ),
             row,
+            integers: [(polynomial.lost, m), (lost * coordinates.residual_exponent.exp2(), n)]
+                .map(|(lost, count)| outward(LOST * lost * (1.0 + gamma(count as f64 + 64.0, FOLD_UNIT)))),
+            back: back.spectral,
             maps: [to_own, to_rows, back_own, back_rows, Y_norms],
             widths: [d as f64, dv as f64],
             input_width: d1 as f64,
             measured: [single.factor(d), single.factor(dv)],
             bucket_key: polynomial.largest_key,
         }
+    }
+
+    /// g.
+    pub fn degree(&self) -> i32 {
+        self.powers.len() as i32 - 1
+    }
+
+    /// |P_g|.
+    pub fn last_power(&self) -> f64 {
+        self.powers.last().copied().unwrap_or(0.0)
+    }
+
+    /// What sums of integers over the queries add to pᵀ Q at each key (equation 140).
+    pub fn key_integers(&self) -> f64 {
+        let h = (self.value + self.lost[0]).hypot(1.0);
+        outward(self.last_power() * self.integers[1] * self.key.powi(self.degree()) * h * SECOND_ORDER)
+    }
+
+    /// What they add to Σ w ⊗ a where that is a contraction of moments (equation 141).
+    pub fn contracted_integers(&self) -> f64 {
+        let [keys, queries] = self.integers;
+        let sums = self.counts[1] * self.key * self.key_integers() + self.last_power() * queries * keys;
+        outward(self.back * self.maps[0].spectral * sums * SECOND_ORDER)
     }
 
     /// The same problem in exact arithmetic: what is left is the error of P.
@@ -202,6 +239,7 @@ impl Setting {
             key_error: 0.0,
             query_error: 0.0,
             row: [0.0; 2],
+            integers: [0.0; 2],
             ..self.clone()
         }
     }

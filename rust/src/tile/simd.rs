@@ -6,8 +6,28 @@
 
 use crate::float::Float;
 
+/// `W` pairs of 16-bit integers in one register.
+pub trait Pairs<const W: usize>: Copy {
+    /// The same pair in every lane.
+    fn splat(pair: i32) -> Self;
+    /// From memory of any alignment.
+    fn load(from: &[i32; W]) -> Self;
+    /// To memory of any alignment: pairs, or what [`Pairs::multiply_add`] gives.
+    fn store(self, to: &mut [i32; W]);
+    /// Both products of the pairs of self and b, added to the 32-bit integers of `c`.
+    fn multiply_add(self, b: Self, c: Self) -> Self;
+}
+
 /// `W` numbers in one register.
 pub trait Vector<T, const W: usize>: Copy {
+    /// Its integers.
+    type Pairs: Pairs<W>;
+    /// Whether products of these take half the time of products of `T`, and more.
+    const HALVES: bool;
+    /// The integers next to self and to `other`, all of them below 2^15.
+    fn pairs(self, other: Self) -> Self::Pairs;
+    /// The numbers of 32-bit integers, rounded.
+    fn from_sums(sums: Self::Pairs) -> Self;
     /// The same number in every lane.
     fn splat(x: T) -> Self;
     /// From memory of any alignment.
@@ -41,7 +61,55 @@ impl<T: Float, const W: usize> Portable<T, W> {
     }
 }
 
+/// The pair of one lane in a word.
+fn pair(low: i32, high: i32) -> i32 {
+    low & 0xffff | high << 16
+}
+
+/// The integers next to `low` and `high`.
+fn portable_pairs<T: Float, const W: usize>(low: [T; W], high: [T; W]) -> PortablePairs<W> {
+    let integer = |x: T| x.widen().round_ties_even() as i32;
+    PortablePairs(std::array::from_fn(|l| pair(integer(low[l]), integer(high[l]))))
+}
+
+/// Pairs in whatever registers the compiler has for them.
+#[derive(Clone, Copy)]
+pub struct PortablePairs<const W: usize>([i32; W]);
+
+impl<const W: usize> Pairs<W> for PortablePairs<W> {
+    #[inline(always)]
+    fn splat(pair: i32) -> Self {
+        PortablePairs([pair; W])
+    }
+    #[inline(always)]
+    fn load(from: &[i32; W]) -> Self {
+        PortablePairs(*from)
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [i32; W]) {
+        *to = self.0;
+    }
+    #[inline(always)]
+    fn multiply_add(self, b: Self, c: Self) -> Self {
+        let halves = |pair: i32| [i32::from(pair as i16), pair >> 16];
+        PortablePairs(std::array::from_fn(|l| {
+            let ([a0, a1], [b0, b1]) = (halves(self.0[l]), halves(b.0[l]));
+            c.0[l] + a0 * b0 + a1 * b1
+        }))
+    }
+}
+
 impl<T: Float, const W: usize> Vector<T, W> for Portable<T, W> {
+    type Pairs = PortablePairs<W>;
+    const HALVES: bool = false;
+    #[inline(always)]
+    fn pairs(self, other: Self) -> PortablePairs<W> {
+        portable_pairs(self.0, other.0)
+    }
+    #[inline(always)]
+    fn from_sums(sums: PortablePairs<W>) -> Self {
+        Portable(sums.0.map(|sum| T::narrow(f64::from(sum))))
+    }
     #[inline(always)]
     fn splat(x: T) -> Self {
         Portable([x; W])
@@ -94,11 +162,12 @@ impl<T: Float, const W: usize> Vector<T, W> for Portable<T, W> {
 pub mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Vector;
+    use super::{Pairs, PortablePairs, Vector, portable_pairs};
 
     macro_rules! vector {
         ($name:ident, $t:ident, $w:literal, $register:ident, $splat:ident, $load:ident, $store:ident, $add:ident,
-         $sub:ident, $mul:ident, $fma:ident, $max:ident, |$a:ident, $b:ident| $above:expr, |$x:ident| $pow2:expr) => {
+         $sub:ident, $mul:ident, $fma:ident, $max:ident, |$a:ident, $b:ident| $above:expr, |$x:ident| $pow2:expr,
+         halves: $halves:literal, $pairs:ty, |$low:ident, $high:ident| $to_pairs:expr, |$sums:ident| $from_sums:expr) => {
             /// One register of this level.
             #[derive(Clone, Copy)]
             pub struct $name($register);
@@ -106,6 +175,17 @@ pub mod x86 {
             // SAFETY of every block below: the type is private to the kernels of its level, which run only where
             // the processor has their instruction set; memory is reached through references to arrays of its length.
             impl Vector<$t, $w> for $name {
+                type Pairs = $pairs;
+                const HALVES: bool = $halves;
+                #[inline(always)]
+                fn pairs(self, other: Self) -> $pairs {
+                    let ($low, $high) = (self, other);
+                    $to_pairs
+                }
+                #[inline(always)]
+                fn from_sums($sums: $pairs) -> Self {
+                    $from_sums
+                }
                 #[inline(always)]
                 fn splat(x: $t) -> Self {
                     // SAFETY: as above.
@@ -162,6 +242,33 @@ pub mod x86 {
         };
     }
 
+    /// One register of pairs.
+    #[derive(Clone, Copy)]
+    pub struct I16x16(__m256i);
+
+    impl Pairs<8> for I16x16 {
+        #[inline(always)]
+        fn splat(pair: i32) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_set1_epi32(pair) })
+        }
+        #[inline(always)]
+        fn load(from: &[i32; 8]) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+        }
+        #[inline(always)]
+        fn store(self, to: &mut [i32; 8]) {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
+        }
+        #[inline(always)]
+        fn multiply_add(self, b: Self, c: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_add_epi32(_mm256_madd_epi16(self.0, b.0), c.0) })
+        }
+    }
+
     vector!(
         F32x8,
         f32,
@@ -176,7 +283,20 @@ pub mod x86 {
         _mm256_fmadd_ps,
         _mm256_max_ps,
         |a, b| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) != 0,
-        |x| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(x)))
+        |x| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(x))),
+        halves: true,
+        I16x16,
+        |low, high| {
+            // SAFETY: as above.
+            I16x16(unsafe {
+                let (low, high) = (_mm256_cvtps_epi32(low.0), _mm256_cvtps_epi32(high.0));
+                _mm256_blend_epi16::<0xaa>(low, _mm256_slli_epi32::<16>(high))
+            })
+        },
+        |sums| {
+            // SAFETY: as above.
+            Self(unsafe { _mm256_cvtepi32_ps(sums.0) })
+        }
     );
     vector!(
         F64x4,
@@ -192,7 +312,16 @@ pub mod x86 {
         _mm256_fmadd_pd,
         _mm256_max_pd,
         |a, b| _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(a, b)) != 0,
-        |x| _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(x)))
+        |x| _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(x))),
+        halves: false,
+        PortablePairs<4>,
+        |low, high| {
+            let (mut lanes, mut others) = ([0.0; 4], [0.0; 4]);
+            low.store(&mut lanes);
+            high.store(&mut others);
+            portable_pairs(lanes, others)
+        },
+        |sums| Self::load(&sums.0.map(|sum| sum as f64))
     );
     vector!(
         F32x16,
@@ -208,7 +337,16 @@ pub mod x86 {
         _mm512_fmadd_ps,
         _mm512_max_ps,
         |a, b| _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0,
-        |x| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(x)))
+        |x| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(x))),
+        halves: false,
+        PortablePairs<16>,
+        |low, high| {
+            let (mut lanes, mut others) = ([0.0; 16], [0.0; 16]);
+            low.store(&mut lanes);
+            high.store(&mut others);
+            portable_pairs(lanes, others)
+        },
+        |sums| Self::load(&sums.0.map(|sum| sum as f32))
     );
     vector!(
         F64x8,
@@ -224,6 +362,15 @@ pub mod x86 {
         _mm512_fmadd_pd,
         _mm512_max_pd,
         |a, b| _mm512_cmp_pd_mask::<_CMP_GT_OQ>(a, b) != 0,
-        |x| _mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(x)))
+        |x| _mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(x))),
+        halves: false,
+        PortablePairs<8>,
+        |low, high| {
+            let (mut lanes, mut others) = ([0.0; 8], [0.0; 8]);
+            low.store(&mut lanes);
+            high.store(&mut others);
+            portable_pairs(lanes, others)
+        },
+        |sums| Self::load(&sums.0.map(|sum| sum as f64))
     );
 }

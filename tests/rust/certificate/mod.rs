@@ -1,6 +1,7 @@
 //! Certificates are held to the truth from both sides: never below it, and not uselessly above.
 
 mod estimated;
+mod integers;
 mod outliers;
 mod passes;
 mod populations;

@@ -65,14 +65,14 @@ fn rows(rng: &mut Rng, count: usize, width: usize) -> Array2<f64> {
 
 /// The numbers of a problem.
 #[derive(Debug, Clone)]
-struct Case<T> {
+pub(super) struct Case<T> {
     inputs: [Array2<T>; 3],
     weights: [Array2<T>; 2],
-    pair: bool,
+    pub(super) pair: bool,
     Y: Array2<T>,
     E: Array2<T>,
     /// Whether E is c itself.
-    given: bool,
+    pub(super) given: bool,
     scale: f64,
 }
 
@@ -111,7 +111,7 @@ impl<T: Float> Case<T> {
         }
     }
 
-    fn problem(&self) -> Problem<'_, T> {
+    pub(super) fn problem(&self) -> Problem<'_, T> {
         let [A1, A2, A3] = self.inputs.each_ref().map(|array| array.view());
         let [left, right] = self.weights.each_ref().map(|array| array.view());
         let weights = if self.pair { Weights::Pair(left, right) } else { Weights::Product(left) };
@@ -126,7 +126,7 @@ impl<T: Float> Case<T> {
         Case { E: self.E.mapv(|x| T::narrow(x.widen() * unit)), given: true, ..self }
     }
 
-    fn inputs(&self) -> Vec<Wrt> {
+    pub(super) fn inputs(&self) -> Vec<Wrt> {
         let mut all = if self.pair { vec![Wrt::WQ, Wrt::WK] } else { vec![Wrt::X] };
         all.extend([Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]);
         let [A1, A2, A3] = &self.inputs;
@@ -164,10 +164,10 @@ fn approximation(rng: &mut Rng, samples: &[f64]) -> Approximation {
         1 => Exponential::new(Kind::MinimaxRelative, degree, interval),
         _ => Exponential::new(Kind::Taylor, degree, interval),
     };
-    Approximation { coefficients: polynomial.expect("a small degree").power() }
+    Approximation { coefficients: polynomial.expect("a small degree").power(), integers: true }
 }
 
-fn norm(array: &Array2<f64>) -> f64 {
+pub(super) fn norm(array: &Array2<f64>) -> f64 {
     super::norm(&array.iter().copied().collect::<Vec<_>>())
 }
 
@@ -306,7 +306,7 @@ fn a_cap_is_never_below_the_error_of_a_row() {
 
 /// Entries uniform in [−B, B], d = 16, values uniform, E normal, P relative minimax of degree 2 on the range that the
 /// data has.
-fn entries<T: Float>(n: usize, size: f64, degree: usize) -> (Case<T>, Approximation) {
+pub(super) fn entries<T: Float>(n: usize, size: f64, degree: usize) -> (Case<T>, Approximation) {
     let d = 16;
     let mut rng = Rng::new(17);
     let mut uniform = |size: f64| Array2::from_shape_simple_fn((n, d), || size * rng.uniform());
@@ -324,7 +324,7 @@ fn entries<T: Float>(n: usize, size: f64, degree: usize) -> (Case<T>, Approximat
     let range = case.samples().iter().fold(0.0, |max: f64, t| max.max(t.abs()));
     let interval = Interval::symmetric(range).expect("a small range");
     let polynomial = Exponential::new(Kind::MinimaxRelative, degree, interval).expect("a small degree");
-    (case, Approximation { coefficients: polynomial.power() })
+    (case, Approximation { coefficients: polynomial.power(), integers: true })
 }
 
 /// Bound over error for each gradient, and for the loss at the end; with the shares of the truncation.

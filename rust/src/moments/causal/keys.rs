@@ -100,7 +100,7 @@ pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, 
 ) -> Result<(), Error> {
     let tree = operands.tree;
     let (mut scratch, mut x) = operands.scratch::<L>()?;
-    let mut collector = Collector::<T>::new::<W, J>(tree, operands.residuals.width)?;
+    let mut collector = Collector::<T>::new::<V, W, J>(tree, operands.residuals.width, false)?;
     let mut payload = Payload::<T>::new::<W>(operands.residuals.width)?;
     for first in task.rows.clone().step_by(C) {
         cancel.check()?;

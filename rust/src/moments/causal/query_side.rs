@@ -60,7 +60,8 @@ pub fn query_side<T: Float>(
         let mut keys_found = buffer::filled(wave.len(), KeyFound::default())?;
         run.phase(progress(MOMENTS_SHARE));
         let tasks = wave.clone().zip(waves.room(wave.len())).zip(&mut keys_found);
-        let tasks = tasks.map(|((chunk, sums), found)| KeyMoments { rows: rows(chunk, m), sums, found });
+        let tasks =
+            tasks.map(|((chunk, sums), found)| KeyMoments { rows: rows(chunk, m), integers: false, sums, found });
         run.for_each(tasks, |task, cancel| {
             task.sums.fill(0.0);
             // SAFETY: Options::level admits only levels that this processor has.

@@ -1,0 +1,346 @@
+//! Sums over parents and a scaled payload as 16-bit integers: twice as many products in a register (docs/math.md, equation 139).
+//!
+//! The highest grade is the smallest part of a gradient, and what integers lose of it is less than what the polynomial misses.
+
+use std::ops::Range;
+
+use super::monomials::Monomials;
+use super::payload::{C, Payload, add};
+use crate::buffer::{self, Aligned};
+use crate::error::Error;
+use crate::float::Float;
+use crate::tile::simd::{Pairs, Vector};
+
+/// Rows of a block in pairs: row r and row r + C / 2 are the halves of one word.
+const HALF: usize = C / 2;
+
+/// Integers are at most this: C products of two of them fit 32 bits with their sign.
+const LARGEST: f64 = 2895.0;
+const _: () = assert!(LARGEST * LARGEST * (C as f64) < i32::MAX as f64);
+
+/// What an integer is off by, in units of the largest number that it stands for: half a step, and a 256th of that for the
+/// roundings on the way, which are no more than six.
+const STEP: f64 = 0.5 * (1.0 + 1.0 / 256.0) / LARGEST;
+
+/// The same of a product of two, with room for the five roundings of a sum and its unit.
+pub const LOST: f64 = (2.0 * STEP + STEP * STEP) * (1.0 + 1.0 / 1024.0);
+
+/// One block in integers.
+pub struct Integers<T> {
+    /// max |x_c| over the rows of the block.
+    largest: Vec<T>,
+    /// max |x^β| at most, for all β below the highest grade.
+    bounds: Vec<T>,
+    /// x^β for the grade below the highest, `[·][HALF]`.
+    parents: Aligned<i32>,
+    /// max |payload| of each column, in the order of the columns, in whole registers.
+    columns: Vec<T>,
+    /// The payload with a largest number of `LARGEST` in each column.
+    payload: Payload<T>,
+    /// That times one coordinate, in pairs.
+    scaled: Aligned<i32>,
+    /// What a product of two is worth in each column, in units of max |x^β|.
+    units: Vec<T>,
+    /// Σ over the blocks of rows ‖max |x|‖^grade ‖max |payload|‖.
+    pub lost: f64,
+}
+
+impl<T: Float> Integers<T> {
+    /// Room for one block.
+    pub fn new<const W: usize, const J: usize>(tree: &Monomials, width: usize) -> Result<Self, Error> {
+        let payload = Payload::<T>::new::<W>(width)?;
+        let columns = payload.data.len() / C;
+        Ok(Integers {
+            largest: buffer::zeros(tree.grade(1).len())?,
+            bounds: buffer::zeros(tree.inner())?,
+            parents: buffer::aligned(buffer::size(&[tree.parents().len() + J, HALF])?)?,
+            columns: buffer::zeros(columns)?,
+            payload,
+            scaled: buffer::aligned(buffer::size(&[columns, HALF])?)?,
+            units: buffer::zeros(columns)?,
+            lost: 0.0,
+        })
+    }
+
+    /// Takes a block, or refuses it: a number is not finite, or so small that its reciprocal is not.
+    #[inline(always)]
+    pub fn set<V: Vector<T, W>, const W: usize>(
+        &mut self,
+        tree: &Monomials,
+        x: &[[T; C]],
+        parents: &[[T; C]],
+        payload: &Payload<T>,
+        count: usize,
+    ) -> bool {
+        let mut finite = true;
+        for (largest, x) in self.largest.iter_mut().zip(x) {
+            *largest = largest_of(&largest_in::<T, V, W, 1>(x, &mut finite));
+        }
+        // Rounding keeps the order, so a product that was computed is not above that of its largest factors.
+        self.bounds[0] = T::one();
+        for (index, &(parent, coordinate)) in tree.steps()[..tree.inner()].iter().enumerate().skip(1) {
+            self.bounds[index] = self.bounds[parent as usize] * self.largest[coordinate as usize];
+        }
+        self.measure::<V, W>(payload, &mut finite);
+        if !finite || !self.bounds.iter().chain(&self.columns).all(|&bound| bound.is_finite()) {
+            return false;
+        }
+        let bounds = &self.bounds[tree.parents()];
+        let numbers = self.largest.iter().chain(bounds).chain(&self.columns);
+        if !numbers.into_iter().all(|&bound| inverse(bound).is_finite()) {
+            return false;
+        }
+        for ((x, &bound), to) in parents.iter().zip(bounds).zip(self.parents.as_chunks_mut::<HALF>().0) {
+            let factor = V::splat(inverse(bound));
+            let (low, high) = x.split_at(HALF);
+            let halves = low.as_chunks::<W>().0.iter().zip(high.as_chunks::<W>().0);
+            for ((low, high), to) in halves.zip(to.as_chunks_mut::<W>().0) {
+                V::load(low).mul(factor).pairs(V::load(high).mul(factor)).store(to);
+            }
+        }
+        self.normalise::<V, W>(payload);
+        let norm = |numbers: &[T]| numbers.iter().map(|x| x.widen().powi(2)).sum::<f64>().sqrt();
+        self.lost += count as f64 * norm(&self.largest).powi(tree.grades() as i32) * norm(&self.columns);
+        true
+    }
+
+    /// max |payload| of each column.
+    #[inline(always)]
+    fn measure<V: Vector<T, W>, const W: usize>(&mut self, payload: &Payload<T>, finite: &mut bool) {
+        let [pairs, single, columns] = payload.split::<T, W>(&payload.data, C);
+        let mut to = self.columns.iter_mut();
+        for panel in pairs.chunks_exact(2 * W * C) {
+            let largest = largest_in::<T, V, W, 2>(panel, finite);
+            to.by_ref().zip(largest.as_flattened()).for_each(|(to, &from)| *to = from);
+        }
+        for panel in single.chunks_exact(W * C) {
+            let largest = largest_in::<T, V, W, 1>(panel, finite);
+            to.by_ref().zip(largest.as_flattened()).for_each(|(to, &from)| *to = from);
+        }
+        for column in columns.as_chunks::<C>().0 {
+            let largest = largest_of(&largest_in::<T, V, W, 1>(column, finite));
+            to.by_ref().take(1).for_each(|to| *to = largest);
+        }
+    }
+
+    /// The payload over what is the largest in each column.
+    #[inline(always)]
+    fn normalise<V: Vector<T, W>, const W: usize>(&mut self, payload: &Payload<T>) {
+        let [pairs, single, columns] = payload.split::<T, W>(&payload.data, C);
+        let [pairs_to, single_to, columns_to] = payload.split_mut::<T, W>(&mut self.payload.data, C);
+        let mut largest = &self.columns[..];
+        for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * C)) {
+            divide::<T, V, W, 2>(from, &mut largest, to);
+        }
+        for (from, to) in single.chunks_exact(W * C).zip(single_to.chunks_exact_mut(W * C)) {
+            divide::<T, V, W, 1>(from, &mut largest, to);
+        }
+        for ((from, to), &largest) in
+            columns.as_chunks::<C>().0.iter().zip(columns_to.as_chunks_mut::<C>().0).zip(largest)
+        {
+            let factor = inverse(largest);
+            from.iter().zip(to).for_each(|(&from, to)| *to = from * factor);
+        }
+    }
+
+    /// The payload times one coordinate.
+    #[inline(always)]
+    pub fn scale<V: Vector<T, W>, const W: usize>(&mut self, x: &[T; C], coordinate: usize) {
+        let largest = self.largest[coordinate];
+        for (unit, &column) in self.units.iter_mut().zip(&self.columns) {
+            *unit = column * T::narrow(largest.widen() / (LARGEST * LARGEST));
+        }
+        let factor = if largest > T::zero() { largest.recip() } else { T::zero() };
+        let mut by = [T::zero(); C];
+        by.iter_mut().zip(x).for_each(|(by, &x)| *by = x * factor);
+        let [pairs, single, columns] = self.payload.split::<T, W>(&self.payload.data, C);
+        let [pairs_to, single_to, columns_to] = self.payload.split_mut::<i32, W>(&mut self.scaled, HALF);
+        for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * HALF)) {
+            scale_rows::<T, V, W, 2>(from, &by, to);
+        }
+        for (from, to) in single.chunks_exact(W * C).zip(single_to.chunks_exact_mut(W * HALF)) {
+            scale_rows::<T, V, W, 1>(from, &by, to);
+        }
+        for (from, to) in columns.as_chunks::<C>().0.iter().zip(columns_to.as_chunks_mut::<HALF>().0) {
+            let (from, by) = (from.as_chunks::<W>().0, by.as_chunks::<W>().0);
+            let (low, high) = from.split_at(from.len() / 2);
+            let (low_by, high_by) = by.split_at(by.len() / 2);
+            let halves = low.iter().zip(low_by).zip(high.iter().zip(high_by));
+            for (((low, low_by), (high, high_by)), to) in halves.zip(to.as_chunks_mut::<W>().0) {
+                let (low, high) = (V::load(low).mul(V::load(low_by)), V::load(high).mul(V::load(high_by)));
+                low.pairs(high).store(to);
+            }
+        }
+    }
+
+    /// sums[i][c] += Σ_rows parent i · scaled payload c, for the first `count` of the `parents`.
+    #[inline(always)]
+    pub fn accumulate<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        &self,
+        payload: &Payload<T>,
+        parents: Range<usize>,
+        sums: &mut [f64],
+    ) {
+        let (stride, count) = (payload.width(), parents.len());
+        let [pairs, single, columns] = payload.split::<i32, W>(&self.scaled, HALF);
+        let single_at = pairs.len() / HALF;
+        let column_at = single_at + single.len() / HALF;
+        let tiles = self.parents.as_chunks::<HALF>().0.as_chunks::<J>().0;
+        for (tile, first) in tiles.iter().zip((0..count).step_by(J)) {
+            let sums = &mut sums[first * stride..];
+            let bounds = &self.bounds[parents.start + first..][..J.min(count - first)];
+            for (pair, panel) in pairs.chunks_exact(L * HALF).enumerate() {
+                self.add_panel::<V, W, 2, J>(tile, panel, pair * L, bounds, sums, stride);
+            }
+            for panel in single.chunks_exact(W * HALF) {
+                self.add_panel::<V, W, 1, J>(tile, panel, single_at, bounds, sums, stride);
+            }
+            for (column, numbers) in (column_at..stride).zip(columns.as_chunks::<HALF>().0) {
+                let dots = dots::<V::Pairs, W, J>(tile, numbers);
+                let unit = self.units[column].widen();
+                for ((sum, &dot), bound) in sums[column..].iter_mut().step_by(stride).zip(&dots).zip(bounds) {
+                    *sum += f64::from(dot) * (unit * bound.widen());
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_panel<V: Vector<T, W>, const W: usize, const N: usize, const J: usize>(
+        &self,
+        parents: &[[i32; HALF]; J],
+        panel: &[i32],
+        first_column: usize,
+        bounds: &[T],
+        sums: &mut [f64],
+        stride: usize,
+    ) {
+        let Some(panel) = panel.as_chunks::<W>().0.as_chunks::<N>().0.first_chunk::<HALF>() else { return };
+        let tile = outer::<V::Pairs, W, N, J>(parents, panel);
+        let Some(units) = self.units[first_column..].as_chunks::<W>().0.first_chunk::<N>() else { return };
+        for j in 0..J {
+            for half in 0..N {
+                let column = first_column + half * W;
+                if j < bounds.len() && column < stride {
+                    let unit = V::load(&units[half]).mul(V::splat(bounds[j]));
+                    let mut lanes = [T::zero(); W];
+                    V::from_sums(tile[j][half]).mul(unit).store(&mut lanes);
+                    add(&mut sums[j * stride + column..], &lanes, stride - column);
+                }
+            }
+        }
+    }
+}
+
+/// What turns the largest number into the largest integer; zeros stay zeros.
+#[inline(always)]
+fn inverse<T: Float>(largest: T) -> T {
+    if largest > T::zero() { T::narrow(LARGEST) / largest } else { T::zero() }
+}
+
+/// The largest |number| in each lane of rows of `N` registers.
+#[inline(always)]
+fn largest_in<T: Float, V: Vector<T, W>, const W: usize, const N: usize>(rows: &[T], finite: &mut bool) -> [[T; W]; N] {
+    let zero = V::splat(T::zero());
+    let (mut largest, mut check) = ([zero; N], zero);
+    for row in rows.as_chunks::<W>().0.as_chunks::<N>().0 {
+        for half in 0..N {
+            let x = V::load(&row[half]);
+            largest[half] = largest[half].max(x).max(zero.sub(x));
+            // The maximum forgets what is no number.
+            check = x.mul_add(zero, check);
+        }
+    }
+    let mut lanes = [[T::zero(); W]; N];
+    for half in 0..N {
+        largest[half].store(&mut lanes[half]);
+    }
+    let mut checked = [T::zero(); W];
+    check.store(&mut checked);
+    *finite &= checked.iter().all(|&x| x == T::zero());
+    lanes
+}
+
+fn largest_of<T: Float, const W: usize>(lanes: &[[T; W]; 1]) -> T {
+    lanes[0].iter().fold(T::zero(), |largest, &x| if x > largest { x } else { largest })
+}
+
+/// Rows of `N` registers, each lane over its largest, which are taken off the front of `largest`.
+#[inline(always)]
+fn divide<T: Float, V: Vector<T, W>, const W: usize, const N: usize>(from: &[T], largest: &mut &[T], to: &mut [T]) {
+    let mut factors = [V::splat(T::zero()); N];
+    for factor in &mut factors {
+        let Some((lanes, rest)) = largest.split_first_chunk::<W>() else { return };
+        let mut factors = *lanes;
+        for lane in &mut factors {
+            *lane = inverse(*lane);
+        }
+        *factor = V::load(&factors);
+        *largest = rest;
+    }
+    let (from, to) = (from.as_chunks::<W>().0.as_chunks::<N>().0, to.as_chunks_mut::<W>().0.as_chunks_mut::<N>().0);
+    for (from, to) in from.iter().zip(to) {
+        for half in 0..N {
+            V::load(&from[half]).mul(factors[half]).store(&mut to[half]);
+        }
+    }
+}
+
+/// Rows of `N` registers, each times its number in `by`, in pairs.
+#[inline(always)]
+fn scale_rows<T: Float, V: Vector<T, W>, const W: usize, const N: usize>(from: &[T], by: &[T; C], to: &mut [i32]) {
+    let (from, to) = (from.as_chunks::<W>().0.as_chunks::<N>().0, to.as_chunks_mut::<W>().0.as_chunks_mut::<N>().0);
+    let ((low, high), (low_by, high_by)) = (from.split_at(HALF), by.split_at(HALF));
+    for (((low, &low_by), (high, &high_by)), to) in low.iter().zip(low_by).zip(high.iter().zip(high_by)).zip(to) {
+        let (low_by, high_by) = (V::splat(low_by), V::splat(high_by));
+        for half in 0..N {
+            V::load(&low[half]).mul(low_by).pairs(V::load(&high[half]).mul(high_by)).store(&mut to[half]);
+        }
+    }
+}
+
+/// Σ over pairs of rows, the tile with parents and columns as its sides.
+#[inline(always)]
+fn outer<P: Pairs<W>, const W: usize, const N: usize, const J: usize>(
+    parents: &[[i32; HALF]; J],
+    rows: &[[[i32; W]; N]; HALF],
+) -> [[P; N]; J] {
+    let mut tile = [[P::splat(0); N]; J];
+    for (t, row) in rows.iter().enumerate() {
+        let mut halves = [P::splat(0); N];
+        for half in 0..N {
+            halves[half] = P::load(&row[half]);
+        }
+        for j in 0..J {
+            let parent = P::splat(parents[j][t]);
+            for half in 0..N {
+                tile[j][half] = halves[half].multiply_add(parent, tile[j][half]);
+            }
+        }
+    }
+    tile
+}
+
+/// ⟨parent_j, column⟩ for neighbours, each in a chain of its own.
+#[inline(always)]
+fn dots<P: Pairs<W>, const W: usize, const J: usize>(parents: &[[i32; HALF]; J], column: &[i32; HALF]) -> [i32; J] {
+    let mut sums = [P::splat(0); J];
+    for (t, column) in column.as_chunks::<W>().0.iter().enumerate() {
+        let column = P::load(column);
+        for j in 0..J {
+            sums[j] = P::load(&parents[j].as_chunks::<W>().0[t]).multiply_add(column, sums[j]);
+        }
+    }
+    let mut totals = [0; J];
+    for j in 0..J {
+        let mut lanes = [0; W];
+        sums[j].store(&mut lanes);
+        for lane in lanes {
+            totals[j] += lane;
+        }
+    }
+    totals
+}
+
+#[cfg(test)]
+mod tests;
