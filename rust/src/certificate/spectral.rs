@@ -15,7 +15,10 @@ const TINY: f64 = 1e-150;
 /// ‖M‖_F.
 pub fn frobenius(matrix: ArrayView2<'_, f64>) -> f64 {
     let size = matrix.len() as f64;
-    let plain = norm(matrix.iter().copied().collect::<Vec<_>>().as_slice());
+    let plain = match matrix.as_slice_memory_order() {
+        Some(numbers) => norm(numbers),
+        None => norm(&matrix.iter().copied().collect::<Vec<_>>()),
+    };
     if plain == 0.0 { 0.0 } else { outward(plain * (1.0 + size * f64::EPSILON)) }
 }
 

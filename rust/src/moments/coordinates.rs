@@ -124,7 +124,8 @@ fn inverted(matrix: Array2<f64>) -> Option<Array2<f64>> {
     }
     let matrix = matrix / size;
     let twice = 2.0 * Array2::<f64>::eye(d);
-    let mut inverse = matrix.t().mapv(|x| x / frobenius(matrix.view()).powi(2));
+    let square = frobenius(matrix.view()).powi(2);
+    let mut inverse = matrix.t().mapv(|x| x / square);
     for _ in 0..INVERSE_STEPS {
         inverse = inverse.dot(&(&twice - matrix.dot(&inverse)));
     }

@@ -6,50 +6,55 @@ use ndarray::{Array1, Array2};
 const SWEEPS: usize = 30;
 
 /// A = V diag(λ) Vᵀ with λ in decreasing order; the columns of V are orthonormal. Time O(d³) per sweep.
-pub fn symmetric(mut a: Array2<f64>) -> (Array1<f64>, Array2<f64>) {
+pub fn symmetric(a: Array2<f64>) -> (Array1<f64>, Array2<f64>) {
     let d = a.nrows();
-    let mut v = Array2::eye(d);
+    let mut a: Vec<f64> = a.iter().copied().collect();
+    // Its rows are the vectors, so that a rotation runs along memory.
+    let mut vectors: Vec<f64> = Array2::eye(d).iter().copied().collect();
     for _ in 0..SWEEPS {
-        let off: f64 = a.indexed_iter().filter(|((i, j), _)| i != j).map(|(_, x)| x * x).sum();
+        let square = |(at, x): (usize, &f64)| if at % (d + 1) == 0 { 0.0 } else { x * x };
+        let off: f64 = a.iter().enumerate().map(square).sum();
         let all: f64 = a.iter().map(|x| x * x).sum();
         if off <= f64::EPSILON * f64::EPSILON * all {
             break;
         }
         for i in 0..d {
             for j in i + 1..d {
-                rotate(&mut a, &mut v, i, j);
+                rotate(&mut a, &mut vectors, d, (i, j));
             }
         }
     }
     let mut order: Vec<usize> = (0..d).collect();
-    order.sort_by(|&i, &j| a[(j, j)].total_cmp(&a[(i, i)]));
-    let values = order.iter().map(|&i| a[(i, i)]).collect();
-    (values, v.select(ndarray::Axis(1), &order))
+    order.sort_by(|&i, &j| a[j * d + j].total_cmp(&a[i * d + i]));
+    let values = order.iter().map(|&i| a[i * d + i]).collect();
+    (values, Array2::from_shape_fn((d, d), |(k, i)| vectors[order[i] * d + k]))
 }
 
-/// The rotation of coordinates i and j that makes a_ij zero.
-fn rotate(a: &mut Array2<f64>, v: &mut Array2<f64>, i: usize, j: usize) {
-    if a[(i, j)] == 0.0 {
+/// The rotation of coordinates i < j that makes a_ij zero.
+fn rotate(a: &mut [f64], vectors: &mut [f64], d: usize, (i, j): (usize, usize)) {
+    let off = a[i * d + j];
+    if off == 0.0 {
         return;
     }
-    let theta = (a[(j, j)] - a[(i, i)]) / (2.0 * a[(i, j)]);
+    let (first, second) = (a[i * d + i], a[j * d + j]);
+    let theta = (second - first) / (2.0 * off);
     // The smaller root of t² + 2θt − 1 = 0; hypot, so that a large θ does not overflow.
     let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
     let cosine = t.hypot(1.0).recip();
     let sine = t * cosine;
-    for k in 0..a.nrows() {
-        let (left, right) = (a[(k, i)], a[(k, j)]);
-        a[(k, i)] = cosine * left - sine * right;
-        a[(k, j)] = sine * left + cosine * right;
+    for rows in [&mut *a, vectors] {
+        let (above, below) = rows.split_at_mut(j * d);
+        for (left, right) in above[i * d..(i + 1) * d].iter_mut().zip(&mut below[..d]) {
+            (*left, *right) = (cosine * *left - sine * *right, sine * *left + cosine * *right);
+        }
     }
-    for k in 0..a.nrows() {
-        let (left, right) = (a[(i, k)], a[(j, k)]);
-        a[(i, k)] = cosine * left - sine * right;
-        a[(j, k)] = sine * left + cosine * right;
-        let (left, right) = (v[(k, i)], v[(k, j)]);
-        v[(k, i)] = cosine * left - sine * right;
-        v[(k, j)] = sine * left + cosine * right;
+    // Columns are as the rows are, but where both meet.
+    for k in 0..d {
+        a[k * d + i] = a[i * d + k];
+        a[k * d + j] = a[j * d + k];
     }
+    (a[i * d + i], a[j * d + j]) = (first - t * off, second + t * off);
+    (a[i * d + j], a[j * d + i]) = (0.0, 0.0);
 }
 
 #[cfg(test)]
