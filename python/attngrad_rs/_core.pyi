@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = [
     "Prepared",
     "__version__",
+    "all_finite",
     "attention",
     "attention_vjp",
     "decide",

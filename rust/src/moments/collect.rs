@@ -25,7 +25,7 @@ pub struct Collector<T> {
 /// Tiles of leaves with one last coordinate from which on a scaled payload costs less than features.
 const WORTH_SCALING: usize = 4;
 
-/// The same of integers, of whose tiles two cost what one does.
+/// The same of integers, whose tiles cost less.
 const WORTH_INTEGERS: usize = 1;
 
 impl<T: Float> Collector<T> {
