@@ -66,10 +66,20 @@ fn pair(low: i32, high: i32) -> i32 {
     low & 0xffff | high << 16
 }
 
-/// The integers next to `low` and `high`.
-fn portable_pairs<T: Float, const W: usize>(low: [T; W], high: [T; W]) -> PortablePairs<W> {
+/// The integers next to `low` and `high`, by way of memory.
+#[inline(always)]
+fn stored_pairs<T: Float, V: Vector<T, W>, const W: usize>(low: V, high: V) -> PortablePairs<W> {
+    let (mut lanes, mut others) = ([T::zero(); W], [T::zero(); W]);
+    low.store(&mut lanes);
+    high.store(&mut others);
     let integer = |x: T| x.widen().round_ties_even() as i32;
-    PortablePairs(std::array::from_fn(|l| pair(integer(low[l]), integer(high[l]))))
+    PortablePairs(std::array::from_fn(|l| pair(integer(lanes[l]), integer(others[l]))))
+}
+
+/// The numbers of 32-bit integers, by way of memory.
+#[inline(always)]
+fn stored_sums<T: Float, V: Vector<T, W>, const W: usize>(sums: PortablePairs<W>) -> V {
+    V::load(&sums.0.map(|sum| T::narrow(f64::from(sum))))
 }
 
 /// Pairs in whatever registers the compiler has for them.
@@ -104,11 +114,11 @@ impl<T: Float, const W: usize> Vector<T, W> for Portable<T, W> {
     const HALVES: bool = false;
     #[inline(always)]
     fn pairs(self, other: Self) -> PortablePairs<W> {
-        portable_pairs(self.0, other.0)
+        stored_pairs(self, other)
     }
     #[inline(always)]
     fn from_sums(sums: PortablePairs<W>) -> Self {
-        Portable(sums.0.map(|sum| T::narrow(f64::from(sum))))
+        stored_sums(sums)
     }
     #[inline(always)]
     fn splat(x: T) -> Self {
@@ -162,7 +172,7 @@ impl<T: Float, const W: usize> Vector<T, W> for Portable<T, W> {
 pub mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Pairs, PortablePairs, Vector, portable_pairs};
+    use super::{Pairs, PortablePairs, Vector, stored_pairs, stored_sums};
 
     macro_rules! vector {
         ($name:ident, $t:ident, $w:literal, $register:ident, $splat:ident, $load:ident, $store:ident, $add:ident,
@@ -315,13 +325,8 @@ pub mod x86 {
         |x| _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(x))),
         halves: false,
         PortablePairs<4>,
-        |low, high| {
-            let (mut lanes, mut others) = ([0.0; 4], [0.0; 4]);
-            low.store(&mut lanes);
-            high.store(&mut others);
-            portable_pairs(lanes, others)
-        },
-        |sums| Self::load(&sums.0.map(|sum| sum as f64))
+        |low, high| stored_pairs(low, high),
+        |sums| stored_sums(sums)
     );
     vector!(
         F32x16,
@@ -340,13 +345,8 @@ pub mod x86 {
         |x| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(x))),
         halves: false,
         PortablePairs<16>,
-        |low, high| {
-            let (mut lanes, mut others) = ([0.0; 16], [0.0; 16]);
-            low.store(&mut lanes);
-            high.store(&mut others);
-            portable_pairs(lanes, others)
-        },
-        |sums| Self::load(&sums.0.map(|sum| sum as f32))
+        |low, high| stored_pairs(low, high),
+        |sums| stored_sums(sums)
     );
     vector!(
         F64x8,
@@ -365,12 +365,7 @@ pub mod x86 {
         |x| _mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(x))),
         halves: false,
         PortablePairs<8>,
-        |low, high| {
-            let (mut lanes, mut others) = ([0.0; 8], [0.0; 8]);
-            low.store(&mut lanes);
-            high.store(&mut others);
-            portable_pairs(lanes, others)
-        },
-        |sums| Self::load(&sums.0.map(|sum| sum as f64))
+        |low, high| stored_pairs(low, high),
+        |sums| stored_sums(sums)
     );
 }
