@@ -162,27 +162,27 @@ impl Polynomial {
         let coefficients = approximation.coefficients.clone();
         let Problem { is_causal, is_target, .. } = *problem;
         let integers = approximation.integers && !is_causal && worth_integers(degree, coordinates.spread);
+        let mut polynomial = Polynomial {
+            coefficients,
+            coordinates,
+            tree,
+            sums: Vec::new(),
+            largest_key: f64::INFINITY,
+            integers,
+            lost: 0.0,
+            is_causal,
+            is_target,
+            balls: Default::default(),
+            gram: None,
+            level,
+        };
         if is_causal {
-            let (sums, largest_key) = (Vec::new(), f64::INFINITY);
-            let (balls, gram) = Default::default();
-            return Ok(Polynomial {
-                coefficients,
-                coordinates,
-                tree,
-                sums,
-                largest_key,
-                integers,
-                lost: 0.0,
-                is_causal,
-                is_target,
-                balls,
-                gram,
-                level,
-            });
+            return Ok(polynomial);
         }
+        let Polynomial { tree, coordinates, .. } = &polynomial;
         let kernels = T::moments(level);
-        let sides = Sides::new(problem, inputs, &coordinates, kernels.keys)?;
-        let keys = Keys { tree: &tree, keys: &sides.keys, values: &sides.values };
+        let sides = Sides::new(problem, inputs, coordinates, kernels.keys)?;
+        let keys = Keys { tree, keys: &sides.keys, values: &sides.values };
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
@@ -205,28 +205,16 @@ impl Polynomial {
             all.balls.iter_mut().zip(&found.balls).for_each(|(all, ball)| all.merge(ball));
         }
         let (m, d3) = problem.A3.dim();
-        let gram = if d3 * d3 <= size && m > 0 {
+        polynomial.gram = if d3 * d3 <= size && m > 0 {
             let A3 = inputs.A3.view();
             Some(transposed_product(A3, A3, 1.0 / m as f64, run)?.mapv(T::widen))
         } else {
             None
         };
-        let largest_key = all.widest.sqrt();
-        let KeyFound { balls, lost, .. } = all;
-        Ok(Polynomial {
-            coefficients,
-            coordinates,
-            tree,
-            sums,
-            largest_key,
-            integers,
-            lost,
-            is_causal,
-            is_target,
-            balls,
-            gram,
-            level,
-        })
+        polynomial.largest_key = all.widest.sqrt();
+        KeyFound { balls: polynomial.balls, lost: polynomial.lost, .. } = all;
+        polynomial.sums = sums;
+        Ok(polynomial)
     }
 
     /// An error unless the mask, and what E is, are those of the problem it was made ready for.
