@@ -72,6 +72,13 @@ pub struct Correction {
     pub shrinkage: f64,
 }
 
+/// Σ_t x_t of rows that are all known: no estimate. O(m p d) time.
+pub fn total(factors: &[Factors<'_>]) -> Result<Array2<f64>, Error> {
+    let count = factors.first().map_or(0, |(left, _)| left.nrows());
+    let terms = Terms::new(factors, Drawing::Uniform { population: count })?;
+    terms.sum(&terms.weights)
+}
+
 impl Correction {
     /// From the `factors` of the drawn rows. O(m p d) time a step of at most thirty.
     pub fn new(factors: &[Factors<'_>], drawing: Drawing<'_>) -> Result<Self, Error> {

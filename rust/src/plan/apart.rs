@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::rows::selected;
 use crate::float::Float;
-use crate::moments::{Polynomial, PolynomialGradients};
 use crate::problem::{Problem, Wrt};
 
 /// What some rows contribute: to be added to the sums over all others.
@@ -51,25 +50,10 @@ pub fn exact_share<T: Float>(
     Ok(Share { loss, rounding, gradients })
 }
 
-/// What the rows `indices` contribute to the approximation, which trusts all of them.
-pub fn approximate_share<T: Float>(
-    polynomial: &Polynomial,
-    problem: &Problem<'_, T>,
-    wrt: &[Wrt],
-    indices: &[usize],
-    stages: &mut Stages<'_>,
-) -> Result<Share<T>, Error> {
-    let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
-    let some = problem.with_queries(A1.view(), E.view());
-    let parts = parts(wrt);
-    let PolynomialGradients { loss, gradients, .. } =
-        stages.run(0.5, |options, watch| polynomial.gradient(&some, &parts, options, watch))?;
-    Ok(Share { loss, rounding: vec![0.0; parts.len()], gradients })
-}
-
 impl<T: Float> Share<T> {
-    /// Adds `sign` times the share of the rows `indices` to an output.
-    pub fn add_to(&self, wrt: Wrt, value: &mut Array2<T>, indices: &[usize], sign: f64) {
+    /// Adds the share of the rows `indices` to an output.
+    pub fn add_to(&self, wrt: Wrt, value: &mut Array2<T>, indices: &[usize]) {
+        let add = |sum: &mut T, &term: &T| *sum = T::narrow(sum.widen() + term.widen());
         for (part, share) in &self.gradients {
             let by_row = *part == Wrt::A1;
             if !(*part == wrt || wrt == Wrt::A && matches!(part, Wrt::A1 | Wrt::A2 | Wrt::A3)) {
@@ -77,11 +61,10 @@ impl<T: Float> Share<T> {
             }
             if by_row {
                 for (&index, row) in indices.iter().zip(share.axis_iter(Axis(0))) {
-                    let mut to = value.row_mut(index);
-                    to.zip_mut_with(&row, |sum, &term| *sum = T::narrow(sum.widen() + sign * term.widen()));
+                    value.row_mut(index).zip_mut_with(&row, add);
                 }
             } else {
-                value.zip_mut_with(share, |sum, &term| *sum = T::narrow(sum.widen() + sign * term.widen()));
+                value.zip_mut_with(share, add);
             }
         }
     }

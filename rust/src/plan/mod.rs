@@ -11,6 +11,7 @@
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
+//! | `setting` | what every step of one degree reads |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //!
@@ -24,6 +25,7 @@ mod logits;
 mod passes;
 pub mod request;
 mod rows;
+mod setting;
 mod sizes;
 mod stages;
 

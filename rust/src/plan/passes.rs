@@ -1,15 +1,15 @@
 //! One degree: the approximate gradient, and its certificates from sampled rows or from bounds.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
-use super::apart::{Share, approximate_share, exact_share};
+use super::apart::exact_share;
 use super::decide::{Backing, Decision};
-use super::execute::Prepared;
-use super::request::{Certificate, Certified, Kind, Planned, Request};
+use super::request::{Certificate, Certified, Kind, Norm, Planned, Request};
 use super::rows::Sample;
+use super::setting::Setting;
 use super::sizes::{Sizes, least_share, spiked, stand_out};
 use super::stages::Stages;
-use crate::certificate::estimated::{Correction, Drawing};
+use crate::certificate::estimated::{Correction, Drawing, Factors, total};
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::statistical::Capped;
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::moments::{Bound, PolynomialGradients};
 use crate::options::Level;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::Wrt;
 
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
@@ -31,68 +31,6 @@ const MISS: f64 = 0.01;
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 8.0;
 
-/// What every step of one degree reads.
-pub struct Setting<'a, T> {
-    /// The problem as it was given.
-    pub original: Problem<'a, T>,
-    /// The same, with W_Q W_Kᵀ multiplied out where dL/dW_K is certified from rows.
-    pub problem: Problem<'a, T>,
-    /// The outputs.
-    pub wrt: &'a [Wrt],
-    /// What is asked.
-    pub request: &'a Request,
-    /// The polynomial and its moments.
-    pub prepared: &'a Prepared,
-}
-
-impl<T: Float> Setting<'_, T> {
-    fn pair(&self) -> Option<(ArrayView2<'_, T>, ArrayView2<'_, T>)> {
-        match &self.original.weights {
-            Weights::Pair(W_Q, W_K) => Some((W_Q.reborrow(), W_K.reborrow())),
-            Weights::Product(_) => None,
-        }
-    }
-
-    /// Whether the pair was multiplied out.
-    fn unfolded(&self) -> bool {
-        self.pair().is_some() && matches!(self.problem.weights, Weights::Product(_))
-    }
-
-    /// The outputs to ask of [`Setting::problem`].
-    fn asked(&self) -> Vec<Wrt> {
-        let mut asked: Vec<Wrt> = Vec::new();
-        for &wrt in self.wrt {
-            let of = if self.unfolded() && matches!(wrt, Wrt::WQ | Wrt::WK) { Wrt::X } else { wrt };
-            if !asked.contains(&of) {
-                asked.push(of);
-            }
-        }
-        asked
-    }
-
-    /// The outputs of the original problem from those of the other.
-    fn folded(&self, gradients: Vec<(Wrt, Array2<T>)>) -> Result<Vec<(Wrt, Array2<T>)>, Error> {
-        let Some((W_Q, W_K)) = self.pair().filter(|_| self.unfolded()) else { return Ok(gradients) };
-        let of = |wrt: Wrt| {
-            let found = gradients.iter().find(|(of, _)| *of == wrt).map(|(_, value)| value);
-            found.ok_or_else(|| Error::Internal(format!("dL/d{} was not computed", wrt.name())))
-        };
-        let wide = |array: ArrayView2<'_, T>| array.mapv(T::widen);
-        let narrow = |array: Array2<f64>| array.mapv(T::narrow).as_standard_layout().into_owned();
-        let each = self.wrt.iter().map(|&wrt| {
-            Ok((
-                wrt,
-                match wrt {
-                    Wrt::WQ => narrow(wide(of(Wrt::X)?.view()).dot(&wide(W_K))),
-                    Wrt::WK => narrow(wide(of(Wrt::X)?.view()).t().dot(&wide(W_Q))),
-                    _ => of(wrt)?.clone(),
-                },
-            ))
-        });
-        each.collect()
-    }
-}
-
 /// The approximate gradient, rows apart included.
 pub struct Passes<T> {
     loss: f64,
@@ -102,8 +40,10 @@ pub struct Passes<T> {
     steps: Option<Steps>,
     /// Norms of what was added to each gradient and taken from it, which may cancel.
     moved: Vec<f64>,
-    /// Rows that were computed exactly, in rising order.
+    /// Rows that are computed exactly, in rising order.
     pub apart: Vec<usize>,
+    /// Those of them that stand out and are still to be computed, with the first rows of the sample.
+    standing: Vec<usize>,
     /// Bounds of s ‖a_j‖ ‖Δw_j‖ for every row that is not apart, where rows are drawn by them.
     caps: Vec<f64>,
     /// About what they are, where rows are drawn uniformly.
@@ -153,23 +93,18 @@ impl<T: Float> Passes<T> {
             steps,
             moved,
             apart: Vec::new(),
+            standing: Vec::new(),
             caps,
             sizes,
             sample: None,
             level,
         };
-        if !standing.is_empty() {
-            let share = approximate_share(&prepared.moments, problem, &asked, &standing, stages)?;
-            let share = Share { gradients: setting.folded(share.gradients)?, ..share };
-            passes.add(&share, &standing, -1.0);
+        if !unsafe_rows.is_empty() {
+            passes.add(setting, &unsafe_rows, stages)?;
         }
         let mut apart = unsafe_rows;
-        apart.extend(standing);
+        apart.extend(&standing);
         apart.sort_unstable();
-        if !apart.is_empty() {
-            let share = exact_share(&setting.original, setting.wrt, &apart, stages)?;
-            passes.add(&share, &apart, 1.0);
-        }
         for &row in &apart {
             if let Some(cap) = passes.caps.get_mut(row) {
                 *cap = 0.0;
@@ -182,16 +117,38 @@ impl<T: Float> Passes<T> {
             }
         }
         passes.apart = apart;
+        passes.standing = standing;
         Ok(Some(passes))
     }
 
-    fn add(&mut self, share: &Share<T>, rows: &[usize], sign: f64) {
-        self.loss += sign * share.loss;
+    /// Adds what rows contribute that the polynomial left out.
+    fn add(&mut self, setting: &Setting<'_, T>, rows: &[usize], stages: &mut Stages<'_>) -> Result<(), Error> {
+        let share = exact_share(&setting.original, setting.wrt, rows, stages)?;
+        self.loss += share.loss;
         for (((wrt, value), bound), moved) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.moved) {
-            share.add_to(*wrt, value, rows, sign);
+            share.add_to(*wrt, value, rows);
             bound.rounding += share.rounding(*wrt);
             *moved += share.norm(*wrt);
         }
+        Ok(())
+    }
+
+    /// Puts rows in the place of their approximation, in the outputs that rows say anything of.
+    fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample) -> Result<(), Error> {
+        let (problem, count) = (&setting.problem, rows.indices.len());
+        self.loss += rows.losses().sum();
+        for (((wrt, value), bound), moved) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.moved) {
+            if *wrt == Wrt::A1 {
+                put(value, &rows.indices, &rows.rows(problem));
+            } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
+                add(value, &error, 1.0);
+                *moved += Norm::Frobenius.of(&error) + rows.total(count);
+            } else {
+                continue;
+            }
+            bound.rounding += rows.rounding(problem, *wrt, count);
+        }
+        Ok(())
     }
 
     /// Rows that a uniform sample must hold to see enough of those that the error is made of.
@@ -210,6 +167,10 @@ impl<T: Float> Passes<T> {
         decision: &Decision,
         stages: &mut Stages<'_>,
     ) -> Result<Planned<T>, Error> {
+        if backing == Backing::Estimated {
+            let believable = decision.predicted_error <= BELIEVABLE;
+            self.enlarge(setting, if believable { decision.samples } else { 0 }, stages)?;
+        }
         let rigorous = |bound: &Bound, size: f64| {
             Certificate::new(setting.request, Kind::Rigorous, [bound.truncation, 0.0, bound.rounding], size)
         };
@@ -230,68 +191,66 @@ impl<T: Float> Passes<T> {
         };
         match backing {
             Backing::Rigorous => {}
-            Backing::Estimated => self.estimate(setting, decision, &mut planned, stages)?,
+            Backing::Estimated => self.estimate(setting, &mut planned)?,
             Backing::Statistical => self.draw(setting, decision, &mut planned, stages)?,
         }
         Ok(planned)
     }
 
-    /// The first `count` rows of a random order of those that are not apart: what was computed before, and the others.
-    fn larger(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<Sample, Error> {
+    /// Computes the first `count` rows of a random order of those that are not apart, but for what was computed before.
+    fn enlarge(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
-        let before = self.sample.take();
-        let known = before.as_ref().map_or(0, |sample| sample.indices.len());
+        let known = self.sample.as_ref().map_or(0, |sample| sample.indices.len());
         let population = problem.A1.nrows() - self.apart.len();
         let mut drawn = without_replacement(&mut Rng::new(request.seed), population, count)?;
         let mut more = drawn.split_off(known.min(drawn.len()));
         more.sort_unstable();
-        let indices = among_the_others(more, &self.apart);
-        let values = setting.wrt.contains(&Wrt::Y);
-        let more = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
-        match before {
-            Some(before) => before.merged(&more),
-            None => Ok(more),
+        let standing = std::mem::take(&mut self.standing);
+        let certain = standing.len();
+        let indices: Vec<usize> = standing.into_iter().chain(among_the_others(more, &self.apart)).collect();
+        if indices.is_empty() {
+            return Ok(());
         }
+        let values = setting.wrt.contains(&Wrt::Y);
+        let mut rows = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
+        if certain > 0 {
+            self.replace(setting, &rows.part(0..certain))?;
+            rows = rows.part(certain..rows.indices.len());
+        }
+        self.sample = Some(match self.sample.take() {
+            Some(before) => before.merged(&rows)?,
+            None => rows,
+        });
+        Ok(())
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
-    fn estimate(
-        &mut self,
-        setting: &Setting<'_, T>,
-        decision: &Decision,
-        planned: &mut Planned<T>,
-        stages: &mut Stages<'_>,
-    ) -> Result<(), Error> {
+    fn estimate(&self, setting: &Setting<'_, T>, planned: &mut Planned<T>) -> Result<(), Error> {
         let Setting { problem, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
-        if decision.predicted_error > BELIEVABLE || decision.samples == 0 {
-            return Ok(());
-        }
-        self.sample = Some(self.larger(setting, decision.samples, stages)?);
-        let Some(sample) = &self.sample else { return Ok(()) };
-        let drawing = Drawing::Uniform { population };
+        let Some(sample) = self.sample.as_ref().filter(|sample| !sample.indices.is_empty()) else { return Ok(()) };
+        let correction = |factors: &[Factors<'_>]| Correction::new(factors, Drawing::Uniform { population });
         for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
             let rounding = sample.rounding(problem, one.wrt, population) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             if one.wrt == Wrt::A1 {
-                let (rows, error) = sample.by_token(problem, population, &self.sizes.own);
-                offer(request, one, Kind::Estimated, error.replaced(), rounding, |value| {
-                    for (&index, row) in sample.indices.iter().zip(rows.rows()) {
-                        value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
-                    }
+                let error = sample.by_token(problem, population, &self.sizes.own).replaced();
+                offer(request, one, Kind::Estimated, error, rounding, |value| {
+                    put(value, &sample.indices, &sample.rows(problem));
                 });
-            } else if let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? {
+            } else if let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? {
                 let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * (correction.norm + sample.total(population));
                 let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
                 if shrunk < as_it_is {
                     offer(request, one, Kind::Estimated, shrunk, rounding, |value| {
-                        add(value, &correction, correction.shrinkage);
+                        add(value, &correction.value, correction.shrinkage);
                     });
                 } else {
                     offer(request, one, Kind::Estimated, as_it_is, rounding, |_| ());
                 }
             }
         }
-        let error = sample.loss(drawing)?.uncorrected();
+        let losses = sample.losses();
+        let error = correction(&[(losses.view(), Array2::ones(losses.dim()).view())])?.uncorrected();
         if error < planned.loss_certificate.absolute {
             let terms = [0.0, error, ADDITIONS * T::UNIT_ROUNDOFF * self.loss];
             planned.loss_certificate =
@@ -320,11 +279,12 @@ impl<T: Float> Passes<T> {
         for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
             let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows()) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
             let drawing = Drawing::Weighted(&weights);
-            let Some(correction) = sample.correction(problem, setting.pair(), one.wrt, drawing)? else { continue };
+            let correction = |factors: &[Factors<'_>]| Correction::new(factors, drawing);
+            let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? else { continue };
             let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
             if bounds.corrected < bounds.uncorrected {
                 offer(request, one, Kind::Statistical, bounds.corrected, rounding, |value| {
-                    add(value, &correction, 1.0)
+                    add(value, &correction.value, 1.0)
                 });
             } else {
                 offer(request, one, Kind::Statistical, bounds.uncorrected, rounding, |_| ());
@@ -353,8 +313,15 @@ fn offer<T: Float>(
     one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
 }
 
-fn add<T: Float>(value: &mut Array2<T>, correction: &Correction, share: f64) {
-    value.zip_mut_with(&correction.value, |to, &term| *to = T::narrow(to.widen() + share * term));
+fn add<T: Float>(value: &mut Array2<T>, error: &Array2<f64>, share: f64) {
+    value.zip_mut_with(error, |to, &term| *to = T::narrow(to.widen() + share * term));
+}
+
+/// Puts some rows in their place.
+fn put<T: Float>(value: &mut Array2<T>, indices: &[usize], rows: &Array2<f64>) {
+    for (&index, row) in indices.iter().zip(rows.rows()) {
+        value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
+    }
 }
 
 /// The rows with these numbers among all that are not in `apart`, both in rising order.

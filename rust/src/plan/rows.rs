@@ -1,9 +1,11 @@
 //! Sampled rows, exact and approximate, and what they say of each output (docs/math.md, equations 88 to 93).
 
+use std::ops::Range;
+
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use super::stages::Stages;
-use crate::certificate::estimated::{Correction, Drawing, Factors, TokenError};
+use crate::certificate::estimated::{Factors, TokenError};
 use crate::constants::SAMPLE_ROWS;
 use crate::error::Error;
 use crate::exact::rows::{RowValues, ascending, exact_rows, selected};
@@ -89,16 +91,29 @@ impl Sample {
         })
     }
 
-    /// The sampled correction of an output that is a sum over rows.
-    pub fn correction<T: Float>(
+    /// Some of its rows.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let of = |all: &Array2<f64>| all.slice(s![range.clone(), ..]).to_owned();
+        Sample {
+            indices: self.indices[range.clone()].to_vec(),
+            left: of(&self.left),
+            difference: of(&self.difference),
+            exact: of(&self.exact),
+            residuals: self.residuals.each_ref().map(of),
+            mixed: self.mixed.as_ref().map(|both| both.each_ref().map(of)),
+        }
+    }
+
+    /// What `of` makes of the errors of an output that is a sum over rows, each a sum of products of rows.
+    pub fn errors<T: Float, R>(
         &self,
         problem: &Problem<'_, T>,
         pair: Option<(ArrayView2<'_, T>, ArrayView2<'_, T>)>,
         wrt: Wrt,
-        drawing: Drawing<'_>,
-    ) -> Result<Option<Correction>, Error> {
+        of: impl FnOnce(&[Factors<'_>]) -> Result<R, Error>,
+    ) -> Result<Option<R>, Error> {
         let product = matches!(problem.weights, Weights::Product(_));
-        let of = |factors: &[Factors<'_>]| Correction::new(factors, drawing).map(Some);
+        let of = |factors: &[Factors<'_>]| of(factors).map(Some);
         match (wrt, pair, &self.mixed) {
             (Wrt::X, _, _) => of(&[(self.left.view(), self.difference.view())]),
             // w has the width of the pair already.
@@ -114,31 +129,28 @@ impl Sample {
         }
     }
 
-    /// That of the loss, a 1 × 1 matrix.
-    pub fn loss(&self, drawing: Drawing<'_>) -> Result<Correction, Error> {
+    /// The error of the loss in each row, (rows, 1).
+    pub fn losses(&self) -> Array2<f64> {
         let [exact, approximate] = self.residuals.each_ref().map(half_squares);
-        let ones = Array2::ones(exact.dim());
-        Correction::new(&[((exact - approximate).view(), ones.view())], drawing)
+        exact - approximate
     }
 
-    /// The rows of dL/dA1 exactly, and the error of all rows once these are in their place; `sizes` in
-    /// proportion to ‖w_j − w̃_j‖ of all rows tell how much the others may differ from these.
-    pub fn by_token<T: Float>(
-        &self,
-        problem: &Problem<'_, T>,
-        population: usize,
-        sizes: &[f64],
-    ) -> (Array2<f64>, TokenError) {
-        let back = problem.scale * query_weights(problem).reversed_axes();
-        let errors = self.difference.dot(&back).map_axis(Axis(1), |row| row.dot(&row)).to_vec();
+    /// The rows of dL/dA1 exactly.
+    pub fn rows<T: Float>(&self, problem: &Problem<'_, T>) -> Array2<f64> {
+        self.exact.dot(&back(problem))
+    }
+
+    /// The error of all rows of dL/dA1 once these are in their place; `sizes` in proportion to ‖w_j − w̃_j‖ of all rows
+    /// tell how much the others may differ from these.
+    pub fn by_token<T: Float>(&self, problem: &Problem<'_, T>, population: usize, sizes: &[f64]) -> TokenError {
+        let errors = self.difference.dot(&back(problem)).map_axis(Axis(1), |row| row.dot(&row)).to_vec();
         let square = |size: f64| size * size;
         let drawn: Vec<f64> = self.indices.iter().map(|&row| square(sizes[row])).collect();
         let mut rest = sizes.to_vec();
         self.indices.iter().for_each(|&row| rest[row] = 0.0);
         let total = sizes.iter().copied().map(square).sum();
         let largest = square(rest.into_iter().fold(0.0, f64::max));
-        let error = TokenError::by_caps(&errors, &drawn, total, largest, population);
-        (self.exact.dot(&back), error)
+        TokenError::by_caps(&errors, &drawn, total, largest, population)
     }
 
     /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the
@@ -191,7 +203,12 @@ fn compared<T: Float>(
     Ok([exact, approximate])
 }
 
-/// X, or W_Q: from w to rows of dL/dA1.
+/// From w to rows of dL/dA1.
+fn back<T: Float>(problem: &Problem<'_, T>) -> Array2<f64> {
+    problem.scale * query_weights(problem).reversed_axes()
+}
+
+/// X, or W_Q.
 fn query_weights<T: Float>(problem: &Problem<'_, T>) -> Array2<f64> {
     match problem.weights {
         Weights::Product(X) => wide(X),

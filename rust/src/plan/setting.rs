@@ -1,0 +1,72 @@
+//! What every step of one degree reads, and outputs with W_Q W_Kᵀ multiplied out.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::execute::Prepared;
+use super::request::Request;
+use crate::error::Error;
+use crate::float::Float;
+use crate::problem::{Problem, Weights, Wrt};
+
+/// What every step of one degree reads.
+pub struct Setting<'a, T> {
+    /// The problem as it was given.
+    pub original: Problem<'a, T>,
+    /// The same, with W_Q W_Kᵀ multiplied out where dL/dW_K is certified from rows.
+    pub problem: Problem<'a, T>,
+    /// The outputs.
+    pub wrt: &'a [Wrt],
+    /// What is asked.
+    pub request: &'a Request,
+    /// The polynomial and its moments.
+    pub prepared: &'a Prepared,
+}
+
+impl<T: Float> Setting<'_, T> {
+    /// W_Q and W_K as they were given.
+    pub fn pair(&self) -> Option<(ArrayView2<'_, T>, ArrayView2<'_, T>)> {
+        match &self.original.weights {
+            Weights::Pair(W_Q, W_K) => Some((W_Q.reborrow(), W_K.reborrow())),
+            Weights::Product(_) => None,
+        }
+    }
+
+    /// Whether the pair was multiplied out.
+    pub fn unfolded(&self) -> bool {
+        self.pair().is_some() && matches!(self.problem.weights, Weights::Product(_))
+    }
+
+    /// The outputs to ask of [`Setting::problem`].
+    pub fn asked(&self) -> Vec<Wrt> {
+        let mut asked: Vec<Wrt> = Vec::new();
+        for &wrt in self.wrt {
+            let of = if self.unfolded() && matches!(wrt, Wrt::WQ | Wrt::WK) { Wrt::X } else { wrt };
+            if !asked.contains(&of) {
+                asked.push(of);
+            }
+        }
+        asked
+    }
+
+    /// The outputs of the original problem from those of the other.
+    pub fn folded(&self, gradients: Vec<(Wrt, Array2<T>)>) -> Result<Vec<(Wrt, Array2<T>)>, Error> {
+        let Some((W_Q, W_K)) = self.pair().filter(|_| self.unfolded()) else { return Ok(gradients) };
+        let of = |wrt: Wrt| {
+            let found = gradients.iter().find(|(of, _)| *of == wrt).map(|(_, value)| value);
+            found.ok_or_else(|| Error::Internal(format!("dL/d{} was not computed", wrt.name())))
+        };
+        let wide = |array: ArrayView2<'_, T>| array.mapv(T::widen);
+        let narrow = |array: Array2<f64>| array.mapv(T::narrow).as_standard_layout().into_owned();
+        let each = self.wrt.iter().map(|&wrt| {
+            Ok((
+                wrt,
+                match wrt {
+                    Wrt::WQ => narrow(wide(of(Wrt::X)?.view()).dot(&wide(W_K))),
+                    Wrt::WK => narrow(wide(of(Wrt::X)?.view()).t().dot(&wide(W_Q))),
+                    _ => of(wrt)?.clone(),
+                },
+            ))
+        });
+        each.collect()
+    }
+}
