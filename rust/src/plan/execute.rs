@@ -86,7 +86,7 @@ pub fn planned_gradient<T: Float>(
     let (decision, prepared) = match start {
         Start::Fresh => (decide(problem, wrt, request)?, None),
         Start::Sized { degree, samples } => {
-            (Decision { samples, ..law.named(degree, logits.get_or_init(|| Logits::draw(problem))) }, None)
+            (law.sized(degree, samples, logits.get_or_init(|| Logits::draw(problem))), None)
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
