@@ -118,13 +118,17 @@ def result(
     """Run a request and say what is known about it; ``call`` is how its plan is executed."""
     outcome, reuse = evaluate(request, "loss_gradient", replayed)
     certificates = _certificates(request, outcome)
+    made = plan(request, outcome.decision, call, reuse)
+    seconds = time.perf_counter() - start
+    if replayed is None:
+        _observe(request, outcome.decision, seconds)
     return GradientResult(
         loss=outcome.loss,
         gradients=outcome.gradients,
         certificates=certificates,
         loss_certificate=_loss_certificate(outcome, request.tolerance),
-        plan=plan(request, outcome.decision, call, reuse),
-        seconds=time.perf_counter() - start,
+        plan=made,
+        seconds=seconds,
     )
 
 
@@ -153,6 +157,13 @@ def plan(
         _call=call,
         _reuse=reuse,
     )
+
+
+def _observe(request: Request, decision: Decision, seconds: float) -> None:
+    """What was run tells how fast the machine is of late."""
+    itemsize, threads = request.problem.dtype.itemsize, request.control.threads
+    predicted = _forecast(request, decision).seconds
+    rates.observe(decision.method, itemsize, threads, seconds, predicted)
 
 
 def _forecast(request: Request, decision: Decision) -> Forecast:

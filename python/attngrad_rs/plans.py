@@ -35,9 +35,9 @@ class Plan:
         Query rows that are computed exactly because the approximation is not trusted with them;
         known once it has been run. None for the exact method.
     predicted_seconds : float
-        From a count of operations and the machine's rate, at which the first three calls of
-        ``plan_loss_gradient`` look for up to 50 ms each (a rough table serves until then). It
-        never decides anything about the result.
+        From a count of operations and the machine's rate: the first three calls of
+        ``plan_loss_gradient`` look at it for up to 50 ms each, and what calls of
+        ``loss_gradient`` took lately is remembered. It never decides anything about the result.
     predicted_error : float
         Relative error beyond rounding: truncation, sampling, skipped mass. 0 for exact.
     peak_bytes : int

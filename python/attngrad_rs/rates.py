@@ -5,8 +5,9 @@ What is chosen, and so every bit of a result, must not depend on a timing.
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .arguments import Control, Tolerance
 from .arrays import Sizes
 from .methods import METHODS, Task, choose
 
-__all__ = ["factor"]
+__all__ = ["factor", "observe"]
 
 # One problem for each method, of a few milliseconds, so that all runs stay below 50 ms.
 SIZES = {"exact": (2048, 32), "polynomial": (8192, 16)}
@@ -29,15 +30,48 @@ TYPICAL = 1.1
 # Calls that look at the machine; one of them may find it busy.
 LOOKS = 3
 
-_known: dict[tuple[str, int, int | None, str], list[float]] = {}
+# Calls that a rate is a mean over: what machines do besides changes within minutes, and no single
+# problem, whose cost the table may miss by a third, should decide for the next one.
+MEMORY = 100
+# Below it a call is the work of Python, which the table does not price.
+LEAST_SECONDS = 2e-3
+
+
+@dataclass
+class _Rate:
+    """Geometric mean of seconds over those of the table, the latest calls counting most."""
+
+    looks: int = 0
+    calls: int = 0
+    log: float = 0.0
+
+    def add(self, ratio: float) -> None:
+        self.calls += 1
+        self.log += (math.log(ratio) - self.log) / min(self.calls, MEMORY)
+
+
+_known: dict[tuple[str, int, int | None, str], _Rate] = {}
 
 
 def factor(method: str, itemsize: int, threads: int | None, *, measure: bool) -> float:
     """Seconds on this machine over those that the table predicts; 1 where it is not known yet."""
-    known = _known.setdefault((method, itemsize, threads, tuning.level()), [])
-    if measure and len(known) < LOOKS:
-        known.append(_measured(method, itemsize, threads))
-    return statistics.median(known) if known else 1.0
+    rate = _rate(method, itemsize, threads)
+    if measure and rate.looks < LOOKS:
+        rate.looks += 1
+        rate.add(_measured(method, itemsize, threads))
+    return math.exp(rate.log)
+
+
+def observe(
+    method: str, itemsize: int, threads: int | None, seconds: float, predicted: float
+) -> None:
+    """Take note of what a call took where the table, for a machine with rate 1, says `predicted`."""
+    if min(seconds, predicted) >= LEAST_SECONDS:
+        _rate(method, itemsize, threads).add(seconds / predicted)
+
+
+def _rate(method: str, itemsize: int, threads: int | None) -> _Rate:
+    return _known.setdefault((method, itemsize, threads, tuning.level()), _Rate())
 
 
 def _measured(method: str, itemsize: int, threads: int | None) -> float:

@@ -23,16 +23,16 @@ mod price {
     pub const FEATURE: [f64; 2] = [26.0, 1.56];
     /// A chunk of a causal problem starts from moments of its own.
     pub const CAUSAL: f64 = 1.4;
-    /// Sampled rows: drawing, norms of all rows, and the spread of what they miss; a fifth more than fitted, for second rounds,
-    /// which no plan knows of.
-    pub const SAMPLE: f64 = 1.8e8;
-    /// The share in it of each query with its key: norms, and keys and values in the order of the kernels; 1.7 times what was
-    /// fitted, as rows that stand out, which some problems have, go through all of it once more.
-    pub const SAMPLE_TOKEN: f64 = 5e4;
-    /// A pair of a sampled row over one of the exact passes: few rows share the keys that stream by.
-    pub const SAMPLE_PAIR: f64 = 1.25;
+    /// Sampled rows: drawing, and the spread of what they miss.
+    pub const SAMPLE: f64 = 1.0e8;
+    /// The share in it of each query with its key, and of each of their coordinates: norms, and keys and values in the order
+    /// of the kernels.
+    pub const SAMPLE_TOKEN: [f64; 2] = [1.6e4, 2.7e3];
+    /// A pair of a sampled row over one of the exact passes: few rows share the keys that stream by, and nothing is kept of
+    /// one pass for the next.
+    pub const SAMPLE_PAIR: f64 = 1.6;
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
-    pub const SAMPLE_ENTRY: f64 = 1.2e3;
+    pub const SAMPLE_ENTRY: f64 = 1e3;
 }
 
 /// The sizes that costs depend on.
@@ -84,8 +84,9 @@ impl Cost {
     pub fn rows(&self, count: usize) -> f64 {
         let (count, d) = (count as f64, self.d as f64);
         let share = if self.n > 0.0 { count / self.n } else { 0.0 };
+        let [token, coordinate] = price::SAMPLE_TOKEN;
         price::SAMPLE
-            + price::SAMPLE_TOKEN * 0.5 * (self.n + self.m)
+            + (token + coordinate * d) * 0.5 * (self.n + self.m)
             + price::SAMPLE_PAIR * share * self.pairs * self.pair(false)
             + price::SAMPLE_ENTRY * count * d * d
     }
