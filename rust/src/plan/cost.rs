@@ -16,7 +16,7 @@ mod price {
     /// The polynomial, the coordinates and three more lists of tasks.
     pub const MOMENTS: f64 = 2.2e8;
     /// The eigenvectors of d × d matrices, over d³.
-    pub const BALANCE: f64 = 3.1e4;
+    pub const BALANCE: f64 = 1.9e4;
     /// A query with its key, and each of their coordinates.
     pub const TOKEN: [f64; 2] = [3e3, 1.05e3];
     /// A feature of a token, and each of its products with a column.

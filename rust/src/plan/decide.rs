@@ -202,9 +202,24 @@ impl Law<'_> {
         self.cheapest(logits, rtol, self.cost.exact()).unwrap_or_else(|| self.named(self.highest(), logits))
     }
 
-    /// Of the degrees whose passes cost at most `most`, the cheapest that is expected to reach the tolerance.
+    /// Of the degrees that cost at most `most` with the fewest rows, the cheapest that is expected to reach the tolerance.
     fn cheapest(&self, logits: &Logits, rtol: f64, most: f64) -> Option<Decision> {
-        self.candidates(logits, rtol, most).min_by(|a, b| a.operations.total_cmp(&b.operations))
+        let rows = if self.backing == Backing::Rigorous { 0.0 } else { self.cost.rows(self.least_rows()) };
+        let affordable = |&degree: &usize| self.cost.moments(degree) + rows <= most;
+        let highest = (1..=HIGHEST).take_while(affordable).last()?;
+        let mut best: Option<Decision> = None;
+        for degree in 1..=highest {
+            let candidate = self.candidate(degree, logits, rtol);
+            // With no more rows than any certificate takes, higher degrees only cost more.
+            let enough = candidate.as_ref().is_some_and(|candidate| candidate.samples <= self.least_rows());
+            let cheapest = [best, candidate].into_iter().flatten();
+            best = cheapest.min_by(|a, b| a.operations.total_cmp(&b.operations));
+            // Errors fall with the degree: where the highest does not do, none between does.
+            if enough || best.is_none() && degree == 1 && self.candidate(highest, logits, rtol).is_none() {
+                break;
+            }
+        }
+        best
     }
 
     /// The highest degree that costs no more than the exact passes, and at least 1.
@@ -212,22 +227,10 @@ impl Law<'_> {
         (1..=HIGHEST).rev().find(|&degree| self.cost.moments(degree) <= self.cost.exact()).unwrap_or(1)
     }
 
-    /// The degrees that are expected to reach `rtol`, each with the rows that certify it.
-    fn candidates(&self, logits: &Logits, rtol: f64, most: f64) -> impl Iterator<Item = Decision> {
-        let mut enough = false;
-        let affordable = (1..=HIGHEST).take_while(move |&degree| self.cost.moments(degree) <= most);
-        affordable
-            .map_while(move |degree| {
-                if enough {
-                    return None;
-                }
-                let error = self.error(degree, logits);
-                let samples = self.samples(degree, error, rtol);
-                // With no more rows than any certificate takes, higher degrees only cost more.
-                enough = samples.is_some_and(|samples| samples <= self.least_rows());
-                Some(samples.map(|samples| self.polynomial(degree, samples, error, logits)))
-            })
-            .flatten()
+    /// A degree, if it is expected to reach `rtol`, with the rows that certify it.
+    fn candidate(&self, degree: usize, logits: &Logits, rtol: f64) -> Option<Decision> {
+        let error = self.error(degree, logits);
+        self.samples(degree, error, rtol).map(|samples| self.polynomial(degree, samples, error, logits))
     }
 
     /// A degree, with the rows that are expected to certify the tolerance, or the usual number.
