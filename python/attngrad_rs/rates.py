@@ -65,7 +65,7 @@ def factor(method: str, itemsize: int, threads: int | None, *, measure: bool) ->
 def observe(
     method: str, itemsize: int, threads: int | None, seconds: float, predicted: float
 ) -> None:
-    """Take note of what a call took where the table, for a machine with rate 1, says `predicted`."""
+    """Take note of what a call took, and of what the table says for a machine of rate 1."""
     if min(seconds, predicted) >= LEAST_SECONDS:
         _rate(method, itemsize, threads).add(seconds / predicted)
 

@@ -128,6 +128,56 @@ fn a_row_beyond_the_polynomial_is_computed_exactly() {
     }
 }
 
+/// Rows that stand out, which the polynomial may well be trusted with, are exact in every output that rows speak of.
+#[test]
+fn rows_that_stand_out_are_computed_with_the_sample() {
+    let mut data = Data::new(N, D, 14);
+    let standing = [5, 77, 4000];
+    for row in standing {
+        data.A1.slice_mut(s![row, ..]).mapv_inplace(|x| 3.0 * x + 3.0);
+        data.E.slice_mut(s![row, ..]).mapv_inplace(|x| 20.0 * x);
+    }
+    let wrt = [Wrt::X, Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3];
+    let request = Request { wanted: Wanted::Polynomial(Some(3)), rtol: None, asked: Asked::Estimated, ..REQUEST };
+    let problem = data.problem();
+    let exact = loss_gradient(&problem, &[Wrt::A1], &Options::default(), None).expect("an exact result");
+    for samples in [1, 200, 2000] {
+        let start = Start::Sized { degree: 3, samples };
+        let planned = planned_gradient(&problem, &wrt, &request, start, &Options::default(), None).expect("a result");
+        assert!(planned.decision.apart >= standing.len(), "{:?}", planned.decision);
+        check(&problem, &planned);
+        for row in standing {
+            let distance = &planned.gradients[2].value.row(row) - &exact.gradients[0].value.row(row);
+            let size = exact.gradients[0].value.row(row).dot(&exact.gradients[0].value.row(row));
+            assert!(distance.dot(&distance) <= 1e-24 * size, "row {row} of {samples}");
+        }
+    }
+    let of_pair = planned_gradient(
+        &data.with_pair(),
+        &[Wrt::WQ, Wrt::WK, Wrt::A1],
+        &request,
+        Start::Sized { degree: 3, samples: 200 },
+        &Options::default(),
+        None,
+    );
+    check(&data.with_pair(), &of_pair.expect("a result"));
+}
+
+#[test]
+fn rows_that_are_given_have_their_price() {
+    let data = Data::new(N, D, 15);
+    let request = Request { wanted: Wanted::Polynomial(Some(2)), rtol: None, asked: Asked::Estimated, ..REQUEST };
+    let operations = |samples| {
+        let start = Start::Sized { degree: 2, samples };
+        let planned = planned_gradient(&data.problem(), &[Wrt::X], &request, start, &Options::default(), None);
+        planned.expect("a result").decision.operations
+    };
+    let usual = decide(&data.problem(), &[Wrt::X], &request).expect("a decision");
+    assert_eq!(operations(usual.samples), usual.operations);
+    assert!(operations(usual.samples / 2) < usual.operations);
+    assert!(operations(2 * usual.samples) > usual.operations);
+}
+
 #[test]
 fn kinds_are_those_asked_for() {
     let data = Data::new(2000, D, 5);

@@ -303,7 +303,10 @@ impl Law<'_> {
             Backing::Estimated => {
                 let rows = |bound: f64| enough(n, (allowed / (bound * error)).powi(2));
                 let bound = self.sampled(degree);
-                rows(bound * (1.0 + CHANCE / rows(bound).max(LEAST_ROWS as f64).sqrt()))
+                // √m of m rows by chance with the m₀ of none: x = √m₀ (1 + CHANCE / x).
+                let certain = rows(bound).sqrt();
+                let root = 0.5 * (certain + (certain * (certain + 4.0 * CHANCE)).sqrt());
+                rows(bound * (1.0 + CHANCE / root.max((LEAST_ROWS as f64).sqrt())))
             }
         };
         (needed <= self.most_samples()).then(|| self.bounded(needed))
