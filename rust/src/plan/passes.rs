@@ -38,8 +38,8 @@ pub struct Passes<T> {
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
     steps: Option<Steps>,
-    /// Norms of what was added to each gradient and taken from it, which may cancel.
-    moved: Vec<f64>,
+    /// What each gradient lost to rounding when rows were added to it, which may cancel.
+    lost: Vec<f64>,
     /// Rows that are computed exactly, in rising order.
     pub apart: Vec<usize>,
     /// Those of them that stand out and are still to be computed, with the first rows of the sample.
@@ -84,14 +84,14 @@ impl<T: Float> Passes<T> {
         }
         let gradients = setting.folded(gradients)?;
         let bounds = if setting.unfolded() { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
-        let moved = vec![0.0; gradients.len()];
+        let lost = vec![0.0; gradients.len()];
         let mut passes = Passes {
             loss,
             loss_bound,
             gradients,
             bounds,
             steps,
-            moved,
+            lost,
             apart: Vec::new(),
             standing: Vec::new(),
             caps,
@@ -125,10 +125,10 @@ impl<T: Float> Passes<T> {
     fn add(&mut self, setting: &Setting<'_, T>, rows: &[usize], stages: &mut Stages<'_>) -> Result<(), Error> {
         let share = exact_share(&setting.original, setting.wrt, rows, stages)?;
         self.loss += share.loss;
-        for (((wrt, value), bound), moved) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.moved) {
+        for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
             share.add_to(*wrt, value, rows);
             bound.rounding += share.rounding(*wrt);
-            *moved += share.norm(*wrt);
+            *lost += share.rounding(*wrt) + ADDITIONS * T::UNIT_ROUNDOFF * share.norm(*wrt);
         }
         Ok(())
     }
@@ -137,16 +137,18 @@ impl<T: Float> Passes<T> {
     fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample) -> Result<(), Error> {
         let (problem, count) = (&setting.problem, rows.indices.len());
         self.loss += rows.losses().sum();
-        for (((wrt, value), bound), moved) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.moved) {
+        for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
+            let rounding = rows.rounding(problem, *wrt, count);
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem));
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
                 add(value, &error, 1.0);
-                *moved += Norm::Frobenius.of(&error) + rows.total(count);
+                *lost += ADDITIONS * T::UNIT_ROUNDOFF * (Norm::Frobenius.of(&error) + rows.total(count));
             } else {
                 continue;
             }
-            bound.rounding += rows.rounding(problem, *wrt, count);
+            *lost += rounding;
+            bound.rounding += rounding;
         }
         Ok(())
     }
@@ -230,8 +232,8 @@ impl<T: Float> Passes<T> {
         let population = problem.A1.nrows() - self.apart.len();
         let Some(sample) = self.sample.as_ref().filter(|sample| !sample.indices.is_empty()) else { return Ok(()) };
         let correction = |factors: &[Factors<'_>]| Correction::new(factors, Drawing::Uniform { population });
-        for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
-            let rounding = sample.rounding(problem, one.wrt, population) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
+        for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
+            let rounding = sample.rounding(problem, one.wrt, population) + lost;
             if one.wrt == Wrt::A1 {
                 let error = sample.by_token(problem, population, &self.sizes.own).replaced();
                 offer(request, one, Kind::Estimated, error, rounding, |value| {
@@ -276,8 +278,8 @@ impl<T: Float> Passes<T> {
         let indices = draws.iter().map(|draw| draw.row).collect();
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
-        for (one, moved) in planned.gradients.iter_mut().zip(&self.moved) {
-            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows()) + ADDITIONS * T::UNIT_ROUNDOFF * moved;
+        for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
+            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows()) + lost;
             let drawing = Drawing::Weighted(&weights);
             let correction = |factors: &[Factors<'_>]| Correction::new(factors, drawing);
             let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? else { continue };
