@@ -295,7 +295,7 @@ threads, rng, progress, timeout, check_finite
         certificate=certificate, threads=threads, rng=request.seed, progress=progress,
         timeout=timeout, check_finite=check_finite,
     )  # fmt: skip
-    return calls.plan(request, calls.decide(request)[0], call, calls.Reuse(), measure=True)
+    return calls.plan(request, call)
 
 
 def _names(wrt: object, problem: Problem) -> tuple[str, ...]:

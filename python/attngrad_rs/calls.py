@@ -118,10 +118,12 @@ def result(
     """Run a request and say what is known about it; ``call`` is how its plan is executed."""
     outcome, reuse = evaluate(request, "loss_gradient", replayed)
     certificates = _certificates(request, outcome)
-    made = plan(request, outcome.decision, call, reuse)
+    cost = _forecast(request, outcome.decision)
+    made = _plan(request, outcome.decision, cost, call, reuse)
     seconds = time.perf_counter() - start
     if replayed is None:
-        _observe(request, outcome.decision, seconds)
+        # What was prepared before makes a call cheaper than its forecast.
+        rates.observe(made.method, *_machine(request), seconds, cost.seconds)
     return GradientResult(
         loss=outcome.loss,
         gradients=outcome.gradients,
@@ -132,18 +134,24 @@ def result(
     )
 
 
-def plan(
+def plan(request: Request, call: Callable[..., GradientResult]) -> Plan:
+    """What would run; the machine's rate is looked at."""
+    decision, _ = decide(request)
+    cost = _forecast(request, decision)
+    return _plan(request, decision, cost, call, Reuse(), measure=True)
+
+
+def _plan(
     request: Request,
     decision: Decision,
+    cost: Forecast,
     call: Callable[..., GradientResult],
     reuse: Reuse,
     *,
     measure: bool = False,
 ) -> Plan:
-    """A decision for the eyes of the caller; with ``measure``, this machine's rate is looked at."""
-    cost = _forecast(request, decision)
-    itemsize, threads = request.problem.dtype.itemsize, request.control.threads
-    speed = rates.factor(decision.method, itemsize, threads, measure=measure)
+    """A decision and its cost for the eyes of the caller."""
+    speed = rates.factor(decision.method, *_machine(request), measure=measure)
     return Plan(
         method=decision.method,
         degree=decision.degree,
@@ -159,11 +167,9 @@ def plan(
     )
 
 
-def _observe(request: Request, decision: Decision, seconds: float) -> None:
-    """What was run tells how fast the machine is of late."""
-    itemsize, threads = request.problem.dtype.itemsize, request.control.threads
-    predicted = _forecast(request, decision).seconds
-    rates.observe(decision.method, itemsize, threads, seconds, predicted)
+def _machine(request: Request) -> tuple[int, int | None]:
+    """What a rate depends on besides the method: bytes of a number, and threads."""
+    return request.problem.dtype.itemsize, request.control.threads
 
 
 def _forecast(request: Request, decision: Decision) -> Forecast:

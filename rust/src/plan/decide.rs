@@ -204,18 +204,19 @@ impl Law<'_> {
 
     /// Of the degrees that cost at most `most` with the fewest rows, the cheapest that is expected to reach the tolerance.
     fn cheapest(&self, logits: &Logits, rtol: f64, most: f64) -> Option<Decision> {
-        let rows = if self.backing == Backing::Rigorous { 0.0 } else { self.cost.rows(self.least_rows()) };
-        let affordable = |&degree: &usize| self.cost.moments(degree) + rows <= most;
+        let least = if self.backing == Backing::Rigorous { 0 } else { self.least_rows() };
+        let affordable = |&degree: &usize| self.operations(degree, least) <= most;
         let highest = (1..=HIGHEST).take_while(affordable).last()?;
         let mut best: Option<Decision> = None;
         for degree in 1..=highest {
             let candidate = self.candidate(degree, logits, rtol);
             // With no more rows than any certificate takes, higher degrees only cost more.
-            let enough = candidate.as_ref().is_some_and(|candidate| candidate.samples <= self.least_rows());
+            let enough = candidate.as_ref().is_some_and(|candidate| candidate.samples <= least);
             let cheapest = [best, candidate].into_iter().flatten();
             best = cheapest.min_by(|a, b| a.operations.total_cmp(&b.operations));
             // Errors fall with the degree: where the highest does not do, none between does.
-            if enough || best.is_none() && degree == 1 && self.candidate(highest, logits, rtol).is_none() {
+            let hopeless = || self.candidate(highest, logits, rtol).is_none();
+            if enough || degree == 1 && highest > 1 && best.is_none() && hopeless() {
                 break;
             }
         }

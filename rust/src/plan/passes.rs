@@ -138,7 +138,6 @@ impl<T: Float> Passes<T> {
         let (problem, count) = (&setting.problem, rows.indices.len());
         self.loss += rows.losses().sum();
         for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
-            let rounding = rows.rounding(problem, *wrt, count);
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem));
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
@@ -147,6 +146,7 @@ impl<T: Float> Passes<T> {
             } else {
                 continue;
             }
+            let rounding = rows.rounding(problem, *wrt, count);
             *lost += rounding;
             bound.rounding += rounding;
         }
