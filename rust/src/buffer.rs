@@ -1,6 +1,7 @@
 //! Buffers whose size depends on the input, reserved so that a lack of memory is an error and not an abort.
 
 use crate::error::Error;
+use crate::float::Float;
 
 /// An empty vector with room for `len` items.
 pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, Error> {
@@ -32,6 +33,15 @@ pub fn size(factors: &[usize]) -> Result<usize, Error> {
         .iter()
         .try_fold(1usize, |product, &factor| product.checked_mul(factor))
         .ok_or(Error::OutOfMemory { bytes: usize::MAX })
+}
+
+/// Fills what a pass is about to write with NaN, under test only: whoever reads what was not written is found out, on
+/// data and memory of any kind.
+#[inline(always)]
+pub fn poison<T: Float>(buffer: &mut [T]) {
+    if cfg!(any(test, feature = "failpoints")) {
+        buffer.fill(T::nan());
+    }
 }
 
 /// Bytes of a cache line, and of the widest register.

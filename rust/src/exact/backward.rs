@@ -189,7 +189,7 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
         tile::transpose::<T, L>(rows.c, value_width, &mut residual[t * value_width * L..][..value_width * L]);
         lanes.push(Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound)));
     }
-    for keys in operands.key_blocks(task.first + rows) {
+    for keys in operands.key_blocks(task.first..task.first + rows) {
         cancel.check()?;
         for (t, lanes) in lanes.iter_mut().enumerate() {
             let mut block = Block {
@@ -197,7 +197,7 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 residual: &residual[t * value_width * L..][..value_width * L],
                 sums: &mut sums[t * width * L..][..width * L],
             };
-            let walk = operands.walk(keys.clone(), task.first + t * L, L);
+            let walk = operands.walk(keys.clone(), task.first + t * L..task.first + rows.min((t + 1) * L));
             source.tile(t);
             lanes.visit::<V, W, J>(&mut block, operands, &walk, source, &mut Discard);
             tile::fold(block.sums, &mut sums64[t * width * L..][..width * L]);

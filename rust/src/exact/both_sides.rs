@@ -187,12 +187,13 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     let mut value_sums = buffer::aligned::<T>(strips * J * value_padded)?;
     let mut sums = buffer::aligned::<T>(width * L)?;
     let mut panels = [buffer::with_capacity(tiles)?, buffer::with_capacity(tiles)?];
+    let mut ends = buffer::with_capacity(tiles)?;
     // What the wave before left.
     task.partial.fill(T::zero());
     task.squares.fill(0.0);
     for start in task.keys.clone().step_by(block_keys) {
         let block = start..task.keys.end.min(start + block_keys);
-        if operands.is_causal && block.start >= wave.first + rows {
+        if block.start >= operands.seen(wave.first..wave.first + rows) {
             break;
         }
         let strips = block.len().div_ceil(J) * tiles;
@@ -201,10 +202,13 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
         for group in (0..rows).step_by(C) {
             cancel.check()?;
             let group = group..rows.min(group + C);
-            if operands.is_causal && block.start >= wave.first + group.end {
+            if block.start >= operands.seen(wave.first + group.start..wave.first + group.end) {
                 continue;
             }
             panels.iter_mut().for_each(Vec::clear);
+            ends.clear();
+            buffer::poison(weights.as_flattened_mut().as_flattened_mut());
+            buffer::poison(p.as_flattened_mut().as_flattened_mut());
             let mut kept = Kept {
                 weights: &mut *weights,
                 p: &mut *p,
@@ -225,7 +229,8 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 panels[1].push(residual.panels::<L>(of_slot));
                 let queries = queries.tile::<L>(of_slot);
                 let mut tile = Block { queries, residual: residual.tile::<L>(of_slot), sums: &mut sums };
-                let walk = operands.walk(block.clone(), wave.first + at, L);
+                let walk = operands.walk(block.clone(), wave.first + at..wave.first + at + bound.len());
+                ends.push(walk.end());
                 kept.tile = t;
                 let mut source = source(slot);
                 source.tile(of_slot);
@@ -235,11 +240,8 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 }
                 tile::settle(&mut sums, &mut task.partial[at * width..][..width * L]);
             }
-            let seen = |strip: usize| {
-                let key = block.start + strip * J;
-                let (first, end) = (key.saturating_sub(wave.first + group.start) / L, group.len().div_ceil(L));
-                if operands.is_causal { first.min(end)..end } else { 0..end }
-            };
+            // The tiles that visited a strip, and so wrote it: the later ones, as no tile sees fewer keys than the last.
+            let seen = |strip: usize| ends.partition_point(|&end| end <= block.start + strip * J)..ends.len();
             key_products::<T, V, W, L, J>(kept.p, tiles, &panels[0], padded, seen, &mut key_sums);
             key_products::<T, V, W, L, J>(kept.weights, tiles, &panels[1], value_padded, seen, &mut value_sums);
         }

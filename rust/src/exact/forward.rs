@@ -224,7 +224,7 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         );
         lanes.push(Lanes::<T, L>::new(operands.unshifted(&task.bound[range])));
     }
-    for keys in operands.key_blocks(task.first + rows) {
+    for keys in operands.key_blocks(task.first..task.first + rows) {
         cancel.check()?;
         for (t, lanes) in lanes.iter_mut().enumerate() {
             let mut block = Block {
@@ -232,7 +232,7 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 sums: &mut sums[t * value_width * L..][..value_width * L],
                 sums64: &mut sums64[t * value_width * L..][..value_width * L],
             };
-            let walk = operands.walk(keys.clone(), task.first + t * L, L);
+            let walk = operands.walk(keys.clone(), task.first + t * L..task.first + rows.min((t + 1) * L));
             kept.tile(t);
             lanes.visit::<V, W, J>(&mut block, operands, &walk, kept);
         }

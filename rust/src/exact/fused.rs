@@ -7,6 +7,7 @@ use super::forward::{ForwardTask, forward};
 use super::kept::{self, Read, Written};
 use super::residual::{Given, Row};
 use super::{Operands, Residual};
+use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
@@ -68,6 +69,7 @@ pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
         squares: task.squares,
     };
     let stride = kept::stride(L, operands.keys.count, J);
+    buffer::poison(task.kept);
     forward::<T, V, W, L, J>(operands, pass, &mut Written::new(task.kept, stride), cancel)?;
     for (j, row) in task.rows.iter_mut().enumerate() {
         let c = &mut task.c[j * width..][..width];

@@ -60,18 +60,26 @@ impl<T: Float> Operands<'_, T> {
         (self.keys.strip::<J>(key), self.values.strip::<J>(key))
     }
 
-    /// The blocks of keys that queries before `end` see.
+    /// One past the last key that some of these queries sees. The one law from queries to keys: both passes, their
+    /// blocks and their tiles take it from here, so that pass 2 visits what pass 1 visited.
     #[inline(always)]
-    pub fn key_blocks(&self, end: usize) -> impl Iterator<Item = Range<usize>> {
-        let (block, keys) = (self.key_block, self.keys.count);
-        let end = if self.is_causal { keys.min(self.order.index(end.saturating_sub(1)) + 1) } else { keys };
-        (0..end).step_by(block).map(move |start| start..keys.min(start + block))
+    pub fn seen(&self, queries: Range<usize>) -> usize {
+        let keys = self.keys.count;
+        if self.is_causal { keys.min(self.order.index(queries.end.saturating_sub(1)) + 1) } else { keys }
     }
 
-    /// One block of keys as the tile of queries from `first_query` sees it.
+    /// The blocks of keys that some of these queries sees.
     #[inline(always)]
-    pub fn walk(&self, keys: Range<usize>, first_query: usize, lanes: usize) -> Walk<'_> {
-        Walk::new(keys, first_query, lanes, self.is_causal.then_some(self.order))
+    pub fn key_blocks(&self, queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let (block, end) = (self.key_block, self.seen(queries));
+        (0..end).step_by(block).map(move |start| start..end.min(start + block))
+    }
+
+    /// One block of keys as a tile of these queries sees it.
+    #[inline(always)]
+    pub fn walk(&self, block: Range<usize>, queries: Range<usize>) -> Walk<'_> {
+        let first = queries.start;
+        Walk::new(block, self.seen(queries), first, self.is_causal.then_some(self.order))
     }
 }
 

@@ -211,6 +211,8 @@ impl<'a, T: Float> Turns<'a, T> {
         let Part { queries, found } = &mut *part;
         let slot = &mut *written(&self.slots[slot]);
         let count = found.rows.len();
+        // Of the wave before.
+        [&mut slot.c, &mut slot.r, &mut slot.shift].into_iter().for_each(|part| buffer::poison(part));
         let (width, value_width) = (self.engine.keys.width, self.operands.values.width);
         let (rows, c) = (first..first + count, &mut slot.c[..count * value_width]);
         match &self.before {

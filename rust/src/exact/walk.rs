@@ -15,9 +15,10 @@ impl Order<'_> {
     }
 }
 
-/// A block of keys as one tile of queries sees it.
+/// A block of keys as one tile of queries sees it. The lanes that fill up the tile see what its last query sees and no
+/// more: what a pass visits depends on its queries alone, not on the width of the tile or the ends of the blocks.
 pub struct Walk<'a> {
-    /// Keys of the block that some query of the tile may see.
+    /// Keys of the block that some query of the tile sees.
     keys: Range<usize>,
     /// One past the last key that every query of the tile sees.
     all_see: usize,
@@ -27,15 +28,22 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The block `keys` for the queries in `first_query..first_query + lanes`. Causal is top-left: query j sees keys 0..=j.
+    /// The part of a block of keys that lies before `end`, for a tile whose first query is `first_query`; `end` is one
+    /// past the last key that some of its queries sees. Causal is top-left: query j sees keys 0..=j.
     #[inline(always)]
-    pub fn new(keys: Range<usize>, first_query: usize, lanes: usize, order: Option<Order<'a>>) -> Self {
+    pub fn new(block: Range<usize>, end: usize, first_query: usize, order: Option<Order<'a>>) -> Self {
+        let keys = block.start..block.end.min(end).max(block.start);
         let Some(by) = order else {
             return Walk { all_see: keys.end, keys, first_query, order };
         };
-        let end = keys.end.min(by.index(first_query + lanes - 1) + 1).max(keys.start);
-        let all_see = end.min(by.index(first_query) + 1).max(keys.start);
-        Walk { keys: keys.start..end, all_see, first_query, order }
+        let all_see = keys.end.min(by.index(first_query) + 1).max(keys.start);
+        Walk { keys, all_see, first_query, order }
+    }
+
+    /// One past the last key of the block that is visited: the strips that begin before it are, and no other.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        self.keys.end
     }
 
     #[inline(always)]

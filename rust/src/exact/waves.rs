@@ -106,6 +106,8 @@ impl<T: Float> Engine<T> {
         run.for_each(tasks, |(first, queries, part), cancel| {
             let lock = || rooms.lock().unwrap_or_else(PoisonError::into_inner);
             let mut room = lock().pop().ok_or_else(|| Error::Internal("more workers than rooms".into()))?;
+            // Of the task before.
+            buffer::poison(&mut room);
             let rows = first..first + part.rows.len();
             let (kept, rest) = room.split_at_mut(tiles * stride);
             let (c, r) = rest.split_at_mut(group * value_width);
