@@ -20,6 +20,7 @@ from .errors import OptionError, OptionTypeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 
 WEIGHT_NAMES = ("X", "W_Q", "W_K", "Y")
 INPUT_NAMES = ("A1", "A2", "A3")
@@ -94,32 +95,38 @@ def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
     to catch TypeError too. OptionTypeError is both.
     """
     code = function.__code__
-    positional = code.co_varnames[: code.co_argcount]
+    names = code.co_varnames[: code.co_argcount]
+    # A method is called with its object in front.
+    own = int(names[:1] == ("self",))
+    positional = names[own:]
+    needed = positional[: len(positional) - len(function.__defaults__ or ())]
     options = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     known = frozenset((*positional, *options))
     required = [name for name in options if name not in (function.__kwdefaults__ or {})]
-    title = function.__name__
+    title = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if len(args) > len(positional):
+        given = len(args) - own
+        if given > len(positional):
             raise OptionTypeError(
-                f"{title}: found {len(args)} positional arguments; the {len(positional)} arrays "
-                f"({', '.join(positional)}) come first, everything else by name"
+                f"{title}: found {given} positional arguments; the first {len(positional)} "
+                f"({', '.join(positional)}) may go without a name, everything else by name"
             )
         if not kwargs.keys() <= known:
             unknown = min(kwargs.keys() - known)
+            shown = [name for name in (*positional[len(needed) :], *options) if name[0] != "_"]
             raise OptionTypeError(
-                f"{title}: found an unknown option {unknown!r}; known are {', '.join(options)}"
+                f"{title}: found an unknown option {unknown!r}; "
+                f"known are {', '.join(shown) or 'none'}"
             )
-        filled = positional[: len(args)]
-        for name in filled:
+        for name in positional[:given]:
             if name in kwargs:
                 raise OptionTypeError(f"{name}: found it given twice; give it once")
-        missing = [name for name in positional[len(args) :] if name not in kwargs]
+        missing = [name for name in needed[given:] if name not in kwargs]
         if missing:
             raise OptionTypeError(
-                f"{', '.join(missing)}: found nothing; {title} needs {', '.join(positional)}"
+                f"{', '.join(missing)}: found nothing; {title} needs {', '.join(needed)}"
             )
         absent = [name for name in required if name not in kwargs]
         if absent:
@@ -127,6 +134,12 @@ def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return call
+
+
+def checked_constructor(cls: type[C]) -> type[C]:
+    """The same for what is made by calling a class."""
+    cls.__init__ = checked_signature(cls.__init__)  # type: ignore[method-assign]
+    return cls
 
 
 def real(name: str, value: object, wanted: str) -> float:
@@ -233,20 +246,29 @@ def tolerance(rtol: object, atol: object, norm: object, certificate: object) -> 
 
 def rng(value: object) -> int:
     """The seed that rows are drawn with: a Generator gives its next number, None a fixed one."""
-    if value is None:
-        return DEFAULT_SEED
     if isinstance(value, np.random.Generator):
         return int(value.integers(2**SEED_BITS - 1, dtype=np.uint64))
+    wrapped: int = _seed(value) & (2**SEED_BITS - 1)
+    return wrapped
+
+
+def generator(value: object) -> np.random.Generator:
+    """The Generator itself, nothing drawn from it, or one of that seed."""
+    return value if isinstance(value, np.random.Generator) else np.random.default_rng(_seed(value))
+
+
+def _seed(value: object) -> int:
+    if value is None:
+        return DEFAULT_SEED
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise OptionTypeError(
             f"rng: found {show_type(value)}; "
             "an integer seed >= 0, a numpy.random.Generator or None is wanted"
         )
-    seed = operator.index(value)
+    seed: int = operator.index(value)
     if seed < 0:
         raise OptionError(f"rng: found {show(seed)}; a seed >= 0 is wanted")
-    wrapped: int = seed & (2**SEED_BITS - 1)
-    return wrapped
+    return seed
 
 
 def degree(value: object, method: str, rtol: float | None) -> int | None:

@@ -8,7 +8,6 @@ to an input during a call changes nothing of the call.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,7 +16,8 @@ import numpy.typing as npt
 
 from . import _core
 from .arguments import show
-from .errors import DTypeError, NonFiniteError, ShapeError
+from .errors import AttnGradError, DTypeError, NonFiniteError, ShapeError
+from .masks import unmasked
 
 Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
@@ -150,15 +150,10 @@ def read_arrays(named: Mapping[str, object]) -> dict[str, Array]:
 
 
 def _read_array(name: str, value: object) -> Array:
-    # A masked array exists only once numpy.ma is imported, which NumPy does when it is first used.
-    masked = sys.modules.get("numpy.ma")
-    if masked is not None and isinstance(value, masked.MaskedArray):
-        raise DTypeError(
-            f"{name}: found a masked array; its mask would be ignored: "
-            "use numpy.ma.filled, or leave the masked rows out"
-        )
     try:
-        array = np.asarray(value)
+        array = unmasked(name, value)
+    except AttnGradError:
+        raise
     # Anybody's __array__ may run here; a ragged list raises ValueError.
     except Exception as error:
         kind = ShapeError if isinstance(value, (list, tuple)) else DTypeError
@@ -217,28 +212,41 @@ def _dimensions(array: Array) -> str:
 
 def total_bytes(arrays: Mapping[str, Array]) -> int:
     """Bytes that ``snapshots`` will take. Exact at any size: these are Python integers."""
-    distinct = {id(array): array for array in arrays.values()}
-    return sum(math.prod(array.shape) * array.dtype.itemsize for array in distinct.values())
+    held = {_view(array): _held(array) for array in arrays.values()}
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in held.values())
 
 
 def snapshots(
     arrays: Mapping[str, Array], dtype: DType, *, finite: bool, threads: int | None = None
 ) -> dict[str, Array]:
-    """Private C-contiguous copies in native byte order; an array met twice is copied once.
+    """Private copies in native byte order, each matrix C-contiguous; a view met twice, once.
 
-    With ``finite``, NaN and infinity are looked for in the copies, which nobody else can change,
-    by so many ``threads``, None for all.
+    Heads that show the same matrix by a stride of 0 share one copy of it. With ``finite``, NaN and
+    infinity are looked for in the copies, which nobody else can change, by so many ``threads``,
+    None for all.
     """
-    copies: dict[int, Array] = {}
+    copies: dict[tuple[object, ...], Array] = {}
     result: dict[str, Array] = {}
     for name, array in arrays.items():
-        if id(array) not in copies:
-            copy = np.array(array, dtype=dtype, order="C", copy=True)
+        view = _view(array)
+        if view not in copies:
+            copy = np.array(_held(array), dtype=dtype, order="C", copy=True)
             if finite:
                 check_finite(name, copy, threads)
-            copies[id(array)] = copy
-        result[name] = copies[id(array)]
+            copies[view] = copy if copy.shape == array.shape else np.broadcast_to(copy, array.shape)
+        result[name] = copies[view]
     return result
+
+
+def _view(array: Array) -> tuple[object, ...]:
+    """What tells whether two arrays show the same numbers in the same way."""
+    interface = array.__array_interface__
+    return interface["data"][0], array.shape, array.strides, array.dtype
+
+
+def _held(array: Array) -> Array:
+    """The array with each leading axis that shows one matrix again and again cut to one."""
+    return array[tuple(slice(None) if stride else slice(1) for stride in array.strides[:-2])]
 
 
 def check_finite(name: str, array: Array, threads: int | None = None) -> None:

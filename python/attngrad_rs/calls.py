@@ -97,7 +97,7 @@ def evaluate(request: Request, title: str, replayed: Plan | None = None) -> tupl
     if replayed is None:
         decision, task = decide(request)
     else:
-        decision, task = replayed.decision(), None
+        decision, task = replayed.decision(request.problem.sizes.n), None
     peak = _forecast(request, decision).peak_bytes
     task = task or _task(request, peak, title)
     check_fits(title, peak)

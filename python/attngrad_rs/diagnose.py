@@ -13,7 +13,7 @@ from .arguments import checked_signature
 from .errors import ShapeError
 from .features.fit import fit_polynomial, logit_interval
 from .features.index_set import feature_count
-from .features.sampling import Sample, generator, sample_pairs
+from .features.sampling import Sample, sample_pairs
 from .features.transform import Balance, balance
 from .memory import check_fits
 
@@ -199,7 +199,7 @@ def diagnose(
     >>> ag.diagnose(*rng.uniform(-9, 9, (2, 50_000, 4)), scale=0.25).regime
     'exact'
     """
-    random = generator(rng)
+    random = arguments.generator(rng)
     given, dtype = arrays.read_heads({"query": query, "key": key})
     for name, array in given.items():
         if array.ndim != 2:

@@ -18,7 +18,7 @@ from .errors import OptionError, RangeError
 from .features.fit import MAX_DEGREE, WANTED_DEGREE, fit_polynomial, logit_interval
 from .features.index_set import feature_count, total_degree
 from .features.monomials import feature_bytes, feature_weights, monomials
-from .features.sampling import generator, sample_pairs
+from .features.sampling import sample_pairs
 from .features.transform import balance
 from .memory import check_fits
 from .polynomials import KINDS, ExpPolynomial
@@ -71,6 +71,7 @@ class Factors:
         """L of c̃, eq. (7)."""
         return float(np.sum(np.square(self.U2, dtype=np.float64)) / 2.0)
 
+    @checked_signature
     def gradient(self, wrt: str = "X") -> Array:
         """dL/d(wrt) by eq. (15) - (22) with the factors in the place of f and p, eq. (112).
 
@@ -220,7 +221,7 @@ def factors(
             "is_causal: found True; a causal mask is not of low rank, so False is wanted: "
             "loss_gradient(..., is_causal=True) computes causal gradients"
         )
-    random = generator(rng)
+    random = arguments.generator(rng)
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
     s = arguments.scale(scale, 1.0 / max(problem.sizes.d2, 1))
     check_fits("factors", _bytes(problem, degree))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from .errors import OutOfMemoryError
 
@@ -10,14 +12,38 @@ __all__ = ["available_bytes", "check_fits", "format_bytes"]
 
 MEMINFO = "/proc/meminfo"
 STATM = "/proc/self/statm"
+CGROUP = "/proc/self/cgroup"
+
+
+class Files(NamedTuple):
+    """Where control groups of one version keep the limit of memory, and what counts against it."""
+
+    roots: tuple[str, ...]
+    limit: str
+    usage: str
+    spare: str
+
+
+UNIFIED = Files(
+    ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"), "memory.max", "memory.current", "inactive_file"
+)
+LEGACY = Files(
+    ("/sys/fs/cgroup/memory",),
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "total_inactive_file",
+)
 # Free memory is asked for only above this size: reading /proc takes as long as a small problem.
 ASK_ABOVE_BYTES = 2**20
 
 
 def available_bytes() -> int | None:
-    """Bytes that can be taken now: the machine's, and the process's limit; None where unknown."""
-    known = [amount for amount in (_machine_bytes(), _limit_bytes()) if amount is not None]
-    return min(known) if known else None
+    """Bytes that can be taken now, None where unknown.
+
+    The least of what the machine, the process's limit and the container's limits leave.
+    """
+    known = [_machine_bytes(), _limit_bytes(), *_group_bytes()]
+    return min((amount for amount in known if amount is not None), default=None)
 
 
 def _machine_bytes() -> int | None:
@@ -44,6 +70,46 @@ def _limit_bytes() -> int | None:
     except (ImportError, OSError, ValueError, IndexError):
         return None
     return max(limit - used, 0)
+
+
+def _group_bytes() -> Iterator[int]:
+    """What each control group that the process is in, or is below of, leaves of its limit."""
+    try:
+        with open(CGROUP, encoding="utf-8") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except (OSError, ValueError):
+        return
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if not controllers:
+            kind = UNIFIED
+        elif "memory" in controllers.split(","):
+            kind = LEGACY
+        else:
+            continue
+        # A container may see its own group as the root, under whatever path the host has for it.
+        parts = path.strip("/").split("/")
+        below = ["/".join(parts[:depth]) for depth in range(len(parts) + 1)]
+        for root in kind.roots:
+            for group in dict.fromkeys(below):
+                left = _group_left(os.path.join(root, group), kind)
+                if left is not None:
+                    yield left
+
+
+def _group_left(folder: str, kind: Files) -> int | None:
+    """Limit less usage of one group; pages of files that nobody reads can be had back."""
+    try:
+        with open(os.path.join(folder, kind.limit), encoding="ascii") as file:
+            limit = int(file.read())
+        with open(os.path.join(folder, kind.usage), encoding="ascii") as file:
+            used = int(file.read())
+        with open(os.path.join(folder, "memory.stat"), encoding="ascii") as file:
+            fields = (line.split() for line in file)
+            spare = next((int(field[1]) for field in fields if field[0] == kind.spare), 0)
+    # No such group, or no limit: the word "max".
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(limit - used + spare, 0)
 
 
 def check_fits(title: str, needed: int) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from .errors import OptionError
+import numpy as np
+
+from . import arguments
+from .arguments import checked_constructor
+from .errors import OptionError, OptionTypeError
 from .memory import format_bytes
 
 if TYPE_CHECKING:
@@ -16,7 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan"]
 
+# Fields that are a size of a method, with their ranges.
+SIZES = (
+    ("degree", 0, arguments.MAX_DEGREE),
+    ("samples", 0, sys.maxsize),
+    ("features", 0, sys.maxsize),
+    ("exact_rows", 0, sys.maxsize),
+)
+# A forecast may be of more than any machine has, as that of an absurd shape is.
+MAX_BYTES = 2**128
 
+
+@checked_constructor
 @dataclass(frozen=True)
 class Plan:
     """A decision that can be read before it is carried out, and carried out again.
@@ -60,6 +77,49 @@ class Plan:
     # A call of loss_gradient with everything filled in but what `execute` is given.
     _call: Callable[..., GradientResult] | None = field(default=None, repr=False, compare=False)
     _reuse: Reuse | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing.
+
+        Raises
+        ------
+        OptionError, OptionTypeError
+            The message names the field.
+        """
+        self._check()
+
+    def _check(self) -> None:
+        from .methods import METHODS
+
+        method = arguments.choice("plan.method", self.method, tuple(METHODS))
+        for name, low, high in SIZES:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            wanted = f"an integer from {low} to {high}, or None,"
+            number = arguments.integer(f"plan.{name}", value, low, high, wanted)
+            if method == "exact":
+                raise OptionError(
+                    f"plan.{name}: found {number} for method 'exact', which has no size; "
+                    "None is wanted"
+                )
+        for name in ("rank", "skip"):
+            if getattr(self, name) is not None:
+                raise OptionError(
+                    f"plan.{name}: found {arguments.show(getattr(self, name))}; None is wanted: "
+                    f"no method has a {name} yet"
+                )
+        for name in ("predicted_seconds", "predicted_error"):
+            value = getattr(self, name)
+            if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+                shown = arguments.show_type(value)
+                raise OptionTypeError(f"plan.{name}: found {shown}; a number >= 0 is wanted")
+            if not float(value) >= 0.0:
+                raise OptionError(f"plan.{name}: found {value}; a number >= 0 is wanted")
+        arguments.integer("plan.peak_bytes", self.peak_bytes, 0, MAX_BYTES, "an integer >= 0")
+        if not isinstance(self.reason, str):
+            shown = arguments.show_type(self.reason)
+            raise OptionTypeError(f"plan.reason: found {shown}; words are wanted")
 
     def explain(self) -> str:
         """The decision in words and numbers, one item a line.
@@ -122,14 +182,26 @@ class Plan:
             )
         return self._call(plan=self, **changes)
 
-    def decision(self) -> Decision:
-        """The plan as the methods understand it."""
+    def decision(self, rows: int) -> Decision:
+        """The plan as the methods understand it, for so many query rows.
+
+        Raises
+        ------
+        OptionError, OptionTypeError
+            If it cannot be run: it came from a file that was changed, or lacks its degree.
+        """
         from .methods import Decision
 
+        self._check()
+        if self.method == "polynomial" and self.degree is None:
+            raise OptionError(
+                "plan.degree: found None for method 'polynomial'; "
+                f"an integer from 0 to {arguments.MAX_DEGREE} is wanted"
+            )
         return Decision(
             self.method,
             self.degree,
-            self.samples,
+            None if self.samples is None else min(self.samples, rows),
             self.exact_rows,
             self.features,
             self.predicted_error,

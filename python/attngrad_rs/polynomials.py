@@ -27,7 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, arguments
+from .arguments import checked_signature
 from .errors import DTypeError, OptionError, OptionTypeError, ShapeError
+from .masks import unmasked
 
 __all__ = ["KINDS", "MAX_DEGREE", "ExpPolynomial", "exp_polynomial"]
 
@@ -64,6 +66,7 @@ class ExpPolynomial:
     chebyshev: Doubles
     power: Doubles
 
+    @checked_signature
     def __call__(self, t: object) -> Doubles:
         """P(t) for each t, by Clenshaw's recurrence (41).
 
@@ -85,6 +88,7 @@ class ExpPolynomial:
         values = _core.evaluate_polynomial(self.interval, self.chebyshev, array.ravel())
         return values.reshape(array.shape)
 
+    @checked_signature
     def ratio_bounds(
         self, low: float | None = None, high: float | None = None
     ) -> tuple[float, float]:
@@ -109,6 +113,7 @@ class ExpPolynomial:
         """
         return self._bounds(low, high)[0]
 
+    @checked_signature
     def absolute_bound(self, low: float | None = None, high: float | None = None) -> float:
         """A number that abs(P(t) - exp(t)) does not exceed for any t from ``low`` to ``high``.
 
@@ -130,6 +135,7 @@ class ExpPolynomial:
         return f"ExpPolynomial({self.kind!r}, degree={self.degree}, interval=({low:g}, {high:g}))"
 
 
+@checked_signature
 def exp_polynomial(
     kind: str,
     degree: int,
@@ -206,7 +212,7 @@ def _interval(value: object) -> tuple[float, float]:
 
 def _doubles(name: str, value: object) -> Doubles:
     """A contiguous copy in float64; no other conversion than from float32 and Python's numbers."""
-    array = np.asarray(value)
+    array = unmasked(name, value)
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain and array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise DTypeError(f"{name}: found dtype {array.dtype}; use {name}.astype(numpy.float64)")

@@ -53,7 +53,7 @@ def test_wrong_call(wrong: Case) -> None:
 
 @pytest.mark.usefixtures("idle_core")
 def test_positional_options_are_refused() -> None:
-    with pytest.raises(ag.OptionTypeError, match="found 7 positional arguments; the 6 arrays"):
+    with pytest.raises(ag.OptionTypeError, match="found 7 positional arguments; the first 6"):
         ag.loss_gradient(*problem().values(), "X")  # type: ignore[call-arg]
 
 

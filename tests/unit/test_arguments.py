@@ -40,9 +40,32 @@ def test_numpy_scalars_pass() -> None:
     assert arguments.tolerance(np.float32(0.5), 1, "max", "rigorous").rtol == 0.5
 
 
-@pytest.mark.parametrize("value", [None, 0, 12345, np.int64(3), np.random.default_rng(0)])
-def test_sources_of_randomness(value: object) -> None:
-    arguments.rng(value)
+@pytest.mark.parametrize("value", [None, 0, 12345, np.int64(3), 2**80])
+def test_sources_of_randomness(value: Any) -> None:
+    seed = arguments.DEFAULT_SEED if value is None else int(value)
+    assert arguments.rng(value) == seed % 2**64
+    expected = np.random.default_rng(seed).integers(2**63, size=4)
+    assert np.array_equal(arguments.generator(value).integers(2**63, size=4), expected)
+
+
+def test_a_generator_is_used_as_it_is() -> None:
+    given, same = np.random.default_rng(5), np.random.default_rng(5)
+    assert arguments.generator(given) is given
+    assert given.bit_generator.state == same.bit_generator.state
+    assert arguments.rng(given) == int(same.integers(2**64 - 1, dtype=np.uint64))
+    assert given.bit_generator.state == same.bit_generator.state
+
+
+def test_functions_draw_what_they_use() -> None:
+    """The same numbers come next, whether a function was given the Generator or a seed like it."""
+    q, k = matrix(0), matrix(1)
+    given = np.random.default_rng(5)
+    features = ag.ExpFeatures(degree=1, rng=given).fit(q, k)
+    after = given.bit_generator.state
+    for value in (5, np.random.default_rng(5)):
+        again = ag.ExpFeatures(degree=1, rng=value).fit(q, k)
+        assert np.array_equal(again.coefficients_, features.coefficients_)
+    assert given.bit_generator.state == after
 
 
 @pytest.mark.parametrize("value", ["X", ["X"], ("X",)])
@@ -125,6 +148,37 @@ def test_one_object_is_copied_once() -> None:
     assert copies["E"] is not copies["A1"]
     expected = (2 * shared.size + 2 * D * D) * shared.itemsize
     assert arrays.total_bytes(problem.arrays) == expected
+
+
+def test_a_view_met_twice_is_copied_once() -> None:
+    base = matrix()
+    read = arrays.read_arrays({"A1": base[1:], "A2": base[1:], "A3": base[:-1]})
+    copies = arrays.snapshots(read, base.dtype, finite=True)
+    assert copies["A1"] is copies["A2"]
+    assert copies["A3"] is not copies["A1"]
+    assert arrays.total_bytes(read) == 2 * base[1:].nbytes
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 2, 3)])
+def test_heads_that_show_one_matrix_share_its_copy(order: Any) -> None:
+    held = np.random.default_rng(0).standard_normal((3, 1, 5, 4)).transpose(order)
+    shown = np.broadcast_to(held, tuple(3 if size == 1 else size for size in held.shape))
+    copies = arrays.snapshots({"key": shown}, shown.dtype, finite=True)
+    copy = copies["key"]
+    assert np.array_equal(copy, shown)
+    assert not np.shares_memory(copy, shown)
+    for index in np.ndindex(*shown.shape[:2]):
+        assert copy[index].flags.c_contiguous
+    low, high = np.lib.array_utils.byte_bounds(copy)
+    assert high - low == held.nbytes == arrays.total_bytes({"key": shown})
+
+
+def test_a_number_that_many_heads_show_is_found() -> None:
+    held = np.ones((1, 5, 4))
+    held[0, 2, 3] = np.nan
+    shown = {"key": np.broadcast_to(held, (7, 5, 4))}
+    with pytest.raises(ag.NonFiniteError, match=r"key: found nan at index \(0, 2, 3\)"):
+        arrays.snapshots(shown, held.dtype, finite=True)
 
 
 def test_equal_arrays_are_not_one_object() -> None:

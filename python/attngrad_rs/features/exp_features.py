@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import arguments, arrays
+from ..arguments import checked_constructor, checked_signature
 from ..arrays import Array
 from ..errors import OptionError, RangeError, ShapeError
 from ..memory import check_fits
@@ -18,7 +19,6 @@ from ..polynomials import KINDS, ExpPolynomial
 from .fit import LARGEST_LOGIT, MAX_DEGREE, WANTED_DEGREE, Interval
 from .index_set import feature_count
 from .monomials import feature_bytes, feature_weights, monomials
-from .sampling import generator
 from .search import Request, search
 from .transform import balance
 
@@ -27,6 +27,7 @@ __all__ = ["ExpFeatures"]
 DEFAULT_DEGREE = 2
 
 
+@checked_constructor
 class ExpFeatures:
     """Polynomial features of queries and keys whose inner products are near the exponential.
 
@@ -131,6 +132,7 @@ class ExpFeatures:
         self.anisotropic = anisotropic
         self.rng = rng
 
+    @checked_signature
     def fit(self, query: npt.ArrayLike, key: npt.ArrayLike) -> ExpFeatures:
         """Choose coordinates, degree and monomials for these queries and keys.
 
@@ -179,6 +181,7 @@ class ExpFeatures:
         self.bound_ = self._bound()
         return self
 
+    @checked_signature
     def transform_query(self, query: npt.ArrayLike) -> Array:
         """U, (n, N), of the dtype of ``query``.
 
@@ -194,6 +197,7 @@ class ExpFeatures:
         features *= self._balance.query_factors(rows)[:, None]
         return _finite("query", features)
 
+    @checked_signature
     def transform_key(self, key: npt.ArrayLike) -> Array:
         """V, (m, N), of the dtype of ``key``; errors as ``transform_query``."""
         rows = self._rows("key", key)
@@ -207,6 +211,7 @@ class ExpFeatures:
         self._require_fitted()
         return np.array([_monomial_name(beta) for beta in self._index.exponents], dtype=object)
 
+    @checked_signature
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of the constructor, as they were given; ``deep`` changes nothing."""
         return {name: getattr(self, name) for name in _parameters()}
@@ -252,7 +257,7 @@ class ExpFeatures:
                 "max_features", self.max_features, 1, sys.maxsize, "an integer of at least 1"
             ),
             anisotropic=arguments.flag("anisotropic", self.anisotropic),
-            random=generator(self.rng),
+            random=arguments.generator(self.rng),
         )
 
     def _require_fitted(self) -> None:

@@ -9,11 +9,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from .. import arguments
 from ..arrays import Array
 from .transform import Balance
 
-__all__ = ["SAMPLED", "Sample", "generator", "sample_pairs"]
+__all__ = ["SAMPLED", "Sample", "sample_pairs"]
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -23,8 +22,6 @@ SAMPLED = 256
 # Rows of largest norm, and keys that all queries attend to most, that are always in it: a few
 # outliers can carry all of the error.
 EXTREMES = 16
-# The seed that stands for rng=None.
-SEED = 20_240_204
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +93,6 @@ class Sample:
             relative = np.asarray(approximation, dtype=np.float64) / np.exp(self.logits) - 1.0
             mean = float(np.sum(self.pair_weights * np.square(relative)))
         return math.sqrt(mean) if math.isfinite(mean) else math.inf
-
-
-def generator(rng: int | np.random.Generator | None) -> np.random.Generator:
-    """The source of randomness that ``rng=`` names; a fixed one for None."""
-    arguments.rng(rng)
-    return np.random.default_rng(SEED if rng is None else rng)
 
 
 def sample_pairs(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..arguments import checked_signature
 from ..errors import AttnGradError, OptionError, OptionTypeError
 from ..files import atomic_output, check_output
 from . import minilm, smollm2
@@ -69,6 +70,7 @@ MODELS: Mapping[str, HeadModel] = {
 }
 
 
+@checked_signature
 def make_heads(
     model: str,
     text: str,

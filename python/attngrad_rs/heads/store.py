@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..arguments import checked_signature
 from ..errors import ProblemFileError, RangeError
 from ..files import load_npz
 from .head import Array, Head
@@ -36,6 +37,7 @@ CAUSAL: Mapping[str, bool] = {"minilm": False, "smollm2": True}
 _QUERY = re.compile(rf"({'|'.join(CAUSAL)})_q_(\d{{1,4}}_\d{{1,4}})\Z")
 
 
+@checked_signature
 def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
     """The heads that come with the package, or those of a file written by ``make_heads``.
 

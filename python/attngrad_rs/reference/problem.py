@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import OptionError, ShapeError
+from ..masks import unmasked
 from .rows import Row, tensor_trick, unvec, vec
 from .softmax import Array, Exp, exponentials, normaliser, require_finite, row_shift, visible
 
@@ -303,7 +304,7 @@ class Problem:
 
 
 def _matrix(name: str, value: Any) -> Array:
-    array = np.asarray(value)
+    array = unmasked(name, value)
     if array.ndim != 2:
         raise ShapeError(f"{name}: found {array.ndim} dimensions; a matrix is wanted")
     return array

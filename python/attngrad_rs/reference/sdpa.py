@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..masks import unmasked
 from .softmax import Array, Exp, exponentials, normaliser, require_finite, row_shift, visible
 
 
@@ -37,7 +38,7 @@ def attention(
     Shapes (..., L, E), (..., S, E), (..., S, Ev) -> (..., L, Ev); scale defaults to 1/sqrt(E).
     Raises RangeError where logits overflow. Cost O(L S (E + Ev)) time and O(L S) memory per head.
     """
-    query, key, value = np.asarray(query), np.asarray(key), np.asarray(value)
+    query, key, value = _plain(query=query, key=key, value=value)
     scale = _default_scale(query, scale)
     out = np.zeros((*query.shape[:-1], value.shape[-1]), dtype=_common(query, key, value))
     for head in np.ndindex(query.shape[:-2]):
@@ -61,7 +62,7 @@ def attention_vjp(
     The p of the paper with dout in the place of c: dq = s p key, dk = s p^T query, dv = f^T dout.
     Shapes as in :func:`attention`, dout (..., L, Ev); same errors and cost.
     """
-    query, key, value, dout = map(np.asarray, (query, key, value, dout))
+    query, key, value, dout = _plain(query=query, key=key, value=value, dout=dout)
     scale = _default_scale(query, scale)
     dtype = _common(query, key, value, dout)
     dq, dk, dv = (np.zeros(array.shape, dtype=dtype) for array in (query, key, value))
@@ -73,6 +74,10 @@ def attention_vjp(
         dk[head] = scale * (p.T @ query[head])
         dv[head] = f.T @ dout[head]
     return dq, dk, dv
+
+
+def _plain(**arrays: Array) -> tuple[Array, ...]:
+    return tuple(unmasked(name, array) for name, array in arrays.items())
 
 
 def _common(*arrays: Array) -> np.dtype[Any]:
