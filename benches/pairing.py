@@ -28,6 +28,23 @@ class Paired:
         return statistics.median(peer / ours for ours, peer in pairs)
 
 
+def measured(
+    benchmark: BenchmarkFixture,
+    run: Callable[[], object],
+    rounds: int = ROUNDS,
+    setup: Callable[[], None] | None = None,
+) -> list[float]:
+    """Seconds of each round; of a single one where --benchmark-disable turns the fixture off."""
+    if not benchmark.disabled:
+        benchmark.pedantic(run, setup=setup, rounds=rounds)
+        return list(benchmark.stats.stats.data)
+    if setup is not None:
+        setup()
+    start = time.perf_counter()
+    benchmark.pedantic(run)
+    return [time.perf_counter() - start]
+
+
 def paired(
     benchmark: BenchmarkFixture,
     ours: Callable[[], object],
@@ -46,5 +63,4 @@ def paired(
 
     ours()
     peer()
-    benchmark.pedantic(ours, setup=run_peer, rounds=rounds)
-    return Paired(list(benchmark.stats.stats.data), seconds)
+    return Paired(measured(benchmark, ours, rounds, run_peer), seconds)

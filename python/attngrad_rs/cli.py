@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from .errors import install_line
+
 __all__ = ["EXIT_BAD_INPUT", "EXIT_DEFECT", "EXIT_INTERRUPTED", "main"]
 
 EXIT_DEFECT = 1
@@ -27,7 +29,7 @@ def main() -> int:
             raise
         sys.stderr.write(
             f"attngrad: found no package {missing!r}; the commands need the extra cli: "
-            "pip install 'attngrad-rs[cli]'\n"
+            f"{install_line('cli')}\n"
         )
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:

@@ -9,16 +9,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from . import arrays
+from . import gradient_output
 from ._core import __version__
 from .api import loss_gradient
 from .cli import EXIT_DEFECT
 from .demo_near_linear import TOKENS, WIDTH
 from .errors import OptionError, ProblemFileError
+from .experiment_commands import PROBLEM_HELP, HeadName
 from .experiment_commands import app as experiment_app
 from .files import atomic_output, check_output
+from .heads import load_heads
 from .problem_file import read_problem
-from .results import GradientResult
 from .terminal import guarded, output_console, print_json, progress_bar
 
 app = typer.Typer(
@@ -136,10 +137,9 @@ def _near_table(rows: list[Any]) -> Table:
 @app.command()
 @guarded
 def gradient(
-    problem: Annotated[
-        str, typer.Argument(help="An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E.")
-    ],
+    problem: Annotated[str, typer.Argument(help=PROBLEM_HELP)],
     out: Annotated[str, typer.Option("--out", "-o", help="The .npz file to write.")],
+    head: HeadName = None,
     wrt: Annotated[
         list[str] | None, typer.Option(help="X, W_Q, W_K, Y, A1, A2, A3 or A; may be repeated.")
     ] = None,
@@ -148,11 +148,19 @@ def gradient(
     ] = None,
     causal: Annotated[bool | None, typer.Option(help="Query j sees keys up to j only.")] = None,
     rtol: Annotated[
-        float | None, typer.Option(help="Accuracy to certify; by default exact.")
+        float | None, typer.Option(help="Relative accuracy to certify; by default exact.")
     ] = None,
+    atol: Annotated[float, typer.Option(help="Absolute accuracy to certify.")] = 0.0,
+    norm: Annotated[str, typer.Option(help="The norm of both: fro or max.")] = "fro",
+    certificate: Annotated[
+        str, typer.Option(help="At least this kind: any, estimated, statistical or rigorous.")
+    ] = "any",
     method: Annotated[str, typer.Option(help="auto, exact or polynomial.")] = "auto",
     degree: Annotated[
         int | None, typer.Option(help="Degree of the polynomial, for --method polynomial.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of sampled rows; by default one from the data.")
     ] = None,
     threads: Threads = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which to give up.")] = None,
@@ -161,7 +169,7 @@ def gradient(
 ) -> None:
     """Loss and gradients of a problem in a file; the file is never unpickled."""
     check_output(out, force=force)
-    arguments = read_problem(problem)
+    arguments = read_problem(problem, head)
     if scale is not None:
         arguments["scale"] = scale
     if causal is not None:
@@ -172,57 +180,24 @@ def gradient(
             **arguments,
             wrt=tuple(wrt) if wrt else default,
             rtol=rtol,
+            atol=atol,
+            norm=norm,
+            certificate=certificate,
             method=method,
             degree=degree,
+            rng=seed,
             threads=threads,
             timeout=timeout,
             progress=move,
         )
     with atomic_output(out, force=force) as file:
-        np.savez(file, allow_pickle=False, **_result_arrays(result))
-    summary = _summary(result)
+        np.savez(file, allow_pickle=False, **gradient_output.result_arrays(result))
     if json:
-        print_json({"out": out, **summary})
+        print_json({"out": out, **gradient_output.summary(result)})
         return
-    table = Table("gradient", "norm", "absolute error at most", "relative", title="exact gradient")
-    for name, row in summary["gradients"].items():
-        table.add_row(
-            f"d{name}", f"{row['norm']:.6g}", f"{row['absolute']:.1e}", f"{row['relative']:.1e}"
-        )
     console = output_console()
-    console.print(f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}")
-    console.print(table)
-
-
-def _result_arrays(result: GradientResult) -> dict[str, Any]:
-    """What the output file holds: plain numbers only, so that it can be read without pickle."""
-    found: dict[str, Any] = {
-        "loss": np.float64(result.loss),
-        "loss_absolute_error": np.float64(result.loss_certificate.absolute),
-    }
-    for name, array in result.gradients.items():
-        found[f"d{name}"] = array
-        found[f"d{name}_absolute_error"] = np.float64(result.certificates[name].absolute)
-        found[f"d{name}_relative_error"] = np.float64(result.certificates[name].relative)
-    return found
-
-
-def _summary(result: GradientResult) -> dict[str, Any]:
-    return {
-        "loss": result.loss,
-        "loss_absolute_error": result.loss_certificate.absolute,
-        "method": result.certificate.method,
-        "seconds": result.seconds,
-        "gradients": {
-            name: {
-                "shape": array.shape,
-                "norm": arrays.norm(array),
-                "absolute": result.certificates[name].absolute,
-                "relative": result.certificates[name].relative,
-            }
-            for name, array in result.gradients.items()
-        },
-    }
+    console.print(gradient_output.headline(result, out))
+    console.print(gradient_output.table(result))
 
 
 @app.command()
@@ -254,7 +229,7 @@ def heads(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Queries, keys and values of a trained model on a text of yours."""
+    """Queries, keys and values of a trained model on a text of yours: problems for gradient."""
     from .heads import make_heads
 
     check_output(out, force=force)
@@ -270,7 +245,11 @@ def heads(
             text_name=name,
             progress=move,
         )
-    typer.echo(f"written to {out}")
+    made = [one.name for one in load_heads(out)]
+    typer.echo(f"written to {out}: {', '.join(made)}")
+    # One cannot be mistaken for another, and needs no name.
+    choice = f" --head {made[0]}" if len(made) > 1 else ""
+    typer.echo(f"'attngrad gradient {out}{choice} -o gradient.npz' takes it from here")
 
 
 def _read_text(path: str) -> str:

@@ -66,15 +66,23 @@ def run(
     threads: int | None,
     progress: Callable[[float], object],
     heads: Iterable[Head] | None = None,
+    *,
+    tokens: int = demo_near_linear.TOKENS,
+    repeats: int = demo_near_linear.REPEATS,
 ) -> DemoReport:
-    """Compute every head; ``heads=None`` takes those that come with the package."""
+    """Compute every head, and ``tokens`` rows of small entries.
+
+    ``heads=None`` takes those that come with the package.
+    """
     chosen = list(load_heads() if heads is None else heads)
     peak = machine.gemm_peak(dtype, threads)
     rows = []
     for number, head in enumerate(chosen):
         progress(number / len(chosen) / 2)
         rows.append(_row(head, dtype, threads, peak))
-    near = demo_near_linear.run(dtype, threads, lambda done: progress(0.5 + done / 2))
+    near = demo_near_linear.run(
+        dtype, threads, lambda done: progress(0.5 + done / 2), tokens, repeats
+    )
     return DemoReport(
         version=__version__,
         cpu=machine.cpu_name(),

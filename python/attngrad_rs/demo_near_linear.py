@@ -45,18 +45,24 @@ class NearRow:
     kind: str
 
 
-def problem(dtype: str) -> dict[str, Any]:
+def problem(dtype: str, tokens: int = TOKENS) -> dict[str, Any]:
     """Uniform entries, a normal target, X and Y the identity."""
     rng = np.random.default_rng(0)
-    sides = {name: rng.uniform(-1.0, 1.0, (TOKENS, WIDTH)) for name in ("A1", "A2", "A3")}
+    sides = {name: rng.uniform(-1.0, 1.0, (tokens, WIDTH)) for name in ("A1", "A2", "A3")}
     eye = np.eye(WIDTH)
-    made = sides | {"X": eye, "Y": eye, "E": rng.standard_normal((TOKENS, WIDTH))}
+    made = sides | {"X": eye, "Y": eye, "E": rng.standard_normal((tokens, WIDTH))}
     return {name: array.astype(dtype) for name, array in made.items()}
 
 
-def run(dtype: str, threads: int | None, progress: Callable[[float], object]) -> list[NearRow]:
-    """Every call of the table; times are medians of three after one that warms up."""
-    given = problem(dtype)
+def run(
+    dtype: str,
+    threads: int | None,
+    progress: Callable[[float], object],
+    tokens: int = TOKENS,
+    repeats: int = REPEATS,
+) -> list[NearRow]:
+    """Every call of the table; times are medians after one call that warms up."""
+    given = problem(dtype, tokens)
     wide = {name: array.astype(np.float64) for name, array in given.items()}
     truth = loss_gradient(**wide, threads=threads).gradient
     rows: list[NearRow] = []
@@ -64,7 +70,7 @@ def run(dtype: str, threads: int | None, progress: Callable[[float], object]) ->
         progress((number + 1) / (len(CALLS) + 1))
         result = loss_gradient(**given, **options, threads=threads)
         seconds = []
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             start = time.perf_counter()
             loss_gradient(**given, **options, threads=threads)
             seconds.append(time.perf_counter() - start)

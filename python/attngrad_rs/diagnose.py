@@ -1,77 +1,79 @@
-"""What queries and keys are like, and what that means for a gradient to an accuracy."""
+"""Statistics of queries and keys, and the planner's answer for a gradient to an accuracy.
+
+Which method runs is the planner's law (docs/math.md, section 11) and nobody else's: here it is
+asked, and its reasons are passed on. Figures of this module only describe the data.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from . import arguments, arrays
+from .api import plan_loss_gradient
 from .arguments import checked_signature
 from .errors import ShapeError
 from .features.fit import fit_polynomial, logit_interval
-from .features.index_set import feature_count
 from .features.sampling import Sample, sample_pairs
 from .features.transform import Balance, balance
 from .memory import check_fits
+from .plans import Plan
 
-__all__ = ["Diagnosis", "Prediction", "diagnose"]
+__all__ = ["TOLERANCES", "Diagnosis", "Prediction", "describe", "diagnose"]
 
-# The accuracies that are looked into, from rough to fine; the second decides on the regime.
+# The accuracies that are looked into, from rough to fine.
 TOLERANCES = (1e-1, 1e-2, 1e-3)
-DECIDING = 1
-# Degrees that are tried: beyond, the count of features is out of reach but for one or two
-# directions, and the exact method is cheap for these.
+# That of the three by which data are called near-linear or not.
+DECIDING = 1e-2
+# Degrees that are tried on the sampled logits; the count of features of more is out of reach.
 LARGEST_DEGREE = 10
 # Logits over a wider range than this are near no polynomial of such a degree.
 WIDEST_RANGE = 40.0
-# Operations of the moment form by features and width, and of the exact gradient by keys and width.
-MOMENT_OPERATIONS = 4
-EXACT_OPERATIONS = 10
-# The moment form runs at about half of the rate of the exact kernel: it must save twice the work.
-RATE = 2.0
 # Relative rounding of the attention weights from which the numbers themselves are the trouble.
 ROUNDING_TROUBLE = 1e-3
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one accuracy takes with a polynomial.
+    """The planner's answer to one accuracy, and what the sampled logits say of it.
 
     Attributes
     ----------
     rtol : float
-        The accuracy, as the error of eq. (106); that of a gradient is about the same.
-    degree : int or None
-        Smallest degree that reaches it on the sampled logits; None if none up to 10 does.
-    features : int or None
-        Monomials of this degree.
+        The accuracy.
+    method : str
+        The method that ``method="auto"`` plans for it.
+    degree, features : int or None
+        Degree of its polynomial and number of monomials; None for the exact method.
     error : float
+        The error beyond rounding that the planner expects; 0 for the exact method.
+    reason : str
+        Why this method, in the planner's words.
+    smallest_degree : int or None
+        Smallest degree whose polynomial is within ``rtol`` of exp on the sampled logits (eq. 106),
+        whatever it costs; None if none up to 10 is.
+    least_error : float
         Reached at that degree; without one, the least that was reached.
-    operations : float
-        Of the moment form, for each row; infinite without a degree.
-    exact_operations : float
-        Of the exact gradient by X, for each row.
     """
 
     rtol: float
+    method: str
     degree: int | None
     features: int | None
     error: float
-    operations: float
-    exact_operations: float
-
-    @property
-    def gain(self) -> float:
-        """How many times fewer operations than exact; 0 without a degree."""
-        return self.exact_operations / self.operations if self.operations else 0.0
+    reason: str
+    smallest_degree: int | None
+    least_error: float
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Statistics of queries and keys, and what follows from them.
+    """Statistics of queries and keys, and the planner's answers for them.
 
     Attributes
     ----------
@@ -98,9 +100,10 @@ class Diagnosis:
     effective_rank : float
         (Σ σ²)² / Σ σ⁴ of the spectrum σ: how many directions carry the logits.
     predictions : tuple of Prediction
-        For the accuracies 0.1, 0.01 and 0.001.
+        For the accuracies 0.1, 0.01 and 0.001, of the gradient by X.
     regime : str
-        ``"near-linear"``, ``"borderline"`` or ``"exact"``.
+        ``"near-linear"`` where the planner takes a near-linear method at 0.01, ``"borderline"``
+        where it does at 0.1 only, and ``"exact"``.
     findings : tuple of str
         What stands in the way, in words.
     advice : str
@@ -135,7 +138,7 @@ class Diagnosis:
         >>> rng = np.random.default_rng(0)
         >>> q, k = rng.uniform(-1, 1, (2, 50_000, 4))
         >>> print(ag.diagnose(q, k, scale=0.25).explain().splitlines()[-1])
-        advice            ask for rtol: at 0.01, degree 2 with 15 features does it
+        advice            ask for rtol: at 0.01, degree 1 with 5 features does it
         """
         low, high = self.logit_range
         lines = [
@@ -165,6 +168,9 @@ def diagnose(
 ) -> Diagnosis:
     """Whether gradients of softmax(scale · query keyᵀ) can be had in near-linear time, and how.
 
+    The answers are those of the planner, for the gradient of the loss by X where values and target
+    are as wide as the keys; ``plan_loss_gradient`` gives them for any problem.
+
     Parameters
     ----------
     query, key : array_like, (n, E), (m, E)
@@ -187,7 +193,8 @@ def diagnose(
 
     Notes
     -----
-    Source: docs/math.md, eq. (100), (101), (106). Cost O((n + m) E²), and a fixed sample of pairs.
+    Source: docs/math.md, eq. (100), (101), (106), and section 11. Cost O((n + m) E²), a fixed
+    sample of pairs, and one plan for each accuracy.
 
     Examples
     --------
@@ -200,44 +207,96 @@ def diagnose(
     'exact'
     """
     random = arguments.generator(rng)
-    given, dtype = arrays.read_heads({"query": query, "key": key})
+    given, _ = arrays.read_heads({"query": query, "key": key})
     for name, array in given.items():
         if array.ndim != 2:
             raise ShapeError(
                 f"{name}: found shape {array.shape}; a matrix is wanted: pass one head at a time"
             )
-    (n, width), m = given["query"].shape, len(given["key"])
+    width = given["query"].shape[1]
     s = arguments.scale(scale, 1.0 / math.sqrt(max(width, 1)))
+    q, k, eye = given["query"], given["key"], np.eye(width, dtype=given["query"].dtype)
+    data = _data(q, k, s, random)
+    plans = {
+        rtol: plan_loss_gradient(q, k, k, eye, eye, q, scale=s, rtol=rtol) for rtol in TOLERANCES
+    }
+    return _diagnosis(data, plans)
+
+
+def describe(
+    query: npt.ArrayLike, key: npt.ArrayLike, scale: float, plans: Mapping[float, Plan]
+) -> Diagnosis:
+    """The diagnosis of a problem whose plans have been made, by their tolerances.
+
+    ``plans`` holds one for each of ``TOLERANCES``, and may hold others; queries and keys are those
+    of its logits.
+    """
+    given, _ = arrays.read_heads({"query": query, "key": key})
+    return _diagnosis(_data(given["query"], given["key"], scale, arguments.generator(None)), plans)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Figures that describe queries and keys; none of them decides anything."""
+
+    n: int
+    m: int
+    width: int
+    scale: float
+    eps: float
+    largest_query: float
+    largest_key: float
+    change: Balance
+    bound: float
+    sample: Sample
+
+
+def _data(
+    query: arrays.Array, key: arrays.Array, scale: float, random: np.random.Generator
+) -> _Data:
+    given = {"query": query, "key": key}
     # The copies, and float64 ones while means and covariances are taken.
     check_fits("diagnose", 5 * arrays.total_bytes(given))
-    copies = arrays.snapshots(given, dtype, finite=True)
-    change = balance(copies["query"], copies["key"], s, center_query=True)
-    sample = sample_pairs(change, copies["query"], copies["key"], random)
-    bound = change.logit_bound(copies["query"], copies["key"])
+    copies = arrays.snapshots(given, query.dtype, finite=True)
+    change = balance(copies["query"], copies["key"], scale, center_query=True)
     largest_query, largest_key = (arrays.norm(copies[name], "max") for name in ("query", "key"))
-    root = math.sqrt(largest_query) * math.sqrt(largest_key)
-    B = math.sqrt(abs(s) * width) * root
-    threshold_ratio = B / math.sqrt(math.log(max(n, m, 2)))
-    predictions = _predictions(sample, bound, m, width)
-    regime = _regime(predictions)
-    return Diagnosis(
-        n=n,
-        m=m,
-        width=width,
-        scale=s,
+    return _Data(
+        n=len(query),
+        m=len(key),
+        width=query.shape[1],
+        scale=scale,
+        eps=float(np.finfo(query.dtype).eps),
         largest_query=largest_query,
         largest_key=largest_key,
+        change=change,
+        bound=change.logit_bound(copies["query"], copies["key"]),
+        sample=sample_pairs(change, copies["query"], copies["key"], random),
+    )
+
+
+def _diagnosis(data: _Data, plans: Mapping[float, Plan]) -> Diagnosis:
+    root = math.sqrt(data.largest_query) * math.sqrt(data.largest_key)
+    B = math.sqrt(abs(data.scale) * data.width) * root
+    predictions = _predictions(data, plans)
+    regime = _regime(predictions)
+    return Diagnosis(
+        n=data.n,
+        m=data.m,
+        width=data.width,
+        scale=data.scale,
+        largest_query=data.largest_query,
+        largest_key=data.largest_key,
         B=B,
-        threshold_ratio=threshold_ratio,
-        logit_bound=bound,
-        logit_std=sample.spread,
-        logit_range=sample.range,
-        spectrum=tuple(float(value) for value in change.spectrum),
-        effective_rank=_effective_rank(change),
+        threshold_ratio=B / math.sqrt(math.log(max(data.n, data.m, 2))),
+        logit_bound=data.bound,
+        logit_std=data.sample.spread,
+        logit_range=data.sample.range,
+        spectrum=tuple(float(value) for value in data.change.spectrum),
+        effective_rank=_effective_rank(data.change),
         predictions=predictions,
         regime=regime,
-        findings=tuple(_findings(predictions, threshold_ratio, sample, float(np.finfo(dtype).eps))),
-        advice=_advice(regime, predictions, m),
+        findings=tuple(_findings(predictions, data)),
+        advice=_advice(predictions, regime),
     )
 
 
@@ -247,59 +306,60 @@ def _effective_rank(change: Balance) -> float:
     return total**2 / float(np.sum(np.square(squares))) if total else 0.0
 
 
-def _predictions(sample: Sample, bound: float, m: int, width: int) -> tuple[Prediction, ...]:
-    """The smallest degree for each accuracy, from one rising sweep of degrees."""
+def _predictions(data: _Data, plans: Mapping[float, Plan]) -> tuple[Prediction, ...]:
+    """What is planned for each accuracy, beside the errors of one rising sweep of degrees."""
     errors: list[float] = []
-    low, high = sample.range
+    low, high = data.sample.range
     if high - low <= WIDEST_RANGE:
-        interval = logit_interval(sample, bound)
+        interval = logit_interval(data.sample, data.bound)
         for degree in range(LARGEST_DEGREE + 1):
-            polynomial = fit_polynomial("least_squares", degree, interval, sample)
-            errors.append(sample.error(polynomial(sample.logits)))
-            if errors[-1] <= TOLERANCES[-1]:
+            polynomial = fit_polynomial("least_squares", degree, interval, data.sample)
+            errors.append(data.sample.error(polynomial(data.sample.logits)))
+            if errors[-1] <= min(plans):
                 break
-    return tuple(_prediction(rtol, errors, m, width) for rtol in TOLERANCES)
+    by_size = sorted(plans.items(), reverse=True)
+    return tuple(_prediction(rtol, plan, errors) for rtol, plan in by_size)
 
 
-def _prediction(rtol: float, errors: list[float], m: int, width: int) -> Prediction:
-    exact = float(EXACT_OPERATIONS * m * width)
-    for degree, error in enumerate(errors):
-        if error <= rtol:
-            moments = MOMENT_OPERATIONS * feature_count(width, degree + 1) * (width + 1)
-            return Prediction(
-                rtol, degree, feature_count(width, degree), error, float(moments), exact
-            )
-    return Prediction(rtol, None, None, min(errors, default=math.inf), math.inf, exact)
+def _prediction(rtol: float, plan: Plan, errors: list[float]) -> Prediction:
+    enough = [(degree, error) for degree, error in enumerate(errors) if error <= rtol]
+    degree, error = enough[0] if enough else (None, min(errors, default=math.inf))
+    return Prediction(
+        rtol=rtol,
+        method=plan.method,
+        degree=plan.degree,
+        features=plan.features,
+        error=plan.predicted_error,
+        reason=plan.reason,
+        smallest_degree=degree,
+        least_error=error,
+    )
+
+
+def _at(predictions: tuple[Prediction, ...], rtol: float) -> Prediction:
+    return next(one for one in predictions if one.rtol == rtol)
 
 
 def _regime(predictions: tuple[Prediction, ...]) -> str:
-    if predictions[DECIDING].gain >= RATE:
+    if _at(predictions, DECIDING).method != EXACT:
         return "near-linear"
-    borderline = predictions[DECIDING].gain >= 1.0 or predictions[0].gain >= RATE
-    return "borderline" if borderline else "exact"
+    return "exact" if _at(predictions, TOLERANCES[0]).method == EXACT else "borderline"
 
 
-def _findings(
-    predictions: tuple[Prediction, ...], threshold_ratio: float, sample: Sample, eps: float
-) -> list[str]:
-    """The three signatures of failure: rank too low, entries too large, magnitude."""
+def _findings(predictions: tuple[Prediction, ...], data: _Data) -> list[str]:
+    """The three signatures of failure: rank too low, time not near-linear, magnitude."""
     findings = []
-    deciding = predictions[DECIDING]
-    if deciding.degree is None:
+    deciding = _at(predictions, DECIDING)
+    if deciding.method == EXACT and deciding.smallest_degree is None:
         findings.append(
             f"error too large: the rank is too low at every degree up to {LARGEST_DEGREE} "
-            f"(error {deciding.error:.2g} at best, {deciding.rtol:g} wanted)"
+            f"(error {deciding.least_error:.2g} at best, {deciding.rtol:g} wanted)"
         )
-    elif deciding.gain < RATE:
-        findings.append(
-            f"time is not near-linear at this size: the entries are too large "
-            f"(B / sqrt(log n) = {threshold_ratio:.3g}) for the number of keys; degree "
-            f"{deciding.degree} needs {deciding.operations:.2g} operations a row, the exact "
-            f"method {deciding.exact_operations:.2g}"
-        )
-    low = sample.range[0]
+    elif deciding.method == EXACT:
+        findings.append(f"time is not near-linear at this size: {deciding.reason}")
+    low = data.sample.range[0]
     # Powers of a logit t < 0 cancel down to e^t from e^-t.
-    rounding = eps * math.exp(min(-2.0 * low, -math.log(eps)))
+    rounding = data.eps * math.exp(min(-2.0 * low, -math.log(data.eps)))
     if rounding > ROUNDING_TROUBLE:
         findings.append(
             f"numerical trouble: logits down to {low:.3g} lose up to {min(rounding, 1.0):.1g} of "
@@ -308,28 +368,23 @@ def _findings(
     return findings
 
 
-def _advice(regime: str, predictions: tuple[Prediction, ...], m: int) -> str:
-    deciding = predictions[DECIDING]
+def _advice(predictions: tuple[Prediction, ...], regime: str) -> str:
+    deciding = _at(predictions, DECIDING)
+    if regime == "exact":
+        return f"use the exact method: {deciding.reason}"
+    near = deciding if regime == "near-linear" else _at(predictions, TOLERANCES[0])
+    advice = f"at {near.rtol:g}, degree {near.degree} with {near.features} features does it"
     if regime == "near-linear":
-        return (
-            f"ask for rtol: at {deciding.rtol:g}, degree {deciding.degree} "
-            f"with {deciding.features} features does it"
-        )
-    if deciding.degree is None:
-        rough = predictions[0]
-        wish = f" (rtol = {rough.rtol:g} takes degree {rough.degree})" if rough.degree else ""
-        return f"use the exact method, or make the logits smaller{wish}"
-    if not deciding.exact_operations:
-        return "use the exact method: all logits vanish, or there are no keys"
-    keys = math.ceil(RATE * deciding.operations / deciding.exact_operations * m)
-    wait = f"a polynomial of degree {deciding.degree} pays from about {keys} keys on"
-    return f"use the exact method at this size; at rtol = {deciding.rtol:g} {wait}"
+        return f"ask for rtol: {advice}"
+    return (
+        f"ask for rtol, or use the exact method: {advice}; at {deciding.rtol:g}, {deciding.reason}"
+    )
 
 
 def _prediction_text(one: Prediction) -> str:
-    if one.degree is None:
-        return f"no degree up to {LARGEST_DEGREE}; error {one.error:.2g} at best"
+    if one.method == EXACT:
+        return f"exact: {one.reason}"
     return (
-        f"degree {one.degree}, {one.features} features, error {one.error:.1e}; "
-        f"{one.operations:.2g} operations a row, exact {one.exact_operations:.2g}"
+        f"{one.method}, degree {one.degree} with {one.features} features, "
+        f"error about {one.error:.1e}"
     )

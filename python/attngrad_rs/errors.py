@@ -118,3 +118,8 @@ class OutputError(AttnGradError, OSError):
 
 class MissingDependencyError(AttnGradError, ImportError):
     """An optional dependency is missing; the message holds the command that installs it."""
+
+
+def install_line(extra: str) -> str:
+    """The command that installs an extra; no registry has the package, so it names the tree."""
+    return f"pip install '.[{extra}]' in the folder of its source"

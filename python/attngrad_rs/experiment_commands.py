@@ -11,16 +11,18 @@ from rich.table import Table
 
 from . import machine
 from .cli import EXIT_INTERRUPTED
-from .errors import OptionError
+from .errors import OptionError, install_line
 from .files import atomic_output, check_output
 from .problem_file import read_problem
 from .terminal import guarded, output_console, print_json, progress_bar
 
-__all__ = ["app"]
+__all__ = ["PROBLEM_HELP", "HeadName", "app"]
 
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+PROBLEM_HELP = "An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E; or a file of heads."
+HeadName = Annotated[str | None, typer.Option(help="Which head of a file of heads.")]
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "reported"}
 REPORT = "report.html"
 DEFAULT_RTOL = 1e-3
@@ -29,7 +31,7 @@ NO_HOLD = (
     "found no package 'threadpoolctl'; NumPy's matrix products use as many threads as they like, "
     "and last digits may differ from run to run"
 )
-NO_FIGURES = "found no package 'matplotlib'; figures are left out: pip install 'attngrad-rs[cli]'"
+NO_FIGURES = f"found no package 'matplotlib'; figures are left out: {install_line('cli')}"
 
 
 @app.command()
@@ -158,8 +160,6 @@ def report(
     """One HTML page with verdicts, figures and tables; it needs no network."""
     from .experiments.report import page, summary
 
-    # The page in the folder itself is made from it, and is made anew.
-    force = force or out is None
     path = out or os.path.join(folder, REPORT)
     content = summary(folder)
     check_output(path, force=force)
@@ -177,9 +177,8 @@ def report(
 @app.command()
 @guarded
 def explain(
-    problem: Annotated[
-        str, typer.Argument(help="An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E.")
-    ],
+    problem: Annotated[str, typer.Argument(help=PROBLEM_HELP)],
+    head: HeadName = None,
     rtol: Annotated[float, typer.Option(help="The accuracy that is wanted.")] = DEFAULT_RTOL,
     threads: Annotated[int | None, typer.Option(help="Threads to plan for.")] = None,
     json: Json = False,
@@ -188,7 +187,7 @@ def explain(
     from .explanation import explanation
 
     with progress_bar("explain", quiet=json):
-        found = explanation(read_problem(problem), rtol, threads)
+        found = explanation(read_problem(problem, head), rtol, threads)
     if json:
         print_json({"problem": problem, "rtol": rtol, **found.to_dict()})
         return

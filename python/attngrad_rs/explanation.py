@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .api import plan_loss_gradient
-from .diagnose import Diagnosis, diagnose
+from .diagnose import TOLERANCES, Diagnosis, describe
 from .plans import Plan
 
 __all__ = ["Explanation", "explanation"]
@@ -56,17 +56,21 @@ def explanation(
 
     Notes
     -----
-    No gradient is computed. Cost O((n + m) d²) and a fixed sample of pairs.
+    No gradient is computed. The diagnosis holds the plans for its own accuracies and for ``rtol``,
+    so that it and the plan are one answer. Cost O((n + m) d²) and a fixed sample of pairs.
     """
     weights = arguments["X"]
     pair = isinstance(weights, tuple)
     wrt = ("W_Q", "W_K") if pair else ("X",)
-    # First: it checks all arrays against each other.
-    plan = plan_loss_gradient(**arguments, wrt=wrt, rtol=rtol, threads=threads)
+    # First: they check all arrays against each other.
+    plans = {
+        one: plan_loss_gradient(**arguments, wrt=wrt, rtol=one, threads=threads)
+        for one in dict.fromkeys((rtol, *TOLERANCES))
+    }
     query = np.asarray(arguments["A1"]) @ np.asarray(weights[0] if pair else weights)
     key = np.asarray(arguments["A2"])
     if pair:
         key = key @ np.asarray(weights[1])
     # The default of loss_gradient is one over the width of A2, not that of diagnose.
     scale = arguments.get("scale", 1.0 / max(np.asarray(arguments["A2"]).shape[1], 1))
-    return Explanation(diagnose(query, key, scale=scale), plan)
+    return Explanation(describe(query, key, scale, plans), plans[rtol])

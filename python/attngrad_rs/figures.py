@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import MissingDependencyError, OptionError
+from .errors import MissingDependencyError, OptionError, install_line
 
 if TYPE_CHECKING:
     from .demo import DemoReport
@@ -110,6 +110,6 @@ def _figure() -> Any:
     except ImportError:
         raise MissingDependencyError(
             "--out: found no package 'matplotlib'; figures need the extra cli: "
-            "pip install 'attngrad-rs[cli]'"
+            f"{install_line('cli')}"
         ) from None
     return Figure(figsize=SIZE_INCHES, layout="constrained")

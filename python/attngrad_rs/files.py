@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from .errors import AttnGradError, OutputError, ProblemFileError
 
-__all__ = ["atomic_output", "check_output", "load_npz"]
+__all__ = ["atomic_output", "check_output", "load_npz", "npz_names"]
 
 # An archive may unpack to FREE_BYTES + EXPANSION_LIMIT x its own size. Real matrices of floating
 # point numbers shrink by a factor of 1.1 to 4; zeros shrink by 1000, which is what a bomb is made
@@ -103,17 +103,30 @@ def load_npz(
     -----
     Memory: the arrays, and about 2 MiB. No member name is ever used as a path.
     """
-    shown = os.fspath(path)
     required = tuple(required)
     allowed = None if optional is None else (*required, *optional)
+    with _opened(path) as (shown, archive, size):
+        members = _inspect(archive, shown, allowed)
+        _check_names(shown, {member.name for member in members}, required)
+        _check_expansion(shown, members, size)
+        return {member.name: _read_array(archive, shown, member) for member in members}
+
+
+def npz_names(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the arrays of an ``.npz`` file, none of which is read; errors as ``load_npz``."""
+    with _opened(path) as (shown, archive, _):
+        return [member.name for member in _inspect(archive, shown, None)]
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[str, zipfile.ZipFile, int]]:
+    """The path as it is shown, its archive and the size of the file; every failure is ours."""
+    shown = os.fspath(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ProblemFileError(f"{shown}: found no regular file; give the path of an .npz file")
         with _CappedFile(shown, "rb") as file, zipfile.ZipFile(file) as archive:
-            members = _inspect(archive, shown, allowed)
-            _check_names(shown, {member.name for member in members}, required)
-            _check_expansion(shown, members, os.fstat(file.fileno()).st_size)
-            return {member.name: _read_array(archive, shown, member) for member in members}
+            yield shown, archive, os.fstat(file.fileno()).st_size
     except AttnGradError:
         raise
     except FileNotFoundError:
@@ -276,7 +289,7 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
     # lexists: a dangling link counts as something that is there.
     if os.path.lexists(shown) and not force:
         raise OutputError(
-            f"{shown}: found an existing file; choose another name or pass force (--force)",
+            f"{shown}: found an existing file; choose another name, or pass force=True",
             path=shown,
         )
     folder = os.path.dirname(shown) or "."

@@ -7,14 +7,16 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.models import OptionInfo
 
 from .cli import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
 from .errors import AttnGradError, InternalError
+from .wording import spoken
 
 __all__ = ["guarded", "output_console", "print_json", "progress_bar"]
 
@@ -31,7 +33,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except AttnGradError as error:
-            typer.echo(f"attngrad: {' '.join(str(error).split())}", err=True)
+            words = spoken(" ".join(str(error).split()), _flags(command))
+            typer.echo(f"attngrad: {words}", err=True)
             defect = isinstance(error, InternalError)
             raise typer.Exit(EXIT_DEFECT if defect else EXIT_BAD_INPUT) from error
         except KeyboardInterrupt:
@@ -39,6 +42,17 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run
+
+
+def _flags(command: Callable[..., None]) -> dict[str, str]:
+    """The flag of every option of a command, by its name in the library."""
+    found = {}
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        for one in getattr(hint, "__metadata__", ()):
+            if isinstance(one, OptionInfo):
+                given = [flag for flag in one.param_decls or () if flag.startswith("--")]
+                found[name] = given[0] if given else f"--{name}"
+    return found
 
 
 def output_console() -> Console:

@@ -5,137 +5,20 @@ from __future__ import annotations
 import builtins
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from npz_files import arrays, good
-from typer.testing import CliRunner
+from command_line import attngrad, fails, fails_in_one_line, succeeds
+from npz_files import good
 
 import attngrad_rs as ag
 from attngrad_rs import cli, commands, demo, doctor, terminal
-from attngrad_rs.files import load_npz
 from attngrad_rs.heads import load_heads
 
-RUN = CliRunner()
+# Where the near-linear method begins to pay; the command's own 32768 only take longer.
+TOKENS = 12288
 PNG_START = b"\x89PNG\r\n\x1a\n"
-
-
-def attngrad(*arguments: object) -> Any:
-    return RUN.invoke(commands.app, [str(one) for one in arguments])
-
-
-def succeeds(*arguments: object) -> str:
-    result = attngrad(*arguments)
-    assert result.exit_code == 0, result.stderr
-    text: str = result.stdout
-    return text
-
-
-def fails(*arguments: object) -> str:
-    result = attngrad(*arguments)
-    assert result.exit_code == cli.EXIT_BAD_INPUT, (result.stdout, result.stderr)
-    message: str = result.stderr
-    assert "Traceback" not in message
-    return message
-
-
-def fails_in_one_line(*arguments: object) -> str:
-    message = fails(*arguments)
-    assert re.fullmatch(r"attngrad: [^\n]+\n", message), message
-    return message
-
-
-# -- gradient -------------------------------------------------------------------------------------
-
-
-def test_gradient_writes_what_the_library_computes(tmp_path: Path) -> None:
-    given, out = good(tmp_path / "p.npz", scale=np.array(0.3)), tmp_path / "out.npz"
-    text = succeeds("gradient", given, "-o", out, "--wrt", "X", "--wrt", "A2")
-    result = ag.loss_gradient(**arrays(), wrt=("X", "A2"), scale=0.3)
-    read = load_npz(out)
-    assert set(read) == {
-        "loss", "loss_absolute_error",
-        "dX", "dX_absolute_error", "dX_relative_error",
-        "dA2", "dA2_absolute_error", "dA2_relative_error",
-    }  # fmt: skip
-    assert float(read["loss"]) == result.loss
-    for name, gradient in result.gradients.items():
-        assert np.array_equal(read[f"d{name}"], gradient)
-        certificate = result.certificates[name]
-        assert float(read[f"d{name}_absolute_error"]) == certificate.absolute
-        assert float(read[f"d{name}_relative_error"]) == certificate.relative
-    assert f"loss {result.loss:.10g}" in text
-    assert "dX" in text
-    assert "dA2" in text
-
-
-def test_gradient_of_a_pair_is_by_the_pair(tmp_path: Path) -> None:
-    given = arrays()
-    w_q, w_k = given.pop("X"), np.eye(4)
-    path, out = tmp_path / "p.npz", tmp_path / "out.npz"
-    np.savez(path, **given, W_Q=w_q, W_K=w_k, is_causal=np.array(True))
-    succeeds("gradient", path, "-o", out)
-    result = ag.loss_gradient(**given, X=(w_q, w_k), wrt=("W_Q", "W_K"), is_causal=True)
-    read = load_npz(out)
-    for name, gradient in result.gradients.items():
-        assert np.array_equal(read[f"d{name}"], gradient)
-
-
-def test_equal_inputs_are_self_attention(tmp_path: Path) -> None:
-    A = arrays()["A2"]
-    path, out = tmp_path / "p.npz", tmp_path / "out.npz"
-    np.savez(path, A1=A, A2=A, A3=A, X=np.eye(4), Y=np.eye(4), E=A)
-    succeeds("gradient", path, "-o", out, "--wrt", "A")
-    result = ag.loss_gradient(A, A, A, np.eye(4), np.eye(4), A, wrt="A")
-    assert np.array_equal(load_npz(out)["dA"], result.gradient)
-
-
-def test_options_of_the_command_come_before_those_of_the_file(tmp_path: Path) -> None:
-    given = good(tmp_path / "p.npz", scale=np.array(0.3), is_causal=np.array(False))
-    out = tmp_path / "out.npz"
-    succeeds("gradient", given, "-o", out, "--scale", "0.7", "--causal", "--rtol", "1e-6")
-    result = ag.loss_gradient(**arrays(), scale=0.7, is_causal=True)
-    assert np.array_equal(load_npz(out)["dX"], result.gradient)
-
-
-def test_gradient_in_json(tmp_path: Path) -> None:
-    given, out = good(tmp_path / "p.npz"), tmp_path / "out.npz"
-    report = json.loads(succeeds("gradient", given, "-o", out, "--json"))
-    result = ag.loss_gradient(**arrays())
-    assert report["loss"] == result.loss
-    assert report["out"] == str(out)
-    assert report["gradients"]["X"]["shape"] == [3, 4]
-    assert report["gradients"]["X"]["relative"] == result.certificate.relative
-
-
-def test_gradient_does_not_overwrite(tmp_path: Path) -> None:
-    given, out = good(tmp_path / "p.npz"), tmp_path / "out.npz"
-    out.write_bytes(b"old")
-    assert "found an existing file" in fails_in_one_line("gradient", given, "-o", out)
-    assert out.read_bytes() == b"old"
-    succeeds("gradient", given, "-o", out, "--force")
-    assert "dX" in load_npz(out)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--wrt", "Z"), "wrt: found 'Z'"),
-        (("--wrt", "W_Q"), "ask for 'X'"),
-        (("--scale", "nan"), "scale: found nan"),
-        (("--rtol", "-1"), "rtol: found -1.0"),
-        (("--rtol", "1e-40"), "ask for rtol >="),
-        (("--threads", "0"), "threads: found 0"),
-        (("--timeout", "-1"), "timeout: found -1.0"),
-    ],
-)
-def test_gradient_refuses(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
-    given, out = good(tmp_path / "p.npz"), tmp_path / "out.npz"
-    assert words in fails_in_one_line("gradient", given, "-o", out, *options)
-    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +41,7 @@ def test_usage_errors(arguments: tuple[str, ...], words: str) -> None:
 
 @pytest.fixture(scope="module")
 def report() -> demo.DemoReport:
-    return demo.run("float64", None, lambda done: None)
+    return demo.run("float64", None, lambda done: None, tokens=TOKENS, repeats=1)
 
 
 def test_the_demo_is_right(report: demo.DemoReport) -> None:
@@ -310,7 +193,7 @@ def test_without_the_extra(
     message = capsys.readouterr().err
     assert message == (
         f"attngrad: found no package {missing!r}; the commands need the extra cli: "
-        "pip install 'attngrad-rs[cli]'\n"
+        "pip install '.[cli]' in the folder of its source\n"
     )
 
 
@@ -321,5 +204,5 @@ def test_without_matplotlib(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     out = tmp_path / "figure.png"
     message = fails_in_one_line("demo", "--out", out)
-    assert "pip install 'attngrad-rs[cli]'" in message
+    assert "pip install '.[cli]'" in message
     assert list(tmp_path.iterdir()) == []

@@ -19,9 +19,11 @@ SECONDS = 60
 # A problem that takes minutes, and the time that the command is given to be in the middle of it.
 LARGE = 300_000
 WORK_SECONDS = 0.5
-# The command, which says when it begins to compute.
+# The command, which says when it begins to compute. A shell's background job ignores SIGINT, its
+# children inherit that, and Python leaves it.
 ANNOUNCED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from attngrad_rs import cli, commands
 compute = commands.loss_gradient
 def announced(**arguments):

@@ -6,6 +6,7 @@ Every line is JSON. The clock is the system's monotonic one, which the parent re
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -51,4 +52,6 @@ def main(name: str, trials: int) -> None:
 
 
 if __name__ == "__main__":
+    # A shell's background job ignores SIGINT, its children inherit that, and Python leaves it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(sys.argv[1], int(sys.argv[2]))

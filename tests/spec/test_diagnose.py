@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 import attngrad_rs as ag
 from attngrad_rs import reference
+from attngrad_rs.explanation import explanation
 from attngrad_rs.features.index_set import feature_count
+from attngrad_rs.heads import load_heads
 from helpers import Array, frobenius, largest
 
 pytestmark = pytest.mark.spec
@@ -66,57 +69,117 @@ def test_effective_rank_counts_directions() -> None:
         assert found.effective_rank == pytest.approx(kept, rel=SAMPLED_WITHIN)
 
 
-def test_predictions_hold_for_gradients() -> None:
-    """The error of the gradient at the degree predicted is about the accuracy asked for."""
+def test_predictions_are_those_of_the_planner() -> None:
+    """One law: whatever the size, diagnose, plan and explain say the same of the same data."""
+    for n, size in ((300, 1.0), (6000, 1.0), (20_000, 1.5), (20_000, 8.0)):
+        q, k = uniform(n, 8, size)
+        eye = np.eye(8)
+        found = ag.diagnose(q, k, scale=1 / 8)
+        assert [one.rtol for one in found.predictions] == [1e-1, 1e-2, 1e-3]
+        plans = {
+            rtol: ag.plan_loss_gradient(q, k, k, eye, eye, q, scale=1 / 8, rtol=rtol)
+            for rtol in (1e-1, 1e-2, 1e-3)
+        }
+        for one in found.predictions:
+            plan = plans[one.rtol]
+            assert (one.method, one.degree, one.features) == (
+                plan.method, plan.degree, plan.features,
+            )  # fmt: skip
+            assert (one.error, one.reason) == (plan.predicted_error, plan.reason)
+            assert one.degree is None or one.features == feature_count(8, one.degree)
+        near = [one.method != "exact" for one in found.predictions]
+        regime = "near-linear" if near[1] else "borderline" if near[0] else "exact"
+        assert found.regime == regime
+        assert ("ask for rtol" in found.advice) == (regime != "exact")
+
+
+def test_explain_and_plan_are_one_answer() -> None:
+    """For a problem of its own, with the tolerance that was asked for among the predictions."""
+    q, k = uniform(20_000, 8, 1.0)
+    A3, E = uniform(20_000, 8, 3.0, seed=1)
+    given = {"A1": q, "A2": k, "A3": A3, "X": np.eye(8), "Y": np.eye(8), "E": E}
+    for rtol in (3e-2, 1e-3):
+        found = explanation(given, rtol)
+        (asked,) = (one for one in found.diagnosis.predictions if one.rtol == rtol)
+        assert (asked.method, asked.degree) == (found.plan.method, found.plan.degree)
+        assert asked.reason == found.plan.reason
+        assert found.plan.reason in found.text()
+        direct = ag.plan_loss_gradient(**given, rtol=rtol)
+        assert (direct.method, direct.degree, direct.reason) == (
+            asked.method, asked.degree, asked.reason,
+        )  # fmt: skip
+
+
+def test_the_advised_tolerance_does_what_is_said() -> None:
+    q, k = uniform(20_000, 8, 1.0)
+    advice = ag.diagnose(q, k, scale=1 / 8).advice
+    words = re.fullmatch(
+        r"ask for rtol: at ([\d.]+), degree (\d+) with (\d+) features does it", advice
+    )
+    assert words is not None, advice
+    rtol, degree, features = float(words[1]), int(words[2]), int(words[3])
+    E = np.random.default_rng(1).standard_normal((20_000, 8))
+    eye = np.eye(8)
+    result = ag.loss_gradient(q, k, k, eye, eye, E, scale=1 / 8, rtol=rtol)
+    assert (result.plan.method, result.plan.features) == ("polynomial", feature_count(8, degree))
+    assert features == result.plan.features
+    assert result.certificate.success is True
+
+
+def test_smallest_degrees_hold_for_gradients() -> None:
+    """The error of the gradient at the smallest degree is about the accuracy."""
     q, k = uniform(700, 4, 1.5)
     rng = np.random.default_rng(1)
     A3, E, eye = rng.uniform(-1, 1, (700, 4)), rng.standard_normal((700, 4)), np.eye(4)
     exact = reference.loss_gradient(q, k, A3, eye, eye, E, scale=0.25)
     found = ag.diagnose(q, k, scale=0.25)
+    degrees = []
     for one in found.predictions:
-        assert one.degree is not None
-        assert one.features == feature_count(4, one.degree)
-        assert one.error <= one.rtol
-        got = ag.factors(q, k, A3, eye, eye, E, scale=0.25, degree=one.degree).gradient()
-        assert frobenius(got - exact) <= 3 * one.rtol * frobenius(exact)
-        assert one.exact_operations == 10 * 700 * 4
-        assert one.operations == 4 * feature_count(4, one.degree + 1) * 5
-        assert one.gain == one.exact_operations / one.operations
-    assert [one.rtol for one in found.predictions] == [1e-1, 1e-2, 1e-3]
-    degrees = [one.degree or 0 for one in found.predictions]
+        assert one.smallest_degree is not None
+        assert one.least_error <= one.rtol
+        degrees.append(one.smallest_degree)
+        factors = ag.factors(q, k, A3, eye, eye, E, scale=0.25, degree=one.smallest_degree)
+        assert frobenius(factors.gradient() - exact) <= 3 * one.rtol * frobenius(exact)
     assert degrees == sorted(degrees)
 
 
 def test_regimes_and_their_words() -> None:
-    near = ag.diagnose(*uniform(20_000, 8, 1.5), scale=1 / 8)
+    near = ag.diagnose(*uniform(20_000, 8, 1.0), scale=1 / 8)
     assert near.regime == "near-linear"
     assert near.findings == ()
-    assert "ask for rtol" in near.advice
+    assert near.advice.startswith("ask for rtol: at 0.01, degree ")
     small = ag.diagnose(*uniform(30, 8, 1.5), scale=1 / 8)
     assert small.regime == "exact"
-    assert any(text.startswith("time is not near-linear") for text in small.findings)
-    assert "pays from about" in small.advice
+    (text,) = small.findings
+    assert text == f"time is not near-linear at this size: {small.predictions[1].reason}"
+    assert small.advice == f"use the exact method: {small.predictions[1].reason}"
     large = ag.diagnose(*uniform(20_000, 8, 8.0), scale=1 / 8)
     assert large.regime == "exact"
     assert large.threshold_ratio > near.threshold_ratio
     assert any(text.startswith("error too large: the rank is too low") for text in large.findings)
-    assert "use the exact method" in large.advice
+    assert large.advice.startswith("use the exact method: ")
     magnitude = ag.diagnose(*(x.astype(np.float32) for x in uniform(500, 2, 4.0)), scale=1.0)
     assert any(text.startswith("numerical trouble") for text in magnitude.findings)
 
 
-def test_between_the_regimes() -> None:
-    """With rising size the same entries go from exact through borderline to near-linear."""
-    regimes = [ag.diagnose(*uniform(n, 8, 1.5), scale=1 / 8).regime for n in (30, 100, 1000)]
-    assert regimes == ["exact", "borderline", "near-linear"]
+def test_no_advice_is_out_of_reach() -> None:
+    """Trained heads: no degree is named but those that the planner would run."""
+    heads = sorted(load_heads(), key=lambda one: one.logit_spread)
+    for head in (heads[0], heads[-1]):
+        given = head.problem(np.float32)
+        found = explanation(given, 1e-2)
+        planned = {one.degree for one in found.diagnosis.predictions if one.method != "exact"}
+        assert {int(number) for number in re.findall(r"degree (\d+)", found.diagnosis.advice)} <= (
+            planned | {int(n) for one in found.diagnosis.predictions
+                       for n in re.findall(r"degree (\d+)", one.reason)}
+        )  # fmt: skip
+        if not planned:
+            assert found.diagnosis.advice.startswith("use the exact method: ")
 
 
-def test_the_advised_number_of_keys_is_where_it_pays() -> None:
-    q, k = uniform(30, 8, 1.5)
-    advice = ag.diagnose(q, k, scale=1 / 8).advice
-    keys = int(advice.split("from about ")[1].split()[0])
-    repeated = [np.tile(x, (keys // 30 + 1, 1)) for x in (q, k)]
-    assert ag.diagnose(*repeated, scale=1 / 8).regime == "near-linear"
+def test_with_rising_size_the_same_entries_become_near_linear() -> None:
+    regimes = [ag.diagnose(*uniform(n, 8, 1.0), scale=1 / 8).regime for n in (30, 30_000)]
+    assert regimes == ["exact", "near-linear"]
 
 
 def test_explanation_has_every_figure() -> None:
@@ -149,13 +212,14 @@ def test_edges(n: int, m: int, d: int) -> None:
 def test_no_variance_needs_no_features() -> None:
     found = ag.diagnose(np.ones((50, 3)), np.ones((60, 3)))
     assert found.logit_std <= SLACK
-    assert [one.degree for one in found.predictions] == [0, 0, 0]
+    assert [one.smallest_degree for one in found.predictions] == [0, 0, 0]
 
 
 def test_huge_logits_are_diagnosed_too() -> None:
     found = ag.diagnose(*uniform(400, 3, 1e30))
     assert found.regime == "exact"
-    assert [one.degree for one in found.predictions] == [None, None, None]
+    assert [one.smallest_degree for one in found.predictions] == [None, None, None]
+    assert [one.method for one in found.predictions] == ["exact"] * 3
     assert {text.split(":")[0] for text in found.findings} == {
         "error too large", "numerical trouble"
     }  # fmt: skip

@@ -6,7 +6,7 @@ import io
 from importlib import import_module
 from typing import Any
 
-from ..errors import MissingDependencyError
+from ..errors import MissingDependencyError, install_line
 from .base import Experiment, Tables
 
 __all__ = ["COLOURS", "GREY", "LINES", "MARKERS", "legend_above", "style", "svg"]
@@ -53,8 +53,7 @@ def svg(experiment: Experiment, tables: Tables) -> bytes:
         figure_class: Any = import_module("matplotlib.figure").Figure
     except ImportError:
         raise MissingDependencyError(
-            "found no package 'matplotlib'; figures need the extra cli: "
-            "pip install 'attngrad-rs[cli]'"
+            f"found no package 'matplotlib'; figures need the extra cli: {install_line('cli')}"
         ) from None
     # The salt names what the parts of the file are called; text stays text.
     options = {"svg.hashsalt": experiment.name, "svg.fonttype": "none", "font.size": 9}

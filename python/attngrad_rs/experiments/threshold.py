@@ -151,8 +151,7 @@ def _regime(n: int, d: int, B: float) -> Row:
     wanted = found.predictions[-1]
     plan = plan_loss_gradient(**arguments, rtol=RTOL)
     return {
-        "regime": found.regime, "degree": wanted.degree, "features": wanted.features,
-        "gain": wanted.gain, "logit_std": found.logit_std,
+        "regime": found.regime, "degree": wanted.smallest_degree, "logit_std": found.logit_std,
         "plan": plan.method, "plan_degree": plan.degree, "reason": plan.reason,
     }  # fmt: skip
 

