@@ -137,8 +137,8 @@ class Diagnosis:
         >>> import attngrad_rs as ag
         >>> rng = np.random.default_rng(0)
         >>> q, k = rng.uniform(-1, 1, (2, 50_000, 4))
-        >>> print(ag.diagnose(q, k, scale=0.25).explain().splitlines()[-1])
-        advice            ask for rtol: at 0.01, degree 1 with 5 features does it
+        >>> print(ag.diagnose(q, k, scale=0.25).explain().splitlines()[-2])
+        regime            near-linear
         """
         low, high = self.logit_range
         lines = [
