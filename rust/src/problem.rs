@@ -162,6 +162,20 @@ impl<'a, T: Float> Problem<'a, T> {
         Problem { A1, E, ..self.reborrow() }
     }
 
+    /// The shape of the gradient with respect to `wrt`, which is that of the input.
+    pub(crate) fn dim(&self, wrt: Wrt) -> (usize, usize) {
+        match (wrt, &self.weights) {
+            (Wrt::X, _) => (self.A1.ncols(), self.A2.ncols()),
+            (Wrt::WQ, Weights::Product(X)) | (Wrt::WK, Weights::Product(X)) => X.dim(),
+            (Wrt::WQ, Weights::Pair(W_Q, _)) => W_Q.dim(),
+            (Wrt::WK, Weights::Pair(_, W_K)) => W_K.dim(),
+            (Wrt::Y, _) => self.Y.dim(),
+            (Wrt::A1 | Wrt::A, _) => self.A1.dim(),
+            (Wrt::A2, _) => self.A2.dim(),
+            (Wrt::A3, _) => self.A3.dim(),
+        }
+    }
+
     /// Whether `wrt` can be asked of this problem.
     ///
     /// # Errors

@@ -16,3 +16,4 @@ mod moments_causal;
 mod paper;
 mod plan;
 mod ratio;
+mod structure;

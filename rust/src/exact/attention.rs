@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::gradient::{in_range, row_major, rows};
 use super::residual::{Given, unit};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
+use super::structure::Structure;
 use super::turns::KeySide;
 use crate::buffer;
 use crate::error::Error;
@@ -15,6 +16,7 @@ use crate::float::Float;
 use crate::norms::largest;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
+use crate::problem::Wrt;
 use crate::products::{matrix, scaled};
 use crate::tile::Rows;
 
@@ -138,15 +140,20 @@ pub fn attention_vjp<T: Float>(
     let (w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
     let w_norms: Vec<f64> = w_norms.iter().map(|norm| norm * unit).collect();
     let ones = buffer::filled(n, heads.scale.abs())?;
-    let finish = |name: &str, sums: f64, array: Array2<T>| {
+    let structure = Structure::of_heads(heads, dout.view());
+    let finish = |name: &str, wrt: Wrt, sums: f64, mut array: Array2<T>| {
         in_range(name, T::NAME, array.iter().all(|x| x.is_finite()))?;
+        if structure.is_zero(wrt) {
+            array.fill(T::zero());
+            return Ok((array, 0.0));
+        }
         let rounding = errors.finish::<T>(sums, 1.0, frobenius(array.view()), array.len());
         Ok((array, rounding))
     };
     Ok(AttentionGradients {
-        query: finish("dL/dquery", errors.query_side(&ones, largest_key, &w_norms), query)?,
-        key: finish("dL/dkey", LN_2 * errors.key_side(&query_norms), key)?,
-        value: finish("dL/dvalue", errors.value_side(), value)?,
+        query: finish("dL/dquery", Wrt::A1, errors.query_side(&ones, largest_key, &w_norms), query)?,
+        key: finish("dL/dkey", Wrt::A2, LN_2 * errors.key_side(&query_norms), key)?,
+        value: finish("dL/dvalue", Wrt::A3, errors.value_side(), value)?,
         level: options.level()?,
     })
 }

@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 use super::engine::{Engine, Values};
 use super::residual::{Given, Incoming, loss, unit};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
+use super::structure::Structure;
 use super::turns::KeySide;
 use super::waves::Fused;
 use crate::buffer;
@@ -41,7 +42,8 @@ pub struct Gradient<T> {
     pub wrt: Wrt,
     /// dL/d(input), of its shape.
     pub value: Array2<T>,
-    /// Estimate of the rounding error in the Frobenius norm (docs/math.md, section 5).
+    /// Estimate of the rounding error in the Frobenius norm (docs/math.md, section 5); 0 where the gradient is zero by the
+    /// structure of the problem: equal keys or values, zero queries or weights, a zero incoming gradient.
     pub rounding: f64,
 }
 
@@ -99,11 +101,25 @@ pub fn loss_gradient<T: Float>(
     let level = options.level()?;
     let mut run = Run::new(options, watch);
     let standard = Standard::new(problem)?;
-    let passes = Passes::run(&standard, &Needs::of(problem, wrt), options, &mut run)?;
+    let structure = Structure::new(problem)?;
+    let (mut zero, mut rest) = (buffer::with_capacity(wrt.len())?, buffer::with_capacity(wrt.len())?);
+    for &wrt in wrt {
+        zero.push(structure.is_zero(wrt));
+        if zero.last() == Some(&false) {
+            rest.push(wrt);
+        }
+    }
+    let passes = Passes::run(&standard, &Needs::of(problem, &rest), options, &mut run)?;
     let loss = if problem.is_target { passes.loss } else { 0.0 };
     in_range("the loss", T::NAME, loss.is_finite())?;
     let mut gradients = buffer::with_capacity(wrt.len())?;
-    for &wrt in wrt {
+    for (&wrt, zero) in wrt.iter().zip(zero) {
+        if zero {
+            let (rows, columns) = problem.dim(wrt);
+            let value = matrix(buffer::zeros(buffer::size(&[rows, columns])?)?, rows, columns)?;
+            gradients.push(Gradient { wrt, value, rounding: 0.0 });
+            continue;
+        }
         let value = passes.gradient(&standard, wrt, &mut run)?;
         in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
         let rounding = passes.rounding(&standard, wrt, &value)?;

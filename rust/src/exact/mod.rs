@@ -17,6 +17,7 @@ mod residual;
 mod rounding;
 pub mod rows;
 mod slot;
+pub(crate) mod structure;
 mod turns;
 mod walk;
 mod waves;
