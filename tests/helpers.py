@@ -6,6 +6,7 @@ equality.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flint
@@ -22,6 +23,9 @@ Array = npt.NDArray[Any]
 BALL_BITS = 128
 # Digits of the differences: h = 10^-20 in 60 digits leaves 20 digits of the derivative and more.
 DIGITS = 60
+
+# Truths that a test looks at again and again, with their scales: those of its last few problems.
+KEPT_TRUTHS = 8
 
 _mp_exp = np.frompyfunc(mpmath.exp, 1, 1)
 _ball_exp = np.frompyfunc(lambda x: x.exp(), 1, 1)
@@ -83,6 +87,11 @@ def problem(case: Case, dtype: Any = None, **options: Any) -> reference.Problem:
 
 def truth(case: Case) -> reference.Problem:
     """The same numbers in extended precision (80 bits): truth for float32 and for float64."""
+    return _kept_truth(case) if case.is_small else problem(case, np.longdouble)
+
+
+@functools.lru_cache(maxsize=KEPT_TRUTHS)
+def _kept_truth(case: Case) -> reference.Problem:
     return problem(case, np.longdouble)
 
 

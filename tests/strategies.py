@@ -1,12 +1,12 @@
 """All random problems of the tests: seeded, sized and structured on purpose.
 
-A problem is drawn in four steps: shapes, then scales, then structure, then (tests/layout) layout.
+A problem is drawn in three steps: shapes, then scales, then structure; tests/layout has layouts.
 `build` makes one from plain numbers; `cases` draws those numbers with Hypothesis.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ STRUCTURES = (
 )
 # Largest |logit|: flat attention, the usual, sharp, and far past where exp overflows (88 and 709).
 LOGITS = (0.0, 1e-3, 1.0, 8.0, 60.0, 1000.0)
+# Pairs of a problem that takes no memory to speak of: a megabyte a matrix in extended precision.
+SMALL_PAIRS = 2**16
 # Powers of ten that the inputs may be multiplied by, so that every result stays a normal number:
 # half of the exponent range, less what sums, squares and the spread of the data need.
 ROOM = {np.dtype(np.float32): 14, np.dtype(np.float64): 120}
@@ -46,9 +48,9 @@ class Shape:
     dk: int = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """One problem; `pair` holds (W_Q, W_K) where X is their product."""
+    """One problem; `pair` holds (W_Q, W_K) where X is their product. Equal only to itself."""
 
     A1: Array
     A2: Array
@@ -59,7 +61,7 @@ class Case:
     scale: float
     is_causal: bool = False
     pair: tuple[Array, Array] | None = None
-    label: str = field(default="", compare=False)
+    label: str = ""
 
     @property
     def weight(self) -> Any:
@@ -72,6 +74,11 @@ class Case:
     @property
     def options(self) -> dict[str, Any]:
         return {"scale": self.scale, "is_causal": self.is_causal}
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its n × m matrices may be kept beside those of others."""
+        return len(self.A1) * len(self.A2) <= SMALL_PAIRS
 
     @property
     def wrt(self) -> tuple[str, ...]:

@@ -70,14 +70,17 @@ def small(seed: int, entries: float, dtype: str = "float64") -> dict[str, Any]:
     return {key: array.astype(dtype) for key, array in arrays.items()}
 
 
-@pytest.mark.parametrize("entries", [0.1, 0.25, 0.5, 1.0])
+# Norms over 200 x 200 pairs add up where errors cancel; that is twice what was measured.
+MOST_ABOVE = {0.1: 2600.0, 0.25: 2900.0, 0.5: 3800.0, 1.0: 11500.0}
+
+
+@pytest.mark.parametrize("entries", MOST_ABOVE)
 def test_not_uselessly_above(entries: float) -> None:
     arrays = small(1, entries)
     result = ag.loss_gradient(**arrays, method="polynomial", degree=3)
     exact = ag.loss_gradient(**arrays)
     error = float(frobenius(result.gradient - exact.gradient))
-    # Sums of norms over 200 x 200 pairs where errors cancel.
-    assert error <= result.certificate.absolute <= 1e4 * error
+    assert error <= result.certificate.absolute <= MOST_ABOVE[entries] * error
 
 
 def test_steps_are_charged() -> None:

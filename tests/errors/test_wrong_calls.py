@@ -17,6 +17,10 @@ from attngrad_rs import _core
 pytestmark = pytest.mark.exits
 
 LEAST_CASES = 80
+# Entries of the core that tell what there is, or hold it; all others compute.
+DESCRIBE = {"Prepared", "default_threads", "levels", "tile_shape"}
+# Options by which a call may do without a tolerance, or with which one means something else.
+INSTEAD = {"rtol", "atol", "degree", "method", "plan", "certificate"}
 # An absurd shape is refused before anything is allocated; the best of a few, for a busy machine.
 REFUSAL_SECONDS = 0.1
 REFUSALS = 3
@@ -29,8 +33,9 @@ def idle_core(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("computed before the arguments were checked")
 
-    for name in ("loss_gradient", "attention", "attention_vjp"):
-        monkeypatch.setattr(_core, name, refuse)
+    for name in set(_core.__all__) - DESCRIBE:
+        if callable(getattr(_core, name)):
+            monkeypatch.setattr(_core, name, refuse)
 
 
 def test_there_are_enough_cases() -> None:
@@ -49,6 +54,45 @@ def test_wrong_call(wrong: Case) -> None:
         assert words in message, message
     # One line, "<argument>: found <what>; <what to do>".
     assert re.fullmatch(r"[\w, ]+: found .+", message), message
+
+
+TOLERANT = [
+    one
+    for one in CASES
+    if one.function in (ag.loss_gradient, ag.plan_loss_gradient, ag.attention_vjp, ag.plan)
+    and not INSTEAD & one.arguments.keys()
+]
+
+
+@pytest.mark.parametrize("wrong", TOLERANT, ids=[one.title for one in TOLERANT])
+@pytest.mark.usefixtures("idle_core")
+def test_wrong_call_with_a_tolerance(wrong: Case) -> None:
+    """The planner looks at nothing before the arguments are checked."""
+    with pytest.raises(ag.AttnGradError) as caught:
+        wrong.function(**wrong.arguments, rtol=1e-2)
+    message = str(caught.value)
+    assert type(caught.value) is wrong.error, message
+    for words in wrong.words:
+        assert words in message, message
+
+
+def test_every_entry_that_computes_is_watched(idle_core: None) -> None:
+    """Without a wrong argument, each public function meets the core that must not be called."""
+    q, k, v, dout = (made((5, 3)) for _ in range(4))
+    calls: list[Callable[[], object]] = [
+        lambda: ag.loss_gradient(**problem()),
+        lambda: ag.loss_gradient(**problem(), rtol=1e-2),
+        lambda: ag.loss_gradient(**problem(), method="polynomial", degree=1),
+        lambda: ag.plan_loss_gradient(**problem(), rtol=1e-2),
+        lambda: ag.loss(**problem()),
+        lambda: ag.attention(q, k, v),
+        lambda: ag.attention_vjp(q, k, v, dout),
+        lambda: ag.attention_vjp(q, k, v, dout, method="polynomial", degree=1),
+        lambda: ag.polynomials.exp_polynomial("taylor", 2, (-1.0, 1.0)),
+    ]
+    for call in calls:
+        with pytest.raises(AssertionError, match="computed before"):
+            call()
 
 
 @pytest.mark.usefixtures("idle_core")

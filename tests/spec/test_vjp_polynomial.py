@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
-from helpers import Array, assert_close, assert_ratio
+from helpers import Array, assert_close, assert_ratio, assert_same_bits
 
 pytestmark = pytest.mark.spec
 INPUTS = ("query", "key", "value")
@@ -93,7 +93,7 @@ def test_powers_of_two_pass_through(factor: float) -> None:
     q, k, v, dout = heads(dtype=np.float32)
     one, two = polynomial((q, k, v, dout)), polynomial((q, k, v, dout * np.float32(factor)))
     for name, a, b in zip(INPUTS, one, two, strict=True):
-        np.testing.assert_array_equal(a * np.float32(factor), b)
+        assert_same_bits(a * np.float32(factor), b, name)
         assert two.certificates[name].absolute == pytest.approx(
             factor * one.certificates[name].absolute, rel=1e-5
         )
@@ -107,7 +107,7 @@ def test_leading_dimensions_are_separate_heads() -> None:
         q, k, v, dout = (array[index] for array in given)
         one = polynomial((q, k, v, dout))
         for name, all_heads, head in zip(INPUTS, got, one, strict=True):
-            np.testing.assert_array_equal(all_heads[index], head)
+            assert_same_bits(all_heads[index], head, f"{name} of {index}")
             squares[name] += one.certificates[name].absolute ** 2
     for name in INPUTS:
         absolute = got.certificates[name].absolute
@@ -149,7 +149,7 @@ def test_the_same_bits_for_any_number_of_threads(is_causal: bool) -> None:
     for threads in (2, 5):
         got = polynomial(given, is_causal=is_causal, threads=threads)
         for a, b in zip(got, want, strict=True):
-            np.testing.assert_array_equal(a, b)
+            assert_same_bits(a, b, f"{threads} threads")
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 5), (5, 0), (1, 1), (1, 300)])

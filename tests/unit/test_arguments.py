@@ -207,9 +207,13 @@ def test_the_first_number_that_is_not_finite_is_named(position: int, value: floa
 
 
 def test_finite_arrays_pass() -> None:
-    for shape in ((0, 3), (3, 0), (1, 1), (arrays.BLOCK, 2)):
-        arrays.check_finite("E", np.ones(shape))
-    arrays.check_finite("E", np.full((2, 2), np.finfo(np.float64).max))
+    """The largest numbers included, whose squares overflow."""
+    largest = np.full((2, 2), np.finfo(np.float64).max)
+    shapes = ((0, 3), (3, 0), (1, 1), (arrays.BLOCK, 2))
+    for array in (largest, -largest, *map(np.ones, shapes)):
+        copies = arrays.snapshots({"E": array}, array.dtype, finite=True)
+        assert np.array_equal(copies["E"], array)
+        assert copies["E"] is not array
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
