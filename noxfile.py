@@ -168,13 +168,20 @@ def experiments(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def dist(session: nox.Session) -> None:
-    """Source archive, then a wheel from it, then the wheel in an environment of its own."""
+    """Source archive, then a wheel from it, then the wheel in an environment of its own.
+
+    Without the slow link: what is in the archive and in the wheel does not depend on it, and the
+    README's own command builds the release.
+    """
     session.install("maturin>=1.16,<2")
     out = Path(session.create_tmp()).resolve()
     shutil.rmtree(out / "dist", ignore_errors=True)
     session.run("maturin", "sdist", "--out", str(out / "dist"))
     (archive,) = (out / "dist").glob("*.tar.gz")
-    session.run("pip", "wheel", "--no-deps", "--wheel-dir", str(out / "dist"), str(archive))
+    build = {"MATURIN_PEP517_ARGS": "--profile release-dev"}
+    session.run(
+        "pip", "wheel", "--no-deps", "--wheel-dir", str(out / "dist"), str(archive), env=build
+    )
     (wheel,) = (out / "dist").glob("*.whl")
     session.run("python", "tools/check_dist.py", str(archive), str(wheel))
     session.install(f"attngrad-rs[cli] @ {wheel.as_uri()}")
@@ -186,6 +193,7 @@ def dist(session: nox.Session) -> None:
 @nox.session
 def supply(session: nox.Session) -> None:
     """Licences, sources and bans of every crate (deny.toml)."""
+    need(session, ".[dev]")
     if shutil.which("cargo-deny") is None:
         # Without optimisation it is built in a third of the time, and it works for a second.
         install = ("install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY)

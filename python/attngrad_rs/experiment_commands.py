@@ -22,6 +22,9 @@ app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 PROBLEM_HELP = "An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E; or a file of heads."
+Again = Annotated[
+    bool, typer.Option("--again", help="Measure again what the folder holds already.")
+]
 HeadName = Annotated[str | None, typer.Option(help="Which head of a file of heads.")]
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "reported"}
 REPORT = "report.html"
@@ -46,6 +49,7 @@ def experiments(
         str | None,
         typer.Option(help="Folder of the results; by default attngrad-quick or attngrad-full."),
     ] = None,
+    again: Again = False,
     known: Annotated[bool, typer.Option("--list", help="List the experiments, and stop.")] = False,
     json: Json = False,
 ) -> None:
@@ -56,7 +60,7 @@ def experiments(
         _list(package.EXPERIMENTS, json)
         return
     size = _size(quick, full)
-    _run(names or (), out or f"attngrad-{size}", size, json)
+    _run(names or (), out or f"attngrad-{size}", size, again, json)
 
 
 @app.command()
@@ -67,11 +71,12 @@ def bench(
     out: Annotated[
         str | None, typer.Option(help="Folder of the results; by default attngrad-bench-quick.")
     ] = None,
+    again: Again = False,
     json: Json = False,
 ) -> None:
     """Seconds against reached error, and against peak memory: CSV files and a figure."""
     size = _size(quick, full)
-    _run((BENCH,), out or f"attngrad-bench-{size}", size, json)
+    _run((BENCH,), out or f"attngrad-bench-{size}", size, again, json)
 
 
 def _size(quick: bool, full: bool) -> str:
@@ -82,12 +87,12 @@ def _size(quick: bool, full: bool) -> str:
     return FULL if full else QUICK
 
 
-def _run(names: Sequence[str], folder: str, size: str, json: bool) -> None:
+def _run(names: Sequence[str], folder: str, size: str, again: bool, json: bool) -> None:
     """Run experiments, and tell each as soon as it is done."""
     from . import experiments as package
     from .experiments.runner import outcome_entry
 
-    outcomes = package.run(names, out=folder, size=size, progress=_Bars(json))
+    outcomes = package.run(names, out=folder, size=size, again=again, progress=_Bars(json))
     if not machine.blas_is_held():
         typer.echo(f"attngrad: {NO_HOLD}", err=True)
     entries = []
@@ -136,7 +141,7 @@ def _tell(outcome: Any, json: bool) -> None:
         typer.echo(f"attngrad: {outcome.experiment.name}: {NO_FIGURES}", err=True)
     if json:
         return
-    kept = f", {outcome.kept} of them from before" if outcome.kept else ""
+    kept = f", {outcome.kept} of them from before (--again measures anew)" if outcome.kept else ""
     title = f"{outcome.experiment.title}: {outcome.points} points{kept}, {outcome.seconds:.0f} s"
     typer.echo(title)
     table = Table("", "verdict", show_header=False)

@@ -296,13 +296,15 @@ def _forecast(
         sizes = head_sizes(given["query"], given["value"])
         cost = forecast(sizes, tuple(VJP_WRT), itemsize, is_causal, threads, decision)
         outputs = sum(math.prod(given[name].shape) for name in INPUTS) * itemsize
+        heads = math.prod(given["query"].shape[:-2])
         return Plan(
             decision.method,
             degree=decision.degree,
             samples=decision.samples,
             features=decision.features,
             exact_rows=decision.exact_rows,
-            predicted_seconds=math.prod(given["query"].shape[:-2]) * cost.seconds,
+            # Without a head nothing was decided, and its price is not known.
+            predicted_seconds=heads * cost.seconds if heads else 0.0,
             predicted_error=decision.predicted_error,
             peak_bytes=arrays.total_bytes(given) + outputs + cost.peak_bytes,
             reason=decision.reason,

@@ -73,11 +73,14 @@
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
 //! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
 //! | [`moments`] | the polynomial method, near-linear: moments of one side, values and slopes on the other |
+//! | [`polynomial`] | polynomials for exp on an interval, with guaranteed bounds of their error |
 //! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
+//! | [`plan`] | from the data and the accuracy asked for to a method and its size, and the result with its certificate |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
 //! | `products`, `norms`, `buffer`, `float` | small products in a fixed order, safe norms, fallible buffers, the two precisions |
+//! | `finite` | whether an array holds NaN or an infinity |
 //! | [`constants`] | every constant that is not mathematics, with its reason |
 //!
 //! # What is promised

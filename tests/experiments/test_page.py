@@ -249,6 +249,13 @@ def test_bench_is_the_experiment_of_work_and_precision(
     monkeypatch.setitem(EXPERIMENTS, experiment_commands.BENCH, small.SMALL)
     found = json.loads(attngrad("bench", "--out", tmp_path / "out", "--json").stdout)
     assert [one["experiment"] for one in found["experiments"]] == ["small"]
+    calls = len(small.CALLS)
+    assert (
+        "from before (--again measures anew)" in attngrad("bench", "--out", tmp_path / "out").stdout
+    )
+    assert len(small.CALLS) == calls
+    assert "from before" not in attngrad("bench", "--out", tmp_path / "out", "--again").stdout
+    assert len(small.CALLS) == calls + len(small.points("quick"))
     message = attngrad("bench", "--quick", "--full", code=cli.EXIT_BAD_INPUT).stderr
     assert "one of them is wanted" in message
 

@@ -101,6 +101,7 @@ def run(
     *,
     out: str,
     size: str = QUICK,
+    again: bool = False,
     progress: Callable[[str], AbstractContextManager[Progress]] | None = None,
 ) -> Iterator[Outcome]:
     """Run experiments, one after the other; stored points are not computed again.
@@ -113,6 +114,8 @@ def run(
         The folder of the results, made if it is missing; its parent has to be there.
     size : {"quick", "full"}
         Minutes on two cores, or up to an hour.
+    again : bool
+        Compute stored points too, and put the new ones in their place.
     progress : callable, optional
         From the name of an experiment that begins to a context, which yields a function that is
         called with a number that rises from 0 to 1.
@@ -132,21 +135,24 @@ def run(
     """
     experiments = chosen(names)
     store = Store.open(out, setting(size))
-    return _each(experiments, store, progress or (lambda _: nullcontext(_ignore)))
+    return _each(experiments, store, again, progress or (lambda _: nullcontext(_ignore)))
 
 
 def _each(
     experiments: list[Experiment],
     store: Store,
+    again: bool,
     progress: Callable[[str], AbstractContextManager[Progress]],
 ) -> Iterator[Outcome]:
     for experiment in experiments:
         with progress(experiment.name) as move:
-            outcome = run_one(experiment, store, move)
+            outcome = run_one(experiment, store, move, again=again)
         yield outcome
 
 
-def run_one(experiment: Experiment, store: Store, progress: Progress) -> Outcome:
+def run_one(
+    experiment: Experiment, store: Store, progress: Progress, *, again: bool = False
+) -> Outcome:
     """Compute what is not yet stored, then write tables, figure and verdicts."""
     points = experiment.points(store.setting["size"])
     before = len(store.damaged)
@@ -154,7 +160,7 @@ def run_one(experiment: Experiment, store: Store, progress: Progress) -> Outcome
     kept, seconds = 0, 0.0
     for number, one in enumerate(points):
         progress(number / len(points))
-        stored = store.load_point(experiment.name, one)
+        stored = None if again else store.load_point(experiment.name, one)
         if stored is None:
             stored = _measured(experiment, one)
             store.save_point(experiment.name, one, *stored)
