@@ -85,7 +85,7 @@ def planned_gradient(
     wrt: list[str],
     form: _Form,
     asking: _Asking,
-    start: tuple[int, int] | None,
+    start: tuple[int, int],
     prepared: Prepared | None,
     control: _Control,
 ) -> _PlannedGradient: ...

@@ -25,6 +25,18 @@ pub enum Error {
         /// What is possible.
         wanted: String,
     },
+    /// An input holds NaN or an infinity.
+    #[error("{argument}: found {found} at row {row}, column {column}; wanted finite numbers")]
+    NonFinite {
+        /// The argument, by its name in the problem.
+        argument: &'static str,
+        /// The first that is not finite.
+        found: String,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+    },
     /// A number between input and output is larger than the precision can hold.
     #[error("{quantity} exceeds the range of {precision}; {remedy}")]
     Range {

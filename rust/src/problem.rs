@@ -1,9 +1,11 @@
 //! The paper's problem, its shapes checked once at the door.
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2, s};
 
+use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::products::matrix;
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +140,35 @@ impl<'a, T: Float> Problem<'a, T> {
         Problem { is_target: false, ..self }
     }
 
+    /// The problem as every function works on it: its scale checked, and without the keys that a mask hides from all
+    /// queries, which must not matter.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a scale that is no finite number.
+    pub(crate) fn admitted(&self) -> Result<Self, Error> {
+        check_scale(self.scale)?;
+        let (n, m) = (self.A1.nrows(), self.A2.nrows());
+        if !self.is_causal || m <= n {
+            return Ok(*self);
+        }
+        Ok(Problem { A2: self.A2.slice_move(s![..n, ..]), A3: self.A3.slice_move(s![..n, ..]), ..*self })
+    }
+
+    /// An output of this problem from that of [`Problem::admitted`]: nothing depends on keys that are hidden from all queries.
+    pub(crate) fn whole(&self, wrt: Wrt, value: Array2<T>) -> Result<Array2<T>, Error> {
+        if matches!(wrt, Wrt::A2 | Wrt::A3) { extended(value, self.A2.nrows()) } else { Ok(value) }
+    }
+
+    /// The first input that is not finite in the place of an overflow: the size of the others is not to blame then.
+    pub(crate) fn blame(&self, error: Error) -> Error {
+        let (first, second) = match &self.weights {
+            Weights::Product(X) => (("X", X), None),
+            Weights::Pair(W_Q, W_K) => (("W_Q", W_Q), Some(("W_K", W_K))),
+        };
+        let inputs = [("A1", &self.A1), ("A2", &self.A2), ("A3", &self.A3), first];
+        blame(error, inputs.into_iter().chain(second).chain([("Y", &self.Y), ("E", &self.E)]))
+    }
+
     /// The same problem for as long as it is borrowed.
     pub(crate) fn reborrow(&self) -> Problem<'_, T> {
         let weights = match &self.weights {
@@ -191,6 +222,42 @@ impl<'a, T: Float> Problem<'a, T> {
         };
         Err(Error::Option { option: "wrt", found: format!("{:?}", wrt.name()), wanted: wanted.into() })
     }
+}
+
+/// Refuses a scale that no logit can be made with.
+pub(crate) fn check_scale(scale: f64) -> Result<(), Error> {
+    if scale.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Option { option: "scale", found: scale.to_string(), wanted: "a finite number".into() })
+}
+
+/// An overflow, or the first entry of the inputs that is not finite, which it comes from; also where that was found in a part
+/// of the problem.
+pub(crate) fn blame<'b, T: Float>(
+    error: Error,
+    inputs: impl IntoIterator<Item = (&'static str, &'b ArrayView2<'b, T>)>,
+) -> Error {
+    if !matches!(error, Error::Range { .. } | Error::NonFinite { .. }) {
+        return error;
+    }
+    let first = |(argument, array): (&'static str, &ArrayView2<'_, T>)| {
+        let ((row, column), x) = array.indexed_iter().find(|(_, x)| !x.is_finite())?;
+        Some(Error::NonFinite { argument, found: x.to_string(), row, column })
+    };
+    inputs.into_iter().find_map(first).unwrap_or(error)
+}
+
+/// Rows of zeros after those of an output by token.
+pub(crate) fn extended<T: Float>(value: Array2<T>, rows: usize) -> Result<Array2<T>, Error> {
+    let (known, width) = value.dim();
+    if known >= rows {
+        return Ok(value);
+    }
+    let mut data = buffer::with_capacity(buffer::size(&[rows, width])?)?;
+    data.extend(value.iter().copied());
+    data.resize(rows * width, T::zero());
+    matrix(data, rows, width)
 }
 
 fn check<T>(argument: &'static str, array: &ArrayView2<'_, T>, fits: bool, wanted: String) -> Result<(), Error> {

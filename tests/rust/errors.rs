@@ -106,22 +106,20 @@ fn range_error(a: f32, y: f32, e: f32) -> Result<(), Error> {
     let mut case = Case::<f32>::new(Shape::square(3, 3, 2), Family::Uniform, false, 1);
     case.A1.fill(a);
     case.A2.fill(a);
+    // What is equal in all rows leaves gradients that are zero by structure.
+    case.A2[(0, 0)] = 0.5 * a;
+    case.A3.fill(1.0);
+    case.A3[(0, 0)] = 0.5;
     case.X.fill(1.0);
     case.Y.fill(y);
     case.E.fill(e);
-    loss_gradient(&case.problem(), &[Wrt::X], &Options::default(), None).map(|_| ())
+    loss_gradient(&case.problem(), &[Wrt::X, Wrt::Y], &Options::default(), None).map(|_| ())
 }
 
 #[test]
 fn what_the_precision_cannot_hold_is_an_error() {
     assert_eq!(range_error(1.0, 1.0, 1.0), Ok(()));
-    for (a, y, e, quantity) in [
-        (1e30, 1.0, 1.0, "a logit"),
-        (f32::NAN, 1.0, 1.0, "a logit"),
-        (1.0, f32::INFINITY, 1.0, "A3 Y"),
-        (1.0, 1.0, f32::NAN, "the loss"),
-        (1e15, 1e18, 1e18, "dL/dX"),
-    ] {
+    for (a, y, e, quantity) in [(1e30, 1.0, 1.0, "a logit"), (1.0, f32::MAX, 1.0, "A3 Y"), (1.0, 1.0, 3e38, "dL/dY")] {
         let error = range_error(a, y, e).expect_err(quantity);
         assert!(matches!(&error, Error::Range { precision: "float32", .. }), "{error:?}");
         let text = error.to_string();

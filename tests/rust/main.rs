@@ -10,6 +10,8 @@ mod determinism;
 mod errors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod fitted;
+mod hidden;
 mod incoming;
 mod moments;
 mod moments_causal;

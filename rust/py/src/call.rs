@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use attngrad::{Error, Level, Options, Watch};
-use ndarray::ArrayView2;
 use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 
@@ -68,9 +67,4 @@ impl Call {
 pub fn read<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray2<'py, T>> {
     let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
     array.try_readonly().map_err(|_| Failure::internal("a snapshot is shared with a writer"))
-}
-
-/// Its rows and columns.
-pub fn view<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> ArrayView2<'a, T> {
-    array.as_array()
 }

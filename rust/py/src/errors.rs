@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 import_exception!(attngrad_rs.errors, ShapeError);
 import_exception!(attngrad_rs.errors, OptionError);
+import_exception!(attngrad_rs.errors, NonFiniteError);
 import_exception!(attngrad_rs.errors, RangeError);
 import_exception!(attngrad_rs.errors, OutOfMemoryError);
 import_exception!(attngrad_rs.errors, DeadlineError);
@@ -41,6 +42,7 @@ impl From<Error> for Failure {
         Failure(match error {
             Error::Shape { .. } => ShapeError::new_err(text),
             Error::Option { .. } => OptionError::new_err(text),
+            Error::NonFinite { .. } => NonFiniteError::new_err(text),
             Error::Range { .. } => RangeError::new_err(text),
             Error::OutOfMemory { .. } => OutOfMemoryError::new_err(text),
             Error::Deadline(_) => DeadlineError::new_err(text),

@@ -24,7 +24,7 @@ use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
 use numpy::{Element, IntoPyArray, PyReadonlyArray2};
 use pyo3::{exceptions::PyImportError, prelude::*, types::PyDict};
 
-use call::{Call, Control, view};
+use call::{Call, Control};
 use errors::{Failure, Result};
 
 type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
@@ -65,11 +65,12 @@ impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
     fn problem(&self, (scale, is_causal): (f64, bool)) -> Result<Problem<'_, T>> {
         let [a1, a2, a3] = &self.a;
         let weights = match (&self.x, &self.pair) {
-            (_, Some((w_q, w_k))) => Weights::Pair(view(w_q), view(w_k)),
-            (Some(x), None) => Weights::Product(view(x)),
+            (_, Some((w_q, w_k))) => Weights::Pair(w_q.as_array(), w_k.as_array()),
+            (Some(x), None) => Weights::Product(x.as_array()),
             (None, None) => return Err(Failure::internal("neither X nor a pair was given")),
         };
-        let problem = Problem::new(view(a1), view(a2), view(a3), weights, view(&self.y), view(&self.e))?;
+        let problem =
+            Problem::new(a1.as_array(), a2.as_array(), a3.as_array(), weights, self.y.as_array(), self.e.as_array())?;
         let problem = if self.is_target { problem } else { problem.with_incoming() };
         Ok(problem.with_scale(scale).with_causal(is_causal))
     }
@@ -137,7 +138,7 @@ fn attend<'py, T: Element + attngrad::Float>(
     call: Call,
 ) -> Result<Bound<'py, PyAny>> {
     let (q, k, v) = (head::<T>(q)?, head::<T>(k)?, head::<T>(v)?);
-    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(form.0).with_causal(form.1);
+    let heads = attngrad::Heads::new(q.as_array(), k.as_array(), v.as_array())?.with_scale(form.0).with_causal(form.1);
     let (output, _) = call.run(py, |options, watch| attngrad::attention(&heads, options, watch))?;
     Ok(output.into_pyarray(py).into_any())
 }
@@ -165,8 +166,8 @@ fn pull_back<'py, T: Element + attngrad::Float>(
     call: Call,
 ) -> Result<Bound<'py, PyDict>> {
     let (q, k, v, dout) = (head::<T>(q)?, head::<T>(k)?, head::<T>(v)?, head::<T>(dout)?);
-    let heads = attngrad::Heads::new(view(&q), view(&k), view(&v))?.with_scale(form.0).with_causal(form.1);
-    let dout = view(&dout);
+    let heads = attngrad::Heads::new(q.as_array(), k.as_array(), v.as_array())?.with_scale(form.0).with_causal(form.1);
+    let dout = dout.as_array();
     let (result, seconds) = call.run(py, |options, watch| attngrad::attention_vjp(&heads, dout, options, watch))?;
     let (values, rounding) = (PyDict::new(py), PyDict::new(py));
     for (name, (value, error)) in [("query", result.query), ("key", result.key), ("value", result.value)] {
@@ -238,7 +239,7 @@ fn require_main_interpreter() -> PyResult<()> {
 
 fn finite<T: Element + attngrad::Float>(py: Python<'_>, array: &Bound<'_, PyAny>, call: Call) -> Result<bool> {
     let array = call::read::<T>(array)?;
-    let values = view(&array).to_slice().ok_or_else(|| Failure::internal("a snapshot is not contiguous"))?;
+    let values = array.as_array().to_slice().ok_or_else(|| Failure::internal("a snapshot is not contiguous"))?;
     Ok(call.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0)
 }
 

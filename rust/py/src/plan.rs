@@ -74,13 +74,19 @@ fn run<'py, T: Element + Float>(
     wrt: &[Wrt],
     form: (f64, bool),
     request: &Request,
-    start: Start<'_>,
+    start: (Option<&Prepared>, (usize, usize)),
     call: Call,
 ) -> Result<Bound<'py, PyDict>> {
     let arrays = Arrays::<T>::read(given)?;
     let problem = arrays.problem(form)?;
-    let (result, _) =
-        call.run(py, |options, watch| plan::planned_gradient(&problem, wrt, request, start, options, watch))?;
+    let (prepared, (degree, samples)) = start;
+    let (result, _) = call.run(py, |options, watch| {
+        let start = match prepared {
+            Some(prepared) if prepared.0.fits(&problem, wrt, request, options)? => Start::Prepared(&prepared.0),
+            _ => Start::Sized { degree, samples },
+        };
+        plan::planned_gradient(&problem, wrt, request, start, options, watch)
+    })?;
     let Planned { loss, loss_certificate, gradients, steps, decision, prepared, .. } = result;
     let (values, certificates) = (PyDict::new(py), PyDict::new(py));
     for one in gradients {
@@ -98,7 +104,8 @@ fn run<'py, T: Element + Float>(
     Ok(out)
 }
 
-/// Loss and gradients by the method that the request leads to; `start` is a degree and a number of rows to begin with.
+/// Loss and gradients by the method that the request leads to; `start` is a degree and a number of rows to begin
+/// with; what was prepared is used where it fits.
 #[pyfunction]
 pub fn planned_gradient<'py>(
     py: Python<'py>,
@@ -106,15 +113,10 @@ pub fn planned_gradient<'py>(
     wrt: Vec<String>,
     form: (f64, bool),
     asking: Asking,
-    start: Option<(usize, usize)>,
+    start: (usize, usize),
     prepared: Option<&Prepared>,
     control: Control,
 ) -> Result<Bound<'py, PyDict>> {
     let (wrt, request, call) = (inputs(&wrt)?, request(asking)?, Call::new(control)?);
-    let start = match (prepared, start) {
-        (Some(prepared), _) => Start::Prepared(&prepared.0),
-        (None, Some((degree, samples))) => Start::Sized { degree, samples },
-        (None, None) => Start::Fresh,
-    };
-    either!(given, run(py, &given, &wrt, form, &request, start, call))
+    either!(given, run(py, &given, &wrt, form, &request, (prepared, start), call))
 }

@@ -2,11 +2,11 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 
-use super::engine::Engine;
+use super::engine::{Engine, Sight};
 use super::gradient::{in_range, row_major, rows};
-use super::residual::{Given, unit};
+use super::residual::Given;
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
 use super::structure::Structure;
 use super::turns::KeySide;
@@ -16,7 +16,7 @@ use crate::float::Float;
 use crate::norms::largest;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
-use crate::problem::Wrt;
+use crate::problem::{Wrt, blame, check_scale, extended};
 use crate::products::{matrix, scaled};
 use crate::tile::Rows;
 
@@ -74,6 +74,22 @@ impl<'a, T: Float> Heads<'a, T> {
         Heads { is_causal, ..self }
     }
 
+    /// The head as every function works on it: see [`crate::Problem`] for both steps.
+    fn admitted(&self) -> Result<Self, Error> {
+        check_scale(self.scale)?;
+        let (n, m) = (self.query.nrows(), self.key.nrows());
+        if !self.is_causal || m <= n {
+            return Ok(*self);
+        }
+        Ok(Heads { key: self.key.slice_move(s![..n, ..]), value: self.value.slice_move(s![..n, ..]), ..*self })
+    }
+
+    /// An overflow, or what it comes from.
+    fn blame(&self, dout: Option<ArrayView2<'_, T>>, error: Error) -> Error {
+        let inputs = [("query", &self.query), ("key", &self.key), ("value", &self.value)];
+        blame(error, inputs.into_iter().chain(dout.as_ref().map(|dout| ("dout", dout))))
+    }
+
     fn queries(&self) -> Result<Vec<T>, Error> {
         let mut queries = buffer::with_capacity(self.query.len())?;
         queries.extend(self.query.iter().map(|x| T::narrow(x.widen() * self.scale * LOG2_E)));
@@ -86,17 +102,24 @@ impl<'a, T: Float> Heads<'a, T> {
 /// Time 2 n m (d + dv), half if causal; memory O((n + m)(d + dv)).
 ///
 /// # Errors
-/// [`Error::Range`] where a logit or a result does not fit the precision; [`Error::OutOfMemory`],
+/// [`Error::Option`] for a scale that is no finite number; [`Error::Range`] where a logit or a result does not fit the
+/// precision, or [`Error::NonFinite`] where that is because an input holds NaN or an infinity; [`Error::OutOfMemory`],
 /// [`Error::Deadline`], [`Error::Cancelled`].
 pub fn attention<T: Float>(
     heads: &Heads<'_, T>,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Array2<T>, Error> {
+    let heads = heads.admitted()?;
+    of_seen(&heads, options, watch).map_err(|error| heads.blame(None, error))
+}
+
+/// The same for a head without keys that no query sees.
+fn of_seen<T: Float>(heads: &Heads<'_, T>, options: &Options, watch: Option<Watch<'_>>) -> Result<Array2<T>, Error> {
     let mut run = Run::new(options, watch);
     let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
     let n = heads.query.nrows();
-    let engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options, &mut run)?;
+    let engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
     let values = engine.values(rows(&value)?, &mut run)?;
     let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
     in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
@@ -115,20 +138,36 @@ pub fn attention_vjp<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<AttentionGradients<T>, Error> {
-    let (n, d) = heads.query.dim();
-    let (m, dv) = heads.value.dim();
+    let (n, dv) = (heads.query.nrows(), heads.value.ncols());
     if dout.dim() != (n, dv) {
         let wanted = format!("the output has shape [{n}, {dv}], so dout needs it too");
         return Err(Error::Shape { argument: "dout", found: dout.shape().to_vec(), wanted });
     }
+    let seen = heads.admitted()?;
+    let mut found = pulled_back(&seen, dout, options, watch).map_err(|error| seen.blame(Some(dout), error))?;
+    for (value, _) in [&mut found.key, &mut found.value] {
+        *value = extended(std::mem::take(value), heads.key.nrows())?;
+    }
+    Ok(found)
+}
+
+/// The same for a head without keys that no query sees.
+fn pulled_back<T: Float>(
+    heads: &Heads<'_, T>,
+    dout: ArrayView2<'_, T>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<AttentionGradients<T>, Error> {
+    let (n, d) = heads.query.dim();
+    let (m, dv) = heads.value.dim();
     let mut run = Run::new(options, watch);
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
-    let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, heads.is_causal, options, &mut run)?;
+    let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
     let values = engine.values(rows(&value)?, &mut run)?;
     let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
     let inherited = Inherited { logits: engine.bound.clone(), values: values.largest };
     let given = Given { rows: rows(&dout)?.data, is_target: false };
-    let unit = unit(given.largest(dv, values.largest)?, values.largest);
+    let unit = given.unit(dv, &values.seen)?;
     let largest_key = largest(&engine.key_norms);
     let (found, KeySide { keys, values: sums }) = engine.both_sides(&values, given, unit, &mut run)?;
     let mut errors = RowErrors::new(&engine, &values, &found.forward, &found.rows, &inherited)?;

@@ -70,7 +70,7 @@ impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> 
     ) -> Tile<V, J> {
         let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(queries, keys);
         if MASKED {
-            tile::mask(&mut weights, last);
+            tile::mask(&mut weights, last, T::neg_infinity());
         }
         tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
         weights
@@ -121,6 +121,12 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         let mut squares = tile::load(&self.squares);
         for (p, weight) in p.iter_mut().zip(weights) {
             *p = tile::zip(tile::zip(*p, r, V::sub), weight, V::mul);
+        }
+        if MASKED {
+            // The weight is zero, but c·h of what is hidden may overflow.
+            tile::mask(&mut p, last, T::zero());
+        }
+        for p in &p {
             squares = tile::add_square(*p, squares);
         }
         tile::store(squares, &mut self.squares);

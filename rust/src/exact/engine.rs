@@ -25,15 +25,49 @@ pub struct Engine<T: Float> {
     pub count: usize,
     /// The keys.
     pub keys: Strips<T>,
-    /// ‖query‖ · max ‖key‖, in base-2 units.
+    /// ‖query‖ · max ‖key‖ of the keys that it sees, in base-2 units.
     pub bound: Vec<f64>,
     /// ‖key‖.
     pub key_norms: Vec<f64>,
-    pub(super) is_causal: bool,
-    /// The index of each query, ascending, where it is not its place.
-    pub(super) indices: Option<Vec<usize>>,
+    sight: Sight,
     pub(super) kernels: Kernels<T>,
     key_block: Option<usize>,
+}
+
+/// Which keys each query sees.
+#[derive(Default)]
+pub struct Sight {
+    /// Whether query j sees keys 0..=j only.
+    pub is_causal: bool,
+    /// The index of each query, ascending, where it is not its place.
+    pub indices: Option<Vec<usize>>,
+}
+
+impl Sight {
+    /// All keys, or those up to the query's own place.
+    pub fn of(is_causal: bool) -> Self {
+        Sight { is_causal, indices: None }
+    }
+
+    fn order(&self) -> Order<'_> {
+        Order(self.indices.as_deref())
+    }
+
+    /// The largest of these numbers, one a key, that each of `count` queries sees: what a mask hides from a query must not
+    /// matter to it. NaN comes through.
+    fn largest(&self, numbers: &[f64], count: usize) -> Result<Vec<f64>, Error> {
+        if !self.is_causal {
+            return buffer::filled(count, largest(numbers));
+        }
+        let (mut all, mut known, mut most) = (buffer::with_capacity(count)?, 0, 0.0);
+        all.extend((0..count).map(|place| {
+            let end = numbers.len().min(self.order().index(place) + 1).max(known);
+            most = largest(&[most, largest(&numbers[known..end])]);
+            known = end;
+            most
+        }));
+        Ok(all)
+    }
 }
 
 /// Values, and how large they are.
@@ -44,13 +78,16 @@ pub struct Values<T> {
     pub norms: Vec<f64>,
     /// The largest of them.
     pub largest: f64,
+    /// The largest of those that each query sees.
+    pub seen: Vec<f64>,
 }
 
 impl<T: Float> Engine<T> {
     /// Packs and measures the values.
     pub fn values(&self, rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
         let norms = many_row_norms(rows, run)?;
-        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), norms })
+        let seen = self.sight.largest(&norms, self.count)?;
+        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), seen, norms })
     }
 }
 
@@ -83,15 +120,16 @@ impl<T: Float> Engine<T> {
         queries: Vec<T>,
         count: usize,
         keys: Rows<'_, T>,
-        is_causal: bool,
+        sight: Sight,
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let key_norms = many_row_norms(keys, run)?;
-        let widest = largest(&key_norms);
+        let widest = sight.largest(&key_norms, count)?;
         let mut bound = many_row_norms(Rows { data: &queries, count, width: keys.width }, run)?;
-        for bound in &mut bound {
-            *bound *= widest;
+        for (bound, widest) in bound.iter_mut().zip(&widest) {
+            // The norm of large keys may overflow; nothing is the logit of a query that is zero.
+            *bound = if *bound == 0.0 && widest.is_infinite() { 0.0 } else { *bound * widest };
         }
         // A partial sum is at most the bound, so half of the range leaves room for its rounding.
         if !bound.iter().all(|&bound| bound < T::MAX / 2.0) {
@@ -104,7 +142,7 @@ impl<T: Float> Engine<T> {
         let kernels = T::kernels(options.level()?);
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
         let keys = Strips::packed(keys, kernels.keys, run)?;
-        Ok(Engine { queries, count, keys, bound, key_norms, is_causal, indices: None, kernels, key_block })
+        Ok(Engine { queries, count, keys, bound, key_norms, sight, kernels, key_block })
     }
 
     pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
@@ -114,8 +152,8 @@ impl<T: Float> Engine<T> {
         Operands {
             keys: &self.keys,
             values,
-            is_causal: self.is_causal,
-            order: Order(self.indices.as_deref()),
+            is_causal: self.sight.is_causal,
+            order: self.sight.order(),
             key_block: block.next_multiple_of(self.keys.strip_rows()),
             values_in_range: largest == 0.0 || (largest < room && largest > room.recip()),
         }

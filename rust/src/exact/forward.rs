@@ -116,7 +116,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
     ) {
         let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(block.queries, keys);
         if MASKED {
-            tile::mask(&mut weights, last);
+            tile::mask(&mut weights, last, T::neg_infinity());
         }
         if SHIFTED {
             kept.keep(key, &weights);

@@ -4,8 +4,10 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use super::engine::{Engine, Values};
-use super::residual::{Given, Incoming, loss, unit};
+pub(crate) use super::layout::{in_range, row_major, rows};
+
+use super::engine::{Engine, Sight, Values};
+use super::residual::{Given, Incoming, loss};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
 use super::structure::Structure;
 use super::turns::KeySide;
@@ -80,24 +82,38 @@ impl Needs {
 /// L and dL/d(input) for each input in `wrt`; the passes are shared (docs/math.md, equations of sections 2 and 3).
 ///
 /// Shapes as in [`Problem`]. Exact up to rounding, for logits of any size; n, m, d of any size, zero included (no keys:
-/// o = 0 and zero gradients). `watch` is called on this thread every few milliseconds with the fraction done.
+/// o = 0 and zero gradients). Keys that a mask hides from all queries do not matter, whatever they hold. `watch` is called on this thread every few milliseconds with the fraction done.
 ///
 /// Time 4 n m d for the loss or dL/dY, 8 n m d for X, W_Q and A1, 12 n m d with any of the others (10 and 14 where keys
 /// are too many for what pass 1 keeps; half if causal);
 /// memory O((n + m) d).
 ///
 /// # Errors
-/// [`Error::Option`] for an input that the problem does not have; [`Error::Range`] where a logit or a result does not
-/// fit the precision; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+/// [`Error::Option`] for an input that the problem does not have and for a scale that is no finite number;
+/// [`Error::Range`] where a logit or a result does not fit the precision, or [`Error::NonFinite`] where that is because an
+/// input holds NaN or an infinity; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
 pub fn loss_gradient<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Gradients<T>, Error> {
-    for &wrt in wrt {
-        problem.check(wrt)?;
+    wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
+    let seen = problem.admitted()?;
+    let mut found = of_seen(&seen, wrt, options, watch).map_err(|error| seen.blame(error))?;
+    for Gradient { wrt, value, .. } in &mut found.gradients {
+        *value = problem.whole(*wrt, std::mem::take(value))?;
     }
+    Ok(found)
+}
+
+/// The same for a problem without keys that no query sees.
+fn of_seen<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Gradients<T>, Error> {
     let level = options.level()?;
     let mut run = Run::new(options, watch);
     let standard = Standard::new(problem)?;
@@ -128,13 +144,6 @@ pub fn loss_gradient<T: Float>(
     Ok(Gradients { loss, loss_rounding: passes.errors.loss(loss), gradients, level })
 }
 
-pub(crate) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {
-    if fits {
-        return Ok(());
-    }
-    Err(Error::Range { quantity: quantity.to_owned(), precision, remedy: "scale the inputs down, or use float64" })
-}
-
 /// The problem in row-major order, with the products that the passes work on.
 pub(super) struct Standard<'a, T> {
     pub A1: CowArray<'a, T, Ix2>,
@@ -162,22 +171,6 @@ impl<'a, T: Float> Standard<'a, T> {
             is_target: problem.is_target,
         })
     }
-}
-
-/// The array itself where it is row-major, otherwise a copy.
-pub(crate) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'_, T, Ix2>, Error> {
-    if array.is_standard_layout() {
-        return Ok(array.into());
-    }
-    let mut data = buffer::with_capacity(array.len())?;
-    data.extend(array.iter().copied());
-    Ok(matrix(data, array.nrows(), array.ncols())?.into())
-}
-
-/// The rows of a matrix in row-major order.
-pub(crate) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
-    let data = array.as_slice().ok_or_else(|| Error::Internal("an array is not row-major".into()))?;
-    Ok(Rows { data, count: array.nrows(), width: array.ncols() })
 }
 
 /// What the passes leave behind for the gradients.
@@ -217,7 +210,7 @@ impl<T: Float> Passes<T> {
             *norm *= LN_2;
         }
         let (_, largest_key) = measured(rows(&keys)?)?;
-        let mut engine = Engine::new(queries, n, rows(&keys)?, problem.is_causal, options, run)?;
+        let mut engine = Engine::new(queries, n, rows(&keys)?, Sight::of(problem.is_causal), options, run)?;
         let dv = problem.Y.ncols();
         let second = needs.query_side || needs.key_side;
         let h = {
@@ -228,7 +221,7 @@ impl<T: Float> Passes<T> {
         in_range("A3 Y", T::NAME, h.largest.is_finite())?;
         let inherited = problem.inherited(largest_key, &query_norms)?;
         let given = Given { rows: rows(&problem.E)?.data, is_target: problem.is_target };
-        let unit = unit(given.largest(dv, h.largest)?, h.largest);
+        let unit = given.unit(dv, &h.seen)?;
         let mut passes = Passes {
             loss: 0.0,
             w: None,

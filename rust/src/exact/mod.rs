@@ -12,6 +12,7 @@ mod fused;
 pub mod gradient;
 mod kept;
 pub(crate) mod kernels;
+mod layout;
 mod operands;
 mod residual;
 mod rounding;

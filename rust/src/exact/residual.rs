@@ -32,11 +32,14 @@ impl<'a, T: Float> Given<'a, T> {
         if self.is_target { output - self.rows[i] } else { self.rows[i] }
     }
 
-    /// What no row of c has a norm above, where no value has one above `value`: known before c is.
-    pub fn largest(&self, width: usize, value: f64) -> Result<f64, Error> {
-        let count = self.rows.len() / width.max(1);
-        let rows = largest(&row_norms(Rows { data: self.rows, count, width })?);
-        Ok(if self.is_target { rows + value } else { rows })
+    /// The power of two that brings p near f, known before c is: no row of c has a larger norm than its target and the
+    /// largest value that it sees, one of `seen`, together.
+    pub fn unit(&self, width: usize, seen: &[f64]) -> Result<f64, Error> {
+        let mut rows = row_norms(Rows { data: self.rows, count: seen.len(), width })?;
+        if self.is_target {
+            rows.iter_mut().zip(seen).for_each(|(c, value)| *c += value);
+        }
+        Ok(unit(&rows, seen))
     }
 }
 
@@ -75,11 +78,14 @@ impl Row {
     }
 }
 
-/// The power of two that brings p near f, where no row of c has a norm above `c` and no value one above `value`.
-pub fn unit(c: f64, value: f64) -> f64 {
-    let (c, value) = (c.log2(), value.log2());
-    let exponent = if c.is_finite() && value.is_finite() { (c + value).max(c - GROWTH).floor() } else { 0.0 };
-    exponent.exp2()
+/// The same from what no row of c has a norm above, and no value that it sees.
+fn unit(c: &[f64], seen: &[f64]) -> f64 {
+    let (most_c, most_value) = (largest(c), largest(seen));
+    // Of the product of both in one row: where they are largest in different rows, it is smaller than theirs.
+    let share = c.iter().zip(seen).fold(0.0, |most: f64, (c, value)| most.max(c / most_c * (value / most_value)));
+    let (c, value) = (most_c.log2(), most_value.log2());
+    let exponent = if c.is_finite() && value.is_finite() { (c + value + share.log2()).max(c - GROWTH) } else { 0.0 };
+    exponent.floor().exp2()
 }
 
 /// The incoming gradient, row by row, before scaling.

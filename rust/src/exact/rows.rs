@@ -4,9 +4,9 @@ use std::f64::consts::LOG2_E;
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use super::engine::Engine;
+use super::engine::{Engine, Sight};
 use super::gradient::{in_range, row_major, rows};
-use super::residual::{Given, Incoming, unit};
+use super::residual::{Given, Incoming};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
@@ -40,6 +40,17 @@ pub fn exact_rows<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<RowValues<T>, Error> {
+    let problem = problem.admitted()?;
+    of_seen(&problem, indices, options, watch).map_err(|error| problem.blame(error))
+}
+
+/// The same for a problem without keys that no query sees.
+fn of_seen<T: Float>(
+    problem: &Problem<'_, T>,
+    indices: &[usize],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<RowValues<T>, Error> {
     let mut run = Run::new(options, watch);
     let run = &mut run;
     // Neighbours see about the same keys.
@@ -51,8 +62,8 @@ pub fn exact_rows<T: Float>(
         Weights::Pair(W_Q, W_K) => (W_Q, matrix(product(problem.A2, W_K, 1.0, run)?, m, W_K.ncols())?.into()),
     };
     let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
-    let mut engine = Engine::new(queries, count, rows(&keys)?, problem.is_causal, options, run)?;
-    engine.indices = Some(sorted);
+    let sight = Sight { is_causal: problem.is_causal, indices: Some(sorted) };
+    let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
     let h = product(problem.A3, problem.Y, 1.0, run)?;
     let values = engine.values(Rows { data: &h, count: m, width: dv }, run)?;
     let mut forward = engine.forward(&values, run)?;
@@ -62,7 +73,7 @@ pub fn exact_rows<T: Float>(
     let given = Given { rows: E.as_slice().unwrap_or_default(), is_target: problem.is_target };
     let incoming = Incoming::new(output, dv, count, |i, output| given.c(i, output))?;
     // The law of the loss gradient.
-    let unit = unit(given.largest(dv, values.largest)?, values.largest);
+    let unit = given.unit(dv, &values.seen)?;
     let prepared = incoming.prepare(&forward, unit)?;
     engine.backward(&values, &forward, &prepared, run)?;
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;

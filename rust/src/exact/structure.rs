@@ -126,6 +126,10 @@ impl<'a, T: Float> Structure<'a, T> {
         let m = self.inputs.array.nrows();
         // A target leaves c = o − E: zero where E and the values that make o are.
         let zero_output = if self.is_target { self.values.zeros() } else { m };
+        // Without a look at the queries, of which there may be any number where they have no columns.
+        if m <= keys || m <= zero_output && given.is_empty() {
+            return true;
+        }
         (0..self.left.array.nrows()).all(|j| {
             let seen = if self.is_causal { m.min(j + 1) } else { m };
             seen <= keys || (seen <= zero_output && given.is_zero(j)) || left(j)
@@ -176,7 +180,15 @@ impl<'a, T: Float> Rows<'a, T> {
         self.leading(|row| self.is_zero(row))
     }
 
+    /// Whether no column counts, so that all rows are equal.
+    fn is_empty(&self) -> bool {
+        self.columns.as_ref().map_or(self.array.ncols(), Vec::len) == 0
+    }
+
     fn leading(&self, holds: impl Fn(usize) -> bool) -> usize {
+        if self.is_empty() {
+            return self.array.nrows();
+        }
         (0..self.array.nrows()).find(|&row| !holds(row)).unwrap_or(self.array.nrows())
     }
 

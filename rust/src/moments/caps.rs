@@ -44,14 +44,24 @@ impl Polynomial {
     /// for P; memory O(n dv).
     ///
     /// # Errors
-    /// [`Error::Option`] for a causal problem; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Option`] for a causal problem, and for another than it was fitted to; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn caps<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Caps, Error> {
-        self.same_form(problem)?;
+        self.require(&problem.admitted()?, options)?;
+        self.fitted_caps(problem, options, watch)
+    }
+
+    /// The same for a problem that is known to be the one that it was fitted to.
+    pub(crate) fn fitted_caps<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Caps, Error> {
         refuse_causal(problem)?;
         let n = problem.A1.nrows();
         let mut caps = Caps { w: buffer::zeros(n)?, weighted: buffer::zeros(n)? };

@@ -5,6 +5,7 @@ use ndarray::{Array1, Array2, CowArray, Ix2};
 use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
+use super::identity::Identity;
 use super::monomials::Monomials;
 use super::parts::{Parts, Sums};
 use super::queries::Queries;
@@ -72,8 +73,8 @@ pub struct Polynomial {
     pub(super) integers: bool,
     /// What those of the keys may have lost.
     pub(super) lost: f64,
-    pub(super) is_causal: bool,
-    pub(super) is_target: bool,
+    /// What it was fitted to; nothing where it is used for that problem alone.
+    identity: Option<Identity>,
     /// What bounds are made of: rows of A2 and A3, and the values; nothing where the problem is causal.
     pub(super) balls: [Ball; 3],
     /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
@@ -141,9 +142,12 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Self, Error> {
+        let problem = &problem.admitted()?;
         let mut run = Run::new(options, watch);
+        let identity = Identity::of(problem, &mut run)?;
         run.phase(1.0);
-        Polynomial::prepare(problem, &Inputs::new(problem)?, approximation, true, options, &mut run)
+        let polynomial = Polynomial::prepare(problem, &Inputs::new(problem)?, approximation, true, options, &mut run)?;
+        Ok(Polynomial { identity: Some(identity), ..polynomial })
     }
 
     /// As [`Polynomial::fit`]; without `slopes` only what o and fᵀ c need.
@@ -160,7 +164,7 @@ impl Polynomial {
         let coordinates = Coordinates::new(problem);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
         let coefficients = approximation.coefficients.clone();
-        let Problem { is_causal, is_target, .. } = *problem;
+        let is_causal = problem.is_causal;
         let integers = approximation.integers && !is_causal && worth_integers(degree, coordinates.spread);
         let mut polynomial = Polynomial {
             coefficients,
@@ -170,8 +174,7 @@ impl Polynomial {
             largest_key: f64::INFINITY,
             integers,
             lost: 0.0,
-            is_causal,
-            is_target,
+            identity: None,
             balls: Default::default(),
             gram: None,
             level,
@@ -217,20 +220,13 @@ impl Polynomial {
         Ok(polynomial)
     }
 
-    /// An error unless the mask, and what E is, are those of the problem it was made ready for.
-    pub(super) fn same_form<T>(&self, problem: &Problem<'_, T>) -> Result<(), Error> {
-        let forms = [
-            ("is_causal", problem.is_causal, self.is_causal),
-            // The unit of c is chosen with the coordinates.
-            ("is_target", problem.is_target, self.is_target),
-        ];
-        match forms.into_iter().find(|(_, found, wanted)| found != wanted) {
-            None => Ok(()),
-            Some((option, found, wanted)) => {
-                let wanted = format!("{wanted}, as in the problem that the polynomial was fitted to");
-                Err(Error::Option { option, found: found.to_string(), wanted })
-            }
-        }
+    /// An error that says what is otherwise, unless keys, values, weights and form are those that it was fitted to. The
+    /// queries and E may be any.
+    pub(crate) fn require<T: Float>(&self, problem: &Problem<'_, T>, options: &Options) -> Result<(), Error> {
+        let Some(identity) = &self.identity else {
+            return Err(Error::Internal("a polynomial for one call was kept".into()));
+        };
+        identity.require(&Identity::of(problem, &mut Run::new(options, None))?)
     }
 
     /// The row of A2 that keys are centred at, (d2).

@@ -41,10 +41,18 @@ pub struct PolynomialGradients<T> {
     pub level: Level,
 }
 
-impl<T> PolynomialGradients<T> {
+impl<T: Float> PolynomialGradients<T> {
     /// The gradient with respect to `wrt`, if it was asked for.
     pub fn get(&self, wrt: Wrt) -> Option<&Array2<T>> {
         self.gradients.iter().find(|(of, _)| *of == wrt).map(|(_, value)| value)
+    }
+
+    /// Those of the whole problem, from those without the keys that no query sees.
+    fn whole(mut self, problem: &Problem<'_, T>) -> Result<Self, Error> {
+        for (wrt, value) in &mut self.gradients {
+            *value = problem.whole(*wrt, std::mem::take(value))?;
+        }
+        Ok(self)
     }
 }
 
@@ -68,8 +76,9 @@ pub fn polynomial_gradient<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
     let needs = Needs::of(problem, wrt)?;
+    let (whole, problem) = (problem, &problem.admitted()?);
     if problem.A2.nrows() == 0 {
-        return without_keys(problem, wrt, options, watch);
+        return without_keys(whole, wrt, options, watch);
     }
     let mut run = Run::new(options, watch);
     let inputs = Inputs::new(problem)?;
@@ -77,14 +86,15 @@ pub fn polynomial_gradient<T: Float>(
         run.phase(if needs.key_side() { 0.3 } else { 0.45 });
     }
     let polynomial = Polynomial::prepare(problem, &inputs, approximation, needs.slopes(), options, &mut run)?;
-    polynomial.differentiate(problem, &inputs, wrt, &needs, &mut run)
+    polynomial.differentiate(problem, &inputs, wrt, &needs, &mut run)?.whole(whole)
 }
 
 impl Polynomial {
     /// L and dL/d(input) for each input in `wrt`; as [`polynomial_gradient`], with the moments already taken.
     ///
     /// # Errors
-    /// As [`polynomial_gradient`].
+    /// As [`polynomial_gradient`]; [`Error::Option`] for other keys, values or weights, or another form, than those that it was
+    /// fitted to.
     pub fn gradient<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -92,8 +102,20 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
+        let seen = problem.admitted()?;
+        self.require(&seen, options)?;
+        self.fitted_gradient(&seen, wrt, options, watch)?.whole(problem)
+    }
+
+    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees.
+    pub(crate) fn fitted_gradient<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        wrt: &[Wrt],
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<PolynomialGradients<T>, Error> {
         let needs = Needs::of(problem, wrt)?;
-        self.same_form(problem)?;
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }

@@ -21,6 +21,7 @@ mod eigen;
 mod evaluate;
 mod fit;
 mod gradient;
+pub(crate) mod identity;
 mod integers;
 pub(crate) mod kernels;
 mod keys;

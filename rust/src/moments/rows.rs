@@ -21,7 +21,8 @@ impl Polynomial {
     /// row.
     ///
     /// # Errors
-    /// [`Error::Option`] for a row that is not there; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Option`] for a row that is not there, and for another problem than it was fitted to;
+    /// [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn rows<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -29,7 +30,19 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<RowValues<T>, Error> {
-        self.same_form(problem)?;
+        let problem = &problem.admitted()?;
+        self.require(problem, options)?;
+        self.fitted_rows(problem, indices, options, watch)
+    }
+
+    /// The same for a problem that is known to be the one that it was fitted to.
+    pub(crate) fn fitted_rows<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        indices: &[usize],
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<RowValues<T>, Error> {
         let mut run = Run::new(options, watch);
         run.phase(1.0);
         let mut rows = match problem.is_causal {

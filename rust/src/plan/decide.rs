@@ -124,6 +124,7 @@ impl Backing {
 /// has too many features.
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
+    let problem = &problem.admitted()?;
     let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
     Ok(match request.wanted {
         Wanted::Polynomial(Some(degree)) => {

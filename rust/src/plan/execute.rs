@@ -8,13 +8,13 @@ use super::cost::Cost;
 use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::Passes;
-use super::request::{Asked, Certificate, Certified, Norm, Planned, Request, Wanted};
+use super::request::{Asked, Certificate, Certified, Norm, Planned, Request, Wanted, check_degree};
 use super::setting::Setting;
 use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::float::Float;
-use crate::moments::{Approximation, Polynomial};
+use crate::moments::{Approximation, Polynomial, affordable};
 use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
@@ -40,6 +40,29 @@ impl std::fmt::Debug for Prepared {
 }
 
 impl Prepared {
+    /// Whether it was made from these keys, values and weights, so that it can be used again.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a scale that is no finite number; [`Error::OutOfMemory`], [`Error::Deadline`].
+    pub fn fits<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        wrt: &[Wrt],
+        request: &Request,
+        options: &Options,
+    ) -> Result<bool, Error> {
+        let seen = problem.admitted()?;
+        let unfolded = unfolded(&seen, wrt, Backing::of(request));
+        let mut problem = seen.reborrow();
+        if let Some(X) = &unfolded {
+            problem.weights = Weights::Product(X.view());
+        }
+        match self.moments.require(&problem, options) {
+            Err(Error::Option { .. }) => Ok(false),
+            found => found.map(|()| true),
+        }
+    }
+
     /// What was decided for the problem it was made from.
     pub fn decision(&self) -> &Decision {
         &self.decision
@@ -70,7 +93,8 @@ pub enum Start<'a> {
 /// Time: that of [`crate::polynomial_gradient`] and 8 r m d for r exact rows, or that of [`crate::loss_gradient`].
 ///
 /// # Errors
-/// [`Error::Option`] for a request that means nothing, an output that the problem does not have, and too many features;
+/// [`Error::Option`] for a request or a start that means nothing, what was prepared for other keys, values or weights, an
+/// output that the problem does not have, and too many features;
 /// those of both methods.
 pub fn planned_gradient<T: Float>(
     problem: &Problem<'_, T>,
@@ -81,11 +105,32 @@ pub fn planned_gradient<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<Planned<T>, Error> {
     check(problem, wrt, request)?;
+    let seen = problem.admitted()?;
+    let mut planned = of_seen(&seen, wrt, request, start, options, watch).map_err(|error| seen.blame(error))?;
+    for Certified { wrt, value, .. } in &mut planned.gradients {
+        *value = problem.whole(*wrt, std::mem::take(value))?;
+    }
+    Ok(planned)
+}
+
+/// The same for a problem without keys that no query sees.
+fn of_seen<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    request: &Request,
+    start: Start<'_>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Planned<T>, Error> {
     let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
     let logits = OnceCell::new();
     let (decision, prepared) = match start {
         Start::Fresh => (decide(problem, wrt, request)?, None),
         Start::Sized { degree, samples } => {
+            check_degree(degree)?;
+            affordable(law.cost.dimension(), degree + 1)?;
+            // More rows than there are: all of them.
+            let samples = samples.min(problem.A1.nrows());
             (law.sized(degree, samples, logits.get_or_init(|| Logits::draw(problem))), None)
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
@@ -94,18 +139,24 @@ pub fn planned_gradient<T: Float>(
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
         return exact(problem, wrt, request, decision, &mut stages);
     }
-    let unfolded = match problem.weights {
-        Weights::Pair(W_Q, W_K) if law.backing == Backing::Estimated && wrt.contains(&Wrt::WK) => {
-            Some(product(W_Q, W_K))
-        }
-        _ => None,
-    };
+    let unfolded = unfolded(problem, wrt, law.backing);
     let mut unfolded_problem = problem.reborrow();
     if let Some(X) = &unfolded {
         unfolded_problem.weights = Weights::Product(X.view());
     }
+    if let Some(prepared) = prepared {
+        prepared.moments.require(&unfolded_problem, options)?;
+    }
     let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law, logits };
     search.run(decision, prepared, &mut stages)
+}
+
+/// W_Q W_Kᵀ, where dL/dW_K is certified from rows.
+fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing: Backing) -> Option<Array2<T>> {
+    match problem.weights {
+        Weights::Pair(W_Q, W_K) if backing == Backing::Estimated && wrt.contains(&Wrt::WK) => Some(product(W_Q, W_K)),
+        _ => None,
+    }
 }
 
 /// W_Q W_Kᵀ, rounded once.

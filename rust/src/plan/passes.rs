@@ -58,12 +58,13 @@ impl<T: Float> Passes<T> {
     pub fn run(setting: &Setting<'_, T>, backing: Backing, stages: &mut Stages<'_>) -> Result<Option<Self>, Error> {
         let Setting { problem, prepared, .. } = setting;
         let asked = setting.asked();
-        let result = stages.run(0.6, |options, watch| prepared.moments.gradient(problem, &asked, options, watch))?;
+        let result =
+            stages.run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, options, watch))?;
         let n = problem.A1.nrows();
         let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
         let caps = match backing {
             Backing::Statistical if !problem.is_causal => {
-                stages.run(0.3, |options, watch| prepared.moments.caps(problem, options, watch))?.weighted
+                stages.run(0.3, |options, watch| prepared.moments.fitted_caps(problem, options, watch))?.weighted
             }
             _ => Vec::new(),
         };

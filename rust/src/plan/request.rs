@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
 use crate::options::Level;
+use crate::polynomial::MAX_DEGREE;
 use crate::problem::Wrt;
 
 /// The least kind of certificate that will do.
@@ -89,12 +90,27 @@ impl Request {
                 return Err(Error::Option { option, found: value.to_string(), wanted });
             }
         }
+        if let Wanted::Polynomial(Some(degree)) = self.wanted {
+            check_degree(degree)?;
+        }
         if self.wanted == Wanted::Polynomial(None) && self.rtol.is_none_or(|rtol| rtol == 0.0) {
             let wanted = "degree=, or rtol > 0 to choose it by".into();
             return Err(Error::Option { option: "degree", found: "None with the polynomial method".into(), wanted });
         }
         Ok(())
     }
+}
+
+/// Refuses a degree that no polynomial has.
+pub(super) fn check_degree(degree: usize) -> Result<(), Error> {
+    if degree <= MAX_DEGREE {
+        return Ok(());
+    }
+    Err(Error::Option {
+        option: "degree",
+        found: degree.to_string(),
+        wanted: format!("an integer from 0 to {MAX_DEGREE}"),
+    })
 }
 
 /// What backs a certificate; kinds are never mixed.

@@ -199,7 +199,7 @@ fn compared<T: Float>(
     stages: &mut Stages<'_>,
 ) -> Result<[RowValues<T>; 2], Error> {
     let exact = stages.run(share, |options, watch| exact_rows(problem, indices, options, watch))?;
-    let approximate = stages.run(0.5, |options, watch| polynomial.rows(problem, indices, options, watch))?;
+    let approximate = stages.run(0.5, |options, watch| polynomial.fitted_rows(problem, indices, options, watch))?;
     Ok([exact, approximate])
 }
 

@@ -170,18 +170,19 @@ fn exponentiate_quad<T: Float, V: Vector<T, W>, const W: usize, const SHIFTED: b
     *pairs = [[a, b], [c, d]];
 }
 
-/// Sets the logits of keys after `last[l]` (an index within the strip; −1 masks all) to −∞.
+/// Sets what belongs to keys after `last[l]` (an index within the strip; −1 masks all) to `hidden`: −∞ for logits.
 #[inline(always)]
 pub fn mask<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     tile: &mut Tile<V, J>,
     last: &[i32; L],
+    hidden: T,
 ) {
     for (j, pair) in tile.iter_mut().enumerate() {
         let mut lanes = [T::zero(); L];
         store(*pair, &mut lanes);
         for l in 0..L {
             if j as i32 > last[l] {
-                lanes[l] = T::neg_infinity();
+                lanes[l] = hidden;
             }
         }
         *pair = load::<T, V, W, L>(&lanes);

@@ -1,6 +1,7 @@
 //! What is kept has the bits that would be computed again.
 
 use super::*;
+use crate::exact::engine::Sight;
 use crate::exact::residual::Incoming;
 use crate::options::Options;
 use crate::tile::Rows;
@@ -38,7 +39,7 @@ impl Case {
         let values = Rows { data: &self.values, count: keys.count, width: VALUE_WIDTH };
         let count = self.queries.len() / WIDTH;
         let (options, mut run) = (Options::default(), Run::new(&Options::default(), None));
-        let engine = Engine::new(self.queries.clone(), count, keys, is_causal, &options, &mut run);
+        let engine = Engine::new(self.queries.clone(), count, keys, Sight::of(is_causal), &options, &mut run);
         let engine = engine.expect("small numbers");
         let values = engine.values(values, &mut run).expect("there is memory");
         (engine, values)
