@@ -169,7 +169,8 @@ def diagnose(
     """Whether gradients of softmax(scale · query keyᵀ) can be had in near-linear time, and how.
 
     The answers are those of the planner, for the gradient of the loss by X where values and target
-    are as wide as the keys; ``plan_loss_gradient`` gives them for any problem.
+    are as wide as the keys; ``plan_loss_gradient`` gives them for any problem, and ``plan`` those
+    for ``attention_vjp``, which has to certify more.
 
     Parameters
     ----------
@@ -375,9 +376,10 @@ def _advice(predictions: tuple[Prediction, ...], regime: str) -> str:
     near = deciding if regime == "near-linear" else _at(predictions, TOLERANCES[0])
     advice = f"at {near.rtol:g}, degree {near.degree} with {near.features} features does it"
     if regime == "near-linear":
-        return f"ask for rtol: {advice}"
+        return f"ask loss_gradient for rtol: {advice}"
     return (
-        f"ask for rtol, or use the exact method: {advice}; at {deciding.rtol:g}, {deciding.reason}"
+        f"ask loss_gradient for rtol, or use the exact method: {advice}; "
+        f"at {deciding.rtol:g}, {deciding.reason}"
     )
 
 

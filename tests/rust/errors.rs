@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use attngrad::plan::{Asked, Norm, Request, Wanted, decide};
 use attngrad::{Error, Heads, Level, Options, Problem, Weights, Wrt, attention, attention_vjp, loss_gradient};
 use ndarray::Array2;
 
@@ -164,5 +165,32 @@ fn messages_say_what_to_do() {
         ),
     ] {
         assert_eq!(error.to_string(), text);
+    }
+}
+
+/// What the planner refuses is told in words that hold for callers of any language: no keyword of one is in them.
+#[test]
+fn the_planner_speaks_no_python() {
+    let case = Case::<f64>::new(Shape::square(4, 4, 32), Family::Uniform, false, 1);
+    let asked = Request {
+        wanted: Wanted::Polynomial(None),
+        rtol: None,
+        atol: 0.0,
+        norm: Norm::Frobenius,
+        asked: Asked::Any,
+        seed: 0,
+    };
+    let negative = Request { wanted: Wanted::Auto, rtol: Some(-1.0), ..asked };
+    let large = Request { wanted: Wanted::Polynomial(Some(7)), ..asked };
+    for (request, start) in [
+        (asked, "degree: found none for the polynomial method; wanted a degree, or rtol > 0"),
+        (large, "degree: found 76904685 monomials of 32 coordinates up to grade 8; wanted a degree with at most"),
+        (negative, "rtol: found -1; wanted a finite number >= 0"),
+    ] {
+        let message = decide(&case.problem(), &[Wrt::X], &request).expect_err("refused").to_string();
+        assert!(message.starts_with(start), "{message}");
+        for python in ["None", "True", "method=", "degree=", "rtol=", "numpy"] {
+            assert!(!message.contains(python), "{message}");
+        }
     }
 }

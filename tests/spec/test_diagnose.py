@@ -90,7 +90,7 @@ def test_predictions_are_those_of_the_planner() -> None:
         near = [one.method != "exact" for one in found.predictions]
         regime = "near-linear" if near[1] else "borderline" if near[0] else "exact"
         assert found.regime == regime
-        assert ("ask for rtol" in found.advice) == (regime != "exact")
+        assert ("ask loss_gradient for rtol" in found.advice) == (regime != "exact")
 
 
 def test_explain_and_plan_are_one_answer() -> None:
@@ -114,7 +114,7 @@ def test_the_advised_tolerance_does_what_is_said() -> None:
     q, k = uniform(20_000, 8, 1.0)
     advice = ag.diagnose(q, k, scale=1 / 8).advice
     words = re.fullmatch(
-        r"ask for rtol: at ([\d.]+), degree (\d+) with (\d+) features does it", advice
+        r"ask loss_gradient for rtol: at ([\d.]+), degree (\d+) with (\d+) features does it", advice
     )
     assert words is not None, advice
     rtol, degree, features = float(words[1]), int(words[2]), int(words[3])
@@ -147,7 +147,7 @@ def test_regimes_and_their_words() -> None:
     near = ag.diagnose(*uniform(20_000, 8, 1.0), scale=1 / 8)
     assert near.regime == "near-linear"
     assert near.findings == ()
-    assert near.advice.startswith("ask for rtol: at 0.01, degree ")
+    assert near.advice.startswith("ask loss_gradient for rtol: at 0.01, degree ")
     small = ag.diagnose(*uniform(30, 8, 1.5), scale=1 / 8)
     assert small.regime == "exact"
     (text,) = small.findings

@@ -180,7 +180,7 @@ fn too_many(dimension: usize, grade: usize) -> Error {
     Error::Option {
         option: "degree",
         found: format!("{count:.0} monomials of {dimension} coordinates up to grade {grade}"),
-        wanted: format!("a degree with at most {MOST}, or method=\"exact\""),
+        wanted: format!("a degree with at most {MOST}, or the exact method"),
     }
 }
 

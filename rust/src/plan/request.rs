@@ -94,8 +94,8 @@ impl Request {
             check_degree(degree)?;
         }
         if self.wanted == Wanted::Polynomial(None) && self.rtol.is_none_or(|rtol| rtol == 0.0) {
-            let wanted = "degree=, or rtol > 0 to choose it by".into();
-            return Err(Error::Option { option: "degree", found: "None with the polynomial method".into(), wanted });
+            let wanted = "a degree, or rtol > 0 to choose it by".into();
+            return Err(Error::Option { option: "degree", found: "none for the polynomial method".into(), wanted });
         }
         Ok(())
     }
