@@ -16,6 +16,7 @@ from .errors import (
     OptionTypeError,
     OutOfMemoryError,
     OutputError,
+    PrecisionWarning,
     ProblemFileError,
     RangeError,
     ShapeError,
@@ -32,7 +33,7 @@ __all__ = [
     "AttentionGradients", "AttnGradError", "Certificate", "DTypeError", "DeadlineError",
     "Diagnosis", "ExpFeatures", "Factors", "GradientResult", "InternalError",
     "MissingDependencyError", "NonFiniteError", "OptionError", "OptionTypeError",
-    "OutOfMemoryError", "OutputError", "Plan", "ProblemFileError", "RangeError", "ShapeError",
-    "ToleranceError", "__version__", "attention", "attention_vjp", "diagnose", "factors", "loss",
-    "loss_gradient", "plan", "plan_loss_gradient", "polynomials", "reference",
+    "OutOfMemoryError", "OutputError", "Plan", "PrecisionWarning", "ProblemFileError", "RangeError",
+    "ShapeError", "ToleranceError", "__version__", "attention", "attention_vjp", "diagnose",
+    "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials", "reference",
 ]

@@ -16,10 +16,13 @@ __all__ = [
     "all_finite",
     "attention",
     "attention_vjp",
+    "check_request",
     "decide",
     "default_threads",
     "evaluate_polynomial",
+    "exact_operations",
     "exp_polynomial",
+    "judge",
     "levels",
     "loss_gradient",
     "planned_gradient",
@@ -57,8 +60,10 @@ _Control: TypeAlias = tuple[int | None, _Progress, float | None, str | None, int
 _Asking: TypeAlias = tuple[str, int | None, float | None, float, str, str, int]
 # method, degree, samples, exact_rows, features, predicted_error, operations, reason.
 _Chosen: TypeAlias = tuple[str, int, int, int, int, float, float, str]
-# kind, absolute, truncation, sampling, rounding, confidence.
-_Known: TypeAlias = tuple[str, float, float, float, float, float | None]
+# relative, reached, best_rtol, message.
+_Judged: TypeAlias = tuple[float, bool | None, float, str]
+# kind, absolute, truncation, sampling, rounding, confidence, verdict.
+_Known: TypeAlias = tuple[str, float, float, float, float, float | None, _Judged]
 
 class _PlannedGradient(TypedDict):
     gradients: dict[str, _Array]
@@ -79,6 +84,11 @@ def attention(heads: Sequence[_Array], form: _Form, control: _Control) -> _Array
 def attention_vjp(
     heads: Sequence[_Array], form: _Form, control: _Control
 ) -> _AttentionGradients: ...
+def judge(asking: _Asking, kind: str, absolute: float, size: float) -> _Judged: ...
+def check_request(dtype: str, asking: _Asking) -> None: ...
+def exact_operations(
+    shape: tuple[int, int, int, int, int], wrt: list[str], is_causal: bool
+) -> float: ...
 def decide(given: _Given, wrt: list[str], form: _Form, asking: _Asking) -> _Chosen: ...
 def planned_gradient(
     given: _Given,

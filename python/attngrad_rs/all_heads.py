@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from . import arrays
 from .arguments import CERTIFICATE_KINDS, Tolerance
@@ -13,6 +13,13 @@ from .methods import EXACT, Decision, Error, Outcome
 
 # From what says most to what says least.
 KINDS = ("exact", *reversed([kind for kind in CERTIFICATE_KINDS if kind != "any"]))
+
+
+def largest(proposed: Iterable[Decision]) -> Decision:
+    """One decision that serves for every head: the highest degree, and the most rows."""
+    each = list(proposed)
+    costliest = max(each, key=lambda one: (one.degree or 0, one.operations))
+    return costliest._replace(samples=max(one.samples or 0 for one in each))
 
 
 def together(asked: Decision, run: Sequence[Decision]) -> Decision:

@@ -16,7 +16,7 @@ from . import arguments, arrays, calls
 from .arguments import checked_signature
 from .arrays import Problem
 from .errors import OptionTypeError
-from .plans import Plan
+from .plans import Asked, Plan
 from .results import GradientResult
 
 __all__ = ["loss", "loss_gradient", "plan_loss_gradient"]
@@ -77,13 +77,17 @@ def loss_gradient(
     is_causal : bool
         Query j sees the keys 0 ... j only (aligned at the top left, also where n ≠ m).
     rtol : float, optional
-        Accuracy asked for: ‖ĝ − g‖ ≤ rtol·‖g‖ + atol for each gradient. None and 0 mean exact.
+        Accuracy asked for: ‖ĝ − g‖ ≤ rtol·‖g‖ + atol for each gradient. With ``atol=0``, None
+        asks for nothing beyond the method's own accuracy, and 0 for an exact result: an
+        approximation that is named is then refused.
     atol : float
-        See ``rtol``.
+        See ``rtol``. Alone, with ``rtol`` None or 0, it is an absolute tolerance.
     norm : {"fro", "max"}
         The norm of ``rtol`` and of the certificates: Frobenius, or largest entry.
     method : {"auto", "exact", "polynomial"}
-        "auto" takes the cheapest method that reaches ``rtol``, and says why in ``.plan``.
+        "auto" takes the cheapest method that reaches the tolerance, and says why in ``.plan``;
+        where no method does, because rounding is large beside the gradient, the exact result is
+        returned with ``success=False`` and a PrecisionWarning.
         "polynomial" puts a polynomial in the place of exp: near-linear in n and m, for small
         logits.
     degree : int, optional
@@ -95,7 +99,9 @@ def loss_gradient(
     certificate : {"any", "estimated", "statistical", "rigorous"}
         Ask for at least that kind of certificate; an exact result serves for each.
     plan : Plan, optional
-        Replay a plan: its method, degree and number of rows. ``Plan.execute`` does the same.
+        Replay a plan: its method, degree and number of rows, and what it was asked for (``rtol``,
+        ``atol``, ``norm``, ``certificate``, ``method``, ``degree``, ``rng``) wherever the call
+        leaves that at its default. ``Plan.execute`` does the same.
     threads : int, optional
         Threads to use; by default all that the process may use. The result has the same bits for
         any number.
@@ -122,8 +128,9 @@ def loss_gradient(
     OptionError, OptionTypeError
         An option does not fit.
     ToleranceError
-        ``rtol`` is below what can be certified in this dtype, or by the method that was named;
-        ``.best_rtol`` says what can.
+        The method that was named misses the tolerance: ``.best_rtol`` says what it can certify,
+        ``.result`` is what it computed. Or no data could reach ``rtol`` in this dtype; then
+        nothing was computed.
     RangeError
         The logits, the loss or a gradient overflow the dtype.
     OutOfMemoryError, DeadlineError
@@ -154,17 +161,18 @@ def loss_gradient(
     """
     start = time.perf_counter()
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    request = calls.read(
-        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method,
-        degree=degree, rng=rng, tolerance=arguments.tolerance(rtol, atol, norm, certificate),
-        control=arguments.control(threads, progress, timeout, check_finite),
-    )  # fmt: skip
     if plan is not None and not isinstance(plan, Plan):
         raise OptionTypeError(f"plan: found {arguments.show_type(plan)}; a Plan or None is wanted")
+    asked = Asked(rtol, atol, norm, certificate, method, degree, rng).beside(plan)
+    request = calls.read(
+        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=asked.method,
+        degree=asked.degree, rng=asked.rng,
+        tolerance=arguments.tolerance(asked.rtol, asked.atol, asked.norm, asked.certificate),
+        control=arguments.control(threads, progress, timeout, check_finite),
+    )  # fmt: skip
     call = functools.partial(
-        loss_gradient, wrt=request.wrt, scale=scale, is_causal=is_causal, rtol=rtol, atol=atol,
-        norm=norm, method=method, degree=degree, certificate=certificate, threads=threads,
-        rng=request.seed,
+        loss_gradient, wrt=request.wrt, scale=scale, is_causal=is_causal, threads=threads,
+        **asked._replace(rng=request.seed)._asdict(),
     )  # fmt: skip
     return calls.result(request, call, plan, start)
 

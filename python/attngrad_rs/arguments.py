@@ -48,13 +48,32 @@ MAX_SHOWN_BITS = 128
 class Tolerance:
     """The accuracy asked for: ``error <= rtol * ||gradient|| + atol`` in ``norm``, for each output.
 
-    ``rtol=None`` asks for no more than the method's own accuracy.
+    ``rtol=None`` with ``atol=0`` asks for no more than the method's own accuracy.
     """
 
     rtol: float | None
     atol: float
     norm: str
     certificate: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing but rounding is allowed."""
+        return not self.rtol and not self.atol
+
+    def asking(
+        self, method: str, degree: int | None = None, seed: int = 0
+    ) -> tuple[str, int | None, float | None, float, str, str, int]:
+        """What is asked, as the core takes it."""
+        return method, degree, self.rtol, self.atol, self.norm, self.certificate, seed
+
+    def shown(self) -> str:
+        """The tolerance as a message names it."""
+        absolute = f"atol: found {self.atol:g}"
+        if not self.rtol and self.atol:
+            return absolute
+        relative = f"rtol: found {self.rtol or 0.0:g}"
+        return f"{relative}, {absolute}" if self.atol else relative
 
 
 @dataclass(frozen=True)
@@ -271,13 +290,13 @@ def _seed(value: object) -> int:
     return seed
 
 
-def degree(value: object, method: str, rtol: float | None) -> int | None:
+def degree(value: object, method: str, tolerance_: Tolerance) -> int | None:
     """Degree of a polynomial: for the method of that name, which needs it or a tolerance."""
     if value is None:
-        if method == "polynomial" and not rtol:
+        if method == "polynomial" and tolerance_.is_exact:
             raise OptionError(
                 "degree: found None for method 'polynomial' without a tolerance; "
-                "give degree=, or rtol > 0 to choose it by"
+                "give degree=, or rtol > 0 or atol > 0 to choose it by"
             )
         return None
     wanted = f"an integer from 0 to {MAX_DEGREE}, or None,"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from . import arguments, arrays, rates
+from . import _core, arguments, arrays, rates
 from .arguments import Control, Tolerance
 from .arrays import Problem
-from .certificate import Certificate, certify, require_reached
+from .certificate import Certificate, certify, deliver
 from .memory import check_fits
 from .methods import (
     METHODS,
@@ -22,7 +22,7 @@ from .methods import (
     choose,
     decided_by_shape,
 )
-from .plans import Plan
+from .plans import Asked, Plan
 from .results import GradientResult
 
 
@@ -62,6 +62,9 @@ def read(
 ) -> Request:
     """Check what is not an array."""
     name = checked_name(method)
+    named_degree = arguments.degree(degree, name, tolerance)
+    # Before any number is read, and in the precision of the arrays.
+    _core.check_request(str(problem.dtype), tolerance.asking(name, named_degree))
     # With d2 = 0 every logit is 0, whatever the scale.
     default_scale = 1.0 / max(problem.sizes.d2, 1)
     return Request(
@@ -72,18 +75,18 @@ def read(
         tolerance=tolerance,
         control=control,
         method=name,
-        degree=arguments.degree(degree, name, tolerance.rtol),
+        degree=named_degree,
         seed=arguments.rng(rng),
     )
 
 
 def decide(request: Request) -> tuple[Decision, Task | None]:
     """What to run, and copies of the arrays where the decision depends on their numbers."""
-    decided = decided_by_shape(request.method, request.tolerance.rtol)
+    decided = decided_by_shape(request.method, request.tolerance)
     if decided is not None:
         return decided, None
     task = _task(request, arrays.total_bytes(request.problem.arrays))
-    return choose(request.method, task), task
+    return choose(task), task
 
 
 def evaluate(request: Request, title: str, replayed: Plan | None = None) -> tuple[Outcome, Reuse]:
@@ -119,7 +122,7 @@ def result(
     if replayed is None:
         # What was prepared before makes a call cheaper than its forecast.
         rates.observe(made.method, *_machine(request), seconds, cost.seconds)
-    return GradientResult(
+    made_result = GradientResult(
         loss=outcome.loss,
         gradients=outcome.gradients,
         certificates=certificates,
@@ -127,6 +130,7 @@ def result(
         plan=made,
         seconds=seconds,
     )
+    return deliver(made_result, request.tolerance, str(request.problem.dtype), request.method)
 
 
 def plan(request: Request, call: Callable[..., GradientResult]) -> Plan:
@@ -159,6 +163,12 @@ def _plan(
         reason=decision.reason,
         _call=call,
         _reuse=reuse,
+        _asked=Asked(
+            method=request.method,
+            degree=request.degree,
+            rng=request.seed,
+            **vars(request.tolerance),
+        ),
     )
 
 
@@ -206,7 +216,7 @@ def _choices(task: Task, decision: Decision) -> tuple[object, ...]:
 
 def _certificates(request: Request, outcome: Outcome) -> dict[str, Certificate]:
     tolerance, name = request.tolerance, outcome.decision.method
-    certificates = {
+    return {
         wrt: certify(
             name,
             outcome.errors[wrt],
@@ -217,8 +227,6 @@ def _certificates(request: Request, outcome: Outcome) -> dict[str, Certificate]:
         )
         for wrt, gradient in outcome.gradients.items()
     }
-    require_reached(certificates, tolerance, str(request.problem.dtype))
-    return certificates
 
 
 def _loss_certificate(outcome: Outcome, tolerance: Tolerance) -> Certificate:
@@ -227,5 +235,5 @@ def _loss_certificate(outcome: Outcome, tolerance: Tolerance) -> Certificate:
         outcome.loss_error,
         abs(outcome.loss),
         "abs",
-        replace(tolerance, rtol=None),
+        replace(tolerance, rtol=None, atol=0.0),
     )

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from . import _core
 from .arguments import Tolerance
-from .errors import ToleranceError
+from .errors import PrecisionWarning, ToleranceError
+from .methods.base import Judged
 
 if TYPE_CHECKING:
     from .methods import Error
 
 __all__ = ["Certificate"]
+
+
+class Certified(Protocol):
+    """A result with one certificate for each gradient."""
+
+    @property
+    def certificates(self) -> Mapping[str, Certificate]: ...
+
+
+R = TypeVar("R", bound=Certified)
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,13 @@ class Certificate:
         What f, c, q, p1 and p2 were charged each, where a rigorous bound knows; empty for exact.
     rtol_requested : float or None
         The tolerance asked for.
+    best_rtol : float
+        The smallest ``rtol`` that this result reaches beside the ``atol`` asked for; infinite
+        where the gradient may be zero.
     success : bool or None
-        Whether it was reached; None where nothing was asked of an approximation.
+        Whether ‖ĝ − g‖ ≤ rtol·‖g‖ + atol is certified; None where nothing was asked of an
+        approximation. Without a tolerance an exact result is a success where its rounding is
+        bounded. A gradient that is merely smaller than its rounding bound is none.
     message : str
         The same in words.
     """
@@ -59,25 +78,17 @@ class Certificate:
     terms: Mapping[str, float] = field(default_factory=dict)
     steps: Mapping[str, float] = field(default_factory=dict)
     rtol_requested: float | None = None
+    best_rtol: float = math.inf
     success: bool | None = None
     message: str = ""
 
     def __post_init__(self) -> None:
         """Turn NaN into infinity, and take back a success that nothing backs."""
-        for name in ("absolute", "relative"):
+        for name in ("absolute", "relative", "best_rtol"):
             if math.isnan(getattr(self, name)):
                 object.__setattr__(self, name, math.inf)
         if not math.isfinite(self.absolute) and self.success:
             object.__setattr__(self, "success", False)
-
-
-def relative_error(absolute: float, size: float) -> float:
-    """The relative error that an absolute one implies, against the unknown truth."""
-    if absolute == 0.0:
-        return 0.0
-    truth = size - absolute
-    # Written so that NaN gives infinity.
-    return absolute / truth if truth > 0.0 else math.inf
 
 
 def certify(
@@ -88,78 +99,82 @@ def certify(
     tolerance: Tolerance,
     steps: Mapping[str, float] | None = None,
 ) -> Certificate:
-    """The certificate of a result of norm ``size`` with what is known about its error."""
-    absolute, rtol = error.absolute, tolerance.rtol
-    rounding = error.terms.get("rounding", 0.0)
-    success: bool | None
-    if not math.isfinite(absolute):
-        success, message = False, f"{error.kind}; the error could not be bounded"
-    elif absolute <= 2.0 * rounding and (size <= absolute if error.kind == "exact" else size == 0):
-        # Nothing tells such a result from zero; zero is what it is to the accuracy of the dtype.
-        success, message = True, f"{error.kind}; the result is zero to rounding"
-    elif not rtol:
-        success, message = True, "exact to rounding"
-    else:
-        success = absolute <= tolerance.atol + rtol * (size - absolute)
-        message = f"{error.kind}; rtol {rtol:g} {'reached' if success else 'not reached'}"
-    if rtol is None and error.kind != "exact":
-        success, message = None, f"{error.kind}; no tolerance was asked for"
+    """The certificate of a result of norm ``size`` with what is known about its error.
+
+    The core judges whether the tolerance is reached; where it has not yet, it is asked here.
+    """
+    judged = error.judged
+    if judged is None:
+        asking = tolerance.asking(method)
+        judged = Judged(*_core.judge(asking, error.kind, error.absolute, size))
     return Certificate(
         method=method,
         kind=error.kind,
-        absolute=absolute,
-        relative=relative_error(absolute, size),
+        absolute=error.absolute,
+        relative=judged.relative,
         norm=norm,
         confidence=error.confidence,
         terms=error.terms,
         steps=steps or {},
-        rtol_requested=rtol,
-        success=success,
-        message=message,
+        rtol_requested=tolerance.rtol,
+        best_rtol=judged.best_rtol,
+        success=judged.reached,
+        message=judged.message,
     )
 
 
-def require_reached(
-    certificates: Mapping[str, Certificate], tolerance: Tolerance, dtype: str
-) -> None:
-    """Raise ToleranceError if a positive tolerance was asked for and an output misses it."""
-    if not tolerance.rtol:
-        return
-    best, worst = 0.0, ""
-    for name, certificate in certificates.items():
-        if certificate.success:
-            continue
-        needed = _best_rtol(certificate, tolerance.atol)
-        if needed >= best:
-            best, worst = needed, name
-    if not worst:
-        return
-    made = certificates[worst]
+def deliver(result: R, tolerance: Tolerance, dtype: str, method: str) -> R:
+    """The result, where its tolerance is reached or nobody named the method.
+
+    Raises
+    ------
+    ToleranceError
+        If the method that the caller named misses the tolerance.
+
+    Warns
+    -----
+    PrecisionWarning
+        If "auto" misses it: no method is more accurate than the exact one.
+    """
+    missed = {name: one for name, one in result.certificates.items() if one.success is False}
+    if not missed or (tolerance.rtol is None and not tolerance.atol):
+        return result
+    name = max(missed, key=lambda one: (missed[one].best_rtol, missed[one].absolute))
+    made = missed[name]
     if made.kind == "exact":
         remedy = "use float64, or " if dtype == "float32" else ""
         limit = f"below what rounding in {dtype} lets us certify"
     else:
         remedy = "use method='auto', or "
         limit = f"below what method {made.method!r} could certify ({made.kind})"
-    if math.isfinite(best):
-        ask = f"ask for rtol >= {round_up(best)} (or None for exact)"
+    relative = f"ask for rtol >= {round_up(made.best_rtol)} (or None for exact)"
+    if math.isfinite(made.best_rtol) and (tolerance.rtol or not tolerance.atol):
+        ask = relative
     elif math.isfinite(made.absolute):
         # No tolerance relative to a gradient that may be zero can be certified.
-        least = (1.0 + tolerance.rtol) * made.absolute
-        ask = f"give atol >= {round_up(least)}, as the gradient may be zero"
+        least = max(one.absolute for one in missed.values())
+        ask = f"give atol >= {round_up(least)}"
+        ask += "" if math.isfinite(made.best_rtol) else ", as the gradient may be zero"
     else:
         ask = "ask for rtol=None (exact)"
-    raise ToleranceError(
-        f"rtol: found {tolerance.rtol:g}, {limit} for the gradient by {worst}; {remedy}{ask}",
-        best_rtol=best,
+    words = f"{tolerance.shown()}, {limit} for the gradient by {name}"
+    if method != "auto":
+        raise ToleranceError(f"{words}; {remedy}{ask}", made.best_rtol, result)
+    warnings.warn(
+        f"{words}, whose exact value is returned with success=False; {remedy}{ask}",
+        PrecisionWarning,
+        stacklevel=_frames_within(),
     )
+    return result
 
 
-def _best_rtol(certificate: Certificate, atol: float) -> float:
-    if not math.isfinite(certificate.relative):
-        return math.inf
-    # relative = absolute / truth, so the share that atol covers is atol / truth.
-    return certificate.relative * (1.0 - atol / certificate.absolute)
+def _frames_within() -> int:
+    """Levels of the stack from our caller up to the first that is not of this package."""
+    package, level = __name__.partition(".")[0], 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def worst(certificates: Mapping[str, Certificate]) -> Certificate:
@@ -174,5 +189,7 @@ def round_up(value: float) -> str:
     """Two significant digits, never below the value: what a user may copy out of a message."""
     if not math.isfinite(value) or value <= 0.0:
         return f"{value:g}"
+    # Below the smallest normal number a step of two digits may be none.
+    value = max(value, sys.float_info.min)
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{math.ceil(value / step) * step:.2g}"

@@ -21,9 +21,13 @@ ProblemFileError            ValueError          an ``.npz`` file is missing, mal
 OutputError                 OSError             an output file cannot be written
 MissingDependencyError      ImportError         an optional extra is not installed
 ==========================  ==================  ==================================================
+
+``PrecisionWarning``, a ``UserWarning``, is the one warning: an exact result misses its tolerance.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 __all__ = [
     "AttnGradError",
@@ -36,6 +40,7 @@ __all__ = [
     "OptionTypeError",
     "OutOfMemoryError",
     "OutputError",
+    "PrecisionWarning",
     "ProblemFileError",
     "RangeError",
     "ShapeError",
@@ -78,12 +83,25 @@ class ToleranceError(AttnGradError, ArithmeticError):
     ----------
     best_rtol : float
         The smallest ``rtol`` that this problem can be certified to, in this dtype, with this
-        method; infinite where no relative tolerance can be certified.
+        method and beside the same ``atol``; infinite where no relative tolerance can be certified.
+        Where ``result`` is None nothing was computed, as no data could reach the tolerance: then
+        it is the least that some data could reach in this dtype.
+    result : GradientResult, AttentionGradients or None
+        What was computed, with its certificates.
     """
 
-    def __init__(self, message: str, *, best_rtol: float = float("inf")) -> None:
+    def __init__(self, message: str, best_rtol: float = float("inf"), result: Any = None) -> None:
         super().__init__(message)
         self.best_rtol = float(best_rtol)
+        self.result = result
+
+
+class PrecisionWarning(UserWarning):
+    """Rounding is larger than the tolerance asked of ``method="auto"``.
+
+    The exact result is returned, its certificate with ``success=False``: as at the end of a
+    training, where the gradient is small beside what it is rounded from.
+    """
 
 
 class DeadlineError(AttnGradError, TimeoutError):

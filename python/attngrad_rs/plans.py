@@ -5,8 +5,8 @@ from __future__ import annotations
 import numbers
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,47 @@ if TYPE_CHECKING:
     from .results import GradientResult
 
 __all__ = ["Plan"]
+
+
+def _same(given: object, usual: object) -> bool:
+    """Whether an option was left at its default; an array has no truth value, and is none."""
+    return type(given) is type(usual) and bool(given == usual)
+
+
+class Asked(NamedTuple):
+    """What was asked for where a plan was made; the defaults are those of ``loss_gradient``."""
+
+    rtol: object = None
+    atol: object = 0.0
+    norm: object = "fro"
+    certificate: object = "any"
+    method: object = "auto"
+    degree: object = None
+    rng: object = None
+
+    def beside(self, plan: object) -> Asked:
+        """The same with what the plan was asked for in the place of what is left at its default."""
+        if not isinstance(plan, Plan):
+            return self
+        plan._check()
+        if plan._asked is None:
+            return self._named_by(plan)
+        pairs = zip(self, Asked(), plan._asked, strict=True)
+        return Asked(
+            *(planned if _same(given, usual) else given for given, usual, planned in pairs)
+        )
+
+    def _named_by(self, plan: Plan) -> Asked:
+        """A plan made by hand names its method where no tolerance says what else would do."""
+        usual = Asked()
+        free = all(
+            _same(getattr(self, name), getattr(usual, name))
+            for name in ("rtol", "atol", "method", "degree")
+        )
+        if not free or plan.degree is None:
+            return self
+        return self._replace(method=plan.method, degree=plan.degree)
+
 
 # Fields that are a size of a method, with their ranges.
 SIZES = (
@@ -77,6 +118,9 @@ class Plan:
     # A call of loss_gradient with everything filled in but what `execute` is given.
     _call: Callable[..., GradientResult] | None = field(default=None, repr=False, compare=False)
     _reuse: Reuse | None = field(default=None, repr=False, compare=False)
+    _asked: Asked | None = field(default=None, repr=False, compare=False)
+    # The function that it describes, where that is not loss_gradient.
+    _of: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.
@@ -176,11 +220,17 @@ class Plan:
             Whatever ``loss_gradient`` raises.
         """
         if self._call is None:
+            if self._of:
+                raise OptionError(
+                    f"execute: found a plan of {self._of}, which only describes it; "
+                    f"call {self._of} with the same arguments"
+                )
             raise OptionError(
-                "execute: found a plan that is not attached to loss_gradient; "
-                "make one with plan_loss_gradient"
+                "execute: found a plan that is not attached to arrays; "
+                "pass it to loss_gradient with plan="
             )
-        return self._call(plan=self, **changes)
+        # Every option is there already, or changed: what is at its default is meant so.
+        return self._call(plan=replace(self, _asked=Asked()), **changes)
 
     def decision(self, rows: int) -> Decision:
         """The plan as the methods understand it, for so many query rows.

@@ -76,7 +76,7 @@ def _rate(method: str, itemsize: int, threads: int | None) -> _Rate:
 
 def _measured(method: str, itemsize: int, threads: int | None) -> float:
     task = _task(method, itemsize, threads)
-    decision = choose(method, task)
+    decision = choose(task)
     forecast = METHODS[method].forecast(task.sizes, task.wrt, itemsize, False, threads, decision)
     seconds: list[float] = []
     begin = time.perf_counter()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import _core, all_heads, arguments, arrays, rates
 from .arguments import Control, Tolerance, checked_signature
 from .arrays import Array
-from .certificate import require_reached
+from .certificate import deliver
 from .errors import DeadlineError
 from .memory import check_fits
 from .methods import (
@@ -125,6 +125,7 @@ def attention_vjp(
     norm: str = "fro",
     method: str = "auto",
     degree: int | None = None,
+    certificate: str = "any",
     threads: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
@@ -140,12 +141,13 @@ def attention_vjp(
         Gradient of a scalar by the output of ``attention``.
     is_causal, scale
         As in ``attention``.
-    rtol, atol, norm, threads, progress, timeout, check_finite
+    rtol, atol, norm, certificate, threads, progress, timeout, check_finite
         As in ``loss_gradient``; the tolerance is for dq, dk and dv each, over all heads together.
     method : {"auto", "exact", "polynomial"}
-        "auto" is exact for every ``rtol``: dk and dv are certified by nothing cheaper.
+        "auto" is exact for every tolerance: dk and dv are certified by nothing cheaper.
         "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
-        logits; a head with too many rows beyond it is computed exactly.
+        logits; all heads are looked at before its degree is chosen, and a head with too many rows
+        beyond it is computed exactly.
     degree : int, optional
         As in ``loss_gradient``. With ``rtol=None`` each certificate is the rigorous bound that
         comes with the degree, infinite where it must be, as always with ``is_causal``.
@@ -182,11 +184,12 @@ def attention_vjp(
     ('rigorous', None)
     """
     start = time.perf_counter()
-    tolerance = arguments.tolerance(rtol, atol, norm, "any")
+    tolerance = arguments.tolerance(rtol, atol, norm, certificate)
     control = arguments.control(threads, progress, timeout, check_finite)
     causal = arguments.flag("is_causal", is_causal)
-    decision, named_degree = _decided(method, degree, tolerance.rtol)
+    decision, named_degree = _decided(method, degree, tolerance)
     given, dtype = arrays.read_heads({"query": query, "key": key, "value": value, "dout": dout})
+    _core.check_request(str(dtype), tolerance.asking(method, named_degree))
     factor = arguments.scale(scale, _default_scale(given))
     lead = given["query"].shape[:-2]
     task = _tasks(factor, causal, tolerance, named_degree)
@@ -195,29 +198,37 @@ def attention_vjp(
     finite, threads = control.check_finite, control.threads
     copies = arrays.snapshots(given, dtype, finite=finite, threads=threads)
     if decision.method != EXACT.name and math.prod(lead):
-        first = {name: copy[(0,) * len(lead)] for name, copy in copies.items()}
-        decision = METHODS[decision.method].propose_vjp(task(first, control))
+        decision = all_heads.largest(
+            METHODS[decision.method].propose_vjp(
+                task({name: copy[index] for name, copy in copies.items()}, control)
+            )
+            for index in np.ndindex(*lead)
+        )
         check_fits("attention_vjp", forecast(decision).peak_bytes)
     gradients = {name: np.empty(given[name].shape, dtype) for name in INPUTS}
     # What is left of an outcome once its arrays are in their place.
     outcomes: list[Outcome] = []
     for index, share in _heads(lead, control):
         parts = {name: copy[index] for name, copy in copies.items()}
-        outcome = METHODS[decision.method].vjp(task(parts, share))
+        outcome = METHODS[decision.method].vjp(task(parts, share), decision)
         for name in INPUTS:
             gradients[name][index] = outcome.gradients[name]
         outcomes.append(replace(outcome, gradients={}, prepared=None))
     plan = forecast(all_heads.together(decision, [outcome.decision for outcome in outcomes]))
     certificates = all_heads.certificates(plan.method, gradients, outcomes, tolerance)
-    require_reached(certificates, tolerance, str(dtype))
-    return AttentionGradients(
+    machine = dtype.itemsize, control.threads
+    speed = rates.factor(plan.method, *machine, measure=False)
+    seconds = time.perf_counter() - start
+    rates.observe(plan.method, *machine, seconds, plan.predicted_seconds)
+    result = AttentionGradients(
         dq=gradients["query"],
         dk=gradients["key"],
         dv=gradients["value"],
         certificates=certificates,
-        plan=plan,
-        seconds=time.perf_counter() - start,
+        plan=replace(plan, predicted_seconds=speed * plan.predicted_seconds),
+        seconds=seconds,
     )
+    return deliver(result, tolerance, str(dtype), method)
 
 
 @checked_signature
@@ -229,8 +240,11 @@ def plan(
     is_causal: bool = False,
     scale: float | None = None,
     rtol: float | None = None,
+    atol: float = 0.0,
+    norm: str = "fro",
     method: str = "auto",
     degree: int | None = None,
+    certificate: str = "any",
     threads: int | None = None,
 ) -> Plan:
     """What ``attention_vjp`` would run for these shapes; computes nothing big.
@@ -239,8 +253,8 @@ def plan(
     ----------
     query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
         As in ``attention``; only their shapes and dtype are looked at, for the polynomial method
-        some rows of the first head as well.
-    is_causal, scale, rtol, method, degree, threads
+        some rows of every head as well.
+    is_causal, scale, rtol, atol, norm, method, degree, certificate, threads
         As in ``attention_vjp``.
 
     Returns
@@ -255,8 +269,8 @@ def plan(
 
     Notes
     -----
-    Cost: O(1), for the polynomial method a copy of the first head, by which all are judged; the
-    first plan measures the machine's rate, which takes at most 50 ms.
+    Cost: O(1), for the polynomial method a copy of one head at a time; the first plans measure the
+    machine's rate, which takes at most 50 ms each.
 
     Examples
     --------
@@ -266,23 +280,30 @@ def plan(
     >>> ag.plan(q, q, q, rtol=1e-3).method
     'exact'
     """
-    tolerance = arguments.tolerance(rtol, 0.0, "fro", "any")
+    tolerance = arguments.tolerance(rtol, atol, norm, certificate)
     causal = arguments.flag("is_causal", is_causal)
     workers = arguments.threads(threads)
-    decision, named_degree = _decided(method, degree, tolerance.rtol)
+    decision, named_degree = _decided(method, degree, tolerance)
     given, dtype = arrays.read_heads({"query": query, "key": key, "value": value})
+    _core.check_request(str(dtype), tolerance.asking(method, named_degree))
     factor = arguments.scale(scale, _default_scale(given))
     lead = given["query"].shape[:-2]
     if decision.method != EXACT.name and math.prod(lead):
-        first = {name: array[(0,) * len(lead)] for name, array in given.items()}
-        check_fits("plan", arrays.total_bytes(first))
-        parts = arrays.snapshots(first, dtype, finite=True, threads=workers)
-        parts["dout"] = np.zeros((len(parts["query"]), parts["value"].shape[1]), dtype)
         task = _tasks(factor, causal, tolerance, named_degree)
         control = Control(workers, None, None, check_finite=True)
-        decision = METHODS[decision.method].propose_vjp(task(parts, control))
-    made = _forecast(given, dtype.itemsize, causal, workers)(decision)
-    speed = rates.factor(decision.method, dtype.itemsize, workers, measure=True)
+
+        def proposed(index: Index) -> Decision:
+            head = {name: array[index] for name, array in given.items()}
+            check_fits("plan", arrays.total_bytes(head))
+            parts = arrays.snapshots(head, dtype, finite=True, threads=workers)
+            parts["dout"] = np.zeros((len(parts["query"]), parts["value"].shape[1]), dtype)
+            return METHODS[decision.method].propose_vjp(task(parts, control))
+
+        chosen = all_heads.largest(proposed(index) for index in np.ndindex(*lead))
+    else:
+        chosen = decision
+    made = _forecast(given, dtype.itemsize, causal, workers)(chosen)
+    speed = rates.factor(chosen.method, dtype.itemsize, workers, measure=True)
     return replace(made, predicted_seconds=speed * made.predicted_seconds)
 
 
@@ -308,16 +329,17 @@ def _forecast(
             predicted_error=decision.predicted_error,
             peak_bytes=arrays.total_bytes(given) + outputs + cost.peak_bytes,
             reason=decision.reason,
+            _of="attention_vjp",
         )
 
     return made
 
 
-def _decided(name: object, degree: object, rtol: float | None) -> tuple[Decision, int | None]:
+def _decided(name: object, degree: object, tolerance: Tolerance) -> tuple[Decision, int | None]:
     """What shapes and names alone decide, and the degree that was named."""
     checked = checked_name(name)
-    named = arguments.degree(degree, checked, rtol)
-    decision = decided_by_shape(checked, rtol)
+    named = arguments.degree(degree, checked, tolerance)
+    decision = decided_by_shape(checked, tolerance)
     if decision is None and checked == AUTO:
         decision = Decision(EXACT.name, reason="dk and dv are certified by no other method")
     return decision or Decision(checked), named

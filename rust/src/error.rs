@@ -37,6 +37,18 @@ pub enum Error {
         /// Its column.
         column: usize,
     },
+    /// A tolerance that cannot be reached, whatever the data.
+    #[error("rtol: found {found}, {limit}; wanted at least {least:.1e} in {precision}, or none for exact")]
+    Tolerance {
+        /// The tolerance.
+        found: String,
+        /// Why.
+        limit: &'static str,
+        /// The precision of the computation.
+        precision: &'static str,
+        /// The least that some data could reach.
+        least: f64,
+    },
     /// A number between input and output is larger than the precision can hold.
     #[error("{quantity} exceeds the range of {precision}; {remedy}")]
     Range {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -51,15 +52,30 @@ def allowed_misses(count: int) -> int:
 @pytest.mark.parametrize("method", ["auto", "polynomial"])
 def test_the_sweep(method: str, dtype: str, is_causal: bool) -> None:
     tried, missed, worst, kinds, refused = 0, 0, 0.0, set(), []
+    floors, by_name = [], []
     # Every family meets every third tolerance.
     for number, family in enumerate(FAMILIES):
         given, want = made(family, dtype), truth(family, dtype, is_causal)
         for rtol in RTOLS[number :: len(FAMILIES)]:
             options = {"is_causal": is_causal, "method": method, "rtol": rtol}
-            try:
-                result = ag.loss_gradient(**given, **options)
-            except ag.ToleranceError as error:
-                refused.append((given, options, error.best_rtol))
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always", ag.PrecisionWarning)
+                try:
+                    result = ag.loss_gradient(**given, **options)
+                except ag.ToleranceError as error:
+                    if error.result is None:
+                        # Nothing was computed: no data could reach it.
+                        floors.append((rtol, error.best_rtol / np.finfo(dtype).eps))
+                    else:
+                        by_name.append(options["method"])
+                        refused.append((given, options, error.best_rtol))
+                    continue
+            if warned:
+                # The exact result, and what it does reach.
+                assert method == "auto"
+                assert result.plan.method == "exact"
+                assert result.certificate.success is False
+                refused.append((given, options, result.certificate.best_rtol))
                 continue
             assert result.certificate.success is True
             achieved = float(frobenius(result.gradient - want) / frobenius(want))
@@ -75,6 +91,8 @@ def test_the_sweep(method: str, dtype: str, is_causal: bool) -> None:
         f"worst achieved / requested {worst:.2f}, {missed} missed"
     )
     assert tried >= len(RTOLS) // 5
+    assert "auto" not in by_name
+    assert all(rtol < 8 * np.finfo(dtype).eps and 1 <= floor <= 8 for rtol, floor in floors)
     assert missed <= allowed_misses(tried)
     # A refusal names a tolerance that does: one in four is tried.
     for given, options, best in refused[:: PER_DECADE // 2]:

@@ -29,7 +29,8 @@ BUILT_INS = {
 
 
 def test_the_list_is_whole() -> None:
-    assert set(errors.__all__) == {"AttnGradError", *BUILT_INS}
+    assert set(errors.__all__) == {"AttnGradError", "PrecisionWarning", *BUILT_INS}
+    assert issubclass(errors.PrecisionWarning, UserWarning)
     assert set(errors.__all__) <= set(ag.__all__)
 
 

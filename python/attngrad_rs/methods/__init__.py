@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..arguments import choice
+from ..arguments import Tolerance, choice
 from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task
 from .exact import EXACT
-from .polynomial import POLYNOMIAL
+from .polynomial import POLYNOMIAL, planned
 
 __all__ = [
     "AUTO",
@@ -38,27 +38,16 @@ def checked_name(name: object) -> str:
     return choice("method", name, (AUTO, *METHODS))
 
 
-def decided_by_shape(name: str, rtol: float | None) -> Decision | None:
+def decided_by_shape(name: str, tolerance: Tolerance) -> Decision | None:
     """The decision where no number of the arrays needs to be read for it."""
     if name == EXACT.name:
         return Decision(EXACT.name, reason="it was asked for by name")
-    if name == AUTO and not rtol:
-        asked = "None" if rtol is None else "0"
+    if name == AUTO and tolerance.is_exact:
+        asked = "None" if tolerance.rtol is None else "0"
         return Decision(EXACT.name, reason=f"rtol is {asked}: nothing but rounding is allowed")
     return None
 
 
-def choose(name: str, task: Task) -> Decision:
-    """What the method of that name would run; of all, the one with the fewest operations.
-
-    A method that would not run says why; its reason is given where another one is taken.
-    """
-    decided = decided_by_shape(name, task.tolerance.rtol)
-    if decided is not None:
-        return decided
-    if name != AUTO:
-        return METHODS[name].propose(task)
-    proposals = [method.propose(task) for method in METHODS.values()]
-    best = min(proposals, key=lambda one: one.operations)
-    refused = [one.reason for one in proposals if one.method != best.method and one.reason]
-    return best if best.reason else best._replace(reason="; ".join(refused))
+def choose(task: Task) -> Decision:
+    """What the planner of the core says, with its reason."""
+    return decided_by_shape(task.named or AUTO, task.tolerance) or planned(task)

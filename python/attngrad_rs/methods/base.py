@@ -68,20 +68,33 @@ def control_tuple(
     return control.threads, control.progress, control.timeout, level, block
 
 
+class Judged(NamedTuple):
+    """What the core says of an error, given the tolerance."""
+
+    relative: float
+    reached: bool | None
+    best_rtol: float
+    message: str
+
+
 @dataclass(frozen=True)
 class Error:
-    """What is known about the error of one output: ``absolute`` is the sum of ``terms``."""
+    """What is known about the error of one output: ``absolute`` is the sum of ``terms``.
+
+    ``judged`` is the verdict that came with it, where the core has the tolerance and the result.
+    """
 
     kind: str
     absolute: float
     terms: Mapping[str, float]
     confidence: float | None = None
+    judged: Judged | None = None
 
     @classmethod
     def rounding(cls, absolute: float) -> Error:
         """The error of an exact result."""
         known = absolute if math.isfinite(absolute) else math.inf
-        return cls("exact", absolute, {"rounding": known})
+        return cls("exact", known, {"rounding": known})
 
 
 class Decision(NamedTuple):
@@ -126,19 +139,17 @@ class Method(NamedTuple):
     """One row of the table of methods.
 
     ``needs``, ``law`` and ``cost`` are sentences for people: what the data must be like, what the
-    error is, and what it costs. ``propose(task)`` says what the method would run for a task, with
-    infinite ``operations`` and the reason where it would not; ``forecast`` predicts seconds and
-    bytes of a decision from shapes; ``gradient(task, decision, prepared)`` computes, and may end
-    with another method where its own does not reach the tolerance; ``propose_vjp`` and ``vjp`` are
-    the same for one head of attention.
+    error is, and what it costs. ``forecast`` predicts seconds and bytes of a decision from shapes;
+    ``gradient(task, decision, prepared)`` computes, and may end with another method where its own
+    does not reach the tolerance; ``propose_vjp(task)`` says what it would run for one head of
+    attention, and ``vjp(task, decision)`` runs it.
     """
 
     name: str
     needs: str
     law: str
     cost: str
-    propose: Callable[[Task], Decision]
     forecast: Callable[[Sizes, tuple[str, ...], int, bool, int | None, Decision], Forecast]
     gradient: Callable[[Task, Decision, Any], Outcome]
     propose_vjp: Callable[[HeadTask], Decision]
-    vjp: Callable[[HeadTask], Outcome]
+    vjp: Callable[[HeadTask, Decision], Outcome]

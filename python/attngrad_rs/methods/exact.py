@@ -8,7 +8,7 @@ from .. import _core, tuning
 from ..arrays import Sizes
 from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task, control_tuple
 
-# Floating point operations per second and thread, float32, in the convention of `_flops`; float64
+# Operations of the core's law (rust/src/plan/cost.rs) per second and thread, float32; float64
 # takes twice the time. Rough figures of 2-core machines at d = 32: they feed `predicted_seconds`
 # and nothing else.
 RATES = {"baseline": 15e9, "avx2": 75e9, "avx512": 115e9}
@@ -27,11 +27,6 @@ KEY_SIDE_QUERIES = 64
 WAVE_QUERIES = 256
 WAVE_CHUNKS = 32
 CHUNK_KEYS = 120
-# The core's prices of the same names (rust/src/plan/cost.rs), in operations: a call, a query with
-# its key, and the exponential of a pair in one pass.
-CALL = 1.5e8
-EXACT_TOKEN = 9e4
-PAIR = 16.0
 
 
 class _Needs(NamedTuple):
@@ -50,23 +45,6 @@ def _needs(sizes: Sizes, wrt: tuple[str, ...]) -> _Needs:
     key_side = bool(names & {"W_K", "A2", "A3", "A"}) or ("Y" in names and wide_values)
     second = key_side or bool(names & {"X", "W_Q", "A1"})
     return _Needs(second, key_side, "Y" in names and not key_side)
-
-
-def _flops(sizes: Sizes, wrt: tuple[str, ...], is_causal: bool, kept: bool) -> float:
-    """Operations of the passes; a multiplication and an addition count as two.
-
-    What else a pair and a call cost counts in operations of the same time.
-    """
-    needs, width, dv = _needs(sizes, wrt), sizes.width, sizes.dv
-    # Forward: logits and output.
-    per_pair = 2.0 * (width + (sizes.d3 if needs.mixed else dv)) + PAIR
-    if needs.second:
-        # dP = c hT and p K; the logits again where their weights were not kept.
-        per_pair += 2.0 * ((1.0 if kept else 2.0) * width + dv) + PAIR
-    if needs.key_side:
-        per_pair += 2.0 * (width + dv)
-    pairs = sizes.n * sizes.m * (0.5 if is_causal else 1.0)
-    return CALL + EXACT_TOKEN * 0.5 * (sizes.n + sizes.m) + pairs * per_pair
 
 
 def _buffer_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, kept: int) -> int:
@@ -128,23 +106,6 @@ def seconds(operations: float, itemsize: int, threads: int | None) -> float:
     return operations / rate
 
 
-def _cost(
-    sizes: Sizes, wrt: tuple[str, ...], itemsize: int, is_causal: bool, threads: int | None
-) -> tuple[float, int]:
-    """Operations, and bytes that the first pass keeps for the second."""
-    workers = threads or _core.default_threads()
-    kept = _kept_bytes(sizes, wrt, itemsize, workers)
-    return _flops(sizes, wrt, is_causal, kept > 0), kept
-
-
-def propose(task: Task) -> Decision:
-    """The exact method serves for every task."""
-    itemsize = task.arrays["A1"].itemsize
-    threads = task.control.threads
-    operations, _ = _cost(task.sizes, task.wrt, itemsize, task.is_causal, threads)
-    return Decision(EXACT.name, operations=operations)
-
-
 def forecast(
     sizes: Sizes,
     wrt: tuple[str, ...],
@@ -154,7 +115,9 @@ def forecast(
     decision: Decision,
 ) -> Forecast:
     """Predict cost and memory from shapes alone."""
-    operations, kept = _cost(sizes, wrt, itemsize, is_causal, threads)
+    shape = (sizes.n, sizes.m, sizes.width, sizes.d3, sizes.dv)
+    operations = _core.exact_operations(shape, list(wrt), is_causal)
+    kept = _kept_bytes(sizes, wrt, itemsize, threads or _core.default_threads())
     peak = _buffer_bytes(sizes, wrt, itemsize, kept)
     return Forecast(operations, seconds(operations, itemsize, threads), peak)
 
@@ -178,7 +141,7 @@ def propose_vjp(task: HeadTask) -> Decision:
     return Decision(EXACT.name)
 
 
-def vjp(task: HeadTask) -> Outcome:
+def vjp(task: HeadTask, decision: Decision) -> Outcome:
     """dq, dk and dv of one head."""
     raw = _core.attention_vjp(
         [task.query, task.key, task.value, task.dout],
@@ -190,7 +153,7 @@ def vjp(task: HeadTask) -> Outcome:
         loss_error=Error.rounding(0.0),
         gradients=dict(raw["gradients"]),
         errors={name: Error.rounding(error) for name, error in raw["rounding"].items()},
-        decision=propose_vjp(task),
+        decision=decision,
     )
 
 
@@ -199,7 +162,6 @@ EXACT = Method(
     needs="nothing: any shape, any logits that float32 or float64 can hold",
     law="rounding only, estimated with the result",
     cost="8 n m d operations for the gradient by X (half if causal), memory O((n + m) d)",
-    propose=propose,
     forecast=forecast,
     gradient=gradient,
     propose_vjp=propose_vjp,

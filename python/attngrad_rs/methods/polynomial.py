@@ -18,6 +18,7 @@ from .base import (
     Error,
     Forecast,
     HeadTask,
+    Judged,
     Method,
     Outcome,
     Task,
@@ -40,11 +41,8 @@ FEATURE_BYTES = 24
 STEPS = ("f", "c", "q", "p1", "p2")
 
 
-def _asking(task: Task, method: str) -> tuple[str, int | None, float | None, float, str, str, int]:
-    wanted = task.tolerance
-    return (
-        method, task.degree, wanted.rtol, wanted.atol, wanted.norm, wanted.certificate, task.seed,
-    )  # fmt: skip
+def _asking(task: Task) -> tuple[str, int | None, float | None, float, str, str, int]:
+    return task.tolerance.asking(task.named or "auto", task.degree, task.seed)
 
 
 def _decision(chosen: tuple[str, int, int, int, int, float, float, str]) -> Decision:
@@ -54,16 +52,10 @@ def _decision(chosen: tuple[str, int, int, int, int, float, float, str]) -> Deci
     return Decision(method, degree, samples, exact_rows, features, error, operations, reason)
 
 
-def propose(task: Task) -> Decision:
-    """What the planner of the core says; infinite operations where it prefers the exact method."""
-    wanted = "auto" if task.named is None else POLYNOMIAL.name
-    chosen = _core.decide(
-        task.given, list(task.wrt), (task.scale, task.is_causal), _asking(task, wanted)
-    )
-    decision = _decision(chosen)
-    if decision.method == POLYNOMIAL.name:
-        return decision
-    return Decision(POLYNOMIAL.name, reason=decision.reason)
+def planned(task: Task) -> Decision:
+    """What the planner of the core would run."""
+    form = (task.scale, task.is_causal)
+    return _decision(_core.decide(task.given, list(task.wrt), form, _asking(task)))
 
 
 def forecast(
@@ -97,7 +89,7 @@ def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
         task.given,
         list(task.wrt),
         (task.scale, task.is_causal),
-        _asking(task, "auto" if task.named is None else POLYNOMIAL.name),
+        _asking(task),
         (decision.degree or 0, decision.samples or 0),
         prepared,
         control_tuple(task.control),
@@ -138,14 +130,13 @@ def _problem(task: HeadTask) -> Task:
 
 
 def propose_vjp(task: HeadTask) -> Decision:
-    """As ``propose``, for one head."""
-    return propose(_problem(task))
+    """What the planner says of one head."""
+    return planned(_problem(task))
 
 
-def vjp(task: HeadTask) -> Outcome:
+def vjp(task: HeadTask, decision: Decision) -> Outcome:
     """dq, dk and dv of one head with their certificates, or those of the exact method."""
-    problem = _problem(task)
-    outcome = gradient(problem, propose(problem), None)
+    outcome = gradient(_problem(task), decision, None)
     return replace(
         outcome,
         gradients={VJP_WRT[name]: value for name, value in outcome.gradients.items()},
@@ -153,12 +144,12 @@ def vjp(task: HeadTask) -> Outcome:
     )
 
 
-def _error(known: tuple[str, float, float, float, float, float | None]) -> Error:
-    kind, absolute, truncation, sampling, rounding, confidence = known
-    if kind == "exact":
-        return Error.rounding(absolute)
-    terms = {"truncation": truncation, "sampling": sampling, "rounding": rounding}
-    return Error(kind, absolute, terms, confidence)
+def _error(known: Any) -> Error:
+    kind, absolute, truncation, sampling, rounding, confidence, judged = known
+    terms = {"rounding": rounding}
+    if kind != "exact":
+        terms = {"truncation": truncation, "sampling": sampling, **terms}
+    return Error(kind, absolute, terms, confidence, Judged(*judged))
 
 
 POLYNOMIAL = Method(
@@ -167,7 +158,6 @@ POLYNOMIAL = Method(
     law="of the degree and the spread of logits, measured on sampled rows or bounded rigorously",
     cost="4 n N (dv + 1) operations, N = C(d + g + 1, d) for degree g, and 8 r m d for r sampled "
     "rows; memory O((n + m) d + N dv)",
-    propose=propose,
     forecast=forecast,
     gradient=gradient,
     propose_vjp=propose_vjp,

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 import_exception!(attngrad_rs.errors, ShapeError);
 import_exception!(attngrad_rs.errors, OptionError);
 import_exception!(attngrad_rs.errors, NonFiniteError);
+import_exception!(attngrad_rs.errors, ToleranceError);
 import_exception!(attngrad_rs.errors, RangeError);
 import_exception!(attngrad_rs.errors, OutOfMemoryError);
 import_exception!(attngrad_rs.errors, DeadlineError);
@@ -43,6 +44,7 @@ impl From<Error> for Failure {
             Error::Shape { .. } => ShapeError::new_err(text),
             Error::Option { .. } => OptionError::new_err(text),
             Error::NonFinite { .. } => NonFiniteError::new_err(text),
+            Error::Tolerance { least, .. } => ToleranceError::new_err((text, least)),
             Error::Range { .. } => RangeError::new_err(text),
             Error::OutOfMemory { .. } => OutOfMemoryError::new_err(text),
             Error::Deadline(_) => DeadlineError::new_err(text),

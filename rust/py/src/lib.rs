@@ -259,6 +259,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
     module.add_function(wrap_pyfunction!(plan::decide, module)?)?;
     module.add_function(wrap_pyfunction!(plan::planned_gradient, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::exact_operations, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::judge, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::check_request, module)?)?;
     module.add_class::<plan::Prepared>()?;
     module.add_function(wrap_pyfunction!(all_finite, module)?)?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;

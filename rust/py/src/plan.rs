@@ -1,6 +1,7 @@
 //! The planner: what it would run, and running it.
 
-use attngrad::plan::{self, Asked, Certificate, Decision, Norm, Planned, Request, Start, Wanted};
+use attngrad::plan::cost::{Cost, Shape};
+use attngrad::plan::{self, Asked, Certificate, Decision, Kind, Norm, Planned, Request, Start, Verdict, Wanted};
 use attngrad::{Float, Wrt};
 use numpy::{Element, IntoPyArray};
 use pyo3::{prelude::*, types::PyDict};
@@ -13,12 +14,16 @@ use crate::errors::{Failure, Result};
 #[pyclass(frozen)]
 pub struct Prepared(plan::Prepared);
 
-/// method ("auto" or "polynomial"), degree, rtol, atol, norm, certificate, seed.
+/// method ("auto", "exact" or "polynomial"), degree, rtol, atol, norm, certificate, seed.
 type Asking = (String, Option<usize>, Option<f64>, f64, String, String, u64);
 
 fn request((method, degree, rtol, atol, norm, certificate, seed): Asking) -> Result<Request> {
     Ok(Request {
-        wanted: if method == "auto" { Wanted::Auto } else { Wanted::Polynomial(degree) },
+        wanted: match method.as_str() {
+            "polynomial" => Wanted::Polynomial(degree),
+            // The exact method serves for every request: it is judged, and refused, as where it was chosen.
+            _ => Wanted::Auto,
+        },
         rtol,
         atol,
         norm: if norm == "max" { Norm::Largest } else { Norm::Frobenius },
@@ -41,12 +46,41 @@ fn chosen(decision: Decision) -> Chosen {
     (method.name(), degree, samples, apart, features, predicted_error, operations, reason)
 }
 
-/// kind, absolute, truncation, sampling, rounding, confidence.
-type Known = (&'static str, f64, f64, f64, f64, Option<f64>);
+/// relative, reached, best_rtol, message.
+type Judged = (f64, Option<bool>, f64, String);
 
-fn known(certificate: &Certificate) -> Known {
+/// kind, absolute, truncation, sampling, rounding, confidence, verdict.
+type Known = (&'static str, f64, f64, f64, f64, Option<f64>, Judged);
+
+fn known(request: &Request, certificate: &Certificate) -> Known {
     let Certificate { kind, absolute, truncation, sampling, rounding, confidence, .. } = *certificate;
-    (kind.name(), absolute, truncation, sampling, rounding, confidence)
+    let judged = (certificate.relative, certificate.reached, certificate.best_rtol, certificate.message(request));
+    (kind.name(), absolute, truncation, sampling, rounding, confidence, judged)
+}
+
+/// An error of some kind and of at most `absolute`, of a result of norm `size`, held against what is asked.
+#[pyfunction]
+pub fn judge(asking: Asking, kind: &str, absolute: f64, size: f64) -> Result<Judged> {
+    let request = request(asking)?;
+    let kind = Kind::ALL.into_iter().find(|known| known.name() == kind);
+    let kind = kind.ok_or_else(|| Failure::internal("an unknown kind of error came through"))?;
+    let Verdict { relative, reached, best_rtol } = request.judge(kind, absolute, size);
+    Ok((relative, reached, best_rtol, request.message(kind, absolute, size, reached)))
+}
+
+/// Operations of the exact passes for shapes n, m, d, d3 and dv.
+#[pyfunction]
+pub fn exact_operations(shape: (usize, usize, usize, usize, usize), wrt: Vec<String>, is_causal: bool) -> Result<f64> {
+    let (n, m, d, d3, dv) = shape;
+    Ok(Cost::of_shape(Shape { n, m, d, d3, dv }, &inputs(&wrt)?, is_causal).exact())
+}
+
+/// Refuses what no data could reach in a precision, by the name of its dtype.
+#[pyfunction]
+pub fn check_request(dtype: &str, asking: Asking) -> Result<()> {
+    let request = request(asking)?;
+    let check = if dtype == f32::NAME { Request::check_in::<f32> } else { Request::check_in::<f64> };
+    Ok(check(&request)?)
 }
 
 fn choose<T: Element + Float>(
@@ -91,13 +125,13 @@ fn run<'py, T: Element + Float>(
     let (values, certificates) = (PyDict::new(py), PyDict::new(py));
     for one in gradients {
         values.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
-        certificates.set_item(one.wrt.name(), known(&one.certificate))?;
+        certificates.set_item(one.wrt.name(), known(request, &one.certificate))?;
     }
     let out = PyDict::new(py);
     out.set_item("gradients", values)?;
     out.set_item("certificates", certificates)?;
     out.set_item("loss", loss)?;
-    out.set_item("loss_certificate", known(&loss_certificate))?;
+    out.set_item("loss_certificate", known(&request.without_tolerance(), &loss_certificate))?;
     out.set_item("steps", steps.map(|steps| [steps.f, steps.c, steps.q, steps.p1, steps.p2]))?;
     out.set_item("decision", chosen(decision))?;
     out.set_item("prepared", prepared.map(|prepared| Bound::new(py, Prepared(prepared))).transpose()?)?;

@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 pub(crate) use super::layout::{in_range, row_major, rows};
 
 use super::engine::{Engine, Sight, Values};
+use super::needs::Needs;
 use super::residual::{Given, Incoming, loss};
 use super::rounding::{Inherited, RowErrors, frobenius, measured};
 use super::structure::Structure;
@@ -20,9 +21,6 @@ use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::{matrix, product, transposed_product, view};
 use crate::tile::Rows;
-
-/// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
-const WIDE_A3: usize = 2;
 
 /// A loss and its gradients.
 #[derive(Debug, Clone)]
@@ -53,29 +51,6 @@ impl<T> Gradients<T> {
     /// The gradient with respect to `wrt`, if it was asked for.
     pub fn get(&self, wrt: Wrt) -> Option<&Array2<T>> {
         self.gradients.iter().find(|gradient| gradient.wrt == wrt).map(|gradient| &gradient.value)
-    }
-}
-
-/// What the inputs asked for need of the passes.
-struct Needs {
-    /// w = p K.
-    query_side: bool,
-    /// pᵀ Q and fᵀ c.
-    key_side: bool,
-    /// f A3, which gives o and dL/dY without a second pass.
-    mixed_inputs: bool,
-}
-
-impl Needs {
-    fn of<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Needs {
-        let any = |set: &[Wrt]| wrt.iter().any(|wrt| set.contains(wrt));
-        let narrow = problem.A3.ncols() <= WIDE_A3 * problem.Y.ncols();
-        let key_side = any(&[Wrt::WK, Wrt::A2, Wrt::A3, Wrt::A]) || (any(&[Wrt::Y]) && !narrow);
-        Needs {
-            query_side: any(&[Wrt::X, Wrt::WQ, Wrt::A1, Wrt::A]),
-            key_side,
-            mixed_inputs: any(&[Wrt::Y]) && !key_side,
-        }
     }
 }
 
@@ -125,7 +100,7 @@ fn of_seen<T: Float>(
             rest.push(wrt);
         }
     }
-    let passes = Passes::run(&standard, &Needs::of(problem, &rest), options, &mut run)?;
+    let passes = Passes::run(&standard, &Needs::of(problem.Y.dim(), &rest), options, &mut run)?;
     let loss = if problem.is_target { passes.loss } else { 0.0 };
     in_range("the loss", T::NAME, loss.is_finite())?;
     let mut gradients = buffer::with_capacity(wrt.len())?;

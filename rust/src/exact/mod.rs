@@ -13,6 +13,7 @@ pub mod gradient;
 mod kept;
 pub(crate) mod kernels;
 mod layout;
+pub(crate) mod needs;
 mod operands;
 mod residual;
 mod rounding;

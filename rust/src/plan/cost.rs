@@ -1,5 +1,6 @@
 //! Operations of every method from shapes alone, a multiplication and an addition counting as two.
 
+use crate::exact::needs::Needs;
 use crate::moments::CHUNK;
 use crate::problem::{Problem, Weights, Wrt};
 
@@ -41,71 +42,111 @@ pub struct Cost {
     n: f64,
     m: f64,
     d: usize,
+    d3: f64,
     dv: f64,
     pairs: f64,
     /// Pairs that the moment form takes one by one: half of each chunk of a causal problem.
     near: f64,
-    key_side: bool,
-    slopes: bool,
+    needs: Needs,
+    /// Whether dL/dY is among the outputs: sampled rows are then computed with A3 in the place of the values as well.
+    values: bool,
+}
+
+/// The shapes that the exact passes depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Queries.
+    pub n: usize,
+    /// Keys.
+    pub m: usize,
+    /// Width of the logits.
+    pub d: usize,
+    /// Width of A3.
+    pub d3: usize,
+    /// Width of the values.
+    pub dv: usize,
 }
 
 impl Cost {
     /// Of a problem; `dimension` is that of its logits.
     pub fn new<T: crate::Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Self {
-        let ((n, _), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
-        let any = |set: &[Wrt]| wrt.iter().any(|wrt| set.contains(wrt));
+        let ((n, _), (m, d2), (d3, dv)) = (problem.A1.dim(), problem.A2.dim(), problem.Y.dim());
+        let d = match problem.weights {
+            Weights::Product(_) => d2,
+            Weights::Pair(W_Q, _) => W_Q.ncols(),
+        };
+        Cost::of_shape(Shape { n, m, d, d3, dv }, wrt, problem.is_causal)
+    }
+
+    /// The same from shapes.
+    pub fn of_shape(Shape { n, m, d, d3, dv }: Shape, wrt: &[Wrt], is_causal: bool) -> Self {
         Cost {
             n: n as f64,
             m: m as f64,
-            d: match problem.weights {
-                Weights::Product(_) => d2,
-                Weights::Pair(W_Q, _) => W_Q.ncols(),
-            },
-            dv: problem.Y.ncols() as f64,
-            near: if problem.is_causal { 0.5 * (n.min(m) * CHUNK) as f64 } else { 0.0 },
-            pairs: n as f64 * m as f64 * if problem.is_causal { 0.5 } else { 1.0 },
-            key_side: any(&[Wrt::WK, Wrt::A2, Wrt::A3, Wrt::A, Wrt::Y]),
-            slopes: any(&[Wrt::X, Wrt::WQ, Wrt::WK, Wrt::A1, Wrt::A2, Wrt::A]),
+            d,
+            d3: d3 as f64,
+            dv: dv as f64,
+            near: if is_causal { 0.5 * (n.min(m) as f64 * CHUNK as f64) } else { 0.0 },
+            pairs: n as f64 * m as f64 * if is_causal { 0.5 } else { 1.0 },
+            needs: Needs::of((d3, dv), wrt),
+            values: wrt.contains(&Wrt::Y),
         }
     }
 
     /// The exact passes.
     pub fn exact(&self) -> f64 {
-        price::CALL + price::EXACT_TOKEN * 0.5 * (self.n + self.m) + self.pairs * self.pair(self.key_side)
+        price::CALL + price::EXACT_TOKEN * 0.5 * (self.n + self.m) + self.pairs * self.pair()
     }
 
-    fn pair(&self, key_side: bool) -> f64 {
-        let products = 2.0 * (self.d as f64 + self.dv);
-        let second = if self.slopes || key_side { products + price::PAIR } else { 0.0 };
-        products + price::PAIR + second + if key_side { products } else { 0.0 }
+    /// A pair in the exact passes.
+    fn pair(&self) -> f64 {
+        let products = self.products(self.dv);
+        let first = if self.needs.mixed_inputs { self.products(self.d3) } else { products };
+        let second = if self.needs.query_side || self.needs.key_side { products + price::PAIR } else { 0.0 };
+        first + price::PAIR + second + if self.needs.key_side { products } else { 0.0 }
     }
 
-    /// `count` exact rows, o and w, and what they say of the error.
-    pub fn rows(&self, count: usize) -> f64 {
+    /// Logits and their weights times values of some width.
+    fn products(&self, width: f64) -> f64 {
+        2.0 * (self.d as f64 + width)
+    }
+
+    /// `count` exact rows, o and w, and what they say of the error of a degree.
+    pub fn rows(&self, count: usize, degree: usize) -> f64 {
         let (count, d) = (count as f64, self.d as f64);
         let share = if self.n > 0.0 { count / self.n } else { 0.0 };
         let [token, coordinate] = price::SAMPLE_TOKEN;
-        price::SAMPLE
-            + (token + coordinate * d) * 0.5 * (self.n + self.m)
-            + price::SAMPLE_PAIR * share * self.pairs * self.pair(false)
-            + price::SAMPLE_ENTRY * count * d * d
+        let tokens = (token + coordinate * d) * 0.5 * (self.n + self.m);
+        let both = |width: f64| price::SAMPLE_PAIR * share * self.pairs * 2.0 * (self.products(width) + price::PAIR);
+        // f A3 of the rows: once more with A3 for the values, from moments of its own.
+        let mixed = if self.values {
+            price::SAMPLE + tokens + both(self.d3) + self.features_of(self.m * features(self.d, degree + 1), self.d3)
+        } else {
+            0.0
+        };
+        price::SAMPLE + tokens + both(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
+    }
+
+    /// So many features with as many columns, and the ones.
+    fn features_of(&self, count: f64, columns: f64) -> f64 {
+        let [feature, column] = price::FEATURE;
+        let masked = if self.near > 0.0 { price::CAUSAL } else { 1.0 };
+        masked * (feature + column * (columns + 1.0)) * count
     }
 
     /// The moment form of a degree; infinite where its features cannot be had.
     pub fn moments(&self, degree: usize) -> f64 {
         let (outer, inner) = (features(self.d, degree + 1), features(self.d, degree));
         let query_side = self.m * outer + self.n * (outer + inner);
-        let key_side = if self.key_side { (self.n + self.m) * (outer + inner) } else { 0.0 };
+        let key_side = if self.needs.key_side || self.values { (self.n + self.m) * (outer + inner) } else { 0.0 };
         let d = self.d as f64;
         let [token, coordinate] = price::TOKEN;
-        let [feature, column] = price::FEATURE;
-        let masked = if self.near > 0.0 { price::CAUSAL } else { 1.0 };
         price::CALL
             + price::MOMENTS
             + price::BALANCE * d.powi(3)
             + (token + coordinate * d) * 0.5 * (self.n + self.m)
-            + masked * (feature + column * (self.dv + 1.0)) * (query_side + key_side)
-            + self.near * self.pair(self.key_side)
+            + self.features_of(query_side + key_side, self.dv)
+            + self.near * self.pair()
     }
 
     /// n.

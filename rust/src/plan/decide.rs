@@ -2,9 +2,11 @@
 
 use super::cost::Cost;
 use super::logits::Logits;
+use super::probe;
 use super::request::{Asked, Request, Wanted};
 use super::sizes::LEAST_SEEN;
 use crate::error::Error;
+use crate::exact::structure::Structure;
 use crate::float::Float;
 use crate::moments::affordable;
 use crate::polynomial::Polynomial;
@@ -102,7 +104,7 @@ impl Backing {
             Asked::Rigorous => Backing::Rigorous,
             Asked::Statistical => Backing::Statistical,
             Asked::Estimated => Backing::Estimated,
-            Asked::Any if request.rtol.is_some() => Backing::Estimated,
+            Asked::Any if request.tolerates() => Backing::Estimated,
             Asked::Any => Backing::Rigorous,
         }
     }
@@ -125,20 +127,20 @@ impl Backing {
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let problem = &problem.admitted()?;
-    let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
+    let law = Law::new(problem, wrt, request);
     Ok(match request.wanted {
         Wanted::Polynomial(Some(degree)) => {
             affordable(law.cost.dimension(), degree + 1)?;
-            law.named(degree, &Logits::draw(problem))
+            law.aimed(problem).named(degree, &Logits::draw(problem))
         }
-        Wanted::Polynomial(None) => law.best(&Logits::draw(problem)),
-        Wanted::Auto => law.auto(problem),
+        Wanted::Polynomial(None) => law.aimed(problem).best(&Logits::draw(problem)),
+        Wanted::Auto => law.auto(problem)?,
     })
 }
 
 /// An error for what cannot be asked of the problem.
 pub(super) fn check<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<(), Error> {
-    request.check()?;
+    request.check_in::<T>()?;
     wrt.iter().try_for_each(|&wrt| problem.check(wrt))
 }
 
@@ -148,9 +150,22 @@ pub(super) struct Law<'a> {
     pub backing: Backing,
     pub request: &'a Request,
     pub wrt: &'a [Wrt],
+    /// The relative error in the Frobenius norm that is allowed, as far as it is known.
+    goal: f64,
 }
 
-impl Law<'_> {
+impl<'a> Law<'a> {
+    /// With the relative tolerance for a goal.
+    pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
+        let goal = request.rtol.unwrap_or(0.0);
+        Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal }
+    }
+
+    /// With the goal that the other parts of the tolerance come to, by a look at a few rows.
+    pub fn aimed<T: Float>(self, problem: &Problem<'_, T>) -> Self {
+        Law { goal: probe::goal(problem, self.wrt, self.request), ..self }
+    }
+
     /// The exact passes, because …
     pub fn exact(&self, reason: String) -> Decision {
         Decision {
@@ -165,49 +180,64 @@ impl Law<'_> {
         }
     }
 
-    fn auto<T: Float>(&self, problem: &Problem<'_, T>) -> Decision {
-        let Some(rtol) = self.request.rtol.filter(|&rtol| rtol > 0.0) else {
-            return self.exact("nothing but rounding is allowed".into());
-        };
+    fn auto<T: Float>(self, problem: &Problem<'_, T>) -> Result<Decision, Error> {
+        if let Some(reason) = self.settled(problem)? {
+            return Ok(self.exact(reason));
+        }
+        let law = self.aimed(problem);
+        Ok(law.cheapest_of_all(&Logits::draw(problem)))
+    }
+
+    /// Why the exact method, where neither logits nor sizes need to be looked at.
+    fn settled<T: Float>(&self, problem: &Problem<'_, T>) -> Result<Option<String>, Error> {
+        let because = |reason: &str| Ok(Some(reason.to_owned()));
+        if self.request.is_exact() {
+            return because("nothing but rounding is allowed");
+        }
         if let Some(wrt) = self.wrt.iter().find(|&&wrt| !self.backing.covers(wrt)) {
-            return self.exact(format!("an output by token cannot be certified from sampled rows: {}", wrt.name()));
+            return Ok(Some(format!("an output by token cannot be certified from sampled rows: {}", wrt.name())));
         }
         if problem.is_causal && self.backing != Backing::Estimated {
-            return self.exact("of a causal problem only estimates are known".into());
+            return because("of a causal problem only estimates are known");
         }
-        let exact = self.cost.exact();
-        if self.cost.moments(1) > WORTHWHILE * exact {
-            return self.exact("the problem is so short that nothing is cheaper".into());
+        if self.cost.moments(1) > WORTHWHILE * self.cost.exact() {
+            return because("the problem is so short that nothing is cheaper");
         }
-        let logits = Logits::draw(problem);
+        let structure = Structure::new(problem)?;
+        if self.wrt.iter().any(|&wrt| structure.is_zero(wrt)) {
+            return because("a gradient is zero by the structure of the problem, which the exact method knows");
+        }
+        Ok(None)
+    }
+
+    fn cheapest_of_all(&self, logits: &Logits) -> Decision {
         if !logits.finite() {
             return self.exact("logits are not finite or overflow".into());
         }
-        let spread = logits.spread();
-        match self.cheapest(&logits, rtol, WORTHWHILE * exact) {
+        let (exact, goal, spread) = (self.cost.exact(), self.goal, logits.spread());
+        match self.cheapest(logits, goal, WORTHWHILE * exact) {
             Some(best) if best.operations <= WORTHWHILE * exact => best,
             Some(best) => self.exact(format!(
-                "degree {} would cost {:.2} times as much for rtol {rtol:.1e} (logits of spread {spread:.2})",
+                "degree {} would cost {:.2} times as much for an error of {goal:.1e} (logits of spread {spread:.2})",
                 best.degree,
                 best.operations / exact,
             )),
             None => self.exact(format!(
-                "logits of spread {spread:.2} are too large for a polynomial that costs less to reach rtol {rtol:.1e}"
+                "logits of spread {spread:.2} are too large for a polynomial that costs less to reach an error of {goal:.1e}"
             )),
         }
     }
 
     /// The cheapest degree that is expected to reach the tolerance, or the last one if none is.
     fn best(&self, logits: &Logits) -> Decision {
-        let rtol = self.request.rtol.unwrap_or(0.0);
-        self.cheapest(logits, rtol, self.cost.exact()).unwrap_or_else(|| self.named(self.highest(), logits))
+        self.cheapest(logits, self.goal, f64::INFINITY).unwrap_or_else(|| self.named(self.highest(), logits))
     }
 
     /// Of the degrees that cost at most `most` with the fewest rows, the cheapest that is expected to reach the tolerance.
     fn cheapest(&self, logits: &Logits, rtol: f64, most: f64) -> Option<Decision> {
         let least = if self.backing == Backing::Rigorous { 0 } else { self.least_rows() };
         let affordable = |&degree: &usize| self.operations(degree, least) <= most;
-        let highest = (1..=HIGHEST).take_while(affordable).last()?;
+        let highest = (1..=self.highest()).take_while(affordable).last()?;
         let mut best: Option<Decision> = None;
         for degree in 1..=highest {
             let candidate = self.candidate(degree, logits, rtol);
@@ -224,9 +254,14 @@ impl Law<'_> {
         best
     }
 
-    /// The highest degree that costs no more than the exact passes, and at least 1.
+    /// The highest degree that costs no more than the exact passes, for a method that was named that has not too many
+    /// features; and at least 1.
     pub fn highest(&self) -> usize {
-        (1..=HIGHEST).rev().find(|&degree| self.cost.moments(degree) <= self.cost.exact()).unwrap_or(1)
+        let worth = |&degree: &usize| match self.request.wanted {
+            Wanted::Auto => self.cost.moments(degree) <= self.cost.exact(),
+            Wanted::Polynomial(_) => affordable(self.cost.dimension(), degree + 1).is_ok(),
+        };
+        (1..=HIGHEST).rev().find(worth).unwrap_or(1)
     }
 
     /// A degree, if it is expected to reach `rtol`, with the rows that certify it.
@@ -238,13 +273,13 @@ impl Law<'_> {
     /// A degree, with the rows that are expected to certify the tolerance, or the usual number.
     pub fn named(&self, degree: usize, logits: &Logits) -> Decision {
         let error = self.error(degree, logits);
-        let rtol = self.request.rtol.filter(|&rtol| rtol > 0.0);
+        let goal = Some(self.goal).filter(|&goal| goal > 0.0);
         let usual = if self.backing == Backing::Rigorous {
             0
         } else {
             self.bounded(self.most_samples().min(USUAL_ROWS as f64))
         };
-        let samples = rtol.and_then(|rtol| self.samples(degree, error, rtol)).unwrap_or(usual);
+        let samples = goal.and_then(|goal| self.samples(degree, error, goal)).unwrap_or(usual);
         self.polynomial(degree, samples, error, logits)
     }
 
@@ -273,7 +308,7 @@ impl Law<'_> {
 
     /// Of a degree with that many exact rows.
     pub fn operations(&self, degree: usize, samples: usize) -> f64 {
-        self.cost.moments(degree) + if samples > 0 { self.cost.rows(samples) } else { 0.0 }
+        self.cost.moments(degree) + if samples > 0 { self.cost.rows(samples, degree) } else { 0.0 }
     }
 
     /// Error of the attention weights at a degree, and about that of the gradient.
@@ -286,7 +321,7 @@ impl Law<'_> {
     pub fn polynomial_for(&self, degree: usize, logits: &Logits) -> Option<Polynomial> {
         match self.backing {
             Backing::Estimated => logits.least_squares(degree),
-            Backing::Rigorous if self.request.rtol.is_none() => logits.least_squares(degree),
+            Backing::Rigorous if !self.request.tolerates() => logits.least_squares(degree),
             Backing::Rigorous | Backing::Statistical => logits.minimax(degree),
         }
     }

@@ -4,24 +4,26 @@ use std::cell::OnceCell;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::cost::Cost;
 use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::Passes;
-use super::request::{Asked, Certificate, Certified, Norm, Planned, Request, Wanted, check_degree};
+use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
 use super::setting::Setting;
 use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
+use crate::exact::structure::Structure;
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial, affordable};
 use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// Another try must cost less than this part of the exact passes, which are the alternative whatever was spent before; the
-/// rest is for a try that fails.
-const RETRY: f64 = 0.7;
+/// All tries of a call together, over the exact passes, where what was measured says that the next one does it ...
+const SURE: f64 = 0.95;
+
+/// ... and where it may as well fail, so that the exact passes come on top.
+const DOUBTFUL: f64 = 0.2;
 
 /// Room for the next sample to be less lucky than the last.
 const RETRY_ROOM: f64 = 1.3;
@@ -122,7 +124,10 @@ fn of_seen<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Planned<T>, Error> {
-    let law = Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt };
+    let law = match request.wanted {
+        Wanted::Auto if request.is_exact() => Law::new(problem, wrt, request),
+        _ => Law::new(problem, wrt, request).aimed(problem),
+    };
     let logits = OnceCell::new();
     let (decision, prepared) = match start {
         Start::Fresh => (decide(problem, wrt, request)?, None),
@@ -147,7 +152,10 @@ fn of_seen<T: Float>(
     if let Some(prepared) = prepared {
         prepared.moments.require(&unfolded_problem, options)?;
     }
-    let search = Search { original: problem.reborrow(), problem: unfolded_problem, wrt, request, law, logits };
+    let structure = Structure::new(problem)?;
+    let zero = wrt.iter().map(|&wrt| structure.is_zero(wrt)).collect();
+    let original = problem.reborrow();
+    let mut search = Search { original, problem: unfolded_problem, wrt, request, law, logits, zero, spent: 0.0 };
     search.run(decision, prepared, &mut stages)
 }
 
@@ -180,7 +188,7 @@ fn exact<T: Float>(
     });
     Ok(Planned {
         loss,
-        loss_certificate: Certificate { reached: None, ..Certificate::exact(request, loss_rounding, loss) },
+        loss_certificate: Certificate::exact(&request.without_tolerance(), loss_rounding, loss),
         gradients: gradients.collect(),
         steps: None,
         decision,
@@ -199,18 +207,30 @@ struct Search<'a, T> {
     law: Law<'a>,
     /// Drawn when first asked for: what was prepared before needs none.
     logits: OnceCell<Logits>,
+    /// Which outputs are zero by the structure of the problem.
+    zero: Vec<bool>,
+    /// Operations of the tries so far.
+    spent: f64,
 }
 
 impl<T: Float> Search<'_, T> {
-    fn run(&self, first: Decision, given: Option<&Prepared>, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
+    fn run(&mut self, first: Decision, given: Option<&Prepared>, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
         let (mut decision, mut given) = (first, given);
         let mut best: Option<Planned<T>> = None;
         loop {
-            let own = if given.is_some() { None } else { self.prepare(&decision, stages)? };
+            let own = match self.prepare(&decision, given.is_some(), stages) {
+                // A try that does not fit in memory is none, where another one did.
+                Err(Error::OutOfMemory { .. }) if best.is_some() => break,
+                own => own?,
+            };
             let Some(prepared) = own.as_ref().or(given.take()) else {
                 return self.give_up("logits are too large for any polynomial".into(), stages);
             };
-            let Some(mut tried) = self.attempt(&mut decision, prepared, stages)? else {
+            let tried = match self.attempt(&mut decision, prepared, stages) {
+                Err(Error::OutOfMemory { .. }) if best.is_some() => break,
+                tried => tried?,
+            };
+            let Some(mut tried) = tried else {
                 return self
                     .give_up("too many rows are beyond the polynomial, or few make up its error".into(), stages);
             };
@@ -240,12 +260,15 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// The polynomial of the decision and the moments of the keys; nothing where logits are too large for any.
-    fn prepare(&self, decision: &Decision, stages: &mut Stages<'_>) -> Result<Option<Prepared>, Error> {
+    fn prepare(&self, decision: &Decision, is_given: bool, stages: &mut Stages<'_>) -> Result<Option<Prepared>, Error> {
+        if is_given {
+            return Ok(None);
+        }
         let Some(polynomial) = self.law.polynomial_for(decision.degree, self.logits()) else {
             return Ok(None);
         };
         // Rows of a sample do not see what sums over all rows lose; the bound that comes with the passes is charged for it.
-        let integers = self.request.asked == Asked::Any && self.request.rtol.is_none();
+        let integers = self.request.asked == Asked::Any && !self.request.tolerates();
         let approximation = Approximation { coefficients: polynomial.power(), integers };
         let moments =
             stages.run(0.3, |options, watch| Polynomial::fit(&self.problem, &approximation, options, watch))?;
@@ -255,7 +278,7 @@ impl<T: Float> Search<'_, T> {
     /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial, or so
     /// few make up its error that a sample would have to hold most.
     fn attempt(
-        &self,
+        &mut self,
         decision: &mut Decision,
         prepared: &Prepared,
         stages: &mut Stages<'_>,
@@ -263,13 +286,21 @@ impl<T: Float> Search<'_, T> {
         let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, stages)? else {
             return Ok(None);
         };
+        self.spent += self.law.operations(prepared.decision.degree, 0);
         decision.apart = passes.apart.len();
         if decision.samples > 0 && !self.enlarge(decision, passes.least_samples()) {
             return Ok(None);
         }
         let mut best: Option<Planned<T>> = None;
+        let mut computed = 0;
         loop {
-            let tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
+            let mut tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
+            self.spent += self.rows(decision, computed);
+            computed = decision.samples;
+            for (one, _) in tried.gradients.iter_mut().zip(&self.zero).filter(|(_, zero)| **zero) {
+                one.value.fill(T::narrow(0.0));
+                one.certificate = Certificate::new(self.request, Kind::Rigorous, [0.0; 3], 0.0);
+            }
             let more = if reached(&tried) { None } else { self.more_rows(decision, &tried) };
             best = Some(better(best.take(), tried));
             match more {
@@ -289,12 +320,23 @@ impl<T: Float> Search<'_, T> {
         decision.operations = self.law.operations(decision.degree, samples);
     }
 
+    /// Operations of the rows beyond the first `computed`.
+    fn rows(&self, decision: &Decision, computed: usize) -> f64 {
+        let more = decision.samples.saturating_sub(computed);
+        if more > 0 { self.law.cost.rows(more, decision.degree) } else { 0.0 }
+    }
+
     /// As many rows as a sample must hold; false where `auto` would rather compute all.
     fn enlarge(&self, decision: &mut Decision, least: usize) -> bool {
         if least > decision.samples {
             self.resize(decision, least);
         }
-        self.request.wanted != Wanted::Auto || self.law.cost.rows(decision.samples) <= self.law.cost.exact()
+        self.request.wanted != Wanted::Auto || self.affords(self.rows(decision, 0), SURE)
+    }
+
+    /// Whether all tries, one of this price included, cost no more than a part of the exact passes.
+    fn affords(&self, price: f64, part: f64) -> bool {
+        self.spent + price <= part * self.law.cost.exact()
     }
 
     fn setting<'b>(&'b self, prepared: &'b Prepared) -> Setting<'b, T> {
@@ -321,7 +363,8 @@ impl<T: Float> Search<'_, T> {
         let left = n as f64 / decision.samples as f64 - 1.0;
         let needed = RETRY_ROOM * enough(n as f64, left / (missed * missed));
         let enough = (needed.ceil() as usize).max(decision.samples + 1);
-        (needed <= n as f64 && self.law.cost.rows(enough) <= RETRY * self.law.cost.exact()).then_some(enough)
+        let more = self.law.cost.rows(enough - decision.samples, decision.degree);
+        (needed <= n as f64 && self.affords(more, SURE)).then_some(enough)
     }
 
     /// The next degree, where it is affordable.
@@ -332,27 +375,26 @@ impl<T: Float> Search<'_, T> {
             Wanted::Polynomial(Some(_)) => None,
             Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),
             Wanted::Auto if degree > self.law.highest() => None,
-            Wanted::Auto => Some(next()).filter(|next| next.operations <= RETRY * self.law.cost.exact()),
+            Wanted::Auto => Some(next()).filter(|next| self.affords(next.operations, DOUBTFUL)),
         }
     }
 }
 
 /// By what factor the error of an output is above what was allowed.
 fn missed<T: Float>(request: &Request, one: &Certified<T>) -> f64 {
-    let (absolute, size) = (one.certificate.absolute, request.norm.of(&one.value));
-    let allowed = request.atol + request.rtol.unwrap_or(0.0) * (size - absolute).max(0.0);
-    if one.certificate.reached == Some(false) { absolute / allowed } else { 1.0 }
+    let Certificate { absolute, size, reached, .. } = one.certificate;
+    if reached == Some(false) { absolute / request.allowed(absolute, size) } else { 1.0 }
 }
 
 fn reached<T>(planned: &Planned<T>) -> bool {
     planned.gradients.iter().all(|one| one.certificate.reached != Some(false))
 }
 
-/// The one that reached its tolerance, or whose worst output is better.
+/// The one that reached its tolerance, or else whose worst output needs the smaller one.
 fn better<T: Float>(one: Option<Planned<T>>, other: Planned<T>) -> Planned<T> {
     let worst = |planned: &Planned<T>| {
-        let relative = |one: &Certified<T>| one.certificate.absolute / Norm::Frobenius.of(&one.value);
-        planned.gradients.iter().map(relative).fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most })
+        let needed = planned.gradients.iter().map(|one| (one.certificate.best_rtol, one.certificate.absolute));
+        needed.fold((0.0, 0.0), |(rtol, error): (f64, f64), one| (rtol.max(one.0), error.max(one.1)))
     };
     match one {
         Some(one) if !reached(&other) && worst(&one) <= worst(&other) => one,

@@ -129,7 +129,7 @@ fn mean_key<T: Float>(problem: &Problem<'_, T>, rng: &mut Rng) -> Array1<f64> {
 }
 
 /// scale · A1_j X of some rows of A1, (rows, d2).
-fn queries<T: Float>(problem: &Problem<'_, T>, inputs: &Array2<f64>) -> Array2<f64> {
+pub(super) fn queries<T: Float>(problem: &Problem<'_, T>, inputs: &Array2<f64>) -> Array2<f64> {
     let product = match problem.weights {
         Weights::Product(X) => inputs.dot(&X.mapv(T::widen)),
         Weights::Pair(W_Q, W_K) => inputs.dot(&W_Q.mapv(T::widen)).dot(&W_K.mapv(T::widen).t()),

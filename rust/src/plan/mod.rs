@@ -7,6 +7,7 @@
 //! | `logits` | a sample of logits, and how well a polynomial serves for it |
 //! | `cost` | operations of every method, from shapes alone |
 //! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
+//! | `probe` | about how large the gradients are, from a few rows |
 //! | `stages` | one deadline and one progress bar over several computations |
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
@@ -18,11 +19,12 @@
 //! A decision depends on the data, on what is asked and on the constants here, never on a clock.
 
 mod apart;
-mod cost;
+pub mod cost;
 pub mod decide;
 mod execute;
 mod logits;
 mod passes;
+mod probe;
 pub mod request;
 mod rows;
 mod setting;
@@ -31,4 +33,4 @@ mod stages;
 
 pub use decide::{Decision, Method, decide};
 pub use execute::{Prepared, Start, planned_gradient};
-pub use request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request, Wanted};
+pub use request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request, Verdict, Wanted};

@@ -174,18 +174,19 @@ impl<T: Float> Passes<T> {
             let believable = decision.predicted_error <= BELIEVABLE;
             self.enlarge(setting, if believable { decision.samples } else { 0 }, stages)?;
         }
-        let rigorous = |bound: &Bound, size: f64| {
-            Certificate::new(setting.request, Kind::Rigorous, [bound.truncation, 0.0, bound.rounding], size)
+        let untold = setting.request.without_tolerance();
+        let rigorous = |request: &Request, bound: &Bound, size: f64| {
+            Certificate::new(request, Kind::Rigorous, [bound.truncation, 0.0, bound.rounding], size)
         };
         let norm = setting.request.norm;
         let bounded = self.gradients.iter().zip(&self.bounds).map(|((wrt, value), bound)| Certified {
             wrt: *wrt,
             value: value.clone(),
-            certificate: rigorous(bound, norm.of(value)),
+            certificate: rigorous(setting.request, bound, norm.of(value)),
         });
         let mut planned = Planned {
             loss: self.loss,
-            loss_certificate: Certificate { reached: None, ..rigorous(&self.loss_bound, self.loss) },
+            loss_certificate: rigorous(&untold, &self.loss_bound, self.loss),
             gradients: bounded.collect(),
             steps: self.steps,
             decision: decision.clone(),
@@ -257,7 +258,7 @@ impl<T: Float> Passes<T> {
         if error < planned.loss_certificate.absolute {
             let terms = [0.0, error, ADDITIONS * T::UNIT_ROUNDOFF * self.loss];
             planned.loss_certificate =
-                Certificate { reached: None, ..Certificate::new(request, Kind::Estimated, terms, self.loss) };
+                Certificate::new(&request.without_tolerance(), Kind::Estimated, terms, self.loss);
         }
         Ok(())
     }

@@ -73,10 +73,73 @@ pub struct Request {
     pub seed: u64,
 }
 
+/// A tolerance of fewer unit roundoffs is out of reach whatever the data: the gradient itself is rounded to the precision,
+/// and the sums behind it add a few more.
+const LEAST_ROUNDINGS: f64 = 4.0;
+
 impl Request {
-    /// Whether an error of at most `absolute` is what was asked of a result of norm `size`.
-    pub fn reached(&self, absolute: f64, size: f64) -> Option<bool> {
-        self.rtol.map(|rtol| absolute <= self.atol + rtol * (size - absolute))
+    /// Whether there is a tolerance at all: without one nothing is required of an approximation.
+    pub fn tolerates(&self) -> bool {
+        self.rtol.is_some() || self.atol > 0.0
+    }
+
+    /// Whether nothing but rounding is allowed.
+    pub fn is_exact(&self) -> bool {
+        self.rtol.unwrap_or(0.0) == 0.0 && self.atol == 0.0
+    }
+
+    /// The error that is allowed of a result of norm `size` with an error of at most `absolute`: ‖g‖ may be smaller by that.
+    pub fn allowed(&self, absolute: f64, size: f64) -> f64 {
+        let rtol = self.rtol.unwrap_or(0.0);
+        let truth = (size - absolute).max(0.0);
+        // 0 · ∞ is not known.
+        if rtol == 0.0 { self.atol } else { self.atol + rtol * truth }
+    }
+
+    /// The same without a tolerance: what a loss is held against.
+    pub fn without_tolerance(&self) -> Self {
+        Request { rtol: None, atol: 0.0, ..*self }
+    }
+
+    /// Holds an error of at most `absolute` of a result of norm `size` against the tolerance: the only judge there is.
+    pub fn judge(&self, kind: Kind, absolute: f64, size: f64) -> Verdict {
+        // NaN is not known, hence infinite.
+        let absolute = if absolute.is_nan() { f64::INFINITY } else { absolute };
+        let truth = size - absolute;
+        let over = |error: f64| match error {
+            error if error <= 0.0 => 0.0,
+            error if truth > 0.0 && absolute.is_finite() => error / truth,
+            _ => f64::INFINITY,
+        };
+        let known = absolute.is_finite() && !size.is_nan();
+        let reached = match (self.is_exact(), kind) {
+            (true, Kind::Exact) => Some(known),
+            (true, _) if self.rtol.is_none() => None,
+            (true, _) => Some(absolute == 0.0),
+            _ => Some(known && absolute <= self.allowed(absolute, size)),
+        };
+        Verdict { relative: over(absolute), reached, best_rtol: over(absolute - self.atol) }
+    }
+
+    /// The verdict in words.
+    pub fn message(&self, kind: Kind, absolute: f64, size: f64, reached: Option<bool>) -> String {
+        let kind = kind.name();
+        let asked = match (self.rtol, self.atol) {
+            (Some(rtol), 0.0) => format!("rtol {}", short(rtol)),
+            (None | Some(0.0), atol) => format!("atol {}", short(atol)),
+            (Some(rtol), atol) => format!("rtol {} with atol {}", short(rtol), short(atol)),
+        };
+        match reached {
+            None => format!("{kind}; no tolerance was asked for"),
+            Some(true) if self.is_exact() => "exact to rounding".into(),
+            Some(true) => format!("{kind}; {asked} reached"),
+            Some(false) if !absolute.is_finite() => format!("{kind}; the error could not be bounded"),
+            Some(false) if self.is_exact() => format!("{kind}; nothing but rounding is allowed"),
+            Some(false) => format!(
+                "{kind}; {asked} not reached: the error is at most {absolute:.1e}, where {:.1e} is allowed",
+                self.allowed(absolute, size)
+            ),
+        }
     }
 
     /// Refuses numbers that mean nothing.
@@ -93,12 +156,44 @@ impl Request {
         if let Wanted::Polynomial(Some(degree)) = self.wanted {
             check_degree(degree)?;
         }
-        if self.wanted == Wanted::Polynomial(None) && self.rtol.is_none_or(|rtol| rtol == 0.0) {
-            let wanted = "a degree, or rtol > 0 to choose it by".into();
+        if self.wanted == Wanted::Polynomial(None) && self.is_exact() {
+            let wanted = "a degree, or rtol > 0 or atol > 0 to choose it by".into();
             return Err(Error::Option { option: "degree", found: "none for the polynomial method".into(), wanted });
         }
         Ok(())
     }
+
+    /// The same, and refuses a tolerance that no data could reach in the precision, or with the method that was named.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Tolerance`].
+    pub fn check_in<T: Float>(&self) -> Result<(), Error> {
+        self.check()?;
+        let least = LEAST_ROUNDINGS * T::UNIT_ROUNDOFF;
+        let rtol = self.rtol.filter(|_| self.atol == 0.0);
+        let limit = match (rtol, self.wanted) {
+            (Some(0.0), Wanted::Polynomial(_)) => "exact, where an approximation was asked for by name",
+            (Some(rtol), _) if rtol > 0.0 && rtol < least => "below what rounding leaves of any gradient",
+            _ => return Ok(()),
+        };
+        Err(Error::Tolerance { found: short(rtol.unwrap_or(0.0)), limit, precision: T::NAME, least })
+    }
+}
+
+/// A tolerance as a user would write it.
+fn short(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e4).contains(&value) { format!("{value}") } else { format!("{value:e}") }
+}
+
+/// An error held against a tolerance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict {
+    /// The error over the norm of the truth, which may be smaller than that of the result by the error.
+    pub relative: f64,
+    /// Whether the tolerance was reached; nothing where none was asked for of an approximation.
+    pub reached: Option<bool>,
+    /// The least `rtol` that would be, beside the same `atol`.
+    pub best_rtol: f64,
 }
 
 /// Refuses a degree that no polynomial has.
@@ -127,6 +222,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Exact, Kind::Rigorous, Kind::Statistical, Kind::Estimated];
+
     /// Its name in the Python API.
     pub fn name(self) -> &'static str {
         match self {
@@ -153,8 +251,14 @@ pub struct Certificate {
     pub rounding: f64,
     /// Of a statement of kind [`Kind::Statistical`].
     pub confidence: Option<f64>,
-    /// Whether the tolerance was reached, where one was asked for.
+    /// Whether the tolerance was reached; nothing where none was asked for of an approximation.
     pub reached: Option<bool>,
+    /// The error over the norm of the truth at its least.
+    pub relative: f64,
+    /// The least `rtol` that is reached beside the `atol` asked for; infinite where none is.
+    pub best_rtol: f64,
+    /// Norm of the result.
+    pub size: f64,
 }
 
 impl Certificate {
@@ -167,12 +271,24 @@ impl Certificate {
     pub fn new(request: &Request, kind: Kind, terms: [f64; 3], size: f64) -> Self {
         let [truncation, sampling, rounding] = terms.map(|term| if term.is_nan() { f64::INFINITY } else { term });
         let absolute = truncation + sampling + rounding;
-        // Nothing tells such a result from zero, and zero is what it is to the accuracy of the arithmetic. Only the exact
-        // method estimates its rounding; a bound of it is far above.
-        let small = if kind == Kind::Exact { size <= absolute } else { size == 0.0 };
-        let zero = small && truncation + sampling <= rounding && absolute.is_finite();
-        let reached = request.reached(absolute, size).map(|reached| reached || zero);
-        Certificate { kind, absolute, truncation, sampling, rounding, confidence: None, reached }
+        let Verdict { relative, reached, best_rtol } = request.judge(kind, absolute, size);
+        Certificate {
+            kind,
+            absolute,
+            truncation,
+            sampling,
+            rounding,
+            confidence: None,
+            reached,
+            relative,
+            best_rtol,
+            size,
+        }
+    }
+
+    /// Its verdict in words.
+    pub fn message(&self, request: &Request) -> String {
+        request.message(self.kind, self.absolute, self.size, self.reached)
     }
 }
 
