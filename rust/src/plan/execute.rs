@@ -2,13 +2,11 @@
 
 use std::cell::OnceCell;
 
-use ndarray::{Array2, ArrayView2};
-
 use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::Passes;
 use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
-use super::setting::Setting;
+use super::setting::{Setting, product};
 use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
@@ -165,11 +163,6 @@ fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing: Backing) -
         Weights::Pair(W_Q, W_K) if backing == Backing::Estimated && wrt.contains(&Wrt::WK) => Some(product(W_Q, W_K)),
         _ => None,
     }
-}
-
-/// W_Q W_Kᵀ, rounded once.
-fn product<T: Float>(W_Q: ArrayView2<'_, T>, W_K: ArrayView2<'_, T>) -> Array2<T> {
-    W_Q.mapv(T::widen).dot(&W_K.mapv(T::widen).t()).mapv(T::narrow)
 }
 
 /// The exact gradient as a planned one.
