@@ -2,6 +2,8 @@
 
 use std::cell::OnceCell;
 
+use ndarray::Array2;
+
 use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::Passes;
