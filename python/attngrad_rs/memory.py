@@ -58,18 +58,19 @@ def _machine_bytes() -> int | None:
 
 
 def _limit_bytes() -> int | None:
-    """What RLIMIT_AS leaves of the address space."""
+    """What the process's own limits leave: of its address space, and of its data."""
     try:
         import resource
 
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit == resource.RLIM_INFINITY:
-            return None
         with open(STATM, encoding="ascii") as file:
-            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            pages = [int(field) for field in file.read().split()]
+        size = os.sysconf("SC_PAGE_SIZE")
+        limits = (resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])
+        soft = [(resource.getrlimit(kind)[0], used * size) for kind, used in limits]
     except (ImportError, OSError, ValueError, IndexError):
         return None
-    return max(limit - used, 0)
+    left = [max(limit - used, 0) for limit, used in soft if limit != resource.RLIM_INFINITY]
+    return min(left, default=None)
 
 
 def _group_bytes() -> Iterator[int]:

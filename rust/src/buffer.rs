@@ -5,14 +5,38 @@ use crate::float::Float;
 
 /// An empty vector with room for `len` items.
 pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, Error> {
-    let bytes = len.saturating_mul(size_of::<T>());
+    let mut buffer = Vec::new();
+    reserve(&mut buffer, len)?;
+    Ok(buffer)
+}
+
+/// Makes room for `more` items: the one place where memory is asked for.
+pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<(), Error> {
+    let bytes = more.saturating_mul(size_of::<T>());
     #[cfg(feature = "failpoints")]
     if crate::failpoint::reservation_fails() {
         return Err(Error::OutOfMemory { bytes });
     }
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
+    let reserved = {
+        #[cfg(feature = "failpoints")]
+        let reserved = crate::failpoint::reserve(|| buffer.try_reserve_exact(more));
+        #[cfg(not(feature = "failpoints"))]
+        let reserved = buffer.try_reserve_exact(more);
+        reserved
+    };
+    reserved.map_err(|_| Error::OutOfMemory { bytes })
+}
+
+/// What an iterator gives that knows how much it is.
+pub fn collected<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>, Error> {
+    let mut buffer = with_capacity(items.len())?;
+    buffer.extend(items);
     Ok(buffer)
+}
+
+/// A copy of some items.
+pub fn copied<T: Copy>(items: &[T]) -> Result<Vec<T>, Error> {
+    collected(items.iter().copied())
 }
 
 /// A vector of `len` default values, zero for numbers.

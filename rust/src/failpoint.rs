@@ -1,5 +1,7 @@
-//! Fail points for tests: a panic inside a kernel's task, or the k-th reservation failing.
+//! Fail points for tests: a panic inside a kernel's task, or the k-th reservation failing; and which allocations are
+//! reservations.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts down to the reservation that fails; zero is off.
@@ -7,9 +9,27 @@ static RESERVATION: AtomicUsize = AtomicUsize::new(0);
 /// Counts down to the task that panics; zero is off.
 static TASK: AtomicUsize = AtomicUsize::new(0);
 
-/// From now on the `k`-th reservation fails; 0 switches it off.
-pub fn fail_reservation(k: usize) {
-    RESERVATION.store(k, Ordering::SeqCst);
+thread_local! {
+    /// Whether this thread is in a reservation.
+    static RESERVING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on the `k`-th reservation fails; 0 switches it off. Returns how many were still to come: 0 where it has failed.
+pub fn fail_reservation(k: usize) -> usize {
+    RESERVATION.swap(k, Ordering::SeqCst)
+}
+
+/// Whether the allocation that this thread makes is one whose lack of memory is an error.
+pub fn reserving() -> bool {
+    RESERVING.get()
+}
+
+/// Does `work`, whose allocations are such.
+pub(crate) fn reserve<R>(work: impl FnOnce() -> R) -> R {
+    RESERVING.set(true);
+    let result = work();
+    RESERVING.set(false);
+    result
 }
 
 /// From now on the `k`-th task panics; 0 switches it off.

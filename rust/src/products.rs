@@ -88,6 +88,19 @@ pub fn scale_into<S: Float, T: Float>(numbers: &[S], factor: f64, to: &mut [T]) 
     }
 }
 
+/// The numbers of a matrix, each made into another one, row-major.
+pub fn mapped<S: Copy, T>(array: ArrayView2<'_, S>, of: impl Fn(S) -> T) -> Result<Array2<T>, Error> {
+    matrix(buffer::collected(array.iter().map(|&x| of(x)))?, array.nrows(), array.ncols())
+}
+
+/// a b of matrices in double precision, for which there may be no memory.
+pub fn dot(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Result<Array2<f64>, Error> {
+    let (rows, columns) = (a.nrows(), b.ncols());
+    let mut out = matrix(buffer::zeros(buffer::size(&[rows, columns])?)?, rows, columns)?;
+    general_mat_mul(1.0, &a, &b, 0.0, &mut out);
+    Ok(out)
+}
+
 /// A row-major vector as a matrix.
 pub fn matrix<T>(data: Vec<T>, rows: usize, columns: usize) -> Result<Array2<T>, Error> {
     Array2::from_shape_vec((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))

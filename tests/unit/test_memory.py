@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,20 @@ def test_what_cannot_be_read_limits_nothing(tree: Path, text: str) -> None:
     (tree / "UNIFIED").mkdir()
     (tree / "UNIFIED" / memory.UNIFIED.limit).write_text("none")
     assert memory.available_bytes() == 64 * GiB
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is of Linux")
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_limits_of_the_process_count(kind: str) -> None:
+    code = f"""
+import resource
+from attngrad_rs import memory
+memory._machine_bytes, memory._group_bytes = (lambda: 2**60), (lambda: ())
+assert memory.available_bytes() == 2**60
+resource.setrlimit(resource.{kind}, (2**40, 2**40))
+left = memory.available_bytes()
+assert 2**40 - 2**36 < left < 2**40, left
+resource.setrlimit(resource.{kind}, (2**20, 2**40))
+assert memory.available_bytes() == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -165,7 +165,7 @@ fn pulled_back<T: Float>(
     let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
     let values = engine.values(rows(&value)?, &mut run)?;
     let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
-    let inherited = Inherited { logits: engine.bound.clone(), values: values.largest };
+    let inherited = Inherited { logits: buffer::copied(&engine.bound)?, values: values.largest };
     let given = Given { rows: rows(&dout)?.data, is_target: false };
     let unit = given.unit(dv, &values.seen)?;
     let largest_key = largest(&engine.key_norms);
@@ -176,8 +176,8 @@ fn pulled_back<T: Float>(
     let query = matrix(scaled(&engine.queries, factor)?, n, d)?;
     let key = matrix(keys, m, d)?;
     let value = matrix(sums, m, dv)?;
-    let (w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
-    let w_norms: Vec<f64> = w_norms.iter().map(|norm| norm * unit).collect();
+    let (mut w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
+    w_norms.iter_mut().for_each(|norm| *norm *= unit);
     let ones = buffer::filled(n, heads.scale.abs())?;
     let structure = Structure::of_heads(heads, dout.view());
     let finish = |name: &str, wrt: Wrt, sums: f64, mut array: Array2<T>| {

@@ -19,7 +19,7 @@ use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{matrix, product, transposed_product, view};
+use crate::products::{mapped, matrix, product, transposed_product, view};
 use crate::tile::Rows;
 
 /// A loss and its gradients.
@@ -299,7 +299,7 @@ impl<T: Float> Passes<T> {
                 matrix(product(w()?.view(), query_weights.reversed_axes(), factor, run)?, n, d1)
             }
             Wrt::A2 => match key_weights {
-                None => Ok(keys()?.clone()),
+                None => mapped(keys()?.view(), |x| x),
                 Some(W_K) => {
                     let (m, d2) = problem.A2.dim();
                     matrix(product(keys()?.view(), W_K.reversed_axes(), 1.0, run)?, m, d2)

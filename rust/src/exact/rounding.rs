@@ -3,6 +3,8 @@
 //! Rounding errors of different rows are taken as independent (squares add up), each step's own error by its size: the
 //! statistical law that holds in practice, times [`ROUNDING_SAFETY`]. Equal rows err equally, so theirs add up plainly.
 
+use std::cell::RefCell;
+
 use ndarray::ArrayView2;
 
 use super::engine::{Engine, Forward, Values};
@@ -54,6 +56,8 @@ pub struct RowErrors {
     rows_alike: f64,
     /// Width of the values.
     width: usize,
+    /// Room for a sum over the rows of each class, of which there are no more than rows.
+    sums: RefCell<Vec<f64>>,
 }
 
 impl RowErrors {
@@ -91,6 +95,7 @@ impl RowErrors {
             left: buffer::with_capacity(n)?,
             repeats,
             width: values.rows.width,
+            sums: RefCell::new(buffer::with_capacity(n)?),
         };
         let h = values.largest;
         let dimension = (engine.keys.width as f64).sqrt().max(1.0);
@@ -180,7 +185,9 @@ impl RowErrors {
     /// √Σ over the classes of (Σ over its rows)², by the coarser classes.
     fn over_rows(&self, terms: impl Iterator<Item = f64> + Clone) -> f64 {
         let by = |classes: &[usize]| {
-            let mut sums = vec![0.0; classes.iter().max().map_or(0, |last| last + 1)];
+            let mut sums = self.sums.borrow_mut();
+            sums.clear();
+            sums.resize(classes.iter().max().map_or(0, |last| last + 1), 0.0);
             for (class, term) in classes.iter().zip(terms.clone()) {
                 sums[*class] += term;
             }

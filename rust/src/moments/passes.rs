@@ -97,8 +97,8 @@ impl<T: Float> Passes<T> {
             (Sums::new(weight_size, needs.outer()), Sums::new(moment_size, needs.query_moments()));
         let mut output = if needs.A1 { buffer::zeros::<T>(buffer::size(&[n, d1])?)? } else { Vec::new() };
         let mut found = buffer::with_capacity(parts.count())?;
-        for _ in 0..parts.count() {
-            found.push(Found { buckets: Buckets::new()?, ..Found::default() });
+        for part in 0..parts.count() {
+            found.push(Found { buckets: Buckets::new()?, ..Found::of(parts.rows(part).len())? });
         }
         let mut outputs = Pieces::new(&mut output, parts.each() * d1, needs.A1);
         let tasks = found.iter_mut().enumerate().map(|(part, found)| (part, found, outputs.next()));
@@ -118,9 +118,9 @@ impl<T: Float> Passes<T> {
             Sums::add(&moment_sums, part, moments);
             Ok(())
         })?;
+        self.found.unsafe_rows = Found::unsafe_rows(&found)?;
         for found in found {
             self.found.squares += found.squares;
-            self.found.unsafe_rows.extend(found.unsafe_rows);
             self.found.widest = wider(self.found.widest, found.widest);
             self.found.lost += found.lost;
             self.found.buckets.merge(&found.buckets);
@@ -207,7 +207,8 @@ impl<T: Float> Passes<T> {
         let small = |sums: &Option<Vec<f64>>, shape: (usize, usize)| -> Result<Array2<f64>, Error> {
             matrix(made(sums, wrt)?.clone(), shape.0, shape.1)
         };
-        let array = |rows: &Option<Vec<T>>, shape: (usize, usize)| matrix(made(rows, wrt)?.clone(), shape.0, shape.1);
+        let array =
+            |rows: &Option<Vec<T>>, shape: (usize, usize)| matrix(buffer::copied(made(rows, wrt)?)?, shape.0, shape.1);
         Ok(match wrt {
             Wrt::X | Wrt::WQ => {
                 let sum = small(&self.weights, (d, d1))?.reversed_axes().dot(&coordinates.inverse);

@@ -80,6 +80,20 @@ pub struct Found {
     pub buckets: Buckets,
 }
 
+impl Found {
+    /// Nothing yet, with room for as many unsafe rows as the part has rows.
+    pub fn of(rows: usize) -> Result<Self, Error> {
+        Ok(Found { unsafe_rows: buffer::with_capacity(rows)?, ..Found::default() })
+    }
+
+    /// Those of all parts.
+    pub fn unsafe_rows(parts: &[Found]) -> Result<Vec<usize>, Error> {
+        let mut all = buffer::with_capacity(parts.iter().map(|part| part.unsafe_rows.len()).sum())?;
+        parts.iter().for_each(|part| all.extend_from_slice(&part.unsafe_rows));
+        Ok(all)
+    }
+}
+
 /// The buffers of one task.
 struct Scratch<T> {
     input: Aligned<T>,

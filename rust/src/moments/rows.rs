@@ -90,7 +90,10 @@ impl Polynomial {
         let parts = Parts::new(count, 1);
         let mut w = buffer::zeros::<T>(if slopes { buffer::size(&[count, d])? } else { 0 })?;
         let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
-        let mut found = buffer::filled(parts.count(), Found::default())?;
+        let mut found = buffer::with_capacity(parts.count())?;
+        for part in 0..parts.count() {
+            found.push(Found::of(parts.rows(part).len())?);
+        }
         let mut w_parts = Pieces::new(&mut w, parts.each() * d, slopes);
         let mut output_parts = Pieces::new(&mut output, parts.each() * dv, true);
         let tasks = found.iter_mut().enumerate().map(|(part, found)| QueryTask {
@@ -105,7 +108,7 @@ impl Polynomial {
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.queries)(&operands, task, cancel) }
         })?;
-        Ok(Evaluated { w, output, unsafe_rows: found.into_iter().flat_map(|found| found.unsafe_rows).collect() })
+        Ok(Evaluated { w, output, unsafe_rows: Found::unsafe_rows(&found)? })
     }
 }
 

@@ -9,6 +9,7 @@ use super::rows::Sample;
 use super::setting::Setting;
 use super::sizes::{Sizes, least_share, spiked, stand_out};
 use super::stages::Stages;
+use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total};
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rng::{Rng, without_replacement};
@@ -18,6 +19,7 @@ use crate::float::Float;
 use crate::moments::{Bound, PolynomialGradients};
 use crate::options::Level;
 use crate::problem::Wrt;
+use crate::products::{mapped, matrix};
 
 /// Above this part of the rows apart, all are computed exactly.
 const MOST_APART: usize = 4;
@@ -104,6 +106,7 @@ impl<T: Float> Passes<T> {
             passes.add(setting, &unsafe_rows, stages)?;
         }
         let mut apart = unsafe_rows;
+        buffer::reserve(&mut apart, standing.len())?;
         apart.extend(&standing);
         apart.sort_unstable();
         for &row in &apart {
@@ -137,17 +140,17 @@ impl<T: Float> Passes<T> {
     /// Puts rows in the place of their approximation, in the outputs that rows say anything of.
     fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample) -> Result<(), Error> {
         let (problem, count) = (&setting.problem, rows.indices.len());
-        self.loss += rows.losses().sum();
+        self.loss += rows.losses()?.sum();
         for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
             if *wrt == Wrt::A1 {
-                put(value, &rows.indices, &rows.rows(problem));
+                put(value, &rows.indices, &rows.rows(problem)?);
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
                 add(value, &error, 1.0);
                 *lost += ADDITIONS * T::UNIT_ROUNDOFF * (Norm::Frobenius.of(&error) + rows.total(count));
             } else {
                 continue;
             }
-            let rounding = rows.rounding(problem, *wrt, count);
+            let rounding = rows.rounding(problem, *wrt, count)?;
             *lost += rounding;
             bound.rounding += rounding;
         }
@@ -179,15 +182,15 @@ impl<T: Float> Passes<T> {
             Certificate::new(request, Kind::Rigorous, [bound.truncation, 0.0, bound.rounding], size)
         };
         let norm = setting.request.norm;
-        let bounded = self.gradients.iter().zip(&self.bounds).map(|((wrt, value), bound)| Certified {
-            wrt: *wrt,
-            value: value.clone(),
-            certificate: rigorous(setting.request, bound, norm.of(value)),
-        });
+        let mut bounded = buffer::with_capacity(self.gradients.len())?;
+        for ((wrt, value), bound) in self.gradients.iter().zip(&self.bounds) {
+            let certificate = rigorous(setting.request, bound, norm.of(value));
+            bounded.push(Certified { wrt: *wrt, value: mapped(value.view(), |x| x)?, certificate });
+        }
         let mut planned = Planned {
             loss: self.loss,
             loss_certificate: rigorous(&untold, &self.loss_bound, self.loss),
-            gradients: bounded.collect(),
+            gradients: bounded,
             steps: self.steps,
             decision: decision.clone(),
             prepared: None,
@@ -211,15 +214,17 @@ impl<T: Float> Passes<T> {
         more.sort_unstable();
         let standing = std::mem::take(&mut self.standing);
         let certain = standing.len();
-        let indices: Vec<usize> = standing.into_iter().chain(among_the_others(more, &self.apart)).collect();
+        let mut indices = buffer::with_capacity(certain + more.len())?;
+        indices.extend(standing);
+        among_the_others(more, &self.apart, &mut indices);
         if indices.is_empty() {
             return Ok(());
         }
         let values = setting.wrt.contains(&Wrt::Y);
         let mut rows = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
         if certain > 0 {
-            self.replace(setting, &rows.part(0..certain))?;
-            rows = rows.part(certain..rows.indices.len());
+            self.replace(setting, &rows.part(0..certain)?)?;
+            rows = rows.part(certain..rows.indices.len())?;
         }
         self.sample = Some(match self.sample.take() {
             Some(before) => before.merged(&rows)?,
@@ -235,12 +240,11 @@ impl<T: Float> Passes<T> {
         let Some(sample) = self.sample.as_ref().filter(|sample| !sample.indices.is_empty()) else { return Ok(()) };
         let correction = |factors: &[Factors<'_>]| Correction::new(factors, Drawing::Uniform { population });
         for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
-            let rounding = sample.rounding(problem, one.wrt, population) + lost;
+            let rounding = sample.rounding(problem, one.wrt, population)? + lost;
             if one.wrt == Wrt::A1 {
-                let error = sample.by_token(problem, population, &self.sizes.own).replaced();
-                offer(request, one, Kind::Estimated, error, rounding, |value| {
-                    put(value, &sample.indices, &sample.rows(problem));
-                });
+                let error = sample.by_token(problem, population, &self.sizes.own)?.replaced();
+                let rows = sample.rows(problem)?;
+                offer(request, one, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
             } else if let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? {
                 let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * (correction.norm + sample.total(population));
                 let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
@@ -253,8 +257,9 @@ impl<T: Float> Passes<T> {
                 }
             }
         }
-        let losses = sample.losses();
-        let error = correction(&[(losses.view(), Array2::ones(losses.dim()).view())])?.uncorrected();
+        let losses = sample.losses()?;
+        let ones = matrix(buffer::filled(losses.len(), 1.0)?, losses.len(), 1)?;
+        let error = correction(&[(losses.view(), ones.view())])?.uncorrected();
         if error < planned.loss_certificate.absolute {
             let terms = [0.0, error, ADDITIONS * T::UNIT_ROUNDOFF * self.loss];
             planned.loss_certificate =
@@ -277,15 +282,15 @@ impl<T: Float> Passes<T> {
         if draws.is_empty() {
             return Ok(());
         }
-        let indices = draws.iter().map(|draw| draw.row).collect();
+        let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
-        let weights: Vec<f64> = draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)).collect();
+        let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
         for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
-            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows()) + lost;
+            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows())? + lost;
             let drawing = Drawing::Weighted(&weights);
             let correction = |factors: &[Factors<'_>]| Correction::new(factors, drawing);
             let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? else { continue };
-            let bounds = capped.certificate(&draws, &sample.norms(), correction.norm, MISS);
+            let bounds = capped.certificate(&draws, &sample.norms()?, correction.norm, MISS);
             if bounds.corrected < bounds.uncorrected {
                 offer(request, one, Kind::Statistical, bounds.corrected, rounding, |value| {
                     add(value, &correction.value, 1.0)
@@ -328,8 +333,8 @@ fn put<T: Float>(value: &mut Array2<T>, indices: &[usize], rows: &Array2<f64>) {
     }
 }
 
-/// The rows with these numbers among all that are not in `apart`, both in rising order.
-fn among_the_others(numbers: Vec<usize>, apart: &[usize]) -> Vec<usize> {
+/// Adds the rows with these numbers among all that are not in `apart`, both in rising order.
+fn among_the_others(numbers: Vec<usize>, apart: &[usize], to: &mut Vec<usize>) {
     let mut passed = 0;
     let skip = |number: usize| {
         while passed < apart.len() && apart[passed] <= number + passed {
@@ -337,5 +342,5 @@ fn among_the_others(numbers: Vec<usize>, apart: &[usize]) -> Vec<usize> {
         }
         number + passed
     };
-    numbers.into_iter().map(skip).collect()
+    to.extend(numbers.into_iter().map(skip));
 }

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::stages::Stages;
+use crate::buffer;
 use crate::certificate::estimated::{Factors, TokenError};
 use crate::constants::SAMPLE_ROWS;
 use crate::error::Error;
@@ -12,6 +13,7 @@ use crate::exact::rows::{RowValues, ascending, exact_rows, selected};
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
 use crate::problem::{Problem, Weights, Wrt};
+use crate::products::{dot, mapped, matrix};
 
 /// What exact rows may lose to rounding over one rounding of a typical term: logits and normalisers carry some of their
 /// own, and those of equal keys line up. With one coordinate a third of it has been seen.
@@ -45,28 +47,30 @@ impl Sample {
     ) -> Result<Self, Error> {
         let share = if with_values { 0.5 } else { 0.9 };
         let both = compared(problem, polynomial, &indices, share, stages)?;
-        let target = wide(selected(problem.E, &indices)?.view());
+        let target = widened(selected(problem.E, &indices)?.view())?;
         let [exact, approximate] = both;
         let mixed = if with_values {
             // With the identity in the place of Y the output is f A3.
-            let (identity, nothing) =
-                (Array2::eye(problem.A3.ncols()), Array2::zeros((problem.A1.nrows(), problem.A3.ncols())));
-            let values = Problem { Y: identity.view(), E: nothing.view(), ..problem.reborrow() };
+            let (n, d3) = (problem.A1.nrows(), problem.A3.ncols());
+            let (identity, nothing) = (Array2::eye(d3), Array2::zeros((1, d3)));
+            let nothing = nothing.broadcast((n, d3)).ok_or_else(|| Error::Internal("a row of zeros".into()))?;
+            let values = Problem { Y: identity.view(), E: nothing, ..problem.reborrow() };
             let fitted = stages.run(0.5, |options, watch| Polynomial::fit(&values, approximation, options, watch))?;
             let [exact, approximate] = compared(&values, &fitted, &indices, 0.9, stages)?;
-            Some([wide(exact.output.view()), wide(approximate.output.view())])
+            Some([widened(exact.output.view())?, widened(approximate.output.view())?])
         } else {
             None
         };
-        let exact_w = wide(exact.w.view());
+        let exact_w = widened(exact.w.view())?;
+        let residual = |rows: &RowValues<T>| match problem.is_target {
+            true => Ok(widened(rows.output.view())? - &target),
+            false => copied(&target),
+        };
         Ok(Sample {
-            left: problem.scale * wide(selected(problem.A1, &indices)?.view()),
-            difference: &exact_w - &wide(approximate.w.view()),
+            left: problem.scale * widened(selected(problem.A1, &indices)?.view())?,
+            difference: less(&exact_w, widened(approximate.w.view())?),
             exact: exact_w,
-            residuals: [exact, approximate].map(|rows| match problem.is_target {
-                true => wide(rows.output.view()) - &target,
-                false => target.clone(),
-            }),
+            residuals: [residual(&exact)?, residual(&approximate)?],
             mixed,
             indices,
         })
@@ -74,11 +78,16 @@ impl Sample {
 
     /// The rows of both in the order of their indices.
     pub fn merged(&self, other: &Sample) -> Result<Self, Error> {
-        let indices: Vec<usize> = self.indices.iter().chain(&other.indices).copied().collect();
+        let (first, second) = (self.indices.len(), other.indices.len());
+        let mut indices = buffer::with_capacity(first + second)?;
+        indices.extend(self.indices.iter().chain(&other.indices));
         let (places, indices) = ascending(&indices)?;
         let both = |one: &Array2<f64>, other: &Array2<f64>| {
-            let all = concatenate(Axis(0), &[one.view(), other.view()]);
-            all.map(|all| all.select(Axis(0), &places)).map_err(|error| Error::Internal(format!("rows: {error}")))
+            let mut data = buffer::with_capacity(buffer::size(&[first + second, one.ncols()])?)?;
+            for &place in &places {
+                data.extend(if place < first { one.row(place) } else { other.row(place - first) });
+            }
+            matrix(data, first + second, one.ncols())
         };
         let pairs = |[a, b]: &[Array2<f64>; 2], [c, d]: &[Array2<f64>; 2]| Ok([both(a, c)?, both(b, d)?]);
         Ok(Sample {
@@ -92,16 +101,17 @@ impl Sample {
     }
 
     /// Some of its rows.
-    pub fn part(&self, range: Range<usize>) -> Self {
-        let of = |all: &Array2<f64>| all.slice(s![range.clone(), ..]).to_owned();
-        Sample {
-            indices: self.indices[range.clone()].to_vec(),
-            left: of(&self.left),
-            difference: of(&self.difference),
-            exact: of(&self.exact),
-            residuals: self.residuals.each_ref().map(of),
-            mixed: self.mixed.as_ref().map(|both| both.each_ref().map(of)),
-        }
+    pub fn part(&self, range: Range<usize>) -> Result<Self, Error> {
+        let of = |all: &Array2<f64>| mapped(all.slice(s![range.clone(), ..]), |x| x);
+        let pair = |[one, other]: &[Array2<f64>; 2]| Ok::<_, Error>([of(one)?, of(other)?]);
+        Ok(Sample {
+            indices: buffer::copied(&self.indices[range.clone()])?,
+            left: of(&self.left)?,
+            difference: of(&self.difference)?,
+            exact: of(&self.exact)?,
+            residuals: pair(&self.residuals)?,
+            mixed: self.mixed.as_ref().map(pair).transpose()?,
+        })
     }
 
     /// What `of` makes of the errors of an output that is a sum over rows, each a sum of products of rows.
@@ -118,10 +128,14 @@ impl Sample {
             (Wrt::X, _, _) => of(&[(self.left.view(), self.difference.view())]),
             // w has the width of the pair already.
             (Wrt::WQ, _, _) if !product => of(&[(self.left.view(), self.difference.view())]),
-            (Wrt::WQ, Some((_, W_K)), _) => of(&[(self.left.view(), self.difference.dot(&wide(W_K)).view())]),
-            (Wrt::WK, Some((W_Q, _)), _) => of(&[(self.difference.view(), self.left.dot(&wide(W_Q)).view())]),
+            (Wrt::WQ, Some((_, W_K)), _) => {
+                of(&[(self.left.view(), dot(self.difference.view(), wide(W_K).view())?.view())])
+            }
+            (Wrt::WK, Some((W_Q, _)), _) => {
+                of(&[(self.difference.view(), dot(self.left.view(), wide(W_Q).view())?.view())])
+            }
             (Wrt::Y, _, Some([exact, approximate])) => {
-                let negative = -1.0 * approximate;
+                let negative = mapped(approximate.view(), |x| -x)?;
                 let [c, c_approximate] = &self.residuals;
                 of(&[(exact.view(), c.view()), (negative.view(), c_approximate.view())])
             }
@@ -130,63 +144,77 @@ impl Sample {
     }
 
     /// The error of the loss in each row, (rows, 1).
-    pub fn losses(&self) -> Array2<f64> {
-        let [exact, approximate] = self.residuals.each_ref().map(half_squares);
-        exact - approximate
+    pub fn losses(&self) -> Result<Array2<f64>, Error> {
+        let [exact, approximate] = &self.residuals;
+        let half_square = |row: ArrayView1<'_, f64>| 0.5 * row.dot(&row);
+        let rows = exact.rows().into_iter().zip(approximate.rows());
+        let losses = buffer::collected(rows.map(|(exact, approximate)| half_square(exact) - half_square(approximate)))?;
+        matrix(losses, exact.nrows(), 1)
     }
 
     /// The rows of dL/dA1 exactly.
-    pub fn rows<T: Float>(&self, problem: &Problem<'_, T>) -> Array2<f64> {
-        self.exact.dot(&back(problem))
+    pub fn rows<T: Float>(&self, problem: &Problem<'_, T>) -> Result<Array2<f64>, Error> {
+        dot(self.exact.view(), back(problem).view())
     }
 
     /// The error of all rows of dL/dA1 once these are in their place; `sizes` in proportion to ‖w_j − w̃_j‖ of all rows
     /// tell how much the others may differ from these.
-    pub fn by_token<T: Float>(&self, problem: &Problem<'_, T>, population: usize, sizes: &[f64]) -> TokenError {
-        let errors = self.difference.dot(&back(problem)).map_axis(Axis(1), |row| row.dot(&row)).to_vec();
+    pub fn by_token<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        population: usize,
+        sizes: &[f64],
+    ) -> Result<TokenError, Error> {
+        let errors = dot(self.difference.view(), back(problem).view())?;
+        let errors = buffer::collected(errors.rows().into_iter().map(|row| row.dot(&row)))?;
         let square = |size: f64| size * size;
-        let drawn: Vec<f64> = self.indices.iter().map(|&row| square(sizes[row])).collect();
-        let mut rest = sizes.to_vec();
+        let drawn = buffer::collected(self.indices.iter().map(|&row| square(sizes[row])))?;
+        let mut rest = buffer::copied(sizes)?;
         self.indices.iter().for_each(|&row| rest[row] = 0.0);
         let total = sizes.iter().copied().map(square).sum();
         let largest = square(rest.into_iter().fold(0.0, f64::max));
-        TokenError::by_caps(&errors, &drawn, total, largest, population)
+        Ok(TokenError::by_caps(&errors, &drawn, total, largest, population))
     }
 
     /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the
     /// keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b times as
     /// few keys share the mass.
-    pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> f64 {
-        let logit = typical_of(self.left.dot(&query_weights(problem))) * typical_key(problem);
+    pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> Result<f64, Error> {
+        let logit = typical_of(dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
         let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
-        let of_rows = |factor: Array1<f64>| {
-            let c = norms(&self.residuals[0]);
-            let mean = (&factor * &c).mapv(|x| x * x).mean().unwrap_or(0.0);
-            (population as f64 * mean).sqrt()
+        let of_rows = |factors: Option<&Array2<f64>>| {
+            let rows = self.residuals[0].rows().into_iter().enumerate();
+            let square =
+                rows.map(|(j, c)| c.dot(&c) * factors.map_or(1.0, |factors| factors.row(j).dot(&factors.row(j))));
+            (population as f64 * square.sum::<f64>() / self.indices.len().max(1) as f64).sqrt()
         };
         let (keys, inputs) = (typical(problem.A2), typical(problem.A3));
         let values = typical_of(wide(strided(problem.A3)).dot(&wide(problem.Y)));
-        let ones = || Array1::ones(self.indices.len());
         let size = match wrt {
-            Wrt::Y => inputs * of_rows(ones()),
+            Wrt::Y => inputs * of_rows(None),
             Wrt::A1 => {
                 let weights = query_weights(problem);
-                keys * values * problem.scale.abs() * weights.mapv(|x| x * x).sum().sqrt() * of_rows(ones())
+                keys * values * problem.scale.abs() * weights.mapv(|x| x * x).sum().sqrt() * of_rows(None)
             }
-            _ => keys * values * of_rows(norms(&self.left)),
+            _ => keys * values * of_rows(Some(&self.left)),
         };
-        LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat
+        Ok(LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat)
     }
 
     /// Σ ‖x_j‖ over all rows as these have it: what cancels in a sum of errors has been rounded before.
     pub fn total(&self, population: usize) -> f64 {
-        let norms = self.norms();
-        norms.iter().sum::<f64>() * population as f64 / norms.len().max(1) as f64
+        self.each_norm().sum::<f64>() * population as f64 / self.indices.len().max(1) as f64
     }
 
     /// s ‖a_j‖ ‖w_j − w̃_j‖ of each row.
-    pub fn norms(&self) -> Vec<f64> {
-        (norms(&self.left) * norms(&self.difference)).to_vec()
+    pub fn norms(&self) -> Result<Vec<f64>, Error> {
+        buffer::collected(self.each_norm())
+    }
+
+    fn each_norm(&self) -> impl ExactSizeIterator<Item = f64> {
+        let norm = |row: ArrayView1<'_, f64>| row.dot(&row).sqrt();
+        let rows = self.left.rows().into_iter().zip(self.difference.rows());
+        rows.map(move |(left, difference)| norm(left) * norm(difference))
     }
 }
 
@@ -216,14 +244,9 @@ fn query_weights<T: Float>(problem: &Problem<'_, T>) -> Array2<f64> {
     }
 }
 
-/// ‖row‖ of each row.
-fn norms(matrix: &Array2<f64>) -> Array1<f64> {
-    matrix.map_axis(Axis(1), |row| row.dot(&row).sqrt())
-}
-
 /// Root mean square of the norms of the rows.
 pub(super) fn typical_of(rows: Array2<f64>) -> f64 {
-    (rows.mapv(|x| x * x).sum() / rows.nrows().max(1) as f64).sqrt()
+    (rows.iter().map(|x| x * x).sum::<f64>() / rows.nrows().max(1) as f64).sqrt()
 }
 
 /// The same of many rows, from some of them.
@@ -248,11 +271,22 @@ pub(super) fn strided<T>(rows: ArrayView2<'_, T>) -> ArrayView2<'_, T> {
     rows.slice_move(s![..;step, ..])
 }
 
-/// ½ ‖row‖², (rows, 1).
-fn half_squares(matrix: &Array2<f64>) -> Array2<f64> {
-    matrix.map_axis(Axis(1), |row| 0.5 * row.dot(&row)).insert_axis(Axis(1))
+/// Rows of the problem in double precision.
+fn widened<T: Float>(array: ArrayView2<'_, T>) -> Result<Array2<f64>, Error> {
+    mapped(array, T::widen)
 }
 
+/// a − b in the place of b.
+fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
+    b.zip_mut_with(a, |b, a| *b = a - *b);
+    b
+}
+
+fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
+    mapped(array.view(), |x| x)
+}
+
+/// A small matrix in double precision.
 pub(super) fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
     array.mapv(T::widen)
 }

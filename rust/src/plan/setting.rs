@@ -7,6 +7,7 @@ use super::request::Request;
 use crate::error::Error;
 use crate::float::Float;
 use crate::problem::{Problem, Weights, Wrt};
+use crate::products::mapped;
 
 /// What every step of one degree reads.
 pub struct Setting<'a, T> {
@@ -63,7 +64,7 @@ impl<T: Float> Setting<'_, T> {
                 match wrt {
                     Wrt::WQ => narrow(wide(of(Wrt::X)?.view()).dot(&wide(W_K))),
                     Wrt::WK => narrow(wide(of(Wrt::X)?.view()).t().dot(&wide(W_Q))),
-                    _ => of(wrt)?.clone(),
+                    _ => mapped(of(wrt)?.view(), |x| x)?,
                 },
             ))
         });

@@ -3,6 +3,7 @@
 
 use super::rows::{strided, typical_key, typical_of, wide};
 use super::stages::Stages;
+use crate::buffer;
 use crate::certificate::outliers::{budget, outliers};
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
@@ -51,8 +52,8 @@ impl Sizes {
             let powers = |x: f64| (1..=degree + 1).map(|k| x / k as f64).product::<f64>();
             let reach = |query: f64| (powers(query * key) * (query * key).exp()).min(1.0);
             let moved = if problem.is_target { value } else { 0.0 };
-            let own: Vec<f64> = queries.iter().zip(&targets).map(|(q, e)| (e + moved) * reach(*q)).collect();
-            let weighted = own.iter().zip(&inputs).map(|(own, a)| own * a).collect();
+            let own = buffer::collected(queries.iter().zip(&targets).map(|(q, e)| (e + moved) * reach(*q)))?;
+            let weighted = buffer::collected(own.iter().zip(&inputs).map(|(own, a)| own * a))?;
             Ok(Sizes { own, weighted })
         })
     }
@@ -81,7 +82,9 @@ impl Sizes {
 pub fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
     let mut exact = weighty(&sizes.weighted, n)?;
     if asked.contains(&Wrt::A1) {
-        exact.extend(weighty(&sizes.own, n)?);
+        let own = weighty(&sizes.own, n)?;
+        buffer::reserve(&mut exact, own.len())?;
+        exact.extend(own);
         exact.sort_unstable();
         exact.dedup();
     }

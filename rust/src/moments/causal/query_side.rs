@@ -100,6 +100,7 @@ pub fn query_side<T: Float>(
         Sums::fold(&mut sums);
         for found in found {
             side.found.squares += found.squares;
+            buffer::reserve(&mut side.found.unsafe_rows, found.unsafe_rows.len())?;
             side.found.unsafe_rows.extend(found.unsafe_rows);
             side.found.widest = wider(side.found.widest, found.widest);
         }

@@ -47,7 +47,7 @@ impl Polynomial {
         let outputs = Outputs { output: (Some(&mut w), d), values: Some(&mut output), residuals: None };
         let side = query_side(&operands, kernels, outputs, None, (0.0, 1.0), run)?;
         let array = |data, width| -> Result<Array2<T>, Error> { in_order(&matrix(data, count, width)?, &places) };
-        let mut unsafe_rows: Vec<usize> = side.found.unsafe_rows.iter().map(|&row| places[row]).collect();
+        let mut unsafe_rows = buffer::collected(side.found.unsafe_rows.iter().map(|&row| places[row]))?;
         unsafe_rows.sort_unstable();
         Ok(RowValues { w: array(w, d)?, output: array(output, dv)?, unsafe_rows })
     }
