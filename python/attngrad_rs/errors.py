@@ -16,6 +16,7 @@ RangeError                  ValueError          logits or a result leave the ran
 ToleranceError              ArithmeticError     the tolerance asked for cannot be reached
 DeadlineError               TimeoutError        ``timeout=`` seconds have passed
 OutOfMemoryError            MemoryError         the work does not fit in memory
+ThreadError                 RuntimeError        the system lets the process start no thread
 InternalError               RuntimeError        a defect of this library
 ProblemFileError            ValueError          an ``.npz`` file is missing, malformed or hostile
 OutputError                 OSError             an output file cannot be written
@@ -44,6 +45,7 @@ __all__ = [
     "ProblemFileError",
     "RangeError",
     "ShapeError",
+    "ThreadError",
     "ToleranceError",
 ]
 
@@ -110,6 +112,10 @@ class DeadlineError(AttnGradError, TimeoutError):
 
 class OutOfMemoryError(AttnGradError, MemoryError):
     """The work needs more memory than there is; the message names the bytes."""
+
+
+class ThreadError(AttnGradError, RuntimeError):
+    """The system does not let the process start a single thread for the work."""
 
 
 class InternalError(AttnGradError, RuntimeError):

@@ -55,9 +55,16 @@ pub const PRODUCT_PARTS: usize = 16;
 /// How often the waiting thread looks for signals and the deadline: an answer within 0.5 s leaves room for one task's block.
 pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// Most threads that may be asked for: more than most machines have, and few enough to multiply.
+pub const MOST_THREADS: usize = 1024;
+
 /// How often a worker looks for the end of the tasks before its own until it lets others have the processor: some ten
 /// microseconds, what an even share of tasks ends apart by.
 pub const AWAKE_LOOKS: usize = 1000;
+
+/// How often it does that until it sleeps: a few milliseconds, next to which the tenth that waking takes is little. Where
+/// there are more threads than tasks at a time, some would otherwise burn a core to the end.
+pub const AWAKE_YIELDS: usize = 10_000;
 
 /// What the rounding estimate allows for errors that line up instead of cancelling (equal rows, equal keys, sums of
 /// one sign): tests/accuracy holds the estimate above the truth on such families and within 1000 of it on typical data.

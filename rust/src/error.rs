@@ -65,6 +65,9 @@ pub enum Error {
         /// Its size.
         bytes: usize,
     },
+    /// The system did not let this process start a single thread.
+    #[error("threads: none could be started ({0}); raise the limit on processes and threads, or end some")]
+    Threads(String),
     /// The caller's watch function asked to stop.
     #[error("stopped on request; nothing was returned")]
     Cancelled,

@@ -10,11 +10,15 @@ pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
     const MAX: f64;
     /// log2 of the smallest positive normal number.
     const MIN_EXP: f64;
-    /// Added to x it rounds x to an integer, and leaves that integer plus the exponent bias in the low bits.
+    /// Added to x it rounds x to an integer n, and leaves n − [`Float::EXP2_MIN`] in the low bits.
     const ROUNDING_SHIFT: Self;
-    /// 2^x is zero from here down: the exponent field of [`Float::pow2`] becomes zero.
+    /// 2^x is zero from here down, long before it would be too small for a normal number: so that its product with a
+    /// number that is nothing but the rounding error of terms of size one is normal too, or zero. Arithmetic on other
+    /// numbers takes up to a hundred times as long, and what is dropped is as far below rounding.
     const EXP2_MIN: Self;
-    /// Coefficients of r, r², … in the polynomial for 2^r − 1 on [−½, ½].
+    /// The power of two that [`Float::pow2`] leaves out for that: its exponent field becomes zero at `EXP2_MIN`.
+    const EXP2_SCALE: Self;
+    /// Coefficients of r, r², … in the polynomial for 2^r − 1 on [−½, ½], times [`Float::EXP2_SCALE`].
     const EXP2: &'static [Self];
     /// Where |logit| in base-2 units may be exponentiated with no shift: 2^±this stays far from overflow.
     const UNSHIFTED_MAX: f64;
@@ -27,7 +31,7 @@ pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
     fn narrow(x: f64) -> Self;
     /// Widens to double precision.
     fn widen(self) -> f64;
-    /// 2^n from `n + ROUNDING_SHIFT`.
+    /// 2^n / `EXP2_SCALE` from `n + ROUNDING_SHIFT`; zero where n is `EXP2_MIN`.
     fn pow2(shifted: Self) -> Self;
     /// The kernels of this precision at a dispatch level.
     #[doc(hidden)]
@@ -38,16 +42,25 @@ pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
 }
 
 macro_rules! float {
-    ($t:ident, $name:literal, mantissa: $mantissa:literal, bias: $bias:literal, unshifted: $unshifted:literal,
-     exp2: $exp2:expr) => {
+    ($t:ident, $name:literal, mantissa: $mantissa:literal, bias: $bias:literal, zero_below: $zero:literal,
+     unshifted: $unshifted:literal, exp2: $exp2:expr) => {
         #[allow(clippy::approx_constant, reason = "the first coefficient is fitted with the others, and near ln 2")]
         impl Float for $t {
             const UNIT_ROUNDOFF: f64 = $t::EPSILON as f64 / 2.0;
             const MAX: f64 = $t::MAX as f64;
             const MIN_EXP: f64 = ($t::MIN_EXP - 1) as f64;
-            const ROUNDING_SHIFT: Self = 1.5 * (1u64 << $mantissa) as $t + $bias;
-            const EXP2_MIN: Self = -$bias;
-            const EXP2: &'static [Self] = &$exp2;
+            const ROUNDING_SHIFT: Self = 1.5 * (1u64 << $mantissa) as $t + $zero as $t;
+            const EXP2_MIN: Self = -($zero as $t);
+            const EXP2_SCALE: Self = (1u64 << ($bias - $zero)) as $t;
+            const EXP2: &'static [Self] = &{
+                // Exact, so the bits of a result are those of the coefficients as they stand.
+                let (mut scaled, mut k) = ($exp2, 0);
+                while k < scaled.len() {
+                    scaled[k] *= Self::EXP2_SCALE;
+                    k += 1;
+                }
+                scaled
+            };
             const UNSHIFTED_MAX: f64 = $unshifted;
             const UNSHIFTED_VALUES: f64 = $unshifted;
             const NAME: &'static str = $name;
@@ -74,7 +87,7 @@ macro_rules! float {
 
 // Minimax for the relative error of 1 + Σ EXP2[k] r^(k+1) against 2^r, from tools/exp2_minimax.py:
 // 2.6e-9 at degree 6 and 1.8e-17 at degree 11, both far below the unit roundoff.
-float!(f32, "float32", mantissa: 23, bias: 127.0, unshifted: 40.0, exp2: [
+float!(f32, "float32", mantissa: 23, bias: 127, zero_below: 100, unshifted: 40.0, exp2: [
     0.693_147_24,
     0.240_226_52,
     0.055_503_104,
@@ -82,7 +95,7 @@ float!(f32, "float32", mantissa: 23, bias: 127.0, unshifted: 40.0, exp2: [
     0.001_340_664_3,
     0.000_155_946_78,
 ]);
-float!(f64, "float64", mantissa: 52, bias: 1023.0, unshifted: 300.0, exp2: [
+float!(f64, "float64", mantissa: 52, bias: 1023, zero_below: 960, unshifted: 300.0, exp2: [
     0.693_147_180_559_945_7,
     0.240_226_506_959_100_97,
     0.055_504_108_664_790_39,

@@ -3,19 +3,26 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::constants::MOST_THREADS;
 use crate::error::Error;
 
-/// The instruction set that the kernels run on.
+/// The instruction set that the kernels run on. Every level has its name on every machine;
+/// [`Level::available`] says which of them this one has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Level {
     /// What every processor of this architecture has.
     Baseline,
-    /// AVX2 and fused multiply-add.
-    #[cfg(target_arch = "x86_64")]
+    /// AVX2 and fused multiply-add, on x86-64.
     Avx2,
-    /// AVX-512 (F, VL, DQ, BW).
-    #[cfg(target_arch = "x86_64")]
+    /// AVX-512 (F, VL, DQ, BW), on x86-64.
     Avx512,
+    /// The tiles of AVX2 on portable vectors.
+    #[cfg(test)]
+    PortableAvx2,
+    /// The tiles of AVX-512 on portable vectors.
+    #[cfg(test)]
+    PortableAvx512,
 }
 
 impl Level {
@@ -40,11 +47,21 @@ impl Level {
     pub fn name(self) -> &'static str {
         match self {
             Level::Baseline => "baseline",
-            #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(test)]
+            Level::PortableAvx2 => "portable avx2",
+            #[cfg(test)]
+            Level::PortableAvx512 => "portable avx512",
         }
+    }
+
+    /// The levels of this machine, and the shapes of all others.
+    #[cfg(test)]
+    pub(crate) fn shapes() -> Vec<Level> {
+        let mut levels = Level::available();
+        levels.extend([Level::PortableAvx2, Level::PortableAvx512]);
+        levels
     }
 
     /// The level of that name, if this machine has it.
@@ -68,7 +85,7 @@ impl Level {
 ///
 /// | name | default | purpose | range |
 /// |---|---|---|---|
-/// | `threads` | all that the process may use | threads that work at once; bits do not depend on it | ≥ 1 |
+/// | `threads` | all that the process may use | threads that work at once; bits do not depend on it | 1 to [`MOST_THREADS`] |
 /// | `level` | best of the machine | instruction set; changes the last bits | [`Level::available`] |
 /// | `timeout` | none | gives up with [`Error::Deadline`] | > 0 |
 /// | `key_block` | by size | keys that are summed in working precision at a time; changes the last bits | ≥ 1 |
@@ -85,9 +102,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// The level to run, checked against the machine: a [`Level`] can be named on a machine that lacks it.
+    /// The level to run, checked against the machine: a [`Level`] can be named on a machine that lacks it. Every
+    /// computation asks for it first, so the other options are checked here too.
     pub(crate) fn level(&self) -> Result<Level, Error> {
+        if let Some(threads) = self.threads
+            && threads.get() > MOST_THREADS
+        {
+            let wanted = format!("1 to {MOST_THREADS}");
+            return Err(Error::Option { option: "threads", found: threads.to_string(), wanted });
+        }
         match self.level {
+            #[cfg(test)]
+            Some(level @ (Level::PortableAvx2 | Level::PortableAvx512)) => Ok(level),
             Some(level) => Level::parse(level.name()),
             None => Ok(Level::available().pop().unwrap_or(Level::Baseline)),
         }

@@ -10,12 +10,12 @@ use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::constants::{AWAKE_LOOKS, POLL};
+use crate::constants::{AWAKE_LOOKS, AWAKE_YIELDS, POLL};
 use crate::error::Error;
 use crate::options::Options;
 
@@ -31,7 +31,8 @@ impl Cancel {
     }
 }
 
-/// Called on the calling thread every few milliseconds with the fraction done; `false` stops the computation.
+/// Called on the calling thread every few milliseconds with the fraction done; `false` stops the computation. So does a
+/// panic, which the caller then sees as it is.
 pub type Watch<'a> = &'a mut (dyn FnMut(f64) -> bool + 'a);
 
 /// One computation: its threads, its deadline, its progress.
@@ -66,7 +67,8 @@ impl<'a> Run<'a> {
         self.phase = (self.phase.1, end);
     }
 
-    /// Does every task, `threads` at a time. The first error, a panic included, stops the rest.
+    /// Does every task, `threads` at a time. The first error stops the rest; so does a panic of a task, or of the iterator
+    /// that makes it, which is an [`Error::Internal`].
     pub fn for_each<I>(
         &mut self,
         tasks: I,
@@ -75,13 +77,15 @@ impl<'a> Run<'a> {
     where
         I: ExactSizeIterator + Send,
     {
-        self.in_turn(tasks.map(|task| (0, task)), work)
+        self.in_turn(usize::MAX, tasks.map(|task| (0, task)), work)
     }
 
     /// The same for tasks that come with how many of those before them must be done first, which may include all of
-    /// them. A worker waits for that awake: the sleep and the waking between two lists cost a tenth of a millisecond.
+    /// them. A worker waits for that awake for a while: the sleep and the waking between two lists cost a tenth of a
+    /// millisecond. No more than `most` are ever done at once, so that more threads could only wait.
     pub fn in_turn<I, X>(
         &mut self,
+        most: usize,
         tasks: I,
         work: impl Fn(X, &Cancel) -> Result<(), Error> + Sync,
     ) -> Result<(), Error>
@@ -94,33 +98,42 @@ impl<'a> Run<'a> {
         }
         let pool = pool()?;
         let tasks = Mutex::new(tasks);
-        let done = AtomicUsize::new(0);
+        let done = Done::default();
         let failure = Mutex::new(None);
         let (sender, receiver) = mpsc::channel();
         let cancel = std::mem::take(&mut self.cancel);
-        let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let fail = |error| {
+            lock(&failure).get_or_insert(error);
+            done.stop(&cancel);
+        };
+        // Whether there may be another task.
+        let one = || {
+            let Some((before, task)) = lock(&tasks).next() else { return Ok(false) };
+            // Who waits holds a later task than all that it waits for, and those are taken: somebody works on them.
+            if !done.reached(before, &cancel) {
+                return Ok(false);
+            }
+            #[cfg(feature = "failpoints")]
+            assert!(!crate::failpoint::task_panics(), "fail point");
+            work(task, &cancel)?;
+            done.add_one();
+            Ok(true)
+        };
         let worker = || {
-            while cancel.check().is_ok()
-                && let Some((before, task)) = next()
-                // Who waits holds a later task than all that it waits for, and those are taken: somebody works on them.
-                && reached(&done, before, &cancel)
-            {
-                let result = catch_unwind(AssertUnwindSafe(|| {
-                    #[cfg(feature = "failpoints")]
-                    assert!(!crate::failpoint::task_panics(), "fail point");
-                    work(task, &cancel)
-                }))
-                .unwrap_or_else(|panic| Err(Error::Internal(describe(&*panic))));
-                if let Err(error) = result {
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    cancel.0.store(true, Ordering::Relaxed);
+            while cancel.check().is_ok() {
+                let result = catch_unwind(AssertUnwindSafe(one));
+                match result.unwrap_or_else(|panic| Err(Error::Internal(describe(&*panic)))) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => fail(error),
                 }
-                done.fetch_add(1, Ordering::Release);
             }
         };
         let mut stopped = None;
         pool.in_place_scope(|scope| {
-            for _ in 0..self.threads.min(count) {
+            // The scope waits for its workers before it lets a panic of the watch go on.
+            let _stop = StopOnPanic { done: &done, cancel: &cancel };
+            for _ in 0..self.threads.min(most).min(count) {
                 let sender = sender.clone();
                 let worker = &worker;
                 scope.spawn(move |_| {
@@ -135,12 +148,12 @@ impl<'a> Run<'a> {
                     Ok(()) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                     Err(RecvTimeoutError::Timeout) => {
-                        let fraction = done.load(Ordering::Relaxed) as f64 / count as f64;
+                        let fraction = done.count.load(Ordering::Relaxed) as f64 / count as f64;
                         if stopped.is_none()
                             && let Err(error) = self.poll(fraction)
                         {
                             stopped = Some(error);
-                            cancel.0.store(true, Ordering::Relaxed);
+                            done.stop(&cancel);
                         }
                     }
                 }
@@ -168,21 +181,79 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Waits until `done` is `count`; false where the computation stops instead.
-fn reached(done: &AtomicUsize, count: usize, cancel: &Cancel) -> bool {
-    let mut looks = 0;
-    while done.load(Ordering::Acquire) < count {
-        if cancel.check().is_err() {
-            return false;
-        }
-        looks += 1;
-        if looks < AWAKE_LOOKS {
-            std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
+/// How many tasks are done, and who waits for that.
+#[derive(Default)]
+struct Done {
+    count: AtomicUsize,
+    sleepers: Mutex<usize>,
+    /// Whether there are any: who adds one looks here, and takes the lock only for them.
+    asleep: AtomicBool,
+    wake: Condvar,
+}
+
+impl Done {
+    /// One more. Both this and a sleeper write before they read, in one order for all threads: one of them sees the other.
+    fn add_one(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        if self.asleep.load(Ordering::SeqCst) {
+            let _sleepers = lock(&self.sleepers);
+            self.wake.notify_all();
         }
     }
-    true
+
+    /// Sets `cancel`, and wakes who sleeps.
+    fn stop(&self, cancel: &Cancel) {
+        cancel.0.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// Waits until `count` are done; false where the computation stops instead.
+    fn reached(&self, count: usize, cancel: &Cancel) -> bool {
+        for look in 0..AWAKE_LOOKS + AWAKE_YIELDS {
+            if self.count.load(Ordering::Acquire) >= count {
+                return true;
+            }
+            if cancel.check().is_err() {
+                return false;
+            }
+            if look < AWAKE_LOOKS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        let mut sleepers = lock(&self.sleepers);
+        *sleepers += 1;
+        self.asleep.store(true, Ordering::SeqCst);
+        while self.count.load(Ordering::SeqCst) < count && !cancel.0.load(Ordering::SeqCst) {
+            sleepers = self.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+        }
+        *sleepers -= 1;
+        self.asleep.store(*sleepers > 0, Ordering::SeqCst);
+        cancel.check().is_ok()
+    }
+}
+
+fn lock<S: ?Sized>(mutex: &Mutex<S>) -> MutexGuard<'_, S> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stops the workers where the thread that waits for them panics.
+struct StopOnPanic<'a> {
+    done: &'a Done,
+    cancel: &'a Cancel,
+}
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.done.stop(self.cancel);
+        }
+    }
 }
 
 fn describe(panic: &(dyn Any + Send)) -> String {
@@ -212,11 +283,7 @@ fn pool() -> Result<&'static ThreadPool, Error> {
     {
         return Ok(&owned.pool);
     }
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(default_threads())
-        .thread_name(|index| format!("attngrad-{index}"))
-        .build()
-        .map_err(|_| Error::OutOfMemory { bytes: THREAD_STACK * default_threads() })?;
+    let pool = started(default_threads())?;
     let made = Box::into_raw(Box::new(Owned { process: process::id(), pool }));
     match POOL.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: as above; `made` was just leaked.
@@ -229,5 +296,15 @@ fn pool() -> Result<&'static ThreadPool, Error> {
     }
 }
 
-/// Stack of one worker, as the standard library sets it: what a failed start could not get.
-const THREAD_STACK: usize = 2 << 20;
+/// A pool of so many threads, or of as many as the system lets this process have: results do not depend on it.
+fn started(threads: usize) -> Result<ThreadPool, Error> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("attngrad-{index}")).build();
+    match pool {
+        Ok(pool) => Ok(pool),
+        Err(_) if threads > 1 => started(threads / 2),
+        Err(error) => Err(Error::Threads(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

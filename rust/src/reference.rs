@@ -82,18 +82,23 @@ impl Reference {
     /// Computes every quantity of `problem`, whose numbers are widened to double precision first.
     ///
     /// Time O(n m (d1 + d2 + dv)), memory O(n m).
+    ///
+    /// # Panics
+    /// Where the matrices of n × m do not fit into memory: this is the oracle for small problems.
     pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
         Reference::from_exponentials(problem, exponentials)
     }
 
     /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54). Under a
-    /// causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk: eq. (68).
+    /// causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk: eq. (68). A chunk
+    /// of 0 rows counts as one of 1.
     pub fn polynomial<T: Float>(
         problem: &Problem<'_, T>,
         coefficients: &[f64],
         mean: &Array1<f64>,
         chunk: usize,
     ) -> Self {
+        let chunk = chunk.max(1);
         let mut centred = widened(problem.A2);
         centred -= mean;
         let (X, A1) = (logit_weights(problem).0, widened(problem.A1));

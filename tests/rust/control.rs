@@ -64,6 +64,31 @@ fn the_deadline_stops_the_run_and_the_next_is_right() {
     }
 }
 
+/// A panic of the watch is the caller's own: it stops the workers at once, and arrives as it is.
+#[test]
+fn a_watch_that_panics_stops_the_run() {
+    let want = loss_gradient(&short().problem(), &[Wrt::X], &Options::default(), None).expect("a regular problem");
+    let case = long();
+    for wrt in [&[Wrt::X][..], &[Wrt::A2], &[Wrt::Y]] {
+        let start = Instant::now();
+        let mut calls = 0;
+        let mut watch = |_: f64| {
+            calls += 1;
+            if calls == 3 {
+                std::panic::resume_unwind(Box::new("the caller's own"));
+            }
+            true
+        };
+        let run = || loss_gradient(&case.problem(), wrt, &Options::default(), Some(&mut watch)).map(|found| found.loss);
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).expect_err("the watch panics");
+        assert_eq!(panic.downcast_ref(), Some(&"the caller's own"));
+        assert_eq!(calls, 3, "the watch is not asked again");
+        assert!(start.elapsed() < ANSWER, "stopped after {:?}", start.elapsed());
+        let next = loss_gradient(&short().problem(), &[Wrt::X], &Options::default(), None).expect("a regular problem");
+        assert_eq!(next.get(Wrt::X), want.get(Wrt::X));
+    }
+}
+
 #[test]
 fn progress_grows_from_zero_to_one() {
     let case = Case::<f32>::new(Shape::square(4000, 3000, 16), Family::Uniform, false, 1);

@@ -1,5 +1,6 @@
 //! Each error is reachable, and its message names the argument, what was found and what to do.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use attngrad::plan::{Asked, Norm, Request, Wanted, decide};
@@ -86,8 +87,40 @@ fn names_are_parsed_or_refused() {
     assert!(error.starts_with("level: found \"sse\"; wanted one that this machine has: baseline"), "{error}");
 }
 
+/// Any number of threads and any block is either refused, with the option's name, or computed: no sum overflows.
+#[test]
+fn sizes_beyond_every_machine() {
+    let case = Case::<f32>::new(Shape::square(50, 40, 3), Family::Uniform, true, 1);
+    let heads = Heads::new(case.A1.view(), case.A2.view(), case.A3.view()).expect("the shapes fit");
+    let all = [Wrt::X, Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3];
+    for threads in [1025, usize::MAX / 2, usize::MAX / 2 + 1, usize::MAX / 2 + 2, usize::MAX] {
+        let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
+        let approximation = attngrad::Approximation { coefficients: vec![1.0, 1.0], integers: false };
+        let results = [
+            loss_gradient(&case.problem(), &all, &options, None).map(drop),
+            loss_gradient(&case.problem(), &[Wrt::X], &options, None).map(drop),
+            attention(&heads, &options, None).map(drop),
+            attention_vjp(&heads, case.E.view(), &options, None).map(drop),
+            attngrad::exact_rows(&case.problem(), &[1], &options, None).map(drop),
+            attngrad::polynomial_gradient(&case.problem(), &[Wrt::X], &approximation, &options, None).map(drop),
+        ];
+        for result in results {
+            let text = result.expect_err("too many").to_string();
+            assert_eq!(text, format!("threads: found {threads}; wanted 1 to 1024"));
+        }
+    }
+    let gradients = |key_block| {
+        let options = Options { key_block: NonZeroUsize::new(key_block), ..Options::default() };
+        let found = loss_gradient(&case.problem(), &all, &options, None).expect("a regular problem");
+        found.gradients.into_iter().map(|gradient| gradient.value).collect::<Vec<_>>()
+    };
+    let want = gradients(240);
+    for key_block in [usize::MAX, usize::MAX - 11, usize::MAX / 2 + 1] {
+        assert_eq!(gradients(key_block), want, "one block holds all keys");
+    }
+}
+
 /// A level that the machine lacks is refused, not run.
-#[cfg(target_arch = "x86_64")]
 #[test]
 fn a_level_of_another_machine_is_refused() {
     let case = Case::<f32>::new(Shape::square(2, 2, 2), Family::Uniform, false, 1);

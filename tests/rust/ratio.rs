@@ -33,8 +33,8 @@ pub fn absolute(reference: &Reference) -> Reference {
 
 /// The largest ratio over the entries of `got`; infinite where one is not a number.
 ///
-/// Weights below the smallest normal number are flushed to zero, which no relative measure forgives: `floor` is what an
-/// entry may lose to that.
+/// Weights from [`Float::EXP2_MIN`] down are zero, which no relative measure forgives: `floor` is what an entry may lose
+/// to that.
 pub fn ratio<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, growth: f64, floor: f64) -> f64 {
     assert_eq!(got.dim(), want.dim(), "the shape of the result");
     let eps = 2.0 * T::UNIT_ROUNDOFF;
@@ -53,13 +53,14 @@ pub fn ratio<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, 
     worst
 }
 
-/// What flushed weights can change in an entry of dL/d`wrt`: n m of them at most, each times the largest of its factors.
+/// What weights that are dropped can change in an entry of dL/d`wrt`: n m of them at most, each times the largest of its
+/// factors.
 pub fn floor<T: Float>(absolute: &Reference) -> f64 {
     let largest = |array: &Array2<f64>| array.iter().fold(1.0, |max: f64, &x| max.max(x));
     let sizes = [&absolute.A1, &absolute.A2, &absolute.A3, &absolute.X, &absolute.Y, &absolute.c, &absolute.c]
         .map(|array| largest(array) * array.ncols().max(1) as f64);
     let count = absolute.f.len().max(1) as f64;
-    T::MIN_EXP.exp2() * count * absolute.scale.max(1.0) * sizes.iter().product::<f64>()
+    (T::EXP2_MIN.widen() + 1.0).exp2() * count * absolute.scale.max(1.0) * sizes.iter().product::<f64>()
 }
 
 /// Asserts that dL/d`wrt` is right.

@@ -21,6 +21,7 @@ BUILT_INS = {
     "ToleranceError": "ArithmeticError",
     "DeadlineError": "TimeoutError",
     "OutOfMemoryError": "MemoryError",
+    "ThreadError": "RuntimeError",
     "InternalError": "RuntimeError",
     "ProblemFileError": "ValueError",
     "OutputError": "OSError",

@@ -12,6 +12,7 @@ import_exception!(attngrad_rs.errors, ToleranceError);
 import_exception!(attngrad_rs.errors, RangeError);
 import_exception!(attngrad_rs.errors, OutOfMemoryError);
 import_exception!(attngrad_rs.errors, DeadlineError);
+import_exception!(attngrad_rs.errors, ThreadError);
 import_exception!(attngrad_rs.errors, InternalError);
 
 /// A Python exception; the newtype lets both libraries' errors turn into it with `?`.
@@ -49,6 +50,7 @@ impl From<Error> for Failure {
             Error::OutOfMemory { .. } => OutOfMemoryError::new_err(text),
             Error::Deadline(_) => DeadlineError::new_err(text),
             Error::Internal(_) => InternalError::new_err(text),
+            Error::Threads(_) => ThreadError::new_err(text),
             // The binding's own watch is the only one that stops a computation, and raises in its place.
             Error::Cancelled => PyRuntimeError::new_err(text),
         })

@@ -1,6 +1,7 @@
 //! The two passes over query, key and value.
 
 use super::backward::BackwardTask;
+use super::blocking::Blocking;
 use super::forward::ForwardTask;
 use super::operands::key_block;
 use super::walk::Order;
@@ -32,6 +33,7 @@ pub struct Engine<T: Float> {
     sight: Sight,
     pub(super) kernels: Kernels<T>,
     key_block: Option<usize>,
+    pub(super) blocking: Blocking,
 }
 
 /// Which keys each query sees.
@@ -142,7 +144,8 @@ impl<T: Float> Engine<T> {
         let kernels = T::kernels(options.level()?);
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
         let keys = Strips::packed(keys, kernels.keys, run)?;
-        Ok(Engine { queries, count, keys, bound, key_norms, sight, kernels, key_block })
+        let blocking = Blocking::new();
+        Ok(Engine { queries, count, keys, bound, key_norms, sight, kernels, key_block, blocking })
     }
 
     pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
@@ -154,7 +157,7 @@ impl<T: Float> Engine<T> {
             values,
             is_causal: self.sight.is_causal,
             order: self.sight.order(),
-            key_block: block.next_multiple_of(self.keys.strip_rows()),
+            key_block: block.min(self.keys.count.max(1)).next_multiple_of(self.keys.strip_rows()),
             values_in_range: largest == 0.0 || (largest < room && largest > room.recip()),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod attention;
 mod backward;
+mod blocking;
 mod both_sides;
 mod engine;
 mod forward;
@@ -20,6 +21,8 @@ mod rounding;
 pub mod rows;
 mod slot;
 pub(crate) mod structure;
+#[cfg(test)]
+mod sweep;
 mod turns;
 mod walk;
 mod waves;

@@ -3,7 +3,7 @@
 use crate::problem::Wrt;
 
 /// The width of A3 up to which f A3 (pass 1 on A3 itself) is cheaper for dL/dY than fᵀ c (the key side of pass 2).
-const WIDE_A3: usize = 2;
+pub(super) const WIDE_A3: usize = 2;
 
 /// What the inputs asked for need of the passes.
 #[derive(Debug, Clone, Copy)]

@@ -41,7 +41,7 @@ pub struct Operands<'a, T> {
     pub is_causal: bool,
     /// Which queries these are.
     pub order: Order<'a>,
-    /// Keys per block, whole strips.
+    /// Keys per block, whole strips, and no more than there are.
     pub key_block: usize,
     /// Whether the values leave room for weights without a shift.
     pub values_in_range: bool,

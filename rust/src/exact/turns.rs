@@ -16,9 +16,7 @@ use super::residual::{Given, Incoming};
 use super::slot::Slot;
 use super::waves::{Fused, Unfilled};
 use crate::buffer::{self, Aligned};
-use crate::constants::{
-    CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS, WAVE_QUERIES,
-};
+use crate::constants::{KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS};
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::{Cancel, Run};
@@ -42,23 +40,12 @@ impl<T: Float> Engine<T> {
         unit: f64,
         run: &mut Run<'_>,
     ) -> Result<(Fused<T>, KeySide<T>), Error> {
-        self.both_sides_within(KEPT_BYTES, values, given, unit, run)
-    }
-
-    /// The same with another room for what is kept.
-    pub(super) fn both_sides_within(
-        &mut self,
-        room: usize,
-        values: &Values<T>,
-        given: Given<'_, T>,
-        unit: f64,
-        run: &mut Run<'_>,
-    ) -> Result<(Fused<T>, KeySide<T>), Error> {
         let (n, m, value_width) = (self.count, self.keys.count, values.rows.width);
         if m == 0 || n == 0 {
             return self.no_pairs(value_width, given);
         }
-        let fit = room / m.saturating_mul(size_of::<T>()) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
+        let most = self.blocking.wave_queries;
+        let fit = self.blocking.kept_bytes / m.saturating_mul(size_of::<T>()) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
         let mut found = Fused::new(n)?;
         let mut before = None;
         if fit == 0 {
@@ -70,7 +57,7 @@ impl<T: Float> Engine<T> {
             found.forward = forward;
         }
         // By the shape alone: the order of summation must not know the threads.
-        let wave = n.min(if fit > 0 { fit.min(WAVE_QUERIES) } else { WAVE_QUERIES });
+        let wave = n.min(if fit > 0 { fit.min(most) } else { most });
         let mut queries = std::mem::take(&mut self.queries);
         let turns = Turns::new(self, values, given, unit, (wave, before), (&mut queries, &mut found), run)?;
         turns.run(run)?;
@@ -158,7 +145,7 @@ impl<'a, T: Float> Turns<'a, T> {
         let slots = made(wave.div_ceil(each), run, |_| Slot::new(width, value_width, (tiles, lanes), kept))?;
         // By the shape alone, as even as whole strips allow.
         let pieces = m.div_ceil(KEY_BLOCK_MIN);
-        let count = m.div_ceil(CHUNK_KEYS).min(WAVE_CHUNKS);
+        let count = m.div_ceil(engine.blocking.chunk_keys).min(WAVE_CHUNKS);
         let cut = |chunk: usize| m.min(chunk * pieces / count * KEY_BLOCK_MIN);
         let chunks = made(count, run, |chunk| {
             let keys = cut(chunk)..cut(chunk + 1);
@@ -191,7 +178,7 @@ impl<'a, T: Float> Turns<'a, T> {
             }
         });
         run.phase(1.0);
-        run.in_turn(steps, |(wave, step), cancel| match step {
+        run.in_turn(chunks.max(2 * slots), steps, |(wave, step), cancel| match step {
             Step::Load(slot) => self.load(wave, slot, cancel),
             Step::Fold(slot) => wave.checked_sub(1).map_or(Ok(()), |wave| self.fold(wave, slot)),
             Step::Chunk(chunk) => self.chunk(wave, chunk, cancel),

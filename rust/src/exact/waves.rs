@@ -7,7 +7,7 @@ use super::fused::{FirstTask, FusedTask};
 use super::kept;
 use super::residual::{Given, Row};
 use crate::buffer;
-use crate::constants::{KEPT_BYTES, KEPT_TILES};
+use crate::constants::KEPT_TILES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
@@ -82,7 +82,7 @@ impl<T: Float> Engine<T> {
         let bytes = stride.saturating_mul(size_of::<T>()).saturating_mul(run.threads());
         // No more tiles at a time than leave every thread some.
         let shared = n.div_ceil(lanes).div_ceil(2 * run.threads());
-        let tiles = (KEPT_BYTES / bytes.max(1)).min(KEPT_TILES).min(shared);
+        let tiles = (self.blocking.kept_bytes / bytes.max(1)).min(KEPT_TILES).min(shared);
         if tiles == 0 || self.keys.count == 0 {
             return Ok(None);
         }

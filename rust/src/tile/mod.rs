@@ -3,6 +3,7 @@
 //! `V` is a register of `W` numbers and `L = 2 W`. A tile of logits stays in registers through the exponential into
 //! the next product.
 
+pub(crate) mod levels;
 pub mod simd;
 mod strips;
 
@@ -100,7 +101,7 @@ pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
 /// processor busy within the registers of every level.
 const ABREAST: usize = 4;
 
-/// 2^x in each lane. Without `CLAMP` the caller knows that |x| is at most [`Float::UNSHIFTED_MAX`].
+/// 2^x in each lane, zero from [`Float::EXP2_MIN`] down. Without `CLAMP` the caller knows that |x| is at most [`Float::UNSHIFTED_MAX`].
 #[inline(always)]
 pub fn exp2<T: Float, V: Vector<T, W>, const W: usize, const CLAMP: bool>(mut x: [V; ABREAST]) -> [V; ABREAST] {
     let rounding = V::splat(T::ROUNDING_SHIFT);
@@ -120,7 +121,7 @@ pub fn exp2<T: Float, V: Vector<T, W>, const W: usize, const CLAMP: bool>(mut x:
         }
     }
     for i in 0..ABREAST {
-        sum[i] = sum[i].mul_add(x[i], V::splat(T::one())).mul(shifted[i].pow2());
+        sum[i] = sum[i].mul_add(x[i], V::splat(T::EXP2_SCALE)).mul(shifted[i].pow2());
     }
     sum
 }

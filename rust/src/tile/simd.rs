@@ -6,6 +6,11 @@
 
 use crate::float::Float;
 
+#[cfg(test)]
+mod called;
+#[cfg(test)]
+pub use called::Called;
+
 /// `W` pairs of 16-bit integers in one register.
 pub trait Pairs<const W: usize>: Copy {
     /// The same pair in every lane.
@@ -46,7 +51,7 @@ pub trait Vector<T, const W: usize>: Copy {
     fn max(self, other: Self) -> Self;
     /// Whether some lane exceeds that of `other`.
     fn any_above(self, other: Self) -> bool;
-    /// 2^n in each lane from n + [`Float::ROUNDING_SHIFT`].
+    /// 2^n / [`Float::EXP2_SCALE`] in each lane from n + [`Float::ROUNDING_SHIFT`].
     fn pow2(self) -> Self;
 }
 

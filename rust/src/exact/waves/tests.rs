@@ -1,6 +1,7 @@
 //! What is kept has the bits that would be computed again.
 
 use super::*;
+use crate::constants::KEPT_BYTES;
 use crate::exact::engine::Sight;
 use crate::exact::residual::Incoming;
 use crate::options::Options;
@@ -85,7 +86,8 @@ fn both_sides_have_the_bits_of_nothing_kept() {
         let mut run = Run::new(&Options::default(), None);
         let mut both = |room| {
             let (mut engine, values) = case.engine(is_causal);
-            let found = engine.both_sides_within(room, &values, case.given(), 2.0, &mut run);
+            engine.blocking.kept_bytes = room;
+            let found = engine.both_sides(&values, case.given(), 2.0, &mut run);
             let (found, side) = found.expect("a regular problem");
             (engine.queries, side.keys, side.values, found.p_squares)
         };
