@@ -6,7 +6,8 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, get_type_hints
 
 import typer
@@ -26,15 +27,19 @@ PIPE_WIDTH = 120
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn errors of our own tree into one line on standard error and an exit code."""
+    """Turn errors of our own tree into one line on standard error and an exit code.
+
+    Warnings become such lines too, without the place in the code that a program would want.
+    """
+    flags = _flags(command)
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with _warnings_told(flags):
+                command(*args, **kwargs)
         except AttnGradError as error:
-            words = spoken(" ".join(str(error).split()), _flags(command))
-            typer.echo(f"attngrad: {words}", err=True)
+            _tell(error, flags)
             defect = isinstance(error, InternalError)
             raise typer.Exit(EXIT_DEFECT if defect else EXIT_BAD_INPUT) from error
         except KeyboardInterrupt:
@@ -42,6 +47,21 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run
+
+
+def _tell(news: object, flags: Mapping[str, str]) -> None:
+    typer.echo(f"attngrad: {spoken(' '.join(str(news).split()), flags)}", err=True)
+
+
+@contextlib.contextmanager
+def _warnings_told(flags: Mapping[str, str]) -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for one in found:
+                _tell(one.message, flags)
 
 
 def _flags(command: Callable[..., None]) -> dict[str, str]:

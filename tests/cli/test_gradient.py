@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import fails_in_one_line, succeeds
+from command_line import attngrad, fails_in_one_line, succeeds
 from npz_files import arrays, good
 
 import attngrad_rs as ag
+from attngrad_rs import commands
 from attngrad_rs.heads import load_heads
 from attngrad_rs.heads.store import pack, write
 
@@ -266,6 +268,25 @@ def test_gradient_refuses(tmp_path: Path, options: tuple[str, ...], words: str) 
     assert words in message
     assert not PYTHON.search(message), message
     assert not out.exists()
+
+
+def test_a_warning_is_one_line_in_the_words_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = commands.loss_gradient
+
+    def warned(**arguments: Any) -> Any:
+        warnings.warn("rtol: found 1e-9, which is not reached; use method='auto'", stacklevel=2)
+        return compute(**arguments)
+
+    monkeypatch.setattr(commands, "loss_gradient", warned)
+    out = tmp_path / "out.npz"
+    done = attngrad("gradient", good(tmp_path / "p.npz"), "-o", out, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["out"] == str(out)
+    assert done.stderr == (
+        "attngrad: --rtol: found 1e-9, which is not reached; use --method auto\n"
+    )
 
 
 def test_an_output_that_is_there_is_refused_in_the_words_of_the_command(tmp_path: Path) -> None:
