@@ -17,8 +17,12 @@ from attngrad_rs import _core
 pytestmark = pytest.mark.exits
 
 LEAST_CASES = 80
-# Entries of the core that tell what there is, or hold it; all others compute.
-DESCRIBE = {"Prepared", "default_threads", "levels", "tile_shape"}
+# Entries of the core that tell what there is, hold it, or judge shapes and numbers that are handed
+# over; all others read arrays.
+DESCRIBE = {
+    "Prepared", "check_request", "default_threads", "exact_operations", "judge", "levels",
+    "tile_shape",
+}  # fmt: skip
 # Options by which a call may do without a tolerance, or with which one means something else.
 INSTEAD = {"rtol", "atol", "degree", "method", "plan", "certificate"}
 # An absurd shape is refused before anything is allocated; the best of a few, for a busy machine.
