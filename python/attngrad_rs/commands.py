@@ -159,9 +159,7 @@ def gradient(
     degree: Annotated[
         int | None, typer.Option(help="Degree of the polynomial, for --method polynomial.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of sampled rows; by default one from the data.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed that sampled rows are drawn with.")] = None,
     threads: Threads = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds after which to give up.")] = None,
     force: Force = False,
