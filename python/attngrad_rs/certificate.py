@@ -50,7 +50,9 @@ class Certificate:
     norm : str
         ``"fro"`` (Frobenius), ``"max"`` (largest entry), or ``"abs"`` for a single number.
     confidence : float or None
-        Probability that the statement holds, for kind ``"statistical"``; None otherwise.
+        Probability that the statement holds, for kind ``"statistical"``, however often the call
+        looked; None otherwise. It is that of the draws: with ``rng=None`` their seed is a hash of
+        the data, and the confidence assumes data that were not chosen by that hash.
     terms : mapping of str to float
         What ``absolute`` is made of: rounding, and for approximations truncation, sampling and
         skipped mass.

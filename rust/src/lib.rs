@@ -112,6 +112,7 @@ mod tile;
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
+pub use exact::proved::ProvedRounding;
 pub use exact::rows::{RowValues, exact_rows};
 pub use finite::all_finite;
 pub use float::Float;

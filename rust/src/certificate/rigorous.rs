@@ -1,8 +1,9 @@
-//! Rigorous bounds of the polynomial path, row by row (docs/math.md, equations 70 to 77).
+//! Rigorous bounds of the polynomial path, row by row (docs/math.md, equations 70 to 77 and 142 to 146).
 //!
 //! A row's approximate weights are f̃ = P(t) / ΣP(t) where the true ones are f = e^t / Σe^t. All that enters is how far
-//! the ratio P(t) e^−t moves over the range of the row's logits, and the spread of values and keys under f̃, which the
-//! moments give. Rounding is not included: see [`super::rounding`].
+//! the ratio P(t) e^−t moves over the range of the row's logits and the spread of values and keys under f̃; or how large
+//! P(t) − e^t is there, and their spread over all keys alike. The second needs no P(t) > 0. Rounding is not included: see
+//! [`super::rounding`].
 
 use super::{outward, total};
 
@@ -52,6 +53,45 @@ impl Enclosure {
     }
 }
 
+/// Σ_i |P(t_i) − e^(t_i)| is at most this part α of ΣP(t), as |P(t) − e^t| ≤ α ΣP(t) / m for each of the m keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// α. From 1 on, and where it is NaN, nothing is known.
+    pub share: f64,
+}
+
+impl Difference {
+    /// α, infinite where nothing is known.
+    fn of_approximate(self) -> f64 {
+        if self.share >= 0.0 && self.share < 1.0 { self.share } else { f64::INFINITY }
+    }
+
+    /// α′ = α / (1 − α): the same part of Σe^t.
+    pub fn of_true(self) -> f64 {
+        let share = self.of_approximate();
+        if share < 1.0 { outward(share / (1.0 - share)) } else { f64::INFINITY }
+    }
+}
+
+/// What is known of P(t) beside e^t in a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Weights {
+    /// Their ratio.
+    Ratio(Enclosure),
+    /// Their difference.
+    Difference(Difference),
+}
+
+/// How far vectors are from their mean in the direction where they are farthest: the standard deviation of ⟨v, x⟩ for the
+/// worst unit vector v. The root of a trace of a covariance is never below it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// With [`Weights::Ratio`] under f̃, with [`Weights::Difference`] under f.
+    pub weighted: f64,
+    /// Around the mean under f̃, all keys counted alike; only [`Weights::Difference`] asks for it.
+    pub flat: f64,
+}
+
 /// The norm of c_j under the approximation, and whether it moves with the output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Incoming {
@@ -71,36 +111,53 @@ impl Incoming {
 }
 
 /// What the bounds of a row depend on; every number an upper bound.
-///
-/// A spread σ̃ of vectors is the standard deviation under f̃_j in the direction where it is largest; the root of the
-/// trace of the covariance, √(E‖h‖² − ‖Eh‖²), is never below it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
-    /// Of P(t) e^−t over |t| ≤ s ‖q_j‖ max ‖k‖.
-    pub enclosure: Enclosure,
-    /// σ̃ of the values h.
-    pub values: f64,
+    /// Over |t| ≤ s ‖q_j‖ max ‖k‖.
+    pub weights: Weights,
+    /// Of the values h.
+    pub values: Spread,
     /// ‖c̃_j‖.
     pub incoming: Incoming,
-    /// max_i f̃_ji; 1 where it is not known. Only what is by key depends on it.
+    /// max_i f̃_ji with [`Weights::Ratio`], max_i f_ji with [`Weights::Difference`]; 1 where it is not known. Only what is by
+    /// key depends on it.
     pub peak: f64,
 }
 
 /// Bounds of one row, in Euclidean norms unless they say otherwise.
 impl Row {
-    /// ‖Δf_j‖₁.
-    pub fn weights(&self) -> f64 {
-        self.enclosure.mass()
+    /// ‖Δf_j‖₁ (equations 72 and 143).
+    pub fn mass(&self) -> f64 {
+        match self.weights {
+            Weights::Ratio(enclosure) => enclosure.mass(),
+            Weights::Difference(difference) => outward(2.0 * difference.of_approximate()),
+        }
     }
 
-    /// ‖Δf_j‖₂ (equation 76).
+    /// ‖Δf_j‖₂ (equations 76 and 146).
     pub fn weights_norm(&self) -> f64 {
-        self.weights().min(self.mean(self.peak.sqrt()))
+        let by_peak = match self.weights {
+            Weights::Ratio(enclosure) => enclosure.variation(),
+            Weights::Difference(_) => self.mass(),
+        };
+        self.mass().min(outward(by_peak * self.peak.sqrt()))
     }
 
-    /// ‖Δ Σ_i f_ji x_i‖ for vectors x of spread σ̃: κ σ̃ (equation 73).
-    pub fn mean(&self, spread: f64) -> f64 {
-        outward(self.enclosure.variation() * spread)
+    /// ‖f_j‖₂, of the true weights.
+    pub fn true_norm(&self) -> f64 {
+        let by_peak = match self.weights {
+            Weights::Ratio(enclosure) => self.peak * (1.0 + enclosure.variation().powi(2)),
+            Weights::Difference(_) => self.peak,
+        };
+        outward(by_peak.sqrt()).min(1.0)
+    }
+
+    /// ‖Δ Σ_i f_ji x_i‖ for vectors x of this spread (equations 73 and 143).
+    pub fn mean(&self, spread: Spread) -> f64 {
+        outward(match self.weights {
+            Weights::Ratio(enclosure) => enclosure.variation() * spread.weighted,
+            Weights::Difference(difference) => difference.of_true() * spread.flat,
+        })
     }
 
     /// ‖Δo_j‖.
@@ -116,41 +173,72 @@ impl Row {
         }
     }
 
-    /// ‖Δ Σ_i p_ji x_i‖ for vectors x of spread σ̃: w_j for the keys, (A2ᵀ p_j) for the inputs A2 (equation 74).
-    pub fn w(&self, spread: f64) -> f64 {
-        let enclosure = self.enclosure;
-        let change = enclosure.excess() * self.incoming.norm() + enclosure.ratio() * self.residual();
-        outward(change * self.values * spread)
+    /// ‖ΔCov_f(x, h)‖ and ‖Cov_f(x, h)‖ for the values h and vectors x of this spread (equations 74 and 144).
+    fn covariance(&self, spread: Spread) -> [f64; 2] {
+        let weighted = self.values.weighted * spread.weighted;
+        match self.weights {
+            Weights::Ratio(enclosure) => [enclosure.excess() * weighted, enclosure.ratio() * weighted].map(outward),
+            Weights::Difference(difference) => {
+                let flat = difference.of_true() * self.values.flat * spread.flat;
+                [outward(difference.of_approximate() * weighted + flat), outward(weighted)]
+            }
+        }
     }
 
-    /// ‖Δp_j‖₁ (equation 75).
+    /// ‖Δ Σ_i p_ji x_i‖ for vectors x of this spread: w_j for the keys, (A2ᵀ p_j) for the inputs A2.
+    pub fn w(&self, spread: Spread) -> f64 {
+        let [change, size] = self.covariance(spread);
+        outward(change * self.incoming.norm() + size * self.residual())
+    }
+
+    /// ‖Σ_i p_ji x_i‖ of the true p.
+    pub fn true_w(&self, spread: Spread) -> f64 {
+        let [_, size] = self.covariance(spread);
+        outward(size * (self.incoming.norm() + self.residual()))
+    }
+
+    /// ‖Σ_i p̃_ji x_i‖.
+    pub fn approximate_w(&self, spread: Spread) -> f64 {
+        let size = match self.weights {
+            Weights::Ratio(_) => self.values.weighted * spread.weighted,
+            Weights::Difference(_) => self.covariance(spread).iter().sum(),
+        };
+        outward(size * self.incoming.norm())
+    }
+
+    /// ‖Δp_j‖₁ (equations 75 and 145).
     pub fn p(&self) -> f64 {
-        let c = self.incoming.norm() + self.residual();
-        outward((2.0 * self.enclosure.variation() * c + self.residual()) * self.values)
+        let (c, moved) = (self.incoming.norm(), self.residual());
+        outward(match self.weights {
+            Weights::Ratio(enclosure) => (2.0 * enclosure.variation() * (c + moved) + moved) * self.values.weighted,
+            Weights::Difference(difference) => {
+                let changed = difference.of_approximate() * (self.values.weighted + 2.0 * self.values.flat);
+                changed * c + moved * self.values.weighted
+            }
+        })
     }
 
-    /// ‖Δp_j‖₂ (equation 76).
+    /// ‖Δp_j‖₂ (equations 76 and 146).
     pub fn p_norm(&self) -> f64 {
         self.p().min(self.p_by_peak())
     }
 
     /// ‖Δp_j‖₂ by the largest weight alone: a line in ‖c̃_j‖, as the other bounds are.
     pub fn p_by_peak(&self) -> f64 {
-        let variation = self.enclosure.variation();
+        let Weights::Ratio(enclosure) = self.weights else { return outward(self.peak.sqrt() * self.p()) };
+        let variation = enclosure.variation();
         let c = self.incoming.norm() + self.residual();
-        let moved = self.enclosure.excess() + (1.0 + variation * variation).sqrt() * variation;
-        outward(self.peak.sqrt() * (moved * c + self.residual()) * self.values)
+        let moved = enclosure.excess() + (1.0 + variation * variation).sqrt() * variation;
+        outward(self.peak.sqrt() * (moved * c + self.residual()) * self.values.weighted)
     }
 
     /// ‖Δ(f_j ⊗ c_j)‖_F, the term of fᵀc (equation 76).
     pub fn value_side(&self) -> f64 {
-        let variation = self.enclosure.variation();
-        let norm = outward((self.peak * (1.0 + variation * variation)).sqrt()).min(1.0);
-        outward(self.weights_norm() * self.incoming.norm() + norm * self.residual())
+        outward(self.weights_norm() * self.incoming.norm() + self.true_norm() * self.residual())
     }
 
-    /// ‖Δ((f A3)_j ⊗ c_j)‖_F, the term of dL/dY: `mean` is ‖(f̃A3)_j‖, `spread` σ̃ of the inputs A3 (equation 77).
-    pub fn mixed(&self, mean: f64, spread: f64) -> f64 {
+    /// ‖Δ((f A3)_j ⊗ c_j)‖_F, the term of dL/dY: `mean` is ‖(f̃A3)_j‖, `spread` that of the inputs A3 (equation 77).
+    pub fn mixed(&self, mean: f64, spread: Spread) -> f64 {
         let moved = self.mean(spread);
         outward(moved * self.incoming.norm() + (mean + moved) * self.residual())
     }
@@ -160,8 +248,8 @@ impl Row {
         outward(self.residual() * (self.incoming.norm() + 0.5 * self.residual()))
     }
 
-    /// A cap of ‖Δw_j‖ that is finite whatever the enclosure says, if the radii are (equation 87); `w` is ‖w̃_j‖.
-    pub fn cap(&self, spread: f64, w: f64, radii: &Radii) -> f64 {
+    /// A cap of ‖Δw_j‖ that is finite whatever is known of the weights, if the radii are (equation 87); `w` is ‖w̃_j‖.
+    pub fn cap(&self, spread: Spread, w: f64, radii: &Radii) -> f64 {
         let moved = match self.incoming {
             Incoming::Residual(_) => self.output().min(outward(radii.output + radii.values)),
             Incoming::Given(_) => 0.0,
@@ -209,7 +297,7 @@ pub struct Steps {
 impl Steps {
     /// Count one row in: `values` is max ‖h_i‖, `output` ‖õ_j‖.
     pub fn add(&mut self, row: &Row, values: f64, output: f64) {
-        let (f, moved, c) = (row.weights(), row.residual(), row.incoming.norm());
+        let (f, moved, c) = (row.mass(), row.residual(), row.incoming.norm());
         let r = c * row.output() + moved * (output + row.output());
         self.f = self.f.max(f);
         self.c = self.c.max(moved);

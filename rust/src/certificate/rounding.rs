@@ -61,14 +61,14 @@ impl Arithmetic {
     }
 
     /// Bounds for one row, as computed against the same formulas in exact arithmetic on the true operands (equations
-    /// 81 and 82). They need weights P(t) that are positive, as the rigorous bounds do.
+    /// 81 and 82).
     pub fn row(&self, row: &RowSizes) -> RowRounding {
         let relative = self.loss() * row.amplification;
         // The exact normaliser is at least (1 − relative) times the computed one.
         let share = if relative < 1.0 { relative / (1.0 - relative) } else { f64::INFINITY };
         let values = row.values + row.inherited_values;
         let keys = row.keys + row.inherited_keys;
-        let output = share * (values + row.output) + self.unit * row.output + row.inherited_values;
+        let output = share * (values + row.output) + self.unit * row.output + row.mass * row.inherited_values;
         let c = row.incoming.norm();
         let residual = match row.incoming {
             Incoming::Residual(_) => output + self.unit * c,
@@ -78,8 +78,7 @@ impl Arithmetic {
         // |⟨c, h_i⟩ − r| at most, r as computed.
         let difference = c * (values + row.output) + r;
         let w = 2.0 * relative * keys * difference
-            + row.inherited_keys * difference
-            + keys * (c * row.inherited_values + residual * values + r);
+            + row.mass * (row.inherited_keys * difference + keys * (c * row.inherited_values + residual * values + r));
         RowRounding { output: outward(output), residual: outward(residual), w: outward(w) }
     }
 }
@@ -90,6 +89,8 @@ pub struct RowSizes {
     /// m P̄(b_j) / z_j: the sum of weights with all coefficients and logits made positive, b_j = s ‖q_j‖ max ‖k‖, over
     /// the normaliser as computed (equation 80).
     pub amplification: f64,
+    /// Σ_i |f̃_ji|, which is 1 where P is positive.
+    pub mass: f64,
     /// max ‖h_i‖.
     pub values: f64,
     /// max ‖k_i‖.
@@ -113,4 +114,101 @@ pub struct RowRounding {
     pub residual: f64,
     /// Of ‖w_j‖, w = p K; with the inputs A2 in the place of K, of ‖A2ᵀ p_j‖.
     pub w: f64,
+}
+
+/// Roundings of one exponential of the exact passes: 2.4 for the sums of its polynomial, a half for what that misses, one
+/// for its last sum and room for a processor that rounds products before it adds them.
+const EXPONENTIAL_ROUNDINGS: f64 = 4.0;
+
+/// Roundings of one rescaling: the exponential of the difference of two shifts, by the standard library, and the product.
+const RESCALING_ROUNDINGS: f64 = 6.0;
+
+/// What may be missing of a weight, beside a sum of weights of at least 1, because it is too small.
+const FLUSHED: f64 = 1.0 / (1u128 << 96) as f64;
+
+/// How the exact passes sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExactArithmetic {
+    /// Unit roundoff of the working precision.
+    pub unit: f64,
+    /// Keys summed.
+    pub keys: usize,
+    /// Sums in working precision that a term of a sum over the keys passes through.
+    pub key_block: usize,
+    /// Width of queries and keys.
+    pub dimension: usize,
+    /// Width of the values.
+    pub width: usize,
+    /// How often the sums of a row are rescaled, because its running maximum grows.
+    pub rescalings: f64,
+    /// By how much, in natural units, a running maximum may lag.
+    pub lag: f64,
+}
+
+/// The sizes of one exact row that its rounding depends on: upper bounds of what they are without rounding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExactSizes {
+    /// s ‖q_j‖ max ‖k_i‖.
+    pub logit: f64,
+    /// What the products before the passes make logits wrong by.
+    pub inherited_logit: f64,
+    /// max ‖h_i‖.
+    pub values: f64,
+    /// max ‖δh_i‖.
+    pub inherited_values: f64,
+    /// max ‖k_i‖.
+    pub keys: f64,
+    /// max ‖δk_i‖.
+    pub inherited_keys: f64,
+    /// ‖c_j‖.
+    pub incoming: Incoming,
+}
+
+/// What rounding does to one exact row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExactRounding {
+    /// ε with |f̂_ji / f_ji − 1| ≤ ε for all i but for a mass of ε: ‖δf_j‖₁.
+    pub weights: f64,
+    /// ‖δo_j‖.
+    pub output: f64,
+    /// ‖δc_j‖.
+    pub residual: f64,
+    /// Θ with ‖δp_j‖₁ ≤ Θ.
+    pub p: f64,
+    /// ξ with Σ_i |p_ji| ≤ ξ, as computed and without rounding.
+    pub difference: f64,
+    /// ‖δw_j‖.
+    pub w: f64,
+}
+
+impl ExactArithmetic {
+    /// Of one row (equations 147 to 150).
+    pub fn row(&self, row: &ExactSizes) -> ExactRounding {
+        let single = |roundings: f64| gamma(roundings, self.unit);
+        let keys = outward(blocked_sum(self.keys, self.key_block, self.unit) + self.keys as f64 * FLUSHED);
+        // A logit less its shift, then its exponential; the shifts of a row rise by no more than its logits differ.
+        let wrong =
+            outward(row.inherited_logit + single(self.dimension as f64 + 2.0) * (row.logit + row.inherited_logit));
+        let reach = outward(row.logit + wrong);
+        let shifts = outward(self.unit * (4.0 * reach + self.lag));
+        let exponential = single(EXPONENTIAL_ROUNDINGS + RESCALING_ROUNDINGS * self.rescalings);
+        let weight = outward(wrong + shifts + exponential);
+        let sums = if keys < 1.0 { outward(3.0 * keys / (1.0 - keys)) } else { f64::INFINITY };
+        let weights = outward((2.0 * weight + sums + single(8.0)).exp_m1());
+        let (c, values) = (row.incoming.norm(), outward(row.values + row.inherited_values));
+        let output = outward(weights * values + row.inherited_values);
+        let residual = match row.incoming {
+            Incoming::Residual(_) => outward(output + self.unit * (c + output)),
+            Incoming::Given(_) => 0.0,
+        };
+        let (own, mean) = (outward(c + residual), outward(values + output));
+        let last = outward(single(2.0) + gamma(self.width as f64 + 2.0, FOLD_UNIT));
+        let r = outward(c * output + residual * mean + last * own * mean);
+        let difference = outward(own * (values + mean) * (1.0 + single(4.0)) * (1.0 + weights));
+        let products = single(self.width as f64 + 4.0) * difference;
+        let p = outward(weights * difference + products + residual * values + c * row.inherited_values + r);
+        let length = outward(row.keys + row.inherited_keys);
+        let w = outward(length * (p + (keys + single(2.0)) * difference) + row.inherited_keys * difference);
+        ExactRounding { weights, output, residual, p, difference, w }
+    }
 }

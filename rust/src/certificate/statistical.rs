@@ -1,19 +1,44 @@
-//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, equations 83 to 86).
+//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, equations 83 to 86 and
+//! 154).
 //!
 //! The error Δ = Σ_j x_j is a sum over rows of which each cap M_j ≥ ‖x_j‖ is known. Rows are drawn with replacement
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
-//! estimate x_j / p_j of Δ, of norm at most M.
+//! estimate x_j / p_j of Δ, of norm at most M. A call that looks again draws other rows, and spends less of its confidence.
 
 use super::rng::Rng;
+use super::rounding::{FOLD_UNIT, gamma};
 use super::{outward, total};
 use crate::buffer;
 use crate::error::Error;
+
+/// A statement of kind statistical fails in at most this part of all calls, however often a call looks.
+pub const MISS: f64 = 0.01;
+
+/// Of what may be missed, all looks but the first have this part together, all but the second that part of it, and so on: most
+/// calls look once, and the second look costs no more than a fifth of its bound.
+const LATER: f64 = 0.25;
+
+/// What the look with this number, from 1 on, may miss: Σ over all looks is [`MISS`].
+pub fn allowance(look: u32) -> f64 {
+    MISS * (1.0 - LATER) * LATER.powi(look.max(1) as i32 - 1)
+}
+
+/// The random numbers of the look with this number: no look sees those of another.
+pub fn stream(seed: u64, look: u32) -> Rng {
+    let mut looks = Rng::new(seed);
+    // A sequence whose start is random, for every look but the first, which has the seed's own.
+    let start = (1..look).map(|_| looks.bits()).last();
+    Rng::new(start.unwrap_or(seed))
+}
 
 /// How often the bound is put into its own right-hand side: each time it falls, and the first few take most of it.
 const REFINEMENTS: usize = 20;
 
 /// Caps are rounded up to multiples of 2^−52 of their sum, about: probabilities are then exact fractions.
 const CAP_BITS: i32 = 52;
+
+/// Room for what a norm and its difference lose in double precision.
+const SUMMED: f64 = 1e-12;
 
 /// Rows to be drawn by their caps.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,22 +104,30 @@ impl Capped {
         Ok(draws)
     }
 
-    /// The certificate of `draws` at the confidence 1 − `miss`: `norms` are the ‖x_j‖ of the drawn rows, `correction`
-    /// is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over the draws, in the same order.
+    /// The certificate of `draws` at the confidence 1 − `miss`: `norms` are the ‖x_j‖ of the drawn rows and `lost` what each
+    /// x_j is wrong by, `correction` is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over the draws, in the same order.
     ///
     /// A norm above its cap voids the statement: all bounds are then infinite.
-    pub fn certificate(&self, draws: &[Draw], norms: &[f64], correction: f64, miss: f64) -> Statistical {
-        let cap = self.total();
-        let sound = draws.len() == norms.len() && draws.iter().zip(norms).all(|(draw, &norm)| norm <= draw.cap);
+    pub fn certificate(&self, draws: &[Draw], norms: &[f64], lost: &[f64], correction: f64, miss: f64) -> Statistical {
+        let (cap, count) = (self.total(), draws.len() as f64);
+        let rows = || draws.iter().zip(norms).zip(lost);
+        let fits = |((draw, &norm), &lost): ((&Draw, &f64), &f64)| (norm - lost) * (1.0 - SUMMED) <= draw.cap;
+        let sound = draws.len() == norms.len() && norms.len() == lost.len() && rows().all(fits);
         if !(sound && miss > 0.0 && miss < 1.0 && correction.is_finite()) {
             return Statistical { corrected: f64::INFINITY, uncorrected: f64::INFINITY, cap: f64::INFINITY };
         }
-        let squares = total(draws.iter().zip(norms).map(|(draw, norm)| (norm / draw.probability).powi(2)));
-        let radius = bernstein(squares, draws.len(), cap, correction, miss);
+        let squares = total(rows().map(|((draw, norm), lost)| {
+            let most = outward((norm + lost) * (1.0 + SUMMED)).min(draw.cap);
+            outward(most / draw.probability).powi(2)
+        }));
+        // What Δ̂ as computed is wrong by; its own sums are in double precision.
+        let sums = gamma(count + 64.0, FOLD_UNIT);
+        let lost = total(rows().map(|((draw, norm), lost)| (lost + sums * norm) / (draw.probability * count)));
+        let radius = bernstein(squares, draws.len(), cap, (correction, lost), miss);
         // The caps bound Δ itself, whatever was drawn.
         Statistical {
-            corrected: radius.min(outward(correction + cap)),
-            uncorrected: outward(correction + radius).min(cap),
+            corrected: outward(radius + lost).min(outward(correction + cap)),
+            uncorrected: outward(correction + lost + radius).min(cap),
             cap,
         }
     }
@@ -116,8 +149,8 @@ pub struct Statistical {
 }
 
 /// With probability 1 − `miss`, ‖Δ̂ − Δ‖ is at most this, for the mean Δ̂ of `count` independent vectors of norm ≤ `cap`
-/// and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ (equation 85).
-pub fn bernstein(squares: f64, count: usize, cap: f64, mean: f64, miss: f64) -> f64 {
+/// and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ but for `lost` (equation 85).
+pub fn bernstein(squares: f64, count: usize, cap: f64, (mean, lost): (f64, f64), miss: f64) -> f64 {
     if count == 0 {
         return f64::INFINITY;
     }
@@ -126,11 +159,11 @@ pub fn bernstein(squares: f64, count: usize, cap: f64, mean: f64, miss: f64) -> 
     let level = (3.0 / miss).ln();
     let slack = cap * (0.5 * level / count).sqrt();
     let moment = (slack + (slack * slack + squares / count).sqrt()).min(cap);
-    let mut radius = mean + cap;
+    let mut radius = outward(mean + lost + cap);
     for _ in 0..REFINEMENTS {
         // ‖Δ‖ lies between ‖Δ̂‖ ± radius and below the cap.
-        let least = (mean - radius).max(0.0);
-        let largest = cap + (mean + radius).min(cap);
+        let least = (mean - lost - radius).max(0.0);
+        let largest = cap + (mean + lost + radius).min(cap);
         // The difference may cancel: what its rounding took is given back.
         let variance = (moment * moment * (1.0 + 4.0 * f64::EPSILON) - least * least).max(0.0);
         let tail = largest * level / (3.0 * count);

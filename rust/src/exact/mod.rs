@@ -16,6 +16,7 @@ pub(crate) mod kernels;
 mod layout;
 pub(crate) mod needs;
 mod operands;
+pub mod proved;
 mod residual;
 mod rounding;
 pub mod rows;

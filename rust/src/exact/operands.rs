@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::walk::{Order, Walk};
-use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN};
+use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN, LAZY_SHIFT, LEAST_TASK_QUERIES};
 use crate::float::Float;
 use crate::tile::Strips;
 
@@ -87,4 +87,18 @@ impl<T: Float> Operands<'_, T> {
 pub fn key_block<T>(width: usize) -> usize {
     let fit = KEY_BLOCK_BYTES / (width.max(1) * size_of::<T>());
     (fit / KEY_BLOCK_MIN * KEY_BLOCK_MIN).clamp(KEY_BLOCK_MIN, KEY_BLOCK)
+}
+
+/// How often the sums of a row are rescaled at most, where no logit is above `bound` in base 2 and the largest value is
+/// between `values`. A lane of a tile asks for it when its shift has been outgrown by [`LAZY_SHIFT`], and then those of all
+/// lanes follow; the first one finds nothing that was summed.
+pub fn most_rescalings<T: Float>(bound: f64, values: [f64; 2], keys: usize) -> f64 {
+    let room = T::UNSHIFTED_VALUES.exp2();
+    let [least, most] = values;
+    if bound <= T::UNSHIFTED_MAX && (most == 0.0 || least > room.recip() && most < room) {
+        return 0.0;
+    }
+    // No tile is wider.
+    let lanes = LEAST_TASK_QUERIES as f64;
+    (lanes * (2.0 * bound / LAZY_SHIFT + 1.0)).min(keys as f64)
 }

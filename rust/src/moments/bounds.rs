@@ -3,7 +3,7 @@
 use ndarray::ArrayView2;
 
 use super::buckets::Bucket;
-use super::charges::{Charges, Sizes};
+use super::charges::{Charges, Known, LAWS, Law, Sizes};
 use super::fit::Polynomial;
 use super::queries::Found;
 use super::setting::Setting;
@@ -14,6 +14,7 @@ use crate::certificate::{outward, total};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
+use crate::polynomial::remez::Measure;
 use crate::polynomial::{Polynomial as Exponential, Widening};
 use crate::problem::{Problem, Wrt};
 
@@ -46,24 +47,25 @@ impl Bound {
     }
 }
 
-/// What P(t) e^−t is between for |t| ≤ b, for each b of a rising list (equation 113); unknown beyond the range, and from
-/// where P is not known to be positive.
-pub fn enclosures(powers: &[f64], reaches: &[f64]) -> Result<Vec<(f64, f64)>, Error> {
-    let everything = (f64::NEG_INFINITY, f64::INFINITY);
-    let mut ratios = buffer::filled(reaches.len(), everything)?;
+/// What is known of P for |t| ≤ b, for each b of a rising list (equation 113); nothing beyond the range.
+pub fn enclosures(powers: &[f64], reaches: &[f64]) -> Result<Vec<Known>, Error> {
+    let mut all = buffer::filled(reaches.len(), Known::NOTHING)?;
     let range = reaches.iter().copied().filter(|b| *b <= MAX_RANGE).fold(0.0, f64::max);
-    let Ok((polynomial, slack)) = Exponential::from_power(powers, range) else { return Ok(ratios) };
-    let mut widening = Widening::new(&polynomial, range);
-    for (ratio, &b) in ratios.iter_mut().zip(reaches).filter(|(_, b)| **b <= MAX_RANGE) {
-        let (lo, hi) = widening.reach(b);
-        let slack = outward(slack * b.exp());
-        *ratio = ((lo - slack).next_down(), (hi + slack).next_up());
-        if ratio.0.is_nan() || ratio.0 <= 0.0 {
-            *ratio = everything;
+    let Ok((polynomial, slack)) = Exponential::from_power(powers, range) else { return Ok(all) };
+    let [mut ratio, mut difference] =
+        [Measure::Relative, Measure::Absolute].map(|measure| Widening::new(&polynomial, measure, range));
+    for (known, &b) in all.iter_mut().zip(reaches).filter(|(_, b)| **b <= MAX_RANGE) {
+        let (lo, hi) = ratio.reach(b).ratio();
+        let relative = outward(slack * b.exp());
+        let (lo, hi) = ((lo - relative).next_down(), (hi + relative).next_up());
+        known.difference = outward(difference.reach(b).size() + slack);
+        if lo > 0.0 {
+            known.ratio = (lo, hi);
+        } else if !(known.difference < f64::MAX) {
             break;
         }
     }
-    Ok(ratios)
+    Ok(all)
 }
 
 /// A line in ‖c‖ that is not below a convex function of it, for ‖c‖ up to a largest one.
@@ -76,7 +78,7 @@ struct Line {
 struct Rows {
     bucket: Bucket,
     sizes: Sizes,
-    ratios: (f64, f64),
+    known: Known,
 }
 
 impl Rows {
@@ -108,7 +110,7 @@ impl Rows {
             output: outward(c_factor * bucket.largest_o.sqrt() + c_floor),
             normaliser: bucket.least_z,
         };
-        Rows { bucket: widened, sizes, ratios: (f64::NEG_INFINITY, f64::INFINITY) }
+        Rows { bucket: widened, sizes, known: Known::NOTHING }
     }
 
     /// The chord of `charge`, which is convex in ‖c‖.
@@ -157,8 +159,8 @@ impl Bounds {
         rows.extend(found.buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
         let mut reaches = buffer::with_capacity(rows.len())?;
         reaches.extend(rows.iter().map(|rows| outward(rows.sizes.query * setting.key)));
-        let ratios = enclosures(&polynomial.coefficients, &reaches)?;
-        rows.iter_mut().zip(ratios).for_each(|(rows, ratios)| rows.ratios = ratios);
+        let known = enclosures(&polynomial.coefficients, &reaches)?;
+        rows.iter_mut().zip(known).for_each(|(rows, known)| rows.known = known);
         Ok(Bounds {
             settings: [setting.without_rounding(), setting],
             rows,
@@ -172,10 +174,28 @@ impl Bounds {
     /// Of dL/d`wrt`, whose computed value is `value` (equations 119 to 124).
     pub fn gradient<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> Bound {
         let [truncation, absolute] = self.settings.each_ref().map(|setting| self.sum(setting, wrt));
-        let size = value.as_slice().map_or(f64::INFINITY, norm);
-        // The last rounding of each entry, and what is below the normal numbers.
-        let last = 3.0 * self.unit_roundoff * size * (1.0 + gamma(value.len() as f64, FOLD_UNIT));
-        Bound::of(truncation, outward(absolute + last + (value.len() as f64).sqrt() * self.least))
+        Bound::of(truncation, outward(absolute + self.last(value)))
+    }
+
+    /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`Polynomial::rows`] has (equation 155);
+    /// nothing is known of the others.
+    pub fn drift<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> f64 {
+        let [_, setting] = &self.settings;
+        let [unit, incoming] = self.units;
+        if !matches!(wrt, Wrt::X | Wrt::WQ) {
+            return f64::INFINITY;
+        }
+        let sum = total(self.rows.iter().map(|rows| {
+            let row = Charges::new(setting, Law::Itself, rows.known, rows.sizes);
+            rows.by_input(|c| row.drift(c))
+        }));
+        outward(unit * incoming * self.scale * (sum + setting.contracted_integers()) + self.last(value))
+    }
+
+    /// The last rounding of each entry, and what is below the normal numbers.
+    fn last<T: Float>(&self, value: ArrayView2<'_, T>) -> f64 {
+        let (size, count) = (value.as_slice().map_or(f64::INFINITY, norm), value.len() as f64);
+        outward(3.0 * self.unit_roundoff * size * (1.0 + gamma(count, FOLD_UNIT)) + count.sqrt() * self.least)
     }
 
     /// Of the loss.
@@ -191,7 +211,9 @@ impl Bounds {
         let [_, setting] = &self.settings;
         let mut steps = Steps::default();
         for rows in &self.rows {
-            let row = Charges::new(setting, rows.ratios, rows.sizes).row(rows.bucket.largest_c);
+            let row = |law| Charges::new(setting, law, rows.known, rows.sizes).row(rows.bucket.largest_c);
+            let [ratio, difference] = LAWS.map(row);
+            let row = if ratio.mass() <= difference.mass() { ratio } else { difference };
             steps.add(&row, outward(setting.value + setting.lost[0]), rows.sizes.output);
         }
         let [value, incoming] = self.units;
@@ -206,8 +228,13 @@ impl Bounds {
         }
     }
 
+    /// Σ over the buckets, each by the law that charges it least.
     fn over_rows(&self, setting: &Setting, of: impl Fn(&Rows, &Charges<'_>) -> f64) -> f64 {
-        total(self.rows.iter().map(|rows| of(rows, &Charges::new(setting, rows.ratios, rows.sizes))))
+        total(self.rows.iter().map(|rows| {
+            let by = |law| of(rows, &Charges::new(setting, law, rows.known, rows.sizes));
+            // NaN is no bound.
+            LAWS.map(by).into_iter().filter(|charge| !charge.is_nan()).fold(f64::INFINITY, f64::min)
+        }))
     }
 
     fn sum(&self, setting: &Setting, wrt: Wrt) -> f64 {

@@ -4,7 +4,7 @@
 use ndarray::{Array2, ArrayView2, s};
 
 use super::bounds::{MAX_RANGE, enclosures};
-use super::charges::{Charges, Sizes};
+use super::charges::{Charges, Known, LAWS, Sizes};
 use super::fit::Polynomial;
 use super::setting::Setting;
 use crate::buffer;
@@ -120,7 +120,7 @@ struct Rows<'a, 'b, T> {
     /// Centre of the ball of the values.
     centre: Vec<f64>,
     edges: Vec<f64>,
-    ratios: Vec<(f64, f64)>,
+    known: Vec<Known>,
     /// log2 of the units of the values and of c.
     exponent: f64,
     incoming_exponent: f64,
@@ -139,7 +139,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             setting: Setting::new(polynomial, problem, 0.0, 0.0),
             query_map: coordinates.query.mapv(|x| T::narrow(x).widen()),
             centre: coordinates.input_centre.dot(&problem.Y.mapv(|x| x.widen() * unit)).to_vec(),
-            ratios: enclosures(&polynomial.coefficients, &edges)?,
+            known: enclosures(&polynomial.coefficients, &edges)?,
             edges,
             exponent: coordinates.value_exponent,
             incoming_exponent: coordinates.incoming_exponent,
@@ -175,9 +175,11 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             let query = outward((size(&queries.row(j).to_vec()) + setting.query_lost * a) * double);
             let sizes = Sizes { query, input: a, output: size(&output), normaliser: f64::NAN };
             let edge = self.edges.partition_point(|edge| *edge < query * setting.key);
-            let ratios = self.ratios.get(edge).copied().unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+            let known = self.known.get(edge).copied().unwrap_or(Known::NOTHING);
             inputs[j] = a;
-            w[j] = outward(square * Charges::least(setting, ratios, sizes).slopes(difference(&output)));
+            let c = difference(&output);
+            let by = LAWS.map(|law| Charges::least(setting, law, known, sizes).slopes(c));
+            w[j] = outward(square * by.into_iter().filter(|cap| !cap.is_nan()).fold(f64::INFINITY, f64::min));
             crude[j] = outward(square * keys * values * (difference(&self.centre) + moved));
         }
     }

@@ -1,18 +1,52 @@
 //! What one query row adds to the bounds of the gradients (docs/math.md, equations 118 to 123).
 
-use super::setting::{Setting, Spread};
+use super::setting::{Setting, Spread as Flat};
 use crate::certificate::outward;
-use crate::certificate::rigorous::{Enclosure, Incoming, Row};
+use crate::certificate::rigorous::{Difference, Enclosure, Incoming, Row, Spread, Weights};
 use crate::certificate::rounding::{FOLD_UNIT, RowRounding, RowSizes, gamma};
+
+/// What is known of P for |t| up to some b.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// lo ≤ P(t) e^−t ≤ hi.
+    pub ratio: (f64, f64),
+    /// |P(t) − e^t| at most.
+    pub difference: f64,
+}
+
+impl Known {
+    /// Nothing is.
+    pub const NOTHING: Self = Known { ratio: (f64::NEG_INFINITY, f64::INFINITY), difference: f64::INFINITY };
+}
+
+/// Which part of [`Known`] bounds are made from: each has its own, and the smaller one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Law {
+    /// Equations 70 to 77.
+    Ratio,
+    /// Equations 142 to 146, which allow P of both signs.
+    Difference,
+    /// P stands for itself: what is left is what rounding does.
+    Itself,
+}
+
+/// Both of exp.
+pub const LAWS: [Law; 2] = [Law::Ratio, Law::Difference];
 
 /// A row, or all rows of a bucket at once: every number is the worst one of theirs.
 pub struct Charges<'a> {
     setting: &'a Setting,
-    enclosure: Enclosure,
+    weights: Weights,
     /// m P̄(b) / z.
     amplification: f64,
-    /// m times a bound of max_i f̃_ji.
+    /// m times a bound of max_i f̃_ji, or of max_i f_ji where the law is of differences.
     peak: f64,
+    /// Σ_i |f̃_ji| at most.
+    mass: f64,
+    /// Whether weights of either sign are bounded by their sizes alone: then no ball holds a mean under them.
+    is_signed: bool,
+    /// A deviation from the mean under f̃, all keys alike, is at most this times that from their own mean.
+    lean: f64,
     /// ‖x‖.
     query: f64,
     /// ‖o‖.
@@ -35,49 +69,90 @@ pub struct Sizes {
 }
 
 impl<'a> Charges<'a> {
-    /// With lo ≤ P(t) e^−t ≤ hi over |t| ≤ ‖x‖ max ‖k‖.
-    pub fn new(setting: &'a Setting, (lo, hi): (f64, f64), sizes: Sizes) -> Self {
+    /// With what is known of P over |t| ≤ ‖x‖ max ‖k‖.
+    pub fn new(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let Sizes { query, input, output, normaliser } = sizes;
         let [_, keys] = setting.counts;
         let reach = outward(query * setting.key);
-        let absolute = setting.powers.iter().rev().fold(0.0, |sum, p| outward(sum * reach + p));
+        let steep = setting.powers.iter().skip(1).rev().fold(0.0, |sum, p| outward(sum * reach + p));
+        let absolute = outward(steep * reach + setting.powers.first().copied().unwrap_or(0.0));
         let amplification = outward(keys * absolute / normaliser);
         let lost = setting.sums[0].loss() * amplification;
-        // P itself is at most hi e^t.
-        let largest = absolute.min(outward(hi * reach.exp()));
-        let peak = if lost < 1.0 { outward(keys * largest / (normaliser * (1.0 - lost))) } else { f64::INFINITY };
-        let wrong = setting.logits[0] * input + setting.logits[1] * query;
-        let enclosure = Enclosure { lo, hi };
-        let enclosure = if setting.unit > 0.0 { enclosure.widened(outward(wrong)) } else { enclosure };
+        // keys over the exact normaliser.
+        let mean = if lost < 1.0 { outward(keys / (normaliser * (1.0 - lost))) } else { f64::INFINITY };
+        // What logits are wrong by.
+        let wrong =
+            if setting.unit > 0.0 { outward(setting.logits[0] * input + setting.logits[1] * query) } else { 0.0 };
+        let (lo, hi) = known.ratio;
+        let (weights, peak, mass) = match law {
+            Law::Ratio => {
+                let enclosure = Enclosure { lo, hi };
+                let enclosure = if wrong > 0.0 { enclosure.widened(wrong) } else { enclosure };
+                // P itself is at most hi e^t.
+                (Weights::Ratio(enclosure), outward(mean * absolute.min(outward(hi * reach.exp()))), 1.0)
+            }
+            Law::Difference => {
+                let off = outward(known.difference + outward(reach.exp()) * outward(wrong.exp_m1()));
+                let share = outward(off * mean);
+                let largest = outward((reach + wrong).exp()).min(outward(absolute + off));
+                let difference = Difference { share };
+                let grown = outward(1.0 + difference.of_true());
+                (Weights::Difference(difference), outward(grown * mean * largest), outward(1.0 + 2.0 * share))
+            }
+            Law::Itself => {
+                let same = Weights::Ratio(Enclosure { lo: 1.0, hi: 1.0 });
+                let largest = outward(mean * absolute);
+                (same, largest, if lo > 0.0 { 1.0 } else { largest })
+            }
+        };
+        // |P(t) − P_0| ≤ |t| Σ_(a ≥ 1) |P_a| b^(a − 1), and the mean square of t is at most ‖x‖² that of the keys.
+        let shifted = outward(mean * steep * reach.min(outward(query * setting.keys[0].deviation)));
+        let lean = outward(outward(1.0 + shifted * shifted).sqrt());
+        // Weights of both signs: Σ f̃ (k − k̃)(h − h̃)ᵀ with both means written out.
+        let is_signed = law == Law::Itself && mass != 1.0;
+        let peak = if is_signed { outward(peak + shifted * shifted) } else { peak };
         let integers = outward(setting.last_power() * setting.integers[0] * query.powi(setting.degree()) / normaliser);
-        Charges { setting, enclosure, amplification, peak, query, output, integers }
+        Charges { setting, weights, amplification, peak, mass, is_signed, lean, query, output, integers }
     }
 
-    /// The same without a normaliser: by Jensen's inequality the exact one is at least m lo e^⟨x, mean k⟩, and a safe row
-    /// has at least half of m as computed (66).
-    pub fn least(setting: &'a Setting, ratios: (f64, f64), sizes: Sizes) -> Self {
+    /// The same without a normaliser: by Jensen's inequality Σe^t is at least m e^⟨x, mean k⟩, ΣP(t) at least lo times that,
+    /// or less by what the difference allows, and a safe row has at least half of m as computed (66).
+    pub fn least(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let [_, keys] = setting.counts;
-        let mean = outward(sizes.query * setting.mean_key);
-        let normaliser = keys * (ratios.0 * (-mean).exp()).next_down();
+        let least = (-outward(sizes.query * setting.mean_key)).exp().next_down();
+        let exact = (known.ratio.0 * least).max(least - known.difference).next_down();
+        let normaliser = (keys * exact).next_down();
         // What is lost is relative to the absolute sum, amplification times the normaliser.
-        let exact = Charges::new(setting, ratios, Sizes { normaliser, ..sizes });
-        let computed = normaliser * (1.0 - setting.sums[0].loss() * exact.amplification) * (1.0 - 4.0 * f64::EPSILON);
+        let with = Charges::new(setting, law, known, Sizes { normaliser, ..sizes });
+        let computed = normaliser * (1.0 - setting.sums[0].loss() * with.amplification) * (1.0 - 4.0 * f64::EPSILON);
         let half = keys / 2.0 * (1.0 - 2.0 * setting.unit);
-        Charges::new(setting, ratios, Sizes { normaliser: computed.max(half), ..sizes })
+        Charges::new(setting, law, known, Sizes { normaliser: computed.max(half), ..sizes })
     }
 
-    /// Of vectors under the weights of the row (equation 116).
-    fn spread(&self, of: Spread) -> f64 {
-        outward(self.peak.sqrt() * of.deviation).min(of.radius)
+    /// Of vectors under the weights of the row (equation 116), and around their mean under f̃.
+    fn spread(&self, of: Flat) -> Spread {
+        Spread {
+            weighted: outward(self.peak.sqrt() * of.deviation).min(if self.is_signed {
+                f64::INFINITY
+            } else {
+                of.radius
+            }),
+            flat: outward(self.lean * of.deviation),
+        }
     }
 
     fn largest_weight(&self) -> f64 {
         (self.peak / self.setting.counts[1]).min(1.0)
     }
 
+    /// The row of equations (70) to (77) and (142) to (146), for ‖c‖ in exact arithmetic.
+    fn row_of(&self, incoming: Incoming) -> Row {
+        Row { weights: self.weights, values: self.spread(self.setting.values), incoming, peak: self.largest_weight() }
+    }
+
     /// ‖Δo‖, of P alone.
     fn moved(&self) -> f64 {
-        outward(self.enclosure.variation() * self.spread(self.setting.values))
+        self.row_of(self.incoming(0.0)).output()
     }
 
     /// ‖Δc‖, of P alone.
@@ -94,6 +169,7 @@ impl<'a> Charges<'a> {
         let moved = self.moved();
         RowSizes {
             amplification: self.amplification,
+            mass: self.mass,
             values: self.setting.value,
             keys,
             output: self.output + moved,
@@ -114,7 +190,7 @@ impl<'a> Charges<'a> {
         outward(self.rounding(c).w + self.integers * (c + r))
     }
 
-    /// What rounding does to a p_ji, in units of f_ji.
+    /// What rounding does to a p_ji, in units of f̃_ji.
     fn entry(&self, c: f64) -> f64 {
         self.setting.sums[0].row(&self.sizes(c, 1.0, 0.0)).w
     }
@@ -128,27 +204,19 @@ impl<'a> Charges<'a> {
         )
     }
 
-    /// The row of equations (70) to (77), for ‖c‖ as computed.
+    /// The row for ‖c‖ as computed.
     pub fn row(&self, c: f64) -> Row {
-        let incoming = self.incoming(outward(c + self.rounding(c).residual));
-        Row {
-            enclosure: self.enclosure,
-            values: self.spread(self.setting.values),
-            incoming,
-            peak: self.largest_weight(),
-        }
+        self.row_of(self.incoming(outward(c + self.rounding(c).residual)))
     }
 
     /// ‖Σ_i p_ji x_i‖ at most, for the true p: with x the rows of A2, what multiplies an error of a map of theirs.
-    fn covariance(&self, c: f64, spread: Spread) -> f64 {
-        let row = self.row(c);
-        outward(self.enclosure.ratio() * row.values * self.spread(spread) * (row.incoming.norm() + row.residual()))
+    fn covariance(&self, c: f64, spread: Flat) -> f64 {
+        self.row(c).true_w(self.spread(spread))
     }
 
-    /// Σ_i ‖p_ji k_i‖ of w as computed, in the coordinates.
+    /// ‖w‖ as computed, in the coordinates.
     fn computed(&self, c: f64) -> f64 {
-        let row = self.row(c);
-        outward(row.values * self.spread(self.setting.keys[0]) * row.incoming.norm() + self.lost(c))
+        outward(self.row(c).approximate_w(self.spread(self.setting.keys[0])) + self.lost(c))
     }
 
     /// ‖Δw‖ in the keys' own coordinates.
@@ -161,20 +229,35 @@ impl<'a> Charges<'a> {
 
     /// The same of w as rows of it are returned.
     pub fn slopes(&self, c: f64) -> f64 {
-        let product = gamma(self.setting.widths[0] + 4.0, self.setting.unit) * self.setting.maps[0].frobenius;
-        outward(self.own(c) + product * self.computed(c))
+        outward(self.own(c) + self.product() * self.computed(c))
     }
 
-    /// The term of dL/dX and dL/dW_Q: the above, and what summing a ⊗ w loses, or the contraction of the
-    /// moments of both sides (equations 119 and 138).
+    /// What the product that makes rows of w loses, in units of ‖w‖.
+    fn product(&self) -> f64 {
+        outward(gamma(self.setting.widths[0] + 4.0, self.setting.unit) * self.setting.maps[0].frobenius)
+    }
+
+    /// The term of dL/dX and dL/dW_Q: ‖Δw‖, and what summing a ⊗ w loses.
     pub fn weights(&self, c: f64) -> f64 {
+        outward(self.own(c) + self.summing(c))
+    }
+
+    /// How far the term of dL/dX and dL/dW_Q is from a ⊗ w with w as rows of it are returned, where the law is that P stands
+    /// for itself: both have lost something of their own (equation 155).
+    pub fn drift(&self, c: f64) -> f64 {
+        let lost = 2.0 * self.setting.maps[0].spectral * self.lost(c) + self.product() * self.computed(c);
+        outward(lost + self.summing(c))
+    }
+
+    /// What summing a ⊗ w loses, or the contraction of the moments of both sides (equations 119 and 138).
+    fn summing(&self, c: f64) -> f64 {
         let setting = self.setting;
         let back = &setting.maps[0];
         let [length, missed] = setting.row;
         let small = gamma(setting.widths[0] + 4.0, setting.unit.min(FOLD_UNIT));
         let summed = length * self.summed() * setting.key * self.difference(c);
         let lost = setting.outer[0] * back.spectral + small * back.frobenius + missed * back.spectral;
-        outward(self.own(c) + lost * self.computed(c) + back.spectral * summed)
+        outward(lost * self.computed(c) + back.spectral * summed)
     }
 
     /// The row of dL/dA1, without the scale.
@@ -199,15 +282,14 @@ impl<'a> Charges<'a> {
         let summed = self.summed();
         let lost = self.entry(c) + (summed + setting.outer[1] * (2.0 + summed)) * self.difference(c);
         let small = gamma(setting.widths[0] + 4.0, setting.unit.min(FOLD_UNIT)) * self.difference(c);
-        let change =
-            self.row(c).w(self.spread(setting.rows[0])) + setting.inputs[0] * (lost + small * setting.widths[0]);
+        let change = self.row(c).w(self.spread(setting.rows[0]))
+            + self.mass * setting.inputs[0] * (lost + small * setting.widths[0]);
         (outward(change), self.covariance(c, setting.rows[0]))
     }
 
-    /// ‖f_j‖₂ at most, of the true weights too.
+    /// ‖f_j‖₂ and ‖f̃_j‖₂ at most.
     fn weights_norm(&self) -> f64 {
-        let variation = self.enclosure.variation();
-        outward((self.largest_weight() * (1.0 + variation * variation)).sqrt()).min(1.0)
+        outward(self.mass * self.row_of(self.incoming(0.0)).true_norm())
     }
 
     /// ‖Δp_j‖₂ and ‖p_j‖₂, to be multiplied as above: dL/dA2.
@@ -236,7 +318,7 @@ impl<'a> Charges<'a> {
         let lost = sums + setting.outer[1] * (1.0 + sums);
         let size = row.incoming.norm() + row.residual();
         let truth = row.mixed(setting.inputs[1], self.spread(setting.rows[1]));
-        outward(truth + setting.inputs[1] * (lost * size + self.rounding(c).residual))
+        outward(truth + self.mass * setting.inputs[1] * (lost * size + self.rounding(c).residual))
     }
 
     /// |Δ ½‖c‖²|.

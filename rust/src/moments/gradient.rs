@@ -33,7 +33,10 @@ pub struct PolynomialGradients<T> {
     /// How far each of the gradients may be from that of the same rows without any error, in that order; infinite where the
     /// problem is causal, of whose passes no bound is known.
     pub bounds: Vec<Bound>,
-    /// The same of the loss.
+    /// How far each of dL/dX and dL/dW_Q may be from Σ_j s a_j ⊗ w_j over the same rows, with the w_j of
+    /// [`Polynomial::rows`]: what sums lose to rounding. Infinite for others, and for a causal problem.
+    pub drifts: Vec<f64>,
+    /// The same as `bounds` of the loss.
     pub loss_bound: Bound,
     /// What the steps were charged, the rounding of sums left out; nothing where no bound is known.
     pub steps: Option<Steps>,
@@ -150,6 +153,10 @@ impl Polynomial {
         Ok(PolynomialGradients {
             loss,
             bounds: gradients.iter().map(of).collect(),
+            drifts: gradients
+                .iter()
+                .map(|(wrt, value)| known.as_ref().map_or(f64::INFINITY, |bounds| bounds.drift(*wrt, value.view())))
+                .collect(),
             loss_bound: known.as_ref().map_or(Bound::UNKNOWN, Bounds::loss),
             steps: known.as_ref().map(Bounds::steps),
             gradients,
@@ -178,6 +185,7 @@ fn without_keys<T: Float>(
         largest_key: 0.0,
         // Gradients are zero, and the loss a sum of squares in double precision.
         bounds: buffer::zeros(wrt.len())?,
+        drifts: buffer::zeros(wrt.len())?,
         loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },
         steps: Some(Steps::default()),
         level,

@@ -5,11 +5,16 @@ use ndarray::{Array2, Axis};
 
 use super::request::Norm;
 use super::stages::Stages;
+use crate::certificate::outward;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
+use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::selected;
 use crate::float::Float;
 use crate::problem::{Problem, Wrt};
+
+/// Room for norms that are themselves rounded.
+const ADDED: f64 = 1.0 + 1.0 / 1024.0;
 
 /// What some rows contribute: to be added to the sums over all others.
 pub struct Share<T> {
@@ -17,6 +22,8 @@ pub struct Share<T> {
     pub loss: f64,
     /// Estimate of the rounding error of each.
     pub rounding: Vec<f64>,
+    /// Bounds of all rounding errors.
+    pub proved: ProvedRounding,
     /// To each output, in its order; of dL/dA1 the rows themselves.
     pub gradients: Vec<(Wrt, Array2<T>)>,
 }
@@ -45,9 +52,10 @@ pub fn exact_share<T: Float>(
     let parts = parts(wrt);
     let Gradients { loss, gradients, .. } =
         stages.run(0.5, |options, watch| loss_gradient(&some, &parts, options, watch))?;
+    let proved = stages.run(0.0, |options, _| ProvedRounding::new(&some, options))?;
     let rounding = gradients.iter().map(|gradient| gradient.rounding).collect();
     let gradients = gradients.into_iter().map(|gradient| (gradient.wrt, gradient.value)).collect();
-    Ok(Share { loss, rounding, gradients })
+    Ok(Share { loss, rounding, proved, gradients })
 }
 
 impl<T: Float> Share<T> {
@@ -75,7 +83,13 @@ impl<T: Float> Share<T> {
         self.gradients.iter().filter(|(part, _)| of(*part)).map(|(_, share)| Norm::Frobenius.of(share)).sum()
     }
 
-    /// Rounding error of the share in an output.
+    /// A bound of what the share in an output is wrong by, and of what adding it to a result of norm `size` loses.
+    pub fn bound(&self, wrt: Wrt, size: f64) -> f64 {
+        let parts = if wrt == Wrt::A { 3.0 } else { 1.0 };
+        outward(self.proved.gradient(wrt) + parts * T::UNIT_ROUNDOFF * (size + self.norm(wrt)) * ADDED)
+    }
+
+    /// Estimate of the rounding error of the share in an output.
     pub fn rounding(&self, wrt: Wrt) -> f64 {
         let of = |part: Wrt| part == wrt || wrt == Wrt::A && matches!(part, Wrt::A1 | Wrt::A2 | Wrt::A3);
         self.gradients.iter().zip(&self.rounding).filter(|((part, _), _)| of(*part)).map(|(_, rounding)| rounding).sum()

@@ -37,8 +37,8 @@ const SAMPLED: [f64; 3] = [0.58, 7.2, 1.48];
 /// With it five in six samples of uniform data do at once; more rows are drawn where they do not.
 const CHANCE: f64 = 9.0;
 
-/// A rigorous bound over √(n m) times the error of the weights: caps add up where errors cancel.
-const RIGOROUS: f64 = 4.0;
+/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel.
+const RIGOROUS: f64 = 1.0;
 
 /// A statistical bound at m rows over the rigorous one at 1/m: (7/3 … 3) ln(3/1 %) and what the spread adds.
 const STATISTICAL: f64 = 12.0;
@@ -267,7 +267,7 @@ impl<'a> Law<'a> {
     /// A degree, if it is expected to reach `rtol`, with the rows that certify it.
     fn candidate(&self, degree: usize, logits: &Logits, rtol: f64) -> Option<Decision> {
         let error = self.error(degree, logits);
-        self.samples(degree, error, rtol).map(|samples| self.polynomial(degree, samples, error, logits))
+        self.samples(degree, logits, error, rtol).map(|samples| self.polynomial(degree, samples, error, logits))
     }
 
     /// A degree, with the rows that are expected to certify the tolerance, or the usual number.
@@ -279,7 +279,7 @@ impl<'a> Law<'a> {
         } else {
             self.bounded(self.most_samples().min(USUAL_ROWS as f64))
         };
-        let samples = goal.and_then(|goal| self.samples(degree, error, goal)).unwrap_or(usual);
+        let samples = goal.and_then(|goal| self.samples(degree, logits, error, goal)).unwrap_or(usual);
         self.polynomial(degree, samples, error, logits)
     }
 
@@ -316,24 +316,31 @@ impl<'a> Law<'a> {
         self.polynomial_for(degree, logits).map_or(f64::INFINITY, |polynomial| logits.error(&polynomial))
     }
 
-    /// The polynomial of a degree: least squares is what the error wants, minimax what a bound wants. Nothing where logits
-    /// are too large for any.
+    /// The polynomial of a degree, the same for every kind of certificate: that of least squares. Relative minimax would
+    /// make bounds up to three times smaller and errors up to two hundred times larger. Nothing where logits are too large
+    /// for any.
     pub fn polynomial_for(&self, degree: usize, logits: &Logits) -> Option<Polynomial> {
-        match self.backing {
-            Backing::Estimated => logits.least_squares(degree),
-            Backing::Rigorous if !self.request.tolerates() => logits.least_squares(degree),
-            Backing::Rigorous | Backing::Statistical => logits.minimax(degree),
-        }
+        logits.least_squares(degree)
+    }
+
+    /// What a bound says of the weights at a degree.
+    fn excess(&self, degree: usize, logits: &Logits) -> f64 {
+        self.polynomial_for(degree, logits).map_or(f64::INFINITY, |polynomial| logits.excess(&polynomial))
     }
 
     /// Rows that are expected to certify `rtol`; nothing where no number does.
-    fn samples(&self, degree: usize, error: f64, rtol: f64) -> Option<usize> {
+    fn samples(&self, degree: usize, logits: &Logits, error: f64, rtol: f64) -> Option<usize> {
         let n = self.cost.queries();
         // Of the gradient itself, which may be smaller than what is returned by all of its error.
         let allowed = rtol / (1.0 + rtol);
         let needed = match self.backing {
-            Backing::Rigorous => return (RIGOROUS * self.cost.incoherence() * error <= allowed).then_some(0),
-            Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.incoherence() * error / allowed,
+            Backing::Rigorous => {
+                let bound = RIGOROUS * self.cost.incoherence() * self.excess(degree, logits);
+                return (bound <= allowed).then_some(0);
+            }
+            Backing::Statistical => {
+                STATISTICAL * RIGOROUS * self.cost.incoherence() * self.excess(degree, logits) / allowed
+            }
             Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
                 if self.sampled(degree) * error > allowed { f64::INFINITY } else { 0.0 }
             }

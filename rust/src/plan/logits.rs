@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use crate::certificate::rng::Rng;
 use crate::float::Float;
-use crate::polynomial::{Interval, Kind, Polynomial};
+use crate::polynomial::{Interval, Polynomial};
 use crate::problem::{Problem, Weights};
 
 /// Queries looked at, and keys for each: what 3072 logits say of the error of a polynomial is right to a fifth where tails
@@ -31,7 +31,9 @@ pub struct Logits {
     row_squares: Vec<f64>,
     keys: usize,
     /// max ‖q‖ max ‖k‖ of what was looked at.
-    pub range: f64,
+    range: f64,
+    /// The root mean square of ‖q‖ in the place of its largest.
+    typical: f64,
 }
 
 impl Logits {
@@ -61,7 +63,9 @@ impl Logits {
         }
         let square = |row: ArrayView1<'_, f64>| row.dot(&row);
         let largest = |squares: &mut dyn Iterator<Item = f64>| squares.fold(0.0, f64::max);
-        let widest = largest(&mut queries.rows().into_iter().map(square)) * largest(&mut key_squares.iter().copied());
+        let longest_key = largest(&mut key_squares.iter().copied());
+        let widest = largest(&mut queries.rows().into_iter().map(square)) * longest_key;
+        let mean_square = queries.rows().into_iter().map(square).sum::<f64>() / queries.nrows().max(1) as f64;
         Logits {
             exponentials: values.iter().map(|t| t.exp()).collect(),
             values,
@@ -69,6 +73,7 @@ impl Logits {
             row_squares: inputs.rows().into_iter().map(square).collect(),
             keys: keys.max(1),
             range: widest.sqrt(),
+            typical: (mean_square * longest_key).sqrt(),
         }
     }
 
@@ -90,9 +95,15 @@ impl Logits {
         Polynomial::least_squares(degree, Interval::symmetric(most).ok()?, &part, &weights).ok()
     }
 
-    /// The polynomial whose relative error is least on the range that Cauchy–Schwarz allows.
-    pub fn minimax(&self, degree: usize) -> Option<Polynomial> {
-        Polynomial::new(Kind::MinimaxRelative, degree, Interval::symmetric(self.range).ok()?).ok()
+    /// What a bound says of the weights of a row of usual length, instead of their error: R − 1 of (70), or 2 α′ of
+    /// (142) where that is less.
+    pub fn excess(&self, polynomial: &Polynomial) -> f64 {
+        let range = self.typical;
+        let ratio = polynomial.ratio_bounds(-range, range).map_or(f64::INFINITY, |(lo, hi)| (hi - lo) / lo);
+        let share = polynomial.absolute_bound(-range, range).unwrap_or(f64::INFINITY);
+        let difference = 2.0 * share / (1.0 - share);
+        // NaN and what is negative say nothing.
+        [ratio, difference].into_iter().filter(|excess| *excess >= 0.0).fold(f64::INFINITY, f64::min)
     }
 
     /// Relative error of a sum over rows of a_j ⊗ Σ_i f_ji (…) k_i whose other factors are independent of the logits: that of

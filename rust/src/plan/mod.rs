@@ -8,7 +8,7 @@
 //! | `cost` | operations of every method, from shapes alone |
 //! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
 //! | `probe` | about how large the gradients are, from a few rows |
-//! | `stages` | one deadline and one progress bar over several computations |
+//! | `stages` | one deadline, one progress bar and one confidence over several computations |
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |

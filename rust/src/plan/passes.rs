@@ -11,9 +11,10 @@ use super::sizes::{Sizes, least_share, spiked, stand_out};
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total};
+use crate::certificate::outward;
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rng::{Rng, without_replacement};
-use crate::certificate::statistical::Capped;
+use crate::certificate::statistical::{Capped, MISS, allowance, stream};
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::{Bound, PolynomialGradients};
@@ -27,9 +28,6 @@ const MOST_APART: usize = 4;
 /// Above this relative error of the weights a polynomial is no approximation, and a few of its rows say nothing of others.
 const BELIEVABLE: f64 = 0.3;
 
-/// A statement of kind `Statistical` fails in at most this part of all calls.
-const MISS: f64 = 0.01;
-
 /// Roundings that adding exact rows and a correction to an output takes.
 const ADDITIONS: f64 = 8.0;
 
@@ -40,8 +38,10 @@ pub struct Passes<T> {
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
     steps: Option<Steps>,
-    /// What each gradient lost to rounding when rows were added to it, which may cancel.
+    /// What each gradient lost to rounding when rows were added to it, which may cancel: an estimate.
     lost: Vec<f64>,
+    /// How far each is from Σ s a ⊗ w over the rows, with the rows apart exact: a bound of what rounding does.
+    drifts: Vec<f64>,
     /// Rows that are computed exactly, in rising order.
     pub apart: Vec<usize>,
     /// Those of them that stand out and are still to be computed, with the first rows of the sample.
@@ -63,7 +63,7 @@ impl<T: Float> Passes<T> {
         let result =
             stages.run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, options, watch))?;
         let n = problem.A1.nrows();
-        let PolynomialGradients { loss, gradients, unsafe_rows, bounds, loss_bound, steps, level, .. } = result;
+        let PolynomialGradients { loss, gradients, unsafe_rows, bounds, drifts, loss_bound, steps, level, .. } = result;
         let caps = match backing {
             Backing::Statistical if !problem.is_causal => {
                 stages.run(0.3, |options, watch| prepared.moments.fitted_caps(problem, options, watch))?.weighted
@@ -86,7 +86,9 @@ impl<T: Float> Passes<T> {
             return Ok(None);
         }
         let gradients = setting.folded(gradients)?;
-        let bounds = if setting.unfolded() { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
+        let unfolded = setting.unfolded();
+        let bounds = if unfolded { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
+        let drifts = if unfolded { vec![f64::INFINITY; gradients.len()] } else { drifts };
         let lost = vec![0.0; gradients.len()];
         let mut passes = Passes {
             loss,
@@ -95,6 +97,7 @@ impl<T: Float> Passes<T> {
             bounds,
             steps,
             lost,
+            drifts,
             apart: Vec::new(),
             standing: Vec::new(),
             caps,
@@ -129,18 +132,28 @@ impl<T: Float> Passes<T> {
     fn add(&mut self, setting: &Setting<'_, T>, rows: &[usize], stages: &mut Stages<'_>) -> Result<(), Error> {
         let share = exact_share(&setting.original, setting.wrt, rows, stages)?;
         self.loss += share.loss;
-        for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
+        let rounding = share.proved.loss() + f64::EPSILON * self.loss;
+        self.loss_bound.rounding = outward(self.loss_bound.rounding + rounding);
+        let known = self.bounds.iter_mut().zip(&mut self.drifts).zip(&mut self.lost);
+        for ((wrt, value), ((bound, drift), lost)) in self.gradients.iter_mut().zip(known) {
+            let added = share.bound(*wrt, Norm::Frobenius.of(value));
             share.add_to(*wrt, value, rows);
-            bound.rounding += share.rounding(*wrt);
+            bound.rounding = outward(bound.rounding + added);
+            *drift = outward(*drift + added);
             *lost += share.rounding(*wrt) + ADDITIONS * T::UNIT_ROUNDOFF * share.norm(*wrt);
         }
         Ok(())
     }
 
     /// Puts rows in the place of their approximation, in the outputs that rows say anything of.
-    fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample) -> Result<(), Error> {
+    fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample, stages: &mut Stages<'_>) -> Result<(), Error> {
         let (problem, count) = (&setting.problem, rows.indices.len());
-        self.loss += rows.losses()?.sum();
+        let proved = rows.proved(problem, stages)?;
+        let change = rows.losses()?.sum();
+        // The passes and the rows have each their own rounding of P's row, and the exact row has another.
+        self.loss += change;
+        let lost = proved.loss() + self.loss_bound.rounding + count as f64 * f64::EPSILON * (self.loss + change.abs());
+        self.loss_bound.rounding = outward(self.loss_bound.rounding + lost);
         for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem)?);
@@ -150,9 +163,13 @@ impl<T: Float> Passes<T> {
             } else {
                 continue;
             }
-            let rounding = rows.rounding(problem, *wrt, count)?;
-            *lost += rounding;
-            bound.rounding += rounding;
+            *lost += rows.rounding(problem, *wrt, count)?;
+            // Rows of f A3 come from moments of their own.
+            let added = match wrt {
+                Wrt::Y => f64::INFINITY,
+                _ => bound.rounding + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value),
+            };
+            bound.rounding = outward(bound.rounding + added);
         }
         Ok(())
     }
@@ -223,7 +240,7 @@ impl<T: Float> Passes<T> {
         let values = setting.wrt.contains(&Wrt::Y);
         let mut rows = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
         if certain > 0 {
-            self.replace(setting, &rows.part(0..certain)?)?;
+            self.replace(setting, &rows.part(0..certain)?, stages)?;
             rows = rows.part(certain..rows.indices.len())?;
         }
         self.sample = Some(match self.sample.take() {
@@ -278,26 +295,25 @@ impl<T: Float> Passes<T> {
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
         let capped = Capped::new(&self.caps)?;
-        let draws = capped.draw(&mut Rng::new(request.seed), decision.samples)?;
+        let look = stages.look();
+        let draws = capped.draw(&mut stream(request.seed, look), decision.samples)?;
         if draws.is_empty() {
             return Ok(());
         }
         let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
-        for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
-            let rounding = sample.rounding(problem, one.wrt, problem.A1.nrows())? + lost;
+        let lost = sample.lost(problem, stages)?;
+        for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {
             let drawing = Drawing::Weighted(&weights);
             let correction = |factors: &[Factors<'_>]| Correction::new(factors, drawing);
-            let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? else { continue };
-            let bounds = capped.certificate(&draws, &sample.norms()?, correction.norm, MISS);
-            if bounds.corrected < bounds.uncorrected {
-                offer(request, one, Kind::Statistical, bounds.corrected, rounding, |value| {
-                    add(value, &correction.value, 1.0)
-                });
-            } else {
-                offer(request, one, Kind::Statistical, bounds.uncorrected, rounding, |_| ());
+            if !Backing::Statistical.covers(one.wrt) {
+                continue;
             }
+            let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? else { continue };
+            let bounds = capped.certificate(&draws, &sample.norms()?, &lost, correction.norm, allowance(look));
+            // Adding Δ̂ would make the bound smaller and the gradient worse, as errors of rows hardly line up.
+            offer(request, one, Kind::Statistical, bounds.uncorrected, *drift, |_| ());
         }
         Ok(())
     }

@@ -7,8 +7,10 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::estimated::{Factors, TokenError};
+use crate::certificate::outward;
 use crate::constants::SAMPLE_ROWS;
 use crate::error::Error;
+use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::{RowValues, ascending, exact_rows, selected};
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
@@ -199,6 +201,19 @@ impl Sample {
             _ => keys * values * of_rows(Some(&self.left)),
         };
         Ok(LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat)
+    }
+
+    /// Bounds of what rounding does to the exact rows.
+    pub fn proved<T: Float>(&self, problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<ProvedRounding, Error> {
+        let (A1, E) = (selected(problem.A1, &self.indices)?, selected(problem.E, &self.indices)?);
+        stages.run(0.0, |options, _| ProvedRounding::new(&problem.with_queries(A1.view(), E.view()), options))
+    }
+
+    /// What each s a_j ⊗ (w_j − w̃_j) may be wrong by, a bound.
+    pub fn lost<T: Float>(&self, problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<Vec<f64>, Error> {
+        let proved = self.proved(problem, stages)?;
+        let lost = |(row, left): (usize, ArrayView1<'_, f64>)| outward(left.dot(&left).sqrt() * proved.w(row));
+        buffer::collected(self.left.rows().into_iter().enumerate().map(lost))
     }
 
     /// Σ ‖x_j‖ over all rows as these have it: what cancels in a sum of errors has been rounded before.

@@ -1,4 +1,4 @@
-//! One deadline and one progress bar over several computations.
+//! One deadline, one progress bar and one confidence over several computations.
 
 use std::time::Instant;
 
@@ -6,18 +6,25 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::pool::Watch;
 
-/// What is left of the time, and how much of the whole is done.
+/// What is left of the time, how much of the whole is done, and how often rows were looked at.
 pub struct Stages<'a> {
     options: Options,
     start: Instant,
     watch: Option<Watch<'a>>,
     done: f64,
+    looks: u32,
 }
 
 impl<'a> Stages<'a> {
     /// Nothing done yet.
     pub fn new(options: &Options, watch: Option<Watch<'a>>) -> Self {
-        Stages { options: *options, start: Instant::now(), watch, done: 0.0 }
+        Stages { options: *options, start: Instant::now(), watch, done: 0.0, looks: 0 }
+    }
+
+    /// The number of the next look at rows that are drawn by their caps, from 1 on: all looks of a call spend one confidence.
+    pub fn look(&mut self) -> u32 {
+        self.looks += 1;
+        self.looks
     }
 
     /// Runs `work`, which takes this share of what is left to do.

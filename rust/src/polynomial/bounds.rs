@@ -38,7 +38,7 @@ const MAX_CELLS: usize = 1 << 16;
 
 /// Numbers that enclose others.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Enclosure {
+pub(crate) struct Enclosure {
     pub low: f64,
     pub high: f64,
 }
@@ -240,6 +240,11 @@ impl Enclosure {
     pub fn ratio(self) -> (f64, f64) {
         ((1.0 + self.low).next_down(), (1.0 + self.high).next_up())
     }
+
+    /// The largest size of what is enclosed.
+    pub fn size(self) -> f64 {
+        self.high.max(-self.low)
+    }
 }
 
 impl Polynomial {
@@ -257,8 +262,7 @@ impl Polynomial {
     /// # Errors
     /// [`Error::Option`] unless −256 ≤ low ≤ high ≤ 256.
     pub fn absolute_bound(&self, low: f64, high: f64) -> Result<f64, Error> {
-        let bounds = enclose(self, Measure::Absolute, low, high)?;
-        Ok(bounds.high.max(-bounds.low))
+        Ok(enclose(self, Measure::Absolute, low, high)?.size())
     }
 
     /// A number that sup |P(t) e^−t − 1| on [low, high] does not exceed.
@@ -266,7 +270,6 @@ impl Polynomial {
     /// # Errors
     /// [`Error::Option`] unless −256 ≤ low ≤ high ≤ 256.
     pub fn relative_bound(&self, low: f64, high: f64) -> Result<f64, Error> {
-        let bounds = enclose(self, Measure::Relative, low, high)?;
-        Ok(bounds.high.max(-bounds.low))
+        Ok(enclose(self, Measure::Relative, low, high)?.size())
     }
 }

@@ -31,9 +31,9 @@ impl RatioTable {
                 wanted: format!("1 to {MAX_STEPS}"),
             });
         }
-        let mut widening = Widening::new(polynomial, max_range);
+        let mut widening = Widening::new(polynomial, Measure::Relative, max_range);
         let mut ratios = buffer::with_capacity(steps + 1)?;
-        ratios.extend((0..=steps).map(|i| widening.reach(edge(max_range, steps, i))));
+        ratios.extend((0..=steps).map(|i| widening.reach(edge(max_range, steps, i)).ratio()));
         Ok(RatioTable { max_range, ratios })
     }
 
@@ -51,7 +51,7 @@ impl RatioTable {
     }
 }
 
-/// The enclosure over |t| ≤ b for b that grows.
+/// The enclosure of the error over |t| ≤ b for b that grows.
 pub(crate) struct Widening {
     deviation: Deviation,
     known: Known,
@@ -60,20 +60,20 @@ pub(crate) struct Widening {
 
 impl Widening {
     /// At b = 0; b will not exceed `max_range`, which is at most 256.
-    pub fn new(polynomial: &Polynomial, max_range: f64) -> Self {
-        let deviation = Deviation::new(polynomial, Measure::Relative, -max_range, max_range);
+    pub fn new(polynomial: &Polynomial, measure: Measure, max_range: f64) -> Self {
+        let deviation = Deviation::new(polynomial, measure, -max_range, max_range);
         let known = deviation.explore(&[0.0], Known::NOTHING);
         Widening { deviation, known, reached: 0.0 }
     }
 
-    /// (lo, hi) for |t| ≤ `b`, or for the largest b so far, eq. (52).
-    pub fn reach(&mut self, b: f64) -> (f64, f64) {
+    /// For |t| ≤ `b`, or for the largest b so far, eq. (52).
+    pub fn reach(&mut self, b: f64) -> Enclosure {
         if b > self.reached {
             self.known = self.deviation.explore(&[-b, -self.reached], self.known);
             self.known = self.deviation.explore(&[self.reached, b], self.known);
             self.reached = b;
         }
-        self.known.bounds.ratio()
+        self.known.bounds
     }
 }
 

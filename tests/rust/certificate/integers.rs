@@ -2,7 +2,8 @@
 
 use attngrad::{Approximation, Float, Level, Options, PolynomialGradients, Wrt, polynomial_gradient};
 
-use super::passes::{Case, entries, norm};
+use super::cases::{Case, norm};
+use super::passes::entries;
 
 /// In single precision, what else differs between two ways to the same sums, relative to the result.
 const ROUNDING: f64 = 1e-6;

@@ -1,13 +1,18 @@
 //! Certificates are held to the truth from both sides: never below it, and not uselessly above.
 
+mod apart;
+mod cases;
 mod estimated;
+mod exact;
 mod integers;
 mod outliers;
 mod passes;
 mod populations;
 mod rigorous;
 mod rounding;
+mod row;
 mod statistical;
+mod stronger;
 
 use crate::data::Rng;
 

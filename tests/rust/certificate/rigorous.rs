@@ -1,160 +1,38 @@
 //! The rigorous bounds of a row, and what gradients they give, against dense f64 on small problems in which the ratio
-//! P(t) e^−t takes any values within its enclosure.
+//! P(t) e^−t, or the difference P(t) − e^t, takes any values within what is known of it.
 
-use attngrad::certificate::rigorous::{Enclosure, Incoming, Radii, Row, Steps, aggregated};
+use attngrad::certificate::rigorous::{
+    Difference, Enclosure, Incoming, Radii, Row, Spread, Steps, Weights, aggregated,
+};
 use attngrad::certificate::{root_total, total};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::{norm, normal};
+use super::norm;
+use super::row::{Case, Law, ROUNDING, Side, difference, inner, mean, outer, side, vector};
 use crate::data::Rng;
 
-/// Rounding of the dense computation, relative to the sizes that enter it.
-const ROUNDING: f64 = 1e-13;
 /// Problems that are made from one seed: 256 seeds are above ten thousand problems.
 const CASES_PER_SEED: usize = 50;
 /// Searches for the worst case, each from another problem.
 const STARTS: u64 = 12;
-/// A search reaches every bound to this factor.
+/// A search reaches every bound by ratios to this factor ...
 const SHARP: f64 = 0.98;
-
-/// One row: logits, ratios within [lo, hi], values, keys, target.
-#[derive(Debug, Clone)]
-struct Case {
-    logits: Vec<f64>,
-    ratios: Vec<f64>,
-    lo: f64,
-    hi: f64,
-    values: Vec<Vec<f64>>,
-    keys: Vec<Vec<f64>>,
-    target: Vec<f64>,
-    given: bool,
-}
-
-impl Case {
-    fn random(rng: &mut Rng) -> Self {
-        let pick = |rng: &mut Rng, count: u64| rng.next() % count;
-        let count = 2 + pick(rng, 6) as usize;
-        let (width, value_width) = (1 + pick(rng, 3) as usize, 1 + pick(rng, 3) as usize);
-        let spread = [0.1, 1.0, 4.0][pick(rng, 3) as usize];
-        let lo = [0.9, 1e-3, 1.0, 37.0][pick(rng, 4) as usize];
-        let hi = lo * (1.0 + [1e-8, 1e-3, 0.1, 1.0, 50.0][pick(rng, 5) as usize] * (1.0 + rng.uniform()));
-        let ends = pick(rng, 2) == 0;
-        let ratios = (0..count).map(|_| {
-            let share = 0.5 * (rng.uniform() + 1.0);
-            if ends { if share < 0.5 { lo } else { hi } } else { (lo + share * (hi - lo)).clamp(lo, hi) }
-        });
-        let ratios = ratios.collect();
-        let offset = [0.0, 0.0, 3.0][pick(rng, 3) as usize];
-        let mut matrix = |width: usize| (0..count).map(|_| vector(rng, width, offset)).collect::<Vec<_>>();
-        let (values, keys) = (matrix(value_width), matrix(width));
-        let logits = (0..count).map(|_| spread * normal(rng)).collect();
-        let far = [0.0, 1.0, 10.0][pick(rng, 3) as usize];
-        let target = (0..value_width).map(|_| far * normal(rng)).collect();
-        Case { logits, ratios, lo, hi, values, keys, target, given: pick(rng, 2) == 0 }
-    }
-
-    /// A neighbour: some ratios at the other end, logits and vectors moved by `step`.
-    fn moved(&self, rng: &mut Rng, step: f64) -> Self {
-        let mut next = self.clone();
-        for logit in &mut next.logits {
-            *logit += step * normal(rng);
-        }
-        for ratio in &mut next.ratios {
-            if rng.uniform() > 0.6 {
-                *ratio = if rng.uniform() > 0.0 { self.lo } else { self.hi };
-            }
-        }
-        for entry in next.values.iter_mut().chain(&mut next.keys).flatten().chain(&mut next.target) {
-            *entry += step * normal(rng);
-        }
-        next
-    }
-
-    fn weights(&self) -> [Vec<f64>; 2] {
-        let exponentials: Vec<f64> = self.logits.iter().map(|t| t.exp()).collect();
-        [vec![1.0; exponentials.len()], self.ratios.clone()].map(|ratios| {
-            let products: Vec<f64> = exponentials.iter().zip(&ratios).map(|(u, ratio)| u * ratio).collect();
-            let sum: f64 = products.iter().sum();
-            products.iter().map(|u| u / sum).collect()
-        })
-    }
-}
-
-fn vector(rng: &mut Rng, width: usize, offset: f64) -> Vec<f64> {
-    (0..width).map(|_| offset + normal(rng)).collect()
-}
-
-fn mean(weights: &[f64], vectors: &[Vec<f64>]) -> Vec<f64> {
-    let width = vectors[0].len();
-    (0..width).map(|l| weights.iter().zip(vectors).map(|(weight, x)| weight * x[l]).sum()).collect()
-}
-
-/// The largest standard deviation over the directions: exact for widths 1 and 2, the root of the trace beyond.
-fn spread(weights: &[f64], vectors: &[Vec<f64>]) -> f64 {
-    let centre = mean(weights, vectors);
-    let covariance = |a: usize, b: usize| -> f64 {
-        weights.iter().zip(vectors).map(|(weight, x)| weight * (x[a] - centre[a]) * (x[b] - centre[b])).sum()
-    };
-    let square = match centre.len() {
-        2 => {
-            let (a, b, c) = (covariance(0, 0), covariance(0, 1), covariance(1, 1));
-            0.5 * (a + c) + (0.25 * (a - c).powi(2) + b * b).sqrt()
-        }
-        width => (0..width).map(|l| covariance(l, l)).sum(),
-    };
-    square.sqrt() * (1.0 + ROUNDING)
-}
-
-fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
-}
-
-fn inner(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn outer(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().flat_map(|a| b.iter().map(move |b| a * b)).collect()
-}
-
-/// One side of the comparison: all steps of a row for given weights.
-struct Side {
-    f: Vec<f64>,
-    o: Vec<f64>,
-    c: Vec<f64>,
-    q: Vec<f64>,
-    p1: Vec<f64>,
-    p2: Vec<f64>,
-    p: Vec<f64>,
-    w: Vec<f64>,
-}
-
-fn side(case: &Case, f: Vec<f64>) -> Side {
-    let o = mean(&f, &case.values);
-    let c = if case.given { case.target.clone() } else { difference(&o, &case.target) };
-    let q: Vec<f64> = case.values.iter().map(|h| inner(&c, h)).collect();
-    let r = inner(&c, &o);
-    let p1: Vec<f64> = f.iter().zip(&q).map(|(f, q)| f * q).collect();
-    let p2: Vec<f64> = f.iter().map(|f| r * f).collect();
-    let p = f.iter().zip(&q).map(|(f, q)| f * (q - r)).collect::<Vec<_>>();
-    let w = mean(&p, &case.keys);
-    Side { f, o, c, q, p1, p2, p, w }
-}
+/// ... and every one by differences to this.
+const SHARP_DIFFERENCE: f64 = 0.3;
 
 fn largest(vectors: &[Vec<f64>]) -> f64 {
     vectors.iter().map(|x| norm(x)).fold(0.0, f64::max)
 }
 
 /// Error over bound for each step; the name goes with it.
-fn ratios(case: &Case) -> Vec<(&'static str, f64)> {
+fn ratios(case: &Case, weights: Weights) -> Vec<(&'static str, f64)> {
     let [f, approximate] = case.weights();
     let (truth, got) = (side(case, f), side(case, approximate));
-    let (values, keys) = (spread(&got.f, &case.values), spread(&got.f, &case.keys));
+    let (values, keys) = (case.spread(weights, &case.values), case.spread(weights, &case.keys));
     let c = norm(&got.c);
-    let peak = got.f.iter().fold(0.0, |max: f64, &f| max.max(f));
     let incoming = if case.given { Incoming::Given(c) } else { Incoming::Residual(c) };
-    let row = Row { enclosure: Enclosure { lo: case.lo, hi: case.hi }, values, incoming, peak };
+    let row = Row { weights, values, incoming, peak: case.peak(weights) };
     let (h, k) = (largest(&case.values), largest(&case.keys));
     let mut steps = Steps::default();
     steps.add(&row, h, norm(&got.o));
@@ -171,11 +49,13 @@ fn ratios(case: &Case) -> Vec<(&'static str, f64)> {
     // What the dense computation itself loses.
     let scale = ROUNDING * (1.0 + k) * (1.0 + h) * (1.0 + h + norm(&case.target));
     [
-        ("f in 1-norm", one_norm(&truth.f, &got.f), row.weights()),
+        ("f in 1-norm", one_norm(&truth.f, &got.f), row.mass()),
         ("f", two_norm(&truth.f, &got.f), row.weights_norm()),
         ("o", two_norm(&truth.o, &got.o), row.output()),
         ("c", two_norm(&truth.c, &got.c), row.residual()),
         ("w", two_norm(&truth.w, &got.w), row.w(keys)),
+        ("w itself", norm(&truth.w), row.true_w(keys)),
+        ("w̃ itself", norm(&got.w), row.approximate_w(keys)),
         ("w by its cap", two_norm(&truth.w, &got.w), row.cap(keys, norm(&got.w), &radii)),
         ("p in 1-norm", one_norm(&truth.p, &got.p), row.p()),
         ("p", two_norm(&truth.p, &got.p), row.p_norm()),
@@ -196,8 +76,10 @@ fn ratios(case: &Case) -> Vec<(&'static str, f64)> {
     .to_vec()
 }
 
+/// 0 where nothing is known.
 fn ratio_of(case: &Case, wanted: &str) -> f64 {
-    ratios(case).into_iter().find(|(name, _)| *name == wanted).map(|(_, ratio)| ratio).expect("a name of the list")
+    let Some(weights) = case.known() else { return 0.0 };
+    ratios(case, weights).into_iter().find(|(name, _)| *name == wanted).map(|(_, ratio)| ratio).expect("in the list")
 }
 
 proptest! {
@@ -208,20 +90,43 @@ proptest! {
     fn a_bound_is_never_below_the_truth(seed in any::<u64>()) {
         let mut rng = Rng::new(seed);
         for _ in 0..CASES_PER_SEED {
-            let case = Case::random(&mut rng);
-            for (name, ratio) in ratios(&case) {
-                prop_assert!(ratio <= 1.0, "{name}: error / bound = {ratio} for {case:?}");
+            for law in [Law::Ratio, Law::Difference] {
+                let case = Case::random(&mut rng, law);
+                let Some(weights) = case.known() else { continue };
+                for (name, ratio) in ratios(&case, weights) {
+                    prop_assert!(ratio <= 1.0, "{name}: error / bound = {ratio} for {case:?}");
+                }
             }
         }
     }
 }
 
+#[test]
+fn differences_are_of_both_signs() {
+    let mut rng = Rng::new(92);
+    let mut counts = [0; 3];
+    for _ in 0..1000 {
+        let case = Case::random(&mut rng, Law::Difference);
+        let [_, approximate] = case.exponentials();
+        let weights = case.known();
+        let variance = |f: &[f64], x: &[Vec<f64>]| -> f64 {
+            let centre = mean(f, x);
+            f.iter().zip(x).map(|(f, x)| f * (x[0] - centre[0]).powi(2)).sum()
+        };
+        counts[0] += usize::from(weights.is_some());
+        counts[1] += usize::from(weights.is_some() && approximate.iter().any(|p| *p < 0.0));
+        // What makes a variance under f̃ itself useless.
+        counts[2] += usize::from(weights.is_some() && variance(&case.weights()[1], &case.keys) < 0.0);
+    }
+    assert!(counts[0] > 700 && counts[1] > 100 && counts[2] > 20, "{counts:?} of 1000");
+}
+
 /// The largest error / bound that a random walk uphill finds.
-fn searched(wanted: &str, starts: u64) -> f64 {
+fn searched(law: Law, wanted: &str, starts: u64) -> f64 {
     let mut best: f64 = 0.0;
     for seed in 0..starts {
         let mut rng = Rng::new(1000 + seed);
-        let mut case = Case::random(&mut rng);
+        let mut case = Case::random(&mut rng, law);
         let mut ratio = ratio_of(&case, wanted);
         for turn in 0..1500 {
             let next = case.moved(&mut rng, 0.5 * 0.995f64.powi(turn));
@@ -240,9 +145,9 @@ fn searched(wanted: &str, starts: u64) -> f64 {
 fn the_worst_case_is_near_the_bound() {
     let names =
         ["f in 1-norm", "f", "o", "w", "p in 1-norm", "p", "f ⊗ c", "fK ⊗ c", "loss", "step q", "step p1", "step p2"];
-    for name in names {
-        let found = searched(name, STARTS);
-        assert!(found >= SHARP, "{name}: the largest error / bound found is {found}");
+    for (law, sharp) in [(Law::Ratio, SHARP), (Law::Difference, SHARP_DIFFERENCE)] {
+        let found = names.map(|name| (name, searched(law, name, STARTS)));
+        assert!(found.iter().all(|(_, found)| *found >= sharp), "largest error / bound found: {law:?}, {found:?}");
     }
 }
 
@@ -250,24 +155,21 @@ fn the_worst_case_is_near_the_bound() {
 fn a_gradient_is_bounded_by_its_rows() {
     for seed in 0..500 {
         let mut rng = Rng::new(5000 + seed);
+        let law = if seed % 2 == 0 { Law::Ratio } else { Law::Difference };
         let cases: Vec<Case> = {
-            let first = Case::random(&mut rng);
+            let first = Case::random(&mut rng, law);
             (0..4).map(|_| first.moved(&mut rng, 0.3)).collect()
         };
         let (mut terms, mut by_token, mut sum, mut squares) = (vec![], vec![], vec![], 0.0);
         for case in &cases {
+            let Some(weights) = case.known() else { continue };
             let [f, approximate] = case.weights();
             let (truth, got) = (side(case, f), side(case, approximate));
             let c = norm(&got.c);
             let incoming = if case.given { Incoming::Given(c) } else { Incoming::Residual(c) };
-            let row = Row {
-                enclosure: Enclosure { lo: case.lo, hi: case.hi },
-                values: spread(&got.f, &case.values),
-                incoming,
-                peak: 1.0,
-            };
+            let row = Row { weights, values: case.spread(weights, &case.values), incoming, peak: 1.0 };
             let a = vector(&mut rng, 2, 0.0);
-            let bound = row.w(spread(&got.f, &case.keys));
+            let bound = row.w(case.spread(weights, &case.keys));
             let error = difference(&truth.w, &got.w);
             terms.push((norm(&a), bound));
             by_token.push(bound);
@@ -284,18 +186,26 @@ fn a_gradient_is_bounded_by_its_rows() {
 
 #[test]
 fn what_is_not_known_is_infinite() {
-    let row =
-        |lo, hi| Row { enclosure: Enclosure { lo, hi }, values: 0.0, incoming: Incoming::Residual(0.0), peak: 1.0 };
-    for (lo, hi) in [(0.0, 1.0), (-0.1, 1.0), (f64::NAN, 1.0), (0.5, f64::NAN), (0.5, f64::INFINITY), (2.0, 1.0)] {
-        let row = row(lo, hi);
-        let bounds = [row.weights(), row.output(), row.w(0.0), row.p(), row.p_norm(), row.value_side(), row.loss()];
-        assert_eq!(bounds, [f64::INFINITY; 7], "lo {lo}, hi {hi}");
+    let zero = Spread { weighted: 0.0, flat: 0.0 };
+    let row = |weights| Row { weights, values: zero, incoming: Incoming::Residual(0.0), peak: 1.0 };
+    let ratio = |lo, hi| Weights::Ratio(Enclosure { lo, hi });
+    let ends = [(0.0, 1.0), (-0.1, 1.0), (f64::NAN, 1.0), (0.5, f64::NAN), (0.5, f64::INFINITY), (2.0, 1.0)];
+    let shares = [1.0, 1.5, f64::NAN, f64::INFINITY, -0.1];
+    let unknown = ends.map(|(lo, hi)| ratio(lo, hi)).into_iter();
+    for weights in unknown.chain(shares.map(|share| Weights::Difference(Difference { share }))) {
+        let row = row(weights);
+        let bounds = [row.mass(), row.output(), row.w(zero), row.p(), row.p_norm(), row.value_side(), row.loss()];
+        assert_eq!(bounds, [f64::INFINITY; 7], "{weights:?}");
         let mut steps = Steps::default();
         steps.add(&row, 1.0, 1.0);
-        assert_eq!([steps.f, steps.c, steps.q, steps.p1, steps.p2], [f64::INFINITY; 5], "lo {lo}, hi {hi}");
+        assert_eq!([steps.f, steps.c, steps.q, steps.p1, steps.p2], [f64::INFINITY; 5], "{weights:?}");
     }
-    let not_a_number = Row { values: f64::NAN, ..row(0.9, 1.1) };
-    assert_eq!([not_a_number.output(), not_a_number.w(1.0)], [f64::INFINITY; 2]);
+    let one = Spread { weighted: 1.0, flat: 1.0 };
+    for weights in [ratio(0.9, 1.1), Weights::Difference(Difference { share: 0.1 })] {
+        let values = Spread { weighted: f64::NAN, flat: f64::NAN };
+        let not_a_number = Row { values, ..row(weights) };
+        assert_eq!([not_a_number.output(), not_a_number.w(one)], [f64::INFINITY; 2]);
+    }
     assert_eq!(aggregated(1.0, [(1.0, 1.0), (f64::NAN, 1.0)]), f64::INFINITY);
     assert_eq!(aggregated(1.0, [(0.0, f64::INFINITY), (2.0, 3.0)]).floor(), 6.0);
     assert_eq!(total([1.0, f64::NAN]), f64::INFINITY);
@@ -303,9 +213,10 @@ fn what_is_not_known_is_infinite() {
 
 #[test]
 fn a_cap_is_finite_without_an_enclosure() {
-    let row =
-        Row { enclosure: Enclosure { lo: -1.0, hi: 1.0 }, values: 1.0, incoming: Incoming::Residual(2.0), peak: 1.0 };
-    let cap = row.cap(1.0, 0.5, &Radii { values: 3.0, keys: 2.0, output: 1.0 });
+    let one = Spread { weighted: 1.0, flat: 1.0 };
+    let weights = Weights::Ratio(Enclosure { lo: -1.0, hi: 1.0 });
+    let row = Row { weights, values: one, incoming: Incoming::Residual(2.0), peak: 1.0 };
+    let cap = row.cap(one, 0.5, &Radii { values: 3.0, keys: 2.0, output: 1.0 });
     // ‖c‖ ≤ 2 + 1 + 3.
     assert!((cap - (0.5 + 3.0 * 2.0 * 6.0)).abs() < 1e-9, "{cap}");
 }

@@ -127,6 +127,7 @@ fn rounding_is_bounded() {
         let sum = COEFFICIENTS.iter().rev().fold(0.0, |sum, coefficient| sum * logit + coefficient);
         let sizes = RowSizes {
             amplification: KEYS as f64 * sum / f64::from(z),
+            mass: 1.0,
             values: largest(&problem.values),
             keys,
             output: norm(&o.map(f64::from)),
@@ -153,6 +154,7 @@ fn what_operands_lost_is_added() {
         Arithmetic { unit: 0.0, degree: 2, keys: 8, key_block: 4, features: 6, feature_block: 6, width: 2 };
     let sizes = RowSizes {
         amplification: 1.0,
+        mass: 1.0,
         values: 2.0,
         keys: 3.0,
         output: 1.0,
