@@ -99,7 +99,7 @@ def aarch64(session: nox.Session) -> None:
     # Without a run there is nothing to look at.
     if isinstance(sysroot, str) and not Path(sysroot.strip(), "lib", "rustlib", AARCH64).is_dir():
         session.skip(f"not checked: rustup target add {AARCH64} brings what is needed")
-    cargo(session, "check", "--locked", "--lib", "--target", AARCH64)
+    cargo(session, "check", "--locked", "--lib", "--target", AARCH64, RUSTFLAGS="-D warnings")
 
 
 @nox.session

@@ -28,19 +28,23 @@ pub enum Level {
 impl Level {
     /// The levels of this machine, best last.
     pub fn available() -> Vec<Level> {
-        let mut levels = vec![Level::Baseline];
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            let avx2 = has!("avx2") && has!("fma");
-            if avx2 {
-                levels.push(Level::Avx2);
-            }
-            if avx2 && has!("avx512f") && has!("avx512vl") && has!("avx512dq") && has!("avx512bw") {
-                levels.push(Level::Avx512);
-            }
+        [Level::Baseline, Level::Avx2, Level::Avx512].into_iter().filter(|level| level.is_available()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        use std::arch::is_x86_feature_detected as has;
+        let avx2 = has!("avx2") && has!("fma");
+        match self {
+            Level::Avx2 => avx2,
+            Level::Avx512 => avx2 && has!("avx512f") && has!("avx512vl") && has!("avx512dq") && has!("avx512bw"),
+            _ => true,
         }
-        levels
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        !matches!(self, Level::Avx2 | Level::Avx512)
     }
 
     /// Its name: "baseline", "avx2" or "avx512".
