@@ -2,7 +2,7 @@
 
 use super::cost::Cost;
 use super::logits::Logits;
-use super::probe::{self, Look};
+use super::probe;
 use super::request::{Asked, Request, Wanted};
 use super::sizes::LEAST_SEEN;
 use crate::error::Error;
@@ -49,9 +49,6 @@ const UNEVEN: f64 = 2.0;
 /// The exact passes are taken unless the polynomial method costs less than this part of them: a wrong prediction must
 /// not make the whole much slower.
 const WORTHWHILE: f64 = 0.85;
-
-/// The same where a try may as well fail, so that the exact passes come on top.
-pub const DOUBTFUL: f64 = 0.2;
 
 /// A method of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,15 +152,13 @@ pub(super) struct Law<'a> {
     pub wrt: &'a [Wrt],
     /// The relative error in the Frobenius norm that is allowed, as far as it is known.
     goal: f64,
-    /// The part of the exact passes that a try may cost.
-    most: f64,
 }
 
 impl<'a> Law<'a> {
     /// With the relative tolerance for a goal.
     pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
         let goal = request.rtol.unwrap_or(0.0);
-        Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal, most: WORTHWHILE }
+        Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal }
     }
 
     /// With the goal that the other parts of the tolerance come to, by a look at a few rows.
@@ -189,16 +184,8 @@ impl<'a> Law<'a> {
         if let Some(reason) = self.settled(problem)? {
             return Ok(self.exact(reason));
         }
-        let logits = Logits::draw(problem);
-        let request = self.request;
-        let first = self.cheapest_of_all(&logits);
-        // No entry is larger than the norm: where even that goal is out of reach, no look at sizes is worth its price.
-        if request.atol == 0.0 && first.method == Method::Exact {
-            return Ok(first);
-        }
-        let Look { goal, is_clear } = Look::at(problem, self.wrt, request);
-        let most = if is_clear || self.backing == Backing::Rigorous { WORTHWHILE } else { DOUBTFUL };
-        Ok(Law { goal, most, ..self }.cheapest_of_all(&logits))
+        let law = self.aimed(problem);
+        Ok(law.cheapest_of_all(&Logits::draw(problem)))
     }
 
     /// Why the exact method, where neither logits nor sizes need to be looked at.
@@ -228,11 +215,8 @@ impl<'a> Law<'a> {
             return self.exact("logits are not finite or overflow".into());
         }
         let (exact, goal, spread) = (self.cost.exact(), self.goal, logits.spread());
-        match self.cheapest(logits, goal, self.most * exact) {
-            Some(best) if best.operations <= self.most * exact => best,
-            _ if self.most < WORTHWHILE => self.exact(
-                "the residual is so small that what an approximation reaches is not known beforehand".into(),
-            ),
+        match self.cheapest(logits, goal, WORTHWHILE * exact) {
+            Some(best) if best.operations <= WORTHWHILE * exact => best,
             Some(best) => self.exact(format!(
                 "degree {} would cost {:.2} times as much for an error of {goal:.1e} (logits of spread {spread:.2})",
                 best.degree,

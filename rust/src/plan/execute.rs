@@ -4,14 +4,12 @@ use std::cell::OnceCell;
 
 use ndarray::Array2;
 
-use super::decide::{Backing, DOUBTFUL, Decision, Law, Method, check, decide, enough};
+use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::Passes;
 use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
-use super::seen::least_samples;
 use super::setting::{Setting, product};
 use super::stages::Stages;
-use super::tries::{better, missed, reached};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::structure::Structure;
@@ -21,9 +19,11 @@ use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// All tries of a call together, over the exact passes, where what was measured says that the next one does it; where
-/// it may as well fail, [`DOUBTFUL`].
+/// All tries of a call together, over the exact passes, where what was measured says that the next one does it ...
 const SURE: f64 = 0.95;
+
+/// ... and where it may as well fail, so that the exact passes come on top.
+const DOUBTFUL: f64 = 0.2;
 
 /// Room for the next sample to be less lucky than the last.
 const RETRY_ROOM: f64 = 1.3;
@@ -211,9 +211,6 @@ struct Search<'a, T> {
 impl<T: Float> Search<'_, T> {
     fn run(&mut self, first: Decision, given: Option<&Prepared>, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
         let (mut decision, mut given) = (first, given);
-        if given.is_none() && self.unseen(&decision, stages)? {
-            return self.give_up("few rows make up the error, which a sample would have to hold".into(), stages);
-        }
         let mut best: Option<Planned<T>> = None;
         loop {
             let own = match self.prepare(&decision, given.is_some(), stages) {
@@ -250,17 +247,6 @@ impl<T: Float> Search<'_, T> {
                 stages,
             ),
         }
-    }
-
-    /// Whether the rows that make up an error are so few that `auto` would rather compute all: norms say so, before anything
-    /// is spent on moments.
-    fn unseen(&self, decision: &Decision, stages: &mut Stages<'_>) -> Result<bool, Error> {
-        if self.request.wanted != Wanted::Auto || self.law.backing != Backing::Estimated || decision.samples == 0 {
-            return Ok(false);
-        }
-        let least = least_samples(&self.problem, self.wrt, decision.degree, stages)?;
-        let Some(more) = least.map(|least| least.max(decision.samples)) else { return Ok(true) };
-        Ok(!self.affords(self.law.operations(decision.degree, more), SURE))
     }
 
     /// The exact gradient after all.
@@ -386,5 +372,27 @@ impl<T: Float> Search<'_, T> {
             Wanted::Auto if degree > self.law.highest() => None,
             Wanted::Auto => Some(next()).filter(|next| self.affords(next.operations, DOUBTFUL)),
         }
+    }
+}
+
+/// By what factor the error of an output is above what was allowed.
+fn missed<T: Float>(request: &Request, one: &Certified<T>) -> f64 {
+    let Certificate { absolute, size, reached, .. } = one.certificate;
+    if reached == Some(false) { absolute / request.allowed(absolute, size) } else { 1.0 }
+}
+
+fn reached<T>(planned: &Planned<T>) -> bool {
+    planned.gradients.iter().all(|one| one.certificate.reached != Some(false))
+}
+
+/// The one that reached its tolerance, or else whose worst output needs the smaller one.
+fn better<T: Float>(one: Option<Planned<T>>, other: Planned<T>) -> Planned<T> {
+    let worst = |planned: &Planned<T>| {
+        let needed = planned.gradients.iter().map(|one| (one.certificate.best_rtol, one.certificate.absolute));
+        needed.fold((0.0, 0.0), |(rtol, error): (f64, f64), one| (rtol.max(one.0), error.max(one.1)))
+    };
+    match one {
+        Some(one) if !reached(&other) && worst(&one) <= worst(&other) => one,
+        _ => other,
     }
 }

@@ -12,10 +12,8 @@
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
-//! | `seen` | rows that a sample must hold, from norms alone |
 //! | `setting` | what every step of one degree reads |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
-//! | `tries` | tries held against each other |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //!
 //! A decision depends on the data, on what is asked and on the constants here, never on a clock.
@@ -29,11 +27,9 @@ mod passes;
 mod probe;
 pub mod request;
 mod rows;
-mod seen;
 mod setting;
 mod sizes;
 mod stages;
-mod tries;
 
 pub use decide::{Decision, Method, decide};
 pub use execute::{Prepared, Start, planned_gradient};

@@ -12,18 +12,15 @@ use crate::certificate::rng::Rng;
 use crate::float::Float;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// Rows looked at, and keys for all of them: some five million operations at d = 64, of a call that takes thousands of them.
+/// Rows looked at, and keys for all of them: some ten million operations at d = 64, of a call that takes thousands of them.
 const ROWS: usize = 16;
-const KEYS: usize = 512;
+const KEYS: usize = 1024;
 
 /// Seed of both.
 const SEED: u64 = 0x5EED_10C2;
 
 /// Deviations by which rows must agree before their sum counts as larger than that of rows that have nothing in common.
 const AGREE: f64 = 2.0;
-
-/// The residual is clear where its square is so many times what chance makes of none.
-const CLEAR: f64 = 4.0;
 
 /// With a relative error of 1 nothing is known of a gradient: no goal is looser.
 const LOOSEST: f64 = 1.0;
@@ -47,33 +44,23 @@ impl Size {
     }
 }
 
-/// What a look says.
-#[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// The relative error in the Frobenius norm that a request allows in each of the outputs.
-    pub goal: f64,
-    /// Whether the residual is larger than what a part of the keys says of it by chance: where it is not, the gradient may
-    /// be far smaller than its terms, and no error that is relative to them says anything.
-    pub is_clear: bool,
-}
-
-impl Look {
-    /// At a problem.
-    pub fn at<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Self {
-        let rtol = request.rtol.unwrap_or(0.0);
-        match Rows::draw(problem) {
-            Some(rows) => Look { goal: rows.goal(problem, wrt, request), is_clear: rows.is_clear },
-            None => Look { goal: rtol, is_clear: true },
-        }
-    }
-}
-
-/// The goal alone, which the relative tolerance is where it is for the Frobenius norm.
+/// The relative error in the Frobenius norm that a request allows in each of the outputs.
 pub fn goal<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> f64 {
+    let rtol = request.rtol.unwrap_or(0.0);
     if request.atol == 0.0 && request.norm == Norm::Frobenius {
-        return request.rtol.unwrap_or(0.0);
+        return rtol;
     }
-    Look::at(problem, wrt, request).goal
+    let Some(rows) = Rows::draw(problem) else { return rtol };
+    let allowed = wrt.iter().filter_map(|&wrt| rows.size(problem, wrt)).map(|size| size.allowed(request));
+    let least = allowed.fold(f64::INFINITY, f64::min);
+    // Of outputs by token nothing but the relative part is known.
+    if least.is_finite() {
+        least.min(LOOSEST)
+    } else if rtol > 0.0 {
+        rtol
+    } else {
+        LOOSEST
+    }
 }
 
 /// What some rows contribute to the gradients.
@@ -88,27 +75,10 @@ struct Rows {
     c: Array2<f64>,
     /// n.
     population: f64,
-    /// See [`Look::is_clear`].
-    is_clear: bool,
 }
 
 impl Rows {
-    /// See [`Look::goal`].
-    fn goal<T: Float>(&self, problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> f64 {
-        let rtol = request.rtol.unwrap_or(0.0);
-        let allowed = wrt.iter().filter_map(|&wrt| self.size(problem, wrt)).map(|size| size.allowed(request));
-        let least = allowed.fold(f64::INFINITY, f64::min);
-        // Of outputs by token nothing but the relative part is known.
-        if least.is_finite() {
-            least.min(LOOSEST)
-        } else if rtol > 0.0 {
-            rtol
-        } else {
-            LOOSEST
-        }
-    }
-
-    /// Nothing where there are no pairs. Time O(16 · 512 (d2 + d3)) and a few rows of weights.
+    /// Nothing where there are no pairs. Time O(16 · 1024 (d2 + d3)) and a few rows of weights.
     fn draw<T: Float>(problem: &Problem<'_, T>) -> Option<Self> {
         let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
         if n == 0 || m == 0 {
@@ -134,15 +104,6 @@ impl Rows {
         }
         let mixed = f.dot(&value);
         let c = if problem.is_target { mixed.dot(&Y) - &target } else { target };
-        let unseen = 1.0 - keys.len() as f64 / m as f64;
-        let spread_of = |weights: &Array2<f64>, rows: &Array2<f64>| -> Option<Array1<f64>> {
-            let centred = rows - &rows.mean_axis(Axis(0))?;
-            Some(weights.mapv(|weight| weight * weight).dot(&centred.map_axis(Axis(1), |row| row.dot(&row))))
-        };
-        // That of f A3, in the mean over the directions that Y has.
-        let stretch = Y.mapv(|y| y * y).sum() / Y.nrows().max(1) as f64;
-        let chance = unseen * stretch * spread_of(&f, &value)?.sum();
-        let is_clear = !problem.is_target || c.mapv(|c| c * c).sum() >= CLEAR * chance;
         let mut p = c.dot(&Y.t()).dot(&value.t());
         for (mut p, f) in p.rows_mut().into_iter().zip(f.rows()) {
             let mean = p.dot(&f);
@@ -150,13 +111,16 @@ impl Rows {
         }
         let mut w = p.dot(&key);
         // A part of the keys adds its own spread to ‖w‖², of which all keys keep their share.
-        let spread = spread_of(&p, &key)?;
+        let unseen = 1.0 - keys.len() as f64 / m as f64;
+        let centred = &key - &key.mean_axis(Axis(0))?;
+        let squares = centred.map_axis(Axis(1), |key| key.dot(&key));
+        let spread = p.mapv(|p| p * p).dot(&squares);
         for (mut w, &spread) in w.rows_mut().into_iter().zip(&spread) {
             let square = w.dot(&w);
             let likely = (square - unseen * spread).max((1.0 - unseen) * spread).min(square);
             w *= if square > 0.0 { (likely / square).sqrt() } else { 0.0 };
         }
-        Some(Rows { left: problem.scale * inputs, w, mixed, c, population: n as f64, is_clear })
+        Some(Rows { left: problem.scale * inputs, w, mixed, c, population: n as f64 })
     }
 
     /// Of an output that rows say something of.
