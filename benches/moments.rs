@@ -37,7 +37,8 @@ impl<T: Float> Case<T> {
         let problem = Problem::new(A1, A2, A3, Weights::Product(weight), weight, E).expect("the shapes fit");
         let problem = problem.with_causal(is_causal);
         let taylor = [1.0, 1.0, 1.0 / 2.0, 1.0 / 6.0, 1.0 / 24.0];
-        let approximation = Approximation { coefficients: taylor[..=degree].to_vec(), integers: true };
+        let approximation =
+            Approximation { coefficients: taylor[..=degree].to_vec(), integers: true, exact_keys: vec![] };
         polynomial_gradient(black_box(&problem), wrt, &approximation, &Options::default(), None)
             .expect("a regular problem")
             .loss

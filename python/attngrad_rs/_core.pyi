@@ -57,7 +57,7 @@ _Form: TypeAlias = tuple[float, bool]
 # threads, progress, timeout, level, key_block.
 _Control: TypeAlias = tuple[int | None, _Progress, float | None, str | None, int | None]
 # method, degree, rtol, atol, norm, certificate, seed.
-_Asking: TypeAlias = tuple[str, int | None, float | None, float, str, str, int]
+_Asking: TypeAlias = tuple[str, int | None, float | None, float, str, str, int | None]
 # method, degree, samples, exact_rows, features, predicted_error, operations, reason.
 _Chosen: TypeAlias = tuple[str, int, int, int, int, float, float, str]
 # relative, reached, best_rtol, message.

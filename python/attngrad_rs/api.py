@@ -106,7 +106,10 @@ def loss_gradient(
         Threads to use; by default all that the process may use. The result has the same bits for
         any number.
     rng : int or numpy.random.Generator, optional
-        What sampled rows are drawn with; None is a fixed seed, and the exact method draws nothing.
+        What sampled rows are drawn with; the exact method draws nothing. None takes a hash of the
+        weights and of some rows of the arrays: the same call draws the same rows, and the next step
+        of a training draws others. A stated confidence then assumes data that were not chosen by
+        that hash.
     progress : callable, optional
         Called with a number that rises from 0 to 1, from the calling thread. What it raises ends
         the computation and reaches the caller.

@@ -35,7 +35,7 @@ MAX_THREADS = 1024
 MAX_TIMEOUT_SECONDS = 1e9
 # Shown in messages; a longer value helps nobody.
 MAX_SHOWN = 60
-# The seed where none is given: results are the same from call to call.
+# Of what is drawn for a look at data, where none is given: the same from call to call.
 DEFAULT_SEED = 0
 SEED_BITS = 64
 # The core's limit (rust/src/polynomial): features of more are out of reach.
@@ -263,8 +263,10 @@ def tolerance(rtol: object, atol: object, norm: object, certificate: object) -> 
     )
 
 
-def rng(value: object) -> int:
-    """The seed that rows are drawn with: a Generator gives its next number, None a fixed one."""
+def rng(value: object) -> int | None:
+    """The seed of sampled rows: a Generator gives its next number, None is a hash of the data."""
+    if value is None:
+        return None
     if isinstance(value, np.random.Generator):
         return int(value.integers(2**SEED_BITS - 1, dtype=np.uint64))
     wrapped: int = _seed(value) & (2**SEED_BITS - 1)

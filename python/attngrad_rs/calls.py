@@ -37,7 +37,7 @@ class Request(NamedTuple):
     control: Control
     method: str
     degree: int | None
-    seed: int
+    seed: int | None
 
 
 @dataclass

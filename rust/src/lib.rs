@@ -107,6 +107,7 @@ mod pool;
 mod problem;
 mod products;
 pub mod reference;
+mod some_rows;
 mod tile;
 
 pub use error::Error;

@@ -25,6 +25,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 use crate::error::Error;
 use crate::exact::attention::Heads;
 use crate::float::Float;
+use crate::moments::Approximation;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Every quantity of the paper for one problem, by the paper's letters (docs/math.md, sections 1 and 2).
@@ -90,11 +91,11 @@ impl Reference {
     }
 
     /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54). Under a
-    /// causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk: eq. (68). A chunk
-    /// of 0 rows counts as one of 1.
+    /// causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk: eq. (68); without one,
+    /// for the exact keys of the approximation: eq. (160). A chunk of 0 rows counts as one of 1.
     pub fn polynomial<T: Float>(
         problem: &Problem<'_, T>,
-        coefficients: &[f64],
+        approximation: &Approximation,
         mean: &Array1<f64>,
         chunk: usize,
     ) -> Self {
@@ -103,11 +104,13 @@ impl Reference {
         centred -= mean;
         let (X, A1) = (logit_weights(problem).0, widened(problem.A1));
         let S = problem.scale * A1.dot(&X).dot(&centred.t());
+        let Approximation { coefficients, exact_keys, .. } = approximation;
         let P = |t: f64| coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * t + coefficient);
         Reference::from_exponentials(problem, |_, is_causal| {
             Array2::from_shape_fn(S.dim(), |(j, i)| match is_causal {
                 true if i > j => 0.0,
                 true if i / chunk == j / chunk => S[(j, i)].exp(),
+                false if exact_keys.contains(&i) => S[(j, i)].exp(),
                 _ => P(S[(j, i)]),
             })
         })

@@ -196,3 +196,15 @@ def test_the_seed_decides_what_is_drawn() -> None:
         generator.certificate
         == ag.loss_gradient(**given, **options, rng=np.random.default_rng(5)).certificate
     )
+
+
+def test_without_a_seed_the_data_are_one() -> None:
+    given, _ = pair("normal", 6, 0)
+    options = {"method": "polynomial", "degree": 2, "certificate": "estimated", "plan": PLAN}
+    first, again = (ag.loss_gradient(**given, **options) for _ in range(2))
+    assert first.certificate == again.certificate
+    assert first.plan.execute(**given).certificate == first.certificate
+    # Far below the standard error: it is other rows that move it.
+    step = given | {"Y": given["Y"] * np.float32(1 + 1e-6)}
+    other = ag.loss_gradient(**step, **options).certificate
+    assert abs(other.absolute / first.certificate.absolute - 1) > 1e-4

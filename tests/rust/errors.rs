@@ -95,7 +95,8 @@ fn sizes_beyond_every_machine() {
     let all = [Wrt::X, Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3];
     for threads in [1025, usize::MAX / 2, usize::MAX / 2 + 1, usize::MAX / 2 + 2, usize::MAX] {
         let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
-        let approximation = attngrad::Approximation { coefficients: vec![1.0, 1.0], integers: false };
+        let approximation =
+            attngrad::Approximation { coefficients: vec![1.0, 1.0], integers: false, exact_keys: vec![] };
         let results = [
             loss_gradient(&case.problem(), &all, &options, None).map(drop),
             loss_gradient(&case.problem(), &[Wrt::X], &options, None).map(drop),
@@ -211,7 +212,7 @@ fn the_planner_speaks_no_python() {
         atol: 0.0,
         norm: Norm::Frobenius,
         asked: Asked::Any,
-        seed: 0,
+        seed: Some(0),
     };
     let negative = Request { wanted: Wanted::Auto, rtol: Some(-1.0), ..asked };
     let large = Request { wanted: Wanted::Polynomial(Some(7)), ..asked };

@@ -65,7 +65,7 @@ fn call<T: Float>(
 /// Gradients by a plan of the second degree.
 fn planned<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], asked: Asked, rtol: Option<f64>) -> Found {
     let wanted = Wanted::Polynomial(Some(2));
-    let request = Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked, seed: 3 };
+    let request = Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked, seed: Some(3) };
     let found = planned_gradient(problem, wrt, &request, Start::Fresh, &Options::default(), None)?;
     Ok(flat(found.gradients.iter().map(|one| &one.value)))
 }
@@ -117,7 +117,7 @@ fn calls<T: Float>(shape: Shape) -> Vec<Call> {
         spike.A1.row_mut(7).mapv_inplace(|x| x * T::narrow(1e4));
         calls.push(call("a row apart", &spike, |problem, _| planned(problem, SUMS, Asked::Estimated, Some(1e-2))));
         calls.push(call("fitted", &case, |problem, case| {
-            let approximation = Approximation { coefficients: vec![1.0, 1.0, 0.5], integers: true };
+            let approximation = Approximation { coefficients: vec![1.0, 1.0, 0.5], integers: true, exact_keys: vec![] };
             let fitted = Polynomial::fit(problem, &approximation, &Options::default(), None)?;
             let mut all = flat(
                 fitted.gradient(problem, ALL, &Options::default(), None)?.gradients.iter().map(|(_, value)| value),

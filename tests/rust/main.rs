@@ -8,6 +8,7 @@ mod control;
 mod data;
 mod determinism;
 mod errors;
+mod exact_keys;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod fitted;

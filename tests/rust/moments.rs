@@ -21,7 +21,7 @@ pub fn taylor(degree: usize) -> Approximation {
     for a in 1..=degree {
         coefficients.push(coefficients[a - 1] / a as f64);
     }
-    Approximation { coefficients, integers: false }
+    Approximation { coefficients, integers: false, exact_keys: vec![] }
 }
 
 pub fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
@@ -46,17 +46,22 @@ pub fn assert_close<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2
 }
 
 pub fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], degree: usize, level: Level, what: &str) {
-    check_problem(&case.problem(), wrt, degree, level, what);
+    check_problem(&case.problem(), wrt, &taylor(degree), level, what);
 }
 
-pub fn check_problem<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], degree: usize, level: Level, what: &str) {
-    let approximation = taylor(degree);
+pub fn check_problem<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    approximation: &Approximation,
+    level: Level,
+    what: &str,
+) {
     let options = Options { level: Some(level), ..Options::default() };
+    let degree = approximation.coefficients.len() - 1;
     let what = format!("{what}, degree {degree}, {}, {}, {wrt:?}", T::NAME, level.name());
-    let fit =
-        Polynomial::fit(problem, &approximation, &options, None).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let reference = Reference::polynomial(problem, &approximation.coefficients, fit.mean(), BLOCK);
-    let result = polynomial_gradient(problem, wrt, &approximation, &options, None)
+    let fit = Polynomial::fit(problem, approximation, &options, None).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let reference = Reference::polynomial(problem, approximation, fit.mean(), BLOCK);
+    let result = polynomial_gradient(problem, wrt, approximation, &options, None)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(result.unsafe_rows.is_empty(), "{what}");
     assert!(result.gradients.iter().map(|(wrt, _)| *wrt).eq(wrt.iter().copied()));
@@ -217,7 +222,7 @@ fn unsafe_rows_are_named_and_left_out() {
         let result = result.expect("named rows");
         assert!([7, 41].iter().all(|row| result.unsafe_rows.contains(row)), "{size:e}: {:?}", result.unsafe_rows);
         // No row is safe with a polynomial that is negative.
-        let negative = Approximation { coefficients: vec![-1.0, 1.0], integers: true };
+        let negative = Approximation { coefficients: vec![-1.0, 1.0], integers: true, exact_keys: vec![] };
         let all = polynomial_gradient(&large.problem(), &inputs(&case), &negative, &Options::default(), None);
         let all = all.expect("named rows");
         assert_eq!(all.unsafe_rows, (0..60).collect::<Vec<_>>());
@@ -341,7 +346,13 @@ fn what_cannot_be_is_refused() {
         result.expect_err("it cannot be").to_string()
     };
     assert!(refuse(&taylor(9), &[Wrt::X]).contains("718406958841 monomials of 64 coordinates up to grade 10"));
-    assert!(refuse(&Approximation { coefficients: vec![], integers: true }, &[Wrt::X]).contains("coefficient"));
-    assert!(refuse(&Approximation { coefficients: vec![1.0, f64::NAN], integers: true }, &[Wrt::X]).contains("NaN"));
+    assert!(
+        refuse(&Approximation { coefficients: vec![], integers: true, exact_keys: vec![] }, &[Wrt::X])
+            .contains("coefficient")
+    );
+    assert!(
+        refuse(&Approximation { coefficients: vec![1.0, f64::NAN], integers: true, exact_keys: vec![] }, &[Wrt::X])
+            .contains("NaN")
+    );
     assert!(refuse(&taylor(1), &[Wrt::WQ]).contains("W_Q"));
 }

@@ -154,7 +154,7 @@ fn unsafe_rows_are_named_and_left_out() {
     let case = causal::<f32>(shape, Family::Uniform, 3);
     let all = inputs(&case);
     let gradient = |case: &Case<f32>, coefficients: Vec<f64>| {
-        let approximation = attngrad::Approximation { coefficients, integers: true };
+        let approximation = attngrad::Approximation { coefficients, integers: true, exact_keys: vec![] };
         polynomial_gradient(&case.problem(), &all, &approximation, &Options::default(), None).expect("named rows")
     };
     assert!(gradient(&case, taylor(3).coefficients).unsafe_rows.is_empty());

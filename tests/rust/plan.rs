@@ -9,8 +9,14 @@ use ndarray::{Array2, s};
 
 use crate::data::Rng;
 
-const REQUEST: Request =
-    Request { wanted: Wanted::Auto, rtol: Some(1e-2), atol: 0.0, norm: Norm::Frobenius, asked: Asked::Any, seed: 0 };
+const REQUEST: Request = Request {
+    wanted: Wanted::Auto,
+    rtol: Some(1e-2),
+    atol: 0.0,
+    norm: Norm::Frobenius,
+    asked: Asked::Any,
+    seed: Some(0),
+};
 /// Long and narrow, so that the near-linear method is the cheaper one and the exact one still quick.
 const N: usize = 6000;
 const D: usize = 3;
@@ -362,4 +368,32 @@ fn a_causal_row_beyond_the_polynomial_makes_all_exact() {
     let planned = run(&problem, &[Wrt::X, Wrt::A1], &Request { wanted: Wanted::Polynomial(Some(2)), ..REQUEST });
     assert_eq!(planned.decision.method, Method::Exact, "{}", planned.decision.reason);
     check(&problem, &planned);
+}
+
+#[test]
+fn without_a_seed_the_data_are_one() {
+    let data = Data::new(N, D, 3);
+    let request = Request { wanted: Wanted::Polynomial(Some(1)), rtol: None, asked: Asked::Estimated, ..REQUEST };
+    let certificate = |problem: &Problem<'_, f64>, seed, start: Start<'_>| {
+        let request = Request { seed, ..request };
+        let planned = planned_gradient(problem, &[Wrt::X], &request, start, &Options::default(), None);
+        planned.expect("a result").gradients[0].certificate
+    };
+    let first = certificate(&data.problem(), None, Start::Fresh);
+    assert_eq!(first, certificate(&data.problem(), None, Start::Fresh), "the same call draws the same rows");
+    assert_eq!(
+        first,
+        certificate(&data.problem(), None, Start::Sized { degree: 1, samples: 512 }),
+        "and so does its plan"
+    );
+    assert_ne!(first, certificate(&data.problem(), Some(0), Start::Fresh));
+    // A change of the data that is far below the standard error moves it only if other rows are drawn.
+    let mut next = Data::new(N, D, 3);
+    next.X[[0, 0]] *= 1.0 + 1e-12;
+    let other = certificate(&next.problem(), None, Start::Fresh);
+    assert!((other.absolute / first.absolute - 1.0).abs() > 1e-6, "{other:?} after {first:?}");
+    next.X.assign(&data.X);
+    next.E.mapv_inplace(|x| x * (1.0 + 1e-12));
+    let other = certificate(&next.problem(), None, Start::Fresh);
+    assert!((other.absolute / first.absolute - 1.0).abs() > 1e-6, "{other:?} after {first:?}");
 }

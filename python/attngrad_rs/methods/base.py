@@ -36,7 +36,8 @@ class Task(NamedTuple):
     # The method that the caller named; None for "auto".
     named: str | None
     degree: int | None
-    seed: int
+    # None: a hash of the data.
+    seed: int | None
     control: Control
 
     @property

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..arguments import DEFAULT_SEED
 from ..arrays import Sizes
 from . import exact
 from .base import (
@@ -34,14 +33,15 @@ MOMENT_PARTS_LEAST = 2
 # integer.
 MOMENT_ROWS = 256
 INTEGER_BYTES = 2
-# Numbers in float64 for each query: its cap, and room for the rows that are computed apart.
-ROW_NUMBERS = 2
+# Numbers in float64 for each query and its key: lengths, residual, caps twice by two norms, and
+# room for the rows that are computed apart.
+ROW_NUMBERS = 9
 # Bytes of the tree for each feature: parent, coordinate, factorial.
 FEATURE_BYTES = 24
 STEPS = ("f", "c", "q", "p1", "p2")
 
 
-def _asking(task: Task) -> tuple[str, int | None, float | None, float, str, str, int]:
+def _asking(task: Task) -> tuple[str, int | None, float | None, float, str, str, int | None]:
     return task.tolerance.asking(task.named or "auto", task.degree, task.seed)
 
 
@@ -124,7 +124,7 @@ def _problem(task: HeadTask) -> Task:
         tolerance=task.tolerance,
         named=POLYNOMIAL.name,
         degree=task.degree,
-        seed=DEFAULT_SEED,
+        seed=None,
         control=task.control,
     )
 

@@ -15,7 +15,7 @@ use crate::errors::{Failure, Result};
 pub struct Prepared(plan::Prepared);
 
 /// method ("auto", "exact" or "polynomial"), degree, rtol, atol, norm, certificate, seed.
-type Asking = (String, Option<usize>, Option<f64>, f64, String, String, u64);
+type Asking = (String, Option<usize>, Option<f64>, f64, String, String, Option<u64>);
 
 fn request((method, degree, rtol, atol, norm, certificate, seed): Asking) -> Result<Request> {
     Ok(Request {

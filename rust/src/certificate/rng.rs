@@ -52,3 +52,18 @@ pub fn without_replacement(rng: &mut Rng, population: usize, wanted: usize) -> R
     order.truncate(wanted);
     Ok(order)
 }
+
+/// Seed of [`scattered`]: what is only looked at is no part of what a caller's seed draws, so that moments serve for every seed.
+const LOOK_SEED: u64 = 0x10_0CED;
+
+/// About `wanted` of the numbers 0, …, `count` − 1 in rising order, one at random from each of as many stretches of equal
+/// length; all of them where there are no more. Every so-manieth instead may be the first of every window of a context.
+pub fn scattered(count: usize, wanted: usize) -> Vec<usize> {
+    if count <= wanted {
+        return (0..count).collect();
+    }
+    let mut rng = Rng::new(LOOK_SEED);
+    let edge = |stretch: usize| (stretch as u128 * count as u128 / wanted as u128) as usize;
+    let one = |stretch: usize| edge(stretch) + rng.below((edge(stretch + 1) - edge(stretch)) as u64) as usize;
+    (0..wanted).map(one).collect()
+}

@@ -63,6 +63,11 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<Caps, Error> {
         refuse_causal(problem)?;
+        if !self.exact_keys.is_empty() {
+            let (found, wanted) =
+                (format!("{} keys", self.exact_keys.len()), "none: caps are of the moments alone".into());
+            return Err(Error::Option { option: "exact_keys", found, wanted });
+        }
         let n = problem.A1.nrows();
         let mut caps = Caps { w: buffer::zeros(n)?, weighted: buffer::zeros(n)? };
         if problem.A2.nrows() == 0 {

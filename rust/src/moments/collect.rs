@@ -121,6 +121,23 @@ pub struct Keys<'a, T> {
     pub keys: &'a Side<'a, T>,
     /// A3 and its values h, in their unit.
     pub values: &'a Side<'a, T>,
+    /// Keys that count for nothing in sums and get nothing from them, in rising order.
+    pub left_out: &'a [usize],
+}
+
+impl<T> Keys<'_, T> {
+    /// Those of `count` rows from `first` on that are left out, counted from there.
+    #[inline(always)]
+    pub fn left_out(&self, first: usize, count: usize) -> impl Iterator<Item = usize> {
+        let from = self.left_out.partition_point(|&key| key < first);
+        self.left_out[from..].iter().take_while(move |&&key| key < first + count).map(move |&key| key - first)
+    }
+}
+
+/// Zeros one lane of `[columns][L]`.
+#[inline(always)]
+pub fn clear<T: Float, const L: usize>(columns: &mut [T], lane: usize) {
+    columns.as_chunks_mut::<L>().0.iter_mut().for_each(|column| column[lane] = T::zero());
 }
 
 /// One part of the keys.
@@ -202,7 +219,7 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     task: KeyMoments<'_>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let &Keys { tree, keys, values } = operands;
+    let &Keys { tree, keys, values, .. } = operands;
     let width = values.columns();
     let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, task.integers)?;
     let mut payload = Payload::<T>::new::<W>(width + 1)?;
@@ -221,7 +238,12 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
             value_inputs.add(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
             outputs.add(&h.as_chunks().0[..width], &values.centres[1], rows);
+            for lane in operands.left_out(first + at, rows) {
+                clear::<T, C>(&mut x, at + lane);
+                clear::<T, L>(&mut h, lane);
+            }
             payload.set_lanes::<W, L>(at, &h);
+            h[width * L..].fill(T::one());
         }
         collector.add::<V, W, L, J>(tree, &mut x, count, &payload, task.sums);
         task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));

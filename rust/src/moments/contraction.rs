@@ -11,9 +11,9 @@ use crate::pool::Run;
 use crate::products::matrix;
 
 impl Polynomial {
-    /// Whether dL/dX can be had from moments: where rows of A1 can be had from their coordinates.
+    /// Whether dL/dX can be had from moments: where rows of A1 can be had from their coordinates, and all keys are in them.
     pub(super) fn contracts(&self) -> bool {
-        self.coordinates.row.is_some()
+        self.coordinates.row.is_some() && self.exact_keys.is_empty()
     }
 
     /// Σ_j w_j ⊗ a_j, `[dimension][d1]`, from N_β, the sums of the queries over all |β| ≤ g + 1.

@@ -4,9 +4,10 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::eigen::symmetric;
 use crate::certificate::spectral::{frobenius, spectral};
-use crate::constants::{BALANCED_MOST, SAMPLE_ROWS};
+use crate::constants::BALANCED_MOST;
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
+use crate::some_rows::{some_rows, some_rows_but};
 
 /// Share of the mean eigenvalue that every covariance is widened by, so that a singular one can be inverted: directions
 /// with less than this are balanced as if they had it.
@@ -50,25 +51,25 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// From a strided sample of the rows. Time O(1024 d (d1 + d2 + d3 + dv) + d³).
-    pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
+    /// From some of the rows, of keys and values those that are not left to exp. Time O(1024 d (d1 + d2 + d3 + dv) + d³).
+    pub fn new<T: Float>(problem: &Problem<'_, T>, exact_keys: &[usize]) -> Self {
         let (query_weights, key_weights) = match problem.weights {
             Weights::Product(X) => (wide(X), Array2::eye(problem.A2.ncols())),
             Weights::Pair(W_Q, W_K) => (wide(W_Q), wide(W_K)),
         };
-        let keys = sample(problem.A2);
+        let keys = some_rows_but(problem.A2, exact_keys);
         let mean = mean(&keys);
         let query = problem.scale * query_weights;
         let d = query.ncols();
         let (transform, inverse, spread) = if d <= BALANCED_MOST {
-            balance(&sample(problem.A1).dot(&query), &(&keys - &mean).dot(&key_weights))
+            balance(&some_rows(problem.A1).dot(&query), &(&keys - &mean).dot(&key_weights))
         } else {
             None
         }
         .unwrap_or_else(|| (Array2::eye(d), Array2::eye(d), 0.0));
-        let inputs = sample(problem.A3);
+        let inputs = some_rows_but(problem.A3, exact_keys);
         let values = size(&inputs.dot(&wide(problem.Y)));
-        let target = size(&sample(problem.E));
+        let target = size(&some_rows(problem.E));
         let value_exponent = exponent(values);
         // What is given is linear in its unit, so that no size of it is too small for the passes.
         let (incoming_exponent, residual_exponent) = match problem.is_target {
@@ -144,12 +145,6 @@ fn second_moment(rows: &Array2<f64>) -> Option<Array2<f64>> {
         return Some(Array2::eye(d));
     }
     (mean.is_finite() && mean.recip().is_finite()).then(|| moment + REGULARISATION * mean * Array2::<f64>::eye(d))
-}
-
-/// Up to [`SAMPLE_ROWS`] rows, evenly spaced.
-fn sample<T: Float>(rows: ArrayView2<'_, T>) -> Array2<f64> {
-    let step = rows.nrows().div_ceil(SAMPLE_ROWS).max(1);
-    wide(rows.slice(ndarray::s![..;step, ..]))
 }
 
 /// The mean of rows, zero where it is not finite.

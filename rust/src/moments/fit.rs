@@ -2,22 +2,26 @@
 
 use ndarray::{Array1, Array2, CowArray, Ix2};
 
+use super::beside::Exact;
 use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::identity::Identity;
 use super::monomials::Monomials;
 use super::parts::{Parts, Sums};
+use super::payload::C;
 use super::queries::Queries;
 use super::side::Side;
 use crate::buffer;
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
+use crate::exact::rows::selected;
 use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;
 use crate::products::transposed_product;
+use crate::tile::Rows;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
 const NOISE: f64 = 1.0 / 64.0;
@@ -41,6 +45,9 @@ pub struct Approximation {
     /// Whether sums of the highest grade may be of 16-bit integers, where what they lose is less than what P misses of
     /// logits like those of the problem (docs/math.md, equation 139). Single precision on AVX2 has a use for them.
     pub integers: bool,
+    /// Keys, in rising order and at most [`super::CHUNK`], that are left to exp in every pass: those that stand out. They cost
+    /// 4 n (d + dv + 1) operations each; no bound is known of a gradient with any, and there are none under a mask.
+    pub exact_keys: Vec<usize>,
 }
 
 impl Approximation {
@@ -57,6 +64,22 @@ impl Approximation {
                 wanted: "one finite coefficient or more, P_0 first".into(),
             }),
         }
+    }
+}
+
+impl Approximation {
+    /// The keys that are left to exp.
+    pub(super) fn checked_keys<T: Float>(&self, problem: &Problem<'_, T>) -> Result<Vec<usize>, Error> {
+        let keys = &self.exact_keys;
+        let (m, most) = (problem.A2.nrows(), if problem.is_causal { 0 } else { C });
+        let rising = keys.windows(2).all(|two| two[0] < two[1]);
+        if keys.len() > most || !rising || keys.last().is_some_and(|&last| last >= m) {
+            let wanted = format!("at most {most} keys below {m} in rising order (none under a mask)");
+            return Err(Error::Option { option: "exact_keys", found: format!("{} keys", keys.len()), wanted });
+        }
+        let mut copy = buffer::with_capacity(keys.len())?;
+        copy.extend_from_slice(keys);
+        Ok(copy)
     }
 }
 
@@ -77,6 +100,8 @@ pub struct Polynomial {
     identity: Option<Identity>,
     /// What bounds are made of: rows of A2 and A3, and the values; nothing where the problem is causal.
     pub(super) balls: [Ball; 3],
+    /// Keys that are in no moment.
+    pub(super) exact_keys: Vec<usize>,
     /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
     pub(super) gram: Option<Array2<f64>>,
     pub(super) level: Level,
@@ -88,15 +113,18 @@ pub(super) struct Inputs<'a, T> {
     pub A2: CowArray<'a, T, Ix2>,
     pub A3: CowArray<'a, T, Ix2>,
     pub E: CowArray<'a, T, Ix2>,
+    /// Rows of A2 and of A3 that are in no moment.
+    pub exact: [Array2<T>; 2],
 }
 
 impl<'a, T: Float> Inputs<'a, T> {
-    pub fn new(problem: &Problem<'a, T>) -> Result<Self, Error> {
+    pub fn new(problem: &Problem<'a, T>, exact_keys: &[usize]) -> Result<Self, Error> {
         Ok(Inputs {
             A1: row_major(problem.A1)?,
             A2: row_major(problem.A2)?,
             A3: row_major(problem.A3)?,
             E: row_major(problem.E)?,
+            exact: [selected(problem.A2, exact_keys)?, selected(problem.A3, exact_keys)?],
         })
     }
 }
@@ -106,6 +134,7 @@ pub(super) struct Sides<'a, T> {
     pub queries: Side<'a, T>,
     pub keys: Side<'a, T>,
     pub values: Side<'a, T>,
+    pub exact: Option<Exact<'a, T>>,
 }
 
 impl<'b, T: Float> Sides<'b, T> {
@@ -118,7 +147,17 @@ impl<'b, T: Float> Sides<'b, T> {
         let mean = coordinates.mean.as_slice();
         let unit = (-coordinates.value_exponent).exp2();
         let values = problem.Y.mapv(|x| x.widen() * unit);
+        let [exact_keys, exact_values] = &inputs.exact;
+        let some = |array: &'b Array2<T>| -> Result<Rows<'b, T>, Error> {
+            let data = array.as_slice().ok_or_else(|| Error::Internal("rows that are not row-major".into()))?;
+            Ok(Rows { data, count: array.nrows(), width: array.ncols() })
+        };
+        let exact = Exact {
+            keys: Side::new(some(exact_keys)?, coordinates.key.view(), mean, strip)?,
+            values: Side::new(some(exact_values)?, values.view(), None, strip)?,
+        };
         Ok(Sides {
+            exact: (exact_keys.nrows() > 0).then_some(exact),
             queries: Side::new(rows(&inputs.A1)?, coordinates.query.view(), None, strip)?,
             keys: Side::new(rows(&inputs.A2)?, coordinates.key.view(), mean, strip)?,
             values: Side::new(rows(&inputs.A3)?, values.view(), None, strip)?
@@ -146,7 +185,8 @@ impl Polynomial {
         let mut run = Run::new(options, watch);
         let identity = Identity::of(problem, &mut run)?;
         run.phase(1.0);
-        let polynomial = Polynomial::prepare(problem, &Inputs::new(problem)?, approximation, true, options, &mut run)?;
+        let inputs = Inputs::new(problem, &approximation.checked_keys(problem)?)?;
+        let polynomial = Polynomial::prepare(problem, &inputs, approximation, true, options, &mut run)?;
         Ok(Polynomial { identity: Some(identity), ..polynomial })
     }
 
@@ -161,7 +201,8 @@ impl Polynomial {
     ) -> Result<Self, Error> {
         let degree = approximation.degree()?;
         let level = options.level()?;
-        let coordinates = Coordinates::new(problem);
+        let exact_keys = approximation.checked_keys(problem)?;
+        let coordinates = Coordinates::new(problem, &exact_keys);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
         let coefficients = approximation.coefficients.clone();
         let is_causal = problem.is_causal;
@@ -176,16 +217,17 @@ impl Polynomial {
             lost: 0.0,
             identity: None,
             balls: Default::default(),
+            exact_keys,
             gram: None,
             level,
         };
         if is_causal {
             return Ok(polynomial);
         }
-        let Polynomial { tree, coordinates, .. } = &polynomial;
+        let Polynomial { tree, coordinates, exact_keys, .. } = &polynomial;
         let kernels = T::moments(level);
         let sides = Sides::new(problem, inputs, coordinates, kernels.keys)?;
-        let keys = Keys { tree, keys: &sides.keys, values: &sides.values };
+        let keys = Keys { tree, keys: &sides.keys, values: &sides.values, left_out: exact_keys };
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
@@ -251,12 +293,13 @@ impl Polynomial {
             residual_unit: T::narrow((-self.coordinates.residual_exponent).exp2()),
             moments,
             // With centred keys the mean of exp is at least 1, by Jensen's inequality.
-            least_normaliser: T::narrow(problem.A2.nrows() as f64 / 2.0),
+            least_normaliser: T::narrow((problem.A2.nrows() - self.exact_keys.len()) as f64 / 2.0),
             key_square: self.largest_key * self.largest_key,
             largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
             product: None,
             slopes: false,
             integers: self.integers,
+            exact: sides.exact.as_ref(),
         })
     }
 

@@ -31,12 +31,14 @@ pub struct PolynomialGradients<T> {
     /// max ‖k‖ in the coordinates: |logit − logit of the mean key| ≤ this · `largest_query`.
     pub largest_key: f64,
     /// How far each of the gradients may be from that of the same rows without any error, in that order; infinite where the
-    /// problem is causal, of whose passes no bound is known.
+    /// problem is causal or some keys are left to exp: of such passes no bound is known.
     pub bounds: Vec<Bound>,
     /// How far each of dL/dX and dL/dW_Q may be from Σ_j s a_j ⊗ w_j over the same rows, with the w_j of
     /// [`Polynomial::rows`]: what sums lose to rounding. Infinite for others, and for a causal problem.
     pub drifts: Vec<f64>,
-    /// The same as `bounds` of the loss.
+    /// ‖c‖ of every row; nothing where the problem is causal, or has no keys.
+    pub residuals: Vec<f64>,
+    /// The same of the loss.
     pub loss_bound: Bound,
     /// What the steps were charged, the rounding of sums left out; nothing where no bound is known.
     pub steps: Option<Steps>,
@@ -84,7 +86,7 @@ pub fn polynomial_gradient<T: Float>(
         return without_keys(whole, wrt, options, watch);
     }
     let mut run = Run::new(options, watch);
-    let inputs = Inputs::new(problem)?;
+    let inputs = Inputs::new(problem, &approximation.checked_keys(problem)?)?;
     if !problem.is_causal {
         run.phase(if needs.key_side() { 0.3 } else { 0.45 });
     }
@@ -122,7 +124,13 @@ impl Polynomial {
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }
-        self.differentiate(problem, &Inputs::new(problem)?, wrt, &needs, &mut Run::new(options, watch))
+        self.differentiate(
+            problem,
+            &Inputs::new(problem, &self.exact_keys)?,
+            wrt,
+            &needs,
+            &mut Run::new(options, watch),
+        )
     }
 
     fn differentiate<T: Float>(
@@ -146,7 +154,11 @@ impl Polynomial {
         let loss = if problem.is_target { 0.5 * passes.found.squares * unit * unit } else { 0.0 };
         in_range("the loss", T::NAME, loss.is_finite())?;
         let found = passes.found;
-        let known = if problem.is_causal { None } else { Some(Bounds::new(self, problem, &found)?) };
+        let known = if problem.is_causal || !self.exact_keys.is_empty() {
+            None
+        } else {
+            Some(Bounds::new(self, problem, &found)?)
+        };
         let of = |(wrt, value): &(Wrt, Array2<T>)| {
             known.as_ref().map_or(Bound::UNKNOWN, |bounds| bounds.gradient(*wrt, value.view()))
         };
@@ -160,6 +172,7 @@ impl Polynomial {
             loss_bound: known.as_ref().map_or(Bound::UNKNOWN, Bounds::loss),
             steps: known.as_ref().map(Bounds::steps),
             gradients,
+            residuals: passes.residuals.into_iter().map(|c| c * unit).collect(),
             unsafe_rows: found.unsafe_rows,
             largest_query: found.widest.sqrt(),
             largest_key: passes.largest_key,
@@ -186,6 +199,7 @@ fn without_keys<T: Float>(
         // Gradients are zero, and the loss a sum of squares in double precision.
         bounds: buffer::zeros(wrt.len())?,
         drifts: buffer::zeros(wrt.len())?,
+        residuals: Vec::new(),
         loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },
         steps: Some(Steps::default()),
         level,

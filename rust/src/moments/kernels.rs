@@ -1,12 +1,13 @@
 //! The kernels of each dispatch level: one generic source, compiled under three instruction sets.
 
 use super::Kernels;
+use super::beside::queries_beside;
 use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
 use super::collect::{self, KeyMoments, Keys};
 use super::keys::{self, KeySide, KeyTask};
 use super::near::Nothing;
-use super::queries::{self, Queries, QueryTask};
+use super::queries::{Queries, QueryTask};
 use crate::error::Error;
 use crate::pool::Cancel;
 use crate::tile::levels::every_level;
@@ -23,7 +24,7 @@ macro_rules! level {
 
             $(#[target_feature(enable = $features)])?
             pub fn queries(operands: &Queries<'_, $t>, task: QueryTask<'_, $t>, cancel: &Cancel) -> Result<(), Error> {
-                queries::queries::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, &mut Nothing, cancel)
+                queries_beside::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
             }
 
             $(#[target_feature(enable = $features)])?

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::collect::Keys;
+use super::collect::{Keys, clear};
 use super::evaluate::{Evaluator, Moments};
 use super::near::Near;
 use super::outputs::{Outer, Product};
@@ -50,7 +50,7 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     near: &mut impl Near<T, V, W, L, J>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let &Keys { tree, keys, values } = operands.keys;
+    let &Keys { tree, keys, values, .. } = operands.keys;
     let lanes = |width: usize| buffer::aligned::<T>(buffer::size(&[width, L])?);
     let (d, dv) = (keys.columns(), values.columns());
     let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
@@ -79,6 +79,7 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 None => g.fill(T::zero()),
             }
             near.values(first + at, rows, &x, &mut g);
+            operands.keys.left_out(first + at, rows).for_each(|lane| clear::<T, L>(&mut g, lane));
             if let Some(outer) = &mut value_outer {
                 outer.columns.set::<L>(at, &g);
             }
@@ -93,6 +94,7 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 None => v.fill(T::zero()),
             }
             near.slopes(&payload, &mut v);
+            operands.keys.left_out(first + at, rows).for_each(|lane| clear::<T, L>(&mut v, lane));
             if let Some(outer) = &mut key_outer {
                 outer.columns.set::<L>(at, &v);
             }

@@ -5,15 +5,20 @@
 //! `queries` and `keys` put them together block by block, `fit`, `passes` and `gradient` around the problem; `causal` is the
 //! same under a mask, by prefix sums.
 //!
+//! Keys that stand out keep their exp, in every pass: `chunk` has the weights of such few pairs, `near` is where they join the
+//! sums of moments, and `beside` what becomes of these keys.
+//!
 //! The passes without a mask also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds
 //! of every gradient through `setting`, what all rows have in common, and `charges`, what one row adds; `caps` has one bound a
 //! row.
 
+mod beside;
 mod bounds;
 mod buckets;
 mod caps;
 mod causal;
 mod charges;
+mod chunk;
 mod collect;
 mod contraction;
 mod coordinates;
@@ -43,6 +48,7 @@ use crate::pool::Cancel;
 
 pub use bounds::Bound;
 pub use caps::Caps;
+pub(crate) use coordinates::Coordinates;
 #[cfg(test)]
 pub(crate) use eigen::symmetric;
 pub use fit::{Approximation, Polynomial};

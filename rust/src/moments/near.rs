@@ -1,4 +1,5 @@
-//! What a tile of rows has besides moments: nothing, or under a mask the other side's rows of its own chunk.
+//! What a tile of rows has besides moments: nothing, keys that stand out, or under a mask the other side's rows of its own
+//! chunk.
 
 use super::collect::square_norms;
 use super::queries::Queries;
@@ -20,6 +21,20 @@ pub trait NearQueries<T, V, const W: usize, const L: usize, const J: usize>: Nea
     fn take(&mut self, first: usize, rows: usize, payload: &[T]);
 }
 
+/// Which rows are safe of which ‖x‖² may be at most `largest` (docs/math.md, equation 66).
+#[inline(always)]
+pub fn safe<T: Float, const L: usize>(operands: &Queries<'_, T>, x: &[T], sums: &[T], largest: T) -> [bool; L] {
+    let lengths = square_norms(x.as_chunks::<L>().0);
+    let mut fits = [false; L];
+    if let Some(z) = sums.as_chunks::<L>().0.last() {
+        for l in 0..L {
+            let short = lengths[l] <= operands.largest_square && lengths[l] <= largest;
+            fits[l] = z[l] >= operands.least_normaliser && short;
+        }
+    }
+    fits
+}
+
 /// Every row of the other side is in the moments.
 pub struct Nothing;
 
@@ -31,17 +46,9 @@ impl<T: Float, V, const W: usize, const L: usize, const J: usize> Near<T, V, W, 
 }
 
 impl<T: Float, V, const W: usize, const L: usize, const J: usize> NearQueries<T, V, W, L, J> for Nothing {
-    /// docs/math.md, equation 66.
     #[inline(always)]
     fn fits(&mut self, operands: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L] {
-        let lengths = square_norms(x.as_chunks::<L>().0);
-        let mut fits = [false; L];
-        if let Some(z) = sums.as_chunks::<L>().0.last() {
-            for l in 0..L {
-                fits[l] = z[l] >= operands.least_normaliser && lengths[l] <= operands.largest_square;
-            }
-        }
-        fits
+        safe(operands, x, sums, operands.largest_square)
     }
 
     #[inline(always)]

@@ -21,6 +21,8 @@ use crate::products::matrix;
 /// Rows of outputs and sums that the passes leave behind, all in their units.
 pub(super) struct Passes<T> {
     pub found: Found,
+    /// ‖c‖ of every row, in its unit; nothing under a mask.
+    pub residuals: Vec<f64>,
     /// max ‖k‖ of the keys that are seen.
     pub largest_key: f64,
     /// wᵀ A1, (d, d1).
@@ -37,7 +39,8 @@ pub(super) struct Passes<T> {
 impl<T: Float> Passes<T> {
     /// Nothing but what the query side found.
     pub(super) fn of(found: Found) -> Self {
-        Passes { found, largest_key: 0.0, weights: None, A1: None, W_K: None, A2: None, Y: None, A3: None }
+        let residuals = Vec::new();
+        Passes { found, residuals, largest_key: 0.0, weights: None, A1: None, W_K: None, A2: None, Y: None, A3: None }
     }
 
     /// Both sides, as far as they are needed.
@@ -56,21 +59,26 @@ impl<T: Float> Passes<T> {
         passes.largest_key = polynomial.largest_key;
         run.phase(if needs.key_side() { 0.7 } else { 1.0 });
         // Where a w for each row is wanted for nothing but its sum with the rows, moments of the queries say the same for less.
-        let contracted = Needs { contracts: needs.weights && !needs.A1 && polynomial.contracts(), ..*needs };
-        let mut moment_sums = passes.query_side(polynomial, problem, inputs, sides, &contracted, run)?;
+        let contracts = needs.weights && !needs.A1 && polynomial.contracts();
+        let contracted = Needs { contracts, ..*needs };
+        let [mut moment_sums, mut exact_sums] =
+            passes.query_side(polynomial, problem, inputs, sides, &contracted, run)?;
         if passes.weights.iter().flatten().any(|x| !x.is_finite()) && contracted.contracts {
             // Powers of a query may be beyond the precision where its logits are not.
             passes = Passes { largest_key: polynomial.largest_key, ..Passes::of(Found::default()) };
-            moment_sums = passes.query_side(polynomial, problem, inputs, sides, needs, run)?;
+            [moment_sums, exact_sums] = passes.query_side(polynomial, problem, inputs, sides, needs, run)?;
         }
         if let Some(sums) = moment_sums {
             run.phase(1.0);
             passes.key_side(polynomial, problem, sides, needs, &sums, run)?;
+            if let Some(sums) = exact_sums {
+                passes.add_exact(polynomial, problem, inputs, &sums)?;
+            }
         }
         Ok(passes)
     }
 
-    /// w and what it is wanted for, or its sum from moments; N_β where the key side is wanted.
+    /// w and what it is wanted for, or its sum from moments; N_β and what exact keys get where the key side is wanted.
     fn query_side(
         &mut self,
         polynomial: &Polynomial,
@@ -79,7 +87,7 @@ impl<T: Float> Passes<T> {
         sides: &Sides<'_, T>,
         needs: &Needs,
         run: &mut Run<'_>,
-    ) -> Result<Option<Vec<f64>>, Error> {
+    ) -> Result<[Option<Vec<f64>>; 2], Error> {
         let Polynomial { coordinates, tree, .. } = polynomial;
         let kernels = T::moments(polynomial.level);
         let (n, d1) = problem.A1.dim();
@@ -92,7 +100,10 @@ impl<T: Float> Passes<T> {
         let count = if needs.key_slopes() || needs.contracts { tree.count() } else { tree.inner() };
         let weight_size = if needs.outer() { d * d1 } else { 0 };
         let moment_size = if needs.query_moments() { buffer::size(&[count, dv + 1])? } else { 0 };
-        let parts = Parts::new(n, weight_size + moment_size);
+        let exact = !polynomial.exact_keys.is_empty() && needs.key_side();
+        let exact_size = if exact { buffer::size(&[polynomial.exact_keys.len(), dv + d])? } else { 0 };
+        let exact_sums = Sums::new(exact_size, exact);
+        let parts = Parts::new(n, weight_size + moment_size + exact_size);
         let (weight_sums, moment_sums) =
             (Sums::new(weight_size, needs.outer()), Sums::new(moment_size, needs.query_moments()));
         let mut output = if needs.A1 { buffer::zeros::<T>(buffer::size(&[n, d1])?)? } else { Vec::new() };
@@ -101,21 +112,28 @@ impl<T: Float> Passes<T> {
             found.push(Found { buckets: Buckets::new()?, ..Found::of(parts.rows(part).len())? });
         }
         let mut outputs = Pieces::new(&mut output, parts.each() * d1, needs.A1);
-        let tasks = found.iter_mut().enumerate().map(|(part, found)| (part, found, outputs.next()));
-        run.for_each(tasks, |(part, found, output), cancel| {
+        let mut residuals = buffer::zeros(n)?;
+        let mut residual_parts = Pieces::new(&mut residuals, parts.each(), true);
+        let tasks =
+            found.iter_mut().enumerate().map(|(part, found)| (part, found, outputs.next(), residual_parts.next()));
+        run.for_each(tasks, |(part, found, output, residuals), cancel| {
             let (mut weights, mut moments) = (Sums::lend(&weight_sums)?, Sums::lend(&moment_sums)?);
+            let mut exact = Sums::lend(&exact_sums)?;
             let task = QueryTask {
                 rows: parts.rows(part),
                 output,
                 values: None,
                 weight_sums: weights.as_deref_mut(),
                 moment_sums: moments.as_deref_mut(),
+                exact_sums: exact.as_deref_mut(),
+                residuals,
                 found,
             };
             // SAFETY: Options::level admits only levels that this processor has.
             unsafe { (kernels.queries)(&operands, task, cancel) }?;
             Sums::add(&weight_sums, part, weights);
             Sums::add(&moment_sums, part, moments);
+            Sums::add(&exact_sums, part, exact);
             Ok(())
         })?;
         self.found.unsafe_rows = Found::unsafe_rows(&found)?;
@@ -126,6 +144,7 @@ impl<T: Float> Passes<T> {
             self.found.buckets.merge(&found.buckets);
         }
         self.A1 = needs.A1.then_some(output);
+        self.residuals = residuals;
         let moment_sums = Sums::total(moment_sums)?;
         self.weights = match &moment_sums {
             // Where no row is safe, the moments of the keys need not fit the precision.
@@ -133,7 +152,7 @@ impl<T: Float> Passes<T> {
             Some(sums) if needs.contracts => Some(polynomial.contraction(sums, dv, run)?),
             _ => Sums::total(weight_sums)?,
         };
-        Ok(moment_sums.filter(|_| needs.key_side()))
+        Ok([moment_sums.filter(|_| needs.key_side()), Sums::total(exact_sums)?])
     }
 
     /// pᵀ Q and fᵀ c, and what they are wanted for.
@@ -155,7 +174,7 @@ impl<T: Float> Passes<T> {
         let moments = Moments::new(tree, &polynomial.coefficients, sums, dv + 1, dv, kernels.keys)?;
         in_range("a moment of the queries", T::NAME, moments.finite)?;
         let operands = KeySide {
-            keys: &Keys { tree, keys: &sides.keys, values: &sides.values },
+            keys: &Keys { tree, keys: &sides.keys, values: &sides.values, left_out: &polynomial.exact_keys },
             moments: Some(&moments),
             key_product: needs.A2.then_some(&key_product),
             value_product: needs.A3.then_some(&value_product),

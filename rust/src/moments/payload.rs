@@ -235,7 +235,7 @@ fn dots<T: Float, V: Vector<T, W>, const W: usize, const J: usize>(a: &[[T; C]; 
 
 /// The sum of all lanes, in halves.
 #[inline(always)]
-fn total<T: Float, V: Vector<T, W>, const W: usize>(sum: V) -> T {
+pub fn total<T: Float, V: Vector<T, W>, const W: usize>(sum: V) -> T {
     let mut lanes = [T::zero(); W];
     sum.store(&mut lanes);
     let mut half = W / 2;

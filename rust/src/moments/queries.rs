@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::beside::Exact;
 use super::buckets::{Buckets, RowNumbers};
 use super::collect::{Collector, square_norms, wider, widest};
 use super::evaluate::{Evaluator, Moments};
@@ -47,6 +48,8 @@ pub struct Queries<'a, T> {
     pub slopes: bool,
     /// Whether the sums of the highest grade may be of integers.
     pub integers: bool,
+    /// Keys that are not in the moments, but seen by every query.
+    pub exact: Option<&'a Exact<'a, T>>,
 }
 
 /// One part of the queries.
@@ -61,6 +64,10 @@ pub struct QueryTask<'a, T> {
     pub weight_sums: Option<&'a mut [f64]>,
     /// += Σ q^β [c, −r] / z, `[count][dv + 1]`, the ones replaced by −r: N_β.
     pub moment_sums: Option<&'a mut [f64]>,
+    /// += what the queries are worth to each of [`Queries::exact`], `[keys][dv + dimension]`: fᵀ c and pᵀ Q.
+    pub exact_sums: Option<&'a mut [f64]>,
+    /// ‖c‖ of each row, in its unit.
+    pub residuals: Option<&'a mut [f64]>,
     /// What the part found besides.
     pub found: &'a mut Found,
 }
@@ -245,6 +252,9 @@ impl<T: Float> Queries<'_, T> {
         let mut c = [0.0; L];
         for l in 0..L {
             c[l] = squares[l].widen().sqrt();
+        }
+        if let Some(residuals) = &mut task.residuals {
+            residuals[first - task.rows.start..][..rows].copy_from_slice(&c[..rows]);
         }
         let mut all_safe = true;
         for l in 0..L {

@@ -78,7 +78,7 @@ impl Polynomial {
         slopes: bool,
         run: &mut Run<'_>,
     ) -> Result<Evaluated<T>, Error> {
-        let inputs = Inputs::new(problem)?;
+        let inputs = Inputs::new(problem, &self.exact_keys)?;
         let kernels = T::moments(self.level);
         let (count, d, dv) = (problem.A1.nrows(), self.coordinates.dimension(), problem.Y.ncols());
         let sides = Sides::new(problem, &inputs, &self.coordinates, kernels.keys)?;
@@ -102,6 +102,8 @@ impl Polynomial {
             values: output_parts.next(),
             weight_sums: None,
             moment_sums: None,
+            exact_sums: None,
+            residuals: None,
             found,
         });
         run.for_each(tasks, |task, cancel| {

@@ -143,10 +143,15 @@ impl Cost {
         let [token, coordinate] = price::TOKEN;
         price::CALL
             + price::MOMENTS
-            + price::BALANCE * d.powi(3)
+            + self.balance()
             + (token + coordinate * d) * 0.5 * (self.n + self.m)
             + self.features_of(query_side + key_side, self.dv)
             + self.near * self.pair()
+    }
+
+    /// The balance of the coordinates.
+    pub fn balance(&self) -> f64 {
+        price::BALANCE * (self.d as f64).powi(3)
     }
 
     /// n.

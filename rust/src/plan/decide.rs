@@ -131,9 +131,9 @@ pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request
     Ok(match request.wanted {
         Wanted::Polynomial(Some(degree)) => {
             affordable(law.cost.dimension(), degree + 1)?;
-            law.aimed(problem).named(degree, &Logits::draw(problem))
+            law.aimed(problem).named(degree, &Logits::draw(problem, &[]))
         }
-        Wanted::Polynomial(None) => law.aimed(problem).best(&Logits::draw(problem)),
+        Wanted::Polynomial(None) => law.aimed(problem).best(&Logits::draw(problem, &[])),
         Wanted::Auto => law.auto(problem)?,
     })
 }
@@ -185,7 +185,7 @@ impl<'a> Law<'a> {
             return Ok(self.exact(reason));
         }
         let law = self.aimed(problem);
-        Ok(law.cheapest_of_all(&Logits::draw(problem)))
+        Ok(law.cheapest_of_all(&Logits::draw(problem, &[])))
     }
 
     /// Why the exact method, where neither logits nor sizes need to be looked at.

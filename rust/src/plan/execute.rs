@@ -7,14 +7,17 @@ use ndarray::Array2;
 use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
 use super::logits::Logits;
 use super::passes::Passes;
-use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
+use super::prepared::Prepared;
+use super::reach::Reach;
+use super::request::{Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
+use super::seed::seed_of;
 use super::setting::{Setting, product};
 use super::stages::Stages;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::structure::Structure;
 use crate::float::Float;
-use crate::moments::{Approximation, Polynomial, affordable};
+use crate::moments::affordable;
 use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
@@ -27,49 +30,6 @@ const DOUBTFUL: f64 = 0.2;
 
 /// Room for the next sample to be less lucky than the last.
 const RETRY_ROOM: f64 = 1.3;
-
-/// What a call leaves for others with the same keys, values and weights: the polynomial and the moments of the keys.
-pub struct Prepared {
-    pub(super) approximation: Approximation,
-    pub(super) moments: Polynomial,
-    pub(super) decision: Decision,
-}
-
-impl std::fmt::Debug for Prepared {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Prepared").field("decision", &self.decision).finish_non_exhaustive()
-    }
-}
-
-impl Prepared {
-    /// Whether it was made from these keys, values and weights, so that it can be used again.
-    ///
-    /// # Errors
-    /// [`Error::Option`] for a scale that is no finite number; [`Error::OutOfMemory`], [`Error::Deadline`].
-    pub fn fits<T: Float>(
-        &self,
-        problem: &Problem<'_, T>,
-        wrt: &[Wrt],
-        request: &Request,
-        options: &Options,
-    ) -> Result<bool, Error> {
-        let seen = problem.admitted()?;
-        let unfolded = unfolded(&seen, wrt, Backing::of(request));
-        let mut problem = seen.reborrow();
-        if let Some(X) = &unfolded {
-            problem.weights = Weights::Product(X.view());
-        }
-        match self.moments.require(&problem, options) {
-            Err(Error::Option { .. }) => Ok(false),
-            found => found.map(|()| true),
-        }
-    }
-
-    /// What was decided for the problem it was made from.
-    pub fn decision(&self) -> &Decision {
-        &self.decision
-    }
-}
 
 /// Where a computation begins.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +96,7 @@ fn of_seen<T: Float>(
             affordable(law.cost.dimension(), degree + 1)?;
             // More rows than there are: all of them.
             let samples = samples.min(problem.A1.nrows());
-            (law.sized(degree, samples, logits.get_or_init(|| Logits::draw(problem))), None)
+            (law.sized(degree, samples, logits.get_or_init(|| Logits::draw(problem, &[]))), None)
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
@@ -154,13 +114,24 @@ fn of_seen<T: Float>(
     }
     let structure = Structure::new(problem)?;
     let zero = wrt.iter().map(|&wrt| structure.is_zero(wrt)).collect();
-    let original = problem.reborrow();
-    let mut search = Search { original, problem: unfolded_problem, wrt, request, law, logits, zero, spent: 0.0 };
+    let mut search = Search {
+        original: problem.reborrow(),
+        problem: unfolded_problem,
+        wrt,
+        request,
+        seed: request.seed.unwrap_or_else(|| seed_of(problem)),
+        law,
+        logits,
+        other_logits: OnceCell::new(),
+        reach: OnceCell::new(),
+        zero,
+        spent: 0.0,
+    };
     search.run(decision, prepared, &mut stages)
 }
 
 /// W_Q W_Kᵀ, where dL/dW_K is certified from rows.
-fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing: Backing) -> Option<Array2<T>> {
+pub(super) fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing: Backing) -> Option<Array2<T>> {
     match problem.weights {
         Weights::Pair(W_Q, W_K) if backing == Backing::Estimated && wrt.contains(&Wrt::WK) => Some(product(W_Q, W_K)),
         _ => None,
@@ -193,15 +164,20 @@ fn exact<T: Float>(
 }
 
 /// The tries of one call.
-struct Search<'a, T> {
-    original: Problem<'a, T>,
+pub(super) struct Search<'a, T> {
+    pub(super) original: Problem<'a, T>,
     /// The same with W_Q W_Kᵀ multiplied out, where dL/dW_K is certified from rows.
-    problem: Problem<'a, T>,
+    pub(super) problem: Problem<'a, T>,
     wrt: &'a [Wrt],
-    request: &'a Request,
-    law: Law<'a>,
+    pub(super) request: &'a Request,
+    seed: u64,
+    pub(super) law: Law<'a>,
     /// Drawn when first asked for: what was prepared before needs none.
-    logits: OnceCell<Logits>,
+    pub(super) logits: OnceCell<Logits>,
+    /// The same without the keys that are left to exp, where there are any.
+    pub(super) other_logits: OnceCell<Logits>,
+    /// Measured when first asked for.
+    pub(super) reach: OnceCell<Reach>,
     /// Which outputs are zero by the structure of the problem.
     zero: Vec<bool>,
     /// Operations of the tries so far.
@@ -213,15 +189,33 @@ impl<T: Float> Search<'_, T> {
         let (mut decision, mut given) = (first, given);
         let mut best: Option<Planned<T>> = None;
         loop {
-            let own = match self.prepare(&decision, given.is_some(), stages) {
-                // A try that does not fit in memory is none, where another one did.
-                Err(Error::OutOfMemory { .. }) if best.is_some() => break,
-                own => own?,
+            let approximation = match given {
+                Some(prepared) => Some(prepared.approximation.clone()),
+                None => self.approximation(&mut decision, stages)?,
             };
-            let Some(prepared) = own.as_ref().or(given.take()) else {
+            let Some(approximation) = approximation else {
                 return self.give_up("logits are too large for any polynomial".into(), stages);
             };
-            let tried = match self.attempt(&mut decision, prepared, stages) {
+            let Some(beyond) = self.beyond(&approximation, &decision, stages)? else {
+                match self.next_degree(&decision) {
+                    Some(next) => (decision, given) = (next, None),
+                    None if best.is_some() => break,
+                    None => return self.give_up("no sample sees what the largest logits may do".into(), stages),
+                }
+                continue;
+            };
+            let own = match given {
+                Some(_) => None,
+                None => match self.prepare(&decision, approximation, stages) {
+                    // A try that does not fit in memory is none, where another one did.
+                    Err(Error::OutOfMemory { .. }) if best.is_some() => break,
+                    own => Some(own?),
+                },
+            };
+            let Some(prepared) = own.as_ref().or(given.take()) else {
+                return Err(Error::Internal("no moments were prepared".into()));
+            };
+            let tried = match self.attempt(&mut decision, prepared, beyond, stages) {
                 Err(Error::OutOfMemory { .. }) if best.is_some() => break,
                 tried => tried?,
             };
@@ -254,31 +248,16 @@ impl<T: Float> Search<'_, T> {
         exact(&self.original, self.wrt, self.request, self.law.exact(reason), stages)
     }
 
-    /// The polynomial of the decision and the moments of the keys; nothing where logits are too large for any.
-    fn prepare(&self, decision: &Decision, is_given: bool, stages: &mut Stages<'_>) -> Result<Option<Prepared>, Error> {
-        if is_given {
-            return Ok(None);
-        }
-        let Some(polynomial) = self.law.polynomial_for(decision.degree, self.logits()) else {
-            return Ok(None);
-        };
-        // Rows of a sample do not see what sums over all rows lose; the bound that comes with the passes is charged for it.
-        let integers = self.request.asked == Asked::Any && !self.request.tolerates();
-        let approximation = Approximation { coefficients: polynomial.power(), integers };
-        let moments =
-            stages.run(0.3, |options, watch| Polynomial::fit(&self.problem, &approximation, options, watch))?;
-        Ok(Some(Prepared { approximation, moments, decision: decision.clone() }))
-    }
-
     /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial, or so
     /// few make up its error that a sample would have to hold most.
     fn attempt(
         &mut self,
         decision: &mut Decision,
         prepared: &Prepared,
+        beyond: Vec<usize>,
         stages: &mut Stages<'_>,
     ) -> Result<Option<Planned<T>>, Error> {
-        let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, stages)? else {
+        let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, beyond, stages)? else {
             return Ok(None);
         };
         self.spent += self.law.operations(prepared.decision.degree, 0);
@@ -303,10 +282,6 @@ impl<T: Float> Search<'_, T> {
                 None => return Ok(best),
             }
         }
-    }
-
-    fn logits(&self) -> &Logits {
-        self.logits.get_or_init(|| Logits::draw(&self.original))
     }
 
     /// Another number of rows, at its price.
@@ -340,6 +315,8 @@ impl<T: Float> Search<'_, T> {
             problem: self.problem.reborrow(),
             wrt: self.wrt,
             request: self.request,
+            seed: self.seed,
+            reach: self.reach.get(),
             prepared,
         }
     }

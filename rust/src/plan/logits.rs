@@ -37,22 +37,26 @@ pub struct Logits {
 }
 
 impl Logits {
-    /// From at most 64 queries and 48 keys for each, all of which a mask lets through. Time O(3072 d + 64 d1 d).
-    pub fn draw<T: Float>(problem: &Problem<'_, T>) -> Self {
+    /// From at most 64 queries and 48 keys for each, all of which a mask lets through, without the keys `left_out` (in rising
+    /// order, and none under a mask). Time O(3072 d + 64 d1 d).
+    pub fn draw<T: Float>(problem: &Problem<'_, T>, left_out: &[usize]) -> Self {
         let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
         let mut rng = Rng::new(SEED);
-        let (count, keys) = if m == 0 { (0, 0) } else { (QUERIES.min(n), KEYS) };
-        let mean = mean_key(problem, &mut rng);
+        let others = m - left_out.len();
+        let (count, keys) = if others == 0 { (0, 0) } else { (QUERIES.min(n), KEYS) };
+        let mean = mean_key(problem, left_out, &mut rng);
         let rows: Vec<usize> = (0..count).map(|_| rng.below(n as u64) as usize).collect();
         let inputs = problem.A1.select(Axis(0), &rows).mapv(T::widen);
         let queries = queries(problem, &inputs);
         let most = rows.len() * keys;
         let (mut values, mut key_squares) = (Vec::with_capacity(most), Vec::with_capacity(most));
         for (&row, query) in rows.iter().zip(queries.rows()) {
-            let seen = if problem.is_causal { m.min(row + 1) } else { m };
+            let seen = if problem.is_causal { m.min(row + 1) } else { others };
             for _ in 0..keys {
                 let (mut t, mut square) = (0.0, 0.0);
-                for ((k, mean), q) in problem.A2.row(rng.below(seen as u64) as usize).iter().zip(&mean).zip(query) {
+                for ((k, mean), q) in
+                    problem.A2.row(other(rng.below(seen as u64) as usize, left_out)).iter().zip(&mean).zip(query)
+                {
                     let centred = k.widen() - mean;
                     t += q * centred;
                     square += centred * centred;
@@ -130,13 +134,19 @@ impl Logits {
 }
 
 /// Mean of a few keys: any centre serves.
-fn mean_key<T: Float>(problem: &Problem<'_, T>, rng: &mut Rng) -> Array1<f64> {
+fn mean_key<T: Float>(problem: &Problem<'_, T>, left_out: &[usize], rng: &mut Rng) -> Array1<f64> {
     let (m, d2) = problem.A2.dim();
     let mut mean = Array1::zeros(d2);
-    for _ in 0..if m == 0 { 0 } else { KEYS } {
-        mean += &problem.A2.row(rng.below(m as u64) as usize).mapv(T::widen);
+    let others = m - left_out.len();
+    for _ in 0..if others == 0 { 0 } else { KEYS } {
+        mean += &problem.A2.row(other(rng.below(others as u64) as usize, left_out)).mapv(T::widen);
     }
     mean / KEYS as f64
+}
+
+/// The index of a key by its number among those that are not left out.
+fn other(number: usize, left_out: &[usize]) -> usize {
+    left_out.iter().fold(number, |index, &key| if key <= index { index + 1 } else { index })
 }
 
 /// scale · A1_j X of some rows of A1, (rows, d2).

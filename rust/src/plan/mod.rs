@@ -10,10 +10,14 @@
 //! | `probe` | about how large the gradients are, from a few rows |
 //! | `stages` | one deadline, one progress bar and one confidence over several computations |
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
+//! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
+//! | `seed` | the seed of a call that was given none |
 //! | `setting` | what every step of one degree reads |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
+//! | `guard` | what stands before a try: keys that are left to exp, rows in which a polynomial is not believed |
+//! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //!
 //! A decision depends on the data, on what is asked and on the constants here, never on a clock.
@@ -22,15 +26,20 @@ mod apart;
 pub mod cost;
 pub mod decide;
 mod execute;
+mod guard;
 mod logits;
 mod passes;
+mod prepared;
 mod probe;
+mod reach;
 pub mod request;
 mod rows;
+mod seed;
 mod setting;
 mod sizes;
 mod stages;
 
 pub use decide::{Decision, Method, decide};
-pub use execute::{Prepared, Start, planned_gradient};
+pub use execute::{Start, planned_gradient};
+pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request, Verdict, Wanted};

@@ -7,7 +7,7 @@ use super::decide::{Backing, Decision};
 use super::request::{Certificate, Certified, Kind, Norm, Planned, Request};
 use super::rows::Sample;
 use super::setting::Setting;
-use super::sizes::{Sizes, least_share, spiked, stand_out};
+use super::sizes::{Sizes, spiked, stand_out};
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total};
@@ -56,14 +56,30 @@ pub struct Passes<T> {
 }
 
 impl<T: Float> Passes<T> {
-    /// Nothing where too many rows are beyond the polynomial.
-    pub fn run(setting: &Setting<'_, T>, backing: Backing, stages: &mut Stages<'_>) -> Result<Option<Self>, Error> {
+    /// Nothing where too many rows are beyond the polynomial, those that are known to be among them.
+    pub fn run(
+        setting: &Setting<'_, T>,
+        backing: Backing,
+        beyond: Vec<usize>,
+        stages: &mut Stages<'_>,
+    ) -> Result<Option<Self>, Error> {
         let Setting { problem, prepared, .. } = setting;
         let asked = setting.asked();
         let result =
             stages.run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, options, watch))?;
         let n = problem.A1.nrows();
-        let PolynomialGradients { loss, gradients, unsafe_rows, bounds, drifts, loss_bound, steps, level, .. } = result;
+        let PolynomialGradients {
+            loss,
+            gradients,
+            unsafe_rows,
+            bounds,
+            drifts,
+            loss_bound,
+            steps,
+            level,
+            residuals,
+            ..
+        } = result;
         let caps = match backing {
             Backing::Statistical if !problem.is_causal => {
                 stages.run(0.3, |options, watch| prepared.moments.fitted_caps(problem, options, watch))?.weighted
@@ -72,13 +88,16 @@ impl<T: Float> Passes<T> {
         };
         let mut sizes = Sizes::default();
         let mut standing = Vec::new();
-        if backing == Backing::Estimated {
-            sizes = Sizes::new(problem, prepared.decision.degree, stages)?;
+        if let Some(reach) = setting.reach {
+            sizes = Sizes::new(problem, prepared.decision.degree, reach, residuals, stages)?;
             // Under a mask no row can be computed apart: one that weighs by itself leaves the problem to the exact method.
-            if problem.is_causal && spiked(&sizes.weighted) {
+            if problem.is_causal && sizes.weighted.iter().any(|sizes| spiked(sizes)) {
                 return Ok(None);
             }
             standing = if problem.is_causal { Vec::new() } else { stand_out(&sizes, &asked, n)? };
+            standing.extend(beyond);
+            standing.sort_unstable();
+            standing.dedup();
         }
         standing.retain(|row| unsafe_rows.binary_search(row).is_err());
         let apart = unsafe_rows.len() + standing.len();
@@ -176,8 +195,8 @@ impl<T: Float> Passes<T> {
 
     /// Rows that a uniform sample must hold to see enough of those that the error is made of.
     pub fn least_samples(&self) -> usize {
-        let population = self.sizes.own.len().saturating_sub(self.apart.len());
-        let share = least_share(&self.sizes.weighted).max(least_share(&self.sizes.own));
+        let population = self.sizes.own[0].len().saturating_sub(self.apart.len());
+        let share = self.sizes.least_share();
         // NaN, of sizes that are infinite, takes them all.
         if share.is_nan() { population } else { population.min((share * population as f64).ceil() as usize) }
     }
@@ -223,10 +242,10 @@ impl<T: Float> Passes<T> {
 
     /// Computes the first `count` rows of a random order of those that are not apart, but for what was computed before.
     fn enlarge(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<(), Error> {
-        let Setting { problem, prepared, request, .. } = setting;
+        let Setting { problem, prepared, seed, .. } = setting;
         let known = self.sample.as_ref().map_or(0, |sample| sample.indices.len());
         let population = problem.A1.nrows() - self.apart.len();
-        let mut drawn = without_replacement(&mut Rng::new(request.seed), population, count)?;
+        let mut drawn = without_replacement(&mut Rng::new(*seed), population, count)?;
         let mut more = drawn.split_off(known.min(drawn.len()));
         more.sort_unstable();
         let standing = std::mem::take(&mut self.standing);
@@ -259,7 +278,10 @@ impl<T: Float> Passes<T> {
         for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
             let rounding = sample.rounding(problem, one.wrt, population)? + lost;
             if one.wrt == Wrt::A1 {
-                let error = sample.by_token(problem, population, &self.sizes.own)?.replaced();
+                let mut error: f64 = 0.0;
+                for sizes in self.sizes.own.iter().filter(|sizes| !sizes.is_empty()) {
+                    error = error.max(sample.by_token(problem, population, sizes)?.replaced());
+                }
                 let rows = sample.rows(problem)?;
                 offer(request, one, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
             } else if let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? {
@@ -296,7 +318,7 @@ impl<T: Float> Passes<T> {
         let Setting { problem, prepared, request, .. } = setting;
         let capped = Capped::new(&self.caps)?;
         let look = stages.look();
-        let draws = capped.draw(&mut stream(request.seed, look), decision.samples)?;
+        let draws = capped.draw(&mut stream(setting.seed, look), decision.samples)?;
         if draws.is_empty() {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::decide::Decision;
-use super::execute::Prepared;
+use super::prepared::Prepared;
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::float::Float;
@@ -69,8 +69,8 @@ pub struct Request {
     pub norm: Norm,
     /// The least kind of certificate.
     pub asked: Asked,
-    /// Rows are drawn from the sequence that belongs to it.
-    pub seed: u64,
+    /// Rows are drawn from the sequence that belongs to it; without one, to a hash of the problem.
+    pub seed: Option<u64>,
 }
 
 /// A tolerance of fewer unit roundoffs is out of reach whatever the data: the gradient itself is rounded to the precision,

@@ -8,7 +8,6 @@ use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::estimated::{Factors, TokenError};
 use crate::certificate::outward;
-use crate::constants::SAMPLE_ROWS;
 use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::{RowValues, ascending, exact_rows, selected};
@@ -16,6 +15,7 @@ use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::{dot, mapped, matrix};
+use crate::some_rows::some_rows;
 
 /// What exact rows may lose to rounding over one rounding of a typical term: logits and normalisers carry some of their
 /// own, and those of equal keys line up. With one coordinate a third of it has been seen.
@@ -191,7 +191,7 @@ impl Sample {
             (population as f64 * square.sum::<f64>() / self.indices.len().max(1) as f64).sqrt()
         };
         let (keys, inputs) = (typical(problem.A2), typical(problem.A3));
-        let values = typical_of(wide(strided(problem.A3)).dot(&wide(problem.Y)));
+        let values = typical_of(some_rows(problem.A3).dot(&wide(problem.Y)));
         let size = match wrt {
             Wrt::Y => inputs * of_rows(None),
             Wrt::A1 => {
@@ -266,24 +266,18 @@ pub(super) fn typical_of(rows: Array2<f64>) -> f64 {
 
 /// The same of many rows, from some of them.
 pub(super) fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
-    typical_of(wide(strided(rows)))
+    typical_of(some_rows(rows))
 }
 
 /// Root mean square of the length of keys around their mean.
 pub(super) fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
-    let some = wide(strided(problem.A2));
+    let some = some_rows(problem.A2);
     let Some(mean) = some.mean_axis(Axis(0)) else { return typical(problem.A2) };
     let centred = &some - &mean;
     typical_of(match problem.weights {
         Weights::Product(_) => centred,
         Weights::Pair(_, W_K) => centred.dot(&wide(W_K)),
     })
-}
-
-/// At most [`SAMPLE_ROWS`] rows, evenly spaced.
-pub(super) fn strided<T>(rows: ArrayView2<'_, T>) -> ArrayView2<'_, T> {
-    let step = rows.nrows().div_ceil(SAMPLE_ROWS).max(1);
-    rows.slice_move(s![..;step, ..])
 }
 
 /// Rows of the problem in double precision.

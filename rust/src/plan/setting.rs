@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::execute::Prepared;
+use super::prepared::Prepared;
+use super::reach::Reach;
 use super::request::Request;
 use crate::error::Error;
 use crate::float::Float;
@@ -19,6 +20,10 @@ pub struct Setting<'a, T> {
     pub wrt: &'a [Wrt],
     /// What is asked.
     pub request: &'a Request,
+    /// Rows are drawn from the sequence that belongs to it.
+    pub seed: u64,
+    /// Lengths of queries and keys, where certificates are of rows drawn uniformly.
+    pub reach: Option<&'a Reach>,
     /// The polynomial and its moments.
     pub prepared: &'a Prepared,
 }

@@ -38,7 +38,7 @@ fn check<T: Float>(seed: u64) -> Option<bool> {
         atol: 0.0,
         norm: Norm::Frobenius,
         asked: Asked::Rigorous,
-        seed,
+        seed: Some(seed),
     };
     let (problem, all) = (case.problem(), case.inputs());
     let what = format!("{} of seed {seed}", T::NAME);

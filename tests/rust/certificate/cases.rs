@@ -154,7 +154,7 @@ pub(super) fn approximation(rng: &mut Rng, samples: &[f64]) -> Approximation {
         1 => Exponential::new(Kind::MinimaxRelative, degree, interval),
         _ => Exponential::new(Kind::Taylor, degree, interval),
     };
-    Approximation { coefficients: polynomial.expect("a small degree").power(), integers: true }
+    Approximation { coefficients: polynomial.expect("a small degree").power(), integers: true, exact_keys: vec![] }
 }
 
 pub(super) fn norm(array: &Array2<f64>) -> f64 {

@@ -85,3 +85,23 @@ fn the_numbers_are_the_same_on_every_platform() {
     assert!((0..1000).all(|_| rng.below(7) < 7));
     assert!((0..1000).all(|_| (0.0..1.0).contains(&rng.unit())));
 }
+
+#[test]
+fn scattered_rows_are_of_no_period() {
+    for (count, wanted) in [(0, 4), (3, 4), (4, 4), (5, 4), (1000, 64), (65_536, 1024), (131_072, 1024)] {
+        let rows = rng::scattered(count, wanted);
+        assert_eq!(rows.len(), count.min(wanted));
+        for (stretch, &row) in rows.iter().enumerate() {
+            let length = count as f64 / rows.len() as f64;
+            let (low, high) = ((stretch as f64 * length).floor(), ((stretch + 1) as f64 * length).floor());
+            assert!((low..high).contains(&(row as f64)), "row {row} of stretch {stretch}, {wanted} of {count}");
+        }
+        for period in [64, 128, 256] {
+            let (first, some) = (rows.iter().filter(|&&row| row % period == 0).count(), rows.len() as f64);
+            let (mean, share) = (some / period as f64, 1.0 / period as f64);
+            // Six standard deviations, and a few of few rows.
+            let room = 6.0 * (mean * (1.0 - share)).sqrt() + 4.0;
+            assert!((first as f64 - mean).abs() <= room, "{first} of {some} rows begin a window of {period}");
+        }
+    }
+}

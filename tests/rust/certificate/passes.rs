@@ -223,7 +223,7 @@ pub(super) fn entries<T: Float>(n: usize, size: f64, degree: usize) -> (Case<T>,
     let range = case.samples().iter().fold(0.0, |max: f64, t| max.max(t.abs()));
     let interval = Interval::symmetric(range).expect("a small range");
     let polynomial = Exponential::new(Kind::MinimaxRelative, degree, interval).expect("a small degree");
-    (case, Approximation { coefficients: polynomial.power(), integers: true })
+    (case, Approximation { coefficients: polynomial.power(), integers: true, exact_keys: vec![] })
 }
 
 /// Bound over error for each gradient, and for the loss at the end; with the shares of the truncation.

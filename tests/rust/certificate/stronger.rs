@@ -32,7 +32,7 @@ fn errors(d: usize, entries: f64, degree: usize, seed: u64) -> Vec<(Asked, f64, 
         .into_iter()
         .map(|asked| {
             let wanted = Wanted::Polynomial(Some(degree));
-            let request = Request { wanted, rtol: None, atol: 0.0, norm: Norm::Frobenius, asked, seed };
+            let request = Request { wanted, rtol: None, atol: 0.0, norm: Norm::Frobenius, asked, seed: Some(seed) };
             let got = planned_gradient(&problem, &[Wrt::X], &request, Start::Fresh, &Options::default(), None);
             let one = got.expect("a result").gradients.remove(0);
             let error = norm(&(&one.value - exact));

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::chunk::{Chunk, Order};
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::exact::gradient::in_range;
 use crate::float::Float;
+use crate::moments::chunk::{Chunk, Order};
 use crate::moments::collect::Collector;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::keys::{KeySide, KeyTask, key_side};

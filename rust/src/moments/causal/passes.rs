@@ -45,7 +45,7 @@ impl<T: Float> Passes<T> {
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
         let coefficients = Coefficients::new(tree, &polynomial.coefficients)?;
         let magnitudes = polynomial.magnitudes()?;
-        let keys = Keys { tree, keys: &sides.keys, values: &sides.values };
+        let keys = Keys { tree, keys: &sides.keys, values: &sides.values, left_out: &[] };
         let product = polynomial.query_product(problem, kernels.keys)?;
         let mut queries = polynomial.queries(problem, inputs, sides, None)?;
         queries.product = needs.A1.then_some(&product);

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use super::chunk::{Chunk, Order};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::moments::chunk::Chunk;
 use crate::moments::collect::{Keys, square_norms};
 use crate::moments::evaluate::Coefficients;
 use crate::moments::near::{Near, NearQueries};
@@ -60,7 +60,8 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
         _ => Some(operands.coefficients.moments::<T>(task.before, width, width, J)?),
     };
     let moments_fit = moments.as_ref().is_none_or(|moments| moments.finite);
-    let (chunk, all_finite) = own_keys::<T, V, W, L, J>(operands.keys, task.keys.clone())?;
+    let &Keys { keys, values, .. } = operands.keys;
+    let (chunk, all_finite) = Chunk::of_keys::<V, W, L, J>(keys, values, task.keys.clone())?;
     let mut own = Own {
         rule: Rule::new(operands, &task, all_finite && moments_fit)?,
         first_key: task.keys.start,
@@ -72,40 +73,6 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     // Where the moments do not fit the precision no row is safe, and what is made of nothing is finite.
     let moments = moments.as_ref().filter(|moments| moments.finite);
     queries::<T, V, W, L, J>(&Queries { moments, ..operands.queries }, task.task, &mut own, cancel)
-}
-
-/// The keys of a chunk with [h, 1], and whether they are finite; zeros where they are not.
-#[inline(always)]
-fn own_keys<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-    &Keys { keys, values, .. }: &Keys<'_, T>,
-    rows: Range<usize>,
-) -> Result<(Chunk<T>, bool), Error> {
-    let dv = values.columns();
-    let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
-    let mut payload = buffer::aligned::<T>(buffer::size(&[dv + 1, C])?)?;
-    let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
-    for at in (0..rows.len()).step_by(L) {
-        let count = (rows.len() - at).min(L);
-        keys.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut x[at..], C);
-        values.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut payload[at..], C);
-    }
-    payload[dv * C..].fill(T::one());
-    let finite = all_finite(&x) & all_finite(&payload);
-    if !finite {
-        x.fill(T::zero());
-        payload.fill(T::zero());
-    }
-    Ok((Chunk::new::<L, J>(&x, &payload, rows.len(), Order::Forward)?, finite))
-}
-
-/// Without a way out of the loop, which would be slower.
-#[inline(always)]
-fn all_finite<T: Float>(numbers: &[T]) -> bool {
-    let mut finite = true;
-    for x in numbers {
-        finite &= x.is_finite();
-    }
-    finite
 }
 
 /// Which rows of a chunk are safe (docs/math.md, equation 69).

@@ -83,6 +83,8 @@ pub fn query_side<T: Float>(
                     values: cut(&mut outputs.values, rows_of.len() * dv),
                     weight_sums: cut(&mut parts, size),
                     moment_sums: None,
+                    exact_sums: None,
+                    residuals: None,
                     found,
                     rows: rows_of.clone(),
                 },

@@ -28,13 +28,13 @@ impl Polynomial {
         let (places, sorted) = ascending(indices)?;
         let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
         let some = problem.with_queries(A1.view(), E.view());
-        let inputs = Inputs::new(&some)?;
+        let inputs = Inputs::new(&some, &[])?;
         let kernels = T::moments(self.level);
         let (count, d, dv) = (indices.len(), self.coordinates.dimension(), some.Y.ncols());
         let sides = Sides::new(&some, &inputs, &self.coordinates, kernels.keys)?;
         let coefficients = Coefficients::new(&self.tree, &self.coefficients)?;
         let magnitudes = self.magnitudes()?;
-        let keys = Keys { tree: &self.tree, keys: &sides.keys, values: &sides.values };
+        let keys = Keys { tree: &self.tree, keys: &sides.keys, values: &sides.values, left_out: &[] };
         let product = Product::new(self.coordinates.inverse.view(), self.slope_unit(), kernels.keys)?;
         let mut queries = self.queries(&some, &inputs, &sides, None)?;
         queries.product = Some(&product);

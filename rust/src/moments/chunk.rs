@@ -1,14 +1,17 @@
-//! The diagonal of a causal problem: one chunk of rows against the rows of the other side in the same chunk, with exp.
+//! Rows of one side against a few of the other, with exp: the diagonal of a causal problem, and keys that stand out.
 //!
-//! It serves both sides: a tile of queries sees the first keys of its chunk, and a tile of keys is seen by the last
-//! queries, which are the first ones in reverse order.
+//! Under a mask it serves both sides: a tile of queries sees the first keys of its chunk, and a tile of keys is seen by the
+//! last queries, which are the first ones in reverse order.
 
 use std::f64::consts::LOG2_E;
+use std::ops::Range;
 
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::payload::C;
+use crate::moments::collect::{wider, widest};
+use crate::moments::payload::{C, total};
+use crate::moments::side::Side;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Tile};
 
@@ -66,6 +69,37 @@ impl<T: Float> Chunk<T> {
         pack::<T, J>(x, count, order, &mut chunk.x);
         pack::<T, J>(payload, count, order, &mut chunk.payload);
         Ok(chunk)
+    }
+
+    /// Some keys with [h, 1], and whether they are finite; zeros where they are not.
+    #[inline(always)]
+    pub fn of_keys<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        keys: &Side<'_, T>,
+        values: &Side<'_, T>,
+        rows: Range<usize>,
+    ) -> Result<(Self, bool), Error> {
+        let dv = values.columns();
+        let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
+        let mut payload = buffer::aligned::<T>(buffer::size(&[dv + 1, C])?)?;
+        let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
+        for at in (0..rows.len()).step_by(L) {
+            let count = (rows.len() - at).min(L);
+            keys.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut x[at..], C);
+            values.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut payload[at..], C);
+        }
+        payload[dv * C..].fill(T::one());
+        let finite = all_finite(&x) & all_finite(&payload);
+        if !finite {
+            x.fill(T::zero());
+            payload.fill(T::zero());
+        }
+        Ok((Chunk::new::<L, J>(&x, &payload, rows.len(), Order::Forward)?, finite))
+    }
+
+    /// max ‖x‖² of the rows.
+    pub fn widest<const J: usize>(&self) -> f64 {
+        let strips = self.x.chunks_exact((self.dimension * J).max(1)).take(self.count.div_ceil(J));
+        strips.map(|strip| widest::<T, J>(strip.as_chunks().0)).fold(0.0, wider)
     }
 
     /// How many rows there are.
@@ -146,6 +180,54 @@ impl<T: Float> Chunk<T> {
         }
         add::<T, V, W, L>(sums, out);
     }
+
+    /// Adds what each row is worth to the tile that [`Chunk::values`] was called with, Σ_l e^t · payload without the last
+    /// column, and Σ_l e^t ⟨`payload`, payload⟩ · x_l, to `sums`, `[row][width − 1 + dimension]`; `payload` is laid out
+    /// `[width][L]`. Time 2 · L · rows · (d + 2 width).
+    #[inline(always)]
+    pub fn gather<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+        &self,
+        payload: &[T],
+        sums: &mut [f64],
+    ) {
+        let (width, values) = (sums.len() / self.count.max(1), self.width - 1);
+        if width == 0 {
+            return;
+        }
+        let unit = LOG2_E.recip();
+        let weights = self.weights.as_chunks::<L>().0.chunks_exact(J);
+        for ((s, kept), sums) in weights.enumerate().zip(sums.chunks_mut(width * J)) {
+            let p: Tile<V, J> = tile::products::<T, V, W, L, J>(payload, strip::<T, J>(&self.payload, self.width, s));
+            for (j, sums) in sums.chunks_exact_mut(width).enumerate() {
+                let weight: tile::Pair<V> = tile::load(&kept[j]);
+                let entry = tile::zip(p[j], weight, V::mul);
+                let (of_values, of_slopes) = sums.split_at_mut(values);
+                for (sum, column) in of_values.iter_mut().zip(payload.as_chunks::<L>().0) {
+                    *sum += inner::<T, V, W, L>(weight, column).widen();
+                }
+                for (sum, column) in of_slopes.iter_mut().zip(self.lanes.as_chunks::<L>().0) {
+                    *sum += unit * inner::<T, V, W, L>(entry, column).widen();
+                }
+            }
+        }
+    }
+}
+
+/// Σ_l a_l b_l.
+#[inline(always)]
+fn inner<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(a: tile::Pair<V>, b: &[T; L]) -> T {
+    let b: tile::Pair<V> = tile::load(b);
+    total(a[1].mul_add(b[1], a[0].mul(b[0])))
+}
+
+/// Without a way out of the loop, which would be slower.
+#[inline(always)]
+fn all_finite<T: Float>(numbers: &[T]) -> bool {
+    let mut finite = true;
+    for x in numbers {
+        finite &= x.is_finite();
+    }
+    finite
 }
 
 /// One strip of a matrix of `width` columns.

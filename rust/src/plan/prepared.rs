@@ -1,0 +1,53 @@
+//! What a call leaves for others: the polynomial and the moments of the keys.
+
+use super::decide::{Backing, Decision};
+use super::execute::unfolded;
+use super::request::Request;
+use crate::error::Error;
+use crate::float::Float;
+use crate::moments::{Approximation, Polynomial};
+use crate::options::Options;
+use crate::problem::{Problem, Weights, Wrt};
+
+/// What a call leaves for others with the same keys, values and weights: the polynomial and the moments of the keys.
+pub struct Prepared {
+    pub(super) approximation: Approximation,
+    pub(super) moments: Polynomial,
+    pub(super) decision: Decision,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Prepared").field("decision", &self.decision).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Whether it was made from these keys, values and weights, so that it can be used again.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a scale that is no finite number; [`Error::OutOfMemory`], [`Error::Deadline`].
+    pub fn fits<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        wrt: &[Wrt],
+        request: &Request,
+        options: &Options,
+    ) -> Result<bool, Error> {
+        let seen = problem.admitted()?;
+        let unfolded = unfolded(&seen, wrt, Backing::of(request));
+        let mut problem = seen.reborrow();
+        if let Some(X) = &unfolded {
+            problem.weights = Weights::Product(X.view());
+        }
+        match self.moments.require(&problem, options) {
+            Err(Error::Option { .. }) => Ok(false),
+            found => found.map(|()| true),
+        }
+    }
+
+    /// What was decided for the problem it was made from.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+}

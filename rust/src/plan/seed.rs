@@ -1,0 +1,45 @@
+//! The seed of a call that was given none: a hash of what it was given, so that the same call draws the same rows, and the
+//! next step of a training, whose weights are others, draws others.
+
+use ndarray::ArrayView2;
+
+use crate::certificate::rng::{Rng, scattered};
+use crate::constants::SAMPLE_ROWS;
+use crate::float::Float;
+use crate::problem::{Problem, Weights};
+
+/// Of the weights, which every step of a training changes, all numbers; of the other arrays, which may be larger than what
+/// a low degree reads in all of its passes, the sizes and some rows. Bits do not depend on the threads.
+pub fn seed_of<T: Float>(problem: &Problem<'_, T>) -> u64 {
+    let mut hash = Hash(0);
+    hash.add(problem.scale.to_bits());
+    hash.add(u64::from(problem.is_causal) + 2 * u64::from(problem.is_target));
+    match problem.weights {
+        Weights::Product(X) => hash.array(X),
+        Weights::Pair(W_Q, W_K) => [W_Q, W_K].into_iter().for_each(|array| hash.array(array)),
+    }
+    hash.array(problem.Y);
+    for array in [problem.A1, problem.A2, problem.A3, problem.E] {
+        hash.add(array.nrows() as u64);
+        scattered(array.nrows(), SAMPLE_ROWS).into_iter().for_each(|row| hash.numbers(array.row(row)));
+    }
+    hash.0
+}
+
+/// What was added so far: each number moves the state of a generator, whose next bits are the state then.
+struct Hash(u64);
+
+impl Hash {
+    fn add(&mut self, bits: u64) {
+        self.0 = Rng::new(self.0 ^ bits).bits();
+    }
+
+    fn numbers<'a, T: Float>(&mut self, numbers: impl IntoIterator<Item = &'a T>) {
+        numbers.into_iter().for_each(|x| self.add(x.widen().to_bits()));
+    }
+
+    fn array<T: Float>(&mut self, array: ArrayView2<'_, T>) {
+        self.add(array.ncols() as u64);
+        self.numbers(array);
+    }
+}
