@@ -174,9 +174,12 @@ def absolute_sums(problem: reference.Problem, dtype: Any) -> dict[str, Array]:
 
 
 def error_scale(problem: reference.Problem, dtype: Any) -> float:
-    """eps * (1 + L + log2 max(n, m)), L the largest |logit|: eq. (35) of docs/math.md."""
+    """eps * (1 + L + log2 max(n, m)), L the largest logit in absolute terms: eq. (35)."""
     n, m = problem.S.shape
-    length = float(largest(problem.S)) + np.log2(max(n, m, 1))
+    pair = problem.is_pair
+    queries = abs(problem.A1 @ (problem.W_Q if pair else problem.matrix_X))
+    keys = abs(problem.A2 @ problem.W_K) if pair else abs(problem.A2)
+    length = float(largest(problem.scale * (queries @ keys.T))) + np.log2(max(n, m, 1))
     return float(np.finfo(dtype).eps) * (1.0 + length)
 
 

@@ -1,5 +1,7 @@
 //! Norms that neither overflow nor lose tiny entries.
 
+use ndarray::ArrayView2;
+
 use crate::buffer;
 use crate::constants::SERIAL_ROWS;
 use crate::error::Error;
@@ -52,4 +54,37 @@ pub fn row_norms<T: Float>(rows: Rows<'_, T>) -> Result<Vec<f64>, Error> {
 /// The largest of some norms, NaN if one is.
 pub fn largest(norms: &[f64]) -> f64 {
     norms.iter().fold(0.0, |max, &norm| if norm > max || norm.is_nan() { norm } else { max })
+}
+
+/// √Σ x², scaled so that neither end of the range spoils it.
+fn root_sum(terms: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = terms.clone().fold(0.0, |max: f64, x| if x > max || x.is_nan() { x } else { max });
+    if largest == 0.0 || !largest.is_finite() {
+        return largest;
+    }
+    largest * terms.map(|x| (x / largest).powi(2)).sum::<f64>().sqrt()
+}
+
+/// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞).
+pub fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
+    let widest = |lines: ndarray::iter::Lanes<'_, T, ndarray::Ix1>| {
+        lines.into_iter().map(|line| line.iter().map(|x| x.widen().abs()).sum::<f64>()).fold(0.0, f64::max)
+    };
+    let mixed = widest(matrix.rows()).sqrt() * widest(matrix.columns()).sqrt();
+    frobenius(matrix).min(mixed)
+}
+
+/// The Frobenius norm.
+pub fn frobenius<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
+    match matrix.as_slice() {
+        Some(slice) => norm(slice),
+        None => root_sum(matrix.iter().map(|x| x.widen().abs())),
+    }
+}
+
+/// ‖row‖ of each row, and the largest.
+pub fn measured<T: Float>(rows: Rows<'_, T>) -> Result<(Vec<f64>, f64), Error> {
+    let norms = row_norms(rows)?;
+    let largest = largest(&norms);
+    Ok((norms, largest))
 }

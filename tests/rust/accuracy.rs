@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use attngrad::exact::tile_shape;
 use attngrad::reference::Reference;
 use attngrad::{Float, Level, Options, Wrt, loss_gradient};
+use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
@@ -129,6 +130,37 @@ fn beyond_tasks_waves_and_chunks() {
         for is_causal in [false, true] {
             check_both(Shape::square(n, m, 3), Family::Uniform, is_causal, level, None, 5);
             check_both(Shape::square(n, m, 2), Family::Rising, is_causal, level, None, 6);
+        }
+    }
+}
+
+/// Queries that are long beside their logits: each is rounded by far more than its logits are large.
+fn long_queries<T: Float>(seed: u64) -> Case<T> {
+    let shape = Shape::square(8, 24, 16);
+    let mut case = Case::<T>::new(shape, Family::Uniform, false, seed);
+    case.X = Array2::eye(16);
+    case.scale = 1.0;
+    case.A1.mapv_inplace(|x| T::narrow(1e4 + 2.0 * x.widen()));
+    // Entries of a key cancel exactly, two by two.
+    let mut row = 0;
+    case.A2.rows_mut().into_iter().for_each(|mut key| {
+        for i in 0..8 {
+            let half = T::narrow(f64::from((row * 5 + i * 3) % 15 - 7) / 64.0);
+            (key[2 * i as usize], key[2 * i as usize + 1]) = (half, -half);
+        }
+        row += 1;
+    });
+    case
+}
+
+#[test]
+fn logits_that_cancel() {
+    for seed in 0..5 {
+        for level in Level::available() {
+            let case = long_queries::<f32>(seed);
+            check(&case, &inputs(&case), level, None, "logits that cancel");
+            let case = long_queries::<f64>(seed);
+            check(&case, &inputs(&case), level, None, "logits that cancel");
         }
     }
 }

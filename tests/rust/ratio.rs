@@ -1,5 +1,5 @@
-//! The measure of accuracy: error / (eps (1 + max |logit| + log2 max(n, m)) Σ), with Σ the same sums over absolute
-//! values (docs/math.md, equation 35).
+//! The measure of accuracy: error / (eps (1 + L + log2 max(n, m)) Σ), with Σ the same sums over absolute values, and L the
+//! largest logit with absolute values in its sum (docs/math.md, equation 35).
 
 use attngrad::reference::Reference;
 use attngrad::{Float, Wrt};
@@ -10,7 +10,13 @@ pub const BAR: f64 = 30.0;
 
 /// The growth of errors that the measure forgives.
 pub fn growth(reference: &Reference) -> f64 {
-    let largest = reference.S.iter().fold(0.0, |max: f64, s| max.max(s.abs()));
+    let abs = |array: Array2<f64>| array.mapv_into(f64::abs);
+    let (queries, keys) = match &reference.pair {
+        None => (reference.A1.dot(&reference.X), reference.A2.clone()),
+        Some((W_Q, W_K)) => (reference.A1.dot(W_Q), reference.A2.dot(W_K)),
+    };
+    let logits = abs(queries).dot(&abs(keys).t());
+    let largest = reference.scale.abs() * logits.iter().fold(0.0, |max: f64, &s| max.max(s));
     1.0 + largest + (reference.S.nrows().max(reference.S.ncols()).max(1) as f64).log2()
 }
 

@@ -1,19 +1,20 @@
 //! Attention itself, and its vector-Jacobian product for any incoming gradient.
 
-use std::f64::consts::{LN_2, LOG2_E};
+use std::f64::consts::LOG2_E;
 
 use ndarray::{Array2, ArrayView2, s};
 
+use super::alike::{Keys, traces};
 use super::engine::{Engine, Sight};
 use super::gradient::{in_range, row_major, rows};
 use super::residual::Given;
-use super::rounding::{Inherited, RowErrors, frobenius, measured};
+use super::rounding::{Before, Inherited, RowErrors};
 use super::structure::Structure;
 use super::turns::KeySide;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::largest;
+use crate::norms::{frobenius, measured};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Wrt, blame, check_scale, extended};
@@ -164,21 +165,30 @@ fn pulled_back<T: Float>(
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
     let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
     let values = engine.values(rows(&value)?, &mut run)?;
-    let (query_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
-    let inherited = Inherited { logits: buffer::copied(&engine.bound)?, values: values.largest };
+    let block = engine.key_block(dv);
+    // The products with identities, which are not taken, lose nothing.
+    let before = Before {
+        queries: traces(Rows { data: &engine.queries, count: n, width: d }, &mut run)?,
+        bound: buffer::copied(&engine.bound)?,
+        largest_key: engine.largest_key,
+        keys: Keys::new(rows(&key)?, rows(&value)?, block, &mut run)?,
+        inherited: Inherited { logits: buffer::zeros(n)?, keys: 0.0, values: 0.0 },
+        widths: [d, dv],
+        count: m,
+        block,
+        is_target: false,
+    };
     let given = Given { rows: rows(&dout)?.data, is_target: false };
     let unit = given.unit(dv, &values.seen)?;
-    let largest_key = largest(&engine.key_norms);
     let (found, KeySide { keys, values: sums }) = engine.both_sides(&values, given, unit, &mut run)?;
-    let mut errors = RowErrors::new(&engine, &values, &found.forward, &found.rows, &inherited)?;
-    errors.add_second_pass(&found.p_squares, unit);
+    let mut errors = RowErrors::new::<T>(before, found.rows, found.forward.squares);
+    errors.add_second_pass(found.p_squares, unit);
     let factor = heads.scale * unit;
     let query = matrix(scaled(&engine.queries, factor)?, n, d)?;
     let key = matrix(keys, m, d)?;
     let value = matrix(sums, m, dv)?;
     let (mut w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
     w_norms.iter_mut().for_each(|norm| *norm *= unit);
-    let ones = buffer::filled(n, heads.scale.abs())?;
     let structure = Structure::of_heads(heads, dout.view());
     let finish = |name: &str, wrt: Wrt, sums: f64, mut array: Array2<T>| {
         in_range(name, T::NAME, array.iter().all(|x| x.is_finite()))?;
@@ -190,9 +200,9 @@ fn pulled_back<T: Float>(
         Ok((array, rounding))
     };
     Ok(AttentionGradients {
-        query: finish("dL/dquery", Wrt::A1, errors.query_side(&ones, largest_key, &w_norms), query)?,
-        key: finish("dL/dkey", Wrt::A2, LN_2 * errors.key_side(&query_norms), key)?,
-        value: finish("dL/dvalue", Wrt::A3, errors.value_side(), value)?,
+        query: finish("dL/dquery", Wrt::A1, heads.scale.abs() * errors.query_rows(&w_norms)?, query)?,
+        key: finish("dL/dkey", Wrt::A2, errors.key_side()?, key)?,
+        value: finish("dL/dvalue", Wrt::A3, errors.value_side()?, value)?,
         level: options.level()?,
     })
 }

@@ -36,7 +36,7 @@ pub struct Wave<'a, T> {
 }
 
 /// One chunk of keys against a wave of queries.
-pub struct ChunkTask<'a, T> {
+pub struct ChunkTask<'a> {
     /// The keys of this chunk.
     pub keys: Range<usize>,
     /// += pᵀ Q̂ of these keys.
@@ -44,7 +44,7 @@ pub struct ChunkTask<'a, T> {
     /// += fᵀ c of these keys.
     pub value_sums: &'a mut [f64],
     /// This chunk's part of w = p K, `[tile][width][L]`.
-    pub partial: &'a mut [T],
+    pub partial: &'a mut [f64],
     /// This chunk's part of Σ_i p_i².
     pub squares: &'a mut [f64],
 }
@@ -155,7 +155,7 @@ fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usiz
 pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
     wave: &Wave<'_, T>,
-    task: ChunkTask<'_, T>,
+    task: ChunkTask<'_>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     if wave.is_kept {
@@ -170,7 +170,7 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
 fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, S: Source<T, V, W, L, J>>(
     operands: &Operands<'_, T>,
     wave: &'w Wave<'_, T>,
-    task: ChunkTask<'_, T>,
+    task: ChunkTask<'_>,
     source: impl Fn(&'w Slot<T>) -> S,
     cancel: &Cancel,
 ) -> Result<(), Error> {
@@ -189,7 +189,7 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     let mut panels = [buffer::with_capacity(tiles)?, buffer::with_capacity(tiles)?];
     let mut ends = buffer::with_capacity(tiles)?;
     // What the wave before left.
-    task.partial.fill(T::zero());
+    task.partial.fill(0.0);
     task.squares.fill(0.0);
     for start in task.keys.clone().step_by(block_keys) {
         let block = start..task.keys.end.min(start + block_keys);
@@ -238,7 +238,7 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 for l in 0..bound.len() {
                     task.squares[at + l] += lanes.squares64[l];
                 }
-                tile::settle(&mut sums, &mut task.partial[at * width..][..width * L]);
+                tile::fold(&mut sums, &mut task.partial[at * width..][..width * L]);
             }
             // The tiles that visited a strip, and so wrote it: the later ones, as no tile sees fewer keys than the last.
             let seen = |strip: usize| ends.partition_point(|&end| end <= block.start + strip * J)..ends.len();

@@ -7,7 +7,7 @@ use super::operands::key_block;
 use super::walk::Order;
 use super::{Kernels, Operands, Residual};
 use crate::buffer;
-use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
+use crate::constants::{KEY_BLOCK, LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::{largest, many_row_norms};
@@ -28,8 +28,8 @@ pub struct Engine<T: Float> {
     pub keys: Strips<T>,
     /// ‖query‖ · max ‖key‖ of the keys that it sees, in base-2 units.
     pub bound: Vec<f64>,
-    /// ‖key‖.
-    pub key_norms: Vec<f64>,
+    /// max ‖key‖.
+    pub largest_key: f64,
     sight: Sight,
     pub(super) kernels: Kernels<T>,
     key_block: Option<usize>,
@@ -76,8 +76,6 @@ impl Sight {
 pub struct Values<T> {
     /// One row a key.
     pub rows: Strips<T>,
-    /// ‖row‖.
-    pub norms: Vec<f64>,
     /// The largest of them.
     pub largest: f64,
     /// The largest of those that each query sees.
@@ -88,8 +86,13 @@ impl<T: Float> Engine<T> {
     /// Packs and measures the values.
     pub fn values(&self, rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
         let norms = many_row_norms(rows, run)?;
-        let seen = self.sight.largest(&norms, self.count)?;
-        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), seen, norms })
+        let seen = self.seen(&norms)?;
+        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), seen })
+    }
+
+    /// The largest of these numbers, one a key, that each query sees.
+    pub fn seen(&self, numbers: &[f64]) -> Result<Vec<f64>, Error> {
+        self.sight.largest(numbers, self.count)
     }
 }
 
@@ -127,6 +130,7 @@ impl<T: Float> Engine<T> {
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let key_norms = many_row_norms(keys, run)?;
+        let largest_key = largest(&key_norms);
         let widest = sight.largest(&key_norms, count)?;
         let mut bound = many_row_norms(Rows { data: &queries, count, width: keys.width }, run)?;
         for (bound, widest) in bound.iter_mut().zip(&widest) {
@@ -145,12 +149,18 @@ impl<T: Float> Engine<T> {
         let key_block = options.key_block.map(std::num::NonZeroUsize::get);
         let keys = Strips::packed(keys, kernels.keys, run)?;
         let blocking = Blocking::new();
-        Ok(Engine { queries, count, keys, bound, key_norms, sight, kernels, key_block, blocking })
+        Ok(Engine { queries, count, keys, bound, largest_key, sight, kernels, key_block, blocking })
+    }
+
+    /// Keys that are summed in working precision at a time: what was asked for, up to the most that the rounding estimate
+    /// allows for, or what suits the caches.
+    pub(super) fn key_block(&self, value_width: usize) -> usize {
+        self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + value_width)).min(KEY_BLOCK)
     }
 
     pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
         let &Values { rows: ref values, largest, .. } = values;
-        let block = self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + values.width));
+        let block = self.key_block(values.width);
         let room = T::UNSHIFTED_VALUES.exp2();
         Operands {
             keys: &self.keys,

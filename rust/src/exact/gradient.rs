@@ -1,26 +1,30 @@
 //! The loss of the attention problem, and its gradient with respect to any of the inputs.
 
-use std::f64::consts::{LN_2, LOG2_E};
+use std::f64::consts::LOG2_E;
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 pub(crate) use super::layout::{in_range, row_major, rows};
 
-use super::engine::{Engine, Sight, Values};
+use super::alike::{Keys, traces};
+use super::engine::{Engine, Sight};
 use super::needs::Needs;
 use super::residual::{Given, Incoming, loss};
-use super::rounding::{Inherited, RowErrors, frobenius, measured};
+use super::rounding::{Before, RowErrors};
 use super::structure::Structure;
 use super::turns::KeySide;
 use super::waves::Fused;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::norms::{measured, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::{mapped, matrix, product, transposed_product, view};
 use crate::tile::Rows;
+
+mod errors;
 
 /// A loss and its gradients.
 #[derive(Debug, Clone)]
@@ -113,10 +117,11 @@ fn of_seen<T: Float>(
         }
         let value = passes.gradient(&standard, wrt, &mut run)?;
         in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
-        let rounding = passes.rounding(&standard, wrt, &value)?;
+        let rounding = passes.rounding(&standard, wrt, &value, &mut run)?;
         gradients.push(Gradient { wrt, value, rounding });
     }
-    Ok(Gradients { loss, loss_rounding: passes.errors.loss(loss), gradients, level })
+    let loss_rounding = if problem.is_target { passes.errors.loss(loss)? } else { 0.0 };
+    Ok(Gradients { loss, loss_rounding, gradients, level })
 }
 
 /// The problem in row-major order, with the products that the passes work on.
@@ -163,15 +168,11 @@ struct Passes<T> {
     errors: RowErrors,
     /// ‖w_j‖ in natural units.
     w_norms: Vec<f64>,
-    /// max ‖key‖.
-    largest_key: f64,
-    /// s ‖q_j‖.
-    query_norms: Vec<f64>,
 }
 
 impl<T: Float> Passes<T> {
     fn run(problem: &Standard<'_, T>, needs: &Needs, options: &Options, run: &mut Run<'_>) -> Result<Self, Error> {
-        let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
+        let (n, m, dv) = (problem.A1.nrows(), problem.A2.nrows(), problem.Y.ncols());
         let (query_weights, keys) = match problem.weights {
             Weights::Product(X) => (X, problem.A2.view().into()),
             Weights::Pair(W_Q, W_K) => {
@@ -180,53 +181,46 @@ impl<T: Float> Passes<T> {
             }
         };
         let queries = product(problem.A1.view(), query_weights, problem.scale * LOG2_E, run)?;
-        let (mut query_norms, _) = measured(Rows { data: &queries, count: n, width: keys.ncols() })?;
-        for norm in &mut query_norms {
-            *norm *= LN_2;
-        }
-        let (_, largest_key) = measured(rows(&keys)?)?;
+        let query_traces = traces(Rows { data: &queries, count: n, width: keys.ncols() }, run)?;
         let mut engine = Engine::new(queries, n, rows(&keys)?, Sight::of(problem.is_causal), options, run)?;
-        let dv = problem.Y.ncols();
-        let second = needs.query_side || needs.key_side;
-        let h = {
-            let direct = second || !needs.mixed_inputs;
-            let rows = if direct { product(problem.A3.view(), problem.Y, 1.0, run)? } else { Vec::new() };
-            engine.values(Rows { data: &rows, count: m, width: dv }, run)?
+        let h = product(problem.A3.view(), problem.Y, 1.0, run)?;
+        let h = Rows { data: &h, count: m, width: dv };
+        let block = engine.key_block(if needs.mixed_inputs { problem.A3.ncols() } else { dv });
+        let sizes = Keys::new(rows(&keys)?, h, block, run)?;
+        in_range("A3 Y", T::NAME, sizes.largest_value.is_finite())?;
+        let before = Before {
+            bound: buffer::copied(&engine.bound)?,
+            largest_key: engine.largest_key,
+            inherited: problem.inherited(engine.largest_key)?,
+            queries: query_traces,
+            keys: sizes,
+            widths: [engine.keys.width, dv],
+            count: m,
+            block,
+            is_target: problem.is_target,
         };
-        in_range("A3 Y", T::NAME, h.largest.is_finite())?;
-        let inherited = problem.inherited(largest_key, &query_norms)?;
         let given = Given { rows: rows(&problem.E)?.data, is_target: problem.is_target };
-        let unit = given.unit(dv, &h.seen)?;
-        let mut passes = Passes {
-            loss: 0.0,
-            w: None,
-            unit,
-            keys: None,
-            values: None,
-            mixed: None,
-            errors: RowErrors::default(),
-            w_norms: Vec::new(),
-            largest_key,
-            query_norms,
-        };
+        let unit = given.unit(dv, &engine.seen(&row_norms(h)?)?)?;
+        let second = needs.query_side || needs.key_side;
         if needs.key_side {
+            let h = engine.values(h, run)?;
             let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
-            passes.keys = Some(matrix(keys, m, engine.keys.width)?);
-            passes.values = Some(matrix(values, m, dv)?);
-            passes.fused(engine, &h, &found, &inherited)?;
-            return Ok(passes);
+            let (keys, values) = (matrix(keys, m, engine.keys.width)?, matrix(values, m, dv)?);
+            let passes = Passes::fused(engine, found, before, unit)?;
+            return Ok(Passes { keys: Some(keys), values: Some(values), ..passes });
         }
+        // Where only dL/dY is asked for, pass 1 runs on A3 itself.
+        let h = if second || !needs.mixed_inputs { Some(engine.values(h, run)?) } else { None };
         if second
             && !needs.mixed_inputs
-            && let Some(found) = engine.fused(&h, given, unit, run)?
+            && let Some(found) = engine.fused(made(&h, "A3 Y")?, given, unit, run)?
         {
-            passes.fused(engine, &h, &found, &inherited)?;
-            return Ok(passes);
+            return Passes::fused(engine, found, before, unit);
         }
         let mut forward = if needs.mixed_inputs {
             engine.forward(&engine.values(rows(&problem.A3)?, run)?, run)?
         } else {
-            engine.forward(&h, run)?
+            engine.forward(made(&h, "A3 Y")?, run)?
         };
         let mut output = std::mem::take(&mut forward.output);
         let mut mixed = None;
@@ -236,36 +230,45 @@ impl<T: Float> Passes<T> {
             mixed = Some(inputs);
         }
         let incoming = Incoming::new(output, dv, n, |i, output| given.c(i, output))?;
-        passes.loss = loss(&incoming.rows);
-        if let Some(inputs) = mixed {
-            passes.mixed = Some(transposed_product(inputs.view(), view(&incoming.c, n, dv)?, 1.0, run)?);
-        }
-        passes.errors = RowErrors::new(&engine, &h, &forward, &incoming.rows, &inherited)?;
-        if second {
-            let prepared = incoming.prepare(&forward, unit)?;
-            let squares = engine.backward(&h, &forward, &prepared, run)?;
-            passes.query_side(engine, &squares)?;
-        }
-        Ok(passes)
+        let mixed = match mixed {
+            Some(inputs) => Some(transposed_product(inputs.view(), view(&incoming.c, n, dv)?, 1.0, run)?),
+            None => None,
+        };
+        let mut p_squares = Vec::new();
+        let known = if second {
+            let (prepared, known) = incoming.prepare(&forward, unit)?;
+            p_squares = engine.backward(made(&h, "A3 Y")?, &forward, &prepared, run)?;
+            known
+        } else {
+            incoming.rows
+        };
+        let errors = RowErrors::new::<T>(before, known, forward.squares);
+        let passes = Passes { mixed, ..Passes::first(errors, unit) };
+        if second { passes.query_side(engine, p_squares) } else { Ok(passes) }
     }
-}
 
-impl<T: Float> Passes<T> {
+    /// What is known after pass 1.
+    fn first(errors: RowErrors, unit: f64) -> Self {
+        Passes {
+            loss: loss(errors.rows()),
+            w: None,
+            unit,
+            keys: None,
+            values: None,
+            mixed: None,
+            errors,
+            w_norms: Vec::new(),
+        }
+    }
+
     /// Takes what both passes together found.
-    fn fused(
-        &mut self,
-        engine: Engine<T>,
-        h: &Values<T>,
-        found: &Fused<T>,
-        inherited: &Inherited,
-    ) -> Result<(), Error> {
-        self.loss = loss(&found.rows);
-        self.errors = RowErrors::new(&engine, h, &found.forward, &found.rows, inherited)?;
-        self.query_side(engine, &found.p_squares)
+    fn fused(engine: Engine<T>, found: Fused<T>, before: Before, unit: f64) -> Result<Self, Error> {
+        let errors = RowErrors::new::<T>(before, found.rows, found.forward.squares);
+        Passes::first(errors, unit).query_side(engine, found.p_squares)
     }
 
     /// Takes w, which pass 2 left in the place of the queries, and Σ_i p_i² of each row.
-    fn query_side(&mut self, engine: Engine<T>, squares: &[f64]) -> Result<(), Error> {
+    fn query_side(mut self, engine: Engine<T>, squares: Vec<f64>) -> Result<Self, Error> {
         let (n, d) = (engine.count, engine.keys.width);
         self.errors.add_second_pass(squares, self.unit);
         (self.w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
@@ -273,9 +276,11 @@ impl<T: Float> Passes<T> {
             *norm *= self.unit;
         }
         self.w = Some(matrix(engine.queries, n, d)?);
-        Ok(())
+        Ok(self)
     }
+}
 
+impl<T: Float> Passes<T> {
     /// dL/d`wrt` from the sums of the passes.
     fn gradient(&self, problem: &Standard<'_, T>, wrt: Wrt, run: &mut Run<'_>) -> Result<Array2<T>, Error> {
         let (query_weights, key_weights) = match problem.weights {
@@ -319,57 +324,6 @@ impl<T: Float> Passes<T> {
     }
 }
 
-impl<T: Float> Passes<T> {
-    /// The rounding estimate of one gradient (docs/math.md, section 5).
-    fn rounding(&self, problem: &Standard<'_, T>, wrt: Wrt, value: &Array2<T>) -> Result<f64, Error> {
-        let (query_weights, key_weights) = match problem.weights {
-            Weights::Product(X) => (X, None),
-            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
-        };
-        let scale = problem.scale.abs();
-        let ones = || buffer::filled(problem.A1.nrows(), 1.0);
-        let query_side = |left: &[f64]| scale * self.errors.query_side(left, self.largest_key, &self.w_norms);
-        let (sums, factor) = match wrt {
-            Wrt::X | Wrt::WQ => (query_side(&measured(rows(&problem.A1)?)?.0), 1.0),
-            Wrt::A1 => (query_side(&ones()?), self.errors.stretch(query_weights)),
-            Wrt::WK => {
-                let (_, largest) = measured(rows(&problem.A2)?)?;
-                (self.errors.key_side(&self.query_norms), self.errors.stretch_rows(largest, problem.A2.view()))
-            }
-            Wrt::A2 => {
-                (self.errors.key_side(&self.query_norms), key_weights.map_or(1.0, |W_K| self.errors.stretch(W_K)))
-            }
-            Wrt::A3 => (self.errors.value_side(), self.errors.stretch(problem.Y)),
-            Wrt::Y => (self.errors.mixed(measured(rows(&problem.A3)?)?.1), 1.0),
-            Wrt::A => {
-                let parts = [Wrt::A1, Wrt::A2, Wrt::A3].map(|part| self.rounding(problem, part, value));
-                (parts.into_iter().sum::<Result<f64, Error>>()?, 1.0)
-            }
-        };
-        Ok(self.errors.finish::<T>(sums, factor, frobenius(value.view()), value.len()))
-    }
-}
-
-impl<T: Float> Standard<'_, T> {
-    /// What the products before the passes lost.
-    fn inherited(&self, largest_key: f64, query_norms: &[f64]) -> Result<Inherited, Error> {
-        let (query_weights, key_weights) = match self.weights {
-            Weights::Product(X) => (X, None),
-            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
-        };
-        let (mut logits, _) = measured(rows(&self.A1)?)?;
-        let per_row = self.scale.abs() * frobenius(query_weights) * largest_key;
-        let keys = match key_weights {
-            None => 0.0,
-            Some(W_K) => measured(rows(&self.A2)?)?.1 * frobenius(W_K),
-        };
-        for (logit, query) in logits.iter_mut().zip(query_norms) {
-            *logit = *logit * per_row + query * keys;
-        }
-        Ok(Inherited { logits, values: measured(rows(&self.A3)?)?.1 * frobenius(self.Y) })
-    }
-}
-
-fn made<'b, T>(sums: &'b Option<Array2<T>>, name: &str) -> Result<&'b Array2<T>, Error> {
+fn made<'b, S>(sums: &'b Option<S>, name: &str) -> Result<&'b S, Error> {
     sums.as_ref().ok_or_else(|| Error::Internal(format!("{name} was not computed")))
 }

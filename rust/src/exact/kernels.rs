@@ -38,7 +38,7 @@ macro_rules! level {
             pub fn both_sides(
                 operands: &Operands<'_, $t>,
                 wave: &Wave<'_, $t>,
-                task: ChunkTask<'_, $t>,
+                task: ChunkTask<'_>,
                 cancel: &Cancel,
             ) -> Result<(), Error> {
                 both_sides::both_sides::<$t, $vector, $width, { 2 * $width }, $keys>(operands, wave, task, cancel)

@@ -3,6 +3,7 @@
 //! `engine` runs the passes over query, key and value; `gradient` and `attention` put the problem's own
 //! matrices around them. `kernels` compiles them for each instruction set, the arithmetic is in the crate's `tile`.
 
+mod alike;
 pub mod attention;
 mod backward;
 mod blocking;
@@ -39,7 +40,7 @@ type Backward<T> = unsafe fn(&Operands<'_, T>, backward::BackwardTask<'_, T>, &C
 type First<T> = unsafe fn(&Operands<'_, T>, fused::FirstTask<'_, T>, &Cancel) -> Result<(), Error>;
 type Fused<T> = unsafe fn(&Operands<'_, T>, fused::FusedTask<'_, T>, &Cancel) -> Result<(), Error>;
 type BothSides<T> =
-    unsafe fn(&Operands<'_, T>, &both_sides::Wave<'_, T>, both_sides::ChunkTask<'_, T>, &Cancel) -> Result<(), Error>;
+    unsafe fn(&Operands<'_, T>, &both_sides::Wave<'_, T>, both_sides::ChunkTask<'_>, &Cancel) -> Result<(), Error>;
 
 /// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
 #[doc(hidden)]

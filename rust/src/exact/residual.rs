@@ -1,5 +1,6 @@
 //! Between the passes: c = o − E, r = ⟨c, o⟩, and their scaling for pass 2.
 
+use super::alike::Trace;
 use super::engine::{Forward, Prepared};
 use crate::buffer;
 use crate::error::Error;
@@ -48,8 +49,8 @@ impl<'a, T: Float> Given<'a, T> {
 pub struct Row {
     /// r_j = ⟨c_j, o_j⟩, which needs no pass of its own (docs/math.md, section 2).
     pub r: f64,
-    /// ‖c_j‖.
-    pub norm: f64,
+    /// Size and direction of c_j.
+    pub c: Trace,
     /// ‖o_j‖.
     pub output: f64,
 }
@@ -65,7 +66,7 @@ impl Row {
             r += c.widen() * entry.widen();
             *entry = c;
         }
-        Row { r, norm: norm(row), output }
+        Row { r, c: Trace::new(row), output }
     }
 
     /// Divides c and r by `divisor`, the row's normaliser times the unit; returns the latter.
@@ -109,17 +110,25 @@ impl<T: Float> Incoming<T> {
         Ok(Incoming { c: output, rows, width })
     }
 
-    /// Divides c and r by the row's normaliser and by `unit`.
-    pub fn prepare(mut self, forward: &Forward<T>, unit: f64) -> Result<Prepared<T>, Error> {
+    /// Divides c and r by the row's normaliser and by `unit`; returns what is known of c besides.
+    pub fn prepare(mut self, forward: &Forward<T>, unit: f64) -> Result<(Prepared<T>, Vec<Row>), Error> {
         let mut r = buffer::zeros(self.rows.len())?;
         for (j, row) in self.rows.iter().enumerate() {
             r[j] = row.prepare(&mut self.c[j * self.width..][..self.width], forward.total[j] * unit);
         }
-        Ok(Prepared { c: self.c, r })
+        Ok((Prepared { c: self.c, r }, self.rows))
     }
 }
 
 /// ½ ‖c‖²_F.
 pub fn loss(rows: &[Row]) -> f64 {
-    0.5 * rows.iter().map(|row| row.norm * row.norm).sum::<f64>()
+    // Compensated (Neumaier): many equal terms would all be rounded the same way.
+    let (mut sum, mut lost) = (0.0, 0.0);
+    for row in rows {
+        let (before, term) = (sum, row.c.norm * row.c.norm);
+        sum += term;
+        lost += if before >= term { (before - sum) + term } else { (term - sum) + before };
+    }
+    // Past the range the compensation is not a number.
+    0.5 * if sum.is_finite() { sum + lost } else { sum }
 }

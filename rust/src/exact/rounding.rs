@@ -1,216 +1,379 @@
 //! The rounding estimate of the exact gradient (docs/math.md, section 5).
 //!
-//! Rounding errors of different rows are taken as independent (squares add up), each step's own error by its size: the
-//! statistical law that holds in practice, times [`ROUNDING_SAFETY`]. Equal rows err equally, so theirs add up plainly.
+//! Each step's error is taken by its size, row by row. Rounding errors of different rows cancel like independent ones, and those
+//! of rows that are alike add up: both sums are taken, the second of what lines up in the data.
 
-use std::cell::RefCell;
+use std::f64::consts::LN_2;
 
 use ndarray::ArrayView2;
 
-use super::engine::{Engine, Forward, Values};
+use super::alike::{Keys, LinedUp, Trace, alike, both, largest, outer};
 use super::residual::Row;
 use crate::buffer;
-use crate::constants::{KEY_BLOCK, KEY_SIDE_QUERIES, PRODUCT_ROWS, ROUNDING_SAFETY};
+use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS, ROUNDING_SAFETY};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
-use crate::tile::Rows;
+use crate::norms::{frobenius, norm, spectral_bound};
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;
 
+/// Roundings of a sum of k terms in a row, over √k and the size of the largest partial sum: each is uniform within half a
+/// unit of its partial sum, which is half of the largest in the mean.
+const SUM_ROUNDINGS: f64 = 0.25;
+
 /// What the products before the passes lost, in units of u.
 pub struct Inherited {
-    /// Of each row's logits, in natural units: scale · ‖a1_j‖ ‖W‖_F max ‖key‖ and the like.
+    /// Of each row's logits, by its own query, in natural units: scale · ‖a1_j‖ ‖W‖_F max ‖key‖.
     pub logits: Vec<f64>,
+    /// Of a key, the same for all rows: max ‖a2‖ ‖W_K‖_F.
+    pub keys: f64,
     /// Of a value: max ‖a3‖ ‖Y‖_F.
     pub values: f64,
 }
 
-/// Row by row, what rounding does to o and to p.
-#[derive(Default)]
+/// What is known before the passes.
+pub struct Before {
+    /// The queries times scale · log2 e.
+    pub queries: Vec<Trace>,
+    /// ‖query‖ · max ‖key‖ of the keys that it sees.
+    pub bound: Vec<f64>,
+    /// max ‖key‖.
+    pub largest_key: f64,
+    /// How much keys and values are alike.
+    pub keys: Keys,
+    pub inherited: Inherited,
+    /// Columns of the keys and of the values.
+    pub widths: [usize; 2],
+    /// The keys, and how many are summed in working precision at a time.
+    pub count: usize,
+    pub block: usize,
+    /// Whether c = o − E, and not given.
+    pub is_target: bool,
+}
+
+/// What rounding does to o and to p, row by row.
 pub struct RowErrors {
     u: f64,
-    /// Of o_j and c_j.
-    c: Vec<f64>,
-    /// Of f_j.
-    f: Vec<f64>,
-    /// Of p_j, entries independent of one another.
+    before: Before,
+    /// What is known of c.
+    rows: Vec<Row>,
+    /// Σ_i f_ji².
+    squares: Vec<f64>,
+    /// ‖p_j‖, after pass 2.
     p: Vec<f64>,
-    /// Of p_j, the same multiple of f_j in every entry.
-    drift: Vec<f64>,
-    /// √Σ_i f_ji².
-    spread: Vec<f64>,
-    /// ‖c_j‖.
-    c_norms: Vec<f64>,
-    /// What the sums over the keys of a block lose, in roundings of the whole sum.
+    /// What tags of queries and of rows of c differ by that are rounded alike.
+    query_cell: f64,
+    c_cell: f64,
+    /// What a sum over keys loses, in roundings of the whole sum.
     block: f64,
-    /// Rows with equal queries, and rows with equal f (taken by the norms of query and output), by the number of their
-    /// class.
-    classes: [Vec<usize>; 2],
-    /// How much of the largest value is left in o_j: near one where the values have a common part.
-    left: Vec<f64>,
-    /// √ of the most keys that are equal.
-    repeats: f64,
-    /// Rows to each different f.
+    /// Rows to each that is different.
     rows_alike: f64,
-    /// Width of the values.
-    width: usize,
-    /// Room for a sum over the rows of each class, of which there are no more than rows.
-    sums: RefCell<Vec<f64>>,
+}
+
+/// The errors of one row, in absolute size.
+struct Errors {
+    /// √Σ_i f_ji², and ‖c_j‖.
+    spread: f64,
+    c: f64,
+    /// Of f_j by its own logits, and by what all rows share.
+    f: f64,
+    f_shared: f64,
+    /// Of o_j by its own weights and sums, by what all rows share; and of c_j itself.
+    o: f64,
+    o_shared: f64,
+    own: f64,
+    /// Of p_j by its logits, by its own products, and by what all rows share: entries independent of one another.
+    p: f64,
+    p_own: f64,
+    p_shared: f64,
+    /// Of r_j: the same multiple of f_j in every entry of p_j.
+    r: f64,
+    /// What an error of c_j of size one makes of p_j K, over max ‖key‖.
+    share: f64,
+    /// Of a logit.
+    logit: f64,
+    /// What the sums of o_j lose, and those of p_j K over max ‖key‖.
+    sums: f64,
+    p_sums: f64,
+    /// How much of the largest value is left in o_j: near one where the values have a common part.
+    left: f64,
+}
+
+/// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows share; and
+/// not on c_j, but its own logits, or what all rows share.
+struct Parts {
+    logits: f64,
+    own: f64,
+    shared: f64,
+    output: f64,
+    output_shared: f64,
+}
+
+impl Parts {
+    fn total(&self) -> f64 {
+        self.logits + self.own + self.shared + self.output + self.output_shared
+    }
 }
 
 impl RowErrors {
     /// After pass 1: all but the part of p that only pass 2 can measure.
-    pub fn new<T: Float>(
-        engine: &Engine<T>,
-        values: &Values<T>,
-        forward: &Forward<T>,
-        rows: &[Row],
-        inherited: &Inherited,
-    ) -> Result<Self, Error> {
-        let n = engine.count;
+    pub fn new<T: Float>(before: Before, rows: Vec<Row>, squares: Vec<f64>) -> Self {
         let u = T::UNIT_ROUNDOFF;
-        let keys = engine.keys.count as f64;
-        let block = keys.min(KEY_BLOCK as f64);
-        let blocks = (keys / KEY_BLOCK as f64).max(1.0);
-        // Equal keys give equal terms, whose roundings in a sum all go the same way.
-        let repeats = most_repeats(&engine.key_norms)?;
-        let block = ((block / blocks).sqrt() * repeats.min(block).sqrt()).max(1.0);
-        let repeats = repeats.sqrt();
-        let value_repeats = most_repeats(&values.norms)?.sqrt();
-        let classes = [equal_numbers(engine.bound.iter().copied())?, equal_numbers(rows.iter().map(|row| row.output))?];
-        let distinct = classes[1].iter().max().map_or(1, |last| last + 1);
+        let query = largest(&before.queries);
+        let c = rows.iter().fold(0.0, |max: f64, row| max.max(row.c.norm));
+        let length = before.block.min(before.count).max(1) as f64;
+        let blocks = (before.count as f64 / length).max(1.0);
+        let repeats = before.keys.key_repeats_in_block.min(length).max(1.0);
         let mut errors = RowErrors {
             u,
-            c: buffer::with_capacity(n)?,
-            f: buffer::with_capacity(n)?,
-            p: buffer::with_capacity(n)?,
-            drift: buffer::with_capacity(n)?,
-            spread: buffer::with_capacity(n)?,
-            c_norms: buffer::with_capacity(n)?,
-            block,
-            rows_alike: classes[1].len() as f64 / distinct as f64,
-            classes,
-            left: buffer::with_capacity(n)?,
-            repeats,
-            width: values.rows.width,
-            sums: RefCell::new(buffer::with_capacity(n)?),
+            // Logits that differ by less than a rounding of a weight give weights that are alike.
+            query_cell: alike(query.max(before.largest_key.recip()), u, 1.0),
+            c_cell: alike(c, u, 1.0),
+            block: (SUM_ROUNDINGS * (length / blocks).sqrt() * repeats.sqrt()).max(1.0),
+            before,
+            rows,
+            squares,
+            p: Vec::new(),
+            rows_alike: 1.0,
         };
-        let h = values.largest;
-        let dimension = (engine.keys.width as f64).sqrt().max(1.0);
-        let one_direction = errors.isotropic(values.rows.width);
-        let isotropic = 1.0 / engine.keys.width.min(values.rows.width).max(1) as f64;
-        for (j, row) in rows.iter().enumerate() {
-            let logit = engine.bound[j] * std::f64::consts::LN_2 + inherited.logits[j] / dimension;
-            let weight = u * (WEIGHT_ROUNDINGS + logit);
-            // Equal keys err equally: the spread of f over the different ones is what counts.
-            let spread = (repeats * forward.squares[j].sqrt()).min(1.0);
-            let Row { r, norm: c, output: o } = *row;
-            let c_error = weight * spread * h + u * (inherited.values * spread + block * o + 2.0 * c);
-            errors.c.push(c_error);
-            errors.f.push(weight * spread);
-            let value_spread = (value_repeats * spread).min(1.0);
-            errors.p.push(u * value_spread * c * (2.0 * h + one_direction * inherited.values));
-            // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
-            // the product of their sizes.
-            let share = (one_direction * spread + isotropic).min(1.0);
-            // An error of r moves w by the mean key, which may be as large as any.
-            let r_error = 2.0 * u * (r.abs() + one_direction * c * o);
-            errors.drift.push(c_error * h * share + r_error);
-            errors.left.push(if h > 0.0 { (spread + o / h).min(1.0) } else { 1.0 });
-            errors.spread.push(spread);
-            errors.c_norms.push(c);
+        let mut alike = LinedUp::new();
+        for j in 0..errors.rows.len() {
+            alike.add(1.0, both(errors.query_cell(j), errors.c_cell(j)), &[1.0]);
         }
-        Ok(errors)
+        errors.rows_alike = (alike.total().powi(2) / errors.rows.len().max(1) as f64).max(1.0);
+        errors
     }
 
-    /// After pass 2, from Σ_i p_i² of each row.
-    pub fn add_second_pass(&mut self, squares: &[f64], unit: f64) {
-        for (j, square) in squares.iter().enumerate() {
-            // f / spread is the relative error of a weight.
-            let weight = if self.spread[j] > 0.0 { self.f[j] / self.spread[j] } else { 0.0 };
-            self.p[j] += weight * unit * self.repeats * square.sqrt();
+    /// After pass 2, from Σ_i p_i² of each row, which it turns into ‖p‖.
+    pub fn add_second_pass(&mut self, mut squares: Vec<f64>, unit: f64) {
+        for square in &mut squares {
+            *square = unit * square.sqrt();
+        }
+        self.p = squares;
+    }
+
+    /// What is known of c.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    fn query_cell(&self, j: usize) -> u64 {
+        self.before.queries[j].cell(self.query_cell)
+    }
+
+    fn c_cell(&self, j: usize) -> u64 {
+        self.rows[j].c.cell(self.c_cell)
+    }
+
+    fn row(&self, j: usize) -> Errors {
+        let Before { queries, keys, inherited, widths, count, block, .. } = &self.before;
+        let [width, value_width] = *widths;
+        let (u, Row { r, c, output }) = (self.u, &self.rows[j]);
+        let (c_norm, query) = (c.norm, queries[j].norm * LN_2);
+        let dimension = (width as f64).sqrt().max(1.0);
+        let logit = self.before.bound[j] * LN_2 + inherited.logits[j] / dimension;
+        let logit_shared = query * inherited.keys / dimension;
+        let (weight, shared) = (u * (WEIGHT_ROUNDINGS + logit), u * logit_shared);
+        let logit = logit + logit_shared;
+        // Equal keys err equally: the spread of f over the different ones is what counts.
+        let spread = (keys.key_repeats * self.squares[j]).sqrt().min(1.0);
+        let value_spread = (keys.value_repeats.sqrt() * spread).min(1.0);
+        let one_direction = isotropic(value_width);
+        let isotropic = 1.0 / width.min(value_width).max(1) as f64;
+        // Sums over a block of keys: their partial sums grow with what lines up in the block, and equal terms round alike.
+        let length = (*block).min(*count).max(1) as f64;
+        let blocks = (*count as f64 / length).max(1.0);
+        let is_flat = logit <= 2.0 * alike(1.0, u, length);
+        let repeats = if is_flat { keys.value_repeats_in_block } else { keys.key_repeats_in_block };
+        let repeats = repeats.clamp(1.0, length).sqrt();
+        let walk = SUM_ROUNDINGS * length.sqrt() * (length.sqrt() * spread).min(1.0);
+        let (h, centred) = (keys.largest_value, keys.centred_value);
+        let whole = (SUM_ROUNDINGS * (length / blocks).sqrt() * repeats).max(1.0) * output;
+        let sums = u * whole.max(walk * keys.values_line_up * h * repeats);
+        let (mut o, mut o_shared) = (0.0, 0.0);
+        if self.before.is_target {
+            // An error of the query is common to all its logits, and moves o by Cov_f(k, h), which does not fall with
+            // the number of keys.
+            o = weight * spread * centred + sums + u * logit * centred * isotropic;
+            o_shared = shared * spread * centred + u * inherited.values * spread;
+        }
+        let p = keys.key_repeats.sqrt() * self.p.get(j).copied().unwrap_or(0.0);
+        Errors {
+            spread,
+            c: c_norm,
+            f: weight * spread,
+            f_shared: shared * spread,
+            o,
+            o_shared,
+            own: 2.0 * u * c_norm,
+            p: weight * p,
+            p_own: 2.0 * u * value_spread * c_norm * h,
+            p_shared: u * value_spread * c_norm * one_direction * inherited.values + shared * p,
+            // An error of r moves w by the mean key, which may be as large as any.
+            r: 2.0 * (u * r.abs() + one_direction * c_norm * sums),
+            // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
+            // the product of their sizes.
+            share: centred * (one_direction * spread + isotropic).min(1.0),
+            logit: u * logit,
+            sums,
+            p_sums: u * walk * c_norm * centred * keys.products_line_up,
+            left: if h > 0.0 { (spread + output / h).min(1.0) } else { 1.0 },
         }
     }
 
     /// Of the loss.
-    pub fn loss(&self, loss: f64) -> f64 {
-        let rows = self.c.iter().zip(&self.c_norms).map(|(error, c)| error * (c + error));
+    pub fn loss(&self, loss: f64) -> Result<f64, Error> {
+        let parts = |e: &Errors| Parts {
+            logits: e.o * e.c,
+            own: e.own * e.c,
+            shared: e.o_shared * e.c,
+            output: 0.0,
+            output_shared: 0.0,
+        };
+        let square = |j| {
+            let e = self.row(j);
+            (e.o + e.o_shared + e.own).powi(2)
+        };
+        let squares: f64 = (0..self.rows.len()).map(square).sum();
         // Twice the share of one direction: the loss has no other direction for an excess to hide in.
-        let share = (2.0 * self.isotropic(self.width)).min(1.0);
-        ROUNDING_SAFETY * share * self.over_rows(rows) + 4.0 * self.u * loss
+        let [_, width] = self.before.widths;
+        let share = (2.0 * isotropic(width)).min(1.0);
+        let (apart, together) = self.sums(None, |_, e| parts(e))?;
+        // Norms and their sum are taken in double precision.
+        let steps = 4.0 * self.u + (width as f64 + 4.0) * f64::UNIT_ROUNDOFF;
+        Ok(ROUNDING_SAFETY * share * apart + LINED_UP_SAFETY * (together + squares) + steps * loss)
     }
 
-    /// Of s Σ_j a_j ⊗ w_j, where w = p K: `left` ‖a_j‖, `keys` max ‖k‖, `w` the norms of w.
-    pub fn query_side(&self, left: &[f64], keys: f64, w: &[f64]) -> f64 {
-        ROUNDING_SAFETY
-            * self.over_rows((0..left.len()).map(|j| {
-                left[j]
-                    * ((self.p[j] + self.drift[j]) * keys + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * w[j])
-            }))
+    /// Of one row of p K: `keys` max ‖k‖, `w` the norm of w_j.
+    fn of_w(&self, e: &Errors, keys: f64, w: f64) -> Parts {
+        let sum = (self.u * w * self.block.max(self.summed(PRODUCT_ROWS))).max(e.p_sums * keys);
+        Parts {
+            logits: e.p * keys + e.logit * w,
+            own: (e.p_own + e.r + e.own * e.share) * keys + sum,
+            shared: e.p_shared * keys,
+            output: e.o * e.share * keys,
+            output_shared: e.o_shared * e.share * keys,
+        }
     }
 
-    /// Of Σ_j p_j ⊗ q_j: `right` ‖q_j‖.
-    pub fn key_side(&self, right: &[f64]) -> f64 {
-        ROUNDING_SAFETY
-            * self.over_rows((0..right.len()).map(|j| right[j] * (2.0 * self.p[j] + self.drift[j] * self.spread[j])))
+    /// Of s Σ_j a_j ⊗ w_j, where w = p K: `left` the rows a_j, `w` the norms of w.
+    pub fn query_side(&self, left: &[Trace], w: &[f64]) -> Result<f64, Error> {
+        let keys = self.before.largest_key;
+        self.over_rows(Some(left), |j, e| self.of_w(e, keys, w[j]))
+    }
+
+    /// Of w, whose rows do not meet: those of `scale` w.
+    pub fn query_rows(&self, w: &[f64]) -> Result<f64, Error> {
+        let keys = self.before.largest_key;
+        let mut terms = buffer::with_capacity(w.len())?;
+        terms.extend((0..w.len()).map(|j| self.of_w(&self.row(j), keys, w[j]).total()));
+        Ok(ROUNDING_SAFETY * norm(&terms))
+    }
+
+    /// Of Σ_j p_j ⊗ s q_j.
+    pub fn key_side(&self) -> Result<f64, Error> {
+        let left = &self.before.queries;
+        let sum = self.over_rows(Some(left), |_, e| Parts {
+            logits: 2.0 * e.p,
+            own: 2.0 * e.p_own + (e.r + e.own * e.share) * e.spread,
+            shared: 2.0 * e.p_shared,
+            output: e.o * e.share * e.spread,
+            output_shared: e.o_shared * e.share * e.spread,
+        })?;
+        Ok(LN_2 * sum)
+    }
+
+    /// Of the same times the transpose of the inputs of the keys, whose `largest` row this is: errors of different keys are
+    /// independent, those of r_j and c_j are not. `w` are the norms of p K.
+    pub fn key_weights<T: Float>(&self, largest: f64, inputs: ArrayView2<'_, T>, w: &[f64]) -> Result<f64, Error> {
+        let apart = 2.0 * (2.0 * largest * self.before.keys.key_repeats.sqrt()).min(spectral_bound(inputs));
+        let key = self.before.largest_key;
+        let per_key = if key > 0.0 { largest / key } else { 0.0 };
+        let sum = self.over_rows(Some(&self.before.queries), |j, e| Parts {
+            logits: apart * e.p + e.logit * w[j] * per_key,
+            own: apart * e.p_own + (e.r + e.own * e.share) * largest,
+            shared: apart * e.p_shared,
+            output: e.o * e.share * largest,
+            output_shared: e.o_shared * e.share * largest,
+        })?;
+        Ok(LN_2 * sum)
     }
 
     /// Of Σ_j f_j ⊗ c_j.
-    pub fn value_side(&self) -> f64 {
-        ROUNDING_SAFETY
-            * self.over_rows((0..self.c.len()).map(|j| {
-                self.f[j] * self.c_norms[j]
-                    + self.spread[j] * (self.c[j] + self.u * self.summed(KEY_SIDE_QUERIES) * self.c_norms[j])
-            }))
+    pub fn value_side(&self) -> Result<f64, Error> {
+        let lost = self.u * self.summed(KEY_SIDE_QUERIES);
+        self.over_rows(None, |_, e| Parts {
+            logits: e.f * e.c,
+            own: e.spread * (lost * e.c + e.own),
+            shared: e.f_shared * e.c,
+            output: e.spread * e.o,
+            output_shared: e.spread * e.o_shared,
+        })
     }
 
     /// Of Σ_j (f A3)_j ⊗ c_j: `inputs` max ‖a3‖.
-    pub fn mixed(&self, inputs: f64) -> f64 {
-        ROUNDING_SAFETY
-            * inputs
-            * self.over_rows((0..self.c.len()).map(|j| {
-                self.f[j] * self.c_norms[j]
-                    + self.left[j] * (self.c[j] + self.u * self.block.max(self.summed(PRODUCT_ROWS)) * self.c_norms[j])
-            }))
-    }
-
-    /// The same for the transpose of the inputs of the keys, whose `largest` row this is: errors of different keys are
-    /// independent.
-    pub fn stretch_rows<T: Float>(&self, largest: f64, inputs: ArrayView2<'_, T>) -> f64 {
-        (2.0 * largest * self.repeats).min(spectral_bound(inputs))
-    }
-
-    /// √Σ over the classes of (Σ over its rows)², by the coarser classes.
-    fn over_rows(&self, terms: impl Iterator<Item = f64> + Clone) -> f64 {
-        let by = |classes: &[usize]| {
-            let mut sums = self.sums.borrow_mut();
-            sums.clear();
-            sums.resize(classes.iter().max().map_or(0, |last| last + 1), 0.0);
-            for (class, term) in classes.iter().zip(terms.clone()) {
-                sums[*class] += term;
+    pub fn mixed(&self, inputs: f64) -> Result<f64, Error> {
+        let lost = self.u * self.block.max(self.summed(PRODUCT_ROWS));
+        let value = self.before.keys.largest_value;
+        let sum = self.over_rows(None, |_, e| {
+            let sums = if value > 0.0 { e.sums / value } else { 0.0 };
+            Parts {
+                logits: e.f * e.c,
+                own: e.left * e.own + e.c * (e.left * lost).max(sums),
+                shared: e.f_shared * e.c,
+                output: e.left * e.o,
+                output_shared: e.left * e.o_shared,
             }
-            root_sum(sums.iter().copied())
-        };
-        by(&self.classes[0]).max(by(&self.classes[1]))
+        })?;
+        Ok(inputs * sum)
+    }
+
+    /// The two sums with what each allows for.
+    fn over_rows(&self, left: Option<&[Trace]>, parts: impl Fn(usize, &Errors) -> Parts) -> Result<f64, Error> {
+        let (apart, together) = self.sums(left, parts)?;
+        Ok(ROUNDING_SAFETY * apart + LINED_UP_SAFETY * together)
+    }
+
+    /// The error of Σ_j left_j ⊗ (row j): as if rows had nothing to do with one another, and of what lines up.
+    ///
+    /// An error that hangs on c_j is linear in it, so left_j ⊗ c_j says how much such errors line up: among rows whose
+    /// logits round alike, among rows whose c_j are the same but for rounding, or among all for what all rows share, be it
+    /// in one direction of the queries or in all. An error of o does not hang on c_j; there left_j says it.
+    fn sums(&self, left: Option<&[Trace]>, parts: impl Fn(usize, &Errors) -> Parts) -> Result<(f64, f64), Error> {
+        let mut terms = buffer::with_capacity(self.rows.len())?;
+        let [mut logits, mut own, mut shared, mut shared_apart] = std::array::from_fn(|_| LinedUp::new());
+        let [mut output, mut output_shared, mut output_shared_apart] = std::array::from_fn(|_| LinedUp::new());
+        for (j, row) in self.rows.iter().enumerate() {
+            let parts = parts(j, &self.row(j));
+            let size = left.map_or(1.0, |left| left[j].norm);
+            terms.push(size * parts.total());
+            let (query, c, direction) = (self.query_cell(j), self.c_cell(j), self.before.queries[j].direction());
+            let c_sketch = row.c.sketch.map(f64::from);
+            let (outer, alone) = match left {
+                Some(left) => (&outer(&left[j].sketch, &row.c.sketch)[..], &left[j].sketch.map(f64::from)[..]),
+                None => (&c_sketch[..], &[1.0][..]),
+            };
+            logits.add(size * parts.logits, query, outer);
+            own.add(size * parts.own, c, outer);
+            shared.add(size * parts.shared, 0, outer);
+            shared_apart.add(size * parts.shared, direction, outer);
+            output.add(size * parts.output, query, alone);
+            output_shared.add(size * parts.output_shared, 0, alone);
+            output_shared_apart.add(size * parts.output_shared, direction, alone);
+        }
+        let together = logits.total()
+            + own.total()
+            + shared.total().max(shared_apart.total())
+            + output.total()
+            + output_shared.total().max(output_shared_apart.total());
+        Ok((norm(&terms), together))
     }
 
     /// What a sum over a block of rows loses, in roundings of the whole sum: terms of either sign lose half of √block,
     /// equal ones a quarter of the block, because their roundings all go the same way.
     fn summed(&self, block: usize) -> f64 {
         (0.5 * (block as f64 * self.rows_alike).sqrt()).min(0.25 * block as f64)
-    }
-
-    /// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
-    fn isotropic(&self, width: usize) -> f64 {
-        (2.0 / (width.max(1) as f64).sqrt()).min(1.0)
-    }
-
-    /// By how much a product with `matrix` can stretch an error that knows nothing of it.
-    pub fn stretch<T: Float>(&self, matrix: ArrayView2<'_, T>) -> f64 {
-        let share = self.isotropic(matrix.nrows().min(matrix.ncols()));
-        (share * frobenius(matrix)).min(spectral_bound(matrix))
     }
 
     /// Of a result of norm `result`: sums of the error `sums`, times a matrix of spectral norm `factor`.
@@ -222,66 +385,13 @@ impl RowErrors {
     }
 }
 
-/// The classes of equal numbers.
-fn equal_numbers(numbers: impl ExactSizeIterator<Item = f64>) -> Result<Vec<usize>, Error> {
-    let mut bits = buffer::with_capacity(numbers.len())?;
-    bits.extend(numbers.map(f64::to_bits));
-    classes(&bits)
+/// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
+fn isotropic(width: usize) -> f64 {
+    (2.0 / (width.max(1) as f64).sqrt()).min(1.0)
 }
 
-/// The class of each item, equal items having the same.
-fn classes<K: Ord>(items: &[K]) -> Result<Vec<usize>, Error> {
-    let mut order = buffer::with_capacity(items.len())?;
-    order.extend(0..items.len());
-    order.sort_unstable_by_key(|&i| &items[i]);
-    let mut classes = buffer::zeros(items.len())?;
-    let mut class = 0;
-    for pair in order.windows(2) {
-        class += usize::from(items[pair[0]] != items[pair[1]]);
-        classes[pair[1]] = class;
-    }
-    Ok(classes)
-}
-
-/// How many times the most frequent number occurs.
-fn most_repeats(numbers: &[f64]) -> Result<f64, Error> {
-    let mut counts = buffer::zeros::<usize>(numbers.len())?;
-    for class in equal_numbers(numbers.iter().copied())? {
-        counts[class] += 1;
-    }
-    Ok(counts.into_iter().max().unwrap_or(1) as f64)
-}
-
-/// √Σ x², scaled so that neither end of the range spoils it.
-fn root_sum(terms: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = terms.clone().fold(0.0, |max: f64, x| if x > max || x.is_nan() { x } else { max });
-    if largest == 0.0 || !largest.is_finite() {
-        return largest;
-    }
-    largest * terms.map(|x| (x / largest).powi(2)).sum::<f64>().sqrt()
-}
-
-/// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞).
-fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
-    let frobenius = root_sum(matrix.iter().map(|x| x.widen().abs()));
-    let widest = |lines: ndarray::iter::Lanes<'_, T, ndarray::Ix1>| {
-        lines.into_iter().map(|line| line.iter().map(|x| x.widen().abs()).sum::<f64>()).fold(0.0, f64::max)
-    };
-    let mixed = widest(matrix.rows()).sqrt() * widest(matrix.columns()).sqrt();
-    frobenius.min(mixed)
-}
-
-/// The Frobenius norm.
-pub fn frobenius<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
-    match matrix.as_slice() {
-        Some(slice) => norm(slice),
-        None => root_sum(matrix.iter().map(|x| x.widen().abs())),
-    }
-}
-
-/// ‖row‖ of each row, and the largest.
-pub fn measured<T: Float>(rows: Rows<'_, T>) -> Result<(Vec<f64>, f64), Error> {
-    let norms = crate::norms::row_norms(rows)?;
-    let largest = crate::norms::largest(&norms);
-    Ok((norms, largest))
+/// By how much a product with `matrix` can stretch an error that knows nothing of it.
+pub fn stretch<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
+    let share = isotropic(matrix.nrows().min(matrix.ncols()));
+    (share * frobenius(matrix)).min(spectral_bound(matrix))
 }

@@ -52,8 +52,8 @@ impl<T: Float> Engine<T> {
             let mut forward = self.forward(values, run)?;
             let output = std::mem::take(&mut forward.output);
             let incoming = Incoming::new(output, value_width, n, |i, output| given.c(i, output))?;
-            found.rows.copy_from_slice(&incoming.rows);
-            before = Some(incoming.prepare(&forward, unit)?);
+            let (prepared, rows) = incoming.prepare(&forward, unit)?;
+            (before, found.rows) = (Some(prepared), rows);
             found.forward = forward;
         }
         // By the shape alone: the order of summation must not know the threads.
@@ -86,11 +86,11 @@ struct Part<'a, T> {
 }
 
 /// A chunk of keys, its sums over the queries of all waves, and its part of the sums over keys of one wave.
-struct Chunk<T> {
+struct Chunk {
     keys: Range<usize>,
     key_sums: Vec<f64>,
     value_sums: Vec<f64>,
-    partial: Aligned<T>,
+    partial: Aligned<f64>,
     squares: Vec<f64>,
 }
 
@@ -107,7 +107,7 @@ struct Turns<'a, T: Float> {
     each: usize,
     parts: Vec<Mutex<Part<'a, T>>>,
     slots: Vec<RwLock<Slot<T>>>,
-    chunks: Vec<RwLock<Chunk<T>>>,
+    chunks: Vec<RwLock<Chunk>>,
 }
 
 /// A step of one wave.
@@ -255,7 +255,7 @@ impl<'a, T: Float> Turns<'a, T> {
         for chunk in &self.chunks {
             let chunk = read(chunk);
             for (sum, part) in sums.iter_mut().zip(&chunk.partial[at * width..]) {
-                *sum += part.widen();
+                *sum += part;
             }
             for (sum, part) in found.p_squares.iter_mut().zip(&chunk.squares[at..]) {
                 *sum += part;

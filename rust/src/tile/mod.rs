@@ -223,15 +223,6 @@ pub fn outer_onto<T: Float, V: Vector<T, W>, const W: usize, const N: usize, con
     }
 }
 
-/// Adds the sums of one block of keys to those of the blocks before it, and clears them.
-#[inline(always)]
-pub fn settle<T: Float>(sums: &mut [T], total: &mut [T]) {
-    for (sum, total) in sums.iter_mut().zip(total) {
-        *total += *sum;
-        *sum = T::zero();
-    }
-}
-
 /// Adds the sums of one block of keys to those in double precision, and clears them.
 #[inline(always)]
 pub fn fold<T: Float>(sums: &mut [T], sums64: &mut [f64]) {

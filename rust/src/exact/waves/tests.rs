@@ -69,7 +69,7 @@ fn the_query_side_has_the_bits_of_two_passes() {
         let output = std::mem::take(&mut forward.output);
         let given = case.given();
         let incoming = Incoming::new(output, VALUE_WIDTH, again.count, |i, output| given.c(i, output));
-        let prepared = incoming.and_then(|incoming| incoming.prepare(&forward, 2.0)).expect("there is memory");
+        let (prepared, _) = incoming.and_then(|incoming| incoming.prepare(&forward, 2.0)).expect("there is memory");
         let squares = again.backward(&values, &forward, &prepared, &mut run).expect("a regular problem");
 
         assert!(engine.queries.iter().any(|w| *w != 0.0));

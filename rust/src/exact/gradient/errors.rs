@@ -1,0 +1,76 @@
+//! The rounding estimates of the gradients, from those of the rows (docs/math.md, section 5).
+
+use ndarray::{Array2, ArrayView2};
+
+use super::{Passes, Standard, rows};
+use crate::error::Error;
+use crate::exact::alike::{is_exact, traces};
+use crate::exact::rounding::{Inherited, stretch};
+use crate::float::Float;
+use crate::norms::{frobenius, measured};
+use crate::pool::Run;
+use crate::problem::{Weights, Wrt};
+
+impl<T: Float> Passes<T> {
+    /// The rounding estimate of one gradient.
+    pub(super) fn rounding(
+        &self,
+        problem: &Standard<'_, T>,
+        wrt: Wrt,
+        value: &Array2<T>,
+        run: &mut Run<'_>,
+    ) -> Result<f64, Error> {
+        let (query_weights, key_weights) = match problem.weights {
+            Weights::Product(X) => (X, None),
+            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
+        };
+        let scale = problem.scale.abs();
+        let (sums, factor) = match wrt {
+            Wrt::X | Wrt::WQ => {
+                let left = traces(rows(&problem.A1)?, run)?;
+                (scale * self.errors.query_side(&left, &self.w_norms)?, 1.0)
+            }
+            Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms)?, stretch(query_weights)),
+            Wrt::WK => {
+                let (_, largest) = measured(rows(&problem.A2)?)?;
+                (self.errors.key_weights(largest, problem.A2.view(), &self.w_norms)?, 1.0)
+            }
+            Wrt::A2 => (self.errors.key_side()?, key_weights.map_or(1.0, stretch)),
+            Wrt::A3 => (self.errors.value_side()?, stretch(problem.Y)),
+            Wrt::Y => (self.errors.mixed(measured(rows(&problem.A3)?)?.1)?, 1.0),
+            Wrt::A => {
+                let mut sum = 0.0;
+                for part in [Wrt::A1, Wrt::A2, Wrt::A3] {
+                    sum += self.rounding(problem, part, value, run)?;
+                }
+                (sum, 1.0)
+            }
+        };
+        Ok(self.errors.finish::<T>(sums, factor, frobenius(value.view()), value.len()))
+    }
+}
+
+impl<T: Float> Standard<'_, T> {
+    /// What the products before the passes lost.
+    pub(super) fn inherited(&self, largest_key: f64) -> Result<Inherited, Error> {
+        let (query_weights, key_weights) = match self.weights {
+            Weights::Product(X) => (X, None),
+            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
+        };
+        let (mut logits, _) = measured(rows(&self.A1)?)?;
+        let per_row = self.scale.abs() * lost(query_weights) * largest_key;
+        for logit in &mut logits {
+            *logit *= per_row;
+        }
+        let keys = match key_weights {
+            None => 0.0,
+            Some(W_K) => measured(rows(&self.A2)?)?.1 * lost(W_K),
+        };
+        Ok(Inherited { logits, keys, values: measured(rows(&self.A3)?)?.1 * lost(self.Y) })
+    }
+}
+
+/// What a product with these weights loses, in roundings, for a row of norm one.
+fn lost<T: Float>(weights: ArrayView2<'_, T>) -> f64 {
+    if is_exact(weights) { 0.0 } else { frobenius(weights) }
+}
