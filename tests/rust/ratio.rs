@@ -1,5 +1,5 @@
-//! The measure of accuracy: error / (eps (1 + L + log2 max(n, m)) Σ), with Σ the same sums over absolute values, and L the
-//! largest logit with absolute values in its sum (docs/math.md, equation 35).
+//! The measure of accuracy: error / (eps (1 + L + log2 max(n, m)) Σ), with Σ the same sums over absolute values, and L
+//! the largest logit with absolute values in its sum (docs/math.md, equation 35).
 
 use attngrad::reference::Reference;
 use attngrad::{Float, Wrt};
@@ -39,8 +39,8 @@ pub fn absolute(reference: &Reference) -> Reference {
 
 /// The largest ratio over the entries of `got`; infinite where one is not a number.
 ///
-/// Weights from [`Float::EXP2_MIN`] down are zero, which no relative measure forgives: `floor` is what an entry may lose
-/// to that.
+/// Weights from [`Float::EXP2_MIN`] down are zero, which no relative measure forgives: `floor` is what an entry may
+/// lose to that.
 pub fn ratio<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, growth: f64, floor: f64) -> f64 {
     assert_eq!(got.dim(), want.dim(), "the shape of the result");
     let eps = 2.0 * T::UNIT_ROUNDOFF;
@@ -59,8 +59,8 @@ pub fn ratio<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, 
     worst
 }
 
-/// What weights that are dropped can change in an entry of dL/d`wrt`: n m of them at most, each times the largest of its
-/// factors.
+/// What weights that are dropped can change in an entry of dL/d`wrt`: n m of them at most, each times the largest of
+/// its factors.
 pub fn floor<T: Float>(absolute: &Reference) -> f64 {
     let largest = |array: &Array2<f64>| array.iter().fold(1.0, |max: f64, &x| max.max(x));
     let sizes = [&absolute.A1, &absolute.A2, &absolute.A3, &absolute.X, &absolute.Y, &absolute.c, &absolute.c]

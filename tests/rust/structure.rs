@@ -16,7 +16,8 @@ fn equal_rows<T: Float>(array: &mut Array2<T>, rows: usize) {
     }
 }
 
-/// Asserts that of the inputs that the problem has exactly `zero` have zeros and a bound of 0, and that the truth has zeros there.
+/// Asserts that of the inputs that the problem has exactly `zero` have zeros and a bound of 0, and that the truth has
+/// zeros there.
 fn check<T: Float>(case: &Case<T>, incoming: bool, zero: &[Wrt], what: &str) {
     let problem = if incoming { case.problem().with_incoming() } else { case.problem() };
     let reference = Reference::new(&problem);

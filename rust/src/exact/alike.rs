@@ -106,8 +106,8 @@ pub fn traces<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<Trac
     Ok(traces)
 }
 
-/// √Σ over cells of ‖Σ over its rows of x_j‖², where x_j is a number times a few directions: scattered over a few sums with a
-/// random sign for each cell, rows of different cells add up as their squares, and rows of one cell plainly.
+/// √Σ over cells of ‖Σ over its rows of x_j‖², where x_j is a number times a few directions: scattered over a few sums
+/// with a random sign for each cell, rows of different cells add up as their squares, and rows of one cell plainly.
 pub struct LinedUp {
     sums: [[f64; SKETCH * SKETCH]; SUMS],
 }
@@ -163,8 +163,8 @@ pub struct Keys {
     pub value_repeats: f64,
     pub key_repeats_in_block: f64,
     pub value_repeats_in_block: f64,
-    /// ‖Σ over a block‖ / Σ ‖·‖ of values, and of outer products of keys and centred values, root mean square over the blocks: one
-    /// where they line up, 1/√block where they are independent.
+    /// ‖Σ over a block‖ / Σ ‖·‖ of values, and of outer products of keys and centred values, root mean square over the
+    /// blocks: one where they line up, 1/√block where they are independent.
     pub values_line_up: f64,
     pub products_line_up: f64,
 }

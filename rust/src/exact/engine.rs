@@ -152,8 +152,8 @@ impl<T: Float> Engine<T> {
         Ok(Engine { queries, count, keys, bound, largest_key, sight, kernels, key_block, blocking })
     }
 
-    /// Keys that are summed in working precision at a time: what was asked for, up to the most that the rounding estimate
-    /// allows for, or what suits the caches.
+    /// Keys that are summed in working precision at a time: what was asked for, up to the most that the rounding
+    /// estimate allows for, or what suits the caches.
     pub(super) fn key_block(&self, value_width: usize) -> usize {
         self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + value_width)).min(KEY_BLOCK)
     }

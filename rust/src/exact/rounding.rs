@@ -1,7 +1,7 @@
 //! The rounding estimate of the exact gradient (docs/math.md, section 5).
 //!
-//! Each step's error is taken by its size, row by row. Rounding errors of different rows cancel like independent ones, and those
-//! of rows that are alike add up: both sums are taken, the second of what lines up in the data.
+//! Each step's error is taken by its size, row by row. Rounding errors of different rows cancel like independent ones,
+//! and those of rows that are alike add up: both sums are taken, the second of what lines up in the data.
 
 use std::f64::consts::LN_2;
 
@@ -13,13 +13,13 @@ use crate::buffer;
 use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS, ROUNDING_SAFETY};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{frobenius, norm, spectral_bound};
+use crate::norms::{norm, spectral_bound};
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;
 
-/// Roundings of a sum of k terms in a row, over √k and the size of the largest partial sum: each is uniform within half a
-/// unit of its partial sum, which is half of the largest in the mean.
+/// Roundings of a sum of k terms in a row, over √k and the size of the largest partial sum: each is uniform within half
+/// a unit of its partial sum, which is half of the largest in the mean.
 const SUM_ROUNDINGS: f64 = 0.25;
 
 /// What the products before the passes lost, in units of u.
@@ -67,8 +67,8 @@ pub struct RowErrors {
     c_cell: f64,
     /// What a sum over keys loses, in roundings of the whole sum.
     block: f64,
-    /// Rows to each that is different.
-    rows_alike: f64,
+    /// Rows to each that differs in query or c, and to each that differs in c.
+    rows_alike: [f64; 2],
 }
 
 /// The errors of one row, in absolute size.
@@ -91,7 +91,7 @@ struct Errors {
     r: f64,
     /// What an error of c_j of size one makes of p_j K, over max ‖key‖.
     share: f64,
-    /// Of a logit.
+    /// Of a logit, and of the normaliser: what w_j is multiplied by.
     logit: f64,
     /// What the sums of o_j lose, and those of p_j K over max ‖key‖.
     sums: f64,
@@ -100,8 +100,8 @@ struct Errors {
     left: f64,
 }
 
-/// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows share; and
-/// not on c_j, but its own logits, or what all rows share.
+/// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows
+/// share; and not on c_j, but its own logits, or what all rows share.
 struct Parts {
     logits: f64,
     own: f64,
@@ -135,13 +135,16 @@ impl RowErrors {
             rows,
             squares,
             p: Vec::new(),
-            rows_alike: 1.0,
+            rows_alike: [1.0; 2],
         };
-        let mut alike = LinedUp::new();
+        let mut alike = [LinedUp::new(), LinedUp::new()];
         for j in 0..errors.rows.len() {
-            alike.add(1.0, both(errors.query_cell(j), errors.c_cell(j)), &[1.0]);
+            let c = errors.c_cell(j);
+            alike[0].add(1.0, both(errors.query_cell(j), c), &[1.0]);
+            alike[1].add(1.0, c, &[1.0]);
         }
-        errors.rows_alike = (alike.total().powi(2) / errors.rows.len().max(1) as f64).max(1.0);
+        let rows = errors.rows.len().max(1) as f64;
+        errors.rows_alike = alike.map(|alike| (alike.total().powi(2) / rows).max(1.0));
         errors
     }
 
@@ -181,7 +184,8 @@ impl RowErrors {
         let value_spread = (keys.value_repeats.sqrt() * spread).min(1.0);
         let one_direction = isotropic(value_width);
         let isotropic = 1.0 / width.min(value_width).max(1) as f64;
-        // Sums over a block of keys: their partial sums grow with what lines up in the block, and equal terms round alike.
+        // Sums over a block of keys: their partial sums grow with what lines up in the block, and equal terms round
+        // alike.
         let length = (*block).min(*count).max(1) as f64;
         let blocks = (*count as f64 / length).max(1.0);
         let is_flat = logit <= 2.0 * alike(1.0, u, length);
@@ -190,7 +194,11 @@ impl RowErrors {
         let walk = SUM_ROUNDINGS * length.sqrt() * (length.sqrt() * spread).min(1.0);
         let (h, centred) = (keys.largest_value, keys.centred_value);
         let whole = (SUM_ROUNDINGS * (length / blocks).sqrt() * repeats).max(1.0) * output;
-        let sums = u * whole.max(walk * keys.values_line_up * h * repeats);
+        // Weights that are alike, as all are where logits are small, are all rounded the same way in α, in every block;
+        // what is lost of logits that only stand in the last bits is no more than they are.
+        let alike = if is_flat { 1.0 } else { keys.key_repeats / (*count).max(1) as f64 };
+        let total = (u * SUM_ROUNDINGS * length * alike).min(if is_flat { logit } else { f64::INFINITY });
+        let sums = u * whole.max(walk * keys.values_line_up * h * repeats) + total * output;
         let (mut o, mut o_shared) = (0.0, 0.0);
         if self.before.is_target {
             // An error of the query is common to all its logits, and moves o by Cov_f(k, h), which does not fall with
@@ -202,7 +210,7 @@ impl RowErrors {
         Errors {
             spread,
             c: c_norm,
-            f: weight * spread,
+            f: (weight + total) * spread,
             f_shared: shared * spread,
             o,
             o_shared,
@@ -211,11 +219,11 @@ impl RowErrors {
             p_own: 2.0 * u * value_spread * c_norm * h,
             p_shared: u * value_spread * c_norm * one_direction * inherited.values + shared * p,
             // An error of r moves w by the mean key, which may be as large as any.
-            r: 2.0 * (u * r.abs() + one_direction * c_norm * sums),
+            r: 2.0 * ((u + total) * r.abs() + one_direction * c_norm * sums),
             // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
             // the product of their sizes.
             share: centred * (one_direction * spread + isotropic).min(1.0),
-            logit: u * logit,
+            logit: u * logit + total,
             sums,
             p_sums: u * walk * c_norm * centred * keys.products_line_up,
             left: if h > 0.0 { (spread + output / h).min(1.0) } else { 1.0 },
@@ -247,7 +255,7 @@ impl RowErrors {
 
     /// Of one row of p K: `keys` max ‖k‖, `w` the norm of w_j.
     fn of_w(&self, e: &Errors, keys: f64, w: f64) -> Parts {
-        let sum = (self.u * w * self.block.max(self.summed(PRODUCT_ROWS))).max(e.p_sums * keys);
+        let sum = (self.u * w * self.block.max(self.summed(PRODUCT_ROWS, self.rows_alike[0]))).max(e.p_sums * keys);
         Parts {
             logits: e.p * keys + e.logit * w,
             own: (e.p_own + e.r + e.own * e.share) * keys + sum,
@@ -284,8 +292,8 @@ impl RowErrors {
         Ok(LN_2 * sum)
     }
 
-    /// Of the same times the transpose of the inputs of the keys, whose `largest` row this is: errors of different keys are
-    /// independent, those of r_j and c_j are not. `w` are the norms of p K.
+    /// Of the same times the transpose of the inputs of the keys, whose `largest` row this is: errors of different keys
+    /// are independent, those of r_j and c_j are not. `w` are the norms of p K.
     pub fn key_weights<T: Float>(&self, largest: f64, inputs: ArrayView2<'_, T>, w: &[f64]) -> Result<f64, Error> {
         let apart = 2.0 * (2.0 * largest * self.before.keys.key_repeats.sqrt()).min(spectral_bound(inputs));
         let key = self.before.largest_key;
@@ -302,7 +310,7 @@ impl RowErrors {
 
     /// Of Σ_j f_j ⊗ c_j.
     pub fn value_side(&self) -> Result<f64, Error> {
-        let lost = self.u * self.summed(KEY_SIDE_QUERIES);
+        let lost = self.u * self.summed(KEY_SIDE_QUERIES, self.rows_alike[0]);
         self.over_rows(None, |_, e| Parts {
             logits: e.f * e.c,
             own: e.spread * (lost * e.c + e.own),
@@ -314,7 +322,8 @@ impl RowErrors {
 
     /// Of Σ_j (f A3)_j ⊗ c_j: `inputs` max ‖a3‖.
     pub fn mixed(&self, inputs: f64) -> Result<f64, Error> {
-        let lost = self.u * self.block.max(self.summed(PRODUCT_ROWS));
+        // Equal values make equal rows of f A3 whatever the queries are.
+        let lost = self.u * self.block.max(self.summed(PRODUCT_ROWS, self.rows_alike[1]));
         let value = self.before.keys.largest_value;
         let sum = self.over_rows(None, |_, e| {
             let sums = if value > 0.0 { e.sums / value } else { 0.0 };
@@ -338,8 +347,8 @@ impl RowErrors {
     /// The error of Σ_j left_j ⊗ (row j): as if rows had nothing to do with one another, and of what lines up.
     ///
     /// An error that hangs on c_j is linear in it, so left_j ⊗ c_j says how much such errors line up: among rows whose
-    /// logits round alike, among rows whose c_j are the same but for rounding, or among all for what all rows share, be it
-    /// in one direction of the queries or in all. An error of o does not hang on c_j; there left_j says it.
+    /// logits round alike, among rows whose c_j are the same but for rounding, or among all for what all rows share, be
+    /// it in one direction of the queries or in all. An error of o does not hang on c_j; there left_j says it.
     fn sums(&self, left: Option<&[Trace]>, parts: impl Fn(usize, &Errors) -> Parts) -> Result<(f64, f64), Error> {
         let mut terms = buffer::with_capacity(self.rows.len())?;
         let [mut logits, mut own, mut shared, mut shared_apart] = std::array::from_fn(|_| LinedUp::new());
@@ -372,8 +381,8 @@ impl RowErrors {
 
     /// What a sum over a block of rows loses, in roundings of the whole sum: terms of either sign lose half of √block,
     /// equal ones a quarter of the block, because their roundings all go the same way.
-    fn summed(&self, block: usize) -> f64 {
-        (0.5 * (block as f64 * self.rows_alike).sqrt()).min(0.25 * block as f64)
+    fn summed(&self, block: usize, rows_alike: f64) -> f64 {
+        (0.5 * (block as f64 * rows_alike).sqrt()).min(0.25 * block as f64)
     }
 
     /// Of a result of norm `result`: sums of the error `sums`, times a matrix of spectral norm `factor`.
@@ -386,12 +395,6 @@ impl RowErrors {
 }
 
 /// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
-fn isotropic(width: usize) -> f64 {
+pub fn isotropic(width: usize) -> f64 {
     (2.0 / (width.max(1) as f64).sqrt()).min(1.0)
-}
-
-/// By how much a product with `matrix` can stretch an error that knows nothing of it.
-pub fn stretch<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
-    let share = isotropic(matrix.nrows().min(matrix.ncols()));
-    (share * frobenius(matrix)).min(spectral_bound(matrix))
 }

@@ -1,5 +1,5 @@
-//! Gradients that are zero by the structure of a problem, whatever its other numbers are: equal keys, equal values, zero
-//! queries, a zero incoming gradient, zero weights (docs/math.md, section 5).
+//! Gradients that are zero by the structure of a problem, whatever its other numbers are: equal keys, equal values,
+//! zero queries, a zero incoming gradient, zero weights (docs/math.md, section 5).
 
 use ndarray::{ArrayView1, ArrayView2};
 
@@ -11,14 +11,14 @@ use crate::problem::{Problem, Weights, Wrt};
 
 /// Which gradients of a problem are zero in exact arithmetic because of equal rows, zero rows or zero weights.
 ///
-/// Such a gradient is returned as zeros with an error bound of 0. Every answer `true` is a proof; a gradient that vanishes
-/// because sums cancel is not found. What is asked: does every query row j contribute nothing, because its c_j is zero,
-/// because the keys it sees are equal (p_j K = Σ_i p_ji k = 0, rows of p sum to zero), because the values it sees are
-/// equal (p_j = 0), or because the row of A1, or the query, that its contribution is multiplied by is zero? And are
-/// the weights behind the sum zero? Columns that only meet zeros of the weights do not count.
+/// Such a gradient is returned as zeros with an error bound of 0. Every answer `true` is a proof; a gradient that
+/// vanishes because sums cancel is not found. What is asked: does every query row j contribute nothing, because its c_j
+/// is zero, because the keys it sees are equal (p_j K = Σ_i p_ji k = 0, rows of p sum to zero), because the values it
+/// sees are equal (p_j = 0), or because the row of A1, or the query, that its contribution is multiplied by is zero?
+/// And are the weights behind the sum zero? Columns that only meet zeros of the weights do not count.
 ///
-/// Making one takes O(d²) at most, an answer O((n + m) d) at most and O(d) on data without such structure: each look ends at the
-/// first row that differs.
+/// Making one takes O(d²) at most, an answer O((n + m) d) at most and O(d) on data without such structure: each look
+/// ends at the first row that differs.
 pub(crate) struct Structure<'a, T> {
     queries: Rows<'a, T>,
     /// The whole rows of A1.

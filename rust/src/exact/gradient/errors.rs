@@ -5,9 +5,9 @@ use ndarray::{Array2, ArrayView2};
 use super::{Passes, Standard, rows};
 use crate::error::Error;
 use crate::exact::alike::{is_exact, traces};
-use crate::exact::rounding::{Inherited, stretch};
+use crate::exact::rounding::{Inherited, isotropic};
 use crate::float::Float;
-use crate::norms::{frobenius, measured};
+use crate::norms::{frobenius, measured, spectral_bound};
 use crate::pool::Run;
 use crate::problem::{Weights, Wrt};
 
@@ -73,4 +73,10 @@ impl<T: Float> Standard<'_, T> {
 /// What a product with these weights loses, in roundings, for a row of norm one.
 fn lost<T: Float>(weights: ArrayView2<'_, T>) -> f64 {
     if is_exact(weights) { 0.0 } else { frobenius(weights) }
+}
+
+/// By how much a product with `matrix` can stretch an error that knows nothing of it.
+fn stretch<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
+    let share = isotropic(matrix.nrows().min(matrix.ncols()));
+    (share * frobenius(matrix)).min(spectral_bound(matrix))
 }
