@@ -62,8 +62,8 @@ class Tolerance:
         return not self.rtol and not self.atol
 
     def asking(
-        self, method: str, degree: int | None = None, seed: int = 0
-    ) -> tuple[str, int | None, float | None, float, str, str, int]:
+        self, method: str, degree: int | None = None, seed: int | None = 0
+    ) -> tuple[str, int | None, float | None, float, str, str, int | None]:
         """What is asked, as the core takes it."""
         return method, degree, self.rtol, self.atol, self.norm, self.certificate, seed
 
