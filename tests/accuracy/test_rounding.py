@@ -23,8 +23,8 @@ DEEP = range(20_000)
 # The median of bound / error over problems without anything in common, by output: measured 150 to
 # 1000, and there are outputs that one rounding decides.
 TYPICAL = 2_000.0
-# The same over rows that are alike.
-ALIKE = 100.0
+# The same over rows that are alike: measured 155 for dA2, 370 for dW_Q and dW_K.
+ALIKE = 500.0
 
 
 def ratios(drawn: Drawn) -> Iterator[tuple[str, float, float]]:
