@@ -87,7 +87,7 @@ pub fn loss_gradient<T: Float>(
 }
 
 /// The same for a problem without keys that no query sees.
-fn of_seen<T: Float>(
+pub(super) fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     options: &Options,
