@@ -14,15 +14,20 @@ const SAFE_SQUARES: std::ops::Range<f64> = 1e-270..1e300;
 
 /// Euclidean norm; NaN and ∞ in the values come through.
 pub fn norm<T: Float>(values: &[T]) -> f64 {
-    let plain: f64 = values.iter().map(|x| x.widen() * x.widen()).sum();
+    norm_of(values.iter().map(|x| x.widen()))
+}
+
+/// The same of numbers in any place.
+fn norm_of(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let plain: f64 = values.clone().map(|x| x * x).sum();
     if SAFE_SQUARES.contains(&plain) || plain.is_nan() {
         return plain.sqrt();
     }
-    let scale = values.iter().fold(0.0, |max: f64, x| max.max(x.widen().abs()));
+    let scale = values.clone().fold(0.0, |max: f64, x| max.max(x.abs()));
     if scale == 0.0 || scale.is_infinite() {
         return scale;
     }
-    let sum: f64 = values.iter().map(|x| (x.widen() / scale).powi(2)).sum();
+    let sum: f64 = values.map(|x| (x / scale).powi(2)).sum();
     scale * sum.sqrt()
 }
 
@@ -56,15 +61,6 @@ pub fn largest(norms: &[f64]) -> f64 {
     norms.iter().fold(0.0, |max, &norm| if norm > max || norm.is_nan() { norm } else { max })
 }
 
-/// √Σ x², scaled so that neither end of the range spoils it.
-fn root_sum(terms: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = terms.clone().fold(0.0, |max: f64, x| if x > max || x.is_nan() { x } else { max });
-    if largest == 0.0 || !largest.is_finite() {
-        return largest;
-    }
-    largest * terms.map(|x| (x / largest).powi(2)).sum::<f64>().sqrt()
-}
-
 /// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞).
 pub fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     let widest = |lines: ndarray::iter::Lanes<'_, T, ndarray::Ix1>| {
@@ -74,11 +70,11 @@ pub fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     frobenius(matrix).min(mixed)
 }
 
-/// The Frobenius norm.
+/// The Frobenius norm, the same bits for any layout.
 pub fn frobenius<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     match matrix.as_slice() {
         Some(slice) => norm(slice),
-        None => root_sum(matrix.iter().map(|x| x.widen().abs())),
+        None => norm_of(matrix.iter().map(|x| x.widen())),
     }
 }
 

@@ -168,7 +168,7 @@ pub(super) struct Search<'a, T> {
     pub(super) original: Problem<'a, T>,
     /// The same with W_Q W_Kᵀ multiplied out, where dL/dW_K is certified from rows.
     pub(super) problem: Problem<'a, T>,
-    wrt: &'a [Wrt],
+    pub(super) wrt: &'a [Wrt],
     pub(super) request: &'a Request,
     seed: u64,
     pub(super) law: Law<'a>,
@@ -193,16 +193,27 @@ impl<T: Float> Search<'_, T> {
                 Some(prepared) => Some(prepared.approximation.clone()),
                 None => self.approximation(&mut decision, stages)?,
             };
-            let Some(approximation) = approximation else {
+            let Some(mut approximation) = approximation else {
                 return self.give_up("logits are too large for any polynomial".into(), stages);
             };
-            let Some(beyond) = self.beyond(&approximation, &decision, stages)? else {
-                match self.next_degree(&decision) {
-                    Some(next) => (decision, given) = (next, None),
+            let beyond = match self.beyond(&approximation, &decision, stages)? {
+                Some(beyond) => beyond,
+                None => match self.next_degree(&decision) {
+                    Some(next) => {
+                        (decision, given) = (next, None);
+                        continue;
+                    }
                     None if best.is_some() => break,
-                    None => return self.give_up("no sample sees what the largest logits may do".into(), stages),
-                }
-                continue;
+                    None if self.request.wanted == Wanted::Auto => {
+                        return self.give_up("no sample sees what the largest logits may do".into(), stages);
+                    }
+                    // A method that was named has its bounds: they know no keys that are left to exp.
+                    None => {
+                        decision.samples = 0;
+                        approximation.exact_keys.clear();
+                        Vec::new()
+                    }
+                },
             };
             let own = match given {
                 Some(_) => None,

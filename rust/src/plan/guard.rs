@@ -22,7 +22,12 @@ impl<T: Float> Search<'_, T> {
         decision: &mut Decision,
         stages: &mut Stages<'_>,
     ) -> Result<Option<Approximation>, Error> {
-        let exact_keys = self.reach(decision, stages)?.map_or_else(Vec::new, |reach| reach.exact_keys.clone());
+        // Where some output has no estimate, its bound is what there is, and that knows no keys that are left to exp.
+        let estimated = self.wrt.iter().all(|&wrt| self.law.backing.covers(wrt));
+        let exact_keys = match self.reach(stages)? {
+            Some(reach) if estimated => reach.exact_keys.clone(),
+            _ => Vec::new(),
+        };
         if !exact_keys.is_empty() && self.other_logits.get().is_none() {
             // What P is fitted to is what it stands for.
             let others = self.other_logits.get_or_init(|| Logits::draw(&self.original, &exact_keys));
@@ -49,12 +54,12 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// Lengths of queries and keys, where certificates are of rows drawn uniformly: measured once.
-    fn reach(&self, decision: &Decision, stages: &mut Stages<'_>) -> Result<Option<&Reach>, Error> {
+    fn reach(&self, stages: &mut Stages<'_>) -> Result<Option<&Reach>, Error> {
         if self.law.backing != Backing::Estimated {
             return Ok(None);
         }
         if self.reach.get().is_none() {
-            let reach = Reach::new(&self.problem, decision.degree, stages)?;
+            let reach = Reach::new(&self.problem, stages)?;
             return Ok(Some(self.reach.get_or_init(|| reach)));
         }
         Ok(self.reach.get())
@@ -68,7 +73,7 @@ impl<T: Float> Search<'_, T> {
         decision: &Decision,
         stages: &mut Stages<'_>,
     ) -> Result<Option<Vec<usize>>, Error> {
-        let Some(reach) = self.reach(decision, stages)? else { return Ok(Some(Vec::new())) };
+        let Some(reach) = self.reach(stages)? else { return Ok(Some(Vec::new())) };
         let pairs = self.law.cost.incoherence().powi(2);
         let limit = believed(&approximation.coefficients, decision.predicted_error, pairs);
         let affordable = self.law.cost.balance() <= BALANCE_SHARE * self.law.cost.exact();

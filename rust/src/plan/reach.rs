@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::rows::{typical_of, wide};
 use super::sizes::weighty;
@@ -32,6 +32,10 @@ const SEEN: f64 = 0.5;
 /// ε make.
 const PAIRS: f64 = 32.0;
 
+/// The degree whose neglected power says which keys stand out, whatever the degree of a try: what is left to exp must not
+/// depend on where a search begins.
+const KEY_DEGREE: usize = 2;
+
 /// Steps to 1 of the scan for the range of a polynomial, and the largest range. Between two of them P(t) − e^t is off its
 /// chord by less than the room that is left.
 const STEPS: usize = 64;
@@ -48,6 +52,9 @@ pub struct Reach {
     keys: Vec<f64>,
     /// Keys that stand out, in rising order; none under a mask.
     pub exact_keys: Vec<usize>,
+    /// How much more an error of the normaliser moves w_j where the query looks at keys that stand out, one for each query;
+    /// nothing where no key does.
+    pulls: Vec<f64>,
     /// Root mean square of the length of a value.
     pub value: f64,
     /// Lengths of queries and keys in balanced coordinates, measured when first asked for.
@@ -55,8 +62,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// For a polynomial of about the degree `degree`. Time O(n (d1 + d) d + m (d2 d + d3 dv)).
-    pub fn new<T: Float>(problem: &Problem<'_, T>, degree: usize, stages: &mut Stages<'_>) -> Result<Self, Error> {
+    /// Of a problem. Time O(n (d1 + d) d + m (d2 d + d3 dv)), and O(n K d) for K keys that stand out.
+    pub fn new<T: Float>(problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<Self, Error> {
         stages.run(0.05, |options, watch| {
             let mut run = Run::new(options, watch);
             run.phase(1.0);
@@ -70,21 +77,38 @@ impl Reach {
                 let keys = lengths(problem.A2, &mean, key_map.as_ref(), &mut run)?;
                 let (queries, logits) = reaches(problem.A1, &query_map, &sample, &mut run)?;
                 let value = typical_of(inputs.dot(&Y));
-                if problem.is_causal || !exact_keys.is_empty() {
-                    return Ok(Reach { queries, logits, keys, exact_keys, value, balanced: OnceCell::new() });
-                }
-                let mut caps = lengths(problem.A3, &input_mean, Some(&Y), &mut run)?;
-                let query = (queries.iter().map(|q| q * q).sum::<f64>() / queries.len().max(1) as f64).sqrt();
                 let spread = typical_of((&inputs - &input_mean).dot(&Y));
-                for (cap, key) in caps.iter_mut().zip(&keys) {
-                    *cap = neglected(query * key, degree) * key * (*cap + spread);
+                let found = !exact_keys.is_empty();
+                if !found && !problem.is_causal {
+                    let mut caps = lengths(problem.A3, &input_mean, Some(&Y), &mut run)?;
+                    let query = (queries.iter().map(|q| q * q).sum::<f64>() / queries.len().max(1) as f64).sqrt();
+                    for (cap, key) in caps.iter_mut().zip(&keys) {
+                        *cap = neglected(query * key, KEY_DEGREE) * key * (*cap + spread);
+                    }
+                    exact_keys = weighty(&caps, MOST_KEYS)?;
                 }
-                exact_keys = weighty(&caps, MOST_KEYS)?;
-                if exact_keys.is_empty() {
-                    return Ok(Reach { queries, logits, keys, exact_keys, value, balanced: OnceCell::new() });
+                if found || exact_keys.is_empty() {
+                    let mut pulls = Vec::new();
+                    if found {
+                        let of = |all: ArrayView2<'_, T>| wide(all.select(Axis(0), &exact_keys).view());
+                        let chosen = mapped(of(problem.A2) - &mean, key_map.as_ref());
+                        let values = (of(problem.A3) - &input_mean).dot(&Y);
+                        let typical = typical_of(sample.view().to_owned());
+                        let one = |(key, value): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
+                            key.dot(&key).sqrt() / typical * (1.0 + value.dot(&value).sqrt() / spread)
+                        };
+                        let lever = chosen.rows().into_iter().zip(values.rows()).map(one).fold(0.0, f64::max);
+                        pulls = pulled(problem, &query_map, &chosen, lever, &logits, &mut run)?;
+                    }
+                    return Ok(Reach { queries, logits, keys, exact_keys, pulls, value, balanced: OnceCell::new() });
                 }
             }
         })
+    }
+
+    /// How much more an error of the normaliser moves row `row` than where no key stands out.
+    pub fn pull(&self, row: usize) -> f64 {
+        self.pulls.get(row).copied().unwrap_or(1.0)
     }
 
     /// Queries one of whose logits may be above `limit`, the keys `exact_keys` left out; nothing where there are more than
@@ -229,6 +253,33 @@ fn reaches<T: Float>(
     Ok((lengths, logits))
 }
 
+/// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `chosen` have of its attention (docs/math.md, equation 164).
+fn pulled<T: Float>(
+    problem: &Problem<'_, T>,
+    map: &Array2<f64>,
+    chosen: &Array2<f64>,
+    lever: f64,
+    logits: &[f64],
+    run: &mut Run<'_>,
+) -> Result<Vec<f64>, Error> {
+    let (rows, keys) = (problem.A1, problem.A2.nrows() as f64);
+    let (to_logits, dimension) = (map.dot(&chosen.t()), map.ncols().max(1) as f64);
+    let mut pulls = buffer::zeros(rows.nrows())?;
+    run.for_each(pulls.chunks_mut(PRODUCT_ROWS).enumerate(), |(block, pulls), cancel| {
+        cancel.check()?;
+        let first = block * PRODUCT_ROWS;
+        let own = wide(rows.slice(s![first..first + pulls.len(), ..])).dot(&to_logits);
+        for ((pull, own), logit) in pulls.iter_mut().zip(own.rows()).zip(&logits[first..]) {
+            // Normal logits of that spread have a mean weight of e^(σ²/2).
+            let others = keys.ln() + 0.5 * logit * logit / dimension;
+            let odds: f64 = own.iter().map(|t| (t - others).exp()).sum();
+            *pull = 1.0 + keys.sqrt() * lever * (odds / (1.0 + odds)) / (1.0 + odds);
+        }
+        Ok(())
+    })?;
+    Ok(pulls)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +293,7 @@ mod tests {
             let range = believed(&taylor(degree), 0.0, 1e9);
             assert!((least..most).contains(&range), "degree {degree}: {range}");
             // Where pairs are off by much in the mean, a few that are off by more are no news.
-            assert!(believed(&taylor(degree), 1e-2, 1e9) > range + 0.3);
+            assert!(believed(&taylor(degree), 1e-2, 1e9) > range + 0.2);
         }
         assert_eq!(believed(&[4.0], 0.0, 1.0), 0.0);
         assert_eq!(believed(&[f64::NAN], 0.0, 1.0), 0.0);

@@ -60,7 +60,9 @@ impl Sizes {
                 weighted[1] = buffer::with_capacity(inputs.len())?;
             }
             for (own, weighted) in own.iter_mut().zip(&mut weighted) {
-                own.iter_mut().zip(&reach.logits).for_each(|(own, logit)| *own *= neglected(*logit, degree));
+                for (row, (own, logit)) in own.iter_mut().zip(&reach.logits).enumerate() {
+                    *own *= neglected(*logit, degree) * reach.pull(row);
+                }
                 weighted.extend(own.iter().zip(&inputs).map(|(own, a)| own * a));
             }
             Ok(Sizes { own, weighted })
