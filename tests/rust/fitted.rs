@@ -95,8 +95,8 @@ fn no_change_of_a_single_number_goes_unseen() {
         let found = fitted.gradient(&case.problem(), &[Wrt::Y], &Options::default(), None);
         matches!(found, Err(Error::Option { .. }))
     };
-    let arrays: [fn(&mut Case<f64>) -> &mut Array2<f64>; 4] =
-        [|case| &mut case.A2, |case| &mut case.A3, |case| &mut case.X, |case| &mut case.Y];
+    type Input = fn(&mut Case<f64>) -> &mut Array2<f64>;
+    let arrays: [Input; 4] = [|case| &mut case.A2, |case| &mut case.A3, |case| &mut case.X, |case| &mut case.Y];
     for array in arrays {
         let (rows, columns) = array(&mut case.clone()).dim();
         for index in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {

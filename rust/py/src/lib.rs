@@ -215,7 +215,9 @@ fn threads() -> usize {
 #[pyfunction]
 fn arm(kind: &str, k: usize) -> Result<()> {
     match kind {
-        "reservation" => attngrad::failpoint::fail_reservation(k),
+        "reservation" => {
+            attngrad::failpoint::fail_reservation(k);
+        }
         "task" => attngrad::failpoint::panic_in_task(k),
         _ => return Err(Failure::internal("an unknown fail point")),
     }

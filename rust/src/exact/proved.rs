@@ -1,5 +1,5 @@
 //! A proved bound of what rounding does to the exact gradients, from norms of the inputs alone (docs/math.md, equations 147
-//! to 153). The estimate of [`super::rounding`] is far nearer to the error, and proves nothing.
+//! to 153). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
 
 use std::f64::consts::LN_2;
 

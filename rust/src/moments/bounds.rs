@@ -61,7 +61,7 @@ pub fn enclosures(powers: &[f64], reaches: &[f64]) -> Result<Vec<Known>, Error> 
         known.difference = outward(difference.reach(b).size() + slack);
         if lo > 0.0 {
             known.ratio = (lo, hi);
-        } else if !(known.difference < f64::MAX) {
+        } else if known.difference.is_nan() || known.difference >= f64::MAX {
             break;
         }
     }

@@ -45,7 +45,7 @@ pub struct Approximation {
     /// Whether sums of the highest grade may be of 16-bit integers, where what they lose is less than what P misses of
     /// logits like those of the problem (docs/math.md, equation 139). Single precision on AVX2 has a use for them.
     pub integers: bool,
-    /// Keys, in rising order and at most [`super::CHUNK`], that are left to exp in every pass: those that stand out. They cost
+    /// Keys, in rising order and at most `CHUNK`, that are left to exp in every pass: those that stand out. They cost
     /// 4 n (d + dv + 1) operations each; no bound is known of a gradient with any, and there are none under a mask.
     pub exact_keys: Vec<usize>,
 }

@@ -176,7 +176,9 @@ fn above(
     let others = keys.iter().enumerate().filter(|(key, _)| exact_keys.binary_search(key).is_err());
     // NaN is the largest of all.
     let key = others.fold(0.0, |most: f64, (_, &key)| if key <= most { most } else { key });
-    let far = || queries.iter().enumerate().filter(|(_, query)| !(**query * key <= limit)).map(|(row, _)| row);
+    // NaN is above any limit.
+    let is_far = |query: f64| query * key > limit || (query * key).is_nan() || limit.is_nan();
+    let far = || queries.iter().enumerate().filter(|(_, query)| is_far(**query)).map(|(row, _)| row);
     if far().take(most + 1).count() > most {
         return Ok(None);
     }
