@@ -37,7 +37,8 @@ const SAMPLED: [f64; 3] = [0.58, 7.2, 1.48];
 /// With it five in six samples of uniform data do at once; more rows are drawn where they do not.
 const CHANCE: f64 = 9.0;
 
-/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel.
+/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel. The size is
+/// that of the law, not a fit.
 const RIGOROUS: f64 = 1.0;
 
 /// A statistical bound at m rows over the rigorous one at 1/m: (7/3 … 3) ln(3/1 %) and what the spread adds.
@@ -316,9 +317,8 @@ impl<'a> Law<'a> {
         self.polynomial_for(degree, logits).map_or(f64::INFINITY, |polynomial| logits.error(&polynomial))
     }
 
-    /// The polynomial of a degree, the same for every kind of certificate: that of least squares. Relative minimax would
-    /// make bounds up to three times smaller and errors up to two hundred times larger. Nothing where logits are too large
-    /// for any.
+    /// The polynomial of a degree, the same for every kind of certificate: that of least squares. Relative minimax makes
+    /// bounds smaller and errors larger. Nothing where logits are too large for any.
     pub fn polynomial_for(&self, degree: usize, logits: &Logits) -> Option<Polynomial> {
         logits.least_squares(degree)
     }
