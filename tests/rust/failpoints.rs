@@ -228,7 +228,7 @@ unsafe impl GlobalAlloc for Watched {
 static ALLOCATOR: Watched = Watched;
 
 /// Rows of the longer side, so many that whatever grows with them is larger than all that does not.
-const MANY: usize = 40_000;
+const MANY: usize = 60_000;
 
 #[test]
 #[ignore = "run by what_grows_with_the_rows_is_reserved"]

@@ -245,8 +245,8 @@ impl<T: Float> Passes<T> {
         let Setting { problem, prepared, seed, .. } = setting;
         let known = self.sample.as_ref().map_or(0, |sample| sample.indices.len());
         let population = problem.A1.nrows() - self.apart.len();
-        let mut drawn = without_replacement(&mut Rng::new(*seed), population, count)?;
-        let mut more = drawn.split_off(known.min(drawn.len()));
+        let mut more = without_replacement(&mut Rng::new(*seed), population, count)?;
+        more.drain(..known.min(more.len()));
         more.sort_unstable();
         let standing = std::mem::take(&mut self.standing);
         let certain = standing.len();
