@@ -108,7 +108,10 @@ impl<'a> Run<'a> {
         };
         // Whether there may be another task.
         let one = || {
-            let Some((before, task)) = lock(&tasks).next() else { return Ok(false) };
+            // A poisoned lock: the iterator has panicked, and is not asked again.
+            let Ok(mut rest) = tasks.lock() else { return Ok(false) };
+            let Some((before, task)) = rest.next() else { return Ok(false) };
+            drop(rest);
             // Who waits holds a later task than all that it waits for, and those are taken: somebody works on them.
             if !done.reached(before, &cancel) {
                 return Ok(false);
