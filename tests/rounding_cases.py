@@ -110,6 +110,8 @@ TARGETS = ("normal", "zero", "output", "common", "dout", "common dout", "one row
 # Powers of ten of the largest logits.
 SCALES = ("near-uniform", "small", "usual", "large")
 LOGITS = {"near-uniform": (-9, -2), "small": (-2, 0), "usual": (0, 1.2), "large": (1.2, 3)}
+# Logits are taken to be no smaller than so much of the product of norms.
+LEAST_COSINE = 1e-4
 # n and m, several of each: few and many, the latter with room for blocks, waves and chunks.
 SIZES = ((1, 12), (12, 80), (80, 400))
 LONG = (2_000, 30_000)
@@ -239,7 +241,10 @@ def draw(seed: int, typical: bool = False) -> Drawn:
         weights["Y"] = Y
     logits = sides["A1"] @ X @ sides["A2"].T
     size = SCALES[rng.integers(2 if is_alike else len(SCALES))]
-    scale = float(10 ** rng.uniform(*LOGITS[size]) / max(np.abs(logits).max(), 1e-300))
+    # Logits that are zero but for rounding are not blown up to those of that size.
+    rows = float(np.prod([np.linalg.norm(a, axis=1).max() for a in (sides["A1"] @ X, sides["A2"])]))
+    largest = max(float(np.abs(logits).max()), LEAST_COSINE * rows) or 1.0
+    scale = float(10 ** rng.uniform(*LOGITS[size]) / largest)
     output = _softmax(scale * logits, is_causal) @ (sides["A3"] @ Y)
     E = _target(rng, kind, output)
     wrt = (*weights, "A1", "A2", "A3")
