@@ -46,8 +46,9 @@ pub const LAZY_SHIFT: f64 = 8.0;
 /// Rows per block of a product with a small matrix.
 pub const PRODUCT_ROWS: usize = 256;
 
-/// Rows that one thread measures or packs by itself: some ten microseconds, about what waking another one takes.
-pub const SERIAL_ROWS: usize = 4096;
+/// Entries of rows that one thread measures or packs by itself: some ten microseconds, about what waking another one
+/// takes.
+pub const SERIAL_ENTRIES: usize = 1 << 15;
 
 /// Most partial sums of a product AᵀB; its order of summation is fixed by them.
 pub const PRODUCT_PARTS: usize = 16;

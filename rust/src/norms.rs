@@ -2,8 +2,6 @@
 
 use ndarray::ArrayView2;
 
-use crate::buffer;
-use crate::constants::SERIAL_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
@@ -12,14 +10,36 @@ use crate::tile::Rows;
 /// Where a plain sum of squares in double precision is safe from overflow and from subnormal terms.
 const SAFE_SQUARES: std::ops::Range<f64> = 1e-270..1e300;
 
-/// Euclidean norm; NaN and ∞ in the values come through.
-pub fn norm<T: Float>(values: &[T]) -> f64 {
-    norm_of(values.iter().map(|x| x.widen()))
+/// Sums that a slice is added up in side by side: one alone would wait for each addition.
+pub const LANES: usize = 8;
+
+/// The sum of side-by-side sums, in one order.
+#[inline(always)]
+pub fn sum_of(lanes: [f64; LANES]) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// The same of numbers in any place.
+/// Euclidean norm; NaN and ∞ in the values come through.
+#[inline(always)]
+pub fn norm<T: Float>(values: &[T]) -> f64 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut squares = [0.0; LANES];
+    for chunk in chunks {
+        squares.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x.widen() * x.widen());
+    }
+    squares.iter_mut().zip(rest).for_each(|(sum, x)| *sum += x.widen() * x.widen());
+    norm_from(sum_of(squares), values.iter().map(|x| x.widen()))
+}
+
+/// Euclidean norm of numbers in any place.
 fn norm_of(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let plain: f64 = values.clone().map(|x| x * x).sum();
+    norm_from(values.clone().map(|x| x * x).sum(), values)
+}
+
+/// Euclidean norm from the plain sum of squares, where that is good for it.
+#[inline(always)]
+pub fn norm_from(plain: f64, values: impl Iterator<Item = f64> + Clone) -> f64 {
     if SAFE_SQUARES.contains(&plain) || plain.is_nan() {
         return plain.sqrt();
     }
@@ -31,29 +51,9 @@ fn norm_of(values: impl Iterator<Item = f64> + Clone) -> f64 {
     scale * sum.sqrt()
 }
 
-/// The norm of each row, many at a time where there are many.
-pub fn many_row_norms<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
-    if rows.count <= SERIAL_ROWS || rows.width == 0 {
-        return row_norms(rows);
-    }
-    let mut norms = buffer::zeros(rows.count)?;
-    let parts = rows.data.chunks(SERIAL_ROWS * rows.width).zip(norms.chunks_mut(SERIAL_ROWS));
-    run.for_each(parts, |(data, norms), _| {
-        norms.iter_mut().zip(data.chunks_exact(rows.width)).for_each(|(of, row)| *of = norm(row));
-        Ok(())
-    })?;
-    Ok(norms)
-}
-
 /// The norm of each row.
-pub fn row_norms<T: Float>(rows: Rows<'_, T>) -> Result<Vec<f64>, Error> {
-    let mut norms = buffer::zeros(rows.count)?;
-    if rows.width > 0 {
-        for (norm_of, row) in norms.iter_mut().zip(rows.data.chunks_exact(rows.width)) {
-            *norm_of = norm(row);
-        }
-    }
-    Ok(norms)
+pub fn row_norms<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
+    rows.map(run, norm)
 }
 
 /// The largest of some norms, NaN if one is.
@@ -78,9 +78,7 @@ pub fn frobenius<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     }
 }
 
-/// ‖row‖ of each row, and the largest.
-pub fn measured<T: Float>(rows: Rows<'_, T>) -> Result<(Vec<f64>, f64), Error> {
-    let norms = row_norms(rows)?;
-    let largest = largest(&norms);
-    Ok((norms, largest))
+/// The largest norm of a row.
+pub fn largest_row<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<f64, Error> {
+    Ok(largest(&row_norms(rows, run)?))
 }

@@ -3,16 +3,15 @@
 use ndarray::ArrayView2;
 
 use crate::buffer;
-use crate::constants::SERIAL_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
+use crate::norms::{LANES, norm, norm_from, sum_of};
 use crate::pool::Run;
 use crate::tile::Rows;
 
 /// Entries of a sketch: the norm of a sum of outer products of two sketches is right to a third or so, and takes 64
 /// multiplications a row.
-const SKETCH: usize = 8;
+const SKETCH: usize = LANES;
 
 /// Sums that rows are scattered over: their squares add up to what the rows' cells give, to a third or so.
 const SUMS: usize = 16;
@@ -35,15 +34,28 @@ impl Trace {
     /// Of a row.
     #[inline(always)]
     pub fn new<T: Float>(row: &[T]) -> Self {
-        let norm = norm(row);
-        let mut sums = [0.0; SKETCH];
-        let mut tag = 0.0;
-        for (i, entry) in row.iter().enumerate() {
-            let (weight, sign) = weight(i);
-            tag += weight * entry.widen();
-            // A row that fits is kept as it is.
-            sums[i % SKETCH] += if row.len() <= SKETCH { entry.widen() } else { sign * entry.widen() };
+        let (mut tag, mut squares, mut sums) = (0.0, [0.0; LANES], [0.0; SKETCH]);
+        for (part, columns) in row.chunks(COLUMNS).enumerate() {
+            let mut tags = [0.0; LANES];
+            let mut add = |columns: &[T], weights: &[f64; LANES], signs: &[f64; LANES]| {
+                for (k, x) in columns.iter().enumerate() {
+                    let x = x.widen();
+                    tags[k] += weights[k] * x;
+                    squares[k] += x * x;
+                    sums[k] += signs[k] * x;
+                }
+            };
+            let (whole, rest) = columns.as_chunks::<LANES>();
+            let mut tables = WEIGHTS.iter().zip(if row.len() <= SKETCH { &PLAIN } else { &SIGNS });
+            for (columns, (weights, signs)) in whole.iter().zip(&mut tables) {
+                add(columns, weights, signs);
+            }
+            if let Some((weights, signs)) = tables.next() {
+                add(rest, weights, signs);
+            }
+            tag += part_weight(part) * sum_of(tags);
         }
+        let norm = norm_from(sum_of(squares), row.iter().map(|x| x.widen()));
         let sketch = sums.map(|sum| if norm > 0.0 { (sum / norm) as f32 } else { 0.0 });
         Trace { norm, tag, sketch }
     }
@@ -59,17 +71,49 @@ impl Trace {
     }
 }
 
-/// The weight of an entry in the tag, between 1 and 2, and its sign in the sketch.
+/// Columns with weights in a table; those beyond have the same ones, times that of their part.
+const COLUMNS: usize = 256;
+
+/// The golden ratio: it spreads its multiples evenly.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+/// The weights of entries in the tag, between 1 and 2.
+static WEIGHTS: [[f64; LANES]; COLUMNS / LANES] = {
+    let mut table = [[0.0; LANES]; COLUMNS / LANES];
+    let mut i = 0;
+    while i < COLUMNS {
+        let multiple = (i + 1) as f64 * GOLDEN;
+        table[i / LANES][i % LANES] = 1.0 + (multiple - (multiple as u64) as f64);
+        i += 1;
+    }
+    table
+};
+
+/// Their signs in the sketch ...
+static SIGNS: [[f64; LANES]; COLUMNS / LANES] = {
+    let mut table = [[1.0; LANES]; COLUMNS / LANES];
+    let mut i = 0;
+    while i < COLUMNS {
+        if mixed(i as u64) & 1 == 1 {
+            table[i / LANES][i % LANES] = -1.0;
+        }
+        i += 1;
+    }
+    table
+};
+
+/// ... where a row that fits is kept as it is.
+static PLAIN: [[f64; LANES]; COLUMNS / LANES] = [[1.0; LANES]; COLUMNS / LANES];
+
+/// The weight of a part of the columns, between 1 and 1.5.
 #[inline(always)]
-fn weight(i: usize) -> (f64, f64) {
-    // The golden ratio spreads its multiples evenly.
-    let weight = 1.0 + ((i + 1) as f64 * 0.618_033_988_749_894_9).fract();
-    (weight, if mixed(i as u64) & 1 == 0 { 1.0 } else { -1.0 })
+fn part_weight(part: usize) -> f64 {
+    if part == 0 { 1.0 } else { 1.0 + 0.5 * (part as f64 * GOLDEN).fract() }
 }
 
 /// A number from which nobody can tell the other (SplitMix64).
 #[inline(always)]
-fn mixed(x: u64) -> u64 {
+const fn mixed(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -93,17 +137,14 @@ pub fn alike(largest: f64, unit: f64, block: f64) -> f64 {
     ALIKE * unit * block * largest
 }
 
-/// The trace of each row, many at a time where there are many.
+/// The trace of each row.
 pub fn traces<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<Trace>, Error> {
-    let mut traces = buffer::zeros::<Trace>(rows.count)?;
-    if rows.width > 0 {
-        let parts = rows.data.chunks(SERIAL_ROWS * rows.width).zip(traces.chunks_mut(SERIAL_ROWS));
-        run.for_each(parts, |(data, traces), _| {
-            traces.iter_mut().zip(data.chunks_exact(rows.width)).for_each(|(of, row)| *of = Trace::new(row));
-            Ok(())
-        })?;
-    }
-    Ok(traces)
+    rows.map(run, Trace::new)
+}
+
+/// Their norms.
+pub fn norms(traces: &[Trace]) -> Result<Vec<f64>, Error> {
+    buffer::collected(traces.iter().map(|trace| trace.norm))
 }
 
 /// √Σ over cells of ‖Σ over its rows of x_j‖², where x_j is a number times a few directions: scattered over a few sums
@@ -180,25 +221,21 @@ struct Block {
 }
 
 impl Keys {
-    /// Of keys and values that are summed in blocks of `block`.
+    /// Of keys and values with these traces, values that are summed in blocks of `block`.
     pub fn new<T: Float>(
-        keys: Rows<'_, T>,
+        key_traces: &[Trace],
+        value_traces: &[Trace],
         values: Rows<'_, T>,
         block: usize,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let m = keys.count;
-        let key_traces = traces(keys, run)?;
-        let value_traces = traces(values, run)?;
-        let mut mean = buffer::zeros::<f64>(values.width)?;
-        for row in values.data.chunks_exact(values.width.max(1)) {
-            mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x.widen() / m as f64);
-        }
+        let m = values.count;
         let block = block.max(1);
+        let range = |i: usize| i * block..m.min((i + 1) * block);
+        let mean = mean(values, run)?;
         let mut blocks = buffer::zeros::<(Block, f64)>(m.div_ceil(block))?;
         run.for_each(blocks.iter_mut().enumerate(), |(i, (sums, largest)), _| {
-            let range = i * block..m.min((i + 1) * block);
-            (*sums, *largest) = Block::new(range, &key_traces, values, &mean)?;
+            (*sums, *largest) = Block::new(range(i), key_traces, values, &mean)?;
             Ok(())
         })?;
         let mut sums = Block::default();
@@ -207,7 +244,7 @@ impl Keys {
             sums.add(block);
             centred_value = f64::max(centred_value, *centred);
         }
-        let (largest_key, largest_value) = (largest(&key_traces), largest(&value_traces));
+        let (largest_key, largest_value) = (largest(key_traces), largest(value_traces));
         let repeats = |traces: &[Trace], largest: f64, block: f64| -> Result<f64, Error> {
             most_in_a_cell(traces, alike(largest, T::UNIT_ROUNDOFF, block))
         };
@@ -215,14 +252,31 @@ impl Keys {
         Ok(Keys {
             largest_value,
             centred_value,
-            key_repeats: repeats(&key_traces, largest_key, 1.0)?,
-            value_repeats: repeats(&value_traces, largest_value, 1.0)?,
-            key_repeats_in_block: repeats(&key_traces, largest_key, length)?,
-            value_repeats_in_block: repeats(&value_traces, largest_value, length)?,
+            key_repeats: repeats(key_traces, largest_key, 1.0)?,
+            value_repeats: repeats(value_traces, largest_value, 1.0)?,
+            key_repeats_in_block: repeats(key_traces, largest_key, length)?,
+            value_repeats_in_block: repeats(value_traces, largest_value, length)?,
             values_line_up: line_up(sums.values, sums.value_squares, sums.count, m),
             products_line_up: line_up(sums.products, sums.product_squares, sums.count, m),
         })
     }
+}
+
+/// The mean row.
+fn mean<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
+    let (width, part) = (rows.width.max(1), rows.part() * rows.width.max(1));
+    let mut means = buffer::zeros::<f64>(buffer::size(&[rows.data.len().div_ceil(part), rows.width])?)?;
+    run.for_each(means.chunks_mut(width).zip(rows.data.chunks(part)), |(mean, data), _| {
+        for row in data.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x.widen() / rows.count as f64);
+        }
+        Ok(())
+    })?;
+    let mut mean = buffer::zeros::<f64>(rows.width)?;
+    for part in means.chunks(width) {
+        mean.iter_mut().zip(part).for_each(|(mean, x)| *mean += x);
+    }
+    Ok(mean)
 }
 
 /// √(Σ ‖block sum‖² / Σ count²) over the root mean square of the rows.

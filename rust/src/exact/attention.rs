@@ -4,7 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use super::alike::{Keys, traces};
+use super::alike::{Keys, norms, traces};
 use super::engine::{Engine, Sight};
 use super::gradient::{in_range, row_major, rows};
 use super::residual::Given;
@@ -14,7 +14,7 @@ use super::turns::KeySide;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{frobenius, measured};
+use crate::norms::{frobenius, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Wrt, blame, check_scale, extended};
@@ -121,7 +121,7 @@ fn of_seen<T: Float>(heads: &Heads<'_, T>, options: &Options, watch: Option<Watc
     let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
     let n = heads.query.nrows();
     let engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
-    let values = engine.values(rows(&value)?, &mut run)?;
+    let values = engine.values(rows(&value)?, None, &mut run)?;
     let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
     in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
     Ok(output)
@@ -163,15 +163,19 @@ fn pulled_back<T: Float>(
     let (m, dv) = heads.value.dim();
     let mut run = Run::new(options, watch);
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
-    let mut engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
-    let values = engine.values(rows(&value)?, &mut run)?;
+    let queries = heads.queries()?;
+    let query_traces = traces(Rows { data: &queries, count: n, width: d }, &mut run)?;
+    let (key_traces, value_traces) = (traces(rows(&key)?, &mut run)?, traces(rows(&value)?, &mut run)?);
+    let known = [norms(&query_traces)?, norms(&key_traces)?];
+    let mut engine = Engine::measured(queries, known, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
+    let values = engine.values(rows(&value)?, Some(&norms(&value_traces)?), &mut run)?;
     let block = engine.key_block(dv);
     // The products with identities, which are not taken, lose nothing.
     let before = Before {
-        queries: traces(Rows { data: &engine.queries, count: n, width: d }, &mut run)?,
+        queries: query_traces,
         bound: buffer::copied(&engine.bound)?,
         largest_key: engine.largest_key,
-        keys: Keys::new(rows(&key)?, rows(&value)?, block, &mut run)?,
+        keys: Keys::new(&key_traces, &value_traces, rows(&value)?, block, &mut run)?,
         inherited: Inherited { logits: buffer::zeros(n)?, keys: 0.0, values: 0.0 },
         widths: [d, dv],
         count: m,
@@ -179,7 +183,7 @@ fn pulled_back<T: Float>(
         is_target: false,
     };
     let given = Given { rows: rows(&dout)?.data, is_target: false };
-    let unit = given.unit(dv, &values.seen)?;
+    let unit = given.unit(dv, &values.seen, &mut run)?;
     let (found, KeySide { keys, values: sums }) = engine.both_sides(&values, given, unit, &mut run)?;
     let mut errors = RowErrors::new::<T>(before, found.rows, found.forward.squares);
     errors.add_second_pass(found.p_squares, unit);
@@ -187,7 +191,7 @@ fn pulled_back<T: Float>(
     let query = matrix(scaled(&engine.queries, factor)?, n, d)?;
     let key = matrix(keys, m, d)?;
     let value = matrix(sums, m, dv)?;
-    let (mut w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
+    let mut w_norms = row_norms(Rows { data: &engine.queries, count: n, width: d }, &mut run)?;
     w_norms.iter_mut().for_each(|norm| *norm *= unit);
     let structure = Structure::of_heads(heads, dout.view());
     let finish = |name: &str, wrt: Wrt, sums: f64, mut array: Array2<T>| {

@@ -1,5 +1,7 @@
 //! The two passes over query, key and value.
 
+use std::borrow::Cow;
+
 use super::backward::BackwardTask;
 use super::blocking::Blocking;
 use super::forward::ForwardTask;
@@ -10,7 +12,7 @@ use crate::buffer;
 use crate::constants::{KEY_BLOCK, LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, many_row_norms};
+use crate::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::pool::Run;
 use crate::tile::{Rows, Strips};
@@ -83,9 +85,12 @@ pub struct Values<T> {
 }
 
 impl<T: Float> Engine<T> {
-    /// Packs and measures the values.
-    pub fn values(&self, rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
-        let norms = many_row_norms(rows, run)?;
+    /// Packs the values, and measures them where their norms are not known.
+    pub fn values(&self, rows: Rows<'_, T>, norms: Option<&[f64]>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
+        let norms = match norms {
+            Some(norms) => Cow::Borrowed(norms),
+            None => Cow::Owned(row_norms(rows, run)?),
+        };
         let seen = self.seen(&norms)?;
         Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), seen })
     }
@@ -129,10 +134,25 @@ impl<T: Float> Engine<T> {
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let key_norms = many_row_norms(keys, run)?;
+        let norms = [row_norms(Rows { data: &queries, count, width: keys.width }, run)?, row_norms(keys, run)?];
+        Engine::measured(queries, norms, keys, sight, options, run)
+    }
+
+    /// The same where the norms of queries and keys are known.
+    ///
+    /// # Errors
+    /// [`Error::Range`] where a logit might overflow.
+    pub fn measured(
+        queries: Vec<T>,
+        [mut bound, key_norms]: [Vec<f64>; 2],
+        keys: Rows<'_, T>,
+        sight: Sight,
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
+        let count = bound.len();
         let largest_key = largest(&key_norms);
         let widest = sight.largest(&key_norms, count)?;
-        let mut bound = many_row_norms(Rows { data: &queries, count, width: keys.width }, run)?;
         for (bound, widest) in bound.iter_mut().zip(&widest) {
             // The norm of large keys may overflow; nothing is the logit of a query that is zero.
             *bound = if *bound == 0.0 && widest.is_infinite() { 0.0 } else { *bound * widest };

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 pub(crate) use super::layout::{in_range, row_major, rows};
 
-use super::alike::{Keys, traces};
+use super::alike::{Keys, norms, traces};
 use super::engine::{Engine, Sight};
 use super::needs::Needs;
 use super::residual::{Given, Incoming, loss};
@@ -17,7 +17,7 @@ use super::waves::Fused;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{measured, row_norms};
+use crate::norms::row_norms;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
@@ -182,16 +182,20 @@ impl<T: Float> Passes<T> {
         };
         let queries = product(problem.A1.view(), query_weights, problem.scale * LOG2_E, run)?;
         let query_traces = traces(Rows { data: &queries, count: n, width: keys.ncols() }, run)?;
-        let mut engine = Engine::new(queries, n, rows(&keys)?, Sight::of(problem.is_causal), options, run)?;
+        let key_traces = traces(rows(&keys)?, run)?;
+        let known = [norms(&query_traces)?, norms(&key_traces)?];
+        let mut engine = Engine::measured(queries, known, rows(&keys)?, Sight::of(problem.is_causal), options, run)?;
         let h = product(problem.A3.view(), problem.Y, 1.0, run)?;
         let h = Rows { data: &h, count: m, width: dv };
+        let value_traces = traces(h, run)?;
+        let value_norms = norms(&value_traces)?;
         let block = engine.key_block(if needs.mixed_inputs { problem.A3.ncols() } else { dv });
-        let sizes = Keys::new(rows(&keys)?, h, block, run)?;
+        let sizes = Keys::new(&key_traces, &value_traces, h, block, run)?;
         in_range("A3 Y", T::NAME, sizes.largest_value.is_finite())?;
         let before = Before {
             bound: buffer::copied(&engine.bound)?,
             largest_key: engine.largest_key,
-            inherited: problem.inherited(engine.largest_key)?,
+            inherited: problem.inherited(engine.largest_key, run)?,
             queries: query_traces,
             keys: sizes,
             widths: [engine.keys.width, dv],
@@ -200,25 +204,25 @@ impl<T: Float> Passes<T> {
             is_target: problem.is_target,
         };
         let given = Given { rows: rows(&problem.E)?.data, is_target: problem.is_target };
-        let unit = given.unit(dv, &engine.seen(&row_norms(h)?)?)?;
+        let unit = given.unit(dv, &engine.seen(&value_norms)?, run)?;
         let second = needs.query_side || needs.key_side;
         if needs.key_side {
-            let h = engine.values(h, run)?;
+            let h = engine.values(h, Some(&value_norms), run)?;
             let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
             let (keys, values) = (matrix(keys, m, engine.keys.width)?, matrix(values, m, dv)?);
-            let passes = Passes::fused(engine, found, before, unit)?;
+            let passes = Passes::fused(engine, found, before, unit, run)?;
             return Ok(Passes { keys: Some(keys), values: Some(values), ..passes });
         }
         // Where only dL/dY is asked for, pass 1 runs on A3 itself.
-        let h = if second || !needs.mixed_inputs { Some(engine.values(h, run)?) } else { None };
+        let h = if second || !needs.mixed_inputs { Some(engine.values(h, Some(&value_norms), run)?) } else { None };
         if second
             && !needs.mixed_inputs
             && let Some(found) = engine.fused(made(&h, "A3 Y")?, given, unit, run)?
         {
-            return Passes::fused(engine, found, before, unit);
+            return Passes::fused(engine, found, before, unit, run);
         }
         let mut forward = if needs.mixed_inputs {
-            engine.forward(&engine.values(rows(&problem.A3)?, run)?, run)?
+            engine.forward(&engine.values(rows(&problem.A3)?, None, run)?, run)?
         } else {
             engine.forward(made(&h, "A3 Y")?, run)?
         };
@@ -229,14 +233,14 @@ impl<T: Float> Passes<T> {
             output = product(inputs.view(), problem.Y, 1.0, run)?;
             mixed = Some(inputs);
         }
-        let incoming = Incoming::new(output, dv, n, |i, output| given.c(i, output))?;
+        let incoming = Incoming::new(output, dv, n, given, run)?;
         let mixed = match mixed {
             Some(inputs) => Some(transposed_product(inputs.view(), view(&incoming.c, n, dv)?, 1.0, run)?),
             None => None,
         };
         let mut p_squares = Vec::new();
         let known = if second {
-            let (prepared, known) = incoming.prepare(&forward, unit)?;
+            let (prepared, known) = incoming.prepare(&forward, unit, run)?;
             p_squares = engine.backward(made(&h, "A3 Y")?, &forward, &prepared, run)?;
             known
         } else {
@@ -244,7 +248,7 @@ impl<T: Float> Passes<T> {
         };
         let errors = RowErrors::new::<T>(before, known, forward.squares);
         let passes = Passes { mixed, ..Passes::first(errors, unit) };
-        if second { passes.query_side(engine, p_squares) } else { Ok(passes) }
+        if second { passes.query_side(engine, p_squares, run) } else { Ok(passes) }
     }
 
     /// What is known after pass 1.
@@ -262,16 +266,16 @@ impl<T: Float> Passes<T> {
     }
 
     /// Takes what both passes together found.
-    fn fused(engine: Engine<T>, found: Fused<T>, before: Before, unit: f64) -> Result<Self, Error> {
+    fn fused(engine: Engine<T>, found: Fused<T>, before: Before, unit: f64, run: &mut Run<'_>) -> Result<Self, Error> {
         let errors = RowErrors::new::<T>(before, found.rows, found.forward.squares);
-        Passes::first(errors, unit).query_side(engine, found.p_squares)
+        Passes::first(errors, unit).query_side(engine, found.p_squares, run)
     }
 
     /// Takes w, which pass 2 left in the place of the queries, and Σ_i p_i² of each row.
-    fn query_side(mut self, engine: Engine<T>, squares: Vec<f64>) -> Result<Self, Error> {
+    fn query_side(mut self, engine: Engine<T>, squares: Vec<f64>, run: &mut Run<'_>) -> Result<Self, Error> {
         let (n, d) = (engine.count, engine.keys.width);
         self.errors.add_second_pass(squares, self.unit);
-        (self.w_norms, _) = measured(Rows { data: &engine.queries, count: n, width: d })?;
+        self.w_norms = row_norms(Rows { data: &engine.queries, count: n, width: d }, run)?;
         for norm in &mut self.w_norms {
             *norm *= self.unit;
         }

@@ -3,9 +3,11 @@
 use super::alike::Trace;
 use super::engine::{Forward, Prepared};
 use crate::buffer;
+use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, norm, row_norms};
+use crate::norms::{LANES, largest, norm, row_norms, sum_of};
+use crate::pool::Run;
 use crate::tile::Rows;
 
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.
@@ -35,8 +37,8 @@ impl<'a, T: Float> Given<'a, T> {
 
     /// The power of two that brings p near f, known before c is: no row of c has a larger norm than its target and the
     /// largest value that it sees, one of `seen`, together.
-    pub fn unit(&self, width: usize, seen: &[f64]) -> Result<f64, Error> {
-        let mut rows = row_norms(Rows { data: self.rows, count: seen.len(), width })?;
+    pub fn unit(&self, width: usize, seen: &[f64], run: &mut Run<'_>) -> Result<f64, Error> {
+        let mut rows = row_norms(Rows { data: self.rows, count: seen.len(), width }, run)?;
         if self.is_target {
             rows.iter_mut().zip(seen).for_each(|(c, value)| *c += value);
         }
@@ -60,13 +62,15 @@ impl Row {
     #[inline(always)]
     pub fn new<T: Float>(row: &mut [T], incoming: impl Fn(usize, T) -> T) -> Row {
         let output = norm(row);
-        let mut r = 0.0;
-        for (i, entry) in row.iter_mut().enumerate() {
-            let c = incoming(i, *entry);
-            r += c.widen() * entry.widen();
-            *entry = c;
+        let mut r = [0.0; LANES];
+        for (part, entries) in row.chunks_mut(LANES).enumerate() {
+            for (k, entry) in entries.iter_mut().enumerate() {
+                let c = incoming(LANES * part + k, *entry);
+                r[k] += c.widen() * entry.widen();
+                *entry = c;
+            }
         }
-        Row { r, c: Trace::new(row), output }
+        Row { r: sum_of(r), c: Trace::new(row), output }
     }
 
     /// Divides c and r by `divisor`, the row's normaliser times the unit; returns the latter.
@@ -99,23 +103,49 @@ pub struct Incoming<T> {
 }
 
 impl<T: Float> Incoming<T> {
-    /// From o, replaced by c = o − E, or from any `incoming` gradient.
-    pub fn new(mut output: Vec<T>, width: usize, n: usize, incoming: impl Fn(usize, T) -> T) -> Result<Self, Error> {
+    /// From o, replaced by c = o − E, or by the c that is given.
+    pub fn new(
+        mut output: Vec<T>,
+        width: usize,
+        n: usize,
+        given: Given<'_, T>,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
         let mut rows = buffer::zeros::<Row>(n)?;
         if width > 0 {
-            for (j, (c, row)) in output.chunks_exact_mut(width).zip(&mut rows).enumerate() {
-                *row = Row::new(c, |i, output| incoming(j * width + i, output));
-            }
+            let tasks = output.chunks_mut(PRODUCT_ROWS * width).zip(rows.chunks_mut(PRODUCT_ROWS)).enumerate();
+            run.for_each(tasks, |(task, (c, rows)), _| {
+                let first = task * PRODUCT_ROWS;
+                let given = given.rows(first..first + rows.len(), width);
+                for (j, (c, row)) in c.chunks_exact_mut(width).zip(rows).enumerate() {
+                    *row = Row::new(c, |i, output| given.c(j * width + i, output));
+                }
+                Ok(())
+            })?;
         }
         Ok(Incoming { c: output, rows, width })
     }
 
     /// Divides c and r by the row's normaliser and by `unit`; returns what is known of c besides.
-    pub fn prepare(mut self, forward: &Forward<T>, unit: f64) -> Result<(Prepared<T>, Vec<Row>), Error> {
+    pub fn prepare(
+        mut self,
+        forward: &Forward<T>,
+        unit: f64,
+        run: &mut Run<'_>,
+    ) -> Result<(Prepared<T>, Vec<Row>), Error> {
         let mut r = buffer::zeros(self.rows.len())?;
-        for (j, row) in self.rows.iter().enumerate() {
-            r[j] = row.prepare(&mut self.c[j * self.width..][..self.width], forward.total[j] * unit);
+        if self.width == 0 {
+            return Ok((Prepared { c: self.c, r }, self.rows));
         }
+        let width = self.width;
+        let known = self.rows.chunks(PRODUCT_ROWS).zip(forward.total.chunks(PRODUCT_ROWS));
+        let tasks = known.zip(self.c.chunks_mut(PRODUCT_ROWS * width).zip(r.chunks_mut(PRODUCT_ROWS)));
+        run.for_each(tasks, |((rows, total), (c, r)), _| {
+            for (((row, total), c), r) in rows.iter().zip(total).zip(c.chunks_exact_mut(width)).zip(r) {
+                *r = row.prepare(c, total * unit);
+            }
+            Ok(())
+        })?;
         Ok((Prepared { c: self.c, r }, self.rows))
     }
 }

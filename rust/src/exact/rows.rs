@@ -65,16 +65,16 @@ fn of_seen<T: Float>(
     let sight = Sight { is_causal: problem.is_causal, indices: Some(sorted) };
     let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
     let h = product(problem.A3, problem.Y, 1.0, run)?;
-    let values = engine.values(Rows { data: &h, count: m, width: dv }, run)?;
+    let values = engine.values(Rows { data: &h, count: m, width: dv }, None, run)?;
     let mut forward = engine.forward(&values, run)?;
     let output = std::mem::take(&mut forward.output);
     let mut copy = buffer::with_capacity(output.len())?;
     copy.extend_from_slice(&output);
     let given = Given { rows: E.as_slice().unwrap_or_default(), is_target: problem.is_target };
-    let incoming = Incoming::new(output, dv, count, |i, output| given.c(i, output))?;
+    let incoming = Incoming::new(output, dv, count, given, run)?;
     // The law of the loss gradient.
-    let unit = given.unit(dv, &values.seen)?;
-    let (prepared, _) = incoming.prepare(&forward, unit)?;
+    let unit = given.unit(dv, &values.seen, run)?;
+    let (prepared, _) = incoming.prepare(&forward, unit, run)?;
     engine.backward(&values, &forward, &prepared, run)?;
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
     let output = matrix(copy, count, dv)?;

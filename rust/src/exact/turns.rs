@@ -42,7 +42,7 @@ impl<T: Float> Engine<T> {
     ) -> Result<(Fused<T>, KeySide<T>), Error> {
         let (n, m, value_width) = (self.count, self.keys.count, values.rows.width);
         if m == 0 || n == 0 {
-            return self.no_pairs(value_width, given);
+            return self.no_pairs(value_width, given, run);
         }
         let most = self.blocking.wave_queries;
         let fit = self.blocking.kept_bytes / m.saturating_mul(size_of::<T>()) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
@@ -51,8 +51,8 @@ impl<T: Float> Engine<T> {
         if fit == 0 {
             let mut forward = self.forward(values, run)?;
             let output = std::mem::take(&mut forward.output);
-            let incoming = Incoming::new(output, value_width, n, |i, output| given.c(i, output))?;
-            let (prepared, rows) = incoming.prepare(&forward, unit)?;
+            let incoming = Incoming::new(output, value_width, n, given, run)?;
+            let (prepared, rows) = incoming.prepare(&forward, unit, run)?;
             (before, found.rows) = (Some(prepared), rows);
             found.forward = forward;
         }
@@ -67,12 +67,17 @@ impl<T: Float> Engine<T> {
     }
 
     /// The results where there is no query or no key.
-    fn no_pairs(&mut self, value_width: usize, given: Given<'_, T>) -> Result<(Fused<T>, KeySide<T>), Error> {
+    fn no_pairs(
+        &mut self,
+        value_width: usize,
+        given: Given<'_, T>,
+        run: &mut Run<'_>,
+    ) -> Result<(Fused<T>, KeySide<T>), Error> {
         let (n, m) = (self.count, self.keys.count);
         self.queries.fill(T::zero());
         let mut found = Fused::new(n)?;
         let output = buffer::zeros(buffer::size(&[n, value_width])?)?;
-        found.rows = Incoming::new(output, value_width, n, |i, output| given.c(i, output))?.rows;
+        found.rows = Incoming::new(output, value_width, n, given, run)?.rows;
         let keys = buffer::zeros(buffer::size(&[m, self.keys.width])?)?;
         Ok((found, KeySide { keys, values: buffer::zeros(buffer::size(&[m, value_width])?)? }))
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::CHUNK;
-use crate::norms::many_row_norms;
+use crate::norms::row_norms;
 use crate::pool::Run;
 use crate::problem::{Problem, Wrt};
 
@@ -43,12 +43,12 @@ impl Sizes {
         stages.run(0.1, |options, watch| {
             let mut run = Run::new(options, watch);
             run.phase(1.0);
-            let inputs = many_row_norms(rows(&row_major(problem.A1)?)?, &mut run)?;
+            let inputs = row_norms(rows(&row_major(problem.A1)?)?, &mut run)?;
             let moved = if problem.is_target { reach.value } else { 0.0 };
             let residuals = match residuals.len() == inputs.len() {
                 true => residuals,
                 false => {
-                    let mut targets = many_row_norms(rows(&row_major(problem.E)?)?, &mut run)?;
+                    let mut targets = row_norms(rows(&row_major(problem.E)?)?, &mut run)?;
                     targets.iter_mut().for_each(|target| *target += moved);
                     targets
                 }

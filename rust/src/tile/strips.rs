@@ -1,7 +1,7 @@
 //! Matrices in the order in which the tile reads them.
 
 use crate::buffer::{self, Aligned};
-use crate::constants::SERIAL_ROWS;
+use crate::constants::SERIAL_ENTRIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
@@ -15,6 +15,38 @@ pub struct Rows<'a, T> {
     pub count: usize,
     /// Entries of a row.
     pub width: usize,
+}
+
+impl<T: Float> Rows<'_, T> {
+    /// Rows that are not worth a thread more.
+    pub fn part(&self) -> usize {
+        (SERIAL_ENTRIES / self.width.max(1)).max(1)
+    }
+
+    /// Something of each row, with many threads where there are many; its default where rows have no entries.
+    pub fn map<S>(self, run: &mut Run<'_>, of: impl Fn(&[T]) -> S + Sync) -> Result<Vec<S>, Error>
+    where
+        S: Clone + Default + Send,
+    {
+        let mut found = buffer::zeros::<S>(self.count)?;
+        if self.width == 0 {
+            return Ok(found);
+        }
+        let fill = |data: &[T], found: &mut [S]| {
+            found.iter_mut().zip(data.chunks_exact(self.width)).for_each(|(found, row)| *found = of(row));
+        };
+        let part = self.part();
+        if self.count <= part {
+            fill(self.data, &mut found);
+        } else {
+            let parts = self.data.chunks(part * self.width).zip(found.chunks_mut(part));
+            run.for_each(parts, |(data, found), _| {
+                fill(data, found);
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
 }
 
 /// A matrix in strips of the register tile's keys, laid out `[strip][width][J]`.
@@ -37,11 +69,11 @@ impl<T: Float> Strips<T> {
 
     /// The same with many threads where there are many rows.
     pub fn packed(rows: Rows<'_, T>, keys: usize, run: &mut Run<'_>) -> Result<Self, Error> {
-        if rows.count <= SERIAL_ROWS || rows.width == 0 {
+        if rows.count <= rows.part() || rows.width == 0 {
             return Strips::new(rows, keys);
         }
         let mut strips = Strips::empty(rows, keys)?;
-        let part = SERIAL_ROWS.next_multiple_of(keys) * rows.width;
+        let part = rows.part().next_multiple_of(keys) * rows.width;
         run.for_each(strips.data.chunks_mut(part).zip(rows.data.chunks(part)), |(strips, data), _| {
             pack(strips, data, rows.width, keys);
             Ok(())

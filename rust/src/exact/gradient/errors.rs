@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::exact::alike::{is_exact, traces};
 use crate::exact::rounding::{Inherited, isotropic};
 use crate::float::Float;
-use crate::norms::{frobenius, measured, spectral_bound};
+use crate::norms::{frobenius, largest_row, row_norms, spectral_bound};
 use crate::pool::Run;
 use crate::problem::{Weights, Wrt};
 
@@ -32,12 +32,12 @@ impl<T: Float> Passes<T> {
             }
             Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms)?, stretch(query_weights)),
             Wrt::WK => {
-                let (_, largest) = measured(rows(&problem.A2)?)?;
+                let largest = largest_row(rows(&problem.A2)?, run)?;
                 (self.errors.key_weights(largest, problem.A2.view(), &self.w_norms)?, 1.0)
             }
             Wrt::A2 => (self.errors.key_side()?, key_weights.map_or(1.0, stretch)),
             Wrt::A3 => (self.errors.value_side()?, stretch(problem.Y)),
-            Wrt::Y => (self.errors.mixed(measured(rows(&problem.A3)?)?.1)?, 1.0),
+            Wrt::Y => (self.errors.mixed(largest_row(rows(&problem.A3)?, run)?)?, 1.0),
             Wrt::A => {
                 let mut sum = 0.0;
                 for part in [Wrt::A1, Wrt::A2, Wrt::A3] {
@@ -52,21 +52,21 @@ impl<T: Float> Passes<T> {
 
 impl<T: Float> Standard<'_, T> {
     /// What the products before the passes lost.
-    pub(super) fn inherited(&self, largest_key: f64) -> Result<Inherited, Error> {
+    pub(super) fn inherited(&self, largest_key: f64, run: &mut Run<'_>) -> Result<Inherited, Error> {
         let (query_weights, key_weights) = match self.weights {
             Weights::Product(X) => (X, None),
             Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
         };
-        let (mut logits, _) = measured(rows(&self.A1)?)?;
+        let mut logits = row_norms(rows(&self.A1)?, run)?;
         let per_row = self.scale.abs() * lost(query_weights) * largest_key;
         for logit in &mut logits {
             *logit *= per_row;
         }
         let keys = match key_weights {
             None => 0.0,
-            Some(W_K) => measured(rows(&self.A2)?)?.1 * lost(W_K),
+            Some(W_K) => largest_row(rows(&self.A2)?, run)? * lost(W_K),
         };
-        Ok(Inherited { logits, keys, values: measured(rows(&self.A3)?)?.1 * lost(self.Y) })
+        Ok(Inherited { logits, keys, values: largest_row(rows(&self.A3)?, run)? * lost(self.Y) })
     }
 }
 

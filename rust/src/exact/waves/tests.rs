@@ -42,7 +42,7 @@ impl Case {
         let (options, mut run) = (Options::default(), Run::new(&Options::default(), None));
         let engine = Engine::new(self.queries.clone(), count, keys, Sight::of(is_causal), &options, &mut run);
         let engine = engine.expect("small numbers");
-        let values = engine.values(values, &mut run).expect("there is memory");
+        let values = engine.values(values, None, &mut run).expect("there is memory");
         (engine, values)
     }
 
@@ -68,8 +68,9 @@ fn the_query_side_has_the_bits_of_two_passes() {
         let mut forward = again.forward(&values, &mut run).expect("a regular problem");
         let output = std::mem::take(&mut forward.output);
         let given = case.given();
-        let incoming = Incoming::new(output, VALUE_WIDTH, again.count, |i, output| given.c(i, output));
-        let (prepared, _) = incoming.and_then(|incoming| incoming.prepare(&forward, 2.0)).expect("there is memory");
+        let incoming = Incoming::new(output, VALUE_WIDTH, again.count, given, &mut run);
+        let (prepared, _) =
+            incoming.and_then(|incoming| incoming.prepare(&forward, 2.0, &mut run)).expect("there is memory");
         let squares = again.backward(&values, &forward, &prepared, &mut run).expect("a regular problem");
 
         assert!(engine.queries.iter().any(|w| *w != 0.0));
