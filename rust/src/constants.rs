@@ -46,9 +46,8 @@ pub const LAZY_SHIFT: f64 = 8.0;
 /// Rows per block of a product with a small matrix.
 pub const PRODUCT_ROWS: usize = 256;
 
-/// Entries of rows that one thread measures or packs by itself: some ten microseconds, about what waking another one
-/// takes.
-pub const SERIAL_ENTRIES: usize = 1 << 15;
+/// Entries of the rows that are measured or packed at a time: about a nanosecond each.
+pub const PART_ENTRIES: usize = 1 << 15;
 
 /// Most partial sums of a product AᵀB; its order of summation is fixed by them.
 pub const PRODUCT_PARTS: usize = 16;
@@ -58,6 +57,10 @@ pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Most threads that may be asked for: more than most machines have, and few enough to multiply.
 pub const MOST_THREADS: usize = 1024;
+
+/// Work that waking other threads is not worth: it takes about so long until they have begun, and the one that waits for
+/// them has gone on.
+pub const WAKE_NANOSECONDS: usize = 150_000;
 
 /// How often a worker looks for the end of the tasks before its own until it lets others have the processor: some ten
 /// microseconds, what an even share of tasks ends apart by.

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::constants::{AWAKE_LOOKS, AWAKE_YIELDS, POLL};
+use crate::constants::{AWAKE_LOOKS, AWAKE_YIELDS, POLL, WAKE_NANOSECONDS};
 use crate::error::Error;
 use crate::options::Options;
 
@@ -80,6 +80,21 @@ impl<'a> Run<'a> {
         self.in_turn(usize::MAX, tasks.map(|task| (0, task)), work)
     }
 
+    /// The same for tasks that take about so many nanoseconds together: where waking other threads takes longer, this one
+    /// does them all.
+    pub fn short<I>(
+        &mut self,
+        nanoseconds: usize,
+        tasks: I,
+        work: impl Fn(I::Item, &Cancel) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error>
+    where
+        I: ExactSizeIterator + Send,
+    {
+        let most = if nanoseconds < WAKE_NANOSECONDS { 0 } else { usize::MAX };
+        self.done(most, tasks.map(|task| (0, task)), work)
+    }
+
     /// The same for tasks that come with how many of those before them must be done first, which may include all of
     /// them. A worker waits for that awake for a while: the sleep and the waking between two lists cost a tenth of a
     /// millisecond. No more than `most` are ever done at once, so that more threads could only wait.
@@ -92,11 +107,23 @@ impl<'a> Run<'a> {
     where
         I: ExactSizeIterator<Item = (usize, X)> + Send,
     {
+        self.done(most.max(1), tasks, work)
+    }
+
+    /// The same, on this thread where `most` is none.
+    fn done<I, X>(
+        &mut self,
+        most: usize,
+        tasks: I,
+        work: impl Fn(X, &Cancel) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error>
+    where
+        I: ExactSizeIterator<Item = (usize, X)> + Send,
+    {
         let count = tasks.len();
         if count == 0 {
             return self.poll(1.0);
         }
-        let pool = pool()?;
         let tasks = Mutex::new(tasks);
         let done = Done::default();
         let failure = Mutex::new(None);
@@ -133,35 +160,39 @@ impl<'a> Run<'a> {
             }
         };
         let mut stopped = None;
-        pool.in_place_scope(|scope| {
-            // The scope waits for its workers before it lets a panic of the watch go on.
-            let _stop = StopOnPanic { done: &done, cancel: &cancel };
-            for _ in 0..self.threads.min(most).min(count) {
-                let sender = sender.clone();
-                let worker = &worker;
-                scope.spawn(move |_| {
-                    worker();
-                    // The receiver outlives the scope; a failed send could only mean that nobody waits.
-                    let _ = sender.send(());
-                });
-            }
-            drop(sender);
-            loop {
-                match receiver.recv_timeout(POLL) {
-                    Ok(()) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Err(RecvTimeoutError::Timeout) => {
-                        let fraction = done.count.load(Ordering::Relaxed) as f64 / count as f64;
-                        if stopped.is_none()
-                            && let Err(error) = self.poll(fraction)
-                        {
-                            stopped = Some(error);
-                            done.stop(&cancel);
+        if most == 0 {
+            worker();
+        } else {
+            pool()?.in_place_scope(|scope| {
+                // The scope waits for its workers before it lets a panic of the watch go on.
+                let _stop = StopOnPanic { done: &done, cancel: &cancel };
+                for _ in 0..self.threads.min(most).min(count) {
+                    let sender = sender.clone();
+                    let worker = &worker;
+                    scope.spawn(move |_| {
+                        worker();
+                        // The receiver outlives the scope; a failed send could only mean that nobody waits.
+                        let _ = sender.send(());
+                    });
+                }
+                drop(sender);
+                loop {
+                    match receiver.recv_timeout(POLL) {
+                        Ok(()) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                        Err(RecvTimeoutError::Timeout) => {
+                            let fraction = done.count.load(Ordering::Relaxed) as f64 / count as f64;
+                            if stopped.is_none()
+                                && let Err(error) = self.poll(fraction)
+                            {
+                                stopped = Some(error);
+                                done.stop(&cancel);
+                            }
                         }
                     }
                 }
-            }
-        });
+            });
+        }
         if let Some(error) = stopped {
             return Err(error);
         }

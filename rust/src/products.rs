@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
 
+/// Products of two numbers that a product of matrices takes in a nanosecond, when it is small.
+const PRODUCTS_PER_NANOSECOND: usize = 8;
+
 /// factor · a b, row-major: blocks of rows in parallel. The factor is applied last and in double precision, so that
 /// it may be of any size.
 pub fn product<T: Float>(
@@ -21,7 +24,8 @@ pub fn product<T: Float>(
     let mut out = buffer::zeros(buffer::size(&[rows, columns])?)?;
     if columns > 0 {
         let tasks = out.chunks_mut(PRODUCT_ROWS * columns).enumerate();
-        run.for_each(tasks, |(block, out), _| {
+        let operations = rows.saturating_mul(columns).saturating_mul(a.ncols());
+        run.short(operations / PRODUCTS_PER_NANOSECOND, tasks, |(block, out), _| {
             let first = block * PRODUCT_ROWS;
             let count = out.len() / columns;
             let a = a.slice(s![first..first + count, ..]);
@@ -51,7 +55,8 @@ pub fn transposed_product<T: Float>(
     let part_rows = rows.div_ceil(parts).max(1);
     let mut sums = buffer::zeros::<f64>(buffer::size(&[parts, size])?)?;
     if size > 0 {
-        run.for_each(sums.chunks_mut(size).enumerate(), |(part, sums), cancel| {
+        let operations = rows.saturating_mul(size);
+        run.short(operations / PRODUCTS_PER_NANOSECOND, sums.chunks_mut(size).enumerate(), |(part, sums), cancel| {
             let mut block = buffer::zeros::<T>(size)?;
             let end = rows.min((part + 1) * part_rows);
             for first in (part * part_rows..end).step_by(PRODUCT_ROWS) {

@@ -234,7 +234,8 @@ impl Keys {
         let range = |i: usize| i * block..m.min((i + 1) * block);
         let mean = mean(values, run)?;
         let mut blocks = buffer::zeros::<(Block, f64)>(m.div_ceil(block))?;
-        run.for_each(blocks.iter_mut().enumerate(), |(i, (sums, largest)), _| {
+        let nanoseconds = m.saturating_mul(3 * values.width + SKETCH * SKETCH);
+        run.short(nanoseconds, blocks.iter_mut().enumerate(), |(i, (sums, largest)), _| {
             (*sums, *largest) = Block::new(range(i), key_traces, values, &mean)?;
             Ok(())
         })?;
@@ -266,7 +267,7 @@ impl Keys {
 fn mean<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
     let (width, part) = (rows.width.max(1), rows.part() * rows.width.max(1));
     let mut means = buffer::zeros::<f64>(buffer::size(&[rows.data.len().div_ceil(part), rows.width])?)?;
-    run.for_each(means.chunks_mut(width).zip(rows.data.chunks(part)), |(mean, data), _| {
+    run.short(rows.data.len(), means.chunks_mut(width).zip(rows.data.chunks(part)), |(mean, data), _| {
         for row in data.chunks_exact(width) {
             mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x.widen() / rows.count as f64);
         }

@@ -114,7 +114,7 @@ impl<T: Float> Incoming<T> {
         let mut rows = buffer::zeros::<Row>(n)?;
         if width > 0 {
             let tasks = output.chunks_mut(PRODUCT_ROWS * width).zip(rows.chunks_mut(PRODUCT_ROWS)).enumerate();
-            run.for_each(tasks, |(task, (c, rows)), _| {
+            run.short(2 * n * width, tasks, |(task, (c, rows)), _| {
                 let first = task * PRODUCT_ROWS;
                 let given = given.rows(first..first + rows.len(), width);
                 for (j, (c, row)) in c.chunks_exact_mut(width).zip(rows).enumerate() {
@@ -140,7 +140,7 @@ impl<T: Float> Incoming<T> {
         let width = self.width;
         let known = self.rows.chunks(PRODUCT_ROWS).zip(forward.total.chunks(PRODUCT_ROWS));
         let tasks = known.zip(self.c.chunks_mut(PRODUCT_ROWS * width).zip(r.chunks_mut(PRODUCT_ROWS)));
-        run.for_each(tasks, |((rows, total), (c, r)), _| {
+        run.short(2 * self.rows.len() * width, tasks, |((rows, total), (c, r)), _| {
             for (((row, total), c), r) in rows.iter().zip(total).zip(c.chunks_exact_mut(width)).zip(r) {
                 *r = row.prepare(c, total * unit);
             }

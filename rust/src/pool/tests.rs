@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Run;
+use super::{Cancel, Run};
+use crate::constants::WAKE_NANOSECONDS;
 use crate::error::Error;
 use crate::options::Options;
 
@@ -39,6 +40,29 @@ fn a_panic_of_the_iterator_is_an_error() {
 #[test]
 fn a_panic_of_a_task_is_an_error() {
     let result = run(4).for_each(0..1000, |i, _| {
+        assert!(i != 5, "the sixth task");
+        Ok(())
+    });
+    assert_eq!(result, Err(Error::Internal("the sixth task".into())));
+}
+
+/// A list that is worth no other thread is done on the one that asks, in order, and fails in the same way.
+#[test]
+fn short_lists_are_done_at_once() {
+    let here = std::thread::current().id();
+    let order = std::sync::Mutex::new(Vec::new());
+    let mut run = run(4);
+    let note = |i: usize, _: &Cancel| {
+        order.lock().expect("no task panics").push((i, std::thread::current().id()));
+        Ok(())
+    };
+    assert_eq!(run.short(WAKE_NANOSECONDS - 1, 0..9, note), Ok(()));
+    assert_eq!(*order.lock().expect("no task panics"), Vec::from_iter((0..9).map(|i| (i, here))));
+    order.lock().expect("no task panics").clear();
+    assert_eq!(run.short(WAKE_NANOSECONDS, 0..9, note), Ok(()));
+    let order = order.into_inner().expect("no task panics");
+    assert!(order.len() == 9 && order.iter().all(|(_, thread)| *thread != here), "{order:?}");
+    let result = run.short(0, 0..1000, |i, _| {
         assert!(i != 5, "the sixth task");
         Ok(())
     });

@@ -1,7 +1,7 @@
 //! Matrices in the order in which the tile reads them.
 
 use crate::buffer::{self, Aligned};
-use crate::constants::SERIAL_ENTRIES;
+use crate::constants::PART_ENTRIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
@@ -18,9 +18,9 @@ pub struct Rows<'a, T> {
 }
 
 impl<T: Float> Rows<'_, T> {
-    /// Rows that are not worth a thread more.
+    /// Rows that a thread takes at a time.
     pub fn part(&self) -> usize {
-        (SERIAL_ENTRIES / self.width.max(1)).max(1)
+        (PART_ENTRIES / self.width.max(1)).max(1)
     }
 
     /// Something of each row, with many threads where there are many; its default where rows have no entries.
@@ -32,19 +32,12 @@ impl<T: Float> Rows<'_, T> {
         if self.width == 0 {
             return Ok(found);
         }
-        let fill = |data: &[T], found: &mut [S]| {
-            found.iter_mut().zip(data.chunks_exact(self.width)).for_each(|(found, row)| *found = of(row));
-        };
         let part = self.part();
-        if self.count <= part {
-            fill(self.data, &mut found);
-        } else {
-            let parts = self.data.chunks(part * self.width).zip(found.chunks_mut(part));
-            run.for_each(parts, |(data, found), _| {
-                fill(data, found);
-                Ok(())
-            })?;
-        }
+        let parts = self.data.chunks(part * self.width).zip(found.chunks_mut(part));
+        run.short(self.data.len(), parts, |(data, found), _| {
+            found.iter_mut().zip(data.chunks_exact(self.width)).for_each(|(found, row)| *found = of(row));
+            Ok(())
+        })?;
         Ok(found)
     }
 }
@@ -69,12 +62,12 @@ impl<T: Float> Strips<T> {
 
     /// The same with many threads where there are many rows.
     pub fn packed(rows: Rows<'_, T>, keys: usize, run: &mut Run<'_>) -> Result<Self, Error> {
-        if rows.count <= rows.part() || rows.width == 0 {
+        if rows.width == 0 {
             return Strips::new(rows, keys);
         }
         let mut strips = Strips::empty(rows, keys)?;
         let part = rows.part().next_multiple_of(keys) * rows.width;
-        run.for_each(strips.data.chunks_mut(part).zip(rows.data.chunks(part)), |(strips, data), _| {
+        run.short(rows.data.len(), strips.data.chunks_mut(part).zip(rows.data.chunks(part)), |(strips, data), _| {
             pack(strips, data, rows.width, keys);
             Ok(())
         })?;
