@@ -186,7 +186,7 @@ def _target(rng: Rng, kind: str, output: Array) -> Array:
     return rng.normal(size=output.shape)
 
 
-def _softmax(logits: Array, is_causal: bool) -> Array:
+def softmax(logits: Array, is_causal: bool) -> Array:
     if is_causal:
         n, m = logits.shape
         logits = np.where(np.arange(m) > np.arange(n)[:, None], -np.inf, logits)
@@ -245,7 +245,7 @@ def draw(seed: int, typical: bool = False) -> Drawn:
     rows = float(np.prod([np.linalg.norm(a, axis=1).max() for a in (sides["A1"] @ X, sides["A2"])]))
     largest = max(float(np.abs(logits).max()), LEAST_COSINE * rows) or 1.0
     scale = float(10 ** rng.uniform(*LOGITS[size]) / largest)
-    output = _softmax(scale * logits, is_causal) @ (sides["A3"] @ Y)
+    output = softmax(scale * logits, is_causal) @ (sides["A3"] @ Y)
     E = _target(rng, kind, output)
     wrt = (*weights, "A1", "A2", "A3")
     key_block = None if typical else KEY_BLOCKS[rng.integers(len(KEY_BLOCKS))]
@@ -279,7 +279,7 @@ def truth(drawn: Drawn) -> tuple[Any, dict[str, Array]]:
     queries = a["A1"] @ (a["W_Q"] if is_pair else a["X"])
     keys = a["A2"] @ a["W_K"] if is_pair else a["A2"]
     values = a["A3"] @ a["Y"]
-    f = _softmax(s * (queries @ keys.T), drawn.is_causal)
+    f = softmax(s * (queries @ keys.T), drawn.is_causal)
     output = f @ values
     c = a["E"] if drawn.is_incoming else output - a["E"]
     # Rows of p sum to zero, so what is common to the values may go first: less to cancel.

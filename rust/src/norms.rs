@@ -1,5 +1,7 @@
 //! Norms that neither overflow nor lose tiny entries.
 
+use std::borrow::Borrow;
+
 use ndarray::ArrayView2;
 
 use crate::error::Error;
@@ -56,9 +58,10 @@ pub fn row_norms<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f
     rows.map(run, norm)
 }
 
-/// The largest of some norms, NaN if one is.
-pub fn largest(norms: &[f64]) -> f64 {
-    norms.iter().fold(0.0, |max, &norm| if norm > max || norm.is_nan() { norm } else { max })
+/// The largest of some numbers that are not negative, NaN if one is.
+pub fn largest(numbers: impl IntoIterator<Item = impl Borrow<f64>>) -> f64 {
+    let wider = |most: f64, x: f64| if x > most || x.is_nan() { x } else { most };
+    numbers.into_iter().fold(0.0, |most, x| wider(most, *x.borrow()))
 }
 
 /// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞).

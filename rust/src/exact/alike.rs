@@ -5,13 +5,13 @@ use ndarray::ArrayView2;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{LANES, norm, norm_from, sum_of};
+use crate::norms::{LANES, largest, norm, norm_from, sum_of};
 use crate::pool::Run;
 use crate::tile::Rows;
 
 /// Entries of a sketch: the norm of a sum of outer products of two sketches is right to a third or so, and takes 64
 /// multiplications a row.
-const SKETCH: usize = LANES;
+pub const SKETCH: usize = LANES;
 
 /// Sums that rows are scattered over: their squares add up to what the rows' cells give, to a third or so.
 const SUMS: usize = 16;
@@ -189,151 +189,17 @@ pub fn outer(a: &[f32; SKETCH], b: &[f32; SKETCH]) -> [f64; SKETCH * SKETCH] {
 }
 
 /// The largest norm, NaN if one is.
-pub fn largest(traces: &[Trace]) -> f64 {
-    traces.iter().fold(0.0, |max, &Trace { norm, .. }| if norm > max || norm.is_nan() { norm } else { max })
+pub fn longest(traces: &[Trace]) -> f64 {
+    largest(traces.iter().map(|trace| trace.norm))
 }
 
-/// How much keys are alike, and values.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Keys {
-    /// max ‖h_i‖, and max ‖h_i − mean‖.
-    pub largest_value: f64,
-    pub centred_value: f64,
-    /// Most keys that are alike to rounding, and values; and the same for terms of a sum over a block of keys.
-    pub key_repeats: f64,
-    pub value_repeats: f64,
-    pub key_repeats_in_block: f64,
-    pub value_repeats_in_block: f64,
-    /// ‖Σ over a block‖ / Σ ‖·‖ of values, and of outer products of keys and centred values, root mean square over the
-    /// blocks: one where they line up, 1/√block where they are independent.
-    pub values_line_up: f64,
-    pub products_line_up: f64,
-}
-
-/// The part of a block of keys in the sums of all.
-#[derive(Clone, Copy, Default)]
-struct Block {
-    values: f64,
-    value_squares: f64,
-    products: f64,
-    product_squares: f64,
-    count: f64,
-}
-
-impl Keys {
-    /// Of keys and values with these traces, values that are summed in blocks of `block`.
-    pub fn new<T: Float>(
-        key_traces: &[Trace],
-        value_traces: &[Trace],
-        values: Rows<'_, T>,
-        block: usize,
-        run: &mut Run<'_>,
-    ) -> Result<Self, Error> {
-        let m = values.count;
-        let block = block.max(1);
-        let range = |i: usize| i * block..m.min((i + 1) * block);
-        let mean = mean(values, run)?;
-        let mut blocks = buffer::zeros::<(Block, f64)>(m.div_ceil(block))?;
-        let nanoseconds = m.saturating_mul(3 * values.width + SKETCH * SKETCH);
-        run.short(nanoseconds, blocks.iter_mut().enumerate(), |(i, (sums, largest)), _| {
-            (*sums, *largest) = Block::new(range(i), key_traces, values, &mean)?;
-            Ok(())
-        })?;
-        let mut sums = Block::default();
-        let mut centred_value = 0.0;
-        for (block, centred) in &blocks {
-            sums.add(block);
-            centred_value = f64::max(centred_value, *centred);
-        }
-        let (largest_key, largest_value) = (largest(key_traces), largest(value_traces));
-        let repeats = |traces: &[Trace], largest: f64, block: f64| -> Result<f64, Error> {
-            most_in_a_cell(traces, alike(largest, T::UNIT_ROUNDOFF, block))
-        };
-        let length = block.min(m.max(1)) as f64;
-        Ok(Keys {
-            largest_value,
-            centred_value,
-            key_repeats: repeats(key_traces, largest_key, 1.0)?,
-            value_repeats: repeats(value_traces, largest_value, 1.0)?,
-            key_repeats_in_block: repeats(key_traces, largest_key, length)?,
-            value_repeats_in_block: repeats(value_traces, largest_value, length)?,
-            values_line_up: line_up(sums.values, sums.value_squares, sums.count, m),
-            products_line_up: line_up(sums.products, sums.product_squares, sums.count, m),
-        })
-    }
-}
-
-/// The mean row.
-fn mean<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
-    let (width, part) = (rows.width.max(1), rows.part() * rows.width.max(1));
-    let mut means = buffer::zeros::<f64>(buffer::size(&[rows.data.len().div_ceil(part), rows.width])?)?;
-    run.short(rows.data.len(), means.chunks_mut(width).zip(rows.data.chunks(part)), |(mean, data), _| {
-        for row in data.chunks_exact(width) {
-            mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x.widen() / rows.count as f64);
-        }
-        Ok(())
-    })?;
-    let mut mean = buffer::zeros::<f64>(rows.width)?;
-    for part in means.chunks(width) {
-        mean.iter_mut().zip(part).for_each(|(mean, x)| *mean += x);
-    }
-    Ok(mean)
-}
-
-/// √(Σ ‖block sum‖² / Σ count²) over the root mean square of the rows.
-fn line_up(sums: f64, squares: f64, counts: f64, rows: usize) -> f64 {
-    let known = squares > 0.0 && squares.is_finite() && sums.is_finite();
-    if known { (sums / counts / (squares / rows as f64)).sqrt().min(1.0) } else { 1.0 }
-}
-
-impl Block {
-    /// Of the keys of a block, and the largest centred value.
-    fn new<T: Float>(
-        range: std::ops::Range<usize>,
-        keys: &[Trace],
-        values: Rows<'_, T>,
-        mean: &[f64],
-    ) -> Result<(Self, f64), Error> {
-        let (mut sum, mut products) = (buffer::zeros::<f64>(mean.len())?, [0.0; SKETCH * SKETCH]);
-        let mut centred = buffer::zeros::<f64>(mean.len())?;
-        let mut block = Block { count: (range.len() as f64).powi(2), ..Block::default() };
-        let mut largest = 0.0;
-        for i in range {
-            let row = &values.data[i * values.width..][..values.width];
-            for ((x, sum), (centred, mean)) in row.iter().zip(&mut sum).zip(centred.iter_mut().zip(mean)) {
-                *sum += x.widen();
-                *centred = x.widen() - mean;
-                block.value_squares += x.widen() * x.widen();
-            }
-            let trace = Trace::new(&centred);
-            let size = trace.norm * keys[i].norm;
-            block.product_squares += size * size;
-            for (sum, product) in products.iter_mut().zip(outer(&keys[i].sketch, &trace.sketch)) {
-                *sum += size * product;
-            }
-            largest = f64::max(largest, trace.norm);
-        }
-        (block.values, block.products) = (norm(&sum).powi(2), norm(&products).powi(2));
-        Ok((block, largest))
-    }
-
-    fn add(&mut self, other: &Block) {
-        self.values += other.values;
-        self.value_squares += other.value_squares;
-        self.products += other.products;
-        self.product_squares += other.product_squares;
-        self.count += other.count;
-    }
-}
-
-/// How many rows the fullest cell holds.
-fn most_in_a_cell(traces: &[Trace], width: f64) -> Result<f64, Error> {
+/// How many of some rows, given by their cells, the fullest cell holds.
+pub fn most_in_a_cell(cells: impl ExactSizeIterator<Item = u64>) -> Result<f64, Error> {
     // Open addressing: a place for every other row at least stays free.
-    let places = traces.len().saturating_mul(2).next_power_of_two();
+    let places = cells.len().saturating_mul(2).next_power_of_two();
     let mut table = buffer::zeros::<(u64, u32)>(places)?;
     let mut most = 1;
-    for trace in traces {
-        let cell = trace.cell(width);
+    for cell in cells {
         let mut place = cell as usize & (places - 1);
         while table[place].1 > 0 && table[place].0 != cell {
             place = (place + 1) & (places - 1);

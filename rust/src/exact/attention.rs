@@ -1,12 +1,13 @@
 //! Attention itself, and its vector-Jacobian product for any incoming gradient.
 
-use std::f64::consts::LOG2_E;
+use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, s};
 
-use super::alike::{Keys, norms, traces};
+use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
 use super::gradient::{in_range, row_major, rows};
+use super::measures::{Keys, Meets, Side};
 use super::residual::Given;
 use super::rounding::{Before, Inherited, RowErrors};
 use super::structure::Structure;
@@ -172,15 +173,21 @@ fn pulled_back<T: Float>(
     let block = engine.key_block(dv);
     // The products with identities, which are not taken, lose nothing.
     let before = Before {
-        queries: query_traces,
         bound: buffer::copied(&engine.bound)?,
-        largest_key: engine.largest_key,
-        keys: Keys::new(&key_traces, &value_traces, rows(&value)?, block, &mut run)?,
+        keys: Keys::new(
+            Side { rows: rows(&key)?, traces: &key_traces },
+            Side { rows: rows(&value)?, traces: &value_traces },
+            Meets { query: LN_2 * longest(&query_traces), lost: 0.0, block, has_products: true },
+            &mut run,
+        )?,
+        queries: query_traces,
         inherited: Inherited { logits: buffer::zeros(n)?, keys: 0.0, values: 0.0 },
         widths: [d, dv],
         count: m,
         block,
         is_target: false,
+        is_causal: heads.is_causal,
+        mixed: None,
     };
     let given = Given { rows: rows(&dout)?.data, is_target: false };
     let unit = given.unit(dv, &values.seen, &mut run)?;

@@ -92,7 +92,7 @@ impl<T: Float> Engine<T> {
             None => Cow::Owned(row_norms(rows, run)?),
         };
         let seen = self.seen(&norms)?;
-        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(&norms), seen })
+        Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(norms.iter()), seen })
     }
 
     /// The largest of these numbers, one a key, that each query sees.
@@ -173,21 +173,21 @@ impl<T: Float> Engine<T> {
     }
 
     /// Keys that are summed in working precision at a time: what was asked for, up to the most that the rounding
-    /// estimate allows for, or what suits the caches.
+    /// estimate allows for, or what suits the caches; whole strips, and no more than there are.
     pub(super) fn key_block(&self, value_width: usize) -> usize {
-        self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + value_width)).min(KEY_BLOCK)
+        let block = self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + value_width)).min(KEY_BLOCK);
+        block.min(self.keys.count.max(1)).next_multiple_of(self.keys.strip_rows())
     }
 
     pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
         let &Values { rows: ref values, largest, .. } = values;
-        let block = self.key_block(values.width);
         let room = T::UNSHIFTED_VALUES.exp2();
         Operands {
             keys: &self.keys,
             values,
             is_causal: self.sight.is_causal,
             order: self.sight.order(),
-            key_block: block.min(self.keys.count.max(1)).next_multiple_of(self.keys.strip_rows()),
+            key_block: self.key_block(values.width),
             values_in_range: largest == 0.0 || (largest < room && largest > room.recip()),
         }
     }

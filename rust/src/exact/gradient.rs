@@ -1,16 +1,17 @@
 //! The loss of the attention problem, and its gradient with respect to any of the inputs.
 
-use std::f64::consts::LOG2_E;
+use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 pub(crate) use super::layout::{in_range, row_major, rows};
 
-use super::alike::{Keys, norms, traces};
+use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
+use super::measures::{Keys, Meets, Side};
 use super::needs::Needs;
 use super::residual::{Given, Incoming, loss};
-use super::rounding::{Before, RowErrors};
+use super::rounding::{Before, Mixed, RowErrors};
 use super::structure::Structure;
 use super::turns::KeySide;
 use super::waves::Fused;
@@ -190,22 +191,28 @@ impl<T: Float> Passes<T> {
         let value_traces = traces(h, run)?;
         let value_norms = norms(&value_traces)?;
         let block = engine.key_block(if needs.mixed_inputs { problem.A3.ncols() } else { dv });
-        let sizes = Keys::new(&key_traces, &value_traces, h, block, run)?;
-        in_range("A3 Y", T::NAME, sizes.largest_value.is_finite())?;
-        let before = Before {
+        let second = needs.query_side || needs.key_side;
+        let inherited = problem.inherited(engine.largest_key, run)?;
+        let query = LN_2 * longest(&query_traces);
+        let key_side = Side { rows: rows(&keys)?, traces: &key_traces };
+        let value_side = Side { rows: h, traces: &value_traces };
+        let sizes =
+            Keys::new(key_side, value_side, Meets { query, lost: inherited.values, block, has_products: second }, run)?;
+        in_range("A3 Y", T::NAME, sizes.value.largest.is_finite())?;
+        let mut before = Before {
             bound: buffer::copied(&engine.bound)?,
-            largest_key: engine.largest_key,
-            inherited: problem.inherited(engine.largest_key, run)?,
+            inherited,
             queries: query_traces,
             keys: sizes,
             widths: [engine.keys.width, dv],
             count: m,
             block,
             is_target: problem.is_target,
+            is_causal: problem.is_causal,
+            mixed: None,
         };
         let given = Given { rows: rows(&problem.E)?.data, is_target: problem.is_target };
         let unit = given.unit(dv, &engine.seen(&value_norms)?, run)?;
-        let second = needs.query_side || needs.key_side;
         if needs.key_side {
             let h = engine.values(h, Some(&value_norms), run)?;
             let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
@@ -229,6 +236,10 @@ impl<T: Float> Passes<T> {
         let mut output = std::mem::take(&mut forward.output);
         let mut mixed = None;
         if needs.mixed_inputs {
+            let outputs = row_norms(Rows { data: &output, count: n, width: problem.A3.ncols() }, run)?;
+            let A3 = Side { rows: rows(&problem.A3)?, traces: &traces(rows(&problem.A3)?, run)? };
+            let sizes = Keys::new(key_side, A3, Meets { query, lost: 0.0, block, has_products: false }, run)?;
+            before.mixed = Some(Mixed::new(sizes, outputs, problem.Y));
             let inputs = matrix(output, n, problem.A3.ncols())?;
             output = product(inputs.view(), problem.Y, 1.0, run)?;
             mixed = Some(inputs);

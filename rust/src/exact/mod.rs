@@ -15,6 +15,7 @@ pub mod gradient;
 mod kept;
 pub(crate) mod kernels;
 mod layout;
+mod measures;
 pub(crate) mod needs;
 mod operands;
 pub mod proved;

@@ -14,7 +14,7 @@ use crate::certificate::{outward, root_total, total};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_MIN, LAZY_SHIFT, PRODUCT_ROWS, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
+use crate::norms::{largest, norm};
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 
@@ -247,13 +247,12 @@ fn above(norm: f64, width: usize) -> f64 {
 /// The largest norm of a row, at most.
 fn longest<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
     let mut row_of = Vec::with_capacity(rows.ncols());
-    let largest = rows.axis_iter(Axis(0)).fold(0.0, |most: f64, row| {
+    let norms = rows.axis_iter(Axis(0)).map(|row| {
         row_of.clear();
         row_of.extend(row.iter().map(|x| x.widen()));
-        let norm = norm(&row_of);
-        if norm > most || norm.is_nan() { norm } else { most }
+        norm(&row_of)
     });
-    above(largest, rows.ncols())
+    above(largest(norms), rows.ncols())
 }
 
 /// The largest norm of a value and of a row of A3, from below and from above: what passes take for values.

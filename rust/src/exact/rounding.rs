@@ -7,20 +7,17 @@ use std::f64::consts::LN_2;
 
 use ndarray::ArrayView2;
 
-use super::alike::{Keys, LinedUp, Trace, alike, both, largest, outer};
+use self::row::Errors;
+use super::alike::{LinedUp, Trace, alike, both, longest, outer};
+use super::measures::{Keys, Place};
 use super::residual::Row;
 use crate::buffer;
 use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS, ROUNDING_SAFETY};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{norm, spectral_bound};
+use crate::norms::{largest, norm, spectral_bound};
 
-/// Roundings of one weight besides its logit: shift, exponential, normaliser.
-const WEIGHT_ROUNDINGS: f64 = 4.0;
-
-/// Roundings of a sum of k terms in a row, over √k and the size of the largest partial sum: each is uniform within half
-/// a unit of its partial sum, which is half of the largest in the mean.
-const SUM_ROUNDINGS: f64 = 0.25;
+mod row;
 
 /// What the products before the passes lost, in units of u.
 pub struct Inherited {
@@ -38,8 +35,6 @@ pub struct Before {
     pub queries: Vec<Trace>,
     /// ‖query‖ · max ‖key‖ of the keys that it sees.
     pub bound: Vec<f64>,
-    /// max ‖key‖.
-    pub largest_key: f64,
     /// How much keys and values are alike.
     pub keys: Keys,
     pub inherited: Inherited,
@@ -50,6 +45,21 @@ pub struct Before {
     pub block: usize,
     /// Whether c = o − E, and not given.
     pub is_target: bool,
+    /// Whether some queries do not see all keys.
+    pub is_causal: bool,
+    /// What is known of A3 and f A3, where pass 1 runs on A3 itself and o = (f A3) Y.
+    pub mixed: Option<Mixed>,
+}
+
+/// Rows of A3 as values, and what their product with Y loses.
+pub struct Mixed {
+    /// With the keys, as [`Before::keys`].
+    pub keys: Keys,
+    /// ‖(f A3)_j‖.
+    pub outputs: Vec<f64>,
+    /// By how much Y can stretch an error, and what the product loses, in units of u, for a row of norm one.
+    pub stretch: f64,
+    pub lost: f64,
 }
 
 /// What rounding does to o and to p, row by row.
@@ -62,42 +72,13 @@ pub struct RowErrors {
     squares: Vec<f64>,
     /// ‖p_j‖, after pass 2.
     p: Vec<f64>,
-    /// What tags of queries and of rows of c differ by that are rounded alike.
+    /// What tags of queries and of rows of c differ by that are rounded alike in sums over rows or over keys.
     query_cell: f64,
     c_cell: f64,
     /// What a sum over keys loses, in roundings of the whole sum.
     block: f64,
     /// Rows to each that differs in query or c, and to each that differs in c.
     rows_alike: [f64; 2],
-}
-
-/// The errors of one row, in absolute size.
-struct Errors {
-    /// √Σ_i f_ji², and ‖c_j‖.
-    spread: f64,
-    c: f64,
-    /// Of f_j by its own logits, and by what all rows share.
-    f: f64,
-    f_shared: f64,
-    /// Of o_j by its own weights and sums, by what all rows share; and of c_j itself.
-    o: f64,
-    o_shared: f64,
-    own: f64,
-    /// Of p_j by its logits, by its own products, and by what all rows share: entries independent of one another.
-    p: f64,
-    p_own: f64,
-    p_shared: f64,
-    /// Of r_j: the same multiple of f_j in every entry of p_j.
-    r: f64,
-    /// What an error of c_j of size one makes of p_j K, over max ‖key‖.
-    share: f64,
-    /// Of a logit, and of the normaliser: what w_j is multiplied by.
-    logit: f64,
-    /// What the sums of o_j lose, and those of p_j K over max ‖key‖.
-    sums: f64,
-    p_sums: f64,
-    /// How much of the largest value is left in o_j: near one where the values have a common part.
-    left: f64,
 }
 
 /// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows
@@ -120,17 +101,16 @@ impl RowErrors {
     /// After pass 1: all but the part of p that only pass 2 can measure.
     pub fn new<T: Float>(before: Before, rows: Vec<Row>, squares: Vec<f64>) -> Self {
         let u = T::UNIT_ROUNDOFF;
-        let query = largest(&before.queries);
-        let c = rows.iter().fold(0.0, |max: f64, row| max.max(row.c.norm));
-        let length = before.block.min(before.count).max(1) as f64;
-        let blocks = (before.count as f64 / length).max(1.0);
-        let repeats = before.keys.key_repeats_in_block.min(length).max(1.0);
+        let query = longest(&before.queries);
+        let c = largest(rows.iter().map(|row| row.c.norm));
+        // No block of keys is longer.
+        let terms = PRODUCT_ROWS as f64;
         let mut errors = RowErrors {
             u,
             // Logits that differ by less than a rounding of a weight give weights that are alike.
-            query_cell: alike(query.max(before.largest_key.recip()), u, 1.0),
-            c_cell: alike(c, u, 1.0),
-            block: (SUM_ROUNDINGS * (length / blocks).sqrt() * repeats.sqrt()).max(1.0),
+            query_cell: alike(query.max(before.keys.key.largest.recip()), u, terms),
+            c_cell: alike(c, u, terms),
+            block: 1.0,
             before,
             rows,
             squares,
@@ -140,10 +120,11 @@ impl RowErrors {
         let mut alike = [LinedUp::new(), LinedUp::new()];
         for j in 0..errors.rows.len() {
             let c = errors.c_cell(j);
-            alike[0].add(1.0, both(errors.query_cell(j), c), &[1.0]);
+            alike[0].add(1.0, both(errors.weights_cell(j), c), &[1.0]);
             alike[1].add(1.0, c, &[1.0]);
         }
         let rows = errors.rows.len().max(1) as f64;
+        errors.block = errors.summed_keys(errors.before.keys.terms).max(1.0);
         errors.rows_alike = alike.map(|alike| (alike.total().powi(2) / rows).max(1.0));
         errors
     }
@@ -161,73 +142,13 @@ impl RowErrors {
         &self.rows
     }
 
-    fn query_cell(&self, j: usize) -> u64 {
-        self.before.queries[j].cell(self.query_cell)
+    /// The cell of the rows whose weights are alike as terms of a sum are.
+    fn weights_cell(&self, j: usize) -> u64 {
+        if self.is_one(j) { 0 } else { self.before.queries[j].cell(self.query_cell) }
     }
 
     fn c_cell(&self, j: usize) -> u64 {
         self.rows[j].c.cell(self.c_cell)
-    }
-
-    fn row(&self, j: usize) -> Errors {
-        let Before { queries, keys, inherited, widths, count, block, .. } = &self.before;
-        let [width, value_width] = *widths;
-        let (u, Row { r, c, output }) = (self.u, &self.rows[j]);
-        let (c_norm, query) = (c.norm, queries[j].norm * LN_2);
-        let dimension = (width as f64).sqrt().max(1.0);
-        let logit = self.before.bound[j] * LN_2 + inherited.logits[j] / dimension;
-        let logit_shared = query * inherited.keys / dimension;
-        let (weight, shared) = (u * (WEIGHT_ROUNDINGS + logit), u * logit_shared);
-        let logit = logit + logit_shared;
-        // Equal keys err equally: the spread of f over the different ones is what counts.
-        let spread = (keys.key_repeats * self.squares[j]).sqrt().min(1.0);
-        let value_spread = (keys.value_repeats.sqrt() * spread).min(1.0);
-        let one_direction = isotropic(value_width);
-        let isotropic = 1.0 / width.min(value_width).max(1) as f64;
-        // Sums over a block of keys: their partial sums grow with what lines up in the block, and equal terms round
-        // alike.
-        let length = (*block).min(*count).max(1) as f64;
-        let blocks = (*count as f64 / length).max(1.0);
-        let is_flat = logit <= 2.0 * alike(1.0, u, length);
-        let repeats = if is_flat { keys.value_repeats_in_block } else { keys.key_repeats_in_block };
-        let repeats = repeats.clamp(1.0, length).sqrt();
-        let walk = SUM_ROUNDINGS * length.sqrt() * (length.sqrt() * spread).min(1.0);
-        let (h, centred) = (keys.largest_value, keys.centred_value);
-        let whole = (SUM_ROUNDINGS * (length / blocks).sqrt() * repeats).max(1.0) * output;
-        // Weights that are alike, as all are where logits are small, are all rounded the same way in α, in every block;
-        // what is lost of logits that only stand in the last bits is no more than they are.
-        let alike = if is_flat { 1.0 } else { keys.key_repeats / (*count).max(1) as f64 };
-        let total = (u * SUM_ROUNDINGS * length * alike).min(if is_flat { logit } else { f64::INFINITY });
-        let sums = u * whole.max(walk * keys.values_line_up * h * repeats) + total * output;
-        let (mut o, mut o_shared) = (0.0, 0.0);
-        if self.before.is_target {
-            // An error of the query is common to all its logits, and moves o by Cov_f(k, h), which does not fall with
-            // the number of keys.
-            o = weight * spread * centred + sums + u * logit * centred * isotropic;
-            o_shared = shared * spread * centred + u * inherited.values * spread;
-        }
-        let p = keys.key_repeats.sqrt() * self.p.get(j).copied().unwrap_or(0.0);
-        Errors {
-            spread,
-            c: c_norm,
-            f: (weight + total) * spread,
-            f_shared: shared * spread,
-            o,
-            o_shared,
-            own: 2.0 * u * c_norm,
-            p: weight * p,
-            p_own: 2.0 * u * value_spread * c_norm * h,
-            p_shared: u * value_spread * c_norm * one_direction * inherited.values + shared * p,
-            // An error of r moves w by the mean key, which may be as large as any.
-            r: 2.0 * ((u + total) * r.abs() + one_direction * c_norm * sums),
-            // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
-            // the product of their sizes.
-            share: centred * (one_direction * spread + isotropic).min(1.0),
-            logit: u * logit + total,
-            sums,
-            p_sums: u * walk * c_norm * centred * keys.products_line_up,
-            left: if h > 0.0 { (spread + output / h).min(1.0) } else { 1.0 },
-        }
     }
 
     /// Of the loss.
@@ -250,15 +171,19 @@ impl RowErrors {
         let (apart, together) = self.sums(None, |_, e| parts(e))?;
         // Norms and their sum are taken in double precision.
         let steps = 4.0 * self.u + (width as f64 + 4.0) * f64::UNIT_ROUNDOFF;
-        Ok(ROUNDING_SAFETY * share * apart + LINED_UP_SAFETY * (together + squares) + steps * loss)
+        Ok(both_errors(share * apart, together + squares) + steps * loss)
     }
 
-    /// Of one row of p K: `keys` max ‖k‖, `w` the norm of w_j.
-    fn of_w(&self, e: &Errors, keys: f64, w: f64) -> Parts {
-        let sum = (self.u * w * self.block.max(self.summed(PRODUCT_ROWS, self.rows_alike[0]))).max(e.p_sums * keys);
+    /// Of one row of p K, `w` being its norm.
+    fn of_w(&self, e: &Errors, w: f64) -> Parts {
+        let keys = self.before.keys.key.largest;
+        // An error of r moves w by the mean key of the row.
+        let middle = self.before.keys.key.weighted(e.uneven);
+        let sum =
+            (self.u * w * self.block.max(self.summed_rows(PRODUCT_ROWS, self.rows_alike[0]))).max(e.p_sums * keys);
         Parts {
-            logits: e.p * keys + e.logit * w,
-            own: (e.p_own + e.r + e.own * e.share) * keys + sum,
+            logits: e.p * keys + e.r_output * middle + e.logit * w,
+            own: (e.p_own + e.own * e.share) * keys + e.r * middle + sum,
             shared: e.p_shared * keys,
             output: e.o * e.share * keys,
             output_shared: e.o_shared * e.share * keys,
@@ -267,50 +192,54 @@ impl RowErrors {
 
     /// Of s Σ_j a_j ⊗ w_j, where w = p K: `left` the rows a_j, `w` the norms of w.
     pub fn query_side(&self, left: &[Trace], w: &[f64]) -> Result<f64, Error> {
-        let keys = self.before.largest_key;
-        self.over_rows(Some(left), |j, e| self.of_w(e, keys, w[j]))
+        self.over_rows(Some(left), |j, e| self.of_w(e, w[j]))
     }
 
     /// Of w, whose rows do not meet: those of `scale` w.
     pub fn query_rows(&self, w: &[f64]) -> Result<f64, Error> {
-        let keys = self.before.largest_key;
         let mut terms = buffer::with_capacity(w.len())?;
-        terms.extend((0..w.len()).map(|j| self.of_w(&self.row(j), keys, w[j]).total()));
+        terms.extend((0..w.len()).map(|j| self.of_w(&self.row(j), w[j]).total()));
         Ok(ROUNDING_SAFETY * norm(&terms))
     }
 
     /// Of Σ_j p_j ⊗ s q_j.
     pub fn key_side(&self) -> Result<f64, Error> {
         let left = &self.before.queries;
+        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
         let sum = self.over_rows(Some(left), |_, e| Parts {
-            logits: 2.0 * e.p,
-            own: 2.0 * e.p_own + (e.r + e.own * e.share) * e.spread,
-            shared: 2.0 * e.p_shared,
-            output: e.o * e.share * e.spread,
-            output_shared: e.o_shared * e.share * e.spread,
+            logits: e.p + e.r_output * e.spread,
+            own: e.p_own + lost * e.p_norm + e.r * e.spread + e.own * e.p_share,
+            shared: e.p_shared,
+            output: e.o * e.p_share,
+            output_shared: e.o_shared * e.p_share,
         })?;
         Ok(LN_2 * sum)
     }
 
-    /// Of the same times the transpose of the inputs of the keys, whose `largest` row this is: errors of different keys
-    /// are independent, those of r_j and c_j are not. `w` are the norms of p K.
-    pub fn key_weights<T: Float>(&self, largest: f64, inputs: ArrayView2<'_, T>, w: &[f64]) -> Result<f64, Error> {
-        let apart = 2.0 * (2.0 * largest * self.before.keys.key_repeats.sqrt()).min(spectral_bound(inputs));
-        let key = self.before.largest_key;
+    /// Of the same times the transpose of the inputs of the keys, which lie at `place`: errors of different keys are
+    /// independent, those of r_j and c_j are not. `w` are the norms of p K.
+    pub fn key_weights<T: Float>(&self, place: &Place, inputs: ArrayView2<'_, T>, w: &[f64]) -> Result<f64, Error> {
+        let Place { largest, .. } = *place;
+        let apart = (2.0 * largest * self.before.keys.key_repeats.sqrt()).min(spectral_bound(inputs));
+        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
+        let key = self.before.keys.key.largest;
         let per_key = if key > 0.0 { largest / key } else { 0.0 };
-        let sum = self.over_rows(Some(&self.before.queries), |j, e| Parts {
-            logits: apart * e.p + e.logit * w[j] * per_key,
-            own: apart * e.p_own + (e.r + e.own * e.share) * largest,
-            shared: apart * e.p_shared,
-            output: e.o * e.share * largest,
-            output_shared: e.o_shared * e.share * largest,
+        let sum = self.over_rows(Some(&self.before.queries), |j, e| {
+            let middle = place.weighted(e.uneven);
+            Parts {
+                logits: apart * e.p + e.r_output * middle + e.logit * w[j] * per_key,
+                own: apart * (e.p_own + lost * e.p_norm) + e.r * middle + e.own * e.share * largest,
+                shared: apart * e.p_shared,
+                output: e.o * e.share * largest,
+                output_shared: e.o_shared * e.share * largest,
+            }
         })?;
         Ok(LN_2 * sum)
     }
 
     /// Of Σ_j f_j ⊗ c_j.
     pub fn value_side(&self) -> Result<f64, Error> {
-        let lost = self.u * self.summed(KEY_SIDE_QUERIES, self.rows_alike[0]);
+        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
         self.over_rows(None, |_, e| Parts {
             logits: e.f * e.c,
             own: e.spread * (lost * e.c + e.own),
@@ -320,28 +249,36 @@ impl RowErrors {
         })
     }
 
-    /// Of Σ_j (f A3)_j ⊗ c_j: `inputs` max ‖a3‖.
-    pub fn mixed(&self, inputs: f64) -> Result<f64, Error> {
+    /// Of Σ_j (f A3)_j ⊗ c_j, where the rows of A3 lie at `inputs`.
+    pub fn mixed(&self, inputs: &Place) -> Result<f64, Error> {
         // Equal values make equal rows of f A3 whatever the queries are.
-        let lost = self.u * self.block.max(self.summed(PRODUCT_ROWS, self.rows_alike[1]));
-        let value = self.before.keys.largest_value;
-        let sum = self.over_rows(None, |_, e| {
-            let sums = if value > 0.0 { e.sums / value } else { 0.0 };
+        let lost = self.u * self.block.max(self.summed_rows(PRODUCT_ROWS, self.rows_alike[1]));
+        let value = self.before.keys.value.largest;
+        self.over_rows(None, |j, e| {
+            let size = match &self.before.mixed {
+                Some(mixed) => mixed.outputs[j],
+                // As much as is left of the values, and of what they have in common, which Y may hide.
+                None => (inputs.largest * (e.spread + e.left)).max(inputs.mean).min(inputs.largest),
+            };
+            let sums = match e.mixed_sums {
+                Some(sums) => sums,
+                None if value > 0.0 => inputs.largest * e.sums / value,
+                None => 0.0,
+            };
             Parts {
-                logits: e.f * e.c,
-                own: e.left * e.own + e.c * (e.left * lost).max(sums),
-                shared: e.f_shared * e.c,
-                output: e.left * e.o,
-                output_shared: e.left * e.o_shared,
+                logits: (inputs.largest * (e.f - e.total * e.spread) + size * e.total) * e.c,
+                own: size * e.own + e.c * (size * lost).max(sums),
+                shared: inputs.largest * e.f_shared * e.c,
+                output: size * e.o,
+                output_shared: size * e.o_shared,
             }
-        })?;
-        Ok(inputs * sum)
+        })
     }
 
-    /// The two sums with what each allows for.
+    /// The two sums together.
     fn over_rows(&self, left: Option<&[Trace]>, parts: impl Fn(usize, &Errors) -> Parts) -> Result<f64, Error> {
         let (apart, together) = self.sums(left, parts)?;
-        Ok(ROUNDING_SAFETY * apart + LINED_UP_SAFETY * together)
+        Ok(both_errors(apart, together))
     }
 
     /// The error of Σ_j left_j ⊗ (row j): as if rows had nothing to do with one another, and of what lines up.
@@ -357,17 +294,17 @@ impl RowErrors {
             let parts = parts(j, &self.row(j));
             let size = left.map_or(1.0, |left| left[j].norm);
             terms.push(size * parts.total());
-            let (query, c, direction) = (self.query_cell(j), self.c_cell(j), self.before.queries[j].direction());
+            let (weights, c, direction) = (self.weights_cell(j), self.c_cell(j), self.before.queries[j].direction());
             let c_sketch = row.c.sketch.map(f64::from);
             let (outer, alone) = match left {
                 Some(left) => (&outer(&left[j].sketch, &row.c.sketch)[..], &left[j].sketch.map(f64::from)[..]),
                 None => (&c_sketch[..], &[1.0][..]),
             };
-            logits.add(size * parts.logits, query, outer);
+            logits.add(size * parts.logits, weights, outer);
             own.add(size * parts.own, c, outer);
             shared.add(size * parts.shared, 0, outer);
             shared_apart.add(size * parts.shared, direction, outer);
-            output.add(size * parts.output, query, alone);
+            output.add(size * parts.output, weights, alone);
             output_shared.add(size * parts.output_shared, 0, alone);
             output_shared_apart.add(size * parts.output_shared, direction, alone);
         }
@@ -379,12 +316,6 @@ impl RowErrors {
         Ok((norm(&terms), together))
     }
 
-    /// What a sum over a block of rows loses, in roundings of the whole sum: terms of either sign lose half of √block,
-    /// equal ones a quarter of the block, because their roundings all go the same way.
-    fn summed(&self, block: usize, rows_alike: f64) -> f64 {
-        (0.5 * (block as f64 * rows_alike).sqrt()).min(0.25 * block as f64)
-    }
-
     /// Of a result of norm `result`: sums of the error `sums`, times a matrix of spectral norm `factor`.
     pub fn finish<T: Float>(&self, sums: f64, factor: f64, result: f64, entries: usize) -> f64 {
         let tiny = (T::MIN_EXP).exp2() * self.u;
@@ -392,6 +323,12 @@ impl RowErrors {
         // NaN must never read as a small error.
         if total.is_nan() { f64::INFINITY } else { total.next_up() }
     }
+}
+
+/// Errors that have nothing to do with one another and errors that line up, with what each allows for. They are different
+/// errors, so their squares add up; where rows have nothing in common, the second sum sees the first one again.
+fn both_errors(apart: f64, together: f64) -> f64 {
+    (ROUNDING_SAFETY * apart).hypot(LINED_UP_SAFETY * together)
 }
 
 /// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.

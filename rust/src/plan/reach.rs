@@ -14,6 +14,7 @@ use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::Coordinates;
+use crate::norms::largest;
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::some_rows_but;
@@ -174,8 +175,7 @@ fn above(
     most: usize,
 ) -> Result<Option<Vec<usize>>, Error> {
     let others = keys.iter().enumerate().filter(|(key, _)| exact_keys.binary_search(key).is_err());
-    // NaN is the largest of all.
-    let key = others.fold(0.0, |most: f64, (_, &key)| if key <= most { most } else { key });
+    let key = largest(others.map(|(_, key)| key));
     // NaN is above any limit.
     let is_far = |query: f64| query * key > limit || (query * key).is_nan() || limit.is_nan();
     let far = || queries.iter().enumerate().filter(|(_, query)| is_far(**query)).map(|(row, _)| row);

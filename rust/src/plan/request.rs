@@ -7,7 +7,7 @@ use super::prepared::Prepared;
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
+use crate::norms::{largest, norm};
 use crate::options::Level;
 use crate::polynomial::MAX_DEGREE;
 use crate::problem::Wrt;
@@ -39,10 +39,7 @@ impl Norm {
     pub fn of<T: Float>(self, array: &Array2<T>) -> f64 {
         match (self, array.as_slice()) {
             (Norm::Frobenius, Some(entries)) => norm(entries),
-            // NaN is not smaller than anything: it comes through.
-            _ => {
-                array.iter().map(|x| x.widen().abs()).fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most })
-            }
+            _ => largest(array.iter().map(|x| x.widen().abs())),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::CHUNK;
-use crate::norms::row_norms;
+use crate::norms::{largest, row_norms};
 use crate::pool::Run;
 use crate::problem::{Problem, Wrt};
 
@@ -93,8 +93,7 @@ impl Sizes {
     /// The share of all rows that a sample must have to see enough of those that a sum of squares is made of.
     pub fn least_share(&self) -> f64 {
         let all = self.own.iter().chain(&self.weighted).map(|sizes| least_share(sizes));
-        // NaN is the largest of all.
-        all.fold(0.0, |most: f64, share| if share <= most { most } else { share })
+        largest(all)
     }
 }
 

@@ -5,7 +5,8 @@ use ndarray::{Array2, ArrayView2};
 use super::{Passes, Standard, rows};
 use crate::error::Error;
 use crate::exact::alike::{is_exact, traces};
-use crate::exact::rounding::{Inherited, isotropic};
+use crate::exact::measures::{Keys, Place};
+use crate::exact::rounding::{Inherited, Mixed, isotropic};
 use crate::float::Float;
 use crate::norms::{frobenius, largest_row, row_norms, spectral_bound};
 use crate::pool::Run;
@@ -32,12 +33,12 @@ impl<T: Float> Passes<T> {
             }
             Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms)?, stretch(query_weights)),
             Wrt::WK => {
-                let largest = largest_row(rows(&problem.A2)?, run)?;
-                (self.errors.key_weights(largest, problem.A2.view(), &self.w_norms)?, 1.0)
+                let place = Place::new(rows(&problem.A2)?, run)?;
+                (self.errors.key_weights(&place, problem.A2.view(), &self.w_norms)?, 1.0)
             }
             Wrt::A2 => (self.errors.key_side()?, key_weights.map_or(1.0, stretch)),
             Wrt::A3 => (self.errors.value_side()?, stretch(problem.Y)),
-            Wrt::Y => (self.errors.mixed(largest_row(rows(&problem.A3)?, run)?)?, 1.0),
+            Wrt::Y => (self.errors.mixed(&Place::new(rows(&problem.A3)?, run)?)?, 1.0),
             Wrt::A => {
                 let mut sum = 0.0;
                 for part in [Wrt::A1, Wrt::A2, Wrt::A3] {
@@ -67,6 +68,13 @@ impl<T: Float> Standard<'_, T> {
             Some(W_K) => largest_row(rows(&self.A2)?, run)? * lost(W_K),
         };
         Ok(Inherited { logits, keys, values: largest_row(rows(&self.A3)?, run)? * lost(self.Y) })
+    }
+}
+
+impl Mixed {
+    /// From what is known of A3 as values, the norms of the rows of f A3, and Y.
+    pub(super) fn new<T: Float>(keys: Keys, outputs: Vec<f64>, Y: ArrayView2<'_, T>) -> Self {
+        Mixed { keys, outputs, stretch: stretch(Y), lost: lost(Y) }
     }
 }
 

@@ -1,0 +1,186 @@
+//! What rounding does in one row: to o, p and w.
+
+use std::f64::consts::LN_2;
+
+use super::{RowErrors, isotropic};
+use crate::exact::alike::alike;
+use crate::exact::measures::Keys;
+use crate::exact::residual::Row;
+use crate::float::Float;
+
+/// Roundings of one weight besides its logit: shift, exponential, normaliser.
+const WEIGHT_ROUNDINGS: f64 = 4.0;
+
+/// Roundings of a sum of k terms in a row, over √k and the size of the largest partial sum: each is uniform within half
+/// a unit of its partial sum, which is half of the largest in the mean.
+const SUM_ROUNDINGS: f64 = 0.25;
+
+/// The errors of one row, in absolute size.
+pub(super) struct Errors {
+    /// ‖f_j‖ = √Σ_i f_ji², and ‖c_j‖.
+    pub spread: f64,
+    pub c: f64,
+    /// m Σ_i f_ji² = 1 + uneven²; infinite where the row does not see all keys.
+    pub uneven: f64,
+    /// Of f_j by its own logits, and by what all rows share.
+    pub f: f64,
+    pub f_shared: f64,
+    /// Of o_j by its own weights and sums, by what all rows share; and of c_j itself.
+    pub o: f64,
+    pub o_shared: f64,
+    pub own: f64,
+    /// ‖p_j‖, and its error by its logits, by its own products, and by what all rows share: entries independent of one
+    /// another.
+    pub p_norm: f64,
+    pub p: f64,
+    pub p_own: f64,
+    pub p_shared: f64,
+    /// Of r_j itself and by o_j: the same multiple of f_j in every entry of p_j.
+    pub r: f64,
+    pub r_output: f64,
+    /// What an error of c_j of size one makes of p_j, and of p_j K over max ‖key‖.
+    pub p_share: f64,
+    pub share: f64,
+    /// Of a logit, and of the normaliser: what w_j is multiplied by.
+    pub logit: f64,
+    /// What the normaliser loses in its sum, relative; the sums of o_j; of (f A3)_j, where pass 1 runs on A3; and of p_j K
+    /// over max ‖key‖.
+    pub total: f64,
+    pub sums: f64,
+    pub mixed_sums: Option<f64>,
+    pub p_sums: f64,
+    /// ‖o_j‖ over the largest value.
+    pub left: f64,
+}
+
+impl RowErrors {
+    /// Keys of a block, and how many blocks there are.
+    fn blocks(&self) -> [f64; 2] {
+        let length = self.before.block.min(self.before.count).max(1) as f64;
+        [length, (self.before.count as f64 / length).max(1.0)]
+    }
+
+    /// What a sum over all keys loses, in roundings of the whole sum where its partial sums only grow: `repeats` equal terms
+    /// round alike, in every block.
+    pub(super) fn summed_keys(&self, repeats: f64) -> f64 {
+        let ([length, blocks], repeats) = (self.blocks(), repeats.max(1.0));
+        let in_blocks = SUM_ROUNDINGS * (length * (repeats / blocks).min(length)).sqrt();
+        in_blocks + self.folded(length, blocks, repeats)
+    }
+
+    /// What a sum over rows loses, in roundings of a row where these are of either sign: those of equal rows all go the
+    /// same way.
+    pub(super) fn summed_rows(&self, length: usize, rows_alike: f64) -> f64 {
+        let length = length as f64;
+        let blocks = (self.rows.len() as f64 / length).max(1.0);
+        SUM_ROUNDINGS * (length * rows_alike.min(length)).sqrt() + self.folded(length, blocks, rows_alike)
+    }
+
+    /// The part of both that is lost when blocks are folded in double precision, which is no finer where the numbers are
+    /// in double precision too.
+    fn folded(&self, length: f64, blocks: f64, repeats: f64) -> f64 {
+        let alike = (repeats / length).clamp(1.0, blocks);
+        SUM_ROUNDINGS * f64::UNIT_ROUNDOFF / self.u * (blocks * alike).sqrt()
+    }
+
+    /// The same of terms of size one, of which each weighs at most as f does: in roundings of such a term.
+    fn walk(&self, spread: f64, repeats: f64) -> f64 {
+        let [length, _] = self.blocks();
+        let block = (length.sqrt() * spread).min(1.0);
+        (SUM_ROUNDINGS * length.sqrt() * block * repeats.max(1.0).sqrt()).min(SUM_ROUNDINGS * length)
+    }
+
+    /// What logits may differ by for weights that are alike as terms of a sum over a block.
+    fn flat(&self) -> f64 {
+        2.0 * alike(1.0, self.u, self.blocks()[0])
+    }
+
+    /// Whether all weights of a row are one but for what its sums do not tell apart.
+    pub(super) fn is_one(&self, j: usize) -> bool {
+        self.before.bound[j] * LN_2 <= self.flat()
+    }
+
+    /// What Σ_i f_ji h_i loses, of norm `output`.
+    fn output_sums(&self, keys: &Keys, output: f64, spread: f64, is_flat: bool) -> f64 {
+        let repeats = if is_flat { keys.value_terms } else { keys.terms };
+        let whole = self.summed_keys(repeats).max(1.0) * output;
+        self.u * whole.max(self.walk(spread, repeats) * keys.values_line_up * keys.value.largest)
+    }
+
+    pub(super) fn row(&self, j: usize) -> Errors {
+        let before = &self.before;
+        let (keys, inherited, [width, value_width]) = (&before.keys, &before.inherited, before.widths);
+        let (u, Row { r, c, output }) = (self.u, &self.rows[j]);
+        let (c_norm, query) = (c.norm, before.queries[j].norm * LN_2);
+        let dimension = (width as f64).sqrt().max(1.0);
+        let logit = before.bound[j] * LN_2 + inherited.logits[j] / dimension;
+        let logit_shared = query * inherited.keys / dimension;
+        let (weight, shared) = (u * (WEIGHT_ROUNDINGS + logit), u * logit_shared);
+        let logit = logit + logit_shared;
+        let spread = self.squares[j].sqrt();
+        let uneven = before.count as f64 * self.squares[j] - 1.0;
+        let uneven = if before.is_causal { f64::INFINITY } else { uneven.max(0.0).sqrt() };
+        // Equal keys err equally: the spread of f over the different ones is what counts.
+        let different = (keys.key_repeats.sqrt() * spread).min(1.0);
+        let different_values = (keys.value_repeats.sqrt() * different).min(1.0);
+        let one_direction = isotropic(value_width);
+        let isotropic = 1.0 / width.min(value_width).max(1) as f64;
+        let (h, centred) = (keys.value.largest, keys.value.farthest);
+        // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost of
+        // logits that only stand in the last bits is no more than they are in the mean.
+        let is_flat = query * keys.key.farthest <= self.flat();
+        let total = if is_flat {
+            let mean = query * keys.key.weighted(uneven);
+            (mean + u * self.summed_keys(1.0)).min(u * self.summed_keys(before.count as f64))
+        } else {
+            u * self.summed_keys(keys.key_terms)
+        };
+        let mut sums = self.output_sums(keys, *output, spread, is_flat);
+        // Equal values lost the same when they were made.
+        let mut values_lost = u * inherited.values * (keys.value_losses.sqrt() * spread).min(1.0);
+        let mut output_lost = 0.0;
+        let mixed_sums = before.mixed.as_ref().map(|mixed| {
+            let inputs = self.output_sums(&mixed.keys, mixed.outputs[j], spread, is_flat);
+            sums = sums.max(mixed.stretch * inputs);
+            values_lost = 0.0;
+            output_lost = u * mixed.lost * mixed.outputs[j];
+            inputs
+        });
+        let (mut o, mut o_shared) = (0.0, 0.0);
+        if before.is_target {
+            // An error of the query is common to all its logits, and moves o by Cov_f(k, h), which does not fall with
+            // the number of keys.
+            o = weight * different * centred + sums + total * output + u * logit * centred * isotropic;
+            o += output_lost;
+            o_shared = shared * different * centred + values_lost;
+        }
+        let p_norm = self.p.get(j).copied().unwrap_or(0.0);
+        let p = keys.key_repeats.sqrt() * p_norm;
+        Errors {
+            spread,
+            uneven,
+            c: c_norm,
+            f: weight * different + total * spread,
+            f_shared: shared * different,
+            o,
+            o_shared,
+            own: 2.0 * u * c_norm,
+            p_norm,
+            p: weight * p,
+            p_own: 2.0 * u * different_values * c_norm * h,
+            p_shared: u * different_values * c_norm * one_direction * inherited.values + shared * p,
+            r: u * r.abs(),
+            r_output: total * r.abs() + one_direction * c_norm * sums,
+            p_share: one_direction * centred * spread,
+            // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
+            // the product of their sizes.
+            share: centred * (one_direction * different + isotropic).min(1.0),
+            logit: u * logit + total,
+            total,
+            sums,
+            mixed_sums,
+            p_sums: u * self.walk(spread, keys.terms) * c_norm * centred * keys.products_line_up,
+            left: if h > 0.0 { output / h } else { 1.0 },
+        }
+    }
+}

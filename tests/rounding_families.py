@@ -1,0 +1,124 @@
+"""Families of problems whose rounding errors line up in one known way, drawn from seeds.
+
+`rounding_cases.draw` meets each of these now and then; here every problem is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rounding_cases import SIDES, Array, Drawn, Rng, softmax
+
+# Powers of ten of the largest logits: weights that are one but for their last bits, and more.
+LOGITS = (-9.0, -1.0)
+
+
+def _one_of(rng: Rng, *choices: Any) -> Any:
+    return choices[rng.integers(len(choices))]
+
+
+def _drawn(
+    rng: Rng,
+    label: str,
+    arrays: dict[str, Array],
+    wrt: tuple[str, ...],
+    target: Callable[[Array], Array],
+    key_block: int | None = None,
+    sizes: tuple[float, float] = LOGITS,
+) -> Drawn:
+    """The problem with logits of a random size, and a target made from its output."""
+    logits = arrays["A1"] @ arrays["X"] @ arrays["A2"].T
+    scale = float(10 ** rng.uniform(*sizes) / (np.abs(logits).max() or 1.0))
+    dtype = _one_of(rng, np.float32, np.float32, np.float64)
+    is_causal = bool(rng.random() < 0.1)
+    output = softmax(scale * logits, is_causal) @ (arrays["A3"] @ arrays["Y"])
+    arrays = arrays | {"E": target(output)}
+    n, m = logits.shape
+    return Drawn(
+        arrays={name: array.astype(dtype) for name, array in arrays.items()},
+        wrt=wrt,
+        scale=scale,
+        is_causal=is_causal,
+        is_incoming=False,
+        key_block=key_block,
+        label=f"{label}: {n} x {m}, {', '.join(wrt)}, {np.dtype(dtype)}, key block {key_block}"
+        f"{', causal' if is_causal else ''}, logits {scale * np.abs(logits).max():.1e}",
+        kinds=(),
+    )
+
+
+def _near(rng: Rng) -> Callable[[Array], Array]:
+    """Zero, or the output but for a little: the residual is then what the output loses."""
+    if rng.random() < 0.3:
+        return np.zeros_like
+    size = 10 ** rng.uniform(-12, 0)
+    return lambda output: output + size * rng.normal(size=output.shape)
+
+
+def equal_values(seed: int) -> Drawn:
+    """Many keys whose values are equal or few: all blocks of keys, and all queries, round alike."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(10, 120)), int(10 ** rng.uniform(2, 3.8))
+    d1, d2, d3, dv = (int(rng.integers(1, 16)) for _ in range(4))
+    keys = _one_of(rng, "one size", "common part", "normal", "repeated", "clusters")
+    values = _one_of(rng, "equal", "equal", "repeated", "common part", "one size", "clusters")
+    arrays = {
+        "A1": SIDES[_one_of(rng, "common part", "normal", "equal", "repeated")](rng, n, d1),
+        "A2": SIDES[keys](rng, m, d2),
+        "A3": SIDES[values](rng, m, d3),
+        "X": rng.normal(size=(d1, d2)),
+        "Y": rng.normal(size=(d3, dv)),
+    }
+    wrt = _one_of(rng, ("Y",), ("X", "Y", "A3"), ("A2",), ("X",))
+    block = _one_of(rng, None, None, 1, 7, 100, 108)
+    return _drawn(rng, f"seed {seed}, keys {keys}, values {values}", arrays, wrt, _near(rng), block)
+
+
+def alike_in_sums(seed: int) -> Drawn:
+    """Many rows that differ by more than a rounding, and less than a sum of them tells apart."""
+    rng = np.random.default_rng(seed)
+    n, m = int(10 ** rng.uniform(2.5, 3.8)), int(rng.integers(2, 40))
+    d1, d2, d3, dv = (int(rng.integers(1, 16)) for _ in range(4))
+    arrays = {
+        "A1": SIDES[_one_of(rng, "equal", "repeated", "common part")](rng, n, d1),
+        "A2": SIDES[_one_of(rng, "normal", "common part")](rng, m, d2),
+        "A3": SIDES[_one_of(rng, "normal", "equal", "common part")](rng, m, d3),
+        "X": rng.normal(size=(d1, d2)),
+        "Y": rng.normal(size=(d3, dv)),
+    }
+    common, noise = rng.normal(size=dv), 10 ** rng.uniform(-8, -3)
+
+    def target(output: Array) -> Array:
+        return common + noise * rng.normal(size=output.shape)
+
+    wrt = _one_of(rng, ("Y",), ("X", "Y", "A3"), ("A2",), ("X",))
+    return _drawn(rng, f"seed {seed}, noise {noise:.1e}", arrays, wrt, target)
+
+
+def hidden_inputs(seed: int) -> Drawn:
+    """Rows of A3 large beside the values: Y hides what they share, or what tells clusters apart."""
+    rng = np.random.default_rng(seed)
+    n, m, d = int(rng.integers(10, 300)), int(10 ** rng.uniform(1, 3)), int(rng.integers(2, 16))
+    A3, Y = rng.normal(size=(m, d)), rng.normal(size=(d, int(rng.integers(1, 16))))
+    hidden = rng.normal(size=d)
+    hidden /= np.linalg.norm(hidden)
+    sign = _one_of(rng, np.ones(m), np.where(np.arange(m) % 2, 1.0, -1.0))
+    A3 += 10 ** rng.uniform(0, 5) * sign[:, None] * hidden
+    Y -= np.outer(hidden, hidden @ Y)
+    A1, A2 = rng.normal(size=(n, d)), rng.normal(size=(m, d))
+    arrays = {"A1": A1, "A2": A2, "A3": A3, "X": np.eye(d), "Y": Y}
+    wrt = _one_of(rng, ("Y",), ("Y",), ("X", "Y", "A3"))
+    # Up to where a query tells the clusters apart.
+    sizes = (-9.0, 1.0)
+    label = f"seed {seed}, clusters {sign.min() < 0}"
+    return _drawn(rng, label, arrays, wrt, _near(rng), sizes=sizes)
+
+
+FAMILIES: dict[str, Callable[[int], Drawn]] = {
+    "equal values": equal_values,
+    "alike in sums": alike_in_sums,
+    "hidden inputs": hidden_inputs,
+}
