@@ -170,6 +170,12 @@ impl LinedUp {
         }
     }
 
+    /// Adds what another one has.
+    pub fn merge(&mut self, other: &LinedUp) {
+        let sums = self.sums.as_flattened_mut().iter_mut().zip(other.sums.as_flattened());
+        sums.for_each(|(sum, other)| *sum += other);
+    }
+
     /// The sum.
     pub fn total(&self) -> f64 {
         norm(self.sums.as_flattened())

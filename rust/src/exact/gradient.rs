@@ -121,7 +121,7 @@ pub(super) fn of_seen<T: Float>(
         let rounding = passes.rounding(&standard, wrt, &value, &mut run)?;
         gradients.push(Gradient { wrt, value, rounding });
     }
-    let loss_rounding = if problem.is_target { passes.errors.loss(loss)? } else { 0.0 };
+    let loss_rounding = if problem.is_target { passes.errors.loss(loss, &mut run)? } else { 0.0 };
     Ok(Gradients { loss, loss_rounding, gradients, level })
 }
 

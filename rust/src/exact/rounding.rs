@@ -8,6 +8,7 @@ use std::f64::consts::LN_2;
 use ndarray::ArrayView2;
 
 use self::row::Errors;
+use self::sums::Sums;
 use super::alike::{LinedUp, Trace, alike, both, longest, outer};
 use super::measures::{Keys, Place};
 use super::residual::Row;
@@ -16,8 +17,17 @@ use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS, ROUNDING
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::{largest, norm, spectral_bound};
+use crate::pool::Run;
 
 mod row;
+mod sums;
+
+/// Parts that a sum over rows is made in at most, and rows of a part at least.
+const MOST_PARTS: usize = 16;
+const LEAST_ROWS: usize = 512;
+
+/// Nanoseconds that a row of such a sum takes.
+const ROW_NANOSECONDS: usize = 200;
 
 /// What the products before the passes lost, in units of u.
 pub struct Inherited {
@@ -152,7 +162,7 @@ impl RowErrors {
     }
 
     /// Of the loss.
-    pub fn loss(&self, loss: f64) -> Result<f64, Error> {
+    pub fn loss(&self, loss: f64, run: &mut Run<'_>) -> Result<f64, Error> {
         let parts = |e: &Errors| Parts {
             logits: e.o * e.c,
             own: e.own * e.c,
@@ -168,7 +178,7 @@ impl RowErrors {
         // Twice the share of one direction: the loss has no other direction for an excess to hide in.
         let [_, width] = self.before.widths;
         let share = (2.0 * isotropic(width)).min(1.0);
-        let (apart, together) = self.sums(None, |_, e| parts(e))?;
+        let (apart, together) = self.sums(run, None, |_, e| parts(e))?;
         // Norms and their sum are taken in double precision.
         let steps = 4.0 * self.u + (width as f64 + 4.0) * f64::UNIT_ROUNDOFF;
         Ok(both_errors(share * apart, together + squares) + steps * loss)
@@ -191,8 +201,8 @@ impl RowErrors {
     }
 
     /// Of s Σ_j a_j ⊗ w_j, where w = p K: `left` the rows a_j, `w` the norms of w.
-    pub fn query_side(&self, left: &[Trace], w: &[f64]) -> Result<f64, Error> {
-        self.over_rows(Some(left), |j, e| self.of_w(e, w[j]))
+    pub fn query_side(&self, left: &[Trace], w: &[f64], run: &mut Run<'_>) -> Result<f64, Error> {
+        self.over_rows(run, Some(left), |j, e| self.of_w(e, w[j]))
     }
 
     /// Of w, whose rows do not meet: those of `scale` w.
@@ -203,10 +213,10 @@ impl RowErrors {
     }
 
     /// Of Σ_j p_j ⊗ s q_j.
-    pub fn key_side(&self) -> Result<f64, Error> {
+    pub fn key_side(&self, run: &mut Run<'_>) -> Result<f64, Error> {
         let left = &self.before.queries;
         let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
-        let sum = self.over_rows(Some(left), |_, e| Parts {
+        let sum = self.over_rows(run, Some(left), |_, e| Parts {
             logits: e.p + e.r_output * e.spread,
             own: e.p_own + lost * e.p_norm + e.r * e.spread + e.own * e.p_share,
             shared: e.p_shared,
@@ -218,13 +228,19 @@ impl RowErrors {
 
     /// Of the same times the transpose of the inputs of the keys, which lie at `place`: errors of different keys are
     /// independent, those of r_j and c_j are not. `w` are the norms of p K.
-    pub fn key_weights<T: Float>(&self, place: &Place, inputs: ArrayView2<'_, T>, w: &[f64]) -> Result<f64, Error> {
+    pub fn key_weights<T: Float>(
+        &self,
+        place: &Place,
+        inputs: ArrayView2<'_, T>,
+        w: &[f64],
+        run: &mut Run<'_>,
+    ) -> Result<f64, Error> {
         let Place { largest, .. } = *place;
         let apart = (2.0 * largest * self.before.keys.key_repeats.sqrt()).min(spectral_bound(inputs));
         let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
         let key = self.before.keys.key.largest;
         let per_key = if key > 0.0 { largest / key } else { 0.0 };
-        let sum = self.over_rows(Some(&self.before.queries), |j, e| {
+        let sum = self.over_rows(run, Some(&self.before.queries), |j, e| {
             let middle = place.weighted(e.uneven);
             Parts {
                 logits: apart * e.p + e.r_output * middle + e.logit * w[j] * per_key,
@@ -238,9 +254,9 @@ impl RowErrors {
     }
 
     /// Of Σ_j f_j ⊗ c_j.
-    pub fn value_side(&self) -> Result<f64, Error> {
+    pub fn value_side(&self, run: &mut Run<'_>) -> Result<f64, Error> {
         let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
-        self.over_rows(None, |_, e| Parts {
+        self.over_rows(run, None, |_, e| Parts {
             logits: e.f * e.c,
             own: e.spread * (lost * e.c + e.own),
             shared: e.f_shared * e.c,
@@ -250,11 +266,11 @@ impl RowErrors {
     }
 
     /// Of Σ_j (f A3)_j ⊗ c_j, where the rows of A3 lie at `inputs`.
-    pub fn mixed(&self, inputs: &Place) -> Result<f64, Error> {
+    pub fn mixed(&self, inputs: &Place, run: &mut Run<'_>) -> Result<f64, Error> {
         // Equal values make equal rows of f A3 whatever the queries are.
         let lost = self.u * self.block.max(self.summed_rows(PRODUCT_ROWS, self.rows_alike[1]));
         let value = self.before.keys.value.largest;
-        self.over_rows(None, |j, e| {
+        self.over_rows(run, None, |j, e| {
             let size = match &self.before.mixed {
                 Some(mixed) => mixed.outputs[j],
                 // As much as is left of the values, and of what they have in common, which Y may hide.
@@ -276,8 +292,13 @@ impl RowErrors {
     }
 
     /// The two sums together.
-    fn over_rows(&self, left: Option<&[Trace]>, parts: impl Fn(usize, &Errors) -> Parts) -> Result<f64, Error> {
-        let (apart, together) = self.sums(left, parts)?;
+    fn over_rows(
+        &self,
+        run: &mut Run<'_>,
+        left: Option<&[Trace]>,
+        parts: impl Fn(usize, &Errors) -> Parts + Sync,
+    ) -> Result<f64, Error> {
+        let (apart, together) = self.sums(run, left, parts)?;
         Ok(both_errors(apart, together))
     }
 
@@ -286,34 +307,38 @@ impl RowErrors {
     /// An error that hangs on c_j is linear in it, so left_j ⊗ c_j says how much such errors line up: among rows whose
     /// logits round alike, among rows whose c_j are the same but for rounding, or among all for what all rows share, be
     /// it in one direction of the queries or in all. An error of o does not hang on c_j; there left_j says it.
-    fn sums(&self, left: Option<&[Trace]>, parts: impl Fn(usize, &Errors) -> Parts) -> Result<(f64, f64), Error> {
-        let mut terms = buffer::with_capacity(self.rows.len())?;
-        let [mut logits, mut own, mut shared, mut shared_apart] = std::array::from_fn(|_| LinedUp::new());
-        let [mut output, mut output_shared, mut output_shared_apart] = std::array::from_fn(|_| LinedUp::new());
-        for (j, row) in self.rows.iter().enumerate() {
-            let parts = parts(j, &self.row(j));
-            let size = left.map_or(1.0, |left| left[j].norm);
-            terms.push(size * parts.total());
-            let (weights, c, direction) = (self.weights_cell(j), self.c_cell(j), self.before.queries[j].direction());
-            let c_sketch = row.c.sketch.map(f64::from);
-            let (outer, alone) = match left {
-                Some(left) => (&outer(&left[j].sketch, &row.c.sketch)[..], &left[j].sketch.map(f64::from)[..]),
-                None => (&c_sketch[..], &[1.0][..]),
-            };
-            logits.add(size * parts.logits, weights, outer);
-            own.add(size * parts.own, c, outer);
-            shared.add(size * parts.shared, 0, outer);
-            shared_apart.add(size * parts.shared, direction, outer);
-            output.add(size * parts.output, weights, alone);
-            output_shared.add(size * parts.output_shared, 0, alone);
-            output_shared_apart.add(size * parts.output_shared, direction, alone);
-        }
-        let together = logits.total()
-            + own.total()
-            + shared.total().max(shared_apart.total())
-            + output.total()
-            + output_shared.total().max(output_shared_apart.total());
-        Ok((norm(&terms), together))
+    fn sums(
+        &self,
+        run: &mut Run<'_>,
+        left: Option<&[Trace]>,
+        parts: impl Fn(usize, &Errors) -> Parts + Sync,
+    ) -> Result<(f64, f64), Error> {
+        let count = self.rows.len();
+        let mut terms = buffer::zeros::<f64>(count)?;
+        // By the shape alone: the order of summation must not know the threads.
+        let each = count.div_ceil(MOST_PARTS).max(LEAST_ROWS);
+        let mut sums = buffer::collected((0..count.div_ceil(each)).map(|_| Sums::new()))?;
+        let tasks = terms.chunks_mut(each).zip(&mut sums).enumerate();
+        run.short(count * ROW_NANOSECONDS, tasks, |(task, (terms, sums)), _| {
+            for (j, term) in (task * each..).zip(terms) {
+                let parts = parts(j, &self.row(j));
+                let size = left.map_or(1.0, |left| left[j].norm);
+                *term = size * parts.total();
+                let cells = [self.weights_cell(j), self.c_cell(j), self.before.queries[j].direction()];
+                let c = self.rows[j].c.sketch;
+                match left {
+                    Some(left) => {
+                        let alone = left[j].sketch.map(f64::from);
+                        sums.add(size, &parts, cells, &outer(&left[j].sketch, &c), &alone);
+                    }
+                    None => sums.add(1.0, &parts, cells, &c.map(f64::from), &[1.0]),
+                }
+            }
+            Ok(())
+        })?;
+        let mut all = Sums::new();
+        sums.iter().for_each(|sums| all.merge(sums));
+        Ok((norm(&terms), all.total()))
     }
 
     /// Of a result of norm `result`: sums of the error `sums`, times a matrix of spectral norm `factor`.

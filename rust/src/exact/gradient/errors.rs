@@ -29,16 +29,16 @@ impl<T: Float> Passes<T> {
         let (sums, factor) = match wrt {
             Wrt::X | Wrt::WQ => {
                 let left = traces(rows(&problem.A1)?, run)?;
-                (scale * self.errors.query_side(&left, &self.w_norms)?, 1.0)
+                (scale * self.errors.query_side(&left, &self.w_norms, run)?, 1.0)
             }
             Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms)?, stretch(query_weights)),
             Wrt::WK => {
                 let place = Place::new(rows(&problem.A2)?, run)?;
-                (self.errors.key_weights(&place, problem.A2.view(), &self.w_norms)?, 1.0)
+                (self.errors.key_weights(&place, problem.A2.view(), &self.w_norms, run)?, 1.0)
             }
-            Wrt::A2 => (self.errors.key_side()?, key_weights.map_or(1.0, stretch)),
-            Wrt::A3 => (self.errors.value_side()?, stretch(problem.Y)),
-            Wrt::Y => (self.errors.mixed(&Place::new(rows(&problem.A3)?, run)?)?, 1.0),
+            Wrt::A2 => (self.errors.key_side(run)?, key_weights.map_or(1.0, stretch)),
+            Wrt::A3 => (self.errors.value_side(run)?, stretch(problem.Y)),
+            Wrt::Y => (self.errors.mixed(&Place::new(rows(&problem.A3)?, run)?, run)?, 1.0),
             Wrt::A => {
                 let mut sum = 0.0;
                 for part in [Wrt::A1, Wrt::A2, Wrt::A3] {
