@@ -30,7 +30,8 @@ def _drawn(
     sizes: tuple[float, float] = LOGITS,
 ) -> Drawn:
     """The problem with logits of a random size, and a target made from its output."""
-    logits = arrays["A1"] @ arrays["X"] @ arrays["A2"].T
+    X = arrays["W_Q"] @ arrays["W_K"].T if "W_Q" in arrays else arrays["X"]
+    logits = arrays["A1"] @ X @ arrays["A2"].T
     scale = float(10 ** rng.uniform(*sizes) / (np.abs(logits).max() or 1.0))
     dtype = _one_of(rng, np.float32, np.float32, np.float64)
     is_causal = bool(rng.random() < 0.1)
@@ -117,8 +118,37 @@ def hidden_inputs(seed: int) -> Drawn:
     return _drawn(rng, label, arrays, wrt, _near(rng), sizes=sizes)
 
 
+def ramps(seed: int) -> Drawn:
+    """Terms that line up along the rows and cancel at their end: partial sums are large."""
+    rng = np.random.default_rng(seed)
+    n, m = int(10 ** rng.uniform(2, 3.8)), int(rng.integers(2, 200))
+    if rng.random() < 0.5:
+        n, m = m, n
+    d1, d2, d3, dv = (int(rng.integers(1, 16)) for _ in range(4))
+    kinds = [_one_of(rng, "rank one", "rank one", "common part", "normal") for _ in range(3)]
+    arrays = {
+        "A1": SIDES[kinds[0]](rng, n, d1),
+        "A2": SIDES[kinds[1]](rng, m, d2),
+        "A3": SIDES[kinds[2]](rng, m, d3),
+        "Y": rng.normal(size=(d3, dv)),
+    }
+    if rng.random() < 0.5:
+        arrays |= {"X": rng.normal(size=(d1, d2))}
+        wrt = _one_of(rng, ("Y",), ("X", "Y", "A3"), ("A2",), ("X",))
+    else:
+        arrays |= {"W_Q": rng.normal(size=(d1, d1)), "W_K": rng.normal(size=(d2, d1))}
+        wrt = _one_of(rng, ("Y",), ("W_Q", "W_K", "Y"), ("A1", "A2"), ("W_K",))
+    common, noise = rng.normal(size=dv), 10 ** rng.uniform(-8, 0)
+
+    def target(output: Array) -> Array:
+        return common + noise * rng.normal(size=output.shape)
+
+    return _drawn(rng, f"seed {seed}, {'/'.join(kinds)}", arrays, wrt, target)
+
+
 FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "equal values": equal_values,
     "alike in sums": alike_in_sums,
     "hidden inputs": hidden_inputs,
+    "ramps": ramps,
 }

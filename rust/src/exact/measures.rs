@@ -11,7 +11,7 @@ use crate::pool::Run;
 use crate::tile::Rows;
 
 /// Rows between two looks at a partial sum over a block: no multiple of it is a period that data have.
-const LOOK: usize = 5;
+pub const LOOK: usize = 5;
 
 /// About what counting a row takes.
 const COUNT_NANOSECONDS: usize = 10;
@@ -102,6 +102,8 @@ pub struct Keys {
     pub key_terms: f64,
     pub value_terms: f64,
     pub terms: f64,
+    /// The largest norm of a partial sum of values over whole blocks, over their number.
+    pub folded: f64,
     /// The largest ‖partial sum over a block‖ over Σ ‖·‖ of values, and of outer products of keys and centred values, root
     /// mean square over the blocks: one where they line up, 1/√block where they are independent, and 2/block at least.
     pub values_line_up: f64,
@@ -131,11 +133,19 @@ impl Keys {
         let range = |i: usize| i * block..m.min((i + 1) * block);
         let value_mean = mean(values.rows, run)?;
         let mut blocks = buffer::zeros::<Block>(m.div_ceil(block))?;
+        let width = values.rows.width;
+        let mut totals = buffer::zeros::<f64>(buffer::size(&[blocks.len(), width])?)?;
         let nanoseconds = m.saturating_mul(3 * values.rows.width + if has_products { SKETCH * SKETCH } else { 0 });
-        run.short(nanoseconds, blocks.iter_mut().enumerate(), |(i, sums), _| {
-            *sums = Block::new(range(i), keys.traces, values.rows, &value_mean, has_products)?;
+        let parts = blocks.iter_mut().zip(totals.chunks_mut(width.max(1))).enumerate();
+        run.short(nanoseconds, parts, |(i, (sums, total)), _| {
+            *sums = Block::new(range(i), keys.traces, values.rows, &value_mean, has_products, total)?;
             Ok(())
         })?;
+        let (mut running, mut folded) = (buffer::zeros::<f64>(width)?, 0.0);
+        for total in totals.chunks(width.max(1)) {
+            running.iter_mut().zip(total).for_each(|(running, x)| *running += x);
+            folded = largest([folded, norm(&running)]);
+        }
         let mut sums = Block::default();
         blocks.iter().for_each(|block| sums.add(block));
         let key = Place::of(keys.rows, longest(keys.traces), run)?;
@@ -177,6 +187,7 @@ impl Keys {
             key_terms,
             value_terms,
             terms,
+            folded: folded / m.max(1) as f64,
             values_line_up: line_up(sums.values, sums.value_squares),
             products_line_up: line_up(sums.products, sums.product_squares),
         })
@@ -190,28 +201,29 @@ fn line_up(sums: f64, counts: f64, squares: f64, rows: usize) -> f64 {
 }
 
 impl Block {
-    /// Of the keys of a block.
+    /// Of the keys of a block; their values are added to `sum`.
     fn new<T: Float>(
         range: Range<usize>,
         keys: &[Trace],
         values: Rows<'_, T>,
         mean: &[f64],
         has_products: bool,
+        sum: &mut [f64],
     ) -> Result<Self, Error> {
-        let (mut sum, mut products) = (buffer::zeros::<f64>(mean.len())?, [0.0; SKETCH * SKETCH]);
+        let mut products = [0.0; SKETCH * SKETCH];
         let mut centred = buffer::zeros::<f64>(mean.len())?;
         let mut block = Block { count: (range.len() as f64).powi(2), ..Block::default() };
         let end = range.end;
         for i in range {
             let row = &values.data[i * values.width..][..values.width];
-            for ((x, sum), (centred, mean)) in row.iter().zip(&mut sum).zip(centred.iter_mut().zip(mean)) {
+            for ((x, sum), (centred, mean)) in row.iter().zip(sum.iter_mut()).zip(centred.iter_mut().zip(mean)) {
                 *sum += x.widen();
                 *centred = x.widen() - mean;
                 block.value_squares += x.widen() * x.widen();
             }
             let is_look = i % LOOK == LOOK - 1 || i + 1 == end;
             if is_look {
-                block.values = largest([block.values, norm(&sum).powi(2)]);
+                block.values = largest([block.values, norm(sum).powi(2)]);
             }
             if !has_products {
                 block.farthest_value = largest([block.farthest_value, norm(&centred)]);

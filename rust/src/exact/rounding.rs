@@ -268,7 +268,8 @@ impl RowErrors {
     /// Of Σ_j (f A3)_j ⊗ c_j, where the rows of A3 lie at `inputs`.
     pub fn mixed(&self, inputs: &Place, run: &mut Run<'_>) -> Result<f64, Error> {
         // Equal values make equal rows of f A3 whatever the queries are.
-        let lost = self.u * self.block.max(self.summed_rows(PRODUCT_ROWS, self.rows_alike[1]));
+        let rows = if self.before.mixed.is_some() { PRODUCT_ROWS } else { KEY_SIDE_QUERIES };
+        let lost = self.u * self.block.max(self.summed_rows(rows, self.rows_alike[1]));
         let value = self.before.keys.value.largest;
         self.over_rows(run, None, |j, e| {
             let size = match &self.before.mixed {
@@ -289,6 +290,12 @@ impl RowErrors {
                 output_shared: size * e.o_shared,
             }
         })
+    }
+
+    /// Of Σ_i a_i ⊗ b_i over the keys besides, where b_i are sums over rows, of Frobenius norm `size`: of the product, and
+    /// of rows of either sign whose sums grew.
+    pub fn over_keys(&self, a: &[Trace], b: &[Trace], size: f64) -> f64 {
+        ROUNDING_SAFETY * (self.product(a, b) + self.u * self.grown_rows() * longest(a) * size)
     }
 
     /// The two sums together.
@@ -344,7 +351,8 @@ impl RowErrors {
     /// Of a result of norm `result`: sums of the error `sums`, times a matrix of spectral norm `factor`.
     pub fn finish<T: Float>(&self, sums: f64, factor: f64, result: f64, entries: usize) -> f64 {
         let tiny = (T::MIN_EXP).exp2() * self.u;
-        let total = sums * factor + 4.0 * self.u * self.block * result + tiny * (entries as f64).sqrt();
+        let total =
+            sums * factor + 4.0 * self.u * self.block.max(self.grown_rows()) * result + tiny * (entries as f64).sqrt();
         // NaN must never read as a small error.
         if total.is_nan() { f64::INFINITY } else { total.next_up() }
     }

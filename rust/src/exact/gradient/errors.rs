@@ -1,6 +1,6 @@
 //! The rounding estimates of the gradients, from those of the rows (docs/math.md, section 5).
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use super::{Passes, Standard, rows};
 use crate::error::Error;
@@ -34,11 +34,16 @@ impl<T: Float> Passes<T> {
             Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms)?, stretch(query_weights)),
             Wrt::WK => {
                 let place = Place::new(rows(&problem.A2)?, run)?;
-                (self.errors.key_weights(&place, problem.A2.view(), &self.w_norms, run)?, 1.0)
+                let sums = self.errors.key_weights(&place, problem.A2.view(), &self.w_norms, run)?;
+                (sums + self.over_keys(&problem.A2, &self.keys, run)?, 1.0)
             }
             Wrt::A2 => (self.errors.key_side(run)?, key_weights.map_or(1.0, stretch)),
             Wrt::A3 => (self.errors.value_side(run)?, stretch(problem.Y)),
-            Wrt::Y => (self.errors.mixed(&Place::new(rows(&problem.A3)?, run)?, run)?, 1.0),
+            Wrt::Y => {
+                let sums = self.errors.mixed(&Place::new(rows(&problem.A3)?, run)?, run)?;
+                let values = if self.mixed.is_none() { &self.values } else { &None };
+                (sums + self.over_keys(&problem.A3, values, run)?, 1.0)
+            }
             Wrt::A => {
                 let mut sum = 0.0;
                 for part in [Wrt::A1, Wrt::A2, Wrt::A3] {
@@ -48,6 +53,21 @@ impl<T: Float> Passes<T> {
             }
         };
         Ok(self.errors.finish::<T>(sums, factor, frobenius(value.view()), value.len()))
+    }
+}
+
+impl<T: Float> Passes<T> {
+    /// What the last product over the keys loses: that of `inputs` with sums over rows, if those were made.
+    fn over_keys(
+        &self,
+        inputs: &CowArray<'_, T, Ix2>,
+        sums: &Option<Array2<T>>,
+        run: &mut Run<'_>,
+    ) -> Result<f64, Error> {
+        let Some(sums) = sums else { return Ok(0.0) };
+        let size = frobenius(sums.view());
+        let (inputs, sums) = (traces(rows(inputs)?, run)?, traces(rows(&sums.view().into())?, run)?);
+        Ok(self.errors.over_keys(&inputs, &sums, size))
     }
 }
 

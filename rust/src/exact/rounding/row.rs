@@ -3,10 +3,12 @@
 use std::f64::consts::LN_2;
 
 use super::{RowErrors, isotropic};
-use crate::exact::alike::alike;
-use crate::exact::measures::Keys;
+use crate::constants::{KEY_SIDE_QUERIES, PRODUCT_ROWS};
+use crate::exact::alike::{SKETCH, Trace, alike, outer};
+use crate::exact::measures::{Keys, LOOK};
 use crate::exact::residual::Row;
 use crate::float::Float;
+use crate::norms::{largest, norm};
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;
@@ -76,6 +78,36 @@ impl RowErrors {
         SUM_ROUNDINGS * (length * rows_alike.min(length)).sqrt() + self.folded(length, blocks, rows_alike)
     }
 
+    /// The same in roundings of the whole sum where its partial sums only grow.
+    pub(super) fn grown_rows(&self) -> f64 {
+        let length = KEY_SIDE_QUERIES as f64;
+        let blocks = (self.rows.len() as f64 / length).max(1.0);
+        SUM_ROUNDINGS * (length / blocks).sqrt() + self.folded(length, blocks, 1.0)
+    }
+
+    /// What Σ_i a_i ⊗ b_i loses, from the traces of both: by the largest partial sums in blocks, and over blocks.
+    pub(super) fn product(&self, a: &[Trace], b: &[Trace]) -> f64 {
+        let length = PRODUCT_ROWS.min(a.len()).max(1);
+        let (mut whole, mut squares, mut most) = ([0.0; SKETCH * SKETCH], 0.0, 0.0);
+        for (a, b) in a.chunks(length).zip(b.chunks(length)) {
+            let (mut sum, mut in_block) = ([0.0; SKETCH * SKETCH], 0.0);
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                let size = a.norm * b.norm;
+                for (sum, product) in sum.iter_mut().zip(outer(&a.sketch, &b.sketch)) {
+                    *sum += size * product;
+                }
+                if i % LOOK == LOOK - 1 {
+                    in_block = largest([in_block, norm(&sum)]);
+                }
+            }
+            squares += largest([in_block, norm(&sum)]).powi(2);
+            whole.iter_mut().zip(&sum).for_each(|(whole, x)| *whole += x);
+            most = largest([most, norm(&whole)]);
+        }
+        let (length, blocks) = (length as f64, (a.len() as f64 / length as f64).max(1.0));
+        self.u * (SUM_ROUNDINGS * (length * squares).sqrt() + self.folded(length, blocks, 1.0) * most)
+    }
+
     /// The part of both that is lost when blocks are folded in double precision, which is no finer where the numbers are
     /// in double precision too.
     fn folded(&self, length: f64, blocks: f64, repeats: f64) -> f64 {
@@ -104,7 +136,10 @@ impl RowErrors {
     fn output_sums(&self, keys: &Keys, output: f64, spread: f64, is_flat: bool) -> f64 {
         let repeats = if is_flat { keys.value_terms } else { keys.terms };
         let whole = self.summed_keys(repeats).max(1.0) * output;
-        self.u * whole.max(self.walk(spread, repeats) * keys.values_line_up * keys.value.largest)
+        let in_blocks = self.walk(spread, repeats) * keys.values_line_up * keys.value.largest;
+        // Sums over blocks may be large where that over all keys is not.
+        let [length, blocks] = self.blocks();
+        self.u * (whole.max(in_blocks) + self.folded(length, blocks, 1.0) * keys.folded)
     }
 
     pub(super) fn row(&self, j: usize) -> Errors {
