@@ -97,7 +97,8 @@ def loss_gradient(
         then be sums of 16-bit integers, where those lose less than the polynomial misses
         (docs/math.md, equation 139).
     certificate : {"any", "estimated", "statistical", "rigorous"}
-        Ask for at least that kind of certificate; an exact result serves for each.
+        Ask for at least that kind of certificate; an exact result serves for each. Of a degree that
+        is named, "statistical" and "rigorous" certify the gradient that "estimated" returns.
     plan : Plan, optional
         Replay a plan: its method, degree and number of rows, and what it was asked for (``rtol``,
         ``atol``, ``norm``, ``certificate``, ``method``, ``degree``, ``rng``) wherever the call

@@ -28,6 +28,9 @@ ALLOWED, ALLOWED_IN_A_FAMILY = 0.01, 0.03
 # A statement at a confidence of 99 % fails in one call of a hundred at most, however often the
 # call looks.
 STATISTICAL_ALLOWED = 0.01
+# Median of a statistical bound over the error, over all families: caps do not know that errors of
+# keys and of rows cancel.
+STATISTICAL_WIDTH = 1200
 # Tolerances that one look, several looks and higher degrees, or none at all certify.
 SEVERAL_LOOKS = (1.0, 0.1, 0.01)
 # Spread of the logits of trained heads, made flat, and draws of each. Of a group one head does.
@@ -122,6 +125,7 @@ def test_statistical_bounds_keep_their_confidence() -> None:
     assert tried >= 2000
     assert missed <= STATISTICAL_ALLOWED * tried
     assert all(math.isfinite(one) for one in ratios)
+    assert median(ratios) <= STATISTICAL_WIDTH
 
 
 def test_several_looks_keep_the_confidence() -> None:
@@ -165,18 +169,14 @@ def test_a_stronger_certificate_is_no_worse_a_gradient(degree: int) -> None:
         for seed in range(3):
             given, exact = pair(family, d, seed)
             off = {}
-            for kind in ("any", "estimated", "statistical", "rigorous"):
+            for kind in ("estimated", "statistical", "rigorous"):
                 result = ag.loss_gradient(
                     **wide(given), method="polynomial", degree=degree, certificate=kind, rng=seed
                 )
                 off[kind] = error(result, exact, "X")
-            assert off["statistical"] == off["rigorous"] == off["any"], (family, d, seed, off)
-            # Errors that line up, a correction of the estimated kind may take away.
-            if family != "one direction" and d > 2:
-                # Keys and rows that stand out among normal ones are exact where errors are
-                # estimated, and from degree 3 on the correction finds a part of them.
-                allowed = 2.5 if family == "uniform" and degree <= 2 else 10.0
-                assert max(off.values()) <= allowed * off["estimated"], (family, d, seed, off)
+                if kind != "estimated":
+                    assert off[kind] <= result.certificate.absolute, (kind, family, d, seed)
+            assert off["statistical"] == off["rigorous"] == off["estimated"], (family, d, seed, off)
 
 
 def test_more_rows_say_more() -> None:

@@ -143,9 +143,7 @@ def test_the_rows_that_the_library_works_with_are_read_out(degree: int) -> None:
     one = data()
     rows = charges.approximate_attention(one, degree)
     assert_close(rows.sum(axis=1), np.ones(len(rows)), ROUNDING, "sums of rows")
-    result = ag.loss_gradient(
-        **one.arguments(), method="polynomial", degree=degree, certificate="rigorous"
-    )
+    result = ag.loss_gradient(**one.arguments(), method="polynomial", degree=degree)
     assert_close(dense.from_attention(rows, one).by_X, result.gradient, ROUNDING, "dL/dX")
     # They are an approximation, and not the exact rows.
     assert dense.relative_error(rows, dense.attention(dense.exponential(one))) > 1e-9

@@ -26,9 +26,7 @@ def approximate_attention(data: Data, degree: int) -> Matrix:
     """
     n, m = len(data.query), len(data.key)
     probe = replace(data, value=np.zeros((m, n)), target=np.eye(n))
-    result = loss_gradient(
-        **probe.arguments(), wrt="A3", method=METHOD, degree=degree, certificate="rigorous"
-    )
+    result = loss_gradient(**probe.arguments(), wrt="A3", method=METHOD, degree=degree)
     return np.asarray(-result.gradient.T)
 
 
@@ -51,9 +49,7 @@ def charges(data: Data) -> list[Row]:
     rows: list[Row] = []
     for degree in DEGREES:
         wrong = approximate_attention(data, degree)
-        result = loss_gradient(
-            **data.arguments(), method=METHOD, degree=degree, certificate="rigorous"
-        )
+        result = loss_gradient(**data.arguments(), method=METHOD, degree=degree)
         # The rows are the library's own if they lead to its gradient.
         same = relative_error(from_attention(wrong, data).by_X, result.gradient)
         measured = step_errors(steps(wrong, data), right)

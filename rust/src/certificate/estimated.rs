@@ -79,6 +79,11 @@ pub fn total(factors: &[Factors<'_>]) -> Result<Array2<f64>, Error> {
     terms.sum(&terms.weights)
 }
 
+/// Σ_t ω_t x_t. O(m p d) time.
+pub fn weighted(factors: &[Factors<'_>], weights: &[f64]) -> Result<Array2<f64>, Error> {
+    Terms::new(factors, Drawing::Weighted(weights))?.sum(weights)
+}
+
 impl Correction {
     /// From the `factors` of the drawn rows. O(m p d) time a step of at most thirty.
     pub fn new(factors: &[Factors<'_>], drawing: Drawing<'_>) -> Result<Self, Error> {

@@ -53,23 +53,30 @@ impl Enclosure {
     }
 }
 
-/// Σ_i |P(t_i) − e^(t_i)| is at most this part α of ΣP(t), as |P(t) − e^t| ≤ α ΣP(t) / m for each of the m keys.
+/// How far P(t) is from e^t over the m keys, in units of ΣP(t) / m.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// α. From 1 on, and where it is NaN, nothing is known.
-    pub share: f64,
+    /// α: |P(t) − e^t| is at most this for every key.
+    pub largest: f64,
+    /// ε ≤ α: its root mean square over the keys is at most this. From 1 on, and where it is NaN, nothing is known.
+    pub usual: f64,
 }
 
 impl Difference {
-    /// α, infinite where nothing is known.
+    /// ε, infinite where nothing is known: Σ|P(t) − e^t| is at most this part of ΣP(t).
     fn of_approximate(self) -> f64 {
-        if self.share >= 0.0 && self.share < 1.0 { self.share } else { f64::INFINITY }
+        if self.usual >= 0.0 && self.usual < 1.0 { self.usual } else { f64::INFINITY }
     }
 
-    /// α′ = α / (1 − α): the same part of Σe^t.
+    /// ε′ = ε / (1 − ε): the same part of Σe^t.
     pub fn of_true(self) -> f64 {
         let share = self.of_approximate();
         if share < 1.0 { outward(share / (1.0 - share)) } else { f64::INFINITY }
+    }
+
+    /// ‖Δf‖₁ (equation 143).
+    pub fn mass(self) -> f64 {
+        outward(2.0 * self.of_approximate())
     }
 }
 
@@ -90,6 +97,8 @@ pub struct Spread {
     pub weighted: f64,
     /// Around the mean under f̃, all keys counted alike; only [`Weights::Difference`] asks for it.
     pub flat: f64,
+    /// The same with |P(t) − e^t| of each key for a factor, in units of ΣP(t) / m; infinite where it is not known.
+    pub joint: f64,
 }
 
 /// The norm of c_j under the approximation, and whether it moves with the output.
@@ -130,7 +139,7 @@ impl Row {
     pub fn mass(&self) -> f64 {
         match self.weights {
             Weights::Ratio(enclosure) => enclosure.mass(),
-            Weights::Difference(difference) => outward(2.0 * difference.of_approximate()),
+            Weights::Difference(difference) => difference.mass(),
         }
     }
 
@@ -179,8 +188,10 @@ impl Row {
         match self.weights {
             Weights::Ratio(enclosure) => [enclosure.excess() * weighted, enclosure.ratio() * weighted].map(outward),
             Weights::Difference(difference) => {
-                let flat = difference.of_true() * self.values.flat * spread.flat;
-                [outward(difference.of_approximate() * weighted + flat), outward(weighted)]
+                let usual = difference.of_approximate();
+                let flat = outward(difference.largest * spread.flat).min(spread.joint);
+                let flat = self.values.flat * (flat + usual * difference.of_true() * spread.flat);
+                [outward(usual * weighted + flat), outward(weighted)]
             }
         }
     }
@@ -189,6 +200,18 @@ impl Row {
     pub fn w(&self, spread: Spread) -> f64 {
         let [change, size] = self.covariance(spread);
         outward(change * self.incoming.norm() + size * self.residual())
+    }
+
+    /// The same where ‖Σ_i p̃_ji x_i‖ is known to be at most `w` (equation 165).
+    pub fn w_beside(&self, spread: Spread, w: f64) -> f64 {
+        let plain = self.w(spread);
+        let Weights::Difference(difference) = self.weights else { return plain };
+        let ([_, size], c) = (self.covariance(spread), self.incoming.norm());
+        let grown = difference.of_true();
+        let third = outward(difference.largest * spread.flat).min(spread.joint) * self.values.flat;
+        let shifted = grown * grown * self.values.flat * spread.flat;
+        let changed = (1.0 + grown) * (third * c + difference.of_approximate() * w) + shifted * c;
+        plain.min(outward(changed + size * self.residual()))
     }
 
     /// ‖Σ_i p_ji x_i‖ of the true p.
@@ -225,11 +248,19 @@ impl Row {
 
     /// ‖Δp_j‖₂ by the largest weight alone: a line in ‖c̃_j‖, as the other bounds are.
     pub fn p_by_peak(&self) -> f64 {
-        let Weights::Ratio(enclosure) = self.weights else { return outward(self.peak.sqrt() * self.p()) };
+        let (residual, values) = (self.residual(), self.values);
+        let enclosure = match self.weights {
+            Weights::Ratio(enclosure) => enclosure,
+            Weights::Difference(difference) => {
+                let usual = difference.of_approximate() * (values.weighted + values.flat);
+                let changed = (usual + difference.largest * values.flat) * self.incoming.norm();
+                return outward(self.peak.sqrt() * (changed + residual * values.weighted));
+            }
+        };
         let variation = enclosure.variation();
-        let c = self.incoming.norm() + self.residual();
+        let c = self.incoming.norm() + residual;
         let moved = enclosure.excess() + (1.0 + variation * variation).sqrt() * variation;
-        outward(self.peak.sqrt() * (moved * c + self.residual()) * self.values.weighted)
+        outward(self.peak.sqrt() * (moved * c + residual) * values.weighted)
     }
 
     /// ‖Δ(f_j ⊗ c_j)‖_F, the term of fᵀc (equation 76).

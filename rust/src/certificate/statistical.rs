@@ -34,6 +34,12 @@ pub fn stream(seed: u64, look: u32) -> Rng {
 /// How often the bound is put into its own right-hand side: each time it falls, and the first few take most of it.
 const REFINEMENTS: usize = 20;
 
+/// Halvings of [0, 1] that find a number to double precision, down to the smallest shares that matter.
+const HALVINGS: usize = 100;
+
+/// Roundings of a divergence, relative to the sum of its parts.
+const DIVERGENCE_ROUNDING: f64 = 32.0 * f64::EPSILON;
+
 /// Caps are rounded up to multiples of 2^−52 of their sum, about: probabilities are then exact fractions.
 const CAP_BITS: i32 = 52;
 
@@ -104,48 +110,43 @@ impl Capped {
         Ok(draws)
     }
 
-    /// The certificate of `draws` at the confidence 1 − `miss`: `norms` are the ‖x_j‖ of the drawn rows and `lost` what each
-    /// x_j is wrong by, `correction` is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over the draws, in the same order.
+    /// What ‖Δ‖ is at most, at the confidence 1 − `miss`, whatever the caps and `draws` say of it: `norms` are the ‖x_j‖ of
+    /// the drawn rows and `lost` what each x_j is wrong by, `mean` is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over the draws, in the same
+    /// order.
     ///
-    /// A norm above its cap voids the statement: all bounds are then infinite.
-    pub fn certificate(&self, draws: &[Draw], norms: &[f64], lost: &[f64], correction: f64, miss: f64) -> Statistical {
+    /// A norm above its cap voids the statement: nothing is known then.
+    pub fn bound(&self, draws: &[Draw], norms: &[f64], lost: &[f64], mean: f64, miss: f64) -> f64 {
         let (cap, count) = (self.total(), draws.len() as f64);
         let rows = || draws.iter().zip(norms).zip(lost);
         let fits = |((draw, &norm), &lost): ((&Draw, &f64), &f64)| (norm - lost) * (1.0 - SUMMED) <= draw.cap;
         let sound = draws.len() == norms.len() && norms.len() == lost.len() && rows().all(fits);
-        if !(sound && miss > 0.0 && miss < 1.0 && correction.is_finite()) {
-            return Statistical { corrected: f64::INFINITY, uncorrected: f64::INFINITY, cap: f64::INFINITY };
+        if !(sound && miss > 0.0 && miss < 1.0 && mean.is_finite()) {
+            return f64::INFINITY;
         }
-        let squares = total(rows().map(|((draw, norm), lost)| {
-            let most = outward((norm + lost) * (1.0 + SUMMED)).min(draw.cap);
-            outward(most / draw.probability).powi(2)
-        }));
+        if draws.is_empty() {
+            return cap;
+        }
+        // ‖x_j‖ / p_j in units of M, which none of them exceeds.
+        let sizes = || {
+            rows().map(|((draw, norm), lost)| {
+                let most = outward((norm + lost) * (1.0 + SUMMED)).min(draw.cap);
+                outward(outward(most / draw.probability) / cap).min(1.0)
+            })
+        };
+        let squares = total(sizes().map(|size| outward(size * size)));
         // What Δ̂ as computed is wrong by; its own sums are in double precision.
         let sums = gamma(count + 64.0, FOLD_UNIT);
         let lost = total(rows().map(|((draw, norm), lost)| (lost + sums * norm) / (draw.probability * count)));
-        let radius = bernstein(squares, draws.len(), cap, (correction, lost), miss);
+        // Half of what may be missed for either.
+        let radius = bernstein(squares, draws.len(), 1.0, (outward(mean / cap), outward(lost / cap)), 0.5 * miss);
+        let lengths = mean_at_most(total(sizes()) / count, draws.len(), (2.0 / miss).ln());
         // The caps bound Δ itself, whatever was drawn.
-        Statistical {
-            corrected: outward(radius + lost).min(outward(correction + cap)),
-            uncorrected: outward(correction + lost + radius).min(cap),
-            cap,
-        }
+        outward(mean + lost + radius * cap).min(outward(lengths * cap)).min(cap)
     }
 
     fn units(&self) -> u64 {
         self.sums.last().copied().unwrap_or(0)
     }
-}
-
-/// Bounds of the error at the stated confidence; both hold together.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Statistical {
-    /// Of G̃ + Δ̂, Δ̂ the mean of the draws.
-    pub corrected: f64,
-    /// Of G̃.
-    pub uncorrected: f64,
-    /// M: what the caps alone say of G̃, at any confidence.
-    pub cap: f64,
 }
 
 /// With probability 1 − `miss`, ‖Δ̂ − Δ‖ is at most this, for the mean Δ̂ of `count` independent vectors of norm ≤ `cap`
@@ -154,11 +155,10 @@ pub fn bernstein(squares: f64, count: usize, cap: f64, (mean, lost): (f64, f64),
     if count == 0 {
         return f64::INFINITY;
     }
-    let count = count as f64;
+    let (draws, count) = (count, count as f64);
     // Two thirds of the misses for the two-sided deviation of the mean, one for the second moment: ln 3/miss for both.
     let level = (3.0 / miss).ln();
-    let slack = cap * (0.5 * level / count).sqrt();
-    let moment = (slack + (slack * slack + squares / count).sqrt()).min(cap);
+    let moment = cap * mean_at_most(outward(squares / count / cap / cap), draws, level).sqrt();
     let mut radius = outward(mean + lost + cap);
     for _ in 0..REFINEMENTS {
         // ‖Δ‖ lies between ‖Δ̂‖ ± radius and below the cap.
@@ -171,4 +171,27 @@ pub fn bernstein(squares: f64, count: usize, cap: f64, (mean, lost): (f64, f64),
         radius = radius.min(outward(next));
     }
     radius
+}
+
+/// With probability 1 − e^−`level`, the mean of numbers in [0, 1] is at most this, where that of `count` of them, drawn
+/// independently, is `mean`: the largest μ with count · KL(mean ‖ μ) ≤ level (Chernoff; equation 86).
+pub fn mean_at_most(mean: f64, count: usize, level: f64) -> f64 {
+    let limit = level / count as f64;
+    // NaN is not known.
+    if !(mean < 1.0 && limit < f64::INFINITY) {
+        return 1.0;
+    }
+    let mean = mean.max(0.0);
+    // KL as computed, less more than its rounding.
+    let divergence = |larger: f64| {
+        let fewer = if mean > 0.0 { mean * (larger.ln() - mean.ln()) } else { 0.0 };
+        let [own, other] = [mean, larger].map(|part| -(-part).ln_1p() * (1.0 - mean));
+        other - own - fewer - DIVERGENCE_ROUNDING * (own + other + fewer)
+    };
+    let (mut below, mut above) = (mean, 1.0);
+    for _ in 0..HALVINGS {
+        let middle = 0.5 * (below + above);
+        if divergence(middle) > limit { above = middle } else { below = middle }
+    }
+    outward(above).min(1.0)
 }

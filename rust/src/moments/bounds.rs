@@ -4,6 +4,7 @@ use ndarray::ArrayView2;
 
 use super::buckets::Bucket;
 use super::charges::{Charges, Known, LAWS, Law, Sizes};
+use super::enclosures::enclosures;
 use super::fit::Polynomial;
 use super::queries::Found;
 use super::setting::Setting;
@@ -14,12 +15,7 @@ use crate::certificate::{outward, total};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::norm;
-use crate::polynomial::remez::Measure;
-use crate::polynomial::{Polynomial as Exponential, Widening};
 use crate::problem::{Problem, Wrt};
-
-/// Largest b = ‖q‖ max ‖k‖ that enclosures of P(t) e^−t are made for.
-pub const MAX_RANGE: f64 = 256.0;
 
 /// A guaranteed bound of an error, in the Frobenius norm and hence for each entry; infinite where nothing is known.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -45,27 +41,6 @@ impl Bound {
         }
         Bound { truncation, rounding: outward((absolute - truncation).max(0.0)) }
     }
-}
-
-/// What is known of P for |t| ≤ b, for each b of a rising list (equation 113); nothing beyond the range.
-pub fn enclosures(powers: &[f64], reaches: &[f64]) -> Result<Vec<Known>, Error> {
-    let mut all = buffer::filled(reaches.len(), Known::NOTHING)?;
-    let range = reaches.iter().copied().filter(|b| *b <= MAX_RANGE).fold(0.0, f64::max);
-    let Ok((polynomial, slack)) = Exponential::from_power(powers, range) else { return Ok(all) };
-    let [mut ratio, mut difference] =
-        [Measure::Relative, Measure::Absolute].map(|measure| Widening::new(&polynomial, measure, range));
-    for (known, &b) in all.iter_mut().zip(reaches).filter(|(_, b)| **b <= MAX_RANGE) {
-        let (lo, hi) = ratio.reach(b).ratio();
-        let relative = outward(slack * b.exp());
-        let (lo, hi) = ((lo - relative).next_down(), (hi + relative).next_up());
-        known.difference = outward(difference.reach(b).size() + slack);
-        if lo > 0.0 {
-            known.ratio = (lo, hi);
-        } else if known.difference.is_nan() || known.difference >= f64::MAX {
-            break;
-        }
-    }
-    Ok(all)
 }
 
 /// A line in ‖c‖ that is not below a convex function of it, for ‖c‖ up to a largest one.
@@ -159,7 +134,7 @@ impl Bounds {
         rows.extend(found.buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
         let mut reaches = buffer::with_capacity(rows.len())?;
         reaches.extend(rows.iter().map(|rows| outward(rows.sizes.query * setting.key)));
-        let known = enclosures(&polynomial.coefficients, &reaches)?;
+        let known = enclosures(&polynomial.coefficients, &reaches, setting.direction())?;
         rows.iter_mut().zip(known).for_each(|(rows, known)| rows.known = known);
         Ok(Bounds {
             settings: [setting.without_rounding(), setting],

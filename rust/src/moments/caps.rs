@@ -1,17 +1,20 @@
 //! A cap of the error of every query row: what rows are drawn in proportion to, and what outliers stand out by
 //! (docs/math.md, equations 87 and 125).
 
+use std::sync::OnceLock;
+
 use ndarray::{Array2, ArrayView2, s};
 
-use super::bounds::{MAX_RANGE, enclosures};
 use super::charges::{Charges, Known, LAWS, Sizes};
+use super::enclosures::{MAX_RANGE, Steps, enclosures};
 use super::fit::Polynomial;
+use super::rows::Evaluated;
 use super::setting::Setting;
+use super::shells::{self, Shells};
 use crate::buffer;
 use crate::certificate::outward;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
-use crate::exact::rows::selected;
 use crate::float::Float;
 use crate::norms::norm;
 use crate::options::Options;
@@ -27,6 +30,12 @@ const EDGES: i32 = 16;
 /// log2 of the first edge: P is exp there to rounding.
 const LOWEST: i32 = -16;
 
+/// Edges from one shell of keys to the next.
+const SHELL: usize = (EDGES / shells::EACH) as usize;
+
+/// Steps of the error of P that a mean over a shell is taken of: what is below them counts with the lowest, five doublings down.
+const STEPS: usize = 5 * EDGES as usize;
+
 /// Caps of all query rows.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Caps {
@@ -40,8 +49,7 @@ pub struct Caps {
 impl Polynomial {
     /// A cap of every query row. Not for causal problems.
     ///
-    /// Time 2 n N_g (dv + 1) for g the degree, and that of [`Polynomial::rows`] for those rows whose logits are too large
-    /// for P; memory O(n dv).
+    /// Time that of [`Polynomial::rows`] for all rows, and O(m d (d2 + d)); memory O(n (d + dv)).
     ///
     /// # Errors
     /// [`Error::Option`] for a causal problem, and for another than it was fitted to; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
@@ -74,30 +82,19 @@ impl Polynomial {
             return Ok(caps);
         }
         let mut run = Run::new(options, watch);
+        run.phase(0.2);
+        let setting = Setting::new(self, problem, 0.0, 0.0);
+        let shells = Shells::new(self, problem, &setting, &mut run)?;
         run.phase(0.5);
-        let evaluated = self.evaluated(problem, false, &mut run)?;
-        let rows = Rows::new(self, problem, &evaluated.output)?;
-        run.phase(0.6);
-        let mut crude = buffer::zeros(n)?;
-        let tasks = caps.w.chunks_mut(ROWS).zip(caps.weighted.chunks_mut(ROWS)).zip(crude.chunks_mut(ROWS)).enumerate();
-        run.for_each(tasks, |(task, ((w, inputs), crude)), cancel| {
+        let evaluated = self.evaluated(problem, true, &mut run)?;
+        let rows = Rows::new(self, problem, &evaluated, setting, shells)?;
+        run.phase(0.9);
+        let tasks = caps.w.chunks_mut(ROWS).zip(caps.weighted.chunks_mut(ROWS)).enumerate();
+        run.for_each(tasks, |(task, (w, inputs)), cancel| {
             cancel.check()?;
-            rows.fill(task * ROWS, w, inputs, crude);
+            rows.fill(task * ROWS, w, inputs);
             Ok(())
         })?;
-        // The w̃ of an unsafe row is zero, and so the error is w itself.
-        for &row in &evaluated.unsafe_rows {
-            caps.w[row] = crude[row];
-        }
-        let mut wide = buffer::with_capacity(n)?;
-        wide.extend((0..n).filter(|&j| caps.w[j] > crude[j]));
-        let (A1, E) = (selected(problem.A1, &wide)?, selected(problem.E, &wide)?);
-        run.phase(1.0);
-        let known = self.evaluated(&problem.with_queries(A1.view(), E.view()), true, &mut run)?;
-        for (&j, w) in wide.iter().zip(known.w.chunks_exact(self.coordinates.dimension().max(1))) {
-            let size = norm(w) * (1.0 + gamma(w.len() as f64 + 4.0, FOLD_UNIT));
-            caps.w[j] = caps.w[j].min(outward(crude[j] + size));
-        }
         for (weighted, w) in caps.weighted.iter_mut().zip(&caps.w) {
             // A row of zeros has no error, whatever is known of it.
             *weighted = if *weighted == 0.0 { 0.0 } else { outward(problem.scale.abs() * *weighted * w) };
@@ -118,42 +115,81 @@ fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
 /// What the caps of all rows have in common.
 struct Rows<'a, 'b, T> {
     problem: &'a Problem<'b, T>,
-    /// õ in the unit of the values, row-major.
-    output: &'a [T],
+    /// õ in the unit of the values, and w̃.
+    evaluated: &'a Evaluated<T>,
     setting: Setting,
     query_map: Array2<f64>,
     /// Centre of the ball of the values.
     centre: Vec<f64>,
     edges: Vec<f64>,
     known: Vec<Known>,
+    shells: Shells,
+    /// The same as `known` with what the shells say, made when a row first asks for it.
+    by_shells: Vec<OnceLock<Known>>,
     /// log2 of the units of the values and of c.
     exponent: f64,
     incoming_exponent: f64,
 }
 
 impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
-    fn new(polynomial: &Polynomial, problem: &'a Problem<'b, T>, output: &'a [T]) -> Result<Self, Error> {
+    fn new(
+        polynomial: &Polynomial,
+        problem: &'a Problem<'b, T>,
+        evaluated: &'a Evaluated<T>,
+        setting: Setting,
+        shells: Shells,
+    ) -> Result<Self, Error> {
         let count = (MAX_RANGE.log2() as i32 - LOWEST) * EDGES;
         let edges: Vec<f64> =
             (0..=count).map(|i| (f64::from(LOWEST) + f64::from(i) / f64::from(EDGES)).exp2()).collect();
         let coordinates = &polynomial.coordinates;
         let unit = (-coordinates.value_exponent).exp2();
+        let mut by_shells = buffer::with_capacity(edges.len())?;
+        by_shells.resize_with(edges.len(), OnceLock::new);
         Ok(Rows {
             problem,
-            output,
-            setting: Setting::new(polynomial, problem, 0.0, 0.0),
+            evaluated,
             query_map: coordinates.query.mapv(|x| T::narrow(x).widen()),
             centre: coordinates.input_centre.dot(&problem.Y.mapv(|x| x.widen() * unit)).to_vec(),
-            known: enclosures(&polynomial.coefficients, &edges)?,
+            known: enclosures(&polynomial.coefficients, &edges, setting.direction())?,
+            setting,
+            shells,
+            by_shells,
             edges,
             exponent: coordinates.value_exponent,
             incoming_exponent: coordinates.incoming_exponent,
         })
     }
 
-    /// From row `first` on: caps by P, ‖a_j‖, and what ‖w_j‖ itself may be.
-    fn fill(&self, first: usize, w: &mut [f64], inputs: &mut [f64], crude: &mut [f64]) {
-        let wide = |array: ArrayView2<'_, T>| array.slice(s![first..first + w.len(), ..]).mapv(T::widen);
+    /// What is known of P for |t| up to the edge with this number, keys of every length apart (equation 159).
+    fn known(&self, edge: usize) -> Known {
+        let (Some(known), Some(made)) = (self.known.get(edge), self.by_shells.get(edge)) else { return Known::NOTHING };
+        *made.get_or_init(|| {
+            let (query, [lost, lost_own]) = (outward(self.edges[edge] / self.setting.key), self.shells.lost);
+            let (mut usual, mut joint) = (0.0, 0.0);
+            for (number, shell) in self.shells.shells.iter().enumerate().filter(|(_, shell)| shell.share > 0.0) {
+                let last = edge.saturating_sub(number * SHELL);
+                let off = self.known[last].difference;
+                let mut steps = Steps::default();
+                for at in last.saturating_sub(STEPS)..=last {
+                    steps.add(self.edges[at], self.known[at].difference);
+                }
+                let [squares, own] = shell.squares;
+                let root = steps.root_mean_square(outward(query * ((squares / shell.share).sqrt() + lost))).min(off);
+                usual = outward(usual + shell.share * outward(root * root));
+                joint = outward(joint + own * outward(off * off));
+            }
+            if self.shells.shells.is_empty() {
+                return *known;
+            }
+            let joint = outward(outward(joint.sqrt()) + known.difference * lost_own);
+            Known { usual: known.usual.min(outward(usual.sqrt())), joint, ..*known }
+        })
+    }
+
+    /// From row `first` on: caps, and ‖a_j‖.
+    fn fill(&self, first: usize, caps: &mut [f64], inputs: &mut [f64]) {
+        let wide = |array: ArrayView2<'_, T>| array.slice(s![first..first + caps.len(), ..]).mapv(T::widen);
         let A1 = wide(self.problem.A1);
         let E = wide(self.problem.E) * (-self.incoming_exponent).exp2();
         let queries = A1.dot(&self.query_map);
@@ -167,9 +203,14 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             setting.keys[1].radius + setting.maps[0].spectral * last + setting.key_error * setting.rows[0].radius;
         let values = setting.values.radius + setting.lost[0];
         let moved = if self.problem.is_target { values } else { 0.0 };
-        for j in 0..w.len() {
+        let Evaluated { w, output, unsafe_rows } = self.evaluated;
+        let d = setting.widths[0] as usize;
+        for j in 0..caps.len() {
             let a = size(&A1.row(j).to_vec());
-            let output: Vec<f64> = self.output[(first + j) * dv..][..dv].iter().map(|o| o.widen()).collect();
+            let row = |rows: &[T], width: usize| -> Vec<f64> {
+                rows[(first + j) * width..][..width].iter().map(|x| x.widen()).collect()
+            };
+            let (output, w) = (row(output, dv), outward(size(&row(w, d))));
             let difference = |centre: &[f64]| {
                 if !self.problem.is_target {
                     return size(&E.row(j).to_vec());
@@ -180,12 +221,16 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             let query = outward((size(&queries.row(j).to_vec()) + setting.query_lost * a) * double);
             let sizes = Sizes { query, input: a, output: size(&output), normaliser: f64::NAN };
             let edge = self.edges.partition_point(|edge| *edge < query * setting.key);
-            let known = self.known.get(edge).copied().unwrap_or(Known::NOTHING);
+            let known = self.known(edge);
             inputs[j] = a;
             let c = difference(&output);
-            let by = LAWS.map(|law| Charges::least(setting, law, known, sizes).slopes(c));
-            w[j] = outward(square * by.into_iter().filter(|cap| !cap.is_nan()).fold(f64::INFINITY, f64::min));
-            crude[j] = outward(square * keys * values * (difference(&self.centre) + moved));
+            let by = LAWS.map(|law| Charges::least(setting, law, known, sizes).slopes(c, outward(w / square)));
+            let by_polynomial =
+                outward(square * by.into_iter().filter(|cap| !cap.is_nan()).fold(f64::INFINITY, f64::min));
+            let itself = outward(square * keys * values * (difference(&self.centre) + moved));
+            // The w̃ of an unsafe row is zero, and so the error is w itself.
+            let is_unsafe = unsafe_rows.binary_search(&(first + j)).is_ok();
+            caps[j] = if is_unsafe { itself } else { by_polynomial.min(outward(itself + w)) };
         }
     }
 }

@@ -12,11 +12,20 @@ pub struct Known {
     pub ratio: (f64, f64),
     /// |P(t) − e^t| at most.
     pub difference: f64,
+    /// The root of its mean square over the keys, at most.
+    pub usual: f64,
+    /// The root of the mean of its square times ⟨v, k⟩² in the keys' own coordinates, for any unit vector v, at most.
+    pub joint: f64,
 }
 
 impl Known {
     /// Nothing is.
-    pub const NOTHING: Self = Known { ratio: (f64::NEG_INFINITY, f64::INFINITY), difference: f64::INFINITY };
+    pub const NOTHING: Self = Known {
+        ratio: (f64::NEG_INFINITY, f64::INFINITY),
+        difference: f64::INFINITY,
+        usual: f64::INFINITY,
+        joint: f64::INFINITY,
+    };
 }
 
 /// Which part of [`Known`] bounds are made from: each has its own, and the smaller one counts.
@@ -45,8 +54,10 @@ pub struct Charges<'a> {
     mass: f64,
     /// Whether weights of either sign are bounded by their sizes alone: then no ball holds a mean under them.
     is_signed: bool,
-    /// A deviation from the mean under f̃, all keys alike, is at most this times that from their own mean.
-    lean: f64,
+    /// The mean under f̃ is no further from that of all keys alike than this times a deviation.
+    shifted: f64,
+    /// The joint mean of [`Known`] with what logits are wrong by, in units of the mean weight.
+    joint: f64,
     /// ‖x‖.
     query: f64,
     /// ‖o‖.
@@ -84,6 +95,7 @@ impl<'a> Charges<'a> {
         let wrong =
             if setting.unit > 0.0 { outward(setting.logits[0] * input + setting.logits[1] * query) } else { 0.0 };
         let (lo, hi) = known.ratio;
+        let mut joint = f64::INFINITY;
         let (weights, peak, mass) = match law {
             Law::Ratio => {
                 let enclosure = Enclosure { lo, hi };
@@ -92,12 +104,13 @@ impl<'a> Charges<'a> {
                 (Weights::Ratio(enclosure), outward(mean * absolute.min(outward(hi * reach.exp()))), 1.0)
             }
             Law::Difference => {
-                let off = outward(known.difference + outward(reach.exp()) * outward(wrong.exp_m1()));
-                let share = outward(off * mean);
+                let moved = outward(outward(reach.exp()) * outward(wrong.exp_m1()));
+                let [off, usual] = [known.difference, known.usual].map(|off| outward(off + moved));
                 let largest = outward((reach + wrong).exp()).min(outward(absolute + off));
-                let difference = Difference { share };
+                joint = outward(outward(known.joint + moved * setting.keys[1].deviation) * mean);
+                let difference = Difference { largest: outward(off * mean), usual: outward(usual * mean) };
                 let grown = outward(1.0 + difference.of_true());
-                (Weights::Difference(difference), outward(grown * mean * largest), outward(1.0 + 2.0 * share))
+                (Weights::Difference(difference), outward(grown * mean * largest), outward(1.0 + difference.mass()))
             }
             Law::Itself => {
                 let same = Weights::Ratio(Enclosure { lo: 1.0, hi: 1.0 });
@@ -107,12 +120,11 @@ impl<'a> Charges<'a> {
         };
         // |P(t) − P_0| ≤ |t| Σ_(a ≥ 1) |P_a| b^(a − 1), and the mean square of t is at most ‖x‖² that of the keys.
         let shifted = outward(mean * steep * reach.min(outward(query * setting.keys[0].deviation)));
-        let lean = outward(outward(1.0 + shifted * shifted).sqrt());
         // Weights of both signs: Σ f̃ (k − k̃)(h − h̃)ᵀ with both means written out.
         let is_signed = law == Law::Itself && mass != 1.0;
         let peak = if is_signed { outward(peak + shifted * shifted) } else { peak };
         let integers = outward(setting.last_power() * setting.integers[0] * query.powi(setting.degree()) / normaliser);
-        Charges { setting, weights, amplification, peak, mass, is_signed, lean, query, output, integers }
+        Charges { setting, weights, amplification, peak, mass, is_signed, shifted, joint, query, output, integers }
     }
 
     /// The same without a normaliser: by Jensen's inequality Σe^t is at least m e^⟨x, mean k⟩, ΣP(t) at least lo times that,
@@ -120,7 +132,7 @@ impl<'a> Charges<'a> {
     pub fn least(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let [_, keys] = setting.counts;
         let least = (-outward(sizes.query * setting.mean_key)).exp().next_down();
-        let exact = (known.ratio.0 * least).max(least - known.difference).next_down();
+        let exact = (known.ratio.0 * least).max(least - known.usual).next_down();
         let normaliser = (keys * exact).next_down();
         // What is lost is relative to the absolute sum, amplification times the normaliser.
         let with = Charges::new(setting, law, known, Sizes { normaliser, ..sizes });
@@ -137,8 +149,18 @@ impl<'a> Charges<'a> {
             } else {
                 of.radius
             }),
-            flat: outward(self.lean * of.deviation),
+            flat: outward(outward(1.0 + self.shifted * self.shifted).sqrt() * of.deviation),
+            joint: f64::INFINITY,
         }
+    }
+
+    /// That of the keys in their own coordinates, of which more may be known (equation 159).
+    fn own_spread(&self) -> Spread {
+        let own = self.setting.keys[1];
+        let Weights::Difference(difference) = self.weights else { return self.spread(own) };
+        // Deviations are from the mean under f̃.
+        let mean = self.setting.mean_key * self.setting.maps[0].spectral + self.shifted * own.deviation;
+        Spread { joint: outward(self.joint + difference.usual * mean), ..self.spread(own) }
     }
 
     fn largest_weight(&self) -> f64 {
@@ -219,17 +241,18 @@ impl<'a> Charges<'a> {
         outward(self.row(c).approximate_w(self.spread(self.setting.keys[0])) + self.lost(c))
     }
 
-    /// ‖Δw‖ in the keys' own coordinates.
-    pub fn own(&self, c: f64) -> f64 {
+    /// ‖Δw‖ in the keys' own coordinates, where ‖w‖ without rounding is at most `w` there.
+    fn own(&self, c: f64, w: f64) -> f64 {
         let setting = self.setting;
-        let truth = self.row(c).w(self.spread(setting.keys[1]));
+        let truth = self.row(c).w_beside(self.own_spread(), w);
         let missed = setting.key_error * self.covariance(c, setting.rows[0]);
         outward(truth + setting.maps[0].spectral * self.lost(c) + missed)
     }
 
-    /// The same of w as rows of it are returned.
-    pub fn slopes(&self, c: f64) -> f64 {
-        outward(self.own(c) + self.product() * self.computed(c))
+    /// The same of w as rows of it are returned, of which this one has the norm `w`.
+    pub fn slopes(&self, c: f64, w: f64) -> f64 {
+        let product = self.product() * self.computed(c);
+        outward(self.own(c, outward(w + product + self.setting.maps[0].spectral * self.lost(c))) + product)
     }
 
     /// What the product that makes rows of w loses, in units of ‖w‖.
@@ -239,7 +262,7 @@ impl<'a> Charges<'a> {
 
     /// The term of dL/dX and dL/dW_Q: ‖Δw‖, and what summing a ⊗ w loses.
     pub fn weights(&self, c: f64) -> f64 {
-        outward(self.own(c) + self.summing(c))
+        outward(self.own(c, f64::INFINITY) + self.summing(c))
     }
 
     /// How far the term of dL/dX and dL/dW_Q is from a ⊗ w with w as rows of it are returned, where the law is that P stands

@@ -9,8 +9,8 @@
 //! sums of moments, and `beside` what becomes of these keys.
 //!
 //! The passes without a mask also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds
-//! of every gradient through `setting`, what all rows have in common, and `charges`, what one row adds; `caps` has one bound a
-//! row.
+//! of every gradient through `setting`, what all rows have in common, `enclosures`, what is known of P, and `charges`, what one
+//! row adds; `caps` has one bound a row, and `shells` for it what keys of each length there are.
 
 mod beside;
 mod bounds;
@@ -23,6 +23,7 @@ mod collect;
 mod contraction;
 mod coordinates;
 mod eigen;
+mod enclosures;
 mod evaluate;
 mod fit;
 mod gradient;
@@ -41,6 +42,7 @@ mod payload;
 mod queries;
 mod rows;
 mod setting;
+mod shells;
 mod side;
 
 use crate::error::Error;

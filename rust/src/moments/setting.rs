@@ -210,6 +210,11 @@ impl Setting {
         self.powers.len() as i32 - 1
     }
 
+    /// The root mean square of the logits of a row is at most this part of what Cauchy and Schwarz allow one of them.
+    pub fn direction(&self) -> f64 {
+        outward(self.keys[0].deviation / self.key)
+    }
+
     /// |P_g|.
     pub fn last_power(&self) -> f64 {
         self.powers.last().copied().unwrap_or(0.0)

@@ -19,7 +19,7 @@ const HIGHEST: usize = 8;
 /// Fewest sampled rows: the safety factor of fewer is large, and rows that err alone are more easily missed.
 pub const LEAST_ROWS: usize = 128;
 
-/// Rows where no tolerance says how many.
+/// At most so many rows where no tolerance says how many.
 pub const USUAL_ROWS: usize = 512;
 
 /// One row in so many is the most that is computed to certify: with more, the exact method would do ...
@@ -275,11 +275,7 @@ impl<'a> Law<'a> {
     pub fn named(&self, degree: usize, logits: &Logits) -> Decision {
         let error = self.error(degree, logits);
         let goal = Some(self.goal).filter(|&goal| goal > 0.0);
-        let usual = if self.backing == Backing::Rigorous {
-            0
-        } else {
-            self.bounded(self.most_samples().min(USUAL_ROWS as f64))
-        };
+        let usual = if self.backing == Backing::Rigorous { 0 } else { self.usual() };
         let samples = goal.and_then(|goal| self.samples(degree, logits, error, goal)).unwrap_or(usual);
         self.polynomial(degree, samples, error, logits)
     }
@@ -307,9 +303,20 @@ impl<'a> Law<'a> {
         }
     }
 
-    /// Of a degree with that many exact rows.
+    /// Of a degree with that many exact rows, and of the estimate whose gradient a stronger kind has.
     pub fn operations(&self, degree: usize, samples: usize) -> f64 {
-        self.cost.moments(degree) + if samples > 0 { self.cost.rows(samples, degree) } else { 0.0 }
+        let rows = |samples| if samples > 0 { self.cost.rows(samples, degree) } else { 0.0 };
+        let lent = if self.request.borrows() {
+            self.cost.moments(degree) + rows(if samples > 0 { samples } else { self.usual() })
+        } else {
+            0.0
+        };
+        self.cost.moments(degree) + rows(samples) + lent
+    }
+
+    /// Rows where no tolerance says how many.
+    fn usual(&self) -> usize {
+        self.bounded(self.most_samples().min(USUAL_ROWS as f64))
     }
 
     /// Error of the attention weights at a degree, and about that of the gradient.

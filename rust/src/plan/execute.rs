@@ -13,6 +13,7 @@ use super::request::{Certificate, Certified, Kind, Planned, Request, Wanted, che
 use super::seed::seed_of;
 use super::setting::{Setting, product};
 use super::stages::Stages;
+use super::stronger::borrowed;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::structure::Structure;
@@ -68,7 +69,9 @@ pub fn planned_gradient<T: Float>(
 ) -> Result<Planned<T>, Error> {
     check(problem, wrt, request)?;
     let seen = problem.admitted()?;
-    let mut planned = of_seen(&seen, wrt, request, start, options, watch).map_err(|error| seen.blame(error))?;
+    let mut stages = Stages::new(options, watch);
+    let run = if request.borrows() { borrowed } else { of_seen };
+    let mut planned = run(&seen, wrt, request, start, options, &mut stages).map_err(|error| seen.blame(error))?;
     for Certified { wrt, value, .. } in &mut planned.gradients {
         *value = problem.whole(*wrt, std::mem::take(value))?;
     }
@@ -76,13 +79,13 @@ pub fn planned_gradient<T: Float>(
 }
 
 /// The same for a problem without keys that no query sees.
-fn of_seen<T: Float>(
+pub(super) fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     request: &Request,
     start: Start<'_>,
     options: &Options,
-    watch: Option<Watch<'_>>,
+    stages: &mut Stages<'_>,
 ) -> Result<Planned<T>, Error> {
     let law = match request.wanted {
         Wanted::Auto if request.is_exact() => Law::new(problem, wrt, request),
@@ -100,9 +103,8 @@ fn of_seen<T: Float>(
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
-    let mut stages = Stages::new(options, watch);
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
-        return exact(problem, wrt, request, decision, &mut stages);
+        return exact(problem, wrt, request, decision, stages);
     }
     let unfolded = unfolded(problem, wrt, law.backing);
     let mut unfolded_problem = problem.reborrow();
@@ -127,7 +129,7 @@ fn of_seen<T: Float>(
         zero,
         spent: 0.0,
     };
-    search.run(decision, prepared, &mut stages)
+    search.run(decision, prepared, stages)
 }
 
 /// W_Q W_Kᵀ, where dL/dW_K is certified from rows.
@@ -139,7 +141,7 @@ pub(super) fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing:
 }
 
 /// The exact gradient as a planned one.
-fn exact<T: Float>(
+pub(super) fn exact<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     request: &Request,
@@ -185,7 +187,12 @@ pub(super) struct Search<'a, T> {
 }
 
 impl<T: Float> Search<'_, T> {
-    fn run(&mut self, first: Decision, given: Option<&Prepared>, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
+    pub(super) fn run(
+        &mut self,
+        first: Decision,
+        given: Option<&Prepared>,
+        stages: &mut Stages<'_>,
+    ) -> Result<Planned<T>, Error> {
         let (mut decision, mut given) = (first, given);
         let mut best: Option<Planned<T>> = None;
         loop {

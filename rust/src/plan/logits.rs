@@ -99,13 +99,15 @@ impl Logits {
         Polynomial::least_squares(degree, Interval::symmetric(most).ok()?, &part, &weights).ok()
     }
 
-    /// What a bound says of the weights of a row of usual length, instead of their error: R − 1 of (70), or 2 α′ of
-    /// (142) where that is less.
+    /// What a bound says of the weights of a row of usual length, instead of their error: R − 1 of (70), or α + 2 ε′ of
+    /// (144) where that is less.
     pub fn excess(&self, polynomial: &Polynomial) -> f64 {
         let range = self.typical;
         let ratio = polynomial.ratio_bounds(-range, range).map_or(f64::INFINITY, |(lo, hi)| (hi - lo) / lo);
         let share = polynomial.absolute_bound(-range, range).unwrap_or(f64::INFINITY);
-        let difference = 2.0 * share / (1.0 - share);
+        // Between steps of the same size the error of P is a line at least.
+        let usual = share * (self.spread() / range).min(1.0);
+        let difference = share + 2.0 * usual / (1.0 - usual);
         // NaN and what is negative say nothing.
         [ratio, difference].into_iter().filter(|excess| *excess >= 0.0).fold(f64::INFINITY, f64::min)
     }

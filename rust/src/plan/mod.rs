@@ -18,6 +18,7 @@
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
 //! | `guard` | what stands before a try: keys that are left to exp, rows in which a polynomial is not believed |
 //! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
+//! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //!
 //! A decision depends on the data, on what is asked and on the constants here, never on a clock.
@@ -38,6 +39,7 @@ mod seed;
 mod setting;
 mod sizes;
 mod stages;
+mod stronger;
 
 pub use decide::{Decision, Method, decide};
 pub use execute::{Start, planned_gradient};

@@ -4,17 +4,20 @@ use ndarray::Array2;
 
 use super::apart::exact_share;
 use super::decide::{Backing, Decision};
-use super::request::{Certificate, Certified, Kind, Norm, Planned, Request};
-use super::rows::Sample;
+use super::request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request};
+use super::rows::{Sample, add, among_the_others, put};
 use super::setting::Setting;
 use super::sizes::{Sizes, spiked, stand_out};
 use super::stages::Stages;
 use crate::buffer;
-use crate::certificate::estimated::{Correction, Drawing, Factors, total};
-use crate::certificate::outward;
+use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};
+use crate::certificate::outliers::{budget, outliers};
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rng::{Rng, without_replacement};
+use crate::certificate::rounding::FOLD_UNIT;
+use crate::certificate::spectral::frobenius;
 use crate::certificate::statistical::{Capped, MISS, allowance, stream};
+use crate::certificate::{outward, total as sum_of};
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::{Bound, PolynomialGradients};
@@ -80,14 +83,15 @@ impl<T: Float> Passes<T> {
             residuals,
             ..
         } = result;
-        let caps = match backing {
-            Backing::Statistical if !problem.is_causal => {
-                stages.run(0.3, |options, watch| prepared.moments.fitted_caps(problem, options, watch))?.weighted
-            }
-            _ => Vec::new(),
+        let capped = setting.request.asked >= Asked::Statistical && asked.iter().any(|&wrt| by_caps(wrt));
+        let caps = if capped && !problem.is_causal {
+            stages.run(0.3, |options, watch| prepared.moments.fitted_caps(problem, options, watch))?.weighted
+        } else {
+            Vec::new()
         };
         let mut sizes = Sizes::default();
-        let mut standing = Vec::new();
+        // Rows of which most of the caps are made are computed, and the others drawn.
+        let mut standing = outliers(&caps, budget(caps.len() / MOST_APART))?.exact;
         if let Some(reach) = setting.reach {
             sizes = Sizes::new(problem, prepared.decision.degree, reach, residuals, stages)?;
             // Under a mask no row can be computed apart: one that weighs by itself leaves the problem to the exact method.
@@ -173,7 +177,12 @@ impl<T: Float> Passes<T> {
         self.loss += change;
         let lost = proved.loss() + self.loss_bound.rounding + count as f64 * f64::EPSILON * (self.loss + change.abs());
         self.loss_bound.rounding = outward(self.loss_bound.rounding + lost);
-        for (((wrt, value), bound), lost) in self.gradients.iter_mut().zip(&mut self.bounds).zip(&mut self.lost) {
+        let known = self.bounds.iter_mut().zip(&mut self.drifts).zip(&mut self.lost);
+        for ((wrt, value), ((bound, drift), lost)) in self.gradients.iter_mut().zip(known) {
+            // Beside caps, only that of which they are has a bound with these rows.
+            if setting.reach.is_none() && !by_caps(*wrt) {
+                continue;
+            }
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem)?);
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
@@ -189,6 +198,10 @@ impl<T: Float> Passes<T> {
                 _ => bound.rounding + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value),
             };
             bound.rounding = outward(bound.rounding + added);
+            // What the rows of P lost is in the drift already.
+            let sums = FOLD_UNIT * (count as f64 + ADDITIONS) * rows.total(count);
+            *drift =
+                outward(*drift + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value) + sums);
         }
         Ok(())
     }
@@ -212,6 +225,10 @@ impl<T: Float> Passes<T> {
         if backing == Backing::Estimated {
             let believable = decision.predicted_error <= BELIEVABLE;
             self.enlarge(setting, if believable { decision.samples } else { 0 }, stages)?;
+        } else if !self.standing.is_empty() {
+            let standing = std::mem::take(&mut self.standing);
+            let rows = self.sample(setting, standing, stages)?;
+            self.replace(setting, &rows, stages)?;
         }
         let untold = setting.request.without_tolerance();
         let rigorous = |request: &Request, bound: &Bound, size: f64| {
@@ -233,7 +250,7 @@ impl<T: Float> Passes<T> {
             level: self.level,
         };
         match backing {
-            Backing::Rigorous => {}
+            Backing::Rigorous => self.cap(setting, &mut planned),
             Backing::Estimated => self.estimate(setting, &mut planned)?,
             Backing::Statistical => self.draw(setting, decision, &mut planned, stages)?,
         }
@@ -242,7 +259,7 @@ impl<T: Float> Passes<T> {
 
     /// Computes the first `count` rows of a random order of those that are not apart, but for what was computed before.
     fn enlarge(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<(), Error> {
-        let Setting { problem, prepared, seed, .. } = setting;
+        let Setting { problem, seed, .. } = setting;
         let known = self.sample.as_ref().map_or(0, |sample| sample.indices.len());
         let population = problem.A1.nrows() - self.apart.len();
         let mut more = without_replacement(&mut Rng::new(*seed), population, count)?;
@@ -256,8 +273,7 @@ impl<T: Float> Passes<T> {
         if indices.is_empty() {
             return Ok(());
         }
-        let values = setting.wrt.contains(&Wrt::Y);
-        let mut rows = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, values, stages)?;
+        let mut rows = self.sample(setting, indices, stages)?;
         if certain > 0 {
             self.replace(setting, &rows.part(0..certain)?, stages)?;
             rows = rows.part(certain..rows.indices.len())?;
@@ -267,6 +283,13 @@ impl<T: Float> Passes<T> {
             None => rows,
         });
         Ok(())
+    }
+
+    /// These rows, exact and approximate.
+    fn sample(&self, setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
+        let Setting { problem, prepared, .. } = setting;
+        let values = setting.reach.is_some() && setting.wrt.contains(&Wrt::Y);
+        Sample::new(problem, &prepared.moments, &prepared.approximation, rows, values, stages)
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
@@ -307,6 +330,16 @@ impl<T: Float> Passes<T> {
         Ok(())
     }
 
+    /// A bound from the caps of all rows, where there are any.
+    fn cap(&self, setting: &Setting<'_, T>, planned: &mut Planned<T>) {
+        for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {
+            if by_caps(one.wrt) && !self.caps.is_empty() {
+                let all = sum_of(self.caps.iter().copied());
+                offer(setting.request, one, Kind::Rigorous, all, *drift, |_| ());
+            }
+        }
+    }
+
     /// A certificate from rows drawn in proportion to their caps.
     fn draw(
         &self,
@@ -325,23 +358,26 @@ impl<T: Float> Passes<T> {
         let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
         let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
         let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
-        let lost = sample.lost(problem, stages)?;
+        let (norms, lost) = (sample.norms()?, sample.lost(problem, stages)?);
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {
-            let drawing = Drawing::Weighted(&weights);
-            let correction = |factors: &[Factors<'_>]| Correction::new(factors, drawing);
-            if !Backing::Statistical.covers(one.wrt) {
+            if !by_caps(one.wrt) {
                 continue;
             }
-            let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? else { continue };
-            let bounds = capped.certificate(&draws, &sample.norms()?, &lost, correction.norm, allowance(look));
-            // Adding Δ̂ would make the bound smaller and the gradient worse, as errors of rows hardly line up.
-            offer(request, one, Kind::Statistical, bounds.uncorrected, *drift, |_| ());
+            let sum = |factors: &[Factors<'_>]| weighted(factors, &weights);
+            let Some(sum) = sample.errors(problem, setting.pair(), one.wrt, sum)? else { continue };
+            let bound = capped.bound(&draws, &norms, &lost, frobenius(sum.view()), allowance(look));
+            offer(request, one, Kind::Statistical, bound, *drift, |_| ());
         }
         Ok(())
     }
 }
 
-/// Takes what sampled rows say of an output where it is less than its bound.
+/// Whether an output is a sum over rows of what caps are of.
+fn by_caps(wrt: Wrt) -> bool {
+    Backing::Statistical.covers(wrt)
+}
+
+/// Takes what rows say of an output where it is less than its bound.
 fn offer<T: Float>(
     request: &Request,
     one: &mut Certified<T>,
@@ -356,29 +392,7 @@ fn offer<T: Float>(
     change(&mut one.value);
     let size = request.norm.of(&one.value);
     let confidence = (kind == Kind::Statistical).then_some(1.0 - MISS);
-    let terms = [0.0, sampling, rounding + ADDITIONS * T::UNIT_ROUNDOFF * size];
+    let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * size;
+    let terms = if kind == Kind::Rigorous { [sampling, 0.0, rounding] } else { [0.0, sampling, rounding] };
     one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
-}
-
-fn add<T: Float>(value: &mut Array2<T>, error: &Array2<f64>, share: f64) {
-    value.zip_mut_with(error, |to, &term| *to = T::narrow(to.widen() + share * term));
-}
-
-/// Puts some rows in their place.
-fn put<T: Float>(value: &mut Array2<T>, indices: &[usize], rows: &Array2<f64>) {
-    for (&index, row) in indices.iter().zip(rows.rows()) {
-        value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
-    }
-}
-
-/// Adds the rows with these numbers among all that are not in `apart`, both in rising order.
-fn among_the_others(numbers: Vec<usize>, apart: &[usize], to: &mut Vec<usize>) {
-    let mut passed = 0;
-    let skip = |number: usize| {
-        while passed < apart.len() && apart[passed] <= number + passed {
-            passed += 1;
-        }
-        number + passed
-    };
-    to.extend(numbers.into_iter().map(skip));
 }

@@ -35,7 +35,9 @@ impl Prepared {
         options: &Options,
     ) -> Result<bool, Error> {
         let seen = problem.admitted()?;
-        let unfolded = unfolded(&seen, wrt, Backing::of(request));
+        // What a stronger kind leaves is of the estimate whose gradient it returns.
+        let backing = if request.borrows() { Backing::Estimated } else { Backing::of(request) };
+        let unfolded = unfolded(&seen, wrt, backing);
         let mut problem = seen.reborrow();
         if let Some(X) = &unfolded {
             problem.weights = Weights::Product(X.view());

@@ -93,6 +93,12 @@ impl Request {
         if rtol == 0.0 { self.atol } else { self.atol + rtol * truth }
     }
 
+    /// Whether the gradient is that of an estimate, with a bound that holds for it: for a stronger kind of a degree that was
+    /// named. Where the tolerance decides, a stronger kind takes the degree that reaches it, which is better by far.
+    pub fn borrows(&self) -> bool {
+        matches!(self.asked, Asked::Statistical | Asked::Rigorous) && matches!(self.wanted, Wanted::Polynomial(_))
+    }
+
     /// The same without a tolerance: what a loss is held against.
     pub fn without_tolerance(&self) -> Self {
         Request { rtol: None, atol: 0.0, ..*self }

@@ -133,7 +133,8 @@ impl Sample {
             (Wrt::WQ, Some((_, W_K)), _) => {
                 of(&[(self.left.view(), dot(self.difference.view(), wide(W_K).view())?.view())])
             }
-            (Wrt::WK, Some((W_Q, _)), _) => {
+            // Where the pair was multiplied out: w has the width of A2 then.
+            (Wrt::WK, Some((W_Q, _)), _) if product => {
                 of(&[(self.difference.view(), dot(self.left.view(), wide(W_Q).view())?.view())])
             }
             (Wrt::Y, _, Some([exact, approximate])) => {
@@ -298,4 +299,28 @@ fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
 /// A small matrix in double precision.
 pub(super) fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
     array.mapv(T::widen)
+}
+
+/// Adds a share of what rows were wrong by.
+pub(super) fn add<T: Float>(value: &mut Array2<T>, error: &Array2<f64>, share: f64) {
+    value.zip_mut_with(error, |to, &term| *to = T::narrow(to.widen() + share * term));
+}
+
+/// Puts some rows in their place.
+pub(super) fn put<T: Float>(value: &mut Array2<T>, indices: &[usize], rows: &Array2<f64>) {
+    for (&index, row) in indices.iter().zip(rows.rows()) {
+        value.row_mut(index).zip_mut_with(&row, |to, &from| *to = T::narrow(from));
+    }
+}
+
+/// Adds the rows with these numbers among all that are not in `apart`, both in rising order.
+pub(super) fn among_the_others(numbers: Vec<usize>, apart: &[usize], to: &mut Vec<usize>) {
+    let mut passed = 0;
+    let skip = |number: usize| {
+        while passed < apart.len() && apart[passed] <= number + passed {
+            passed += 1;
+        }
+        number + passed
+    };
+    to.extend(numbers.into_iter().map(skip));
 }

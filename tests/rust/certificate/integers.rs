@@ -9,7 +9,7 @@ use super::passes::entries;
 const ROUNDING: f64 = 1e-6;
 
 /// A charge is a worst case, of which signs leave little; it is at most this many times what P itself is charged.
-const SHARE: f64 = 10.0;
+const SHARE: f64 = 20.0;
 
 /// Entries of which logits are about a fifth, so that a term is a sixteenth of the one before it at degree 2.
 const WIDE: f64 = 1.5;

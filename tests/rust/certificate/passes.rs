@@ -29,7 +29,7 @@ const GRID: u32 = 2000;
 const SIGNED: usize = 20;
 
 /// Bounds are useless beyond this many times the error.
-const USEFUL: f64 = 1e5;
+const USEFUL: f64 = 3e4;
 
 /// What a problem says of its bounds.
 #[derive(Default)]

@@ -18,8 +18,10 @@ const CASES_PER_SEED: usize = 50;
 const STARTS: u64 = 12;
 /// A search reaches every bound by ratios to this factor ...
 const SHARP: f64 = 0.98;
-/// ... and every one by differences to this.
-const SHARP_DIFFERENCE: f64 = 0.3;
+/// ... and every one by differences to this, but for the Euclidean norm of Δf, whose two terms are seldom at their largest
+/// together.
+const SHARP_DIFFERENCE: f64 = 0.8;
+const SHARP_WEIGHTS: f64 = 0.45;
 
 fn largest(vectors: &[Vec<f64>]) -> f64 {
     vectors.iter().map(|x| norm(x)).fold(0.0, f64::max)
@@ -54,6 +56,7 @@ fn ratios(case: &Case, weights: Weights) -> Vec<(&'static str, f64)> {
         ("o", two_norm(&truth.o, &got.o), row.output()),
         ("c", two_norm(&truth.c, &got.c), row.residual()),
         ("w", two_norm(&truth.w, &got.w), row.w(keys)),
+        ("w beside w̃", two_norm(&truth.w, &got.w), row.w_beside(keys, norm(&got.w))),
         ("w itself", norm(&truth.w), row.true_w(keys)),
         ("w̃ itself", norm(&got.w), row.approximate_w(keys)),
         ("w by its cap", two_norm(&truth.w, &got.w), row.cap(keys, norm(&got.w), &radii)),
@@ -143,11 +146,28 @@ fn searched(law: Law, wanted: &str, starts: u64) -> f64 {
 
 #[test]
 fn the_worst_case_is_near_the_bound() {
-    let names =
-        ["f in 1-norm", "f", "o", "w", "p in 1-norm", "p", "f ⊗ c", "fK ⊗ c", "loss", "step q", "step p1", "step p2"];
+    let names = [
+        "f in 1-norm",
+        "f",
+        "o",
+        "w",
+        "w beside w̃",
+        "p in 1-norm",
+        "p",
+        "f ⊗ c",
+        "fK ⊗ c",
+        "loss",
+        "step q",
+        "step p1",
+        "step p2",
+    ];
     for (law, sharp) in [(Law::Ratio, SHARP), (Law::Difference, SHARP_DIFFERENCE)] {
         let found = names.map(|name| (name, searched(law, name, STARTS)));
-        assert!(found.iter().all(|(_, found)| *found >= sharp), "largest error / bound found: {law:?}, {found:?}");
+        let enough = |name: &str| if law == Law::Difference && name == "f" { SHARP_WEIGHTS } else { sharp };
+        assert!(
+            found.iter().all(|(name, found)| *found >= enough(name)),
+            "largest error / bound found: {law:?}, {found:?}"
+        );
     }
 }
 
@@ -186,13 +206,13 @@ fn a_gradient_is_bounded_by_its_rows() {
 
 #[test]
 fn what_is_not_known_is_infinite() {
-    let zero = Spread { weighted: 0.0, flat: 0.0 };
+    let zero = Spread { weighted: 0.0, flat: 0.0, joint: 0.0 };
     let row = |weights| Row { weights, values: zero, incoming: Incoming::Residual(0.0), peak: 1.0 };
     let ratio = |lo, hi| Weights::Ratio(Enclosure { lo, hi });
     let ends = [(0.0, 1.0), (-0.1, 1.0), (f64::NAN, 1.0), (0.5, f64::NAN), (0.5, f64::INFINITY), (2.0, 1.0)];
     let shares = [1.0, 1.5, f64::NAN, f64::INFINITY, -0.1];
     let unknown = ends.map(|(lo, hi)| ratio(lo, hi)).into_iter();
-    for weights in unknown.chain(shares.map(|share| Weights::Difference(Difference { share }))) {
+    for weights in unknown.chain(shares.map(|usual| Weights::Difference(Difference { largest: usual, usual }))) {
         let row = row(weights);
         let bounds = [row.mass(), row.output(), row.w(zero), row.p(), row.p_norm(), row.value_side(), row.loss()];
         assert_eq!(bounds, [f64::INFINITY; 7], "{weights:?}");
@@ -200,9 +220,9 @@ fn what_is_not_known_is_infinite() {
         steps.add(&row, 1.0, 1.0);
         assert_eq!([steps.f, steps.c, steps.q, steps.p1, steps.p2], [f64::INFINITY; 5], "{weights:?}");
     }
-    let one = Spread { weighted: 1.0, flat: 1.0 };
-    for weights in [ratio(0.9, 1.1), Weights::Difference(Difference { share: 0.1 })] {
-        let values = Spread { weighted: f64::NAN, flat: f64::NAN };
+    let one = Spread { weighted: 1.0, flat: 1.0, joint: 1.0 };
+    for weights in [ratio(0.9, 1.1), Weights::Difference(Difference { largest: 0.2, usual: 0.1 })] {
+        let values = Spread { weighted: f64::NAN, flat: f64::NAN, joint: f64::NAN };
         let not_a_number = Row { values, ..row(weights) };
         assert_eq!([not_a_number.output(), not_a_number.w(one)], [f64::INFINITY; 2]);
     }
@@ -213,7 +233,7 @@ fn what_is_not_known_is_infinite() {
 
 #[test]
 fn a_cap_is_finite_without_an_enclosure() {
-    let one = Spread { weighted: 1.0, flat: 1.0 };
+    let one = Spread { weighted: 1.0, flat: 1.0, joint: 1.0 };
     let weights = Weights::Ratio(Enclosure { lo: -1.0, hi: 1.0 });
     let row = Row { weights, values: one, incoming: Incoming::Residual(2.0), peak: 1.0 };
     let cap = row.cap(one, 0.5, &Radii { values: 3.0, keys: 2.0, output: 1.0 });

@@ -103,8 +103,10 @@ impl Case {
             return Some(Weights::Ratio(Enclosure { lo: self.lo, hi: self.hi }));
         }
         let [_, approximate] = self.exponentials();
-        let share = self.hi * approximate.len() as f64 / approximate.iter().sum::<f64>() * (1.0 + ROUNDING);
-        (0.0..1.0).contains(&share).then_some(Weights::Difference(Difference { share }))
+        let unit = approximate.len() as f64 / approximate.iter().sum::<f64>() * (1.0 + ROUNDING);
+        let usual = (self.off.iter().map(|off| off * off).sum::<f64>() / self.off.len() as f64).sqrt();
+        let difference = Difference { largest: self.hi * unit, usual: usual * unit };
+        (0.0..1.0).contains(&difference.usual).then_some(Weights::Difference(difference))
     }
 
     /// Spread of `vectors` from what f̃ says of it (equation 142).
@@ -112,12 +114,15 @@ impl Case {
         let [_, approximate] = self.weights();
         let centre = mean(&approximate, vectors);
         let Weights::Difference(difference) = weights else {
-            return Spread { weighted: spread(&approximate, vectors, &centre), flat: f64::NAN };
+            return Spread { weighted: spread(&approximate, vectors, &centre), flat: f64::NAN, joint: f64::NAN };
         };
         let count = vectors.len() as f64;
-        let raised: Vec<f64> = approximate.iter().map(|f| f + difference.share / count).collect();
+        let raised: Vec<f64> = approximate.iter().map(|f| f + difference.largest / count).collect();
         let weighted = (1.0 + difference.of_true()).sqrt() * spread(&raised, vectors, &centre);
-        Spread { weighted, flat: spread(&vec![1.0 / count; vectors.len()], vectors, &centre) }
+        let sum: f64 = self.exponentials()[1].iter().sum();
+        let off: Vec<f64> = self.off.iter().map(|off| count * (off / sum).powi(2)).collect();
+        let flat = spread(&vec![1.0 / count; vectors.len()], vectors, &centre);
+        Spread { weighted, flat, joint: spread(&off, vectors, &centre) }
     }
 
     /// The largest weight that the law asks for.
@@ -127,7 +132,7 @@ impl Case {
         match weights {
             Weights::Ratio(_) => most,
             Weights::Difference(difference) => {
-                (1.0 + difference.of_true()) * (most + difference.share / approximate.len() as f64)
+                (1.0 + difference.of_true()) * (most + difference.largest / approximate.len() as f64)
             }
         }
     }

@@ -1,0 +1,137 @@
+//! A stronger kind of certificate for the gradient of a weaker one: to ask for more proof is to get the same numbers.
+//!
+//! An estimate has keys and rows exact and a correction from sampled rows, of which the bounds of the passes know nothing. They
+//! hold for the plain result of the passes, and the other one is as far from it as it is (docs/math.md, equation 156). The
+//! plain one is made in double precision, so that what is bounded is the polynomial and not the arithmetic.
+
+use ndarray::Array2;
+
+use super::decide::{Decision, Law, Method};
+use super::execute::{Start, exact, of_seen};
+use super::logits::Logits;
+use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted};
+use super::seed::seed_of;
+use super::stages::Stages;
+use crate::certificate::{outward, root_total};
+use crate::error::Error;
+use crate::float::Float;
+use crate::options::Options;
+use crate::problem::{Problem, Weights, Wrt};
+use crate::products::mapped;
+
+/// What is asked, of a request that [`Request::borrows`].
+pub(super) fn borrowed<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    request: &Request,
+    start: Start<'_>,
+    options: &Options,
+    stages: &mut Stages<'_>,
+) -> Result<Planned<T>, Error> {
+    let request = &Request { seed: Some(request.seed.unwrap_or_else(|| seed_of(problem))), ..*request };
+    let sized = match start {
+        Start::Prepared(prepared) => {
+            let Decision { degree, samples, .. } = *prepared.decision();
+            Start::Sized { degree, samples }
+        }
+        start => start,
+    };
+    let plain = {
+        let wide = Wide::new(problem)?;
+        of_seen(&wide.problem(problem), wrt, request, sized, options, stages)?
+    };
+    let Decision { method, degree, samples, .. } = plain.decision;
+    if method == Method::Exact {
+        return exact(problem, wrt, request, plain.decision, stages);
+    }
+    let wanted = Wanted::Polynomial(Some(degree));
+    let estimate = Request { asked: Asked::Estimated, wanted, ..request.without_tolerance() };
+    let start = match start {
+        Start::Prepared(_) => start,
+        _ if samples > 0 => Start::Sized { degree, samples },
+        _ => {
+            let usual = Law::new(problem, wrt, &estimate).named(degree, &Logits::draw(problem, &[]));
+            Start::Sized { degree, samples: usual.samples }
+        }
+    };
+    both(request, plain, of_seen(problem, wrt, &estimate, start, options, stages)?)
+}
+
+/// A problem in double precision.
+struct Wide {
+    inputs: [Array2<f64>; 5],
+    weights: [Option<Array2<f64>>; 2],
+}
+
+impl Wide {
+    fn new<T: Float>(problem: &Problem<'_, T>) -> Result<Self, Error> {
+        let Problem { A1, A2, A3, weights, Y, E, .. } = problem;
+        let (first, second) = match weights {
+            Weights::Product(X) => (X, None),
+            Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),
+        };
+        let second = second.map(|W_K| mapped(*W_K, T::widen)).transpose()?;
+        let [A1, A2, A3, Y, E] = [A1, A2, A3, Y, E].map(|array| mapped(*array, T::widen));
+        Ok(Wide { inputs: [A1?, A2?, A3?, Y?, E?], weights: [Some(mapped(*first, T::widen)?), second] })
+    }
+
+    fn problem<T: Float>(&self, of: &Problem<'_, T>) -> Problem<'_, f64> {
+        let [A1, A2, A3, Y, E] = self.inputs.each_ref().map(|array| array.view());
+        let weights = match &self.weights {
+            [Some(W_Q), Some(W_K)] => Weights::Pair(W_Q.view(), W_K.view()),
+            [Some(X), None] => Weights::Product(X.view()),
+            _ => Weights::Product(Y),
+        };
+        let Problem { scale, is_causal, is_target, .. } = *of;
+        Problem { A1, A2, A3, weights, Y, E, scale, is_causal, is_target }
+    }
+}
+
+/// The results of `estimate` with what `plain` says of them.
+fn both<T: Float>(request: &Request, plain: Planned<f64>, mut estimate: Planned<T>) -> Result<Planned<T>, Error> {
+    if estimate.decision.method == Method::Exact {
+        for Certified { certificate, .. } in &mut estimate.gradients {
+            *certificate = Certificate::exact(request, certificate.rounding, certificate.size);
+        }
+        return Ok(estimate);
+    }
+    estimate.decision = Decision { apart: estimate.decision.apart, ..plain.decision };
+    estimate.steps = plain.steps;
+    let moved = outward((estimate.loss - plain.loss).abs());
+    estimate.loss_certificate =
+        with_distance(&plain.loss_certificate, &request.without_tolerance(), moved, estimate.loss);
+    for (one, plain) in estimate.gradients.iter_mut().zip(plain.gradients) {
+        let of = |value: &Array2<T>| {
+            let moved = distance(value, &plain.value);
+            with_distance(&plain.certificate, request, moved, request.norm.of(value))
+        };
+        one.certificate = of(&one.value);
+        // What is reached stays so.
+        if plain.certificate.reached == Some(true) && one.certificate.reached != Some(true) {
+            one.value = mapped(plain.value.view(), T::narrow)?;
+            one.certificate = of(&one.value);
+        }
+    }
+    Ok(estimate)
+}
+
+/// The certificate of a result of norm `size` at this distance.
+fn with_distance(certificate: &Certificate, request: &Request, distance: f64, size: f64) -> Certificate {
+    let Certificate { kind, truncation, sampling, rounding, confidence, .. } = *certificate;
+    let more = |term: f64| if distance == 0.0 { term } else { outward(term + distance) };
+    let terms = match kind {
+        Kind::Statistical => [truncation, more(sampling), rounding],
+        _ => [more(truncation), sampling, rounding],
+    };
+    Certificate { confidence, ..Certificate::new(request, kind, terms, size) }
+}
+
+/// ‖A − B‖_F, at most.
+fn distance<T: Float>(one: &Array2<T>, other: &Array2<f64>) -> f64 {
+    let pairs = || one.iter().zip(other).map(|(a, b)| (a.widen() - b).abs());
+    let largest = pairs().fold(0.0, |most, gap| if gap > most || gap.is_nan() { gap } else { most });
+    if largest == 0.0 || !largest.is_finite() {
+        return largest;
+    }
+    outward(largest * root_total(pairs().map(|gap| outward(gap / largest))))
+}
