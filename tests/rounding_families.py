@@ -146,9 +146,29 @@ def ramps(seed: int) -> Drawn:
     return _drawn(rng, f"seed {seed}, {'/'.join(kinds)}", arrays, wrt, target)
 
 
+def flat_ramps(seed: int) -> Drawn:
+    """Weights of one size: what (f A3)_j loses is the same in all rows, and residuals agree."""
+    rng = np.random.default_rng(seed)
+    n, m, d = int(rng.integers(100, 1000)), int(rng.integers(300, 2500)), int(rng.integers(2, 12))
+    arrays = {
+        "A1": rng.normal(size=(n, d)),
+        "A2": rng.normal(size=(m, d)),
+        "A3": SIDES["rank one"](rng, m, d),
+        "X": np.eye(d),
+        "Y": rng.normal(size=(d, d)),
+    }
+    common, noise = rng.normal(size=d), 10 ** rng.uniform(-3, -1)
+
+    def target(output: Array) -> Array:
+        return common + noise * rng.normal(size=output.shape)
+
+    return _drawn(rng, f"seed {seed}", arrays, ("Y",), target, sizes=(-9.0, -6.0))
+
+
 FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "equal values": equal_values,
     "alike in sums": alike_in_sums,
     "hidden inputs": hidden_inputs,
     "ramps": ramps,
+    "flat ramps": flat_ramps,
 }

@@ -283,8 +283,8 @@ impl RowErrors {
                 None => 0.0,
             };
             Parts {
-                logits: (inputs.largest * (e.f - e.total * e.spread) + size * e.total) * e.c,
-                own: size * e.own + e.c * (size * lost).max(sums),
+                logits: (inputs.largest * (e.f - e.total * e.spread) + size * e.total + sums) * e.c,
+                own: size * (e.own + e.c * lost),
                 shared: inputs.largest * e.f_shared * e.c,
                 output: size * e.o,
                 output_shared: size * e.o_shared,
