@@ -37,12 +37,13 @@ const SAMPLED: [f64; 3] = [0.58, 7.2, 1.48];
 /// With it five in six samples of uniform data do at once; more rows are drawn where they do not.
 const CHANCE: f64 = 9.0;
 
-/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel. The size is
-/// that of the law, not a fit.
-const RIGOROUS: f64 = 1.0;
+/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel. The median over
+/// uniform data of 4 to 32 dimensions, degrees 1 to 3 and 2048 and 8192 rows; four of five are between 0.3 and 0.9.
+const RIGOROUS: f64 = 0.45;
 
-/// A statistical bound at m rows over the rigorous one at 1/m: (7/3 … 3) ln(3/1 %) and what the spread adds.
-const STATISTICAL: f64 = 12.0;
+/// A statistical bound at m rows over the rigorous one at 1/m, on the same data: ln(2 / 0.75 %) and what was seen of the
+/// errors, with caps that are half of what rows of a bucket are charged.
+const STATISTICAL: f64 = 4.0;
 
 /// Room in a sample of a causal problem for rows of different sizes.
 const UNEVEN: f64 = 2.0;
