@@ -30,7 +30,7 @@ ALLOWED, ALLOWED_IN_A_FAMILY = 0.01, 0.03
 STATISTICAL_ALLOWED = 0.01
 # Median of a statistical bound over the error, over all families: caps do not know that errors of
 # keys and of rows cancel.
-STATISTICAL_WIDTH = 1200
+STATISTICAL_WIDTH = 700
 # Tolerances that one look, several looks and higher degrees, or none at all certify.
 SEVERAL_LOOKS = (1.0, 0.1, 0.01)
 # Spread of the logits of trained heads, made flat, and draws of each. Of a group one head does.
