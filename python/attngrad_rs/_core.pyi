@@ -22,6 +22,7 @@ __all__ = [
     "evaluate_polynomial",
     "exact_operations",
     "exp_polynomial",
+    "foresee",
     "judge",
     "levels",
     "loss_gradient",
@@ -90,6 +91,9 @@ def exact_operations(
     shape: tuple[int, int, int, int, int], wrt: list[str], is_causal: bool
 ) -> float: ...
 def decide(given: _Given, wrt: list[str], form: _Form, asking: _Asking) -> _Chosen: ...
+def foresee(
+    given: _Given, wrt: list[str], form: _Form, asking: _Asking, control: _Control
+) -> _Chosen: ...
 def planned_gradient(
     given: _Given,
     wrt: list[str],

@@ -80,13 +80,16 @@ def read(
     )
 
 
-def decide(request: Request) -> tuple[Decision, Task | None]:
-    """What to run, and copies of the arrays where the decision depends on their numbers."""
+def decide(request: Request, *, foresee: bool = False) -> tuple[Decision, Task | None]:
+    """What to run, and copies of the arrays where the decision depends on their numbers.
+
+    With ``foresee`` by all that a call knows before it computes moments.
+    """
     decided = decided_by_shape(request.method, request.tolerance)
     if decided is not None:
         return decided, None
     task = _task(request, arrays.total_bytes(request.problem.arrays))
-    return choose(task), task
+    return choose(task, foresee=foresee), task
 
 
 def evaluate(request: Request, title: str, replayed: Plan | None = None) -> tuple[Outcome, Reuse]:
@@ -135,7 +138,7 @@ def result(
 
 def plan(request: Request, call: Callable[..., GradientResult]) -> Plan:
     """What would run; the machine's rate is looked at."""
-    decision, _ = decide(request)
+    decision, _ = decide(request, foresee=True)
     cost = _forecast(request, decision)
     return _plan(request, decision, cost, call, Reuse(), measure=True)
 

@@ -20,3 +20,4 @@ mod paper;
 mod plan;
 mod ratio;
 mod structure;
+mod trying;

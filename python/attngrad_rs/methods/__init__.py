@@ -48,6 +48,7 @@ def decided_by_shape(name: str, tolerance: Tolerance) -> Decision | None:
     return None
 
 
-def choose(task: Task) -> Decision:
+def choose(task: Task, *, foresee: bool = False) -> Decision:
     """What the planner of the core says, with its reason."""
-    return decided_by_shape(task.named or AUTO, task.tolerance) or planned(task)
+    decided = decided_by_shape(task.named or AUTO, task.tolerance)
+    return decided or planned(task, foresee=foresee)

@@ -52,10 +52,16 @@ def _decision(chosen: tuple[str, int, int, int, int, float, float, str]) -> Deci
     return Decision(method, degree, samples, exact_rows, features, error, operations, reason)
 
 
-def planned(task: Task) -> Decision:
-    """What the planner of the core would run."""
-    form = (task.scale, task.is_causal)
-    return _decision(_core.decide(task.given, list(task.wrt), form, _asking(task)))
+def planned(task: Task, *, foresee: bool = False) -> Decision:
+    """What the planner of the core would run.
+
+    A call asks for the law alone, as it looks at rows and keys that stand out itself; with
+    ``foresee`` these looks are part of the answer.
+    """
+    problem = task.given, list(task.wrt), (task.scale, task.is_causal), _asking(task)
+    if foresee:
+        return _decision(_core.foresee(*problem, control_tuple(task.control)))
+    return _decision(_core.decide(*problem))
 
 
 def forecast(

@@ -266,6 +266,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(attention, module)?)?;
     module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
     module.add_function(wrap_pyfunction!(plan::decide, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
     module.add_function(wrap_pyfunction!(plan::planned_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(plan::exact_operations, module)?)?;
     module.add_function(wrap_pyfunction!(plan::judge, module)?)?;

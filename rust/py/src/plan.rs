@@ -42,7 +42,7 @@ fn request((method, degree, rtol, atol, norm, certificate, seed): Asking) -> Res
 type Chosen = (&'static str, usize, usize, usize, usize, f64, f64, String);
 
 fn chosen(decision: Decision) -> Chosen {
-    let Decision { method, degree, samples, apart, features, predicted_error, operations, reason } = decision;
+    let Decision { method, degree, samples, apart, features, predicted_error, operations, reason, .. } = decision;
     (method.name(), degree, samples, apart, features, predicted_error, operations, reason)
 }
 
@@ -100,6 +100,34 @@ fn choose<T: Element + Float>(
 pub fn decide(py: Python<'_>, given: Given<'_>, wrt: Vec<String>, form: (f64, bool), asking: Asking) -> Result<Chosen> {
     let (wrt, request) = (inputs(&wrt)?, request(asking)?);
     either!(given, choose(py, &given, &wrt, form, &request))
+}
+
+fn look<T: Element + Float>(
+    py: Python<'_>,
+    given: &Given<'_>,
+    wrt: &[Wrt],
+    form: (f64, bool),
+    request: &Request,
+    call: Call,
+) -> Result<Chosen> {
+    let arrays = Arrays::<T>::read(given)?;
+    let problem = arrays.problem(form)?;
+    let found = call.run(py, |options, watch| plan::foresee(&problem, wrt, request, options, watch))?;
+    Ok(chosen(found.0))
+}
+
+/// The same, with all that is known before anything big is computed.
+#[pyfunction]
+pub fn foresee(
+    py: Python<'_>,
+    given: Given<'_>,
+    wrt: Vec<String>,
+    form: (f64, bool),
+    asking: Asking,
+    control: Control,
+) -> Result<Chosen> {
+    let (wrt, request, call) = (inputs(&wrt)?, request(asking)?, Call::new(control)?);
+    either!(given, look(py, &given, &wrt, form, &request, call))
 }
 
 fn run<'py, T: Element + Float>(

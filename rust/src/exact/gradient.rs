@@ -12,7 +12,7 @@ use super::measures::{Keys, Meets, Side};
 use super::needs::Needs;
 use super::residual::{Given, Incoming, loss};
 use super::rounding::{Before, Mixed, RowErrors};
-use super::structure::Structure;
+use super::structure::zeros;
 use super::turns::KeySide;
 use super::waves::Fused;
 use crate::buffer;
@@ -80,36 +80,32 @@ pub fn loss_gradient<T: Float>(
 ) -> Result<Gradients<T>, Error> {
     wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
     let seen = problem.admitted()?;
-    let mut found = of_seen(&seen, wrt, options, watch).map_err(|error| seen.blame(error))?;
+    let zero = zeros(&seen, wrt)?;
+    let mut found = of_seen(&seen, wrt, &zero, options, watch).map_err(|error| seen.blame(error))?;
     for Gradient { wrt, value, .. } in &mut found.gradients {
         *value = problem.whole(*wrt, std::mem::take(value))?;
     }
     Ok(found)
 }
 
-/// The same for a problem without keys that no query sees.
-pub(super) fn of_seen<T: Float>(
+/// The same for a problem without keys that no query sees, of which it is known what its structure makes zero.
+pub(crate) fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
+    zero: &[bool],
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Gradients<T>, Error> {
     let level = options.level()?;
     let mut run = Run::new(options, watch);
     let standard = Standard::new(problem)?;
-    let structure = Structure::new(problem)?;
-    let (mut zero, mut rest) = (buffer::with_capacity(wrt.len())?, buffer::with_capacity(wrt.len())?);
-    for &wrt in wrt {
-        zero.push(structure.is_zero(wrt));
-        if zero.last() == Some(&false) {
-            rest.push(wrt);
-        }
-    }
+    let mut rest = buffer::with_capacity(wrt.len())?;
+    rest.extend(wrt.iter().zip(zero).filter(|(_, zero)| !**zero).map(|(&wrt, _)| wrt));
     let passes = Passes::run(&standard, &Needs::of(problem.Y.dim(), &rest), options, &mut run)?;
     let loss = if problem.is_target { passes.loss } else { 0.0 };
     in_range("the loss", T::NAME, loss.is_finite())?;
     let mut gradients = buffer::with_capacity(wrt.len())?;
-    for (&wrt, zero) in wrt.iter().zip(zero) {
+    for (&wrt, &zero) in wrt.iter().zip(zero) {
         if zero {
             let (rows, columns) = problem.dim(wrt);
             let value = matrix(buffer::zeros(buffer::size(&[rows, columns])?)?, rows, columns)?;

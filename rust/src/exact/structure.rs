@@ -43,9 +43,15 @@ pub(crate) struct Structure<'a, T> {
     is_target: bool,
 }
 
+/// Which of the gradients of a problem are zero by its structure.
+pub(crate) fn zeros<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Result<Vec<bool>, Error> {
+    let structure = Structure::new(problem)?;
+    buffer::collected(wrt.iter().map(|&wrt| structure.is_zero(wrt)))
+}
+
 impl<'a, T: Float> Structure<'a, T> {
     /// Of a problem.
-    pub(crate) fn new(problem: &'a Problem<'_, T>) -> Result<Self, Error> {
+    fn new(problem: &'a Problem<'_, T>) -> Result<Self, Error> {
         let Problem { A1, A2, A3, Y, E, weights, .. } = &problem.reborrow();
         let zero = |weights: &ArrayView2<'_, T>| weights.iter().all(|x| x.is_zero());
         let (queries, keys, keys_of_left, key_weights_are_zero) = match weights {

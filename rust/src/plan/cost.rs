@@ -34,6 +34,16 @@ mod price {
     pub const SAMPLE_PAIR: f64 = 1.6;
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
     pub const SAMPLE_ENTRY: f64 = 1e3;
+    /// A glance at logits, and each of their coordinates ...
+    pub const GLANCE: [f64; 2] = [1.1e7, 3e5];
+    /// ... a look at four times as many, with the polynomials that are held against them ...
+    pub const LOOK: [f64; 2] = [2.5e7, 9e5];
+    /// ... and one at the size of a gradient.
+    pub const PROBE: [f64; 2] = [1e7, 2.5e6];
+    /// Lengths of queries, keys and values, of each with its key, and each of their products with a map.
+    pub const GUARD: [f64; 3] = [2e7, 1e4, 50.0];
+    /// A pair of a row of the pilot, and each of its coordinates.
+    pub const PILOT: [f64; 2] = [6e2, 20.0];
 }
 
 /// The sizes that costs depend on.
@@ -147,6 +157,38 @@ impl Cost {
             + (token + coordinate * d) * 0.5 * (self.n + self.m)
             + self.features_of(query_side + key_side, self.dv)
             + self.near * self.pair()
+    }
+
+    /// A glance at logits.
+    pub fn glance(&self) -> f64 {
+        self.look(price::GLANCE)
+    }
+
+    /// Looks at logits, the glance among them, and at sizes where a tolerance needs those.
+    pub fn looks(&self, sizes: bool) -> f64 {
+        self.glance() + self.look(price::LOOK) + if sizes { self.look(price::PROBE) } else { 0.0 }
+    }
+
+    fn look(&self, [call, coordinate]: [f64; 2]) -> f64 {
+        call + coordinate * self.d as f64
+    }
+
+    /// A look at that many rows with all of their keys.
+    pub fn pilot(&self, rows: usize) -> f64 {
+        let [pair, coordinate] = price::PILOT;
+        rows as f64 * self.m * (pair + coordinate * (self.d as f64 + 2.0 * self.d3))
+    }
+
+    /// What a try costs that leads to nothing: the exact passes after it need their own call anyway.
+    pub fn lost(&self, operations: f64) -> f64 {
+        operations - price::CALL
+    }
+
+    /// The lengths that say which keys and rows stand out, and how far logits reach.
+    pub fn guard(&self) -> f64 {
+        let [call, token, product] = price::GUARD;
+        let products = (self.d as f64).powi(2) + self.d3 * self.dv;
+        call + (token + product * products) * 0.5 * (self.n + self.m)
     }
 
     /// The balance of the coordinates.

@@ -1,12 +1,13 @@
 //! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, equations 132, 133).
 
 use super::cost::Cost;
+use super::decision::{Backing, Decision, Method};
 use super::logits::Logits;
 use super::probe;
-use super::request::{Asked, Request, Wanted};
+use super::request::{Request, Wanted};
 use super::sizes::LEAST_SEEN;
 use crate::error::Error;
-use crate::exact::structure::Structure;
+use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::moments::affordable;
 use crate::polynomial::Polynomial;
@@ -48,78 +49,19 @@ const STATISTICAL: f64 = 4.0;
 /// Room in a sample of a causal problem for rows of different sizes.
 const UNEVEN: f64 = 2.0;
 
+/// The part of the exact passes that a glance may cost, which most calls lose.
+const GLANCE_SHARE: f64 = 0.03;
+
+/// Of a quarter of the logits the error may be off by half: only what is further from the goal is given up at a glance.
+const GLANCE_ROOM: f64 = 3.0;
+
+/// What rounding is allowed for over what it is for rows of independent terms: rows that are alike, or whose residual is
+/// small, make it several times as much.
+const ROUNDING_ROOM: f64 = 4.0;
+
 /// The exact passes are taken unless the polynomial method costs less than this part of them: a wrong prediction must
 /// not make the whole much slower.
-const WORTHWHILE: f64 = 0.85;
-
-/// A method of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// Two passes over tiles.
-    Exact,
-    /// The moment form.
-    Polynomial,
-}
-
-impl Method {
-    /// Its name in the Python API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Exact => "exact",
-            Method::Polynomial => "polynomial",
-        }
-    }
-}
-
-/// What to run, and why.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
-    /// The method.
-    pub method: Method,
-    /// Degree of the polynomial; 0 for the exact passes.
-    pub degree: usize,
-    /// Rows computed exactly to certify; 0 where a bound needs none.
-    pub samples: usize,
-    /// Rows computed exactly because the polynomial is not trusted with them; known afterwards.
-    pub apart: usize,
-    /// Number of features of the degree.
-    pub features: usize,
-    /// Relative error beyond rounding that is expected.
-    pub predicted_error: f64,
-    /// Operations in those of the exact passes.
-    pub operations: f64,
-    /// In words.
-    pub reason: String,
-}
-
-/// How a certificate is to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Backing {
-    Rigorous,
-    Statistical,
-    Estimated,
-}
-
-impl Backing {
-    pub fn of(request: &Request) -> Self {
-        match request.asked {
-            Asked::Rigorous => Backing::Rigorous,
-            Asked::Statistical => Backing::Statistical,
-            Asked::Estimated => Backing::Estimated,
-            Asked::Any if request.tolerates() => Backing::Estimated,
-            Asked::Any => Backing::Rigorous,
-        }
-    }
-
-    /// The outputs that it can speak of.
-    pub fn covers(self, wrt: Wrt) -> bool {
-        match self {
-            Backing::Rigorous => true,
-            Backing::Statistical => matches!(wrt, Wrt::X | Wrt::WQ),
-            Backing::Estimated => matches!(wrt, Wrt::X | Wrt::WQ | Wrt::WK | Wrt::Y | Wrt::A1),
-        }
-    }
-}
+pub const WORTHWHILE: f64 = 0.85;
 
 /// What would be run; reads some 3000 rows and computes nothing big.
 ///
@@ -129,15 +71,7 @@ impl Backing {
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let problem = &problem.admitted()?;
-    let law = Law::new(problem, wrt, request);
-    Ok(match request.wanted {
-        Wanted::Polynomial(Some(degree)) => {
-            affordable(law.cost.dimension(), degree + 1)?;
-            law.aimed(problem).named(degree, &Logits::draw(problem, &[]))
-        }
-        Wanted::Polynomial(None) => law.aimed(problem).best(&Logits::draw(problem, &[])),
-        Wanted::Auto => law.auto(problem)?,
-    })
+    Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?)
 }
 
 /// An error for what cannot be asked of the problem.
@@ -147,6 +81,7 @@ pub(super) fn check<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &R
 }
 
 /// What a decision is made from.
+#[derive(Clone, Copy)]
 pub(super) struct Law<'a> {
     pub cost: Cost,
     pub backing: Backing,
@@ -161,6 +96,18 @@ impl<'a> Law<'a> {
     pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
         let goal = request.rtol.unwrap_or(0.0);
         Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal }
+    }
+
+    /// What would be run, where it is known which gradients are zero by structure.
+    pub fn decide<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool]) -> Result<Decision, Error> {
+        Ok(match self.request.wanted {
+            Wanted::Polynomial(Some(degree)) => {
+                affordable(self.cost.dimension(), degree + 1)?;
+                self.aimed(problem).named(degree, &Logits::draw(problem, &[]))
+            }
+            Wanted::Polynomial(None) => self.aimed(problem).best(&Logits::draw(problem, &[])),
+            Wanted::Auto => self.auto(problem, zero),
+        })
     }
 
     /// With the goal that the other parts of the tolerance come to, by a look at a few rows.
@@ -178,82 +125,126 @@ impl<'a> Law<'a> {
             features: 0,
             predicted_error: 0.0,
             operations: self.cost.exact(),
+            spent: 0.0,
             reason,
         }
     }
 
-    fn auto<T: Float>(self, problem: &Problem<'_, T>) -> Result<Decision, Error> {
-        if let Some(reason) = self.settled(problem)? {
-            return Ok(self.exact(reason));
+    fn auto<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool]) -> Decision {
+        if let Some(reason) = self.settled(problem.is_causal, zero) {
+            return self.exact(reason);
         }
-        let law = self.aimed(problem);
-        Ok(law.cheapest_of_all(&Logits::draw(problem, &[])))
+        // No entry is larger than the norm: with the tolerance alone the goal is `rtol` at most, whatever the sizes.
+        let law = if self.request.atol > 0.0 { self.aimed(problem) } else { self };
+        let glance = Logits::glance(problem);
+        let (spent, decision) = match law.first_degree(&glance) {
+            Err(reason) => (law.cost.glance(), law.exact(reason)),
+            Ok(first) => {
+                let law = if law.request.atol > 0.0 { law } else { law.aimed(problem) };
+                (law.looks(), law.cheapest_of_all(&Logits::draw(problem, &[]), first))
+            }
+        };
+        let spent = if decision.method == Method::Exact { spent } else { 0.0 };
+        Decision { spent, ..decision }
+    }
+
+    /// The lowest degree of which even a few logits do not leave any doubt that it will not do, or why there is none.
+    fn first_degree(&self, glance: &Logits) -> Result<usize, String> {
+        if !glance.finite() {
+            return Err("logits are not finite or overflow".into());
+        }
+        let may_do = |&degree: &usize| self.candidate(degree, glance, GLANCE_ROOM * self.goal).is_some();
+        let highest = self.affordable(WORTHWHILE * self.cost.exact()).filter(may_do);
+        let Some(highest) = highest else { return Err(self.too_large(glance)) };
+        Ok((1..highest).find(may_do).unwrap_or(highest))
+    }
+
+    /// The reason where logits are too large for any degree.
+    fn too_large(&self, logits: &Logits) -> String {
+        format!(
+            "logits of spread {:.2} are too large for a polynomial that costs less to reach an error of {:.1e}",
+            logits.spread(),
+            self.goal
+        )
+    }
+
+    /// Operations of what a decision looks at.
+    pub fn looks(&self) -> f64 {
+        self.cost.looks(probe::is_needed(self.request))
     }
 
     /// Why the exact method, where neither logits nor sizes need to be looked at.
-    fn settled<T: Float>(&self, problem: &Problem<'_, T>) -> Result<Option<String>, Error> {
-        let because = |reason: &str| Ok(Some(reason.to_owned()));
+    fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
+        let because = |reason: &str| Some(reason.to_owned());
         if self.request.is_exact() {
             return because("nothing but rounding is allowed");
         }
         if let Some(wrt) = self.wrt.iter().find(|&&wrt| !self.backing.covers(wrt)) {
-            return Ok(Some(format!("an output by token cannot be certified from sampled rows: {}", wrt.name())));
+            return Some(format!("an output by token cannot be certified from sampled rows: {}", wrt.name()));
         }
-        if problem.is_causal && self.backing != Backing::Estimated {
+        if is_causal && self.backing != Backing::Estimated {
             return because("of a causal problem only estimates are known");
         }
-        if self.cost.moments(1) > WORTHWHILE * self.cost.exact() {
+        let exact = self.cost.exact();
+        if self.cost.glance() > GLANCE_SHARE * exact || self.affordable(WORTHWHILE * exact).is_none() {
             return because("the problem is so short that nothing is cheaper");
         }
-        let structure = Structure::new(problem)?;
-        if self.wrt.iter().any(|&wrt| structure.is_zero(wrt)) {
+        if zero.contains(&true) {
             return because("a gradient is zero by the structure of the problem, which the exact method knows");
         }
-        Ok(None)
+        None
     }
 
-    fn cheapest_of_all(&self, logits: &Logits) -> Decision {
+    fn cheapest_of_all(&self, logits: &Logits, first: usize) -> Decision {
         if !logits.finite() {
             return self.exact("logits are not finite or overflow".into());
         }
         let (exact, goal, spread) = (self.cost.exact(), self.goal, logits.spread());
-        match self.cheapest(logits, goal, WORTHWHILE * exact) {
+        match self.cheapest(logits, first, WORTHWHILE * exact) {
             Some(best) if best.operations <= WORTHWHILE * exact => best,
             Some(best) => self.exact(format!(
                 "degree {} would cost {:.2} times as much for an error of {goal:.1e} (logits of spread {spread:.2})",
                 best.degree,
                 best.operations / exact,
             )),
-            None => self.exact(format!(
-                "logits of spread {spread:.2} are too large for a polynomial that costs less to reach an error of {goal:.1e}"
-            )),
+            None => self.exact(self.too_large(logits)),
         }
     }
 
     /// The cheapest degree that is expected to reach the tolerance, or the last one if none is.
     fn best(&self, logits: &Logits) -> Decision {
-        self.cheapest(logits, self.goal, f64::INFINITY).unwrap_or_else(|| self.named(self.highest(), logits))
+        self.cheapest(logits, 1, f64::INFINITY).unwrap_or_else(|| self.named(self.highest(), logits))
     }
 
-    /// Of the degrees that cost at most `most` with the fewest rows, the cheapest that is expected to reach the tolerance.
-    fn cheapest(&self, logits: &Logits, rtol: f64, most: f64) -> Option<Decision> {
-        let least = if self.backing == Backing::Rigorous { 0 } else { self.least_rows() };
-        let affordable = |&degree: &usize| self.operations(degree, least) <= most;
-        let highest = (1..=self.highest()).take_while(affordable).last()?;
+    /// Of the degrees from `first` on that cost at most `most` with the fewest rows, the cheapest that is expected to reach
+    /// the goal.
+    fn cheapest(&self, logits: &Logits, first: usize, most: f64) -> Option<Decision> {
+        let (least, highest) = (self.fewest(), self.affordable(most)?);
         let mut best: Option<Decision> = None;
-        for degree in 1..=highest {
-            let candidate = self.candidate(degree, logits, rtol);
+        for degree in first..=highest {
+            let candidate = self.candidate(degree, logits, self.goal);
             // With no more rows than any certificate takes, higher degrees only cost more.
             let enough = candidate.as_ref().is_some_and(|candidate| candidate.samples <= least);
             let cheapest = [best, candidate].into_iter().flatten();
             best = cheapest.min_by(|a, b| a.operations.total_cmp(&b.operations));
             // Errors fall with the degree: where the highest does not do, none between does.
-            let hopeless = || self.candidate(highest, logits, rtol).is_none();
-            if enough || degree == 1 && highest > 1 && best.is_none() && hopeless() {
+            let hopeless = || self.candidate(highest, logits, self.goal).is_none();
+            if enough || degree == first && highest > first && best.is_none() && hopeless() {
                 break;
             }
         }
         best
+    }
+
+    /// The highest degree that costs at most `most` with the fewest rows.
+    fn affordable(&self, most: f64) -> Option<usize> {
+        let affordable = |&degree: &usize| self.operations(degree, self.fewest()) <= most;
+        (1..=self.highest()).take_while(affordable).last()
+    }
+
+    /// Rows that any certificate takes.
+    fn fewest(&self) -> usize {
+        if self.backing == Backing::Rigorous { 0 } else { self.least_rows() }
     }
 
     /// The highest degree that costs no more than the exact passes, for a method that was named that has not too many
@@ -296,6 +287,7 @@ impl<'a> Law<'a> {
             features: self.cost.features(degree) as usize,
             predicted_error: error,
             operations: self.operations(degree, samples),
+            spent: 0.0,
             reason: format!(
                 "logits of spread {:.2} let degree {degree} reach about {error:.1e}, its moments at {share:.1e} of the \
                  exact cost",
@@ -341,6 +333,11 @@ impl<'a> Law<'a> {
         let n = self.cost.queries();
         // Of the gradient itself, which may be smaller than what is returned by all of its error.
         let allowed = rtol / (1.0 + rtol);
+        let allowed =
+            if self.backing == Backing::Estimated { allowed - ROUNDING_ROOM * self.rounding(logits) } else { allowed };
+        if allowed <= 0.0 {
+            return None;
+        }
         let needed = match self.backing {
             Backing::Rigorous => {
                 let bound = RIGOROUS * self.cost.incoherence() * self.excess(degree, logits);
@@ -362,6 +359,17 @@ impl<'a> Law<'a> {
             }
         };
         (needed <= self.most_samples()).then(|| self.bounded(needed))
+    }
+
+    /// What exact rows are taken to lose to rounding, over the gradient: rows of dL/dA1 are bounded by the norm of X.
+    fn rounding(&self, logits: &Logits) -> f64 {
+        let by_token = self.wrt.contains(&Wrt::A1);
+        logits.rounding * if by_token { (self.cost.dimension() as f64).sqrt() } else { 1.0 }
+    }
+
+    /// Rows that are expected to certify the goal for weights that are off by `error`; nothing where no number does.
+    pub fn needed(&self, degree: usize, logits: &Logits, error: f64) -> Option<usize> {
+        self.samples(degree, logits, error, self.goal)
     }
 
     fn sampled(&self, degree: usize) -> f64 {

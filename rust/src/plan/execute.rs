@@ -4,7 +4,9 @@ use std::cell::OnceCell;
 
 use ndarray::Array2;
 
-use super::decide::{Backing, Decision, Law, Method, check, decide, enough};
+use super::decide::{Law, check, enough};
+use super::decision::{Backing, Decision, Method};
+use super::guard::{Begun, DOUBTFUL, LOST};
 use super::logits::Logits;
 use super::passes::Passes;
 use super::prepared::Prepared;
@@ -14,20 +16,18 @@ use super::seed::seed_of;
 use super::setting::{Setting, product};
 use super::stages::Stages;
 use super::stronger::borrowed;
+use super::tries::{better, missed, reached};
 use crate::error::Error;
-use crate::exact::gradient::{Gradients, loss_gradient};
-use crate::exact::structure::Structure;
+use crate::exact::gradient::{Gradients, of_seen as exactly};
+use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::moments::affordable;
 use crate::options::Options;
 use crate::pool::Watch;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// All tries of a call together, over the exact passes, where what was measured says that the next one does it ...
+/// All tries of a call together, over the exact passes, where what was measured says that the next one does it.
 const SURE: f64 = 0.95;
-
-/// ... and where it may as well fail, so that the exact passes come on top.
-const DOUBTFUL: f64 = 0.2;
 
 /// Room for the next sample to be less lucky than the last.
 const RETRY_ROOM: f64 = 1.3;
@@ -48,7 +48,7 @@ pub enum Start<'a> {
     Prepared(&'a Prepared),
 }
 
-/// L and dL/d(input) for each input in `wrt` by the method that [`decide`] chooses, each with its certificate.
+/// L and dL/d(input) for each input in `wrt` by the method that [`super::decide()`] chooses, each with its certificate.
 ///
 /// Where a tolerance is asked for and the certificate misses it, more rows are drawn, then the next degree is tried; in the
 /// end `auto` computes the exact gradient, while a method that was named returns its best with `reached` false.
@@ -87,13 +87,10 @@ pub(super) fn of_seen<T: Float>(
     options: &Options,
     stages: &mut Stages<'_>,
 ) -> Result<Planned<T>, Error> {
-    let law = match request.wanted {
-        Wanted::Auto if request.is_exact() => Law::new(problem, wrt, request),
-        _ => Law::new(problem, wrt, request).aimed(problem),
-    };
+    let (law, zero) = (Law::new(problem, wrt, request), zeros(problem, wrt)?);
     let logits = OnceCell::new();
     let (decision, prepared) = match start {
-        Start::Fresh => (decide(problem, wrt, request)?, None),
+        Start::Fresh => (law.decide(problem, &zero)?, None),
         Start::Sized { degree, samples } => {
             check_degree(degree)?;
             affordable(law.cost.dimension(), degree + 1)?;
@@ -104,31 +101,14 @@ pub(super) fn of_seen<T: Float>(
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
-        return exact(problem, wrt, request, decision, stages);
+        return exact(problem, wrt, request, &zero, decision, stages);
     }
-    let unfolded = unfolded(problem, wrt, law.backing);
-    let mut unfolded_problem = problem.reborrow();
-    if let Some(X) = &unfolded {
-        unfolded_problem.weights = Weights::Product(X.view());
-    }
+    let product = unfolded(problem, wrt, law.backing);
+    let unfolded = with_product(problem, &product);
     if let Some(prepared) = prepared {
-        prepared.moments.require(&unfolded_problem, options)?;
+        prepared.moments.require(&unfolded, options)?;
     }
-    let structure = Structure::new(problem)?;
-    let zero = wrt.iter().map(|&wrt| structure.is_zero(wrt)).collect();
-    let mut search = Search {
-        original: problem.reborrow(),
-        problem: unfolded_problem,
-        wrt,
-        request,
-        seed: request.seed.unwrap_or_else(|| seed_of(problem)),
-        law,
-        logits,
-        other_logits: OnceCell::new(),
-        reach: OnceCell::new(),
-        zero,
-        spent: 0.0,
-    };
+    let mut search = Search { logits, ..Search::new(problem.reborrow(), unfolded, law, zero) };
     search.run(decision, prepared, stages)
 }
 
@@ -140,16 +120,28 @@ pub(super) fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing:
     }
 }
 
+/// The problem with weights that were multiplied out, where they were.
+pub(super) fn with_product<'b, T: Float>(
+    problem: &'b Problem<'_, T>,
+    product: &'b Option<Array2<T>>,
+) -> Problem<'b, T> {
+    match product {
+        Some(X) => Problem { weights: Weights::Product(X.view()), ..problem.reborrow() },
+        None => problem.reborrow(),
+    }
+}
+
 /// The exact gradient as a planned one.
 pub(super) fn exact<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     request: &Request,
+    zero: &[bool],
     decision: Decision,
     stages: &mut Stages<'_>,
 ) -> Result<Planned<T>, Error> {
     let Gradients { loss, loss_rounding, gradients, level } =
-        stages.run(1.0, |options, watch| loss_gradient(problem, wrt, options, watch))?;
+        stages.run(1.0, |options, watch| exactly(problem, wrt, zero, options, watch))?;
     let gradients = gradients.into_iter().map(|gradient| {
         let certificate = Certificate::exact(request, gradient.rounding, request.norm.of(&gradient.value));
         Certified { wrt: gradient.wrt, value: gradient.value, certificate }
@@ -172,8 +164,11 @@ pub(super) struct Search<'a, T> {
     pub(super) problem: Problem<'a, T>,
     pub(super) wrt: &'a [Wrt],
     pub(super) request: &'a Request,
-    seed: u64,
+    /// Hashed when first asked for.
+    seed: OnceCell<u64>,
     pub(super) law: Law<'a>,
+    /// The same with the goal that all parts of the tolerance come to, known when first asked for.
+    aimed: OnceCell<Law<'a>>,
     /// Drawn when first asked for: what was prepared before needs none.
     pub(super) logits: OnceCell<Logits>,
     /// The same without the keys that are left to exp, where there are any.
@@ -182,11 +177,29 @@ pub(super) struct Search<'a, T> {
     pub(super) reach: OnceCell<Reach>,
     /// Which outputs are zero by the structure of the problem.
     zero: Vec<bool>,
-    /// Operations of the tries so far.
-    spent: f64,
+    /// Operations of all looks and tries so far.
+    pub(super) spent: f64,
 }
 
-impl<T: Float> Search<'_, T> {
+impl<'a, T: Float> Search<'a, T> {
+    /// Nothing tried yet; `problem` is the original with the pair multiplied out where that is asked for.
+    pub(super) fn new(original: Problem<'a, T>, problem: Problem<'a, T>, law: Law<'a>, zero: Vec<bool>) -> Self {
+        Search {
+            seed: OnceCell::new(),
+            original,
+            problem,
+            wrt: law.wrt,
+            request: law.request,
+            spent: law.looks(),
+            law,
+            aimed: OnceCell::new(),
+            logits: OnceCell::new(),
+            other_logits: OnceCell::new(),
+            reach: OnceCell::new(),
+            zero,
+        }
+    }
+
     pub(super) fn run(
         &mut self,
         first: Decision,
@@ -196,31 +209,10 @@ impl<T: Float> Search<'_, T> {
         let (mut decision, mut given) = (first, given);
         let mut best: Option<Planned<T>> = None;
         loop {
-            let approximation = match given {
-                Some(prepared) => Some(prepared.approximation.clone()),
-                None => self.approximation(&mut decision, stages)?,
-            };
-            let Some(mut approximation) = approximation else {
-                return self.give_up("logits are too large for any polynomial".into(), stages);
-            };
-            let beyond = match self.beyond(&approximation, &decision, stages)? {
-                Some(beyond) => beyond,
-                None => match self.next_degree(&decision) {
-                    Some(next) => {
-                        (decision, given) = (next, None);
-                        continue;
-                    }
-                    None if best.is_some() => break,
-                    None if self.request.wanted == Wanted::Auto => {
-                        return self.give_up("no sample sees what the largest logits may do".into(), stages);
-                    }
-                    // A method that was named has its bounds: they know no keys that are left to exp.
-                    None => {
-                        decision.samples = 0;
-                        approximation.exact_keys.clear();
-                        Vec::new()
-                    }
-                },
+            let (approximation, beyond) = match self.begin(&mut decision, &mut given, best.is_some(), stages)? {
+                Begun::Try(approximation, beyond) => (approximation, beyond),
+                Begun::Stop(_) if best.is_some() => break,
+                Begun::Stop(reason) => return self.give_up(reason, stages),
             };
             let own = match given {
                 Some(_) => None,
@@ -238,11 +230,10 @@ impl<T: Float> Search<'_, T> {
                 tried => tried?,
             };
             let Some(mut tried) = tried else {
-                return self
-                    .give_up("too many rows are beyond the polynomial, or few make up its error".into(), stages);
+                return self.give_up("too many rows are beyond the polynomial, or few make up its error", stages);
             };
             tried.prepared = own;
-            let next = if reached(&tried) { None } else { self.next_degree(&decision) };
+            let next = if reached(&tried) { None } else { self.next_try(&decision, &tried) };
             best = Some(better(best.take(), tried));
             match next {
                 Some(next) => decision = next,
@@ -252,7 +243,7 @@ impl<T: Float> Search<'_, T> {
         match best {
             Some(planned) if reached(&planned) || self.request.wanted != Wanted::Auto => Ok(planned),
             _ => self.give_up(
-                format!(
+                &format!(
                     "degree {} with {} exact rows did not certify the tolerance",
                     decision.degree, decision.samples
                 ),
@@ -262,8 +253,15 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// The exact gradient after all.
-    fn give_up(&self, reason: String, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
-        exact(&self.original, self.wrt, self.request, self.law.exact(reason), stages)
+    fn give_up(&self, reason: &str, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
+        exact(&self.original, self.wrt, self.request, &self.zero, self.given_up(reason), stages)
+    }
+
+    /// The exact passes, because of what was found at a price.
+    pub(super) fn given_up(&self, reason: &str) -> Decision {
+        let (spent, all) = (self.spent, self.law.cost.exact());
+        let reason = format!("{reason}; to find that took {:.1} % of its operations", 100.0 * spent / all);
+        Decision { spent, ..self.law.exact(reason) }
     }
 
     /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial, or so
@@ -275,10 +273,10 @@ impl<T: Float> Search<'_, T> {
         beyond: Vec<usize>,
         stages: &mut Stages<'_>,
     ) -> Result<Option<Planned<T>>, Error> {
+        self.spent += self.law.cost.lost(self.law.operations(prepared.decision.degree, 0));
         let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, beyond, stages)? else {
             return Ok(None);
         };
-        self.spent += self.law.operations(prepared.decision.degree, 0);
         decision.apart = passes.apart.len();
         if decision.samples > 0 && !self.enlarge(decision, passes.least_samples()) {
             return Ok(None);
@@ -303,7 +301,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// Another number of rows, at its price.
-    fn resize(&self, decision: &mut Decision, samples: usize) {
+    pub(super) fn resize(&self, decision: &mut Decision, samples: usize) {
         decision.samples = samples;
         decision.operations = self.law.operations(decision.degree, samples);
     }
@@ -323,7 +321,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// Whether all tries, one of this price included, cost no more than a part of the exact passes.
-    fn affords(&self, price: f64, part: f64) -> bool {
+    pub(super) fn affords(&self, price: f64, part: f64) -> bool {
         self.spent + price <= part * self.law.cost.exact()
     }
 
@@ -333,10 +331,15 @@ impl<T: Float> Search<'_, T> {
             problem: self.problem.reborrow(),
             wrt: self.wrt,
             request: self.request,
-            seed: self.seed,
+            seed: *self.seed.get_or_init(|| self.request.seed.unwrap_or_else(|| seed_of(&self.original))),
             reach: self.reach.get(),
             prepared,
         }
+    }
+
+    /// The law with its goal.
+    pub(super) fn aimed(&self) -> &Law<'a> {
+        self.aimed.get_or_init(|| self.law.aimed(&self.original))
     }
 
     /// A larger sample, where one can be expected to do.
@@ -349,7 +352,7 @@ impl<T: Float> Search<'_, T> {
             let most = (self.law.most_samples() as usize).min(n);
             return (decision.samples < most).then_some(most);
         }
-        let missed = tried.gradients.iter().map(|one| missed(self.request, one)).fold(1.0, f64::max);
+        let missed = missed(self.request, tried);
         let left = n as f64 / decision.samples as f64 - 1.0;
         let needed = RETRY_ROOM * enough(n as f64, left / (missed * missed));
         let enough = (needed.ceil() as usize).max(decision.samples + 1);
@@ -357,37 +360,26 @@ impl<T: Float> Search<'_, T> {
         (needed <= n as f64 && self.affords(more, SURE)).then_some(enough)
     }
 
-    /// The next degree, where it is affordable.
-    fn next_degree(&self, decision: &Decision) -> Option<Decision> {
+    /// The next degree after a try, where what was missed is what it has less.
+    fn next_try(&self, decision: &Decision, tried: &Planned<T>) -> Option<Decision> {
+        let part = if self.law.backing == Backing::Estimated { LOST } else { DOUBTFUL };
+        let missed = missed(self.request, tried);
+        let enough = |next: &Decision| next.predicted_error * missed <= decision.predicted_error;
+        self.next_degree(decision, part).filter(|next| self.request.wanted != Wanted::Auto || enough(next))
+    }
+
+    /// The next degree, where `auto` can afford it at a part of the exact passes.
+    pub(super) fn next_degree(&self, decision: &Decision, part: f64) -> Option<Decision> {
         let degree = decision.degree + 1;
-        let next = || self.law.named(degree, self.logits());
+        let next = || self.aimed().named(degree, self.logits());
+        let affords = |operations: f64| self.affords(self.law.cost.lost(operations), part);
         match self.request.wanted {
             Wanted::Polynomial(Some(_)) => None,
             Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),
             Wanted::Auto if degree > self.law.highest() => None,
-            Wanted::Auto => Some(next()).filter(|next| self.affords(next.operations, DOUBTFUL)),
+            // Before sizes are looked at: no rows, no more than that.
+            Wanted::Auto if !affords(self.law.operations(degree, 0)) => None,
+            Wanted::Auto => Some(next()).filter(|next| affords(next.operations)),
         }
-    }
-}
-
-/// By what factor the error of an output is above what was allowed.
-fn missed<T: Float>(request: &Request, one: &Certified<T>) -> f64 {
-    let Certificate { absolute, size, reached, .. } = one.certificate;
-    if reached == Some(false) { absolute / request.allowed(absolute, size) } else { 1.0 }
-}
-
-fn reached<T>(planned: &Planned<T>) -> bool {
-    planned.gradients.iter().all(|one| one.certificate.reached != Some(false))
-}
-
-/// The one that reached its tolerance, or else whose worst output needs the smaller one.
-fn better<T: Float>(one: Option<Planned<T>>, other: Planned<T>) -> Planned<T> {
-    let worst = |planned: &Planned<T>| {
-        let needed = planned.gradients.iter().map(|one| (one.certificate.best_rtol, one.certificate.absolute));
-        needed.fold((0.0, 0.0), |(rtol, error): (f64, f64), one| (rtol.max(one.0), error.max(one.1)))
-    };
-    match one {
-        Some(one) if !reached(&other) && worst(&one) <= worst(&other) => one,
-        _ => other,
     }
 }

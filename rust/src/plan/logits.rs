@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
+use super::rows::row_rounding;
 use crate::certificate::rng::Rng;
 use crate::float::Float;
 use crate::polynomial::{Interval, Polynomial};
@@ -12,9 +13,15 @@ use crate::problem::{Problem, Weights};
 const QUERIES: usize = 64;
 const KEYS: usize = 48;
 
+/// Queries of a glance, which tells what is far out of reach.
+const GLANCE: usize = 16;
+
 /// One in so many of them is what the polynomial is fitted to: enough for a few coefficients, and the others see it as data
 /// that it was not fitted to would.
 const FITTED: usize = 3;
+
+/// Points to a wave of the error of a polynomial.
+const WAVE_POINTS: usize = 8;
 
 /// Seed of the sample: the choice of a polynomial is no part of what `rng` draws.
 const SEED: u64 = 0x5EED_10C1;
@@ -34,16 +41,27 @@ pub struct Logits {
     range: f64,
     /// The root mean square of ‖q‖ in the place of its largest.
     typical: f64,
+    /// What exact rows are taken to lose to rounding, over rows of independent terms.
+    pub rounding: f64,
 }
 
 impl Logits {
     /// From at most 64 queries and 48 keys for each, all of which a mask lets through, without the keys `left_out` (in rising
     /// order, and none under a mask). Time O(3072 d + 64 d1 d).
     pub fn draw<T: Float>(problem: &Problem<'_, T>, left_out: &[usize]) -> Self {
+        Logits::of(problem, left_out, QUERIES)
+    }
+
+    /// From a quarter as many.
+    pub fn glance<T: Float>(problem: &Problem<'_, T>) -> Self {
+        Logits::of(problem, &[], GLANCE)
+    }
+
+    fn of<T: Float>(problem: &Problem<'_, T>, left_out: &[usize], queries_wanted: usize) -> Self {
         let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
         let mut rng = Rng::new(SEED);
         let others = m - left_out.len();
-        let (count, keys) = if others == 0 { (0, 0) } else { (QUERIES.min(n), KEYS) };
+        let (count, keys) = if others == 0 { (0, 0) } else { (queries_wanted.min(n), KEYS) };
         let mean = mean_key(problem, left_out, &mut rng);
         let rows: Vec<usize> = (0..count).map(|_| rng.below(n as u64) as usize).collect();
         let inputs = problem.A1.select(Axis(0), &rows).mapv(T::widen);
@@ -69,6 +87,7 @@ impl Logits {
         let largest = |squares: &mut dyn Iterator<Item = f64>| squares.fold(0.0, f64::max);
         let longest_key = largest(&mut key_squares.iter().copied());
         let widest = largest(&mut queries.rows().into_iter().map(square)) * longest_key;
+        let mean_key = key_squares.iter().sum::<f64>() / key_squares.len().max(1) as f64;
         let mean_square = queries.rows().into_iter().map(square).sum::<f64>() / queries.nrows().max(1) as f64;
         Logits {
             exponentials: values.iter().map(|t| t.exp()).collect(),
@@ -78,6 +97,7 @@ impl Logits {
             keys: keys.max(1),
             range: widest.sqrt(),
             typical: (mean_square * longest_key).sqrt(),
+            rounding: row_rounding::<T>((mean_square * mean_key).sqrt()),
         }
     }
 
@@ -102,11 +122,21 @@ impl Logits {
     /// What a bound says of the weights of a row of usual length, instead of their error: R − 1 of (70), or α + 2 ε′ of
     /// (144) where that is less.
     pub fn excess(&self, polynomial: &Polynomial) -> f64 {
-        let range = self.typical;
-        let ratio = polynomial.ratio_bounds(-range, range).map_or(f64::INFINITY, |(lo, hi)| (hi - lo) / lo);
-        let share = polynomial.absolute_bound(-range, range).unwrap_or(f64::INFINITY);
+        if Interval::symmetric(self.typical).is_err() {
+            return f64::INFINITY;
+        }
+        // A plan needs no proof: the extrema are met closely enough on as many points as the error has waves, many times.
+        let count = WAVE_POINTS * (polynomial.degree() + 2);
+        let (mut lo, mut hi, mut share) = (f64::INFINITY, f64::NEG_INFINITY, 0.0f64);
+        for point in 0..=count {
+            let t = -self.typical * (std::f64::consts::PI * point as f64 / count as f64).cos();
+            let (value, exponential) = (polynomial.eval(t), t.exp());
+            let ratio = value / exponential;
+            (lo, hi, share) = (lo.min(ratio), hi.max(ratio), share.max((value - exponential).abs()));
+        }
+        let ratio = (hi - lo) / lo;
         // Between steps of the same size the error of P is a line at least.
-        let usual = share * (self.spread() / range).min(1.0);
+        let usual = share * (self.spread() / self.typical).min(1.0);
         let difference = share + 2.0 * usual / (1.0 - usual);
         // NaN and what is negative say nothing.
         [ratio, difference].into_iter().filter(|excess| *excess >= 0.0).fold(f64::INFINITY, f64::min)

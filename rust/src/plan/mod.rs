@@ -6,8 +6,10 @@
 //! | [`request`] | what is asked for, and what comes back |
 //! | `logits` | a sample of logits, and how well a polynomial serves for it |
 //! | `cost` | operations of every method, from shapes alone |
+//! | `decision` | what is decided: a method and its size, and how a certificate is to be had |
 //! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
 //! | `probe` | about how large the gradients are, from a few rows |
+//! | `pilot` | by how much an error of o moves c, from a few rows with all of their keys |
 //! | `stages` | one deadline, one progress bar and one confidence over several computations |
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
@@ -17,6 +19,7 @@
 //! | `setting` | what every step of one degree reads |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
 //! | `guard` | what stands before a try: keys that are left to exp, rows in which a polynomial is not believed |
+//! | `tries` | tries held against each other and against what was asked |
 //! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
@@ -26,10 +29,12 @@
 mod apart;
 pub mod cost;
 pub mod decide;
+mod decision;
 mod execute;
 mod guard;
 mod logits;
 mod passes;
+mod pilot;
 mod prepared;
 mod probe;
 mod reach;
@@ -40,8 +45,11 @@ mod setting;
 mod sizes;
 mod stages;
 mod stronger;
+mod tries;
 
-pub use decide::{Decision, Method, decide};
+pub use decide::decide;
+pub use decision::{Decision, Method};
 pub use execute::{Start, planned_gradient};
+pub use guard::foresee;
 pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request, Verdict, Wanted};

@@ -3,11 +3,11 @@
 use ndarray::Array2;
 
 use super::apart::exact_share;
-use super::decide::{Backing, Decision};
+use super::decision::{Backing, Decision};
 use super::request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request};
 use super::rows::{Sample, add, among_the_others, put};
 use super::setting::Setting;
-use super::sizes::{Sizes, spiked, stand_out};
+use super::sizes::Sizes;
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};
@@ -26,7 +26,7 @@ use crate::problem::Wrt;
 use crate::products::{mapped, matrix};
 
 /// Above this part of the rows apart, all are computed exactly.
-const MOST_APART: usize = 4;
+pub const MOST_APART: usize = 4;
 
 /// Above this relative error of the weights a polynomial is no approximation, and a few of its rows say nothing of others.
 const BELIEVABLE: f64 = 0.3;
@@ -94,11 +94,8 @@ impl<T: Float> Passes<T> {
         let mut standing = outliers(&caps, budget(caps.len() / MOST_APART))?.exact;
         if let Some(reach) = setting.reach {
             sizes = Sizes::new(problem, prepared.decision.degree, reach, residuals, stages)?;
-            // Under a mask no row can be computed apart: one that weighs by itself leaves the problem to the exact method.
-            if problem.is_causal && sizes.weighted.iter().any(|sizes| spiked(sizes)) {
-                return Ok(None);
-            }
-            standing = if problem.is_causal { Vec::new() } else { stand_out(&sizes, &asked, n)? };
+            let Some(found) = sizes.standing(&asked, problem.is_causal)? else { return Ok(None) };
+            standing = found;
             standing.extend(beyond);
             standing.sort_unstable();
             standing.dedup();
@@ -208,10 +205,7 @@ impl<T: Float> Passes<T> {
 
     /// Rows that a uniform sample must hold to see enough of those that the error is made of.
     pub fn least_samples(&self) -> usize {
-        let population = self.sizes.own[0].len().saturating_sub(self.apart.len());
-        let share = self.sizes.least_share();
-        // NaN, of sizes that are infinite, takes them all.
-        if share.is_nan() { population } else { population.min((share * population as f64).ceil() as usize) }
+        self.sizes.least_samples(self.apart.len())
     }
 
     /// The gradients with their certificates, from `decision.samples` rows where the backing wants rows.

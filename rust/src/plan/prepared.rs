@@ -1,13 +1,13 @@
 //! What a call leaves for others: the polynomial and the moments of the keys.
 
-use super::decide::{Backing, Decision};
-use super::execute::unfolded;
+use super::decision::{Backing, Decision};
+use super::execute::{unfolded, with_product};
 use super::request::Request;
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
 use crate::options::Options;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Problem, Wrt};
 
 /// What a call leaves for others with the same keys, values and weights: the polynomial and the moments of the keys.
 pub struct Prepared {
@@ -37,12 +37,8 @@ impl Prepared {
         let seen = problem.admitted()?;
         // What a stronger kind leaves is of the estimate whose gradient it returns.
         let backing = if request.borrows() { Backing::Estimated } else { Backing::of(request) };
-        let unfolded = unfolded(&seen, wrt, backing);
-        let mut problem = seen.reborrow();
-        if let Some(X) = &unfolded {
-            problem.weights = Weights::Product(X.view());
-        }
-        match self.moments.require(&problem, options) {
+        let product = unfolded(&seen, wrt, backing);
+        match self.moments.require(&with_product(&seen, &product), options) {
             Err(Error::Option { .. }) => Ok(false),
             found => found.map(|()| true),
         }

@@ -44,10 +44,15 @@ impl Size {
     }
 }
 
+/// Whether the goal depends on sizes.
+pub fn is_needed(request: &Request) -> bool {
+    request.atol > 0.0 || request.norm == Norm::Largest
+}
+
 /// The relative error in the Frobenius norm that a request allows in each of the outputs.
 pub fn goal<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> f64 {
     let rtol = request.rtol.unwrap_or(0.0);
-    if request.atol == 0.0 && request.norm == Norm::Frobenius {
+    if !is_needed(request) {
         return rtol;
     }
     let Some(rows) = Rows::draw(problem) else { return rtol };

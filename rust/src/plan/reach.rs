@@ -12,9 +12,10 @@ use crate::buffer;
 use crate::certificate::outliers::budget;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
+use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::Coordinates;
-use crate::norms::largest;
+use crate::norms::{largest, row_norms};
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::some_rows_but;
@@ -60,6 +61,8 @@ pub struct Reach {
     pub value: f64,
     /// Lengths of queries and keys in balanced coordinates, measured when first asked for.
     balanced: OnceCell<[Vec<f64>; 2]>,
+    /// ‖a_j‖, measured when first asked for.
+    inputs: OnceCell<Vec<f64>>,
 }
 
 impl Reach {
@@ -68,43 +71,27 @@ impl Reach {
         stages.run(0.05, |options, watch| {
             let mut run = Run::new(options, watch);
             run.phase(1.0);
-            let (query_map, key_map) = maps(problem);
-            let Y = wide(problem.Y);
-            let mut exact_keys = Vec::new();
-            loop {
-                let (sample, inputs) = (some_rows_but(problem.A2, &exact_keys), some_rows_but(problem.A3, &exact_keys));
-                let (mean, input_mean) = (middle(&sample), middle(&inputs));
-                let sample = mapped(&sample - &mean, key_map.as_ref());
-                let keys = lengths(problem.A2, &mean, key_map.as_ref(), &mut run)?;
-                let (queries, logits) = reaches(problem.A1, &query_map, &sample, &mut run)?;
-                let value = typical_of(inputs.dot(&Y));
-                let spread = typical_of((&inputs - &input_mean).dot(&Y));
-                let found = !exact_keys.is_empty();
-                if !found && !problem.is_causal {
-                    let mut caps = lengths(problem.A3, &input_mean, Some(&Y), &mut run)?;
-                    let query = (queries.iter().map(|q| q * q).sum::<f64>() / queries.len().max(1) as f64).sqrt();
-                    for (cap, key) in caps.iter_mut().zip(&keys) {
-                        *cap = neglected(query * key, KEY_DEGREE) * key * (*cap + spread);
-                    }
-                    exact_keys = weighty(&caps, MOST_KEYS)?;
-                }
-                if found || exact_keys.is_empty() {
-                    let mut pulls = Vec::new();
-                    if found {
-                        let of = |all: ArrayView2<'_, T>| wide(all.select(Axis(0), &exact_keys).view());
-                        let chosen = mapped(of(problem.A2) - &mean, key_map.as_ref());
-                        let values = (of(problem.A3) - &input_mean).dot(&Y);
-                        let typical = typical_of(sample.view().to_owned());
-                        let one = |(key, value): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
-                            key.dot(&key).sqrt() / typical * (1.0 + value.dot(&value).sqrt() / spread)
-                        };
-                        let lever = chosen.rows().into_iter().zip(values.rows()).map(one).fold(0.0, f64::max);
-                        pulls = pulled(problem, &query_map, &chosen, lever, &logits, &mut run)?;
-                    }
-                    return Ok(Reach { queries, logits, keys, exact_keys, pulls, value, balanced: OnceCell::new() });
-                }
+            let maps = Maps::of(problem);
+            let mut lengths = Lengths::new(problem, &maps, &[], &mut run)?;
+            let exact_keys = standing_keys(problem, &maps, &lengths, &mut run)?;
+            let mut pulls = Vec::new();
+            if !exact_keys.is_empty() {
+                lengths = Lengths::new(problem, &maps, &exact_keys, &mut run)?;
+                pulls = pulled(problem, &maps, &lengths, &exact_keys, &mut run)?;
             }
+            let Lengths { queries, logits, keys, value, .. } = lengths;
+            let (balanced, inputs) = (OnceCell::new(), OnceCell::new());
+            Ok(Reach { queries, logits, keys, exact_keys, pulls, value, balanced, inputs })
         })
+    }
+
+    /// ‖a_j‖ of every row of A1.
+    pub fn inputs<T: Float>(&self, problem: &Problem<'_, T>, run: &mut Run<'_>) -> Result<&[f64], Error> {
+        if let Some(inputs) = self.inputs.get() {
+            return Ok(inputs);
+        }
+        let inputs = row_norms(rows(&row_major(problem.A1)?)?, run)?;
+        Ok(self.inputs.get_or_init(|| inputs))
     }
 
     /// How much more an error of the normaliser moves row `row` than where no key stands out.
@@ -187,12 +174,77 @@ fn above(
     Ok(Some(rows))
 }
 
-/// From rows of A1 to queries, the scale included, and from rows of A2 to keys.
-fn maps<T: Float>(problem: &Problem<'_, T>) -> (Array2<f64>, Option<Array2<f64>>) {
-    match problem.weights {
-        Weights::Product(X) => (problem.scale * wide(X), None),
-        Weights::Pair(W_Q, W_K) => (problem.scale * wide(W_Q), Some(wide(W_K))),
+/// From rows of the inputs to what is measured.
+struct Maps {
+    /// From rows of A1 to queries, the scale included.
+    query: Array2<f64>,
+    /// From rows of A2 to keys, where those are not the rows.
+    key: Option<Array2<f64>>,
+    /// From rows of A3 to values.
+    value: Array2<f64>,
+}
+
+impl Maps {
+    fn of<T: Float>(problem: &Problem<'_, T>) -> Self {
+        let (query, key) = match problem.weights {
+            Weights::Product(X) => (wide(X), None),
+            Weights::Pair(W_Q, W_K) => (wide(W_Q), Some(wide(W_K))),
+        };
+        Maps { query: problem.scale * query, key, value: wide(problem.Y) }
     }
+}
+
+/// What is measured around the mean of the keys that are not left out.
+struct Lengths {
+    queries: Vec<f64>,
+    logits: Vec<f64>,
+    keys: Vec<f64>,
+    /// Root mean squares of the length of a value, and of that around the mean.
+    value: f64,
+    spread: f64,
+    /// Some keys around their mean.
+    sample: Array2<f64>,
+    /// The mean rows of A2 and A3.
+    mean: Array1<f64>,
+    input_mean: Array1<f64>,
+}
+
+impl Lengths {
+    /// Without the keys `left_out`, in rising order.
+    fn new<T: Float>(
+        problem: &Problem<'_, T>,
+        maps: &Maps,
+        left_out: &[usize],
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
+        let (sample, inputs) = (some_rows_but(problem.A2, left_out), some_rows_but(problem.A3, left_out));
+        let (mean, input_mean) = (middle(&sample), middle(&inputs));
+        let sample = mapped(&sample - &mean, maps.key.as_ref());
+        let keys = lengths(problem.A2, &mean, maps.key.as_ref(), run)?;
+        let (queries, logits) = reaches(problem.A1, &maps.query, &sample, run)?;
+        let value = typical_of(inputs.dot(&maps.value));
+        let spread = typical_of((&inputs - &input_mean).dot(&maps.value));
+        Ok(Lengths { queries, logits, keys, value, spread, sample, mean, input_mean })
+    }
+}
+
+/// Keys that stand out by (161); none under a mask.
+fn standing_keys<T: Float>(
+    problem: &Problem<'_, T>,
+    maps: &Maps,
+    all: &Lengths,
+    run: &mut Run<'_>,
+) -> Result<Vec<usize>, Error> {
+    if problem.is_causal {
+        return Ok(Vec::new());
+    }
+    let mut caps = lengths(problem.A3, &all.input_mean, Some(&maps.value), run)?;
+    let square: f64 = all.queries.iter().map(|q| q * q).sum();
+    let query = (square / all.queries.len().max(1) as f64).sqrt();
+    for (cap, key) in caps.iter_mut().zip(&all.keys) {
+        *cap = neglected(query * key, KEY_DEGREE) * key * (*cap + all.spread);
+    }
+    weighty(&caps, MOST_KEYS)
 }
 
 /// The mean of rows; zero of none.
@@ -255,26 +307,35 @@ fn reaches<T: Float>(
     Ok((lengths, logits))
 }
 
-/// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `chosen` have of its attention (docs/math.md, equation 164).
+/// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `exact_keys` have of its attention, R how far they and their
+/// values stand out from the others (docs/math.md, equation 164).
 fn pulled<T: Float>(
     problem: &Problem<'_, T>,
-    map: &Array2<f64>,
-    chosen: &Array2<f64>,
-    lever: f64,
-    logits: &[f64],
+    maps: &Maps,
+    others: &Lengths,
+    exact_keys: &[usize],
     run: &mut Run<'_>,
 ) -> Result<Vec<f64>, Error> {
+    let of = |all: ArrayView2<'_, T>| wide(all.select(Axis(0), exact_keys).view());
+    let chosen = mapped(of(problem.A2) - &others.mean, maps.key.as_ref());
+    let values = (of(problem.A3) - &others.input_mean).dot(&maps.value);
+    let typical = typical_of(others.sample.view().to_owned());
+    let one = |(key, value): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
+        key.dot(&key).sqrt() / typical * (1.0 + value.dot(&value).sqrt() / others.spread)
+    };
+    let levers = buffer::collected(chosen.rows().into_iter().zip(values.rows()).map(one))?;
+    let lever = largest(&levers);
     let (rows, keys) = (problem.A1, problem.A2.nrows() as f64);
-    let (to_logits, dimension) = (map.dot(&chosen.t()), map.ncols().max(1) as f64);
+    let (to_logits, dimension) = (maps.query.dot(&chosen.t()), maps.query.ncols().max(1) as f64);
     let mut pulls = buffer::zeros(rows.nrows())?;
     run.for_each(pulls.chunks_mut(PRODUCT_ROWS).enumerate(), |(block, pulls), cancel| {
         cancel.check()?;
         let first = block * PRODUCT_ROWS;
         let own = wide(rows.slice(s![first..first + pulls.len(), ..])).dot(&to_logits);
-        for ((pull, own), logit) in pulls.iter_mut().zip(own.rows()).zip(&logits[first..]) {
+        for ((pull, own), logit) in pulls.iter_mut().zip(own.rows()).zip(&others.logits[first..]) {
             // Normal logits of that spread have a mean weight of e^(σ²/2).
-            let others = keys.ln() + 0.5 * logit * logit / dimension;
-            let odds: f64 = own.iter().map(|t| (t - others).exp()).sum();
+            let rest = keys.ln() + 0.5 * logit * logit / dimension;
+            let odds: f64 = own.iter().map(|t| (t - rest).exp()).sum();
             *pull = 1.0 + keys.sqrt() * lever * (odds / (1.0 + odds)) / (1.0 + odds);
         }
         Ok(())

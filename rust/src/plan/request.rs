@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use super::decide::Decision;
+use super::decision::Decision;
 use super::prepared::Prepared;
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;

@@ -234,6 +234,11 @@ impl Sample {
     }
 }
 
+/// The same over the size of rows of independent terms, where that is not known yet, for logits of about that size.
+pub(super) fn row_rounding<T: Float>(logit: f64) -> f64 {
+    LINED_UP * T::UNIT_ROUNDOFF * (1.0 + logit) * logit.exp()
+}
+
 /// Rows of both.
 fn compared<T: Float>(
     problem: &Problem<'_, T>,

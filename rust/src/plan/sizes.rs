@@ -43,7 +43,7 @@ impl Sizes {
         stages.run(0.1, |options, watch| {
             let mut run = Run::new(options, watch);
             run.phase(1.0);
-            let inputs = row_norms(rows(&row_major(problem.A1)?)?, &mut run)?;
+            let inputs = reach.inputs(problem, &mut run)?;
             let moved = if problem.is_target { reach.value } else { 0.0 };
             let residuals = match residuals.len() == inputs.len() {
                 true => residuals,
@@ -63,7 +63,7 @@ impl Sizes {
                 for (row, (own, logit)) in own.iter_mut().zip(&reach.logits).enumerate() {
                     *own *= neglected(*logit, degree) * reach.pull(row);
                 }
-                weighted.extend(own.iter().zip(&inputs).map(|(own, a)| own * a));
+                weighted.extend(own.iter().zip(inputs).map(|(own, a)| own * a));
             }
             Ok(Sizes { own, weighted })
         })
@@ -90,8 +90,26 @@ impl Sizes {
         }
     }
 
+    /// Rows that stand out, to be computed exactly; nothing where one of them weighs by itself and no row can be, as under
+    /// a mask.
+    pub fn standing(&self, asked: &[Wrt], is_causal: bool) -> Result<Option<Vec<usize>>, Error> {
+        if is_causal {
+            return Ok(self.weighted.iter().all(|sizes| !spiked(sizes)).then(Vec::new));
+        }
+        stand_out(self, asked, self.own[0].len()).map(Some)
+    }
+
+    /// Rows that a uniform sample must hold to see enough of those that the error is made of, `apart` of all being counted
+    /// out.
+    pub fn least_samples(&self, apart: usize) -> usize {
+        let population = self.own[0].len().saturating_sub(apart);
+        let share = self.least_share();
+        // NaN, of sizes that are infinite, takes them all.
+        if share.is_nan() { population } else { population.min((share * population as f64).ceil() as usize) }
+    }
+
     /// The share of all rows that a sample must have to see enough of those that a sum of squares is made of.
-    pub fn least_share(&self) -> f64 {
+    fn least_share(&self) -> f64 {
         let all = self.own.iter().chain(&self.weighted).map(|sizes| least_share(sizes));
         largest(all)
     }
@@ -99,7 +117,7 @@ impl Sizes {
 
 /// Rows that stand out by their share of a sum, and by their own error where an output has them as rows. Where more
 /// stand out than may be taken, the others are a tail that a uniform sample sees.
-pub fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
+fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error> {
     let mut exact = Vec::new();
     for (own, weighted) in sizes.own.iter().zip(&sizes.weighted) {
         join(&mut exact, weighty(weighted, budget(n))?)?;
@@ -123,7 +141,7 @@ fn join(all: &mut Vec<usize>, more: Vec<usize>) -> Result<(), Error> {
 /// At most `most` that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
 pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
     let exact = outliers(caps, most)?.exact;
-    let largest = caps.iter().copied().fold(0.0, f64::max);
+    let largest = largest(caps);
     let square = |cap: f64| (cap / largest).powi(2);
     let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
     let all: f64 = caps.iter().copied().map(square).sum();
@@ -132,14 +150,14 @@ pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
 }
 
 /// Whether one row holds by itself what rows apart must hold together.
-pub fn spiked(sizes: &[f64]) -> bool {
-    let largest = sizes.iter().copied().fold(0.0, f64::max);
+fn spiked(sizes: &[f64]) -> bool {
+    let largest = largest(sizes);
     largest > 0.0 && sizes.iter().map(|size| (size / largest).powi(2)).sum::<f64>() * WEIGHTY < 1.0
 }
 
 /// The same for one sum: (Σ M²)² / Σ M⁴ is how many rows it is made of in effect.
 fn least_share(sizes: &[f64]) -> f64 {
-    let largest = sizes.iter().copied().fold(0.0, f64::max);
+    let largest = largest(sizes);
     if largest == 0.0 {
         return 0.0;
     }

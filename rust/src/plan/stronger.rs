@@ -6,7 +6,8 @@
 
 use ndarray::Array2;
 
-use super::decide::{Decision, Law, Method};
+use super::decide::Law;
+use super::decision::{Decision, Method};
 use super::execute::{Start, exact, of_seen};
 use super::logits::Logits;
 use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted};
@@ -14,6 +15,7 @@ use super::seed::seed_of;
 use super::stages::Stages;
 use crate::certificate::{outward, root_total};
 use crate::error::Error;
+use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
@@ -42,7 +44,7 @@ pub(super) fn borrowed<T: Float>(
     };
     let Decision { method, degree, samples, .. } = plain.decision;
     if method == Method::Exact {
-        return exact(problem, wrt, request, plain.decision, stages);
+        return exact(problem, wrt, request, &zeros(problem, wrt)?, plain.decision, stages);
     }
     let wanted = Wanted::Polynomial(Some(degree));
     let estimate = Request { asked: Asked::Estimated, wanted, ..request.without_tolerance() };

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::certificate::rng::Rng;
 use crate::exact::gradient::of_seen;
+use crate::exact::structure::zeros;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::reference::Reference;
@@ -107,7 +108,9 @@ impl<T: Float> Case<T> {
     /// The loss and these gradients against the truth. The passes get all keys, those too that the doors of the crate cut
     /// off because no query sees them.
     pub fn check(&self, wrt: &[Wrt], options: &Options) {
-        let found = of_seen(&self.problem(), wrt, options, None).expect("a regular problem");
+        let problem = self.problem();
+        let zero = zeros(&problem, wrt).expect("room for a few answers");
+        let found = of_seen(&problem, wrt, &zero, options, None).expect("a regular problem");
         let off = (found.loss - self.truth.loss).abs();
         assert!(off <= self.slack() * self.sums.loss, "{}: the loss is off by {off:e}, {options:?}", self.name);
         for gradient in &found.gradients {
