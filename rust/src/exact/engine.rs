@@ -66,7 +66,7 @@ impl Sight {
         let (mut all, mut known, mut most) = (buffer::with_capacity(count)?, 0, 0.0);
         all.extend((0..count).map(|place| {
             let end = numbers.len().min(self.order().index(place) + 1).max(known);
-            most = largest(&[most, largest(&numbers[known..end])]);
+            most = largest([most, largest(&numbers[known..end])]);
             known = end;
             most
         }));
