@@ -99,8 +99,11 @@ class Factors:
             name, pair="X" not in self.inputs, self_attention=self._is_self_attention
         )
         parts = arguments.INPUT_NAMES if name == arguments.SUM_NAME else (name,)
-        first, *others = (self._gradient(part) for part in parts)
-        return np.asarray(sum(others, start=first))
+        # BLAS kernels for small matrices compute on what lies beside them in memory: their flag of
+        # an invalid operation says nothing of the result. A number beyond the range still warns.
+        with np.errstate(invalid="ignore"):
+            first, *others = (self._gradient(part) for part in parts)
+            return np.asarray(sum(others, start=first))
 
     def __repr__(self) -> str:
         """Sizes, on one line; never the numbers."""
