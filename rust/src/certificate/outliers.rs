@@ -35,28 +35,28 @@ pub fn budget(count: usize) -> usize {
 ///
 /// A cap that is NaN or infinite stands out always. Equal caps are taken in the order of their index.
 pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
-    let size = |&index: &usize| if caps[index].is_nan() { f64::INFINITY } else { caps[index] };
-    let descending = |a: &usize, b: &usize| size(b).total_cmp(&size(a)).then(a.cmp(b));
-    let mut order = buffer::with_capacity(caps.len())?;
-    order.extend(0..caps.len());
+    let size = |index: usize| if caps[index].is_nan() { f64::INFINITY } else { caps[index] };
+    let mut sizes = buffer::collected((0..caps.len()).map(size))?;
     // Of two or three, the largest is not the measure of itself.
     let place = (caps.len() / 4).max(1);
-    let quartile = if place < caps.len() { size(order.select_nth_unstable_by(place, descending).1) } else { 0.0 };
+    let quartile = match place < caps.len() {
+        true => *sizes.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1,
+        false => 0.0,
+    };
     // A quartile that is itself infinite must not hide the infinite caps.
-    let stands_out = |index: &usize| size(index) > OUTLIER_RATIO * quartile || size(index) == f64::INFINITY;
-    let standing = order.iter().filter(|index| stands_out(index)).count();
+    let stands_out = |&index: &usize| size(index) > OUTLIER_RATIO * quartile || size(index) == f64::INFINITY;
+    let standing = (0..caps.len()).filter(stands_out).count();
     let mut exact = buffer::with_capacity(standing)?;
-    exact.extend(order.iter().copied().filter(stands_out));
-    order.retain(|index| !stands_out(index));
+    exact.extend((0..caps.len()).filter(stands_out));
     if standing > most {
-        exact.sort_unstable_by(descending);
-        order.extend(exact.drain(most..));
+        exact.sort_unstable_by(|&a: &usize, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
+        exact.truncate(most);
+        exact.sort_unstable();
     }
-    exact.sort_unstable();
-    Ok(Outliers {
-        exact,
-        remaining: super::total(order.iter().map(size)),
-        largest: order.iter().map(size).fold(0.0, f64::max),
-        overflow: standing > most,
-    })
+    let others = || {
+        let mut next = exact.iter().peekable();
+        (0..caps.len()).filter(move |index| next.next_if(|exact| *exact == index).is_none()).map(size)
+    };
+    let (remaining, largest) = (super::total(others()), others().fold(0.0, f64::max));
+    Ok(Outliers { exact, remaining, largest, overflow: standing > most })
 }

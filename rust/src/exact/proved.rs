@@ -14,7 +14,7 @@ use crate::certificate::{outward, root_total, total};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_MIN, LAZY_SHIFT, PRODUCT_ROWS, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, norm};
+use crate::norms::{frobenius as frobenius_norm, largest, norm};
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 
@@ -246,20 +246,15 @@ fn above(norm: f64, width: usize) -> f64 {
 
 /// The largest norm of a row, at most.
 fn longest<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
-    let mut row_of = Vec::with_capacity(rows.ncols());
-    let norms = rows.axis_iter(Axis(0)).map(|row| {
-        row_of.clear();
-        row_of.extend(row.iter().map(|x| x.widen()));
-        norm(&row_of)
-    });
+    let norms = rows.axis_iter(Axis(0)).map(|row| frobenius_norm(row.insert_axis(Axis(0))));
     above(largest(norms), rows.ncols())
 }
 
 /// The largest norm of a value and of a row of A3, from below and from above: what passes take for values.
 fn largest_values<T: Float>(problem: &Problem<'_, T>, most: [f64; 2]) -> [f64; 2] {
-    let square = |row: ArrayView1<'_, T>| row.iter().map(|x| x.widen().powi(2)).sum::<f64>();
-    let rows = problem.A3.axis_iter(Axis(0));
-    let Some(row) = rows.max_by(|a, b| square(*a).total_cmp(&square(*b))) else { return [0.0; 2] };
+    let size = |row: ArrayView1<'_, T>| frobenius_norm(row.insert_axis(Axis(0)));
+    let rows = problem.A3.axis_iter(Axis(0)).map(|row| (size(row), row));
+    let Some((_, row)) = rows.max_by(|a, b| a.0.total_cmp(&b.0)) else { return [0.0; 2] };
     let value = row.mapv(T::widen).dot(&problem.Y.mapv(T::widen));
     let [value, row] = [value, row.mapv(T::widen)].map(|row| norm(&row.to_vec()));
     // Half of what is found leaves room for rounding.

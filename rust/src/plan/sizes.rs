@@ -59,10 +59,10 @@ impl Sizes {
                 own[1] = buffer::filled(inputs.len(), moved)?;
                 weighted[1] = buffer::with_capacity(inputs.len())?;
             }
+            let lost = |(row, logit): (usize, &f64)| neglected(*logit, degree) * reach.pull(row);
+            let lost = buffer::collected(reach.logits.iter().enumerate().map(lost))?;
             for (own, weighted) in own.iter_mut().zip(&mut weighted) {
-                for (row, (own, logit)) in own.iter_mut().zip(&reach.logits).enumerate() {
-                    *own *= neglected(*logit, degree) * reach.pull(row);
-                }
+                own.iter_mut().zip(&lost).for_each(|(own, lost)| *own *= lost);
                 weighted.extend(own.iter().zip(inputs).map(|(own, a)| own * a));
             }
             Ok(Sizes { own, weighted })
