@@ -21,17 +21,11 @@ mod plan;
 mod polynomial;
 
 use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
-use mimalloc::MiMalloc;
 use numpy::{Element, IntoPyArray, PyReadonlyArray2};
 use pyo3::{exceptions::PyImportError, prelude::*, types::PyDict};
 
 use call::{Call, Control};
 use errors::{Failure, Result};
-
-/// Memory that a call gives back is at hand for the next one for a while. From the system's allocator it is new to the
-/// process in every call, or not, by the luck of what lies above it: a tenth of the time of a call is page faults.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
