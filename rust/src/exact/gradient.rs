@@ -224,8 +224,9 @@ impl<T: Float> Passes<T> {
         {
             return Passes::fused(engine, found, before, unit, run);
         }
+        let input_traces = if needs.mixed_inputs { traces(rows(&problem.A3)?, run)? } else { Vec::new() };
         let mut forward = if needs.mixed_inputs {
-            engine.forward(&engine.values(rows(&problem.A3)?, None, run)?, run)?
+            engine.forward(&engine.values(rows(&problem.A3)?, Some(&norms(&input_traces)?), run)?, run)?
         } else {
             engine.forward(made(&h, "A3 Y")?, run)?
         };
@@ -233,7 +234,7 @@ impl<T: Float> Passes<T> {
         let mut mixed = None;
         if needs.mixed_inputs {
             let outputs = row_norms(Rows { data: &output, count: n, width: problem.A3.ncols() }, run)?;
-            let A3 = Side { rows: rows(&problem.A3)?, traces: &traces(rows(&problem.A3)?, run)? };
+            let A3 = Side { rows: rows(&problem.A3)?, traces: &input_traces };
             let sizes = Keys::new(key_side, A3, Meets { query, lost: 0.0, block, has_products: false }, run)?;
             before.mixed = Some(Mixed::new(sizes, outputs, problem.Y));
             let inputs = matrix(output, n, problem.A3.ncols())?;

@@ -246,14 +246,17 @@ fn above(norm: f64, width: usize) -> f64 {
 
 /// The largest norm of a row, at most.
 fn longest<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
-    let norms = rows.axis_iter(Axis(0)).map(|row| frobenius_norm(row.insert_axis(Axis(0))));
-    above(largest(norms), rows.ncols())
+    above(largest(rows.axis_iter(Axis(0)).map(length)), rows.ncols())
+}
+
+/// The norm of a row, which need not lie in one piece.
+fn length<T: Float>(row: ArrayView1<'_, T>) -> f64 {
+    frobenius_norm(row.insert_axis(Axis(0)))
 }
 
 /// The largest norm of a value and of a row of A3, from below and from above: what passes take for values.
 fn largest_values<T: Float>(problem: &Problem<'_, T>, most: [f64; 2]) -> [f64; 2] {
-    let size = |row: ArrayView1<'_, T>| frobenius_norm(row.insert_axis(Axis(0)));
-    let rows = problem.A3.axis_iter(Axis(0)).map(|row| (size(row), row));
+    let rows = problem.A3.axis_iter(Axis(0)).map(|row| (length(row), row));
     let Some((_, row)) = rows.max_by(|a, b| a.0.total_cmp(&b.0)) else { return [0.0; 2] };
     let value = row.mapv(T::widen).dot(&problem.Y.mapv(T::widen));
     let [value, row] = [value, row.mapv(T::widen)].map(|row| norm(&row.to_vec()));

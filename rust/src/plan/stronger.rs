@@ -17,6 +17,7 @@ use crate::certificate::{outward, root_total};
 use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
+use crate::norms::largest;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::mapped;
@@ -62,7 +63,8 @@ pub(super) fn borrowed<T: Float>(
 /// A problem in double precision.
 struct Wide {
     inputs: [Array2<f64>; 5],
-    weights: [Option<Array2<f64>>; 2],
+    /// X, or W_Q and W_K.
+    weights: (Array2<f64>, Option<Array2<f64>>),
 }
 
 impl Wide {
@@ -74,15 +76,14 @@ impl Wide {
         };
         let second = second.map(|W_K| mapped(*W_K, T::widen)).transpose()?;
         let [A1, A2, A3, Y, E] = [A1, A2, A3, Y, E].map(|array| mapped(*array, T::widen));
-        Ok(Wide { inputs: [A1?, A2?, A3?, Y?, E?], weights: [Some(mapped(*first, T::widen)?), second] })
+        Ok(Wide { inputs: [A1?, A2?, A3?, Y?, E?], weights: (mapped(*first, T::widen)?, second) })
     }
 
     fn problem<T: Float>(&self, of: &Problem<'_, T>) -> Problem<'_, f64> {
         let [A1, A2, A3, Y, E] = self.inputs.each_ref().map(|array| array.view());
         let weights = match &self.weights {
-            [Some(W_Q), Some(W_K)] => Weights::Pair(W_Q.view(), W_K.view()),
-            [Some(X), None] => Weights::Product(X.view()),
-            _ => Weights::Product(Y),
+            (W_Q, Some(W_K)) => Weights::Pair(W_Q.view(), W_K.view()),
+            (X, None) => Weights::Product(X.view()),
         };
         let Problem { scale, is_causal, is_target, .. } = *of;
         Problem { A1, A2, A3, weights, Y, E, scale, is_causal, is_target }
@@ -131,7 +132,7 @@ fn with_distance(certificate: &Certificate, request: &Request, distance: f64, si
 /// ‖A − B‖_F, at most.
 fn distance<T: Float>(one: &Array2<T>, other: &Array2<f64>) -> f64 {
     let pairs = || one.iter().zip(other).map(|(a, b)| (a.widen() - b).abs());
-    let largest = pairs().fold(0.0, |most, gap| if gap > most || gap.is_nan() { gap } else { most });
+    let largest = largest(pairs());
     if largest == 0.0 || !largest.is_finite() {
         return largest;
     }
