@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, settings
 
+from attngrad_rs import _core, tuning
+
 # Derandomised, so that a red gate is red for everybody. No deadline: on a busy machine it is luck.
 settings.register_profile(
     "gate",
@@ -26,19 +28,27 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
+# The instruction set of every test that names none: `ATTNGRAD_LEVEL=baseline pytest`.
+LEVEL = os.environ.get("ATTNGRAD_LEVEL")
+
+
+def pytest_report_header() -> str:
+    return f"kernels: {tuning.level()} of {', '.join(_core.levels())}"
+
+
 @pytest.fixture(autouse=True)
 def _no_tuning_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test decides by itself which kernels it runs."""
-    monkeypatch.delenv("ATTNGRAD_LEVEL", raising=False)
+    """Blocks of keys are what a test makes them."""
     monkeypatch.delenv("ATTNGRAD_KEY_BLOCK", raising=False)
 
 
 @pytest.fixture
 def tune(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Force a dispatch level and the size of a block of keys; None means the default."""
+    """Force a dispatch level and the size of a block of keys; None means that of all tests."""
 
     def set_(level: str | None = None, key_block: int | None = None) -> None:
-        for name, value in (("ATTNGRAD_LEVEL", level), ("ATTNGRAD_KEY_BLOCK", key_block)):
+        values = {"ATTNGRAD_LEVEL": level or LEVEL, "ATTNGRAD_KEY_BLOCK": key_block}
+        for name, value in values.items():
             if value is None:
                 monkeypatch.delenv(name, raising=False)
             else:

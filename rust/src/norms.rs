@@ -64,10 +64,10 @@ pub fn largest(numbers: impl IntoIterator<Item = impl Borrow<f64>>) -> f64 {
     numbers.into_iter().fold(0.0, |most, x| wider(most, *x.borrow()))
 }
 
-/// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞).
+/// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞). NaN if an entry is.
 pub fn spectral_bound<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     let widest = |lines: ndarray::iter::Lanes<'_, T, ndarray::Ix1>| {
-        lines.into_iter().map(|line| line.iter().map(|x| x.widen().abs()).sum::<f64>()).fold(0.0, f64::max)
+        largest(lines.into_iter().map(|line| line.iter().map(|x| x.widen().abs()).sum::<f64>()))
     };
     let mixed = widest(matrix.rows()).sqrt() * widest(matrix.columns()).sqrt();
     frobenius(matrix).min(mixed)

@@ -126,10 +126,9 @@ class Outcome(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the folder of the tests importable and no tuning."""
+    """This process's, with the folder of the tests importable and blocks of keys as they are."""
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
-    tuned = ("ATTNGRAD_LEVEL", "ATTNGRAD_KEY_BLOCK")
-    kept = {name: value for name, value in os.environ.items() if name not in tuned}
+    kept = {name: value for name, value in os.environ.items() if name != "ATTNGRAD_KEY_BLOCK"}
     return {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
 
 

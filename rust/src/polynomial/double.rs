@@ -5,6 +5,7 @@
 //! double-word arithmetic* (ACM TOMS 44, 2017), with a relative error of at most 5u², u = 2^−53.
 
 use std::ops::{Add, Mul, Neg, Sub};
+use std::sync::LazyLock;
 
 /// high + low, |low| ≤ half an ulp of high.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -17,7 +18,16 @@ pub struct Double {
 const HALVINGS: i32 = 10;
 
 /// Terms of the series of exp for |y| ≤ ¼: ¼^23 / 23! is below 2^−120.
-const EXP_TERMS: i32 = 22;
+const EXP_TERMS: usize = 22;
+
+/// 1 / k!, made once: divisions would take most of the time of a bound.
+static INVERSE_FACTORIALS: LazyLock<[Double; EXP_TERMS + 1]> = LazyLock::new(|| {
+    let mut terms = [Double::from(1.0); EXP_TERMS + 1];
+    for k in 1..terms.len() {
+        terms[k] = terms[k - 1].over(k as f64);
+    }
+    terms
+});
 
 /// a + b exactly, for |a| ≥ |b|.
 fn fast_sum(a: f64, b: f64) -> Double {
@@ -55,8 +65,8 @@ impl Double {
     /// e^t for |t| ≤ 256, with a relative error below 2^−88: 2^10 times that of the series.
     pub fn exp(t: f64) -> Double {
         let y = Double::from(t / f64::from(1 << HALVINGS));
-        let one = Double::from(1.0);
-        let mut power = (1..=EXP_TERMS).rev().fold(one, |sum, k| one + (y * sum).over(f64::from(k)));
+        let [terms @ .., last] = &*INVERSE_FACTORIALS;
+        let mut power = terms.iter().rev().fold(*last, |sum, term| *term + y * sum);
         for _ in 0..HALVINGS {
             power = power * power;
         }

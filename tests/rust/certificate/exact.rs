@@ -5,13 +5,12 @@ use attngrad::{Error, Options, ProvedRounding, exact_rows, loss_gradient};
 use ndarray::{Array2, Axis};
 
 use super::cases::{Case, norm};
-use super::median;
+use super::{DEEP, median, seeds};
 use crate::data::Rng;
 use crate::ratio::absolute;
 
-/// Problems of the test, and of the deep one; by how much their logits, which are about 1, are stretched.
+/// Problems of the test; by how much their logits, which are about 1, are stretched.
 const PROBLEMS: u64 = 2_000;
-const DEEP: u64 = 100_000;
 const STRETCHED: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 
 /// Rounding of the dense computation, relative to the sums over absolute values and to the size of a logit.
@@ -29,7 +28,7 @@ fn largest(rows: &Array2<f64>) -> f64 {
 
 fn never_below_the_truth(problems: u64) {
     let (mut ratios, mut refused) = (Vec::new(), 0);
-    for seed in 0..problems {
+    for seed in seeds("proved rounding", problems) {
         let mut rng = Rng::new(seed);
         let mut case = Case::<f32>::random(&mut rng);
         if seed % 3 == 0 {

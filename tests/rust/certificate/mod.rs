@@ -14,7 +14,24 @@ mod row;
 mod statistical;
 mod stronger;
 
+use std::time::Instant;
+
 use crate::data::Rng;
+
+/// Problems of a deep test, and after how many it says how far it is.
+const DEEP: u64 = 100_000;
+const SAID: u64 = 10_000;
+
+/// The seeds of so many problems; a long test says how far it is (`cargo test -- --nocapture` shows it).
+#[allow(clippy::print_stderr, reason = "how much was tested is the result")]
+fn seeds(title: &str, problems: u64) -> impl Iterator<Item = u64> {
+    let start = Instant::now();
+    (0..problems).inspect(move |seed| {
+        if *seed > 0 && seed.is_multiple_of(SAID) {
+            eprintln!("{title}: {seed} of {problems} problems in {:.0} s", start.elapsed().as_secs_f64());
+        }
+    })
+}
 
 /// A standard normal number (Box and Muller).
 fn normal(rng: &mut Rng) -> f64 {

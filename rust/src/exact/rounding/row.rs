@@ -154,7 +154,7 @@ impl RowErrors {
         let logit = logit + logit_shared;
         let spread = self.squares[j].sqrt();
         let uneven = before.count as f64 * self.squares[j] - 1.0;
-        let uneven = if before.is_causal { f64::INFINITY } else { uneven.max(0.0).sqrt() };
+        let uneven = if before.is_causal { f64::INFINITY } else { largest([uneven]).sqrt() };
         // Equal keys err equally: the spread of f over the different ones is what counts.
         let different = (keys.key_repeats.sqrt() * spread).min(1.0);
         let different_values = (keys.value_repeats.sqrt() * different).min(1.0);

@@ -2,6 +2,7 @@
 
 use super::Parts;
 use crate::exact::alike::LinedUp;
+use crate::norms::largest;
 
 /// What lines up among the rows added so far.
 pub struct Sums {
@@ -46,7 +47,7 @@ impl Sums {
 
     /// All parts together.
     pub fn total(&self) -> f64 {
-        let larger = |[one, other]: &[LinedUp; 2]| one.total().max(other.total());
+        let larger = |sums: &[LinedUp; 2]| largest(sums.each_ref().map(LinedUp::total));
         self.logits.total()
             + self.own.total()
             + larger(&self.shared)
