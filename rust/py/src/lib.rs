@@ -17,6 +17,7 @@ macro_rules! either {
 
 mod call;
 mod errors;
+mod memory;
 mod plan;
 mod polynomial;
 
@@ -255,6 +256,7 @@ fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, control: Control) -> Result
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     require_main_interpreter()?;
+    memory::keep();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(attention, module)?)?;
