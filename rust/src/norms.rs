@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use crate::error::Error;
 use crate::float::Float;
@@ -34,9 +34,28 @@ pub fn norm<T: Float>(values: &[T]) -> f64 {
     norm_from(sum_of(squares), values.iter().map(|x| x.widen()))
 }
 
-/// Euclidean norm of numbers in any place.
+/// The inner product of two rows, the same bits for any layout; NaN and ∞ in the values come through.
+pub fn inner<T: Float>(a: ArrayView1<'_, T>, b: ArrayView1<'_, T>) -> f64 {
+    let mut sums = [0.0; LANES];
+    let add = |sum: &mut f64, a: &T, b: &T| *sum += a.widen() * b.widen();
+    match (a.as_slice(), b.as_slice()) {
+        (Some(a), Some(b)) => {
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+            for (a, b) in a.iter().zip(b) {
+                sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| add(sum, a, b));
+            }
+            sums.iter_mut().zip(a_rest).zip(b_rest).for_each(|((sum, a), b)| add(sum, a, b));
+        }
+        _ => a.iter().zip(b).enumerate().for_each(|(place, (a, b))| add(&mut sums[place % LANES], a, b)),
+    }
+    sum_of(sums)
+}
+
+/// Euclidean norm of numbers in any place: the bits of [`norm`].
 fn norm_of(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    norm_from(values.clone().map(|x| x * x).sum(), values)
+    let mut squares = [0.0; LANES];
+    values.clone().enumerate().for_each(|(place, x)| squares[place % LANES] += x * x);
+    norm_from(sum_of(squares), values)
 }
 
 /// Euclidean norm from the plain sum of squares, where that is good for it.
@@ -60,8 +79,23 @@ pub fn row_norms<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f
 
 /// The largest of some numbers that are not negative, NaN if one is.
 pub fn largest(numbers: impl IntoIterator<Item = impl Borrow<f64>>) -> f64 {
-    let wider = |most: f64, x: f64| if x > most || x.is_nan() { x } else { most };
     numbers.into_iter().fold(0.0, |most, x| wider(most, *x.borrow()))
+}
+
+/// The same of a slice, several side by side.
+pub fn largest_of(numbers: &[f64]) -> f64 {
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    let mut most = [0.0; LANES];
+    for chunk in chunks {
+        most.iter_mut().zip(chunk).for_each(|(most, x)| *most = wider(*most, *x));
+    }
+    largest(most.iter().chain(rest))
+}
+
+/// The larger one, NaN if one is.
+#[inline(always)]
+fn wider(most: f64, x: f64) -> f64 {
+    if x > most || x.is_nan() { x } else { most }
 }
 
 /// An upper bound of the spectral norm: the smaller of the Frobenius norm and √(‖·‖₁ ‖·‖_∞). NaN if an entry is.
@@ -81,7 +115,12 @@ pub fn frobenius<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     }
 }
 
+/// The norm of one row, which need not lie in one piece.
+pub fn length<T: Float>(row: ArrayView1<'_, T>) -> f64 {
+    frobenius(row.insert_axis(Axis(0)))
+}
+
 /// The largest norm of a row.
 pub fn largest_row<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<f64, Error> {
-    Ok(largest(&row_norms(rows, run)?))
+    Ok(largest_of(&row_norms(rows, run)?))
 }

@@ -14,7 +14,7 @@ use crate::certificate::{outward, root_total, total};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_MIN, LAZY_SHIFT, PRODUCT_ROWS, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{frobenius as frobenius_norm, largest, norm};
+use crate::norms::{largest, length, norm};
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 
@@ -247,11 +247,6 @@ fn above(norm: f64, width: usize) -> f64 {
 /// The largest norm of a row, at most.
 fn longest<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
     above(largest(rows.axis_iter(Axis(0)).map(length)), rows.ncols())
-}
-
-/// The norm of a row, which need not lie in one piece.
-fn length<T: Float>(row: ArrayView1<'_, T>) -> f64 {
-    frobenius_norm(row.insert_axis(Axis(0)))
 }
 
 /// The largest norm of a value and of a row of A3, from below and from above: what passes take for values.

@@ -7,7 +7,7 @@ use std::f64::consts::LN_2;
 
 use ndarray::ArrayView2;
 
-use self::row::Errors;
+use self::row::{Constant, Errors};
 use self::sums::Sums;
 use super::alike::{LinedUp, Trace, alike, both, longest, outer};
 use super::measures::{Keys, Place};
@@ -87,18 +87,23 @@ pub struct RowErrors {
     c_cell: f64,
     /// What a sum over keys loses, in roundings of the whole sum.
     block: f64,
+    /// What sums over keys lose in every row alike.
+    sums: Constant,
     /// Rows to each that differs in query or c, and to each that differs in c.
     rows_alike: [f64; 2],
 }
 
 /// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows
 /// share; and not on c_j, but its own logits, or what all rows share.
+#[derive(Default)]
 struct Parts {
     logits: f64,
     own: f64,
     shared: f64,
     output: f64,
     output_shared: f64,
+    /// An error's own square, which hides in no direction.
+    square: f64,
 }
 
 impl Parts {
@@ -121,12 +126,14 @@ impl RowErrors {
             query_cell: alike(query.max(before.keys.key.largest.recip()), u, terms),
             c_cell: alike(c, u, terms),
             block: 1.0,
+            sums: Constant::default(),
             before,
             rows,
             squares,
             p: Vec::new(),
             rows_alike: [1.0; 2],
         };
+        errors.sums = errors.constant();
         let mut alike = [LinedUp::new(), LinedUp::new()];
         for j in 0..errors.rows.len() {
             let c = errors.c_cell(j);
@@ -167,21 +174,16 @@ impl RowErrors {
             logits: e.o * e.c,
             own: e.own * e.c,
             shared: e.o_shared * e.c,
-            output: 0.0,
-            output_shared: 0.0,
+            square: (e.o + e.o_shared + e.own).powi(2),
+            ..Parts::default()
         };
-        let square = |j| {
-            let e = self.row(j);
-            (e.o + e.o_shared + e.own).powi(2)
-        };
-        let squares: f64 = (0..self.rows.len()).map(square).sum();
         // Twice the share of one direction: the loss has no other direction for an excess to hide in.
         let [_, width] = self.before.widths;
         let share = (2.0 * isotropic(width)).min(1.0);
         let (apart, together) = self.sums(run, None, |_, e| parts(e))?;
         // Norms and their sum are taken in double precision.
         let steps = 4.0 * self.u + (width as f64 + 4.0) * f64::UNIT_ROUNDOFF;
-        Ok(both_errors(share * apart, together + squares) + steps * loss)
+        Ok(both_errors(share * apart, together) + steps * loss)
     }
 
     /// Of one row of p K, `w` being its norm.
@@ -197,6 +199,7 @@ impl RowErrors {
             shared: e.p_shared * keys,
             output: e.o * e.share * keys,
             output_shared: e.o_shared * e.share * keys,
+            square: 0.0,
         }
     }
 
@@ -206,9 +209,13 @@ impl RowErrors {
     }
 
     /// Of w, whose rows do not meet: those of `scale` w.
-    pub fn query_rows(&self, w: &[f64]) -> Result<f64, Error> {
-        let mut terms = buffer::with_capacity(w.len())?;
-        terms.extend((0..w.len()).map(|j| self.of_w(&self.row(j), w[j]).total()));
+    pub fn query_rows(&self, w: &[f64], run: &mut Run<'_>) -> Result<f64, Error> {
+        let mut terms = buffer::copied(w)?;
+        run.short(w.len() * ROW_NANOSECONDS, terms.chunks_mut(LEAST_ROWS).enumerate(), |(task, terms), _| {
+            let rows = (task * LEAST_ROWS..).zip(terms);
+            rows.for_each(|(j, term)| *term = self.of_w(&self.row(j), *term).total());
+            Ok(())
+        })?;
         Ok(ROUNDING_SAFETY * norm(&terms))
     }
 
@@ -222,6 +229,7 @@ impl RowErrors {
             shared: e.p_shared,
             output: e.o * e.p_share,
             output_shared: e.o_shared * e.p_share,
+            square: 0.0,
         })?;
         Ok(LN_2 * sum)
     }
@@ -248,6 +256,7 @@ impl RowErrors {
                 shared: apart * e.p_shared,
                 output: e.o * e.share * largest,
                 output_shared: e.o_shared * e.share * largest,
+                square: 0.0,
             }
         })?;
         Ok(LN_2 * sum)
@@ -262,6 +271,7 @@ impl RowErrors {
             shared: e.f_shared * e.c,
             output: e.spread * e.o,
             output_shared: e.spread * e.o_shared,
+            square: 0.0,
         })
     }
 
@@ -288,6 +298,7 @@ impl RowErrors {
                 shared: inputs.largest * e.f_shared * e.c,
                 output: size * e.o,
                 output_shared: size * e.o_shared,
+                square: 0.0,
             }
         })
     }

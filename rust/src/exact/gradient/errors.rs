@@ -31,7 +31,7 @@ impl<T: Float> Passes<T> {
                 let left = traces(rows(&problem.A1)?, run)?;
                 (scale * self.errors.query_side(&left, &self.w_norms, run)?, 1.0)
             }
-            Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms)?, stretch(query_weights)),
+            Wrt::A1 => (scale * self.errors.query_rows(&self.w_norms, run)?, stretch(query_weights)),
             Wrt::WK => {
                 let place = Place::new(rows(&problem.A2)?, run)?;
                 let sums = self.errors.key_weights(&place, problem.A2.view(), &self.w_norms, run)?;

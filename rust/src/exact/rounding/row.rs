@@ -55,6 +55,50 @@ pub(super) struct Errors {
     pub left: f64,
 }
 
+/// What sums over keys lose, and what else is the same for every row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Constant {
+    /// √ of the keys of a block.
+    block: f64,
+    /// What the normaliser loses where queries tell keys apart; and where weights are one, beside their mean and at most.
+    total: f64,
+    flat_totals: [f64; 2],
+    /// What o loses, (f A3)_j where pass 1 runs on A3, and p K for a c of size one.
+    values: SumOf,
+    inputs: SumOf,
+    products: SumOf,
+    /// √ of the keys that are alike, of the values, and of the values that lost the same when they were made.
+    key_repeats: f64,
+    value_repeats: f64,
+    value_losses: f64,
+    /// √ of the columns of the keys; the share of an error that one direction sees, and that of independent entries.
+    dimension: f64,
+    one_direction: f64,
+    isotropic: f64,
+    /// What logits may differ by for weights that are one.
+    flat: f64,
+}
+
+/// What Σ_i f_ji h_i loses, where queries tell keys apart and where weights are one.
+#[derive(Debug, Clone, Copy, Default)]
+struct SumOf {
+    /// For a whole sum of norm one whose partial sums only grow.
+    whole: [f64; 2],
+    /// For a row in which every weight is as large as a weight can be; most of it.
+    walked: [f64; 2],
+    most: f64,
+    /// When blocks are folded: sums over blocks may be large where that over all keys is not.
+    folded: f64,
+}
+
+impl SumOf {
+    /// The whole sum being of norm `output`, and `spread` the weights of a block over what they can be.
+    fn lost(&self, output: f64, spread: f64, is_flat: bool) -> f64 {
+        let kind = usize::from(is_flat);
+        (self.whole[kind] * output).max((self.walked[kind] * spread).min(self.most)) + self.folded
+    }
+}
+
 impl RowErrors {
     /// Keys of a block, and how many blocks there are.
     fn blocks(&self) -> [f64; 2] {
@@ -115,39 +159,56 @@ impl RowErrors {
         SUM_ROUNDINGS * f64::UNIT_ROUNDOFF / self.u * (blocks * alike).sqrt()
     }
 
-    /// The same of terms of size one, of which each weighs at most as f does: in roundings of such a term.
-    fn walk(&self, spread: f64, repeats: f64) -> f64 {
-        let [length, _] = self.blocks();
-        let block = (length.sqrt() * spread).min(1.0);
-        (SUM_ROUNDINGS * length.sqrt() * block * repeats.max(1.0).sqrt()).min(SUM_ROUNDINGS * length)
+    /// What sums over keys lose of terms whose sizes are at most `size`; `repeats` of them are alike, where queries tell keys
+    /// apart and where weights are one.
+    fn sum_of(&self, repeats: [f64; 2], size: f64, folded: f64) -> SumOf {
+        let [length, blocks] = self.blocks();
+        let step = self.u * SUM_ROUNDINGS * size;
+        SumOf {
+            whole: repeats.map(|repeats| self.u * self.summed_keys(repeats).max(1.0)),
+            walked: repeats.map(|repeats| step * (length * repeats.max(1.0)).sqrt()),
+            most: step * length,
+            folded: self.u * self.folded(length, blocks, 1.0) * folded,
+        }
     }
 
-    /// What logits may differ by for weights that are alike as terms of a sum over a block.
-    fn flat(&self) -> f64 {
-        2.0 * alike(1.0, self.u, self.blocks()[0])
+    fn sum_of_values(&self, keys: &Keys) -> SumOf {
+        self.sum_of([keys.terms, keys.value_terms], keys.values_line_up * keys.value.largest, keys.folded)
+    }
+
+    /// What no row changes.
+    pub(super) fn constant(&self) -> Constant {
+        let before = &self.before;
+        let (keys, [width, value_width]) = (&before.keys, before.widths);
+        let [length, _] = self.blocks();
+        Constant {
+            block: length.sqrt(),
+            total: self.u * self.summed_keys(keys.key_terms),
+            flat_totals: [1.0, before.count as f64].map(|repeats| self.u * self.summed_keys(repeats)),
+            values: self.sum_of_values(keys),
+            inputs: before.mixed.as_ref().map_or_else(SumOf::default, |mixed| self.sum_of_values(&mixed.keys)),
+            products: self.sum_of([keys.terms; 2], keys.value.farthest * keys.products_line_up, 0.0),
+            key_repeats: keys.key_repeats.sqrt(),
+            value_repeats: keys.value_repeats.sqrt(),
+            value_losses: keys.value_losses.sqrt(),
+            dimension: (width as f64).sqrt().max(1.0),
+            one_direction: isotropic(value_width),
+            isotropic: 1.0 / width.min(value_width).max(1) as f64,
+            flat: 2.0 * alike(1.0, self.u, length),
+        }
     }
 
     /// Whether all weights of a row are one but for what its sums do not tell apart.
     pub(super) fn is_one(&self, j: usize) -> bool {
-        self.before.bound[j] * LN_2 <= self.flat()
-    }
-
-    /// What Σ_i f_ji h_i loses, of norm `output`.
-    fn output_sums(&self, keys: &Keys, output: f64, spread: f64, is_flat: bool) -> f64 {
-        let repeats = if is_flat { keys.value_terms } else { keys.terms };
-        let whole = self.summed_keys(repeats).max(1.0) * output;
-        let in_blocks = self.walk(spread, repeats) * keys.values_line_up * keys.value.largest;
-        // Sums over blocks may be large where that over all keys is not.
-        let [length, blocks] = self.blocks();
-        self.u * (whole.max(in_blocks) + self.folded(length, blocks, 1.0) * keys.folded)
+        self.before.bound[j] * LN_2 <= self.sums.flat
     }
 
     pub(super) fn row(&self, j: usize) -> Errors {
         let before = &self.before;
-        let (keys, inherited, [width, value_width]) = (&before.keys, &before.inherited, before.widths);
+        let (keys, inherited, sums_of) = (&before.keys, &before.inherited, &self.sums);
         let (u, Row { r, c, output }) = (self.u, &self.rows[j]);
         let (c_norm, query) = (c.norm, before.queries[j].norm * LN_2);
-        let dimension = (width as f64).sqrt().max(1.0);
+        let Constant { dimension, one_direction, isotropic, .. } = *sums_of;
         let logit = before.bound[j] * LN_2 + inherited.logits[j] / dimension;
         let logit_shared = query * inherited.keys / dimension;
         let (weight, shared) = (u * (WEIGHT_ROUNDINGS + logit), u * logit_shared);
@@ -156,26 +217,26 @@ impl RowErrors {
         let uneven = before.count as f64 * self.squares[j] - 1.0;
         let uneven = if before.is_causal { f64::INFINITY } else { largest([uneven]).sqrt() };
         // Equal keys err equally: the spread of f over the different ones is what counts.
-        let different = (keys.key_repeats.sqrt() * spread).min(1.0);
-        let different_values = (keys.value_repeats.sqrt() * different).min(1.0);
-        let one_direction = isotropic(value_width);
-        let isotropic = 1.0 / width.min(value_width).max(1) as f64;
+        let different = (sums_of.key_repeats * spread).min(1.0);
+        let different_values = (sums_of.value_repeats * different).min(1.0);
         let (h, centred) = (keys.value.largest, keys.value.farthest);
         // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost of
         // logits that only stand in the last bits is no more than they are in the mean.
-        let is_flat = query * keys.key.farthest <= self.flat();
+        let is_flat = query * keys.key.farthest <= sums_of.flat;
         let total = if is_flat {
             let mean = query * keys.key.weighted(uneven);
-            (mean + u * self.summed_keys(1.0)).min(u * self.summed_keys(before.count as f64))
+            let [least, most] = sums_of.flat_totals;
+            (mean + least).min(most)
         } else {
-            u * self.summed_keys(keys.key_terms)
+            sums_of.total
         };
-        let mut sums = self.output_sums(keys, *output, spread, is_flat);
+        let in_block = (sums_of.block * spread).min(1.0);
+        let mut sums = sums_of.values.lost(*output, in_block, is_flat);
         // Equal values lost the same when they were made.
-        let mut values_lost = u * inherited.values * (keys.value_losses.sqrt() * spread).min(1.0);
+        let mut values_lost = u * inherited.values * (sums_of.value_losses * spread).min(1.0);
         let mut output_lost = 0.0;
         let mixed_sums = before.mixed.as_ref().map(|mixed| {
-            let inputs = self.output_sums(&mixed.keys, mixed.outputs[j], spread, is_flat);
+            let inputs = sums_of.inputs.lost(mixed.outputs[j], in_block, is_flat);
             sums = sums.max(mixed.stretch * inputs);
             values_lost = 0.0;
             output_lost = u * mixed.lost * mixed.outputs[j];
@@ -190,7 +251,7 @@ impl RowErrors {
             o_shared = shared * different * centred + values_lost;
         }
         let p_norm = self.p.get(j).copied().unwrap_or(0.0);
-        let p = keys.key_repeats.sqrt() * p_norm;
+        let p = sums_of.key_repeats * p_norm;
         Errors {
             spread,
             uneven,
@@ -214,7 +275,7 @@ impl RowErrors {
             total,
             sums,
             mixed_sums,
-            p_sums: u * self.walk(spread, keys.terms) * c_norm * centred * keys.products_line_up,
+            p_sums: sums_of.products.lost(0.0, in_block, false) * c_norm,
             left: if h > 0.0 { output / h } else { 1.0 },
         }
     }

@@ -12,6 +12,7 @@ pub struct Sums {
     shared: [LinedUp; 2],
     output: LinedUp,
     output_shared: [LinedUp; 2],
+    square: f64,
 }
 
 impl Sums {
@@ -19,7 +20,7 @@ impl Sums {
     pub fn new() -> Self {
         let [logits, own, output] = std::array::from_fn(|_| LinedUp::new());
         let [shared, output_shared] = std::array::from_fn(|_| std::array::from_fn(|_| LinedUp::new()));
-        Sums { logits, own, shared, output, output_shared }
+        Sums { logits, own, shared, output, output_shared, square: 0.0 }
     }
 
     /// Adds a row: `size` times its parts, in the cells of its weights, its c and its direction; those that hang on c_j go
@@ -27,6 +28,7 @@ impl Sums {
     #[inline(always)]
     pub fn add(&mut self, size: f64, parts: &Parts, cells: [u64; 3], outer: &[f64], alone: &[f64]) {
         let [weights, c, direction] = cells;
+        self.square += parts.square;
         self.logits.add(size * parts.logits, weights, outer);
         self.own.add(size * parts.own, c, outer);
         self.output.add(size * parts.output, weights, alone);
@@ -38,6 +40,7 @@ impl Sums {
 
     /// Adds the rows of another one.
     pub fn merge(&mut self, other: &Sums) {
+        self.square += other.square;
         let ours = [&mut self.logits, &mut self.own, &mut self.output];
         let pairs = ours.into_iter().zip([&other.logits, &other.own, &other.output]);
         let ours = self.shared.iter_mut().chain(&mut self.output_shared);
@@ -48,7 +51,8 @@ impl Sums {
     /// All parts together.
     pub fn total(&self) -> f64 {
         let larger = |sums: &[LinedUp; 2]| largest(sums.each_ref().map(LinedUp::total));
-        self.logits.total()
+        self.square
+            + self.logits.total()
             + self.own.total()
             + larger(&self.shared)
             + self.output.total()
