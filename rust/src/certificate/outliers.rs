@@ -31,14 +31,24 @@ pub fn budget(count: usize) -> usize {
     (count / OUTLIER_SHARE).max(OUTLIER_LEAST).min(count)
 }
 
+/// Whether none of the caps can stand out, the largest of them given: so many are near it that the upper quartile is.
+pub fn are_even(caps: &[f64], largest: f64) -> bool {
+    let near = caps.iter().filter(|cap| OUTLIER_RATIO * **cap >= largest).count();
+    near > upper(caps.len()) && largest < f64::INFINITY
+}
+
+/// The place of the upper quartile, of two or three that of the smaller: the largest is not the measure of itself.
+fn upper(count: usize) -> usize {
+    (count / 4).max(1)
+}
+
 /// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, the largest first, at most `most`.
 ///
 /// A cap that is NaN or infinite stands out always. Equal caps are taken in the order of their index.
 pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
     let size = |index: usize| if caps[index].is_nan() { f64::INFINITY } else { caps[index] };
     let mut sizes = buffer::collected((0..caps.len()).map(size))?;
-    // Of two or three, the largest is not the measure of itself.
-    let place = (caps.len() / 4).max(1);
+    let place = upper(caps.len());
     let quartile = match place < caps.len() {
         true => *sizes.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1,
         false => 0.0,

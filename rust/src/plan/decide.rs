@@ -1,5 +1,7 @@
 //! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, equations 132, 133).
 
+use std::cell::OnceCell;
+
 use super::cost::Cost;
 use super::decision::{Backing, Decision, Method};
 use super::logits::Logits;
@@ -71,7 +73,7 @@ pub const WORTHWHILE: f64 = 0.85;
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let problem = &problem.admitted()?;
-    Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?)
+    Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?, &OnceCell::new())
 }
 
 /// An error for what cannot be asked of the problem.
@@ -98,15 +100,22 @@ impl<'a> Law<'a> {
         Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal }
     }
 
-    /// What would be run, where it is known which gradients are zero by structure.
-    pub fn decide<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool]) -> Result<Decision, Error> {
+    /// What would be run, where it is known which gradients are zero by structure. The logits that it took to know that
+    /// are left to whoever goes on.
+    pub fn decide<T: Float>(
+        self,
+        problem: &Problem<'_, T>,
+        zero: &[bool],
+        logits: &OnceCell<Logits>,
+    ) -> Result<Decision, Error> {
+        let logits = || logits.get_or_init(|| Logits::draw(problem, &[]));
         Ok(match self.request.wanted {
             Wanted::Polynomial(Some(degree)) => {
                 affordable(self.cost.dimension(), degree + 1)?;
-                self.aimed(problem).named(degree, &Logits::draw(problem, &[]))
+                self.aimed(problem).named(degree, logits())
             }
-            Wanted::Polynomial(None) => self.aimed(problem).best(&Logits::draw(problem, &[])),
-            Wanted::Auto => self.auto(problem, zero),
+            Wanted::Polynomial(None) => self.aimed(problem).best(logits()),
+            Wanted::Auto => self.auto(problem, zero, logits),
         })
     }
 
@@ -130,7 +139,12 @@ impl<'a> Law<'a> {
         }
     }
 
-    fn auto<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool]) -> Decision {
+    fn auto<'b, T: Float>(
+        self,
+        problem: &Problem<'_, T>,
+        zero: &[bool],
+        logits: impl FnOnce() -> &'b Logits,
+    ) -> Decision {
         if let Some(reason) = self.settled(problem.is_causal, zero) {
             return self.exact(reason);
         }
@@ -141,7 +155,7 @@ impl<'a> Law<'a> {
             Err(reason) => (law.cost.glance(), law.exact(reason)),
             Ok(first) => {
                 let law = if law.request.atol > 0.0 { law } else { law.aimed(problem) };
-                (law.looks(), law.cheapest_of_all(&Logits::draw(problem, &[]), first))
+                (law.looks(), law.cheapest_of_all(logits(), first))
             }
         };
         let spent = if decision.method == Method::Exact { spent } else { 0.0 };

@@ -90,7 +90,7 @@ pub(super) fn of_seen<T: Float>(
     let (law, zero) = (Law::new(problem, wrt, request), zeros(problem, wrt)?);
     let logits = OnceCell::new();
     let (decision, prepared) = match start {
-        Start::Fresh => (law.decide(problem, &zero)?, None),
+        Start::Fresh => (law.decide(problem, &zero, &logits)?, None),
         Start::Sized { degree, samples } => {
             check_degree(degree)?;
             affordable(law.cost.dimension(), degree + 1)?;

@@ -1,6 +1,8 @@
 //! What stands before a try: the keys that are left to exp, and the rows in which a polynomial is not believed
 //! (docs/math.md, equations 161 to 163).
 
+use std::cell::OnceCell;
+
 use super::decide::{Law, WORTHWHILE, check};
 use super::decision::{Backing, Decision, Method};
 use super::execute::{Search, unfolded, with_product};
@@ -57,12 +59,14 @@ pub fn foresee<T: Float>(
     check(problem, wrt, request)?;
     let seen = problem.admitted()?;
     let (law, zero) = (Law::new(&seen, wrt, request), zeros(&seen, wrt)?);
-    let mut decision = law.decide(&seen, &zero)?;
+    let logits = OnceCell::new();
+    let mut decision = law.decide(&seen, &zero, &logits)?;
     if decision.method == Method::Exact || seen.A1.nrows() == 0 || seen.A2.nrows() == 0 {
         return Ok(decision);
     }
     let product = unfolded(&seen, wrt, law.backing);
     let mut search = Search::new(seen.reborrow(), with_product(&seen, &product), law, zero);
+    search.logits = logits;
     let begun = search.begin(&mut decision, &mut None, false, &mut Stages::new(options, watch));
     Ok(match begun.map_err(|error| seen.blame(error))? {
         Begun::Try(..) => decision,

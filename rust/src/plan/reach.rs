@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::Coordinates;
-use crate::norms::{largest, row_norms};
+use crate::norms::{inner, largest, largest_of, length, norm, row_norms};
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::some_rows_but;
@@ -43,6 +43,9 @@ const KEY_DEGREE: usize = 2;
 const STEPS: usize = 64;
 const LARGEST: usize = 16;
 const ROOM: f64 = 0.99;
+
+/// An exponential and the power beside it.
+const EXP_NANOSECONDS: usize = 15;
 
 /// Lengths of the queries and the keys of a problem.
 pub struct Reach {
@@ -94,9 +97,16 @@ impl Reach {
         Ok(self.inputs.get_or_init(|| inputs))
     }
 
-    /// How much more an error of the normaliser moves row `row` than where no key stands out.
-    pub fn pull(&self, row: usize) -> f64 {
-        self.pulls.get(row).copied().unwrap_or(1.0)
+    /// What a polynomial of a degree neglects of the logits of each query, as it moves w.
+    pub fn lost(&self, degree: usize, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
+        let mut lost = buffer::copied(&self.logits)?;
+        run.short(EXP_NANOSECONDS * lost.len(), lost.chunks_mut(PRODUCT_ROWS), |lost, _| {
+            lost.iter_mut().for_each(|logit| *logit = neglected(*logit, degree));
+            Ok(())
+        })?;
+        // No pulls where no key stands out.
+        lost.iter_mut().zip(&self.pulls).for_each(|(lost, pull)| *lost *= pull);
+        Ok(lost)
     }
 
     /// Queries one of whose logits may be above `limit`, the keys `exact_keys` left out; nothing where there are more than
@@ -134,7 +144,7 @@ impl Reach {
 }
 
 /// What the first neglected power of a logit of about `x` is of its weight: x^(g+1) e^x / (g+1)!, at most 1.
-pub fn neglected(x: f64, degree: usize) -> f64 {
+fn neglected(x: f64, degree: usize) -> f64 {
     // Factor by factor: the power alone may overflow.
     let powers: f64 = (1..=degree + 1).map(|k| x / k as f64).product();
     (powers * x.exp()).min(1.0)
@@ -165,6 +175,10 @@ fn above(
     let key = largest(others.map(|(_, key)| key));
     // NaN is above any limit.
     let is_far = |query: f64| query * key > limit || (query * key).is_nan() || limit.is_nan();
+    // Lengths are not negative: where the longest is near, so are all.
+    if !is_far(largest_of(queries)) {
+        return Ok(Some(Vec::new()));
+    }
     let far = || queries.iter().enumerate().filter(|(_, query)| is_far(**query)).map(|(row, _)| row);
     if far().take(most + 1).count() > most {
         return Ok(None);
@@ -239,11 +253,14 @@ fn standing_keys<T: Float>(
         return Ok(Vec::new());
     }
     let mut caps = lengths(problem.A3, &all.input_mean, Some(&maps.value), run)?;
-    let square: f64 = all.queries.iter().map(|q| q * q).sum();
-    let query = (square / all.queries.len().max(1) as f64).sqrt();
-    for (cap, key) in caps.iter_mut().zip(&all.keys) {
-        *cap = neglected(query * key, KEY_DEGREE) * key * (*cap + all.spread);
-    }
+    let query = norm(&all.queries) / (all.queries.len().max(1) as f64).sqrt();
+    let blocks = caps.chunks_mut(PRODUCT_ROWS).zip(all.keys.chunks(PRODUCT_ROWS));
+    run.short(EXP_NANOSECONDS * all.keys.len(), blocks, |(caps, keys), _| {
+        for (cap, key) in caps.iter_mut().zip(keys) {
+            *cap = neglected(query * key, KEY_DEGREE) * key * (*cap + all.spread);
+        }
+        Ok(())
+    })?;
     weighty(&caps, MOST_KEYS)
 }
 
@@ -269,10 +286,11 @@ fn lengths<T: Float>(
         cancel.check()?;
         let first = block * PRODUCT_ROWS;
         let centred = &rows.slice(s![first..first + lengths.len(), ..]) - &centre;
-        let centred = map.as_ref().map_or_else(|| centred.clone(), |map| centred.dot(map));
-        for (length, row) in lengths.iter_mut().zip(centred.rows()) {
-            *length = row.iter().map(|x| x.widen() * x.widen()).sum::<f64>().sqrt();
-        }
+        let centred = match &map {
+            Some(map) => centred.dot(map),
+            None => centred,
+        };
+        lengths.iter_mut().zip(centred.rows()).for_each(|(to, row)| *to = length(row));
         Ok(())
     })?;
     Ok(lengths)
@@ -297,10 +315,9 @@ fn reaches<T: Float>(
         let first = block * PRODUCT_ROWS;
         let queries = rows.slice(s![first..first + lengths.len(), ..]).dot(&map);
         let moved = queries.dot(&moment);
-        for (((length, logit), query), moved) in lengths.iter_mut().zip(logits).zip(queries.rows()).zip(moved.rows()) {
-            let inner = |a: &T, b: &T| a.widen() * b.widen();
-            *length = query.iter().map(|x| inner(x, x)).sum::<f64>().sqrt();
-            *logit = typical * query.iter().zip(moved).map(|(a, b)| inner(a, b)).sum::<f64>().max(0.0).sqrt();
+        for (((to, logit), query), moved) in lengths.iter_mut().zip(logits).zip(queries.rows()).zip(moved.rows()) {
+            *to = length(query);
+            *logit = typical * inner(query, moved).max(0.0).sqrt();
         }
         Ok(())
     })?;
@@ -324,7 +341,7 @@ fn pulled<T: Float>(
         key.dot(&key).sqrt() / typical * (1.0 + value.dot(&value).sqrt() / others.spread)
     };
     let levers = buffer::collected(chosen.rows().into_iter().zip(values.rows()).map(one))?;
-    let lever = largest(&levers);
+    let lever = largest_of(&levers);
     let (rows, keys) = (problem.A1, problem.A2.nrows() as f64);
     let (to_logits, dimension) = (maps.query.dot(&chosen.t()), maps.query.ncols().max(1) as f64);
     let mut pulls = buffer::zeros(rows.nrows())?;

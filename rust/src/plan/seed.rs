@@ -4,9 +4,12 @@
 use ndarray::ArrayView2;
 
 use crate::certificate::rng::{Rng, scattered};
-use crate::constants::SAMPLE_ROWS;
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
+
+/// Rows of each array that are hashed: data of which all of these are the same are the same data, or made to be. Four times as
+/// many would cost a tenth of a call of ten milliseconds.
+const HASHED_ROWS: usize = 256;
 
 /// Of the weights, which every step of a training changes, all numbers; of the other arrays, which may be larger than what
 /// a low degree reads in all of its passes, the sizes and some rows. Bits do not depend on the threads.
@@ -21,7 +24,7 @@ pub fn seed_of<T: Float>(problem: &Problem<'_, T>) -> u64 {
     hash.array(problem.Y);
     for array in [problem.A1, problem.A2, problem.A3, problem.E] {
         hash.add(array.nrows() as u64);
-        scattered(array.nrows(), SAMPLE_ROWS).into_iter().for_each(|row| hash.numbers(array.row(row)));
+        scattered(array.nrows(), HASHED_ROWS).into_iter().for_each(|row| hash.numbers(array.row(row)));
     }
     hash.0
 }

@@ -1,15 +1,15 @@
 //! About what each row can contribute to the error: what outliers stand out by, and what errors by token are in proportion
 //! to (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
 
-use super::reach::{Reach, neglected};
+use super::reach::Reach;
 use super::stages::Stages;
 use crate::buffer;
-use crate::certificate::outliers::{budget, outliers};
+use crate::certificate::outliers::{are_even, budget, outliers};
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::CHUNK;
-use crate::norms::{largest, row_norms};
+use crate::norms::{LANES, largest, largest_of, row_norms, sum_of};
 use crate::pool::Run;
 use crate::problem::{Problem, Wrt};
 
@@ -54,16 +54,15 @@ impl Sizes {
                 }
             };
             let mut own = [residuals, Vec::new()];
-            let mut weighted = [buffer::with_capacity(inputs.len())?, Vec::new()];
+            let mut weighted = [buffer::copied(inputs)?, Vec::new()];
             if problem.is_target {
                 own[1] = buffer::filled(inputs.len(), moved)?;
-                weighted[1] = buffer::with_capacity(inputs.len())?;
+                weighted[1] = buffer::copied(inputs)?;
             }
-            let lost = |(row, logit): (usize, &f64)| neglected(*logit, degree) * reach.pull(row);
-            let lost = buffer::collected(reach.logits.iter().enumerate().map(lost))?;
+            let lost = reach.lost(degree, &mut run)?;
             for (own, weighted) in own.iter_mut().zip(&mut weighted) {
                 own.iter_mut().zip(&lost).for_each(|(own, lost)| *own *= lost);
-                weighted.extend(own.iter().zip(inputs).map(|(own, a)| own * a));
+                weighted.iter_mut().zip(&*own).for_each(|(weighted, own)| *weighted *= own);
             }
             Ok(Sizes { own, weighted })
         })
@@ -140,8 +139,11 @@ fn join(all: &mut Vec<usize>, more: Vec<usize>) -> Result<(), Error> {
 
 /// At most `most` that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
 pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
+    let largest = largest_of(caps);
+    if are_even(caps, largest) {
+        return Ok(Vec::new());
+    }
     let exact = outliers(caps, most)?.exact;
-    let largest = largest(caps);
     let square = |cap: f64| (cap / largest).powi(2);
     let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
     let all: f64 = caps.iter().copied().map(square).sum();
@@ -151,19 +153,32 @@ pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
 
 /// Whether one row holds by itself what rows apart must hold together.
 fn spiked(sizes: &[f64]) -> bool {
-    let largest = largest(sizes);
-    largest > 0.0 && sizes.iter().map(|size| (size / largest).powi(2)).sum::<f64>() * WEIGHTY < 1.0
+    let largest = largest_of(sizes);
+    largest > 0.0 && powers(sizes, largest)[0] * WEIGHTY < 1.0
 }
 
 /// The same for one sum: (Σ M²)² / Σ M⁴ is how many rows it is made of in effect.
 fn least_share(sizes: &[f64]) -> f64 {
-    let largest = largest(sizes);
+    let largest = largest_of(sizes);
     if largest == 0.0 {
         return 0.0;
     }
-    let (squares, fourths) = sizes.iter().fold((0.0, 0.0), |(squares, fourths), size| {
-        let square = (size / largest).powi(2);
-        (squares + square, fourths + square * square)
-    });
+    let [squares, fourths] = powers(sizes, largest);
     LEAST_SEEN * fourths / (squares * squares)
+}
+
+/// Σ M² and Σ M⁴ of sizes M in units of the largest.
+fn powers(sizes: &[f64], largest: f64) -> [f64; 2] {
+    let (chunks, rest) = sizes.as_chunks::<LANES>();
+    let (mut squares, mut fourths) = ([0.0; LANES], [0.0; LANES]);
+    let mut add = |sizes: &[f64]| {
+        for ((squares, fourths), size) in squares.iter_mut().zip(&mut fourths).zip(sizes) {
+            let square = (size / largest).powi(2);
+            *squares += square;
+            *fourths += square * square;
+        }
+    };
+    chunks.iter().for_each(|chunk| add(chunk));
+    add(rest);
+    [squares, fourths].map(sum_of)
 }
