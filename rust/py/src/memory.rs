@@ -14,7 +14,7 @@ const KEPT: libc::c_int = 256 << 20;
 const SETTINGS: [&str; 3] = ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"];
 
 /// Lets the allocator keep what a call frees. By itself glibc gives it back to the system as soon as it lies at the end of
-/// the heap, and the next call waits for every page of it to be cleared: up to a fifth of its time.
+/// the heap, and the next call waits for every page of it to be cleared (docs/performance.md).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn keep() {
     if SETTINGS.iter().all(|name| std::env::var_os(name).is_none()) {
