@@ -7,10 +7,12 @@ Ends with 1 and one line for each finding.
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,9 +115,62 @@ def file_findings(files: list[Path]) -> Iterator[str]:
         yield f"rust/py: found {binding} lines; the binding stays below {MAX_BINDING_LINES}"
 
 
+def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Imports that run, be it late; those under ``if TYPE_CHECKING:`` do not."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
+            yield from runtime_imports(node)
+
+
+def imported_names(node: ast.Import | ast.ImportFrom, package: list[str]) -> Iterator[str]:
+    """The dotted names that an import in a module of `package` may mean, the longest of each."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    base = package[: len(package) - node.level + 1] if node.level else []
+    base = [*base, *(node.module or "").split(".")] if node.module else base
+    yield from (".".join((*base, alias.name)) for alias in node.names)
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """The modules that each module of a package imports, from their paths and texts."""
+    parts = {name: list(Path(name).with_suffix("").parts) for name in sources}
+    modules = {
+        ".".join(of[:-1] if of[-1] == "__init__" else of): name for name, of in parts.items()
+    }
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for module, name in modules.items():
+        for node in runtime_imports(ast.parse(sources[name])):
+            for imported in imported_names(node, parts[name][:-1]):
+                # A name of a module that is no module itself is one of its objects.
+                owner = imported if imported in modules else imported.rpartition(".")[0]
+                if owner in modules and owner != module:
+                    graph[module].add(owner)
+    return graph
+
+
+def circle_findings(sources: Mapping[str, str]) -> Iterator[str]:
+    """A circle of imports, if there is one."""
+    try:
+        TopologicalSorter(import_graph(sources)).prepare()
+    except CycleError as error:
+        yield f"python: found a circle of imports: {' <- '.join(error.args[1])}"
+
+
+def python_sources(files: list[Path]) -> dict[str, str]:
+    """Modules of the package and the stubs of the compiled one, by their paths below python/."""
+    top = ROOT / "python"
+    found = [path for path in files if path.suffix in (".py", ".pyi") and top in path.parents]
+    return {path.relative_to(top).as_posix(): path.read_text(encoding="utf-8") for path in found}
+
+
 def main() -> int:
     """Print what is wrong; the exit code says whether anything is."""
-    findings = [*core_findings(), *file_findings(tracked_files())]
+    files = tracked_files()
+    circles = circle_findings(python_sources(files))
+    findings = [*core_findings(), *file_findings(files), *circles]
     for finding in findings:
         print(finding)
     print(f"layout: {len(findings)} findings")

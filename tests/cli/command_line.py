@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from attngrad_rs import cli, commands
+from attngrad_rs.cli import commands, exit_codes
 
 RUN = CliRunner()
 
@@ -25,7 +25,7 @@ def succeeds(*arguments: object) -> str:
 
 def fails(*arguments: object) -> str:
     result = attngrad(*arguments)
-    assert result.exit_code == cli.EXIT_BAD_INPUT, (result.stdout, result.stderr)
+    assert result.exit_code == exit_codes.EXIT_BAD_INPUT, (result.stdout, result.stderr)
     message: str = result.stderr
     assert "Traceback" not in message
     return message

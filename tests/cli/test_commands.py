@@ -13,7 +13,8 @@ from command_line import attngrad, fails, fails_in_one_line, succeeds
 from npz_files import good
 
 import attngrad_rs as ag
-from attngrad_rs import cli, commands, demo, doctor, terminal
+from attngrad_rs import cli
+from attngrad_rs.cli import commands, demo, doctor, exit_codes, terminal
 from attngrad_rs.heads import load_heads
 
 # Where the near-linear method begins to pay; the command's own 32768 only take longer.
@@ -125,7 +126,7 @@ def test_doctor_finds_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor.reference, "loss_gradient", wrong)
     result = attngrad("doctor")
-    assert result.exit_code == cli.EXIT_DEFECT
+    assert result.exit_code == exit_codes.EXIT_DEFECT
     assert "check float64    FAILED" in result.stdout
 
 
@@ -151,10 +152,14 @@ def test_version_and_help() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (KeyboardInterrupt(), cli.EXIT_INTERRUPTED, "interrupted"),
-        (ag.InternalError("core: found a defect"), cli.EXIT_DEFECT, "core: found a defect"),
-        (ag.OutOfMemoryError("loss: found\ntoo much"), cli.EXIT_BAD_INPUT, "loss: found too much"),
-        (ag.DeadlineError("timeout: found 1"), cli.EXIT_BAD_INPUT, "timeout: found 1"),
+        (KeyboardInterrupt(), exit_codes.EXIT_INTERRUPTED, "interrupted"),
+        (ag.InternalError("core: found a defect"), exit_codes.EXIT_DEFECT, "core: found a defect"),
+        (
+            ag.OutOfMemoryError("loss: found\ntoo much"),
+            exit_codes.EXIT_BAD_INPUT,
+            "loss: found too much",
+        ),
+        (ag.DeadlineError("timeout: found 1"), exit_codes.EXIT_BAD_INPUT, "timeout: found 1"),
     ],
 )
 def test_exit_codes(
@@ -189,7 +194,7 @@ def test_without_the_extra(
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    assert cli.main() == cli.EXIT_BAD_INPUT
+    assert cli.main() == exit_codes.EXIT_BAD_INPUT
     message = capsys.readouterr().err
     assert message == (
         f"attngrad: found no package {missing!r}; the commands need the extra cli: "

@@ -14,7 +14,7 @@ from command_line import attngrad, fails_in_one_line, succeeds
 from npz_files import arrays, good
 
 import attngrad_rs as ag
-from attngrad_rs import commands
+from attngrad_rs.cli import commands
 from attngrad_rs.heads import load_heads
 from attngrad_rs.heads.store import pack, write
 

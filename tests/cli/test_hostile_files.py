@@ -28,7 +28,7 @@ LEAST_FILES = 40
 # Runs the command inside a fresh process and reports its peak memory above the imports.
 SCRIPT = """
 import json, resource, sys
-import attngrad_rs.commands, attngrad_rs.cli as cli
+import attngrad_rs.cli.commands, attngrad_rs.cli as cli
 def peak():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 results = []

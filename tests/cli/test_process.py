@@ -24,7 +24,8 @@ WORK_SECONDS = 0.5
 ANNOUNCED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from attngrad_rs import cli, commands
+from attngrad_rs import cli
+from attngrad_rs.cli import commands
 compute = commands.loss_gradient
 def announced(**arguments):
     print("started", flush=True)

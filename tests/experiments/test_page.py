@@ -15,12 +15,14 @@ import small
 from typer.testing import CliRunner
 
 import attngrad_rs as ag
-from attngrad_rs import cli, commands, experiment_commands, machine
+from attngrad_rs import machine
+from attngrad_rs.cli import commands, exit_codes
+from attngrad_rs.cli import experiments as experiment_commands
+from attngrad_rs.cli.explanation import explanation
 from attngrad_rs.experiments import EXPERIMENTS
 from attngrad_rs.experiments.base import look_up
 from attngrad_rs.experiments.cells import from_csv
 from attngrad_rs.experiments.report import summary
-from attngrad_rs.explanation import explanation
 from attngrad_rs.methods import METHODS
 
 RUN = CliRunner()
@@ -132,7 +134,7 @@ def test_the_page_needs_no_network_and_is_well_formed(folder: Path) -> None:
 def test_a_page_is_not_overwritten(folder: Path) -> None:
     page_file = folder.parent / "mine.html"
     page_file.write_text("mine")
-    message = attngrad("report", folder, "-o", page_file, code=cli.EXIT_BAD_INPUT).stderr
+    message = attngrad("report", folder, "-o", page_file, code=exit_codes.EXIT_BAD_INPUT).stderr
     assert "found an existing file; choose another name, or pass --force" in message
     assert page_file.read_text() == "mine"
     assert "written to" in attngrad("report", folder, "-o", page_file, "--force").stdout
@@ -145,7 +147,7 @@ def test_nor_is_the_page_in_the_folder(tmp_path: Path) -> None:
     attngrad("experiments", "--out", out)
     attngrad("report", out)
     (out / "report.html").write_text("mine")
-    message = attngrad("report", out, code=cli.EXIT_BAD_INPUT).stderr
+    message = attngrad("report", out, code=exit_codes.EXIT_BAD_INPUT).stderr
     assert "found an existing file; choose another name, or pass --force" in message
     assert (out / "report.html").read_text() == "mine"
     attngrad("report", out, "--force")
@@ -207,10 +209,10 @@ def test_bad_calls(tmp_path: Path) -> None:
         (("--quick", "--full"), "one of them is wanted"),
         (("--out", tmp_path / "no" / "where"), "cannot be made"),
     ):
-        message = attngrad("experiments", *arguments, code=cli.EXIT_BAD_INPUT).stderr
+        message = attngrad("experiments", *arguments, code=exit_codes.EXIT_BAD_INPUT).stderr
         assert words in message
         assert message.count("\n") == 1
-    message = attngrad("report", tmp_path, code=cli.EXIT_BAD_INPUT).stderr
+    message = attngrad("report", tmp_path, code=exit_codes.EXIT_BAD_INPUT).stderr
     assert "found no readable experiments.json" in message
 
 
@@ -226,7 +228,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Store, "save_point", stopped)
     out = tmp_path / "out"
-    done = attngrad("experiments", "--out", out, code=cli.EXIT_INTERRUPTED)
+    done = attngrad("experiments", "--out", out, code=exit_codes.EXIT_INTERRUPTED)
     assert f"what is done is kept in {out}" in done.stderr
     monkeypatch.setattr(Store, "save_point", save)
     assert "1 of them from before" in attngrad("experiments", "--out", out).stdout
@@ -256,7 +258,7 @@ def test_bench_is_the_experiment_of_work_and_precision(
     assert len(small.CALLS) == calls
     assert "from before" not in attngrad("bench", "--out", tmp_path / "out", "--again").stdout
     assert len(small.CALLS) == calls + len(small.points("quick"))
-    message = attngrad("bench", "--quick", "--full", code=cli.EXIT_BAD_INPUT).stderr
+    message = attngrad("bench", "--quick", "--full", code=exit_codes.EXIT_BAD_INPUT).stderr
     assert "one of them is wanted" in message
 
 
@@ -272,7 +274,7 @@ def test_explain(tmp_path: Path) -> None:
     assert found["rtol"] == 1e-3
     assert found["plan"]["method"] in METHODS
     assert found["diagnosis"]["regime"] in ("near-linear", "borderline", "exact")
-    message = attngrad("explain", tmp_path / "no.npz", code=cli.EXIT_BAD_INPUT).stderr
+    message = attngrad("explain", tmp_path / "no.npz", code=exit_codes.EXIT_BAD_INPUT).stderr
     assert "found no such file" in message
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import attngrad_rs as ag
 from attngrad_rs import reference
-from attngrad_rs.explanation import explanation
+from attngrad_rs.cli.explanation import explanation
 from attngrad_rs.features.index_set import feature_count
 from attngrad_rs.heads import load_heads
 from helpers import Array, frobenius, largest

@@ -42,3 +42,26 @@ def test_what_was_left_behind_is_found(
     assert len(findings) == len(words)
     for finding, start in zip(findings, words, strict=True):
         assert finding.startswith(start)
+
+
+def test_a_circle_of_imports_is_found(tool: ModuleType) -> None:
+    sources = {
+        "p/__init__.py": "from .a import f\n",
+        "p/a.py": "from . import b\n\nf = b.g\n",
+        "p/b.py": "def g():\n    from .c import late\n",
+        "p/c.py": "import p.a\n",
+    }
+    (finding,) = tool.circle_findings(sources)
+    assert all(f"p.{name}" in finding for name in "abc")
+
+
+def test_imports_for_types_and_of_the_stubs_make_no_circle(tool: ModuleType) -> None:
+    sources = {
+        "p/__init__.py": "from .a import f\n",
+        "p/_core.pyi": "def f() -> None: ...\n",
+        "p/a.py": "from typing import TYPE_CHECKING\nfrom . import _core\n"
+        "if TYPE_CHECKING:\n    from .b import B\n",
+        "p/b.py": "from .a import f\n",
+    }
+    assert list(tool.circle_findings(sources)) == []
+    assert tool.import_graph(sources)["p.a"] == {"p._core"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, machine, memory, reference
-from .api import loss_gradient
+from .. import _core, machine, memory, reference
+from ..api import loss_gradient
 
 __all__ = ["describe", "examine"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .api import plan_loss_gradient
-from .diagnose import TOLERANCES, Diagnosis, describe
-from .plans import Plan
+from ..api import plan_loss_gradient
+from ..diagnose import TOLERANCES, Diagnosis, describe
+from ..plans import Plan
 
 __all__ = ["Explanation", "explanation"]
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, demo_near_linear, machine
-from ._core import __version__
-from .api import loss_gradient
-from .demo_near_linear import NearRow
-from .heads import Head, load_heads
-from .reference import loss_gradient as reference_gradient
+from .. import arrays, machine
+from .._core import __version__
+from ..api import loss_gradient
+from ..heads import Head, load_heads
+from ..reference import loss_gradient as reference_gradient
+from . import near_linear
+from .near_linear import NearRow
 
 __all__ = ["DemoReport", "HeadRow", "run"]
 
@@ -67,8 +68,8 @@ def run(
     progress: Callable[[float], object],
     heads: Iterable[Head] | None = None,
     *,
-    tokens: int = demo_near_linear.TOKENS,
-    repeats: int = demo_near_linear.REPEATS,
+    tokens: int = near_linear.TOKENS,
+    repeats: int = near_linear.REPEATS,
 ) -> DemoReport:
     """Compute every head, and ``tokens`` rows of small entries.
 
@@ -80,9 +81,7 @@ def run(
     for number, head in enumerate(chosen):
         progress(number / len(chosen) / 2)
         rows.append(_row(head, dtype, threads, peak))
-    near = demo_near_linear.run(
-        dtype, threads, lambda done: progress(0.5 + done / 2), tokens, repeats
-    )
+    near = near_linear.run(dtype, threads, lambda done: progress(0.5 + done / 2), tokens, repeats)
     return DemoReport(
         version=__version__,
         cpu=machine.cpu_name(),

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import MissingDependencyError, OptionError, install_line
+from ..errors import MissingDependencyError, OptionError, install_line
 
 if TYPE_CHECKING:
     from .demo import DemoReport

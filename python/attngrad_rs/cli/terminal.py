@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.models import OptionInfo
 
-from .cli import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
-from .errors import AttnGradError, InternalError
+from ..errors import AttnGradError, InternalError
+from .exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
 from .wording import spoken
 
 __all__ = ["guarded", "output_console", "print_json", "progress_bar"]

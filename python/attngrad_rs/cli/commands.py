@@ -9,16 +9,16 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from . import gradient_output
-from ._core import __version__
-from .api import loss_gradient
-from .cli import EXIT_DEFECT
-from .demo_near_linear import TOKENS, WIDTH
-from .errors import OptionError, ProblemFileError
-from .experiment_commands import PROBLEM_HELP, HeadName
-from .experiment_commands import app as experiment_app
-from .files import atomic_output, check_output
-from .heads import load_heads
+from .._core import __version__
+from ..api import loss_gradient
+from ..errors import OptionError, ProblemFileError
+from ..files import atomic_output, check_output
+from ..heads import load_heads
+from . import output
+from .exit_codes import EXIT_DEFECT
+from .experiments import PROBLEM_HELP, HeadName
+from .experiments import app as experiment_app
+from .near_linear import TOKENS, WIDTH
 from .problem_file import read_problem
 from .terminal import guarded, output_console, print_json, progress_bar
 
@@ -189,13 +189,13 @@ def gradient(
             progress=move,
         )
     with atomic_output(out, force=force) as file:
-        np.savez(file, allow_pickle=False, **gradient_output.result_arrays(result))
+        np.savez(file, allow_pickle=False, **output.result_arrays(result))
     if json:
-        print_json({"out": out, **gradient_output.summary(result)})
+        print_json({"out": out, **output.summary(result)})
         return
     console = output_console()
-    console.print(gradient_output.headline(result, out))
-    console.print(gradient_output.table(result))
+    console.print(output.headline(result, out))
+    console.print(output.table(result))
 
 
 @app.command()
@@ -228,7 +228,7 @@ def heads(
     force: Force = False,
 ) -> None:
     """Queries, keys and values of a trained model on a text of yours: problems for gradient."""
-    from .heads import make_heads
+    from ..heads import make_heads
 
     check_output(out, force=force)
     words, name = _default_text() if text is None else (_read_text(text), os.path.basename(text))

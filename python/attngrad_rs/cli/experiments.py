@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from . import machine
-from .cli import EXIT_INTERRUPTED
-from .errors import OptionError, install_line
-from .files import atomic_output, check_output
+from .. import machine
+from ..errors import OptionError, install_line
+from ..files import atomic_output, check_output
+from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem
 from .terminal import guarded, output_console, print_json, progress_bar
 
@@ -54,7 +54,7 @@ def experiments(
     json: Json = False,
 ) -> None:
     """Run experiments; one that was stopped is continued by the same command."""
-    from . import experiments as package
+    from .. import experiments as package
 
     if known:
         _list(package.EXPERIMENTS, json)
@@ -80,7 +80,7 @@ def bench(
 
 
 def _size(quick: bool, full: bool) -> str:
-    from .experiments.base import FULL, QUICK
+    from ..experiments.base import FULL, QUICK
 
     if quick and full:
         raise OptionError("--quick: found --full as well; one of them is wanted")
@@ -89,8 +89,8 @@ def _size(quick: bool, full: bool) -> str:
 
 def _run(names: Sequence[str], folder: str, size: str, again: bool, json: bool) -> None:
     """Run experiments, and tell each as soon as it is done."""
-    from . import experiments as package
-    from .experiments.runner import outcome_entry
+    from .. import experiments as package
+    from ..experiments.runner import outcome_entry
 
     outcomes = package.run(names, out=folder, size=size, again=again, progress=_Bars(json))
     if not machine.blas_is_held():
@@ -163,7 +163,7 @@ def report(
     json: Json = False,
 ) -> None:
     """One HTML page with verdicts, figures and tables; it needs no network."""
-    from .experiments.report import page, summary
+    from ..experiments.report import page, summary
 
     path = out or os.path.join(folder, REPORT)
     content = summary(folder)

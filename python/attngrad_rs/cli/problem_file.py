@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import OptionError, ProblemFileError
-from .files import load_npz, npz_names
-from .heads import Head, load_heads
-from .heads.store import FORMAT_NAME
+from ..errors import OptionError, ProblemFileError
+from ..files import load_npz, npz_names
+from ..heads import Head, load_heads
+from ..heads.store import FORMAT_NAME
 
 __all__ = ["read_problem"]
 

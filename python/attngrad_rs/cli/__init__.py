@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from .errors import install_line
+from ..errors import install_line
+from .exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_DEFECT", "EXIT_INTERRUPTED", "main"]
+__all__ = ["main"]
 
-EXIT_DEFECT = 1
-EXIT_BAD_INPUT = 2
-# 128 + SIGINT, as shells do.
-EXIT_INTERRUPTED = 130
 EXTRA = ("typer", "rich")
 
 
