@@ -165,10 +165,50 @@ def flat_ramps(seed: int) -> Drawn:
     return _drawn(rng, f"seed {seed}", arrays, ("Y",), target, sizes=(-9.0, -6.0))
 
 
+def equal_outputs(seed: int) -> Drawn:
+    """One key, or equal values: rows of f A3 agree, and lose the same by Y, whatever queries do."""
+    rng = np.random.default_rng(seed)
+    n, m = int(10 ** rng.uniform(2, 3.8)), _one_of(rng, 1, 1, 3, int(rng.integers(2, 200)))
+    d1, d3, dv = int(rng.integers(1, 16)), int(rng.integers(2, 100)), int(rng.integers(1, 60))
+    values = _one_of(rng, "equal", "equal", "one size")
+    arrays = {
+        "A1": rng.normal(size=(n, d1)),
+        "A2": rng.normal(size=(m, d1)),
+        "A3": SIDES[values](rng, m, d3),
+        "X": np.eye(d1),
+        "Y": rng.normal(size=(d3, dv)),
+    }
+    label = f"seed {seed}, values {values}"
+    return _drawn(rng, label, arrays, ("Y",), _near(rng), sizes=(-4.0, 1.0))
+
+
+def equal_terms(seed: int) -> Drawn:
+    """Equal values and weights: every term of the last sum over the keys rounds alike."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 50)), int(10 ** rng.uniform(3.5, 4))
+    d1, d3, dv = int(rng.integers(1, 6)), int(rng.integers(1, 16)), int(rng.integers(1, 4))
+    arrays = {
+        "A1": rng.normal(size=(n, d1)),
+        "A2": rng.normal(size=(m, d1)),
+        "A3": np.full((m, d3), rng.uniform(0.5, 2.0)),
+        "X": np.eye(d1),
+        "Y": rng.normal(size=(d3, dv)),
+    }
+    common = 300 * rng.normal(size=dv)
+
+    def target(output: Array) -> Array:
+        return output + common
+
+    # In blocks of few keys nothing else is lost.
+    return _drawn(rng, f"seed {seed}", arrays, ("X", "Y"), target, 1, (-9.0, -7.0))
+
+
 FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "equal values": equal_values,
     "alike in sums": alike_in_sums,
     "hidden inputs": hidden_inputs,
     "ramps": ramps,
     "flat ramps": flat_ramps,
+    "equal outputs": equal_outputs,
+    "equal terms": equal_terms,
 }

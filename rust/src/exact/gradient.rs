@@ -233,7 +233,7 @@ impl<T: Float> Passes<T> {
         let mut output = std::mem::take(&mut forward.output);
         let mut mixed = None;
         if needs.mixed_inputs {
-            let outputs = row_norms(Rows { data: &output, count: n, width: problem.A3.ncols() }, run)?;
+            let outputs = traces(Rows { data: &output, count: n, width: problem.A3.ncols() }, run)?;
             let A3 = Side { rows: rows(&problem.A3)?, traces: &input_traces };
             let sizes = Keys::new(key_side, A3, Meets { query, lost: 0.0, block, has_products: false }, run)?;
             before.mixed = Some(Mixed::new(sizes, outputs, problem.Y));

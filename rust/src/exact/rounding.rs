@@ -8,7 +8,7 @@ use std::f64::consts::LN_2;
 use ndarray::ArrayView2;
 
 use self::row::{Constant, Errors};
-use self::sums::Sums;
+use self::sums::{Cells, Sums};
 use super::alike::{LinedUp, Trace, alike, both, longest, outer};
 use super::measures::{Keys, Place};
 use super::residual::Row;
@@ -65,8 +65,9 @@ pub struct Before {
 pub struct Mixed {
     /// With the keys, as [`Before::keys`].
     pub keys: Keys,
-    /// ‖(f A3)_j‖.
-    pub outputs: Vec<f64>,
+    /// The rows of f A3, and what their tags differ by where a product rounds them alike.
+    pub outputs: Vec<Trace>,
+    pub cell: f64,
     /// By how much Y can stretch an error, and what the product loses, in units of u, for a row of norm one.
     pub stretch: f64,
     pub lost: f64,
@@ -94,21 +95,23 @@ pub struct RowErrors {
 }
 
 /// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows
-/// share; and not on c_j, but its own logits, or what all rows share.
+/// share, or the row of f A3; and not on c_j, but its own logits, what all rows share, or the row of f A3.
 #[derive(Default)]
 struct Parts {
     logits: f64,
     own: f64,
     shared: f64,
+    mixed: f64,
     output: f64,
     output_shared: f64,
+    output_mixed: f64,
     /// An error's own square, which hides in no direction.
     square: f64,
 }
 
 impl Parts {
     fn total(&self) -> f64 {
-        self.logits + self.own + self.shared + self.output + self.output_shared
+        self.logits + self.own + self.shared + self.mixed + self.output + self.output_shared + self.output_mixed
     }
 }
 
@@ -174,7 +177,8 @@ impl RowErrors {
             logits: e.o * e.c,
             own: e.own * e.c,
             shared: e.o_shared * e.c,
-            square: (e.o + e.o_shared + e.own).powi(2),
+            mixed: e.o_mixed * e.c,
+            square: (e.o + e.o_shared + e.o_mixed + e.own).powi(2),
             ..Parts::default()
         };
         // Twice the share of one direction: the loss has no other direction for an excess to hide in.
@@ -199,7 +203,7 @@ impl RowErrors {
             shared: e.p_shared * keys,
             output: e.o * e.share * keys,
             output_shared: e.o_shared * e.share * keys,
-            square: 0.0,
+            ..Parts::default()
         }
     }
 
@@ -229,7 +233,7 @@ impl RowErrors {
             shared: e.p_shared,
             output: e.o * e.p_share,
             output_shared: e.o_shared * e.p_share,
-            square: 0.0,
+            ..Parts::default()
         })?;
         Ok(LN_2 * sum)
     }
@@ -256,7 +260,7 @@ impl RowErrors {
                 shared: apart * e.p_shared,
                 output: e.o * e.share * largest,
                 output_shared: e.o_shared * e.share * largest,
-                square: 0.0,
+                ..Parts::default()
             }
         })?;
         Ok(LN_2 * sum)
@@ -271,7 +275,7 @@ impl RowErrors {
             shared: e.f_shared * e.c,
             output: e.spread * e.o,
             output_shared: e.spread * e.o_shared,
-            square: 0.0,
+            ..Parts::default()
         })
     }
 
@@ -283,7 +287,7 @@ impl RowErrors {
         let value = self.before.keys.value.largest;
         self.over_rows(run, None, |j, e| {
             let size = match &self.before.mixed {
-                Some(mixed) => mixed.outputs[j],
+                Some(mixed) => mixed.outputs[j].norm,
                 // As much as is left of the values, and of what they have in common, which Y may hide.
                 None => (inputs.largest * (e.spread + e.left)).max(inputs.mean).min(inputs.largest),
             };
@@ -298,15 +302,16 @@ impl RowErrors {
                 shared: inputs.largest * e.f_shared * e.c,
                 output: size * e.o,
                 output_shared: size * e.o_shared,
-                square: 0.0,
+                output_mixed: size * e.o_mixed,
+                ..Parts::default()
             }
         })
     }
 
     /// Of Σ_i a_i ⊗ b_i over the keys besides, where b_i are sums over rows, of Frobenius norm `size`: of the product, and
     /// of rows of either sign whose sums grew.
-    pub fn over_keys(&self, a: &[Trace], b: &[Trace], size: f64) -> f64 {
-        ROUNDING_SAFETY * (self.product(a, b) + self.u * self.grown_rows() * longest(a) * size)
+    pub fn over_keys(&self, a: &[Trace], b: &[Trace], size: f64) -> Result<f64, Error> {
+        Ok(ROUNDING_SAFETY * (self.product(a, b)? + self.u * self.grown_rows() * longest(a) * size))
     }
 
     /// The two sums together.
@@ -323,8 +328,9 @@ impl RowErrors {
     /// The error of Σ_j left_j ⊗ (row j): as if rows had nothing to do with one another, and of what lines up.
     ///
     /// An error that hangs on c_j is linear in it, so left_j ⊗ c_j says how much such errors line up: among rows whose
-    /// logits round alike, among rows whose c_j are the same but for rounding, or among all for what all rows share, be
-    /// it in one direction of the queries or in all. An error of o does not hang on c_j; there left_j says it.
+    /// logits round alike, among rows whose c_j are the same but for rounding, among rows of f A3 that a product with Y
+    /// rounds alike, or among all for what all rows share, be it in one direction of the queries or in all. An error of o
+    /// does not hang on c_j; there left_j says it.
     fn sums(
         &self,
         run: &mut Run<'_>,
@@ -342,7 +348,12 @@ impl RowErrors {
                 let parts = parts(j, &self.row(j));
                 let size = left.map_or(1.0, |left| left[j].norm);
                 *term = size * parts.total();
-                let cells = [self.weights_cell(j), self.c_cell(j), self.before.queries[j].direction()];
+                let cells = Cells {
+                    weights: self.weights_cell(j),
+                    c: self.c_cell(j),
+                    direction: self.before.queries[j].direction(),
+                    mixed: self.before.mixed.as_ref().map_or(0, |mixed| mixed.outputs[j].cell(mixed.cell)),
+                };
                 let c = self.rows[j].c.sketch;
                 match left {
                     Some(left) => {

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use super::{Passes, Standard, rows};
 use crate::error::Error;
-use crate::exact::alike::{is_exact, traces};
+use crate::exact::alike::{Trace, alike, is_exact, longest, traces};
 use crate::exact::measures::{Keys, Place};
 use crate::exact::rounding::{Inherited, Mixed, isotropic};
 use crate::float::Float;
@@ -67,7 +67,7 @@ impl<T: Float> Passes<T> {
         let Some(sums) = sums else { return Ok(0.0) };
         let size = frobenius(sums.view());
         let (inputs, sums) = (traces(rows(inputs)?, run)?, traces(rows(&sums.view().into())?, run)?);
-        Ok(self.errors.over_keys(&inputs, &sums, size))
+        self.errors.over_keys(&inputs, &sums, size)
     }
 }
 
@@ -92,9 +92,10 @@ impl<T: Float> Standard<'_, T> {
 }
 
 impl Mixed {
-    /// From what is known of A3 as values, the norms of the rows of f A3, and Y.
-    pub(super) fn new<T: Float>(keys: Keys, outputs: Vec<f64>, Y: ArrayView2<'_, T>) -> Self {
-        Mixed { keys, outputs, stretch: stretch(Y), lost: lost(Y) }
+    /// From what is known of A3 as values, the rows of f A3, and Y.
+    pub(super) fn new<T: Float>(keys: Keys, outputs: Vec<Trace>, Y: ArrayView2<'_, T>) -> Self {
+        let cell = alike(longest(&outputs), T::UNIT_ROUNDOFF, Y.nrows() as f64);
+        Mixed { keys, outputs, cell, stretch: stretch(Y), lost: lost(Y) }
     }
 }
 

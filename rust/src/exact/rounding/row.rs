@@ -4,7 +4,8 @@ use std::f64::consts::LN_2;
 
 use super::{RowErrors, isotropic};
 use crate::constants::{KEY_SIDE_QUERIES, PRODUCT_ROWS};
-use crate::exact::alike::{SKETCH, Trace, alike, outer};
+use crate::error::Error;
+use crate::exact::alike::{SKETCH, Trace, alike, both, longest, most_in_a_cell, outer};
 use crate::exact::measures::{Keys, LOOK};
 use crate::exact::residual::Row;
 use crate::float::Float;
@@ -27,9 +28,10 @@ pub(super) struct Errors {
     /// Of f_j by its own logits, and by what all rows share.
     pub f: f64,
     pub f_shared: f64,
-    /// Of o_j by its own weights and sums, by what all rows share; and of c_j itself.
+    /// Of o_j by its own weights and sums, by what all rows share, by its product of (f A3)_j with Y; and of c_j itself.
     pub o: f64,
     pub o_shared: f64,
+    pub o_mixed: f64,
     pub own: f64,
     /// ‖p_j‖, and its error by its logits, by its own products, and by what all rows share: entries independent of one
     /// another.
@@ -129,10 +131,13 @@ impl RowErrors {
         SUM_ROUNDINGS * (length / blocks).sqrt() + self.folded(length, blocks, 1.0)
     }
 
-    /// What Σ_i a_i ⊗ b_i loses, from the traces of both: by the largest partial sums in blocks, and over blocks.
-    pub(super) fn product(&self, a: &[Trace], b: &[Trace]) -> f64 {
+    /// What Σ_i a_i ⊗ b_i loses, from the traces of both: by the largest partial sums in blocks, and over blocks. Terms
+    /// that are alike round alike, in every block.
+    pub(super) fn product(&self, a: &[Trace], b: &[Trace]) -> Result<f64, Error> {
         let length = PRODUCT_ROWS.min(a.len()).max(1);
-        let (mut whole, mut squares, mut most) = ([0.0; SKETCH * SKETCH], 0.0, 0.0);
+        let [of_a, of_b] = [a, b].map(|rows| alike(longest(rows), self.u, length as f64));
+        let repeats = most_in_a_cell(a.iter().zip(b).map(|(a, b)| both(a.cell(of_a), b.cell(of_b))))?;
+        let (mut whole, mut sizes, mut squares, mut most) = ([0.0; SKETCH * SKETCH], 0.0, 0.0, 0.0);
         for (a, b) in a.chunks(length).zip(b.chunks(length)) {
             let (mut sum, mut in_block) = ([0.0; SKETCH * SKETCH], 0.0);
             for (i, (a, b)) in a.iter().zip(b).enumerate() {
@@ -144,12 +149,15 @@ impl RowErrors {
                     in_block = largest([in_block, norm(&sum)]);
                 }
             }
-            squares += largest([in_block, norm(&sum)]).powi(2);
+            let in_block = largest([in_block, norm(&sum)]);
+            sizes += in_block;
+            squares += in_block * in_block;
             whole.iter_mut().zip(&sum).for_each(|(whole, x)| *whole += x);
             most = largest([most, norm(&whole)]);
         }
         let (length, blocks) = (length as f64, (a.len() as f64 / length as f64).max(1.0));
-        self.u * (SUM_ROUNDINGS * (length * squares).sqrt() + self.folded(length, blocks, 1.0) * most)
+        let in_blocks = SUM_ROUNDINGS * (length * repeats * squares).sqrt().min(length * sizes);
+        Ok(self.u * (in_blocks + self.folded(length, blocks, repeats) * most))
     }
 
     /// The part of both that is lost when blocks are folded in double precision, which is no finer where the numbers are
@@ -234,12 +242,13 @@ impl RowErrors {
         let mut sums = sums_of.values.lost(*output, in_block, is_flat);
         // Equal values lost the same when they were made.
         let mut values_lost = u * inherited.values * (sums_of.value_losses * spread).min(1.0);
-        let mut output_lost = 0.0;
+        let mut o_mixed = 0.0;
         let mixed_sums = before.mixed.as_ref().map(|mixed| {
-            let inputs = sums_of.inputs.lost(mixed.outputs[j], in_block, is_flat);
+            let size = mixed.outputs[j].norm;
+            let inputs = sums_of.inputs.lost(size, in_block, is_flat);
             sums = sums.max(mixed.stretch * inputs);
             values_lost = 0.0;
-            output_lost = u * mixed.lost * mixed.outputs[j];
+            o_mixed = if before.is_target { u * mixed.lost * size } else { 0.0 };
             inputs
         });
         let (mut o, mut o_shared) = (0.0, 0.0);
@@ -247,7 +256,6 @@ impl RowErrors {
             // An error of the query is common to all its logits, and moves o by Cov_f(k, h), which does not fall with
             // the number of keys.
             o = weight * different * centred + sums + total * output + u * logit * centred * isotropic;
-            o += output_lost;
             o_shared = shared * different * centred + values_lost;
         }
         let p_norm = self.p.get(j).copied().unwrap_or(0.0);
@@ -260,6 +268,7 @@ impl RowErrors {
             f_shared: shared * different,
             o,
             o_shared,
+            o_mixed,
             own: 2.0 * u * c_norm,
             p_norm,
             p: weight * p,
