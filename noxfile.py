@@ -142,7 +142,8 @@ def examples(session: nox.Session) -> None:
     for example in PYTHON_EXAMPLES:
         session.run("python", example)
     for example in RUST_EXAMPLES:
-        cargo(session, "run", "--locked", "--profile", "release-dev", "--example", example)
+        # The profile of the tests, which have built the crate already.
+        cargo(session, "run", "--locked", "--profile", "test", "--example", example)
 
 
 @nox.session
