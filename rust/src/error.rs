@@ -49,6 +49,18 @@ pub enum Error {
         /// The least that some data could reach.
         least: f64,
     },
+    /// A tolerance that no size of an approximation that is allowed reaches on the data.
+    #[error("rtol: found {rtol}, where {limit}; {remedy}")]
+    Unreached {
+        /// The tolerance.
+        rtol: f64,
+        /// The tolerance that would have been reached.
+        best: f64,
+        /// What was tried, and what it reaches.
+        limit: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A number between input and output is larger than the precision can hold.
     #[error("{quantity} exceeds the range of {precision}; {remedy}")]
     Range {

@@ -72,6 +72,8 @@
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
 //! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | [`features`] | [`ExpFeatures`]: the map from rows to features, index sets and balanced coordinates, which the moments use too |
+//! | `factors` | [`factors()`]: the paper's U1, V1 … U4, V4 and the gradients from them |
 //! | [`moments`] | the polynomial method, near-linear: moments of one side, values and slopes on the other |
 //! | [`polynomial`] | polynomials for exp on an interval, with guaranteed bounds of their error |
 //! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
@@ -92,10 +94,13 @@
 mod buffer;
 pub mod certificate;
 pub mod constants;
+mod eigen;
 mod error;
 pub mod exact;
+mod factors;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
+pub mod features;
 mod finite;
 mod float;
 pub mod moments;
@@ -115,6 +120,8 @@ pub use exact::attention::{AttentionGradients, Heads, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
 pub use exact::proved::ProvedRounding;
 pub use exact::rows::{RowValues, exact_rows};
+pub use factors::{Factors, factors, row_kronecker};
+pub use features::ExpFeatures;
 pub use finite::all_finite;
 pub use float::Float;
 pub use moments::{Approximation, Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};

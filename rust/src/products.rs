@@ -1,5 +1,7 @@
 //! Products with small matrices, in a fixed order of summation.
 
+use std::ops::Range;
+
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
@@ -48,7 +50,21 @@ pub fn transposed_product<T: Float>(
     factor: f64,
     run: &mut Run<'_>,
 ) -> Result<Array2<T>, Error> {
-    let (p, q, rows) = (a.ncols(), b.ncols(), a.nrows());
+    transposed_sum((a.ncols(), b.ncols()), a.nrows(), factor, run, |range, out| {
+        let range = s![range, ..];
+        general_mat_mul(T::one(), &a.slice(range).reversed_axes(), &b.slice(range), T::zero(), out);
+        Ok(())
+    })
+}
+
+/// The same for terms of (p, q) that `of` makes from a block of rows each.
+pub fn transposed_sum<T: Float>(
+    (p, q): (usize, usize),
+    rows: usize,
+    factor: f64,
+    run: &mut Run<'_>,
+    of: impl Fn(Range<usize>, &mut ArrayViewMut2<'_, T>) -> Result<(), Error> + Sync,
+) -> Result<Array2<T>, Error> {
     let size = buffer::size(&[p, q])?;
     // No more parts than cost the memory of the operands, and by the shape alone.
     let parts = (rows.saturating_mul(p + q) / (2 * size.max(1))).clamp(1, PRODUCT_PARTS);
@@ -61,9 +77,7 @@ pub fn transposed_product<T: Float>(
             let end = rows.min((part + 1) * part_rows);
             for first in (part * part_rows..end).step_by(PRODUCT_ROWS) {
                 cancel.check()?;
-                let range = s![first..end.min(first + PRODUCT_ROWS), ..];
-                let mut out = view_mut(&mut block, p, q)?;
-                general_mat_mul(T::one(), &a.slice(range).reversed_axes(), &b.slice(range), T::zero(), &mut out);
+                of(first..end.min(first + PRODUCT_ROWS), &mut view_mut(&mut block, p, q)?)?;
                 for (sum, term) in sums.iter_mut().zip(&block) {
                     *sum += term.widen();
                 }
@@ -116,6 +130,7 @@ pub fn view<T>(data: &[T], rows: usize, columns: usize) -> Result<ArrayView2<'_,
     ArrayView2::from_shape((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))
 }
 
-fn view_mut<T>(data: &mut [T], rows: usize, columns: usize) -> Result<ArrayViewMut2<'_, T>, Error> {
+/// The same to write into.
+pub fn view_mut<T>(data: &mut [T], rows: usize, columns: usize) -> Result<ArrayViewMut2<'_, T>, Error> {
     ArrayViewMut2::from_shape((rows, columns), data).map_err(|error| Error::Internal(error.to_string()))
 }

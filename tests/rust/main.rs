@@ -9,8 +9,10 @@ mod data;
 mod determinism;
 mod errors;
 mod exact_keys;
+mod factors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod features;
 mod fitted;
 mod hidden;
 mod incoming;

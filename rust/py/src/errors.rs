@@ -46,6 +46,7 @@ impl From<Error> for Failure {
             Error::Option { .. } => OptionError::new_err(text),
             Error::NonFinite { .. } => NonFiniteError::new_err(text),
             Error::Tolerance { least, .. } => ToleranceError::new_err((text, least)),
+            Error::Unreached { best, .. } => ToleranceError::new_err((text, best)),
             Error::Range { .. } => RangeError::new_err(text),
             Error::OutOfMemory { .. } => OutOfMemoryError::new_err(text),
             Error::Deadline(_) => DeadlineError::new_err(text),

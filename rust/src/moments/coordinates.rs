@@ -2,16 +2,12 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::eigen::symmetric;
 use crate::certificate::spectral::{frobenius, spectral};
 use crate::constants::BALANCED_MOST;
+use crate::features::balanced;
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::{some_rows, some_rows_but};
-
-/// Share of the mean eigenvalue that every covariance is widened by, so that a singular one can be inverted: directions
-/// with less than this are balanced as if they had it.
-const REGULARISATION: f64 = 1e-6;
 
 /// Largest condition of the map of the queries that rows are had back from their coordinates: 4 bits of what was computed
 /// may be lost on the way.
@@ -62,11 +58,15 @@ impl Coordinates {
         let query = problem.scale * query_weights;
         let d = query.ncols();
         let (transform, inverse, spread) = if d <= BALANCED_MOST {
-            balance(&some_rows(problem.A1).dot(&query), &(&keys - &mean).dot(&key_weights))
+            let (queries, keys) = (some_rows(problem.A1).dot(&query), (&keys - &mean).dot(&key_weights));
+            balanced(&second_moment(&queries), &second_moment(&keys))
         } else {
             None
         }
-        .unwrap_or_else(|| (Array2::eye(d), Array2::eye(d), 0.0));
+        .map_or_else(
+            || (Array2::eye(d), Array2::eye(d), 0.0),
+            |both| (both.transform, both.inverse, both.spectrum.mapv(|x| x * x).sum().sqrt()),
+        );
         let inputs = some_rows_but(problem.A3, exact_keys);
         let values = size(&inputs.dot(&wide(problem.Y)));
         let target = size(&some_rows(problem.E));
@@ -98,24 +98,6 @@ impl Coordinates {
     }
 }
 
-/// T and T⁻¹ such that keys · T and queries · T⁻ᵀ have the same second moments: with those of the keys L Lᵀ and
-/// Lᵀ (those of the queries) L = U Λ Uᵀ, T = L⁻ᵀ U Λ^¼; and √tr Λ, the root mean square of their products. Nothing where a number is not finite.
-fn balance(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<(Array2<f64>, Array2<f64>, f64)> {
-    let d = keys.ncols();
-    let (sizes, axes) = symmetric(second_moment(keys)?);
-    let root = sizes.mapv(f64::sqrt);
-    // L = axes · diag(root)
-    let lower = &axes * &root;
-    let (levels, rotation) = symmetric(lower.t().dot(&second_moment(queries)?).dot(&lower));
-    let quarter = levels.mapv(|x| x.sqrt().sqrt());
-    if d == 0 || !quarter.iter().chain(&root).all(|x| x.is_finite() && *x > 0.0) {
-        return None;
-    }
-    let transform = (&axes / &root).dot(&rotation) * &quarter;
-    let inverse = (lower.dot(&rotation) / &quarter).reversed_axes();
-    Some((transform, inverse, levels.sum().sqrt()))
-}
-
 /// The inverse Y of a square matrix M whose condition is small: Y ← Y (2 − M Y) squares 1 − M Y, whose norm is less than one
 /// from Y = Mᵀ / ‖M‖² on. A fraction of the time of an eigenvalue problem.
 fn inverted(matrix: Array2<f64>) -> Option<Array2<f64>> {
@@ -136,15 +118,9 @@ fn inverted(matrix: Array2<f64>) -> Option<Array2<f64>> {
         .then(|| inverse / size)
 }
 
-/// rowsᵀ rows / count, widened by a share of its trace; the identity where all is zero.
-fn second_moment(rows: &Array2<f64>) -> Option<Array2<f64>> {
-    let d = rows.ncols();
-    let moment = rows.t().dot(rows) / rows.nrows().max(1) as f64;
-    let mean = moment.diag().sum() / d.max(1) as f64;
-    if mean == 0.0 {
-        return Some(Array2::eye(d));
-    }
-    (mean.is_finite() && mean.recip().is_finite()).then(|| moment + REGULARISATION * mean * Array2::<f64>::eye(d))
+/// rowsᵀ rows / count.
+fn second_moment(rows: &Array2<f64>) -> Array2<f64> {
+    rows.t().dot(rows) / rows.nrows().max(1) as f64
 }
 
 /// The mean of rows, zero where it is not finite.
@@ -173,24 +149,10 @@ fn exponent(size: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eigen::symmetric;
 
     fn matrix(rows: usize, columns: usize, step: f64) -> Array2<f64> {
         Array2::from_shape_fn((rows, columns), |(j, i)| (step * ((j * columns + i + 1) as f64).powi(2)).sin())
-    }
-
-    #[test]
-    fn balanced_sides_have_the_same_moments_and_the_same_logits() {
-        for d in [1, 2, 5, 16] {
-            let (queries, keys) = (30.0 * matrix(100, d, 0.7), 0.2 * matrix(90, d, 1.9));
-            let (transform, inverse, spread) = balance(&queries, &keys).expect("regular rows");
-            let (q, k) = (queries.dot(&inverse.t()), keys.dot(&transform));
-            let logits = queries.dot(&keys.t());
-            assert!((q.dot(&k.t()) - &logits).iter().all(|x| x.abs() <= 1e-11 * size(&logits)));
-            let usual = (logits.mapv(|t| t * t).mean()).expect("some logits").sqrt();
-            assert!((spread - usual).abs() <= 1e-4 * usual, "{spread} {usual}");
-            let difference = q.t().dot(&q) / 100.0 - k.t().dot(&k) / 90.0;
-            assert!(size(&difference) <= 1e-4 * size(&(k.t().dot(&k) / 90.0)), "{difference}");
-        }
     }
 
     #[test]
@@ -213,14 +175,5 @@ mod tests {
         {
             assert!(inverted(map).is_none());
         }
-    }
-
-    #[test]
-    fn singular_and_zero_covariances_are_widened() {
-        let keys = matrix(50, 1, 0.7).dot(&matrix(1, 4, 0.9));
-        let (transform, inverse, _) = balance(&matrix(60, 4, 1.1), &keys).expect("regular enough");
-        assert!((transform.dot(&inverse) - Array2::<f64>::eye(4)).iter().all(|x| x.abs() < 1e-9));
-        assert!(balance(&matrix(60, 4, 1.1), &Array2::zeros((5, 4))).is_some());
-        assert!(balance(&Array2::from_elem((3, 2), f64::NAN), &matrix(5, 2, 0.3)).is_none());
     }
 }

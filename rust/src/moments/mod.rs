@@ -22,7 +22,6 @@ mod chunk;
 mod collect;
 mod contraction;
 mod coordinates;
-mod eigen;
 mod enclosures;
 mod evaluate;
 mod fit;
@@ -48,11 +47,11 @@ mod side;
 use crate::error::Error;
 use crate::pool::Cancel;
 
+#[cfg(test)]
+pub(crate) use crate::eigen::symmetric;
 pub use bounds::Bound;
 pub use caps::Caps;
 pub(crate) use coordinates::Coordinates;
-#[cfg(test)]
-pub(crate) use eigen::symmetric;
 pub use fit::{Approximation, Polynomial};
 pub use gradient::{PolynomialGradients, polynomial_gradient};
 pub(crate) use monomials::affordable;

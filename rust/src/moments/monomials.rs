@@ -1,26 +1,22 @@
 //! The monomials x^β of a degree and below, as a tree (docs/math.md, equation 55).
 //!
-//! A monomial is the nondecreasing sequence of its coordinates, and its parent the sequence without the last one, so that
-//! x^β = x^parent · x_c. Sequences are ordered by length, then by their last coordinate, then by their parent: parents come
-//! before children, and neighbours mostly have the same last coordinate and parents that are neighbours, so that a tile of
-//! them is one loop.
+//! The order of an [`IndexSet`] makes most neighbours have the same last coordinate and parents that are neighbours, so that a
+//! tile of them is one loop.
+
+use std::ops::Range;
 
 use crate::buffer;
 use crate::error::Error;
+use crate::features::{IndexSet, approximate_count, feature_count};
 
 /// Most monomials: their moments with 16 value columns are 140 MB a part in double precision.
 const MOST: usize = 1 << 20;
 
-/// The tree of all x^β with |β| up to a grade.
+/// The index set of all β with |β| up to a grade, and where its kernels' runs begin.
 pub struct Monomials {
-    /// Index of the first monomial of each grade, and the count of all.
-    offsets: Vec<usize>,
-    /// Parent and last coordinate of each monomial; of no meaning for the constant.
-    steps: Vec<(u32, u32)>,
+    set: IndexSet,
     /// Where the monomials of the highest grade with one last coordinate begin, and the count of all.
     leaves: Vec<usize>,
-    /// β! of each monomial.
-    factorials: Vec<f64>,
 }
 
 impl Monomials {
@@ -29,72 +25,51 @@ impl Monomials {
     /// # Errors
     /// [`Error::Option`] with their number where it is beyond reach; [`Error::OutOfMemory`].
     pub fn new(dimension: usize, grade: usize) -> Result<Self, Error> {
-        let count = affordable(dimension, grade)?;
-        let mut offsets = buffer::with_capacity(grade + 2)?;
-        let mut steps = buffer::with_capacity(count)?;
-        let mut factorials = buffer::with_capacity(count)?;
-        let mut runs = buffer::with_capacity::<u32>(count)?;
+        affordable(dimension, grade)?;
+        let set = IndexSet::total_degree(dimension, grade)?;
         let mut leaves = buffer::with_capacity(dimension + 1)?;
-        offsets.extend([0, 1]);
-        steps.push((0, 0));
-        factorials.push(1.0);
-        runs.push(0);
-        for _ in 0..grade {
-            let below = offsets[offsets.len() - 2]..offsets[offsets.len() - 1];
-            leaves.clear();
-            for coordinate in 0..dimension as u32 {
-                leaves.push(steps.len());
-                for parent in below.clone() {
-                    let last = steps[parent].1;
-                    if last > coordinate {
-                        break;
-                    }
-                    let run = if coordinate == last { runs[parent] + 1 } else { 1 };
-                    steps.push((parent as u32, coordinate));
-                    runs.push(run);
-                    factorials.push(factorials[parent] * f64::from(run));
-                }
-            }
-            leaves.push(steps.len());
-            offsets.push(steps.len());
+        if grade > 0 {
+            let highest = set.grade(grade);
+            let last = |coordinate: usize| {
+                set.steps()[highest.clone()].partition_point(|&(_, last)| (last as usize) < coordinate)
+            };
+            leaves.extend((0..=dimension).map(|coordinate| highest.start + last(coordinate)));
         }
-        Ok(Monomials { offsets, steps, leaves, factorials })
+        Ok(Monomials { set, leaves })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.steps.len()
+        self.set.count()
     }
 
     /// How many there are below the highest grade.
     pub fn inner(&self) -> usize {
-        self.offsets[self.offsets.len() - 2]
+        let offsets = self.set.offsets();
+        offsets[offsets.len() - 2]
     }
 
     /// The highest grade.
     pub fn grades(&self) -> usize {
-        self.offsets.len() - 2
+        self.set.degree()
     }
 
     /// The indices of one grade; none where there is no such grade.
-    pub fn grade(&self, grade: usize) -> std::ops::Range<usize> {
-        match self.offsets[grade.min(self.offsets.len())..] {
-            [first, end, ..] => first..end,
-            _ => 0..0,
-        }
+    pub fn grade(&self, grade: usize) -> Range<usize> {
+        self.set.grade(grade)
     }
 
     /// Parent and last coordinate of the monomials in order.
     #[inline(always)]
     pub fn steps(&self) -> &[(u32, u32)] {
-        &self.steps
+        self.set.steps()
     }
 
     /// The first parent and the last coordinate of the `J` monomials from `first` on, where these have the coordinate in
     /// common, parents that follow one another, and no parent among themselves.
     #[inline(always)]
     pub fn run<const J: usize>(&self, first: usize) -> Option<(usize, usize)> {
-        let steps = self.steps.get(first..)?.first_chunk::<J>()?;
+        let steps = self.steps().get(first..)?.first_chunk::<J>()?;
         let (parent, coordinate) = (steps[0].0 as usize, steps[0].1);
         let (last, last_coordinate) = (steps[J - 1].0 as usize, steps[J - 1].1);
         // In between both only grow, and a parent has one child with a coordinate.
@@ -105,14 +80,14 @@ impl Monomials {
     /// The monomials of the highest grade by their last coordinate, from the first one on. Their parents are as many of the
     /// first of the grade below.
     #[inline(always)]
-    pub fn leaves(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+    pub fn leaves(&self) -> impl Iterator<Item = Range<usize>> {
         self.leaves.windows(2).map(|ends| ends[0]..ends[1])
     }
 
     /// The indices of the grade below the highest.
     #[inline(always)]
-    pub fn parents(&self) -> std::ops::Range<usize> {
-        match self.offsets[..] {
+    pub fn parents(&self) -> Range<usize> {
+        match *self.set.offsets() {
             [.., first, end, _] => first..end,
             _ => 0..0,
         }
@@ -122,7 +97,7 @@ impl Monomials {
     /// where only the constant is left.
     #[inline(always)]
     pub fn run_before(&self, first: usize, end: usize) -> Option<(usize, usize, usize)> {
-        let steps = &self.steps[first.max(1)..end];
+        let steps = &self.steps()[first.max(1)..end];
         let &(last, coordinate) = steps.last()?;
         let length = steps.iter().rev().zip((0..=last).rev());
         let length = length.take_while(|&(&step, parent)| step == (parent, coordinate)).count();
@@ -135,12 +110,12 @@ impl Monomials {
     pub fn raised(&self) -> Result<Vec<u32>, Error> {
         let dimension = self.grade(1).len();
         let mut raised = buffer::zeros::<u32>(buffer::size(&[self.inner(), dimension])?)?;
-        for (index, &(parent, coordinate)) in self.steps.iter().enumerate().skip(1) {
+        for (index, &(parent, coordinate)) in self.steps().iter().enumerate().skip(1) {
             raised[parent as usize * dimension + coordinate as usize] = index as u32;
         }
         // A coordinate before the last one of β: raised is the parent, and then it has the last one of β too.
         for index in 1..self.inner() {
-            let (parent, last) = self.steps[index];
+            let (parent, last) = self.steps()[index];
             for coordinate in 0..last as usize {
                 let sibling = raised[parent as usize * dimension + coordinate] as usize;
                 raised[index * dimension + coordinate] = raised[sibling * dimension + last as usize];
@@ -151,14 +126,7 @@ impl Monomials {
 
     /// |β|! / β! times what `of_grade` says of |β|, for every monomial in order.
     pub fn weights(&self, of_grade: impl Fn(usize) -> f64) -> Result<Vec<f64>, Error> {
-        let mut weights = buffer::with_capacity(self.count())?;
-        let mut factorial = 1.0;
-        for (grade, range) in self.offsets.windows(2).enumerate() {
-            factorial *= grade.max(1) as f64;
-            let weight = factorial * of_grade(grade);
-            weights.extend(self.factorials[range[0]..range[1]].iter().map(|beta| weight / beta));
-        }
-        Ok(weights)
+        self.set.weights(of_grade)
     }
 }
 
@@ -167,44 +135,19 @@ impl Monomials {
 /// # Errors
 /// [`Error::Option`] with their number where it is beyond reach.
 pub fn affordable(dimension: usize, grade: usize) -> Result<usize, Error> {
-    count(dimension, grade).filter(|&count| count <= MOST).ok_or_else(|| too_many(dimension, grade))
-}
-
-/// C(dimension + grade, grade), if it is a number of this machine.
-fn count(dimension: usize, grade: usize) -> Option<usize> {
-    (1..=grade).try_fold(1usize, |count, k| Some(count.checked_mul(dimension.checked_add(k)?)? / k))
-}
-
-fn too_many(dimension: usize, grade: usize) -> Error {
-    let count: f64 = (1..=grade).map(|k| (dimension as f64 + k as f64) / k as f64).product();
-    Error::Option {
+    feature_count(dimension, grade).filter(|&count| count <= MOST).ok_or_else(|| Error::Option {
         option: "degree",
-        found: format!("{count:.0} monomials of {dimension} coordinates up to grade {grade}"),
+        found: format!(
+            "{:.0} monomials of {dimension} coordinates up to grade {grade}",
+            approximate_count(dimension, grade)
+        ),
         wanted: format!("a degree with at most {MOST}, or the exact method"),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_sequence_once_and_in_order() {
-        for (dimension, grade) in [(0, 3), (1, 4), (2, 3), (3, 4), (5, 0), (16, 3)] {
-            let tree = Monomials::new(dimension, grade).expect("few monomials");
-            assert_eq!(Some(tree.count()), count(dimension, grade));
-            let mut sequences: Vec<Vec<u32>> = vec![vec![]];
-            for &(parent, coordinate) in &tree.steps()[1..] {
-                let mut sequence = sequences[parent as usize].clone();
-                assert!(sequence.last().is_none_or(|&last| last <= coordinate));
-                sequence.push(coordinate);
-                let before = sequences.last().expect("the constant is there");
-                let key = |sequence: &Vec<u32>| (sequence.len(), sequence.iter().rev().copied().collect::<Vec<_>>());
-                assert!(key(before) < key(&sequence));
-                sequences.push(sequence);
-            }
-        }
-    }
 
     #[test]
     fn runs_are_what_they_say() {
@@ -258,22 +201,6 @@ mod tests {
                 wanted[at % dimension] += 1;
                 assert_eq!(exponents[index as usize], wanted);
             }
-        }
-    }
-
-    /// Σ_β |β|!/β! x^β over one grade is (Σ x)^grade.
-    #[test]
-    fn weights_are_multinomial() {
-        let x = [0.5, -1.5, 2.0];
-        let tree = Monomials::new(3, 4).expect("few monomials");
-        for wanted in 0..=4 {
-            let weights = tree.weights(|grade| if grade == wanted { 1.0 } else { 0.0 }).expect("a small buffer");
-            let mut values = vec![1.0];
-            for &(parent, coordinate) in &tree.steps()[1..] {
-                values.push(values[parent as usize] * x[coordinate as usize]);
-            }
-            let sum: f64 = weights.iter().zip(&values).map(|(weight, value)| weight * value).sum();
-            assert!((sum - 1f64.powi(wanted as i32)).abs() < 1e-12);
         }
     }
 

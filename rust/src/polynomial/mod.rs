@@ -25,7 +25,7 @@ mod taylor;
 mod tests;
 mod triangle;
 
-pub use interval::Interval;
+pub use interval::{Interval, MAX_RANGE};
 pub use kind::Kind;
 pub use laws::degree_for;
 pub use table::RatioTable;

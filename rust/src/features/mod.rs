@@ -1,0 +1,31 @@
+//! Features whose inner products are near the exponential, and the coordinates and monomials that they are made of
+//! (docs/math.md, section 10).
+//!
+//! | module | content |
+//! |---|---|
+//! | `index_set`, `contributions` | [`IndexSet`]: which monomials, all of a degree or those that contribute most; the moment form uses the same |
+//! | `balance` | [`Balance`]: centred and balanced coordinates; the moment form's are made by the same law |
+//! | `options` | [`FeatureOptions`] |
+//! | `sample`, `fit`, `select` | sampled logits, the polynomial fitted to them, and the smallest one that meets a tolerance |
+//! | `map`, `exp_features` | the map φ from rows to features, and [`ExpFeatures`] around it |
+//! | `rows` | passes over rows whose bits do not depend on threads |
+
+mod balance;
+mod contributions;
+mod exp_features;
+mod fit;
+mod index_set;
+mod map;
+mod options;
+mod rows;
+mod sample;
+mod select;
+
+pub use balance::Balance;
+pub(crate) use balance::{balanced, mean_row};
+pub use exp_features::ExpFeatures;
+pub(crate) use index_set::approximate_count;
+pub use index_set::{IndexSet, feature_count};
+pub(crate) use map::{FeatureMap, Side};
+pub use options::FeatureOptions;
+pub(crate) use select::select;
