@@ -1,7 +1,7 @@
 //! Features and factors beside the moment form, which makes the same approximation without them.
 //!
-//! `cargo bench --bench features` measures: each transform, the fit, the factors, their gradient and the moment form's, of one
-//! problem of n = 65536, d = 16, degree 2 in single precision; the throughput is in rows.
+//! `cargo bench --bench features` measures: each transform, the fit, the factors, their gradient and the moment form's,
+//! of one problem of n = 65536, d = 16, degree 2 in single precision; the throughput is in rows.
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X")]
 

@@ -72,7 +72,7 @@
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
 //! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
 //! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
-//! | [`features`] | [`ExpFeatures`]: the map from rows to features, index sets and balanced coordinates, which the moments use too |
+//! | [`features`] | [`ExpFeatures`]: the map from rows to features, index sets, balanced coordinates |
 //! | `factors` | [`factors()`]: the paper's U1, V1 … U4, V4 and the gradients from them |
 //! | [`moments`] | the polynomial method, near-linear: moments of one side, values and slopes on the other |
 //! | [`polynomial`] | polynomials for exp on an interval, with guaranteed bounds of their error |

@@ -12,8 +12,8 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, array};
 
 use crate::data::{Case, Family, Rng, Shape};
 
-/// Roundings of an entry, in those of the terms that it is a sum of: features, normaliser, residual and the last sums have some
-/// tens each, and the sums of absolute terms are larger than what they are for.
+/// Roundings of an entry, in those of the terms that it is a sum of: features, normaliser, residual and the last sums
+/// have some tens each, and the sums of absolute terms are larger than what they are for.
 const SLACK: f64 = 60.0;
 
 /// The mean of the keys is cut to single precision.

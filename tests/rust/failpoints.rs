@@ -11,10 +11,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use attngrad::failpoint::{fail_reservation, panic_in_task, reserving};
+use attngrad::features::FeatureOptions;
 use attngrad::plan::{Asked, Norm, Request, Start, Wanted, planned_gradient};
 use attngrad::{
-    Approximation, Error, Float, Heads, Options, Polynomial, Problem, Wrt, attention, attention_vjp, exact_rows,
-    loss_gradient,
+    Approximation, Error, ExpFeatures, Float, Heads, Options, Polynomial, Problem, Wrt, attention, attention_vjp,
+    exact_rows, factors, loss_gradient,
 };
 
 use crate::data::{Case, Family, Shape};
@@ -93,6 +94,27 @@ fn calls<T: Float>(shape: Shape) -> Vec<Call> {
         calls.push(call("exact A2", &case, exact(&[Wrt::A2])));
         calls.push(call("exact", &case, exact(ALL)));
         calls.push(call("exact pair", &pair, exact(PAIR)));
+        if !is_causal {
+            calls.push(call("features", &case, |_, case| {
+                let (wanted, options) = (FeatureOptions { rtol: Some(1e-2), ..Default::default() }, Options::default());
+                let fitted = ExpFeatures::fit(case.A1.view(), case.A2.view(), &wanted, &options, None)?;
+                let U = fitted.transform_query(case.A1.view(), &options, None)?;
+                Ok(flat([&U, &fitted.transform_key(case.A2.view(), &options, None)?]))
+            }));
+            for (name, case) in [("factors", &case), ("factors of a pair", &pair)] {
+                calls.push(call(name, case, |problem, case| {
+                    let options = Options::default();
+                    let parts = factors(problem, &FeatureOptions::default(), &options, None)?;
+                    let all = if case.pair.is_some() { PAIR } else { ALL };
+                    let mut gradients = vec![parts.U3(&options, None)?, parts.V3(&options, None)?];
+                    gradients.push(parts.U4(&options, None)?);
+                    for &wrt in all {
+                        gradients.push(parts.gradient(wrt, &options, None)?);
+                    }
+                    Ok(flat(&gradients))
+                }));
+            }
+        }
         calls.push(call("exact rows", &case, |problem, _| {
             let rows = exact_rows(problem, &[5, 2, 40], &Options::default(), None)?;
             Ok(flat([&rows.w, &rows.output]))

@@ -29,8 +29,8 @@ impl<T: Float> Factors<T> {
     /// Time O((n + m) k1 dv d), no matrix of n × m nor of n × k1 dv; memory O(k1 dv d) and the result.
     ///
     /// # Errors
-    /// [`Error::Option`] where the problem has no such input; [`Error::Range`] where the gradient leaves the range of the
-    /// precision; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Option`] where the problem has no such input; [`Error::Range`] where the gradient leaves the range of
+    /// the precision; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn gradient(&self, wrt: Wrt, options: &Options, watch: Option<Watch<'_>>) -> Result<Array2<T>, Error> {
         options.level()?;
         self.check(wrt)?;
@@ -65,7 +65,11 @@ impl<T: Float> Factors<T> {
             (Wrt::A1, Owned::Product(X)) => times(self.p_times_keys(run)?, X, run)?,
             (Wrt::A1, Owned::Pair(W_Q, ..)) => times(self.p_times_keys(run)?, W_Q, run)?,
             (Wrt::A2, Owned::Pair(_, W_K, _)) => times(self.p_times_queries(run)?, W_K, run)?,
-            (Wrt::A2, Owned::Product(_)) => self.p_times_queries(run)?.mapv(|x| T::narrow(s * x.widen())),
+            (Wrt::A2, Owned::Product(_)) => {
+                let mut rows = self.p_times_queries(run)?;
+                rows.mapv_inplace(|x| T::narrow(s * x.widen()));
+                rows
+            }
             (Wrt::Y, _) => transposed_product(self.A3.view(), self.f_times_residual(run)?.view(), 1.0, run)?,
             (Wrt::A3, _) => {
                 let rows = self.f_times_residual(run)?;

@@ -68,9 +68,10 @@ pub struct Factors<T> {
 /// O((n + m)(k1 + d + dv)) beside the fit of [`crate::ExpFeatures::fit`].
 ///
 /// # Errors
-/// [`Error::Option`] for a causal problem, whose f is not of low rank; for options as of [`crate::ExpFeatures::fit`], a scale that
-/// is not the problem's, and where P gives a row of f̃ a normaliser that is not positive. [`Error::NonFinite`],
-/// [`Error::Range`], [`Error::Unreached`]; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+/// [`Error::Option`] for a causal problem, whose f is not of low rank; for options as of [`crate::ExpFeatures::fit`], a
+/// scale that is not the problem's, and where P gives a row of f̃ a normaliser that is not positive.
+/// [`Error::NonFinite`], [`Error::Range`], [`Error::Unreached`]; [`Error::OutOfMemory`], [`Error::Deadline`],
+/// [`Error::Cancelled`].
 ///
 /// ```
 /// use attngrad::features::FeatureOptions;
@@ -114,9 +115,9 @@ pub fn factors<T: Float>(
 }
 
 fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut Run<'_>) -> Result<Factors<T>, Error> {
-    let (A1, A2) = (owned(problem.A1)?, owned(problem.A2)?);
+    let (A1, A2, A3) = (owned(problem.A1)?, owned(problem.A2)?, owned(problem.A3)?);
     let (query, mut key) = match problem.weights {
-        Weights::Product(X) => (times(&A1, X, run)?, A2.clone()),
+        Weights::Product(X) => (times(&A1, X, run)?, owned(problem.A2)?),
         Weights::Pair(W_Q, W_K) => (times(&A1, W_Q, run)?, times(&A2, W_K, run)?),
     };
     let finite = query.iter().chain(&key).all(|x| x.is_finite());
@@ -131,7 +132,7 @@ fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut
     let (V1, key_finite) = FeatureMap::new(&balance, &choice.set, &power, Side::Key, false)?.apply(keys, run)?;
     in_range("a feature of A1 or A2", T::NAME, query_finite && key_finite)?;
     normalise(&mut U1, &V1, run)?;
-    let h = times(&owned(problem.A3)?, problem.Y, run)?;
+    let h = times(&A3, problem.Y, run)?;
     let o = product(U1.view(), transposed_product(V1.view(), h.view(), 1.0, run)?.view(), 1.0, run)?;
     let left = residual(problem, &o)?;
     in_range("the output or the residual", T::NAME, left.iter().chain(&h).all(|x| x.is_finite()))?;
@@ -155,7 +156,7 @@ fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut
         query,
         key,
         A1,
-        A3: owned(problem.A3)?,
+        A3,
         Y: owned(problem.Y)?,
         weights,
         scale: problem.scale,
@@ -302,7 +303,8 @@ impl<T: Float> Factors<T> {
         if self.is_target { 0.5 * self.U2().iter().map(|x| x.widen() * x.widen()).sum::<f64>() } else { 0.0 }
     }
 
-    /// The row that the keys are centred at, those of A2 or of A2 W_K, (d): their mean as far as single precision tells it.
+    /// The row that the keys are centred at, those of A2 or of A2 W_K, (d): their mean as far as single precision tells
+    /// it.
     pub fn mean(&self) -> &Array1<f64> {
         &self.mean
     }

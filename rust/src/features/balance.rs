@@ -106,21 +106,22 @@ pub struct Balance {
     pub query_map: Array2<f64>,
     /// From k − b to k′, (d, d); query_map key_mapᵀ = |s| I.
     pub key_map: Array2<f64>,
-    /// Second moments of the new coordinates, the same for queries and keys, falling, (d). The mean square of the logits is the
-    /// sum of their squares. Coordinates beyond 256 are balanced one by one, and these are the moments on the diagonal.
+    /// Second moments of the new coordinates, the same for queries and keys, falling, (d). The mean square of the
+    /// logits is the sum of their squares. Coordinates beyond 256 are balanced one by one, and these are the moments on
+    /// the diagonal.
     pub spectrum: Array1<f64>,
 }
 
 impl Balance {
     /// The coordinates of queries, (n, d), and keys, (m, d); a = 0 unless `center_query`.
     ///
-    /// Without rows there is nothing to balance, and the maps are multiples of the identity. Time O((n + m) d² + d³), memory
-    /// O(d²).
+    /// Without rows there is nothing to balance, and the maps are multiples of the identity. Time O((n + m) d² + d³),
+    /// memory O(d²).
     ///
     /// # Errors
-    /// [`Error::Shape`] where widths differ, [`Error::NonFinite`] with the first such entry, [`Error::Option`] for a scale
-    /// that is not finite, [`Error::Range`] where the logits leave the range of double precision; [`Error::OutOfMemory`],
-    /// [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Shape`] where widths differ, [`Error::NonFinite`] with the first such entry, [`Error::Option`] for a
+    /// scale that is not finite, [`Error::Range`] where the logits leave the range of double precision;
+    /// [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn new<T: Float>(
         query: ArrayView2<'_, T>,
         key: ArrayView2<'_, T>,
@@ -214,7 +215,8 @@ impl Balance {
         gradient.dot(&self.key_map.t())
     }
 
-    /// The direction and the offset of s⟨q, b⟩, the logits that centring the keys took from a row of exp(s q kᵀ), eq. (100).
+    /// The direction and the offset of s⟨q, b⟩, the logits that centring the keys took from a row of exp(s q kᵀ), eq.
+    /// (100).
     pub(super) fn query_exponent(&self) -> (Array1<f64>, f64) {
         (self.scale * &self.key_mean, 0.0)
     }
@@ -277,8 +279,8 @@ pub(crate) fn mean_row<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result
     mean(rows, size, run)
 }
 
-/// The mean of some rows, cut to what single precision holds: so it is the same number in either precision, and centring rounds
-/// nothing but the rows.
+/// The mean of some rows, cut to what single precision holds: so it is the same number in either precision, and
+/// centring rounds nothing but the rows.
 fn mean<T: Float>(rows: Rows<'_, T>, size: f64, run: &mut Run<'_>) -> Result<Array1<f64>, Error> {
     let d = rows.width;
     let parts = by_parts(rows.count, rows.width, run, |range, _| {

@@ -3,11 +3,12 @@
 use crate::buffer;
 use crate::error::Error;
 
-/// Contributions are multiples of this: their sums are exact, so that monomials that contribute the same have the same sum,
-/// in whichever order it is made.
+/// Contributions are multiples of this: their sums are exact, so that monomials that contribute the same have the same
+/// sum, in whichever order it is made.
 const UNIT: f64 = 1.0 / (1u64 << 30) as f64;
 
-/// Logarithms of max_{b' ≥ b} φ_i(b') / max φ_i for the powers b of each coordinate i: they begin with 0 and never rise.
+/// Logarithms of max_{b' ≥ b} φ_i(b') / max φ_i for the powers b of each coordinate i: they begin with 0 and never
+/// rise.
 pub(super) struct Contributions {
     /// `[dimension][stride]`.
     logs: Vec<f64>,

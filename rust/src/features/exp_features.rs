@@ -56,10 +56,10 @@ impl ExpFeatures {
     /// Time O((n + m) d² + d³), and for each degree that is tried 65536 N for the error; memory 512 N + O(n + m).
     ///
     /// # Errors
-    /// [`Error::Shape`] where widths differ; [`Error::NonFinite`] with the first such entry; [`Error::Option`] for options out
-    /// of range, an empty set of features, a degree with more than are allowed; [`Error::Unreached`] where no degree meets the
-    /// tolerance, with what one would; [`Error::Range`] where logits are too large; [`Error::OutOfMemory`],
-    /// [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Shape`] where widths differ; [`Error::NonFinite`] with the first such entry; [`Error::Option`] for
+    /// options out of range, an empty set of features, a degree with more than are allowed; [`Error::Unreached`] where
+    /// no degree meets the tolerance, with what one would; [`Error::Range`] where logits are too large;
+    /// [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn fit<T: Float>(
         query: ArrayView2<'_, T>,
         key: ArrayView2<'_, T>,
@@ -85,9 +85,9 @@ impl ExpFeatures {
     /// U, (n, N), of rows like the queries. Time n (N + d²), no memory beside the result.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless rows are as wide as those that were fitted; [`Error::NonFinite`] with the first such entry;
-    /// [`Error::Range`] where features leave the range of the precision, as those of rows far from what was fitted may;
-    /// [`Error::OutOfMemory`] before anything is computed; [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Shape`] unless rows are as wide as those that were fitted; [`Error::NonFinite`] with the first such
+    /// entry; [`Error::Range`] where features leave the range of the precision, as those of rows far from what was
+    /// fitted may; [`Error::OutOfMemory`] before anything is computed; [`Error::Deadline`], [`Error::Cancelled`].
     pub fn transform_query<T: Float>(
         &self,
         query: ArrayView2<'_, T>,
@@ -146,14 +146,14 @@ impl ExpFeatures {
     }
 
     /// The root mean square of the relative error of an entry, a query drawn at random and its keys by their attention,
-    /// eq. (106), as measured in the precision of the data: over all pairs up to 256 rows on a side, otherwise over sampled
-    /// ones.
+    /// eq. (106), as measured in the precision of the data: over all pairs up to 256 rows on a side, otherwise over
+    /// sampled ones.
     pub fn error(&self) -> f64 {
         self.error
     }
 
-    /// The relative error of every entry of the data is at most this, rounding aside; infinite where monomials up to the degree
-    /// were left out, or logits may be beyond the range that polynomials are bounded on.
+    /// The relative error of every entry of the data is at most this, rounding aside; infinite where monomials up to
+    /// the degree were left out, or logits may be beyond the range that polynomials are bounded on.
     pub fn bound(&self) -> f64 {
         self.bound
     }

@@ -7,8 +7,8 @@ use crate::buffer;
 use crate::error::Error;
 use crate::polynomial::{Interval, Kind, MAX_RANGE, Polynomial};
 
-/// Half of the narrowest interval that is fitted: on it degree 3 is right to 1e-13 already, and logits that all but vanish have
-/// no spread of their own to fit to.
+/// Half of the narrowest interval that is fitted: on it degree 3 is right to 1e-13 already, and logits that all but
+/// vanish have no spread of their own to fit to.
 const NARROWEST: f64 = 1e-3;
 
 /// Different logits per coefficient below which least squares takes the whole interval for them.
@@ -26,8 +26,8 @@ pub(super) fn logit_interval(sample: &Sample, bound: f64) -> (f64, f64) {
 
 /// P of one kind near exp.
 ///
-/// Least squares takes the sampled logits, weighted so that it makes eq. (106) smallest, and the range of these logits for its
-/// basis; the other kinds take the interval.
+/// Least squares takes the sampled logits, weighted so that it makes eq. (106) smallest, and the range of these logits
+/// for its basis; the other kinds take the interval.
 pub(super) fn fit_polynomial(
     kind: Kind,
     degree: usize,

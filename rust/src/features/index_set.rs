@@ -15,8 +15,9 @@ const HALVINGS: usize = 30;
 /// Multi-indices β of some coordinates that hold with β everything below it, as a tree: x^β = x^parent · x_c.
 ///
 /// A multi-index is the nondecreasing sequence of its coordinates, and its parent the sequence without the last one.
-/// Sequences are ordered by length, then by their last coordinate, then by their parent: parents come before children, and
-/// neighbours mostly have the same last coordinate and parents that are neighbours. The order depends on nothing but the set.
+/// Sequences are ordered by length, then by their last coordinate, then by their parent: parents come before children,
+/// and neighbours mostly have the same last coordinate and parents that are neighbours. The order depends on nothing
+/// but the set.
 ///
 /// ```
 /// use attngrad::features::IndexSet;
@@ -42,7 +43,8 @@ pub struct IndexSet {
     multinomials: Vec<f64>,
 }
 
-/// C(dimension + degree, degree), the size of the set of total degree; None where it is beyond the numbers of this machine.
+/// C(dimension + degree, degree), the size of the set of total degree; None where it is beyond the numbers of this
+/// machine.
 ///
 /// ```
 /// assert_eq!(attngrad::features::feature_count(16, 2), Some(153));
@@ -83,12 +85,13 @@ impl IndexSet {
 
     /// The β of |β| ≤ `degree` that are expected to contribute most to e^t, at most `max_features`, eq. (105).
     ///
-    /// `spectrum` holds the second moments of balanced coordinates ([`super::Balance`]). The set is a level set, so that
-    /// directions of equal variance are treated alike; a level that does not fit is left out whole. Time about 40 N d for N
-    /// members.
+    /// `spectrum` holds the second moments of balanced coordinates ([`super::Balance`]). The set is a level set, so
+    /// that directions of equal variance are treated alike; a level that does not fit is left out whole. Time about 40
+    /// N d for N members.
     ///
     /// # Errors
-    /// [`Error::Option`] for no features at all, and for moments that are negative or not finite; [`Error::OutOfMemory`].
+    /// [`Error::Option`] for no features at all, and for moments that are negative or not finite;
+    /// [`Error::OutOfMemory`].
     pub fn anisotropic(spectrum: &[f64], degree: usize, max_features: usize) -> Result<Self, Error> {
         if max_features == 0 {
             return Err(Error::Option {
@@ -250,8 +253,8 @@ impl Growth {
     }
 
     /// The next grade: the children of the last one whose value is `floor` or more, where `of` gives what a power of a
-    /// coordinate adds to it and never rises with the power, so that no child has a parent outside. Whether all are at most
-    /// `most`.
+    /// coordinate adds to it and never rises with the power, so that no child has a parent outside. Whether all are at
+    /// most `most`.
     fn grade(&mut self, most: usize, floor: f64, of: impl Fn(usize, usize) -> f64) -> Result<bool, Error> {
         let grade = self.set.offsets.len() - 1;
         let [.., first, end] = self.set.offsets[..] else { return Ok(true) };

@@ -1,12 +1,12 @@
 //! Features whose inner products are near the exponential, and the coordinates and monomials that they are made of
-//! (docs/math.md, section 10).
+//! (docs/math.md, section 10). The moment form uses the same index sets, and coordinates by the same law.
 //!
 //! | module | content |
 //! |---|---|
-//! | `index_set`, `contributions` | [`IndexSet`]: which monomials, all of a degree or those that contribute most; the moment form uses the same |
-//! | `balance` | [`Balance`]: centred and balanced coordinates; the moment form's are made by the same law |
+//! | `index_set`, `contributions` | [`IndexSet`]: all monomials of a degree, or those that contribute most |
+//! | `balance` | [`Balance`]: centred and balanced coordinates |
 //! | `options` | [`FeatureOptions`] |
-//! | `sample`, `fit`, `select` | sampled logits, the polynomial fitted to them, and the smallest one that meets a tolerance |
+//! | `sample`, `fit`, `select` | sampled logits, the polynomial fitted to them, the least that meets a tolerance |
 //! | `map`, `exp_features` | the map φ from rows to features, and [`ExpFeatures`] around it |
 //! | `rows` | passes over rows whose bits do not depend on threads |
 

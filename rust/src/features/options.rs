@@ -22,8 +22,8 @@ const DEFAULT_FEATURES: usize = 20_000;
 pub struct FeatureOptions {
     /// Degree g of the polynomial; the smallest that meets `rtol` if it is not given, 2 without either.
     pub degree: Option<usize>,
-    /// The error to stay below, eq. (106): measured on all pairs up to 256 rows on a side, beyond that estimated from sampled
-    /// ones that have to stay a fifth below.
+    /// The error to stay below, eq. (106): measured on all pairs up to 256 rows on a side, beyond that estimated from
+    /// sampled ones that have to stay a fifth below.
     pub rtol: Option<f64>,
     /// s; 1/√d for features, the problem's own for factors.
     pub scale: Option<f64>,
@@ -31,8 +31,8 @@ pub struct FeatureOptions {
     pub kind: Kind,
     /// The most features N.
     pub max_features: usize,
-    /// Whether monomials are chosen by what they are expected to contribute, instead of all up to the degree: for data whose
-    /// variance is concentrated in few directions.
+    /// Whether monomials are chosen by what they are expected to contribute, instead of all up to the degree: for data
+    /// whose variance is concentrated in few directions.
     pub anisotropic: bool,
     /// Seed of the sample.
     pub seed: u64,

@@ -12,15 +12,15 @@ use crate::pool::{Cancel, Run};
 use crate::products::view;
 use crate::tile::Rows;
 
-/// Rows that are worked on side by side: a register of the widest instruction set in single precision, and a cache line of
-/// every matrix that is written.
+/// Rows that are worked on side by side: a register of the widest instruction set in single precision, and a cache line
+/// of every matrix that is written.
 pub(super) const LANES: usize = 16;
 
 /// A number of each of some rows.
 pub(super) type Lane<T> = [T; LANES];
 
-/// What `of` makes of ranges of 0, …, `count` − 1 that depend on the sizes alone, in their order: of at least `size` rows each,
-/// so that parts with a square matrix of that size take no more memory than the rows.
+/// What `of` makes of ranges of 0, …, `count` − 1 that depend on the sizes alone, in their order: of at least `size`
+/// rows each, so that parts with a square matrix of that size take no more memory than the rows.
 pub(super) fn by_parts<S: Send>(
     count: usize,
     size: usize,

@@ -14,12 +14,12 @@ use crate::tile::Rows;
 /// Rows of each side in a sample: 65536 pairs place a root mean square within a few per cent.
 const SAMPLED: usize = 256;
 
-/// Rows of largest norm, and keys that all queries attend to most, that are always in it: a few outliers can carry all of the
-/// error.
+/// Rows of largest norm, and keys that all queries attend to most, that are always in it: a few outliers can carry all
+/// of the error.
 const EXTREMES: usize = 16;
 
-/// Squared norms of a row in its coordinates and, less the mean, as it is given in units of its size; and the logarithm of the
-/// factor that centring took.
+/// Squared norms of a row in its coordinates and, less the mean, as it is given in units of its size; and the logarithm
+/// of the factor that centring took.
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
     balanced: f64,
@@ -44,7 +44,7 @@ impl Looks {
         let queries = Lanes::new(&balance.query_mean, &balance.query_map)?;
         let keys = Lanes::new(&balance.key_mean, &balance.key_map)?;
         let (direction, offset) = balance.key_exponent();
-        let none = vec![0.0; direction.len()];
+        let none = buffer::zeros(direction.len())?;
         let direction = direction.to_vec();
         Ok(Looks {
             queries: looks(query, &queries, (&none, 0.0), run)?,
@@ -149,8 +149,8 @@ impl Sample {
         })
     }
 
-    /// Root mean square relative error of eq. (106) of values that stand for e^t; infinite where it is not a number: what
-    /// overflows is not near.
+    /// Root mean square relative error of eq. (106) of values that stand for e^t; infinite where it is not a number:
+    /// what overflows is not near.
     pub fn error(&self, approximation: impl IntoIterator<Item = f64>) -> f64 {
         let terms = self.logits.iter().zip(&self.pair_weights).zip(approximation);
         let mean: f64 = terms.map(|((t, weight), value)| weight * (value / t.exp() - 1.0).powi(2)).sum();
@@ -180,7 +180,8 @@ pub(super) fn selected<T: Float>(rows: Rows<'_, T>, chosen: &[usize]) -> Result<
     Ok(out)
 }
 
-/// The rows of largest scores, and others at random that stand for all the rest; in rising order, with how many each is for.
+/// The rows of largest scores, and others at random that stand for all the rest; in rising order, with how many each is
+/// for.
 fn draw(scores: &[&dyn Fn(usize) -> f64], total: usize, rng: &mut Rng) -> Result<(Vec<usize>, Vec<f64>), Error> {
     if total <= SAMPLED {
         return Ok(((0..total).collect(), vec![1.0; total]));

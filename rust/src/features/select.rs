@@ -14,9 +14,9 @@ use crate::pool::Run;
 use crate::products::product;
 use crate::tile::Rows;
 
-/// For what the sample of a large problem does not show. Of 596 fits with an error below 1, to heads, Gaussian, Student-t and
-/// one-dimensional data, the error over all pairs was more than 1.25 times that over the sample in 2 (both Student-t with wide
-/// logits; 1.38 and 1.72 times).
+/// For what the sample of a large problem does not show. Of 596 fits with an error below 1, to heads, Gaussian,
+/// Student-t and one-dimensional data, the error over all pairs was more than 1.25 times that over the sample in 2
+/// (both Student-t with wide logits; 1.38 and 1.72 times).
 const SAMPLING_MARGIN: f64 = 1.25;
 
 /// An error of the polynomial below this share of the whole: a higher degree does not help.
@@ -89,8 +89,8 @@ pub(crate) fn select<T: Float>(
         rtol,
         best,
         limit: format!(
-            "degree {degree} with at most {} features reaches no better than {best:.2e} in {}; centred logits go from {low:.3} to \
-             {high:.3}",
+            "degree {degree} with at most {} features reaches no better than {best:.2e} in {}; centred logits go from \
+             {low:.3} to {high:.3}",
             options.max_features,
             T::NAME
         ),
@@ -118,8 +118,8 @@ fn degrees(options: &FeatureOptions, size: Size, width: usize) -> Result<std::op
     }
 }
 
-/// The sizes of the sets of monomials to try at one degree, rising, the last as large as allowed. `limit` is the error of the
-/// polynomial itself: above the tolerance, smaller sets are no use.
+/// The sizes of the sets of monomials to try at one degree, rising, the last as large as allowed. `limit` is the error
+/// of the polynomial itself: above the tolerance, smaller sets are no use.
 fn sizes(options: &FeatureOptions, size: Size, width: usize, degree: usize, limit: f64) -> Vec<usize> {
     let largest = feature_count(width, degree).unwrap_or(usize::MAX).min(options.max_features);
     let mut sizes = vec![largest];

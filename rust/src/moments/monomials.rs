@@ -1,7 +1,7 @@
 //! The monomials x^β of a degree and below, as a tree (docs/math.md, equation 55).
 //!
-//! The order of an [`IndexSet`] makes most neighbours have the same last coordinate and parents that are neighbours, so that a
-//! tile of them is one loop.
+//! The order of an [`IndexSet`] makes most neighbours have the same last coordinate and parents that are neighbours, so
+//! that a tile of them is one loop.
 
 use std::ops::Range;
 
@@ -65,8 +65,8 @@ impl Monomials {
         self.set.steps()
     }
 
-    /// The first parent and the last coordinate of the `J` monomials from `first` on, where these have the coordinate in
-    /// common, parents that follow one another, and no parent among themselves.
+    /// The first parent and the last coordinate of the `J` monomials from `first` on, where these have the coordinate
+    /// in common, parents that follow one another, and no parent among themselves.
     #[inline(always)]
     pub fn run<const J: usize>(&self, first: usize) -> Option<(usize, usize)> {
         let steps = self.steps().get(first..)?.first_chunk::<J>()?;
@@ -77,8 +77,8 @@ impl Monomials {
         runs.then_some((parent, coordinate as usize))
     }
 
-    /// The monomials of the highest grade by their last coordinate, from the first one on. Their parents are as many of the
-    /// first of the grade below.
+    /// The monomials of the highest grade by their last coordinate, from the first one on. Their parents are as many of
+    /// the first of the grade below.
     #[inline(always)]
     pub fn leaves(&self) -> impl Iterator<Item = Range<usize>> {
         self.leaves.windows(2).map(|ends| ends[0]..ends[1])
@@ -93,8 +93,8 @@ impl Monomials {
         }
     }
 
-    /// The start, the first parent and the coordinate of the longest run between `first` and `end` that ends there; nothing
-    /// where only the constant is left.
+    /// The start, the first parent and the coordinate of the longest run between `first` and `end` that ends there;
+    /// nothing where only the constant is left.
     #[inline(always)]
     pub fn run_before(&self, first: usize, end: usize) -> Option<(usize, usize, usize)> {
         let steps = &self.steps()[first.max(1)..end];
