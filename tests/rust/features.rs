@@ -1,16 +1,11 @@
-//! Features against the polynomial of the logits entry by entry, index sets against all multi-indices, errors and
-//! bounds against all pairs.
+//! Features against the polynomial of the logits entry by entry, errors and bounds against all pairs.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
-use attngrad::features::{Balance, ExpFeatures, FeatureOptions, IndexSet, feature_count};
+use attngrad::features::{Balance, ExpFeatures, FeatureOptions, feature_count};
 use attngrad::polynomial::{Interval, Kind, Polynomial};
 use attngrad::{Error, Float, Options};
-use ndarray::{Array1, Array2, ArrayView2, Axis, array, s};
-use proptest::prelude::*;
-use proptest::sample::select;
-use proptest::test_runner::RngSeed;
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::data::Rng;
 
@@ -23,11 +18,8 @@ const MEAN: f64 = 1.0 / (1 << 20) as f64;
 /// Second moments of both sides are widened by 1e-6 of their mean.
 const BALANCED: f64 = 1e-4;
 
-/// Contributions are multiples of 2^-30, and a level a few of them.
-const LEVEL: f64 = 1e-7;
-
 /// Queries and keys with means that are not zero and directions of different size.
-fn data<T: Float>(seed: u64, [n, m, d]: [usize; 3], spread: f64) -> (Array2<T>, Array2<T>) {
+pub fn data<T: Float>(seed: u64, [n, m, d]: [usize; 3], spread: f64) -> (Array2<T>, Array2<T>) {
     let mut rng = Rng::new(seed);
     let sizes: Vec<f64> = (0..d).map(|_| spread * (0.6 + 0.4 * rng.uniform())).collect();
     let mut side = |rows: usize, sizes: Vec<f64>| {
@@ -42,11 +34,11 @@ fn wide<T: Float>(array: &Array2<T>) -> Array2<f64> {
     array.mapv(T::widen)
 }
 
-fn fit<T: Float>(q: &Array2<T>, k: &Array2<T>, options: &FeatureOptions) -> Result<ExpFeatures, Error> {
+pub fn fit<T: Float>(q: &Array2<T>, k: &Array2<T>, options: &FeatureOptions) -> Result<ExpFeatures, Error> {
     ExpFeatures::fit(q.view(), k.view(), options, &Options::default(), None)
 }
 
-fn transforms<T: Float>(features: &ExpFeatures, q: &Array2<T>, k: &Array2<T>) -> (Array2<T>, Array2<T>) {
+pub fn transforms<T: Float>(features: &ExpFeatures, q: &Array2<T>, k: &Array2<T>) -> (Array2<T>, Array2<T>) {
     let options = Options::default();
     let U = features.transform_query(q.view(), &options, None).expect("rows as fitted");
     (U, features.transform_key(k.view(), &options, None).expect("rows as fitted"))
@@ -128,7 +120,7 @@ fn kinds_are_those_of_the_interval() {
 }
 
 /// Eq. (106) from its definition, over all pairs.
-fn dense_error(product: ArrayView2<'_, f64>, logits: ArrayView2<'_, f64>) -> f64 {
+pub fn dense_error(product: ArrayView2<'_, f64>, logits: ArrayView2<'_, f64>) -> f64 {
     let mut sum = 0.0;
     for (product, logits) in product.rows().into_iter().zip(logits.rows()) {
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -140,7 +132,7 @@ fn dense_error(product: ArrayView2<'_, f64>, logits: ArrayView2<'_, f64>) -> f64
     (sum / product.nrows() as f64).sqrt()
 }
 
-fn logits<T: Float>(q: &Array2<T>, k: &Array2<T>, scale: f64) -> Array2<f64> {
+pub fn logits<T: Float>(q: &Array2<T>, k: &Array2<T>, scale: f64) -> Array2<f64> {
     scale * wide(q).dot(&wide(k).t())
 }
 
@@ -289,106 +281,6 @@ fn balanced_sides_are_alike() {
     }
 }
 
-fn everything(dimension: usize, degree: u32) -> Vec<Vec<u32>> {
-    let mut all: Vec<Vec<u32>> = vec![vec![]];
-    for _ in 0..dimension {
-        let longer = |beta: Vec<u32>| (0..=degree).map(move |power| [&beta[..], &[power]].concat());
-        all = all.into_iter().flat_map(longer).filter(|beta| beta.iter().sum::<u32>() <= degree).collect();
-    }
-    all
-}
-
-/// No member twice, parents first, and with each β everything below it.
-fn check_well_formed(set: &IndexSet) -> Vec<Vec<u32>> {
-    let exponents = set.exponents().expect("a small set");
-    let members: Vec<Vec<u32>> = exponents.rows().into_iter().map(|beta| beta.to_vec()).collect();
-    let mut sorted = members.clone();
-    sorted.sort();
-    sorted.dedup();
-    assert_eq!(sorted.len(), set.count());
-    for (index, (beta, &(parent, last))) in members.iter().zip(set.steps()).enumerate() {
-        let grade: u32 = beta.iter().sum();
-        assert!(set.grade(grade as usize).contains(&index));
-        let factorial = |n: u32| (1..=u128::from(n)).product::<u128>();
-        let exact = factorial(grade) / beta.iter().map(|&power| factorial(power)).product::<u128>();
-        assert_eq!(set.multinomials()[index], exact as f64);
-        if index > 0 {
-            let mut above = members[parent as usize].clone();
-            above[last as usize] += 1;
-            assert!((parent as usize) < index);
-            assert_eq!(&above, beta);
-        }
-        for coordinate in (0..beta.len()).filter(|&i| beta[i] > 0) {
-            let mut below = beta.clone();
-            below[coordinate] -= 1;
-            assert!(sorted.binary_search(&below).is_ok());
-        }
-    }
-    members
-}
-
-#[test]
-fn total_degree_is_complete() {
-    for dimension in 0..=8 {
-        for degree in 0..=6 {
-            let set = IndexSet::total_degree(dimension, degree).expect("a small set");
-            let mut members = check_well_formed(&set);
-            members.sort();
-            let mut all = everything(dimension, degree as u32);
-            all.sort();
-            assert_eq!(members, all);
-            assert_eq!(feature_count(dimension, degree), Some(all.len()));
-        }
-    }
-    // 30!/(10!)³ has 43 bits, and 30! on the way 108.
-    check_well_formed(&IndexSet::total_degree(3, 30).expect("5456 members"));
-    assert_eq!(feature_count(1 << 40, 9), None);
-    assert_eq!(feature_count(0, usize::MAX), Some(1));
-}
-
-/// ln of eq. (105) with the envelope that makes it fall, from its definition.
-fn contribution(beta: &[u32], spectrum: &[f64], degree: u32) -> f64 {
-    let phi = |power: u32, variance: f64| {
-        let odd: f64 = (1..=power).map(|k| f64::from(2 * k - 1).ln()).sum();
-        let factorial: f64 = (1..=power).map(|k| f64::from(k).ln()).sum();
-        odd - factorial + f64::from(power) * variance.ln()
-    };
-    let of = |(&power, &variance): (&u32, &f64)| {
-        let above = |least: u32| (least..=degree).map(|b| phi(b, variance)).fold(f64::NEG_INFINITY, f64::max);
-        above(power) - above(0)
-    };
-    beta.iter().zip(spectrum).map(of).sum()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, rng_seed: RngSeed::Fixed(16), ..ProptestConfig::default() })]
-
-    #[test]
-    fn anisotropic_sets_are_the_largest_levels_that_fit(
-        spectrum in prop::collection::vec(1e-6f64..0.4, 1..5),
-        twins in any::<bool>(),
-        degree in select(vec![0u32, 1, 3, 5]),
-        most in 1usize..90,
-    ) {
-        let mut spectrum = spectrum;
-        if twins && spectrum.len() > 1 {
-            spectrum[1] = spectrum[0];
-        }
-        let set = IndexSet::anisotropic(&spectrum, degree as usize, most).expect("a small set");
-        prop_assert!(set.count() <= most);
-        let members = check_well_formed(&set);
-        let of = |beta: &Vec<u32>| contribution(beta, &spectrum, degree);
-        let least = members.iter().map(of).fold(f64::INFINITY, f64::min);
-        let everything = everything(spectrum.len(), degree);
-        let others: Vec<f64> = everything.iter().filter(|beta| !members.contains(beta)).map(of).collect();
-        let next = others.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        // A level set: what is left out contributes less than what is in, and the next level does not fit.
-        prop_assert!(next <= least + LEVEL, "{next} {least}");
-        let level = others.iter().filter(|&&value| value >= next - LEVEL).count();
-        prop_assert!(others.is_empty() || set.count() + level > most, "{} {level} {most}", set.count());
-    }
-}
-
 #[test]
 fn bits_do_not_depend_on_the_threads() {
     fn check<T: Float>() {
@@ -411,123 +303,4 @@ fn bits_do_not_depend_on_the_threads() {
     }
     check::<f32>();
     check::<f64>();
-}
-
-#[test]
-fn layout_does_not_matter() {
-    let (q, k) = data::<f32>(6, [40, 30, 3], 0.8);
-    let options = FeatureOptions { degree: Some(3), ..FeatureOptions::default() };
-    let features = fit(&q, &k, &options).expect("few features");
-    let mut spread = Array2::from_elem((80, 6), f32::NAN);
-    spread.slice_mut(s![..;2, ..;2]).assign(&q);
-    let (strided, turned) = (spread.slice(s![..;2, ..;2]), k.t().as_standard_layout().to_owned());
-    let other = ExpFeatures::fit(strided, turned.t(), &options, &Options::default(), None).expect("few features");
-    assert_eq!(other, features);
-    let U = other.transform_query(strided, &Options::default(), None).expect("rows as fitted");
-    assert_eq!(U, transforms(&features, &q, &k).0);
-}
-
-#[test]
-fn edges() {
-    let (q, k) = data::<f64>(2, [6, 5, 3], 0.8);
-    let cases = [
-        ("single row", q.slice(s![..1, ..]).to_owned(), k.slice(s![..1, ..]).to_owned()),
-        ("single key", q.clone(), k.slice(s![..1, ..]).to_owned()),
-        ("equal keys", q.clone(), Array2::from_elem((5, 3), 0.7)),
-        ("zeros", 0.0 * &q, 0.0 * &k),
-        ("one zero side", q.clone(), 0.0 * &k),
-        ("width 0", q.slice(s![.., ..0]).to_owned(), k.slice(s![.., ..0]).to_owned()),
-        ("flat direction", &q * &array![1.0, 0.0, 1.0], &k * &array![1.0, 1.0, 0.0]),
-        ("no queries", q.slice(s![..0, ..]).to_owned(), k.clone()),
-        ("no keys", q.clone(), k.slice(s![..0, ..]).to_owned()),
-        ("nothing", q.slice(s![..0, ..]).to_owned(), k.slice(s![..0, ..]).to_owned()),
-        ("huge and tiny", 1e200 * &q, 1e-200 * &k),
-        ("equal keys, many", Array2::from_shape_fn((360, 3), |(j, i)| q[(j % 6, i)]), Array2::from_elem((400, 3), 0.7)),
-    ];
-    for (title, q, k) in cases {
-        for kind in Kind::ALL {
-            for (degree, rtol, anisotropic) in
-                [(Some(0), None, false), (Some(3), None, false), (None, Some(1e-6), false), (None, Some(1e-3), true)]
-            {
-                let options =
-                    FeatureOptions { degree, rtol, anisotropic, kind, scale: Some(0.3), ..FeatureOptions::default() };
-                let features = fit(&q, &k, &options).unwrap_or_else(|error| panic!("{title}, {options:?}: {error}"));
-                let (U, V) = transforms(&features, &q, &k);
-                assert_eq!((U.nrows(), V.nrows()), (q.nrows(), k.nrows()));
-                if q.nrows() > 0 && k.nrows() > 0 {
-                    let error = dense_error(U.dot(&V.t()).view(), logits(&q, &k, 0.3).view());
-                    let bar = rtol.unwrap_or(features.error() + 1e-9);
-                    assert!(error <= bar, "{title}, {options:?}: {error} {bar}");
-                }
-            }
-        }
-    }
-}
-
-/// The message of an error.
-fn refused<S: std::fmt::Debug>(result: Result<S, Error>) -> String {
-    result.expect_err("bad input").to_string()
-}
-
-#[test]
-fn bad_input_has_one_clear_error() {
-    let (q, k) = data::<f64>(0, [6, 5, 3], 0.8);
-    let default = FeatureOptions::default();
-    let cases = [
-        (FeatureOptions { degree: Some(31), ..default }, "degree: found 31; wanted 0 to 30"),
-        (
-            FeatureOptions { degree: Some(8), max_features: 100, ..default },
-            "degree: found 8, which has 165 features at width 3",
-        ),
-        (FeatureOptions { max_features: 0, ..default }, "max_features: found 0; wanted 1 or more"),
-        (FeatureOptions { rtol: Some(-0.1), ..default }, "rtol: found -0.1"),
-        (FeatureOptions { rtol: Some(f64::NAN), ..default }, "rtol: found NaN"),
-        (FeatureOptions { scale: Some(f64::INFINITY), ..default }, "scale: found inf"),
-        (FeatureOptions { degree: Some(2), rtol: Some(1e-9), ..default }, "rtol: found 0.000000001, where degree 2"),
-    ];
-    for (options, wanted) in cases {
-        let message = refused(fit(&q, &k, &options));
-        assert!(message.starts_with(wanted), "{message}");
-    }
-    let message = refused(fit(&q, &k.slice(s![.., ..2]).to_owned(), &default));
-    assert_eq!(message, "key: found shape [5, 2]; query has 3 columns, so key needs 3 columns");
-    for (bad, found) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
-        let mut spoilt = k.clone();
-        spoilt[(1, 2)] = bad;
-        let wanted = format!("key: found {found} at row 1, column 2; wanted finite numbers");
-        for degree in [0, 3] {
-            let options = FeatureOptions { degree: Some(degree), ..default };
-            assert_eq!(refused(fit(&q, &spoilt, &options)), wanted);
-            let features = fit(&q, &k, &options).expect("few features");
-            assert_eq!(refused(features.transform_key(spoilt.view(), &Options::default(), None)), wanted);
-        }
-    }
-    let message = refused(fit(&(1e200 * &q), &(1e200 * &k), &default));
-    assert!(message.starts_with("the logits of query and key exceeds the range of float64"), "{message}");
-    let message = refused(fit(&(100.0 * &q), &(100.0 * &k), &default));
-    assert!(message.contains("a centred logit of query and key"), "{message}");
-    let features = fit(&q, &k, &default).expect("few features");
-    let options = Options::default();
-    let message = refused(features.transform_query(q.slice(s![.., ..2]), &options, None));
-    assert_eq!(message, "query: found shape [6, 2]; 3 columns are wanted, as in what was fitted");
-    let message = refused(features.transform_query((1e200 * &q).view(), &options, None));
-    assert!(message.starts_with("query: found rows far from what was fitted"), "{message}");
-    // Each of a terabyte of rows is the same one.
-    let absurd = ArrayView2::from_shape((1, 3), &[0.5f64; 3]).expect("one row");
-    let absurd = absurd.broadcast((1 << 40, 3)).expect("rows alike");
-    assert!(matches!(features.transform_query(absurd, &options, None), Err(Error::OutOfMemory { .. })));
-    assert!(refused(IndexSet::anisotropic(&[0.5, 0.1], 3, 0)).contains("an empty set"));
-    assert!(refused(IndexSet::anisotropic(&[0.5, f64::NAN], 3, 4)).contains("spectrum: found NaN"));
-    assert!(refused(IndexSet::total_degree(128, 9)).contains("monomials of 128 coordinates"));
-}
-
-#[test]
-fn a_fit_stops_when_it_is_told_to() {
-    let (q, k) = data::<f64>(0, [600, 500, 3], 0.8);
-    let stop =
-        ExpFeatures::fit(q.view(), k.view(), &FeatureOptions::default(), &Options::default(), Some(&mut |_| false));
-    assert_eq!(stop, Err(Error::Cancelled));
-    let late = Options { timeout: Some(Duration::ZERO), ..Options::default() };
-    let late = ExpFeatures::fit(q.view(), k.view(), &FeatureOptions::default(), &late, None);
-    assert_eq!(late, Err(Error::Deadline(Duration::ZERO)));
 }

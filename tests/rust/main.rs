@@ -12,10 +12,12 @@ mod exact_keys;
 mod factors;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod feature_input;
 mod features;
 mod fitted;
 mod hidden;
 mod incoming;
+mod index_sets;
 mod moments;
 mod moments_causal;
 mod paper;
