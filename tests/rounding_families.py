@@ -28,12 +28,13 @@ def _drawn(
     target: Callable[[Array], Array],
     key_block: int | None = None,
     sizes: tuple[float, float] = LOGITS,
+    dtypes: tuple[Any, ...] = (np.float32, np.float32, np.float64),
 ) -> Drawn:
     """The problem with logits of a random size, and a target made from its output."""
     X = arrays["W_Q"] @ arrays["W_K"].T if "W_Q" in arrays else arrays["X"]
     logits = arrays["A1"] @ X @ arrays["A2"].T
     scale = float(10 ** rng.uniform(*sizes) / (np.abs(logits).max() or 1.0))
-    dtype = _one_of(rng, np.float32, np.float32, np.float64)
+    dtype = _one_of(rng, *dtypes)
     is_causal = bool(rng.random() < 0.1)
     output = softmax(scale * logits, is_causal) @ (arrays["A3"] @ arrays["Y"])
     arrays = arrays | {"E": target(output)}
@@ -203,6 +204,30 @@ def equal_terms(seed: int) -> Drawn:
     return _drawn(rng, f"seed {seed}", arrays, ("X", "Y"), target, 1, (-9.0, -7.0))
 
 
+def small_blocks(seed: int) -> Drawn:
+    """A few keys hold the weight: blocks of the others are small, and rounded alike beside them."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 8)), int(10 ** rng.uniform(3.9, 4.5))
+    first = _one_of(rng, 1, 2, int(rng.integers(1, 100)), int(rng.integers(1, m // 2)))
+    d, dv = int(rng.integers(2, 5)), int(rng.integers(1, 5))
+    is_first = np.arange(m)[:, None] < first
+    axis, few = np.eye(d)[0], rng.normal(size=(m, dv))
+    arrays = {
+        # Where queries are equal, so are all roundings.
+        "A1": axis * np.ones((n, 1)),
+        "A2": np.where(is_first, axis, -axis) + _one_of(rng, 0, 1e-6) * rng.normal(size=(m, d)),
+        "A3": np.where(is_first, _one_of(rng, few, few[0]), rng.normal(size=dv)),
+        "X": np.eye(d),
+        "Y": np.eye(dv),
+    }
+    arrays["A3"] += _one_of(rng, 0, 1e-3) * rng.normal(size=(m, dv))
+    wrt = _one_of(rng, ("Y",), ("X", "Y", "A3"), ("A2",), ("X",))
+    # A block of the others weighs from about a rounding of the whole to many.
+    sizes = (1.2, 1.3)
+    label = f"seed {seed}, first {first}"
+    return _drawn(rng, label, arrays, wrt, _near(rng), _one_of(rng, None, 1), sizes, (np.float64,))
+
+
 FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "equal values": equal_values,
     "alike in sums": alike_in_sums,
@@ -211,4 +236,5 @@ FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "flat ramps": flat_ramps,
     "equal outputs": equal_outputs,
     "equal terms": equal_terms,
+    "small blocks": small_blocks,
 }

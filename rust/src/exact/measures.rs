@@ -102,6 +102,9 @@ pub struct Keys {
     pub key_terms: f64,
     pub value_terms: f64,
     pub terms: f64,
+    /// As `key_terms`, of keys whose weights are as small beside the largest as any can be; counted where blocks are folded
+    /// no finer than the numbers are, and one elsewhere.
+    pub small_terms: f64,
     /// The largest norm of a partial sum of values over whole blocks, over their number.
     pub folded: f64,
     /// The largest ‖partial sum over a block‖ over Σ ‖·‖ of values, and of outer products of keys and centred values, root
@@ -159,6 +162,9 @@ impl Keys {
         let width = |largest: f64, terms: f64| Some(alike(largest, T::UNIT_ROUNDOFF, terms));
         // Keys that differ by less make no difference to a weight.
         let (key_term, value_term) = (width(key.largest.max(query.recip()), length), width(value.largest, length));
+        // The smaller a weight is, the more may keys differ that make the same of it in a sum.
+        let small = (2.0 * query * key.farthest).exp();
+        let is_fold_finer = T::UNIT_ROUNDOFF > f64::UNIT_ROUNDOFF;
         let counted = [
             (width(key.largest, 1.0), None),
             (None, width(value.largest, 1.0)),
@@ -166,16 +172,18 @@ impl Keys {
             (key_term, None),
             (None, value_term),
             (key_term, value_term),
+            (key_term.map(|width| width * small), None),
         ];
-        let mut most = [1.0; 6];
-        let nanoseconds = m.saturating_mul(counted.len() * COUNT_NANOSECONDS);
-        run.short(nanoseconds, most.iter_mut().zip(counted), |(most, (by_key, by_value)), _| {
+        let counts = counted.len() - usize::from(is_fold_finer);
+        let mut most = [1.0; 7];
+        let nanoseconds = m.saturating_mul(counts * COUNT_NANOSECONDS);
+        run.short(nanoseconds, most[..counts].iter_mut().zip(counted), |(most, (by_key, by_value)), _| {
             let cell = |trace: &Trace, width: Option<f64>| width.map_or(0, |width| trace.cell(width));
             let pairs = keys.traces.iter().zip(values.traces);
             *most = most_in_a_cell(pairs.map(|(key, value)| both(cell(key, by_key), cell(value, by_value))))?;
             Ok(())
         })?;
-        let [key_repeats, value_repeats, value_losses, key_terms, value_terms, terms] = most;
+        let [key_repeats, value_repeats, value_losses, key_terms, value_terms, terms, small_terms] = most;
         // Between two looks a partial sum is a term or two.
         let line_up = |squares, rows| line_up(squares, sums.count, rows, m).max((2.0 / length).min(1.0));
         Ok(Keys {
@@ -187,6 +195,7 @@ impl Keys {
             key_terms,
             value_terms,
             terms,
+            small_terms,
             folded: folded / m.max(1) as f64,
             values_line_up: line_up(sums.values, sums.value_squares),
             products_line_up: line_up(sums.products, sums.product_squares),

@@ -65,6 +65,9 @@ pub(super) struct Constant {
     /// What the normaliser loses where queries tell keys apart; and where weights are one, beside their mean and at most.
     total: f64,
     flat_totals: [f64; 2],
+    /// Blocks of keys, and to each those besides whose sums are alike where they are small.
+    blocks: f64,
+    small_blocks: f64,
     /// What o loses, (f A3)_j where pass 1 runs on A3, and p K for a c of size one.
     values: SumOf,
     inputs: SumOf,
@@ -188,8 +191,10 @@ impl RowErrors {
     pub(super) fn constant(&self) -> Constant {
         let before = &self.before;
         let (keys, [width, value_width]) = (&before.keys, before.widths);
-        let [length, _] = self.blocks();
+        let [length, blocks] = self.blocks();
         Constant {
+            blocks,
+            small_blocks: (keys.small_terms / length - 1.0).max(0.0),
             block: length.sqrt(),
             total: self.u * self.summed_keys(keys.key_terms),
             flat_totals: [1.0, before.count as f64].map(|repeats| self.u * self.summed_keys(repeats)),
@@ -204,6 +209,15 @@ impl RowErrors {
             isotropic: 1.0 / width.min(value_width).max(1) as f64,
             flat: 2.0 * alike(1.0, self.u, length),
         }
+    }
+
+    /// What the fold of the blocks loses, relative to a whole that a few of them hold: sums of the others, which agree to
+    /// a rounding of the whole, are rounded alike.
+    fn small_blocks(&self, squares: f64) -> f64 {
+        // Weights of sum one lie on at least 1 / Σ f² keys, all but a little of them; the others are what follows.
+        let held = (self.before.count as f64 * squares).recip().min(1.0);
+        let small = self.sums.blocks * (1.0 - held);
+        SUM_ROUNDINGS * f64::UNIT_ROUNDOFF * (small * self.sums.small_blocks.min(small)).sqrt()
     }
 
     /// Whether all weights of a row are one but for what its sums do not tell apart.
@@ -231,21 +245,22 @@ impl RowErrors {
         // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost of
         // logits that only stand in the last bits is no more than they are in the mean.
         let is_flat = query * keys.key.farthest <= sums_of.flat;
+        let small_blocks = if is_flat { 0.0 } else { self.small_blocks(self.squares[j]) };
         let total = if is_flat {
             let mean = query * keys.key.weighted(uneven);
             let [least, most] = sums_of.flat_totals;
             (mean + least).min(most)
         } else {
-            sums_of.total
+            sums_of.total + small_blocks
         };
         let in_block = (sums_of.block * spread).min(1.0);
-        let mut sums = sums_of.values.lost(*output, in_block, is_flat);
+        let mut sums = sums_of.values.lost(*output, in_block, is_flat) + small_blocks * output;
         // Equal values lost the same when they were made.
         let mut values_lost = u * inherited.values * (sums_of.value_losses * spread).min(1.0);
         let mut o_mixed = 0.0;
         let mixed_sums = before.mixed.as_ref().map(|mixed| {
             let size = mixed.outputs[j].norm;
-            let inputs = sums_of.inputs.lost(size, in_block, is_flat);
+            let inputs = sums_of.inputs.lost(size, in_block, is_flat) + small_blocks * size;
             sums = sums.max(mixed.stretch * inputs);
             values_lost = 0.0;
             o_mixed = if before.is_target { u * mixed.lost * size } else { 0.0 };
