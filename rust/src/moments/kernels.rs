@@ -5,6 +5,7 @@ use super::beside::queries_beside;
 use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
 use super::collect::{self, KeyMoments, Keys};
+use super::compared;
 use super::keys::{self, KeySide, KeyTask};
 use super::near::Nothing;
 use super::queries::{Queries, QueryTask};
@@ -55,6 +56,11 @@ macro_rules! level {
                 causal_keys::causal_keys::<$t, $vector, $width, { 2 * $width }, $keys>(operands, task, cancel)
             }
 
+            $(#[target_feature(enable = $features)])?
+            pub fn compare(numbers: &mut [$t], off: &mut [$t], coefficients: &[$t]) {
+                compared::compare::<$t, $vector, $width>(numbers, off, coefficients);
+            }
+
             pub const KERNELS: Kernels<$t> = Kernels {
                 keys: $keys,
                 key_moments,
@@ -63,6 +69,7 @@ macro_rules! level {
                 causal_queries,
                 query_moments,
                 causal_keys,
+                compare,
             };
         }
     };

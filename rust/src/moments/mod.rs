@@ -20,6 +20,7 @@ mod causal;
 mod charges;
 mod chunk;
 mod collect;
+pub(crate) mod compared;
 mod contraction;
 mod coordinates;
 mod enclosures;
@@ -66,6 +67,7 @@ type QueryMoments<T> =
     unsafe fn(&causal::keys::Answered<'_, T>, causal::keys::QueryMoments<'_>, &Cancel) -> Result<(), Error>;
 type CausalKeys<T> =
     unsafe fn(&causal::keys::CausalKeys<'_, T>, causal::keys::CausalKeyTask<'_, T>, &Cancel) -> Result<(), Error>;
+type Compare<T> = unsafe fn(&mut [T], &mut [T], &[T]);
 
 /// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
 #[doc(hidden)]
@@ -78,4 +80,5 @@ pub struct Kernels<T> {
     causal_queries: CausalQueries<T>,
     query_moments: QueryMoments<T>,
     causal_keys: CausalKeys<T>,
+    compare: Compare<T>,
 }

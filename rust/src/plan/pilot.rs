@@ -4,7 +4,10 @@
 //! Logits alone say how far the weights are off. Where o is near its target, c is small beside what o is made of, and the same
 //! error of o is a larger one of c, hence of every gradient.
 
-use ndarray::{Array1, Array2, ArrayView1, Axis, s};
+use std::f64::consts::LN_2;
+use std::ops::Range;
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayViewMut1, Axis, s};
 
 use super::logits::queries;
 use super::rows::wide;
@@ -14,7 +17,9 @@ use crate::certificate::rng::Rng;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::moments::compared::compared;
 use crate::moments::{Approximation, CHUNK};
+use crate::options::Level;
 use crate::pool::Run;
 use crate::problem::Problem;
 use crate::some_rows::some_rows_but;
@@ -48,7 +53,15 @@ pub fn moved<T: Float>(
         let queries = queries(problem, &problem.A1.select(Axis(0), &rows).mapv(T::widen));
         let keys = some_rows_but(problem.A2, &approximation.exact_keys);
         let mean = keys.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(keys.ncols()));
-        let look = Look { problem, approximation, centres: queries.dot(&mean), queries: queries.mapv(T::narrow), rows };
+        let look = Look {
+            problem,
+            approximation,
+            centres: queries.dot(&mean),
+            queries: queries.mapv(T::narrow),
+            rows,
+            coefficients: approximation.coefficients.iter().map(|p| T::narrow(*p)).collect(),
+            level: options.level()?,
+        };
         let each = m.div_ceil(PARTS).next_multiple_of(PRODUCT_ROWS);
         let mut parts = buffer::collected((0..m.div_ceil(each)).map(|_| Sums::new(count, problem.A3.ncols())))?;
         run.for_each(parts.iter_mut().enumerate(), |(part, sums), cancel| {
@@ -74,6 +87,9 @@ struct Look<'a, 'b, T> {
     queries: Array2<T>,
     /// ⟨q_j, mean key⟩.
     centres: Array1<f64>,
+    /// P_0, …, P_g in working precision.
+    coefficients: Vec<T>,
+    level: Level,
 }
 
 /// Of the weights of each row, then of what P differs from them by.
@@ -92,32 +108,54 @@ impl Sums {
 
 impl<T: Float> Look<'_, '_, T> {
     /// Adds what a block of keys has.
-    fn add(&self, block: std::ops::Range<usize>, sums: &mut Sums) {
-        let Problem { A2, A3, is_causal, .. } = self.problem;
-        let Approximation { coefficients, exact_keys, .. } = self.approximation;
+    fn add(&self, block: Range<usize>, sums: &mut Sums) {
+        let Problem { A2, A3, .. } = self.problem;
         let count = self.rows.len();
         let logits = self.queries.dot(&A2.slice(s![block.clone(), ..]).t());
         let mut weights = Array2::<T>::zeros((2 * count, block.len()));
-        for (place, (&row, logits)) in self.rows.iter().zip(logits.rows()).enumerate() {
-            // Under a mask the keys of its own chunk have their weights as they are.
-            let near = if *is_causal { row / CHUNK * CHUNK } else { A2.nrows() };
-            for (key, t) in block.clone().zip(logits) {
-                if *is_causal && key > row {
-                    break;
+        let (mut exact, mut off) = weights.view_mut().split_at(Axis(0), count);
+        let rows = exact.rows_mut().into_iter().zip(off.rows_mut()).zip(logits.rows());
+        for (place, ((mut exact, mut off), logits)) in rows.enumerate() {
+            let centre = T::narrow(self.centres[place]);
+            exact.zip_mut_with(&logits, |to, &t| *to = t - centre);
+            match (exact.as_slice_mut(), off.as_slice_mut()) {
+                (Some(exact), Some(off)) if self.is_plain(&block, exact) => {
+                    compared(self.level, exact, off, &self.coefficients);
                 }
-                let t = t.widen() - self.centres[place];
-                let exact = t.exp();
-                let is_exact = key >= near || exact_keys.binary_search(&key).is_ok();
-                let off =
-                    if is_exact { 0.0 } else { coefficients.iter().rev().fold(0.0, |sum, p| sum * t + p) - exact };
-                sums.totals[place] += exact;
-                sums.totals[count + place] += off;
-                weights[[place, key - block.start]] = T::narrow(exact);
-                weights[[count + place, key - block.start]] = T::narrow(off);
+                _ => self.weigh(place, &block, exact.view_mut(), off.view_mut()),
             }
+            sums.totals[place] += exact.iter().map(|x| x.widen()).sum::<f64>();
+            sums.totals[count + place] += off.iter().map(|x| x.widen()).sum::<f64>();
         }
         let block = weights.dot(&A3.slice(s![block, ..]));
         sums.values.zip_mut_with(&block, |sum, x| *sum += x.widen());
+    }
+
+    /// Whether P stands for every key of a block, and no logit is too large for an exponential alone.
+    fn is_plain(&self, block: &Range<usize>, logits: &[T]) -> bool {
+        let keys = &self.approximation.exact_keys;
+        let first = keys.partition_point(|key| *key < block.start);
+        let bound = T::narrow(T::UNSHIFTED_MAX * LN_2);
+        // NaN is below no bound.
+        !self.problem.is_causal
+            && keys.get(first).is_none_or(|key| *key >= block.end)
+            && logits.iter().all(|t| t.abs() <= bound)
+    }
+
+    /// The same where some keys are hidden, or have their weights as they are.
+    fn weigh(&self, place: usize, block: &Range<usize>, exact: ArrayViewMut1<'_, T>, off: ArrayViewMut1<'_, T>) {
+        let Approximation { coefficients, exact_keys, .. } = self.approximation;
+        let (is_causal, row) = (self.problem.is_causal, self.rows[place]);
+        // Under a mask the keys of its own chunk have their weights as they are.
+        let near = if is_causal { row / CHUNK * CHUNK } else { self.problem.A2.nrows() };
+        for ((key, exact), off) in block.clone().zip(exact).zip(off) {
+            let t = exact.widen();
+            let weight = if is_causal && key > row { 0.0 } else { t.exp() };
+            let is_exact = key >= near || exact_keys.binary_search(&key).is_ok();
+            let difference =
+                if is_exact { 0.0 } else { coefficients.iter().rev().fold(0.0, |sum, p| sum * t + p) - weight };
+            (*exact, *off) = (T::narrow(weight), T::narrow(difference));
+        }
     }
 
     /// ‖õ − o‖ over ‖c‖ from the sums over all keys.

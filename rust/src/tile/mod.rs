@@ -99,7 +99,7 @@ pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
 
 /// Exponentials computed side by side: each is one long chain of dependent steps, and four of them keep the
 /// processor busy within the registers of every level.
-const ABREAST: usize = 4;
+pub const ABREAST: usize = 4;
 
 /// 2^x in each lane, zero from [`Float::EXP2_MIN`] down. Without `CLAMP` the caller knows that |x| is at most [`Float::UNSHIFTED_MAX`].
 #[inline(always)]
