@@ -150,3 +150,36 @@ fn outcome<T>(planned: Planned<T>) -> (attngrad::plan::Decision, Vec<Kind>) {
     let kinds = planned.gradients.iter().map(|one| one.certificate.kind).collect();
     (planned.decision, kinds)
 }
+
+/// Of terms that cancel, squares lose in their rounding what a high degree leaves: a sample would know nothing of it, and the
+/// moments be lost.
+#[test]
+fn the_smallest_error_of_values_is_seen() {
+    let (n, d) = (2000, 3);
+    let mut rng = Rng::new(7);
+    let [A1, A2, A3, E]: [Array2<f64>; 4] = [(); 4].map(|()| rng.matrix(n, d));
+    let (A1, A2, unit) = (0.4 * A1, 0.4 * A2, Array2::eye(d));
+    let problem = Problem::new(A1.view(), A2.view(), A3.view(), Weights::Product(unit.view()), unit.view(), E.view())
+        .expect("shapes that fit");
+    let exact = attngrad::loss_gradient(&problem, &[Wrt::Y], &Options::default(), None).expect("a gradient");
+    for degree in [2, 5, 7] {
+        let request = Request {
+            wanted: Wanted::Polynomial(Some(degree)),
+            rtol: None,
+            atol: 0.0,
+            norm: Norm::Frobenius,
+            asked: Asked::Estimated,
+            seed: Some(1),
+        };
+        let start = Start::Sized { degree, samples: 128 };
+        let planned = planned_gradient(&problem, &[Wrt::Y], &request, start, &Options::default(), None);
+        let one = planned.expect("a result").gradients.remove(0);
+        assert_eq!(one.certificate.kind, Kind::Estimated, "degree {degree}");
+        let error = Norm::Frobenius.of(&(&one.value - &exact.gradients[0].value));
+        let rounding = exact.gradients[0].rounding;
+        assert!(error <= one.certificate.absolute + rounding, "degree {degree}: {error:e}, {:?}", one.certificate);
+        // 128 of 2000 rows, with their safety; cancelled terms leave thousands of times the error at the higher degrees.
+        let most = 40.0 * error + rounding;
+        assert!(one.certificate.sampling <= most, "degree {degree}: {:?} of {error:e}", one.certificate);
+    }
+}

@@ -3,13 +3,14 @@
 //! A tolerance for the largest entry, or an absolute one, says nothing of the relative error that is allowed in the Frobenius
 //! norm, in which degrees and rows are chosen, until the size of the gradient is known.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::logits::queries;
 use super::request::{Norm, Request};
 use super::rows::wide;
 use crate::certificate::rng::Rng;
 use crate::float::Float;
+use crate::norms::largest;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Rows looked at, and keys for all of them: some ten million operations at d = 64, of a call that takes thousands of them.
@@ -57,7 +58,8 @@ pub fn goal<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) 
     }
     let Some(rows) = Rows::draw(problem) else { return rtol };
     let allowed = wrt.iter().filter_map(|&wrt| rows.size(problem, wrt)).map(|size| size.allowed(request));
-    let least = allowed.fold(f64::INFINITY, f64::min);
+    // Of a gradient that is zero in these rows nothing is known.
+    let least = allowed.filter(|allowed| !allowed.is_nan()).fold(f64::INFINITY, f64::min);
     // Of outputs by token nothing but the relative part is known.
     if least.is_finite() {
         least.min(LOOSEST)
@@ -144,7 +146,7 @@ impl Rows {
                 let rows = problem.scale * self.w.dot(&back);
                 let mean = rows.mapv(|x| x * x).sum() / rows.nrows().max(1) as f64;
                 let norm = (self.population * mean).sqrt();
-                Some(Size { norm, peak: largest(&rows) / norm })
+                Some(Size { norm, peak: largest_entry(&rows) / norm })
             }
             _ => None,
         }
@@ -153,19 +155,25 @@ impl Rows {
     /// Σ l_j ⊗ r_j over all rows from these: their squares, and what they have in common beyond chance.
     fn summed(&self, left: ArrayView2<'_, f64>, right: ArrayView2<'_, f64>) -> Size {
         let count = left.nrows() as f64;
-        let square = |of: ArrayView2<'_, f64>| -> Array1<f64> { of.map_axis(Axis(1), |row| row.dot(&row)) };
-        let own = square(left).dot(&square(right));
+        let products = left.dot(&left.t()) * right.dot(&right.t());
+        let own = products.diag().sum();
+        let pairs = (count * (count - 1.0)).max(1.0);
+        let common = (products.sum() - own) / pairs;
+        // Where rows have nothing in common each pair of them, which is there twice, has a mean of zero.
+        let squares = products.iter().map(|x| x * x).sum::<f64>() - products.diag().iter().map(|x| x * x).sum::<f64>();
+        let chance = (2.0 * squares).sqrt() / pairs;
         let sum = left.t().dot(&right);
-        let pairs = count * (count - 1.0);
-        let common = if pairs > 0.0 { (sum.mapv(|x| x * x).sum() - own) / pairs } else { 0.0 };
-        let own = own / count;
-        let chance = own * (2.0 / (pairs.max(1.0) * (left.ncols() * right.ncols()).max(1) as f64)).sqrt();
-        let all = self.population;
-        let norm = (all * own + all * (all - 1.0) * (common - AGREE * chance).max(0.0)).sqrt();
-        Size { norm, peak: largest(&sum) / sum.mapv(|x| x * x).sum().sqrt() }
+        let (own, all) = (own / count, self.population);
+        let norm = (all * own + all * (all - 1.0) * positive(common - AGREE * chance)).sqrt();
+        Size { norm, peak: largest_entry(&sum) / sum.mapv(|x| x * x).sum().sqrt() }
     }
 }
 
-fn largest(matrix: &Array2<f64>) -> f64 {
-    matrix.iter().fold(0.0, |most: f64, x| most.max(x.abs()))
+/// The number, or zero where it is less; NaN stays.
+fn positive(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+fn largest_entry(matrix: &Array2<f64>) -> f64 {
+    largest(matrix.iter().map(|x| x.abs()))
 }

@@ -13,6 +13,7 @@ use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::{RowValues, ascending, exact_rows, selected};
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};
+use crate::norms::largest;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::products::{dot, mapped, matrix};
 use crate::some_rows::some_rows;
@@ -138,9 +139,10 @@ impl Sample {
                 of(&[(self.difference.view(), dot(self.left.view(), wide(W_Q).view())?.view())])
             }
             (Wrt::Y, _, Some([exact, approximate])) => {
-                let negative = mapped(approximate.view(), |x| -x)?;
+                // m ⊗ c − m̃ ⊗ c̃ by what is small: squares of terms that cancel would lose the error in their rounding.
                 let [c, c_approximate] = &self.residuals;
-                of(&[(exact.view(), c.view()), (negative.view(), c_approximate.view())])
+                let (off, c_off) = (less(exact, copied(approximate)?), less(c, copied(c_approximate)?));
+                of(&[(exact.view(), c_off.view()), (off.view(), c_approximate.view())])
             }
             _ => Ok(None),
         }
@@ -175,8 +177,7 @@ impl Sample {
         let mut rest = buffer::copied(sizes)?;
         self.indices.iter().for_each(|&row| rest[row] = 0.0);
         let total = sizes.iter().copied().map(square).sum();
-        let largest = square(rest.into_iter().fold(0.0, f64::max));
-        Ok(TokenError::by_caps(&errors, &drawn, total, largest, population))
+        Ok(TokenError::by_caps(&errors, &drawn, total, square(largest(rest)), population))
     }
 
     /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the

@@ -2,6 +2,7 @@
 
 use super::request::{Certificate, Certified, Planned, Request};
 use crate::float::Float;
+use crate::norms::largest;
 
 /// By what factor more rows or another degree must make the worst error smaller; what rounding leaves of the tolerance may be
 /// nothing, which no factor does.
@@ -15,7 +16,7 @@ pub fn missed<T: Float>(request: &Request, planned: &Planned<T>) -> f64 {
             _ => 1.0,
         }
     };
-    planned.gradients.iter().map(of).fold(1.0, f64::max)
+    largest(planned.gradients.iter().map(of))
 }
 
 /// Whether no output misses its tolerance.
@@ -26,8 +27,8 @@ pub fn reached<T>(planned: &Planned<T>) -> bool {
 /// The one that reached its tolerance, or else whose worst output needs the smaller one.
 pub fn better<T: Float>(one: Option<Planned<T>>, other: Planned<T>) -> Planned<T> {
     let worst = |planned: &Planned<T>| {
-        let needed = planned.gradients.iter().map(|one| (one.certificate.best_rtol, one.certificate.absolute));
-        needed.fold((0.0, 0.0), |(rtol, error): (f64, f64), one| (rtol.max(one.0), error.max(one.1)))
+        let all = |of: fn(&Certificate) -> f64| largest(planned.gradients.iter().map(|one| of(&one.certificate)));
+        (all(|one| one.best_rtol), all(|one| one.absolute))
     };
     match one {
         Some(one) if !reached(&other) && worst(&one) <= worst(&other) => one,
