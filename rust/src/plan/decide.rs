@@ -1,10 +1,8 @@
 //! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, equations 132, 133).
 
-use std::cell::OnceCell;
-
 use super::cost::Cost;
 use super::decision::{Backing, Decision, Method};
-use super::logits::Logits;
+use super::logits::{Drawn, Logits};
 use super::probe;
 use super::request::{Request, Wanted};
 use super::sizes::LEAST_SEEN;
@@ -12,7 +10,6 @@ use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::moments::affordable;
-use crate::polynomial::Polynomial;
 use crate::problem::{Problem, Wrt};
 
 /// Degrees looked at: beyond it features are out of reach in all but the lowest dimensions, where the exact passes are
@@ -73,7 +70,7 @@ pub const WORTHWHILE: f64 = 0.85;
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let problem = &problem.admitted()?;
-    Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?, &OnceCell::new())
+    Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?, &Drawn::new())
 }
 
 /// An error for what cannot be asked of the problem.
@@ -102,19 +99,14 @@ impl<'a> Law<'a> {
 
     /// What would be run, where it is known which gradients are zero by structure. The logits that it took to know that
     /// are left to whoever goes on.
-    pub fn decide<T: Float>(
-        self,
-        problem: &Problem<'_, T>,
-        zero: &[bool],
-        logits: &OnceCell<Logits>,
-    ) -> Result<Decision, Error> {
-        let logits = || logits.get_or_init(|| Logits::draw(problem, &[]));
+    pub fn decide<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool], logits: &Drawn) -> Result<Decision, Error> {
+        let drawn = || logits.get_or_init(|| Logits::draw(problem, &[]));
         Ok(match self.request.wanted {
             Wanted::Polynomial(Some(degree)) => {
                 affordable(self.cost.dimension(), degree + 1)?;
-                self.aimed(problem).named(degree, logits())
+                self.aimed(problem).named(degree, drawn())
             }
-            Wanted::Polynomial(None) => self.aimed(problem).best(logits()),
+            Wanted::Polynomial(None) => self.aimed(problem).best(drawn()),
             Wanted::Auto => self.auto(problem, zero, logits),
         })
     }
@@ -139,12 +131,7 @@ impl<'a> Law<'a> {
         }
     }
 
-    fn auto<'b, T: Float>(
-        self,
-        problem: &Problem<'_, T>,
-        zero: &[bool],
-        logits: impl FnOnce() -> &'b Logits,
-    ) -> Decision {
+    fn auto<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool], logits: &Drawn) -> Decision {
         if let Some(reason) = self.settled(problem.is_causal, zero) {
             return self.exact(reason);
         }
@@ -155,7 +142,7 @@ impl<'a> Law<'a> {
             Err(reason) => (law.cost.glance(), law.exact(reason)),
             Ok(first) => {
                 let law = if law.request.atol > 0.0 { law } else { law.aimed(problem) };
-                (law.looks(), law.cheapest_of_all(logits(), first))
+                (law.looks(), law.cheapest_of_all(logits.get_or_init(|| Logits::draw(problem, &[])), first))
             }
         };
         let spent = if decision.method == Method::Exact { spent } else { 0.0 };
@@ -328,18 +315,12 @@ impl<'a> Law<'a> {
 
     /// Error of the attention weights at a degree, and about that of the gradient.
     fn error(&self, degree: usize, logits: &Logits) -> f64 {
-        self.polynomial_for(degree, logits).map_or(f64::INFINITY, |polynomial| logits.error(&polynomial))
-    }
-
-    /// The polynomial of a degree, the same for every kind of certificate: that of least squares. Relative minimax makes
-    /// bounds smaller and errors larger. Nothing where logits are too large for any.
-    pub fn polynomial_for(&self, degree: usize, logits: &Logits) -> Option<Polynomial> {
-        logits.least_squares(degree)
+        logits.least_squares(degree).map_or(f64::INFINITY, |polynomial| logits.error(&polynomial))
     }
 
     /// What a bound says of the weights at a degree.
     fn excess(&self, degree: usize, logits: &Logits) -> f64 {
-        self.polynomial_for(degree, logits).map_or(f64::INFINITY, |polynomial| logits.excess(&polynomial))
+        logits.least_squares(degree).map_or(f64::INFINITY, |polynomial| logits.excess(&polynomial))
     }
 
     /// Rows that are expected to certify `rtol`; nothing where no number does.

@@ -217,8 +217,7 @@ impl<'a, T: Float> Search<'a, T> {
             let own = match given {
                 Some(_) => None,
                 None => match self.prepare(&decision, approximation, stages) {
-                    // A try that does not fit in memory is none, where another one did.
-                    Err(Error::OutOfMemory { .. }) if best.is_some() => break,
+                    Err(error) if self.is_no_try(&error, best.is_some()) => break,
                     own => Some(own?),
                 },
             };
@@ -226,7 +225,7 @@ impl<'a, T: Float> Search<'a, T> {
                 return Err(Error::Internal("no moments were prepared".into()));
             };
             let tried = match self.attempt(&mut decision, prepared, beyond, stages) {
-                Err(Error::OutOfMemory { .. }) if best.is_some() => break,
+                Err(error) if self.is_no_try(&error, best.is_some()) => break,
                 tried => tried?,
             };
             let Some(mut tried) = tried else {
@@ -250,6 +249,13 @@ impl<'a, T: Float> Search<'a, T> {
                 stages,
             ),
         }
+    }
+
+    /// Whether something else is left: a try that does not fit in memory is none where another one did, and one whose numbers
+    /// do not fit the precision is none where the exact gradient may do.
+    fn is_no_try(&self, error: &Error, has_tried: bool) -> bool {
+        matches!(error, Error::OutOfMemory { .. }) && has_tried
+            || matches!(error, Error::Range { .. }) && self.request.wanted == Wanted::Auto
     }
 
     /// The exact gradient after all.

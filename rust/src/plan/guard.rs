@@ -142,7 +142,7 @@ impl<T: Float> Search<'_, T> {
             let others = self.other_logits.get_or_init(|| Logits::draw(&self.original, &exact_keys));
             *decision = self.law.sized(decision.degree, decision.samples, others);
         }
-        let polynomial = self.law.polynomial_for(decision.degree, self.logits())?;
+        let polynomial = self.logits().least_squares(decision.degree)?;
         // Rows of a sample do not see what sums over all rows lose; the bound that comes with the passes is charged for it.
         let integers = self.request.asked == Asked::Any && !self.request.tolerates();
         Some(Approximation { coefficients: polynomial.power(), integers, exact_keys })

@@ -1,5 +1,7 @@
 //! A sample of logits, and how well a polynomial serves for it (docs/math.md, equations 130 and 131).
 
+use std::cell::OnceCell;
+
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use super::rows::row_rounding;
@@ -25,6 +27,9 @@ const WAVE_POINTS: usize = 8;
 
 /// Seed of the sample: the choice of a polynomial is no part of what `rng` draws.
 const SEED: u64 = 0x5EED_10C1;
+
+/// Logits that are drawn when first asked for.
+pub type Drawn = OnceCell<Logits>;
 
 /// Logits of drawn rows less that of the mean key, row by row.
 pub struct Logits {
@@ -111,7 +116,8 @@ impl Logits {
         (self.values.iter().map(|t| t * t).sum::<f64>() / self.values.len().max(1) as f64).sqrt()
     }
 
-    /// The polynomial of least squares for a part of the sample; nothing where the logits are too large for any.
+    /// The polynomial of least squares for a part of the sample, the same for every kind of certificate: relative minimax makes
+    /// bounds smaller and errors larger. Nothing where the logits are too large for any.
     pub fn least_squares(&self, degree: usize) -> Option<Polynomial> {
         let most = self.values.iter().fold(0.0, |most: f64, t| most.max(t.abs()));
         let part: Vec<f64> = self.values.iter().copied().step_by(FITTED).collect();

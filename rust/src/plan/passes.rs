@@ -19,8 +19,10 @@ use crate::certificate::spectral::frobenius;
 use crate::certificate::statistical::{Capped, MISS, allowance, stream};
 use crate::certificate::{outward, total as sum_of};
 use crate::error::Error;
+use crate::exact::gradient::in_range;
 use crate::float::Float;
 use crate::moments::{Bound, PolynomialGradients};
+use crate::norms::largest;
 use crate::options::Level;
 use crate::problem::Wrt;
 use crate::products::{mapped, matrix};
@@ -248,6 +250,9 @@ impl<T: Float> Passes<T> {
             Backing::Estimated => self.estimate(setting, &mut planned)?,
             Backing::Statistical => self.draw(setting, decision, &mut planned, stages)?,
         }
+        for Certified { wrt, value, .. } in &planned.gradients {
+            in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
+        }
         Ok(planned)
     }
 
@@ -295,9 +300,9 @@ impl<T: Float> Passes<T> {
         for (one, lost) in planned.gradients.iter_mut().zip(&self.lost) {
             let rounding = sample.rounding(problem, one.wrt, population)? + lost;
             if one.wrt == Wrt::A1 {
-                let mut error: f64 = 0.0;
+                let mut error = 0.0;
                 for sizes in self.sizes.own.iter().filter(|sizes| !sizes.is_empty()) {
-                    error = error.max(sample.by_token(problem, population, sizes)?.replaced());
+                    error = largest([error, sample.by_token(problem, population, sizes)?.replaced()]);
                 }
                 let rows = sample.rows(problem)?;
                 offer(request, one, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
@@ -380,7 +385,9 @@ fn offer<T: Float>(
     rounding: f64,
     change: impl FnOnce(&mut Array2<T>),
 ) {
-    if sampling + rounding >= one.certificate.absolute {
+    // NaN is less than nothing.
+    let is_less = sampling + rounding < one.certificate.absolute;
+    if !is_less {
         return;
     }
     change(&mut one.value);
