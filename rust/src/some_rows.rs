@@ -6,6 +6,11 @@ use crate::certificate::rng::scattered;
 use crate::constants::SAMPLE_ROWS;
 use crate::float::Float;
 
+/// The index of a row by its number among those that are not in `left_out`, which is in rising order.
+pub fn other(number: usize, left_out: &[usize]) -> usize {
+    left_out.iter().fold(number, |index, &row| if row <= index { index + 1 } else { index })
+}
+
 /// At most [`SAMPLE_ROWS`] rows, in double precision.
 pub fn some_rows<T: Float>(rows: ArrayView2<'_, T>) -> Array2<f64> {
     some_rows_but(rows, &[])

@@ -16,16 +16,6 @@ use crate::ratio::{assert_gradient, assert_loss};
 /// Keys per block: smaller than any strip, odd, not a multiple of a strip, and the one chosen by size.
 const KEY_BLOCKS: [Option<usize>; 4] = [Some(1), Some(3), Some(20), None];
 
-/// The inputs that a problem has.
-fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
-    let mut all = if case.pair.is_some() { vec![Wrt::WQ, Wrt::WK] } else { vec![Wrt::X] };
-    all.extend([Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]);
-    if case.A1.dim() == case.A2.dim() && case.A2.dim() == case.A3.dim() {
-        all.push(Wrt::A);
-    }
-    all
-}
-
 /// Asserts the loss and the gradients with respect to `wrt` in one call; the largest ratio.
 fn check<T: Float>(case: &Case<T>, wrt: &[Wrt], level: Level, key_block: Option<usize>, what: &str) -> f64 {
     let options =
@@ -54,7 +44,7 @@ fn check_all<T: Float>(
 ) {
     let case = Case::<T>::new(shape, family, is_causal, seed);
     let what = format!("{shape:?}, {family:?}, causal {is_causal}, seed {seed}");
-    let all = inputs(&case);
+    let all = case.inputs();
     check(&case, &all, level, key_block, &what);
     for wrt in all {
         check(&case, &[wrt], level, key_block, &what);
@@ -158,9 +148,9 @@ fn logits_that_cancel() {
     for seed in 0..5 {
         for level in Level::available() {
             let case = long_queries::<f32>(seed);
-            check(&case, &inputs(&case), level, None, "logits that cancel");
+            check(&case, &case.inputs(), level, None, "logits that cancel");
             let case = long_queries::<f64>(seed);
-            check(&case, &inputs(&case), level, None, "logits that cancel");
+            check(&case, &case.inputs(), level, None, "logits that cancel");
         }
     }
 }

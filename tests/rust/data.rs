@@ -1,6 +1,6 @@
 //! Problems to test on: every number comes from a seed.
 
-use attngrad::{Float, Problem, Weights};
+use attngrad::{Float, Problem, Weights, Wrt};
 use ndarray::Array2;
 
 /// A small generator of numbers (SplitMix64), so that a failure is reproduced by its seed.
@@ -97,6 +97,16 @@ pub struct Case<T> {
 }
 
 impl<T: Float> Case<T> {
+    /// The inputs that the problem has.
+    pub fn inputs(&self) -> Vec<Wrt> {
+        let mut all = if self.pair.is_some() { vec![Wrt::WQ, Wrt::WK] } else { vec![Wrt::X] };
+        all.extend([Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]);
+        if self.A1.dim() == self.A2.dim() && self.A2.dim() == self.A3.dim() {
+            all.push(Wrt::A);
+        }
+        all
+    }
+
     pub fn new(shape: Shape, family: Family, is_causal: bool, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let Shape { n, m, d1, d2, d3, dv, pair } = shape;

@@ -5,7 +5,7 @@ use attngrad::{Approximation, Error, Float, Level, Options, Polynomial, Wrt, los
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};
-use crate::moments::{BLOCK, assert_close, check_problem, inputs, small, taylor};
+use crate::moments::{BLOCK, assert_close, check_problem, small, taylor};
 use crate::ratio::absolute;
 
 fn with_exact(degree: usize, exact_keys: &[usize]) -> Approximation {
@@ -24,7 +24,7 @@ fn needles<T: Float>(shape: Shape, keys: &[usize], length: f64, seed: u64) -> Ca
 fn check_both(shape: Shape, keys: &[usize], degree: usize, level: Level, seed: u64) {
     let (single, double) = (needles::<f32>(shape, keys, 20.0, seed), needles::<f64>(shape, keys, 20.0, seed));
     let what = format!("{shape:?}, exact keys {keys:?}, seed {seed}");
-    let (all, approximation) = (inputs(&single), with_exact(degree, keys));
+    let (all, approximation) = (single.inputs(), with_exact(degree, keys));
     check_problem(&single.problem(), &all, &approximation, level, &what);
     check_problem(&double.problem(), &all, &approximation, level, &what);
     for wrt in all {
@@ -59,7 +59,7 @@ fn a_needle_is_as_exact_as_its_exp() {
     let long = 8.0 / (case.scale * 2.0);
     case.A2.row_mut(77).assign(&ndarray::array![long, -long, long]);
     let problem = case.problem();
-    let all = inputs(&case);
+    let all = case.inputs();
     let exact = loss_gradient(&problem, &all, &Options::default(), None).expect("a regular problem");
     let norm = |array: &Array2<f64>| array.iter().map(|x| x * x).sum::<f64>().sqrt();
     let errors = |approximation: &Approximation| -> Vec<f64> {
@@ -109,7 +109,7 @@ fn bits_do_not_depend_on_the_threads() {
     let case = needles::<f32>(shape, &keys, 20.0, 1);
     let of = |threads| {
         let options = Options { threads: std::num::NonZeroUsize::new(threads), ..Options::default() };
-        let result = polynomial_gradient(&case.problem(), &inputs(&case), &with_exact(2, &keys), &options, None);
+        let result = polynomial_gradient(&case.problem(), &case.inputs(), &with_exact(2, &keys), &options, None);
         result.expect("a regular problem").gradients
     };
     let first = of(1);

@@ -39,16 +39,6 @@ fn made<T: Float>(problem: &Problem<'_, T>, degree: usize, kind: Kind) -> Factor
     factors(problem, &options(degree, kind), &Options::default(), None).expect("small logits")
 }
 
-/// The inputs that a problem has.
-fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
-    let mut all = if case.pair.is_some() { vec![Wrt::WQ, Wrt::WK] } else { vec![Wrt::X] };
-    all.extend([Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]);
-    if case.A1.dim() == case.A2.dim() && case.A2.dim() == case.A3.dim() {
-        all.push(Wrt::A);
-    }
-    all
-}
-
 /// Asserts |got − want| ≤ roundings · size, entry by entry.
 fn close<T: Float>(got: ArrayView2<'_, T>, want: &Array2<f64>, size: &Array2<f64>, what: &str) {
     assert_eq!(got.dim(), want.dim(), "{what}");
@@ -137,7 +127,7 @@ fn check<T: Float>(case: &Case<T>, degree: usize, kind: Kind, what: &str) {
     let loss = (parts.loss() - reference.loss).abs();
     let size = sizes.c.iter().map(|x| x * x).sum::<f64>();
     assert!(loss <= SLACK * T::UNIT_ROUNDOFF * size, "{what}: {loss}");
-    for wrt in inputs(case) {
+    for wrt in case.inputs() {
         let got = parts.gradient(wrt, &none, None).unwrap_or_else(|error| panic!("{what}: {error}"));
         let (want, size) = (reference.gradient(wrt), sizes.gradient(wrt));
         let what = format!("{what}, {}", wrt.name());
@@ -172,7 +162,7 @@ fn a_negative_scale_and_a_given_residual() {
     let parts = made(&problem, 8, Kind::MinimaxRelative);
     assert_eq!((parts.U2(), parts.loss()), (case.E.view(), 0.0));
     let reference = Reference::new(&problem);
-    for wrt in inputs(&case) {
+    for wrt in case.inputs() {
         let (got, want) = (parts.gradient(wrt, &Options::default(), None), reference.gradient(wrt));
         let (got, want) = (got.expect("an input it has"), want.expect("an input it has"));
         let size = want.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -184,7 +174,7 @@ fn a_negative_scale_and_a_given_residual() {
 fn more_degrees_come_nearer_to_the_exact_gradient() {
     let case = small::<f64>(SHAPES[4], 3);
     let problem = case.problem();
-    let all = inputs(&case);
+    let all = case.inputs();
     let exact = loss_gradient(&problem, &all, &Options::default(), None).expect("a regular problem");
     let mut before = vec![f64::INFINITY; all.len()];
     for degree in 1..=4 {
@@ -234,7 +224,7 @@ fn bits_do_not_depend_on_the_threads() {
             let parts =
                 factors(&case.problem(), &options(2, Kind::LeastSquares), &threads, None).expect("small logits");
             let mut all: Vec<Array2<T>> =
-                inputs(&case).into_iter().map(|wrt| parts.gradient(wrt, &threads, None).expect("an input")).collect();
+                case.inputs().into_iter().map(|wrt| parts.gradient(wrt, &threads, None).expect("an input")).collect();
             all.push(parts.U3(&threads, None).expect("small"));
             all.push(parts.V1().to_owned());
             all
@@ -252,7 +242,7 @@ fn no_rows_on_a_side() {
     for (n, m) in [(0, 5), (5, 0), (0, 0)] {
         let case = small::<f64>(Shape { n, m, ..SHAPES[0] }, 1);
         let parts = made(&case.problem(), 2, Kind::Taylor);
-        for wrt in inputs(&case) {
+        for wrt in case.inputs() {
             let got = parts.gradient(wrt, &Options::default(), None).expect("an input it has");
             assert!(got.iter().all(|x| *x == 0.0), "{n} {m} {wrt:?}: {got}");
         }

@@ -7,7 +7,7 @@ use attngrad::{
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Rng, Shape};
-use crate::moments::{BLOCK, check_problem, inputs, small, taylor};
+use crate::moments::{BLOCK, check_problem, small, taylor};
 
 const BY_TOKEN: [Wrt; 3] = [Wrt::A1, Wrt::A2, Wrt::A3];
 
@@ -70,7 +70,7 @@ fn the_dense_formula_to_rounding() {
                 let what = format!("given c, {shape:?}, {family:?}, causal {is_causal}");
                 let single = Case { is_causal, ..small::<f32>(shape, family, 5) };
                 let double = Case { is_causal, ..small::<f64>(shape, family, 5) };
-                let all = inputs(&single);
+                let all = single.inputs();
                 check_problem(&single.problem().with_incoming(), &all, &taylor(degree), level, &what);
                 check_problem(&double.problem().with_incoming(), &all, &taylor(degree), level, &what);
             }

@@ -24,15 +24,6 @@ pub fn taylor(degree: usize) -> Approximation {
     Approximation { coefficients, integers: false, exact_keys: vec![] }
 }
 
-pub fn inputs<T: Float>(case: &Case<T>) -> Vec<Wrt> {
-    let mut all = if case.pair.is_some() { vec![Wrt::WQ, Wrt::WK] } else { vec![Wrt::X] };
-    all.extend([Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]);
-    if case.A1.dim() == case.A2.dim() && case.A2.dim() == case.A3.dim() {
-        all.push(Wrt::A);
-    }
-    all
-}
-
 /// The largest error of an array in units of its rounding.
 pub fn assert_close<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, what: &str) {
     assert_eq!(got.dim(), want.dim(), "{what}");
@@ -84,7 +75,7 @@ pub fn small<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
 fn check_both(shape: Shape, family: Family, degree: usize, level: Level, seed: u64) {
     let what = format!("{shape:?}, {family:?}, seed {seed}");
     let (single, double) = (small::<f32>(shape, family, seed), small::<f64>(shape, family, seed));
-    let all = inputs(&single);
+    let all = single.inputs();
     check(&single, &all, degree, level, &what);
     check(&double, &all, degree, level, &what);
     for wrt in all {
@@ -148,7 +139,7 @@ fn every_size_around_blocks_and_lanes() {
 fn bits<T: Float>(case: &Case<T>, threads: usize, level: Level) -> Vec<u64> {
     let options = Options { threads: std::num::NonZeroUsize::new(threads), level: Some(level), ..Options::default() };
     let result =
-        polynomial_gradient(&case.problem(), &inputs(case), &taylor(2), &options, None).expect("a regular problem");
+        polynomial_gradient(&case.problem(), &case.inputs(), &taylor(2), &options, None).expect("a regular problem");
     let numbers = [result.loss, result.largest_query, result.largest_key].map(f64::to_bits).to_vec();
     let gradients = result.gradients.iter().flat_map(|(_, value)| value.iter().map(|x| x.widen().to_bits()));
     let bounds = result.bounds.iter().chain([&result.loss_bound]).map(|bound| bound.absolute().to_bits());
@@ -174,7 +165,7 @@ fn converges_to_the_exact_gradient() {
     let mut case = Case::<f64>::new(Shape::square(150, 170, 3), Family::Uniform, false, 7);
     case.scale *= 0.5;
     let problem = case.problem();
-    let all = inputs(&case);
+    let all = case.inputs();
     let exact = loss_gradient(&problem, &all, &Options::default(), None).expect("a regular problem");
     let norm = |array: &Array2<f64>| array.iter().map(|x| x * x).sum::<f64>().sqrt();
     let mut before = vec![1.0; all.len()];
@@ -197,7 +188,7 @@ fn nothing_to_approximate() {
     for (n, m) in [(0, 0), (0, 5), (5, 0)] {
         let case = Case::<f32>::new(Shape::square(n, m, 3), Family::Uniform, false, 1);
         let problem = case.problem();
-        let all = inputs(&case);
+        let all = case.inputs();
         let exact = loss_gradient(&problem, &all, &Options::default(), None).expect("a regular problem");
         let result =
             polynomial_gradient(&problem, &all, &taylor(2), &Options::default(), None).expect("a regular problem");
@@ -218,12 +209,12 @@ fn unsafe_rows_are_named_and_left_out() {
         for row in [7, 41] {
             large.A1.row_mut(row).mapv_inplace(|x| x.signum() * size);
         }
-        let result = polynomial_gradient(&large.problem(), &inputs(&case), &taylor(3), &Options::default(), None);
+        let result = polynomial_gradient(&large.problem(), &case.inputs(), &taylor(3), &Options::default(), None);
         let result = result.expect("named rows");
         assert!([7, 41].iter().all(|row| result.unsafe_rows.contains(row)), "{size:e}: {:?}", result.unsafe_rows);
         // No row is safe with a polynomial that is negative.
         let negative = Approximation { coefficients: vec![-1.0, 1.0], integers: true, exact_keys: vec![] };
-        let all = polynomial_gradient(&large.problem(), &inputs(&case), &negative, &Options::default(), None);
+        let all = polynomial_gradient(&large.problem(), &case.inputs(), &negative, &Options::default(), None);
         let all = all.expect("named rows");
         assert_eq!(all.unsafe_rows, (0..60).collect::<Vec<_>>());
         assert_eq!(all.loss, 0.0);
@@ -281,7 +272,7 @@ fn regular<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
 fn check_contraction<T: Float>(shape: Shape, family: Family, degree: usize, level: Level) {
     let case = regular::<T>(shape, family, 5);
     let what = format!("{shape:?}, {family:?}");
-    let weights = inputs(&case)[0];
+    let weights = case.inputs()[0];
     check(&case, &[weights], degree, level, &what);
     check(&case, &[weights, Wrt::Y, Wrt::A2], degree, level, &what);
     let options = Options { level: Some(level), ..Options::default() };

@@ -4,7 +4,7 @@ use attngrad::{Float, Level, Options, Polynomial, Wrt, exact_rows, loss_gradient
 use ndarray::{Array2, Axis, s};
 
 use crate::data::{Case, Family, Shape};
-use crate::moments::{BLOCK, check, inputs, small, taylor};
+use crate::moments::{BLOCK, check, small, taylor};
 
 fn causal<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
     Case { is_causal: true, ..small(shape, family, seed) }
@@ -13,7 +13,7 @@ fn causal<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
 fn check_both(shape: Shape, family: Family, degree: usize, level: Level, seed: u64) {
     let what = format!("causal {shape:?}, {family:?}, seed {seed}");
     let (single, double) = (causal::<f32>(shape, family, seed), causal::<f64>(shape, family, seed));
-    let all = inputs(&single);
+    let all = single.inputs();
     check(&single, &all, degree, level, &what);
     check(&double, &all, degree, level, &what);
 }
@@ -71,7 +71,7 @@ fn every_input_alone() {
         let result = polynomial_gradient(&case.problem(), wrt, &taylor(2), &Options::default(), None);
         result.expect("a regular problem")
     };
-    let all = inputs(&case);
+    let all = case.inputs();
     let together = gradient(&all);
     for wrt in all {
         assert_eq!(gradient(&[wrt]).get(wrt), together.get(wrt), "dL/d{}", wrt.name());
@@ -83,7 +83,7 @@ fn every_input_alone() {
 #[test]
 fn bits_do_not_depend_on_the_threads_and_the_length_costs_no_accuracy() {
     let case = causal::<f32>(Shape::square(70 * BLOCK + 3, 70 * BLOCK + 3, 2), Family::Uniform, 1);
-    let all = inputs(&case);
+    let all = case.inputs();
     let run = |threads| {
         let options = Options { threads: std::num::NonZeroUsize::new(threads), ..Options::default() };
         polynomial_gradient(&case.problem(), &all, &taylor(3), &options, None).expect("a regular problem")
@@ -120,7 +120,7 @@ fn bits_do_not_depend_on_the_threads_and_the_length_costs_no_accuracy() {
 fn near_the_exact_gradient_at_small_entries() {
     let mut case = Case::<f64>::new(Shape::square(5 * BLOCK + 11, 5 * BLOCK + 11, 16), Family::Uniform, true, 3);
     (case.X, case.Y) = (Array2::eye(16), Array2::eye(16));
-    let all = inputs(&case);
+    let all = case.inputs();
     let exact = loss_gradient(&case.problem(), &all, &Options::default(), None).expect("a regular problem");
     let result = polynomial_gradient(&case.problem(), &all, &taylor(2), &Options::default(), None);
     let result = result.expect("a regular problem");
@@ -135,7 +135,7 @@ fn near_the_exact_gradient_at_small_entries() {
 #[test]
 fn one_chunk_is_exact() {
     let case = causal::<f64>(Shape::square(BLOCK - 5, BLOCK - 5, 4), Family::Uniform, 6);
-    let all = inputs(&case);
+    let all = case.inputs();
     let exact = loss_gradient(&case.problem(), &all, &Options::default(), None).expect("a regular problem");
     let result = polynomial_gradient(&case.problem(), &all, &taylor(0), &Options::default(), None);
     let result = result.expect("a regular problem");
@@ -152,7 +152,7 @@ fn one_chunk_is_exact() {
 fn unsafe_rows_are_named_and_left_out() {
     let shape = Shape::square(2 * BLOCK + 60, 2 * BLOCK + 50, 2);
     let case = causal::<f32>(shape, Family::Uniform, 3);
-    let all = inputs(&case);
+    let all = case.inputs();
     let gradient = |case: &Case<f32>, coefficients: Vec<f64>| {
         let approximation = attngrad::Approximation { coefficients, integers: true, exact_keys: vec![] };
         polynomial_gradient(&case.problem(), &all, &approximation, &Options::default(), None).expect("named rows")

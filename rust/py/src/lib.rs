@@ -17,6 +17,7 @@ macro_rules! either {
 
 mod call;
 mod errors;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 mod plan;
 mod polynomial;
@@ -256,6 +257,7 @@ fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, control: Control) -> Result
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     require_main_interpreter()?;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     memory::keep();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;

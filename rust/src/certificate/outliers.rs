@@ -2,6 +2,7 @@
 
 use crate::buffer;
 use crate::error::Error;
+use crate::norms::largest_of;
 
 /// A cap stands out above this multiple of the upper quartile. Caps of rows are products of a few norms: uniform and
 /// normal data stay below it in all but the lowest dimensions, a spike and the tail of a Student t go above.
@@ -12,6 +13,10 @@ pub const OUTLIER_SHARE: usize = 64;
 
 /// ... but at least so many may be: enough for a handful of spikes in a short input.
 pub const OUTLIER_LEAST: usize = 16;
+
+/// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
+/// standard error by a hundredth.
+pub const WEIGHTY: f64 = 0.02;
 
 /// What is computed exactly, and what that leaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +37,7 @@ pub fn budget(count: usize) -> usize {
 }
 
 /// Whether none of the caps can stand out, the largest of them given: so many are near it that the upper quartile is.
-pub fn are_even(caps: &[f64], largest: f64) -> bool {
+fn are_even(caps: &[f64], largest: f64) -> bool {
     let near = caps.iter().filter(|cap| OUTLIER_RATIO * **cap >= largest).count();
     near > upper(caps.len()) && largest < f64::INFINITY
 }
@@ -69,4 +74,18 @@ pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
     };
     let (remaining, largest) = (super::total(others()), others().fold(0.0, f64::max));
     Ok(Outliers { exact, remaining, largest, overflow: standing > most })
+}
+
+/// At most `most` that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
+pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
+    let largest = largest_of(caps);
+    if are_even(caps, largest) {
+        return Ok(Vec::new());
+    }
+    let exact = outliers(caps, most)?.exact;
+    let square = |cap: f64| (cap / largest).powi(2);
+    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
+    let all: f64 = caps.iter().copied().map(square).sum();
+    // NaN, of caps that are infinite, takes them all.
+    Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
 }

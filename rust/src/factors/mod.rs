@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::polynomial::Polynomial;
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{matrix, product, transposed_product};
+use crate::products::{mapped, matrix, product, transposed_product};
 
 /// The weights of the logits, and what only a pair needs.
 #[derive(Debug, Clone)]
@@ -227,7 +227,7 @@ fn extended<T: Float>(rows: &Array2<T>, last: impl Fn(usize) -> T) -> Result<Arr
 
 /// A row-major copy.
 fn owned<T: Float>(array: ArrayView2<'_, T>) -> Result<Array2<T>, Error> {
-    matrix(buffer::collected(array.iter().copied())?, array.nrows(), array.ncols())
+    mapped(array, |x| x)
 }
 
 fn times<T: Float>(a: &Array2<T>, b: ArrayView2<'_, T>, run: &mut Run<'_>) -> Result<Array2<T>, Error> {

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
 use crate::products::{product, view};
+use crate::some_rows::other;
 use crate::tile::Rows;
 
 /// Rows of each side in a sample: 65536 pairs place a root mean square within a few per cent.
@@ -193,11 +194,7 @@ fn draw(scores: &[&dyn Fn(usize) -> f64], total: usize, rng: &mut Rng) -> Result
     let drawn = without_replacement(rng, rest, SAMPLED - extremes.len())?;
     let weight = rest as f64 / drawn.len() as f64;
     let mut chosen: Vec<(usize, f64)> = extremes.iter().map(|&row| (row, 1.0)).collect();
-    chosen.extend(drawn.into_iter().map(|place| {
-        // The place among the rows that are not extreme.
-        let row = extremes.iter().fold(place, |row, &extreme| if extreme <= row { row + 1 } else { row });
-        (row, weight)
-    }));
+    chosen.extend(drawn.into_iter().map(|place| (other(place, &extremes), weight)));
     chosen.sort_unstable_by_key(|&(row, _)| row);
     Ok(chosen.into_iter().unzip())
 }

@@ -2,7 +2,7 @@
 
 use super::cost::Cost;
 use super::decision::{Backing, Decision, Method};
-use super::logits::{Drawn, Logits};
+use super::logits::{Drawn, Logits, drawn};
 use super::probe;
 use super::request::{Request, Wanted};
 use super::sizes::LEAST_SEEN;
@@ -100,13 +100,12 @@ impl<'a> Law<'a> {
     /// What would be run, where it is known which gradients are zero by structure. The logits that it took to know that
     /// are left to whoever goes on.
     pub fn decide<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool], logits: &Drawn) -> Result<Decision, Error> {
-        let drawn = || logits.get_or_init(|| Logits::draw(problem, &[]));
         Ok(match self.request.wanted {
             Wanted::Polynomial(Some(degree)) => {
                 affordable(self.cost.dimension(), degree + 1)?;
-                self.aimed(problem).named(degree, drawn())
+                self.aimed(problem).named(degree, drawn(logits, problem))
             }
-            Wanted::Polynomial(None) => self.aimed(problem).best(drawn()),
+            Wanted::Polynomial(None) => self.aimed(problem).best(drawn(logits, problem)),
             Wanted::Auto => self.auto(problem, zero, logits),
         })
     }
@@ -142,7 +141,7 @@ impl<'a> Law<'a> {
             Err(reason) => (law.cost.glance(), law.exact(reason)),
             Ok(first) => {
                 let law = if law.request.atol > 0.0 { law } else { law.aimed(problem) };
-                (law.looks(), law.cheapest_of_all(logits.get_or_init(|| Logits::draw(problem, &[])), first))
+                (law.looks(), law.cheapest_of_all(drawn(logits, problem), first))
             }
         };
         let spent = if decision.method == Method::Exact { spent } else { 0.0 };

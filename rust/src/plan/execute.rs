@@ -7,12 +7,12 @@ use ndarray::Array2;
 use super::decide::{Law, check, enough};
 use super::decision::{Backing, Decision, Method};
 use super::guard::{Begun, DOUBTFUL, LOST};
-use super::logits::Logits;
+use super::logits::{Logits, drawn};
 use super::passes::Passes;
 use super::prepared::Prepared;
 use super::reach::Reach;
 use super::request::{Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
-use super::seed::seed_of;
+use super::seed::seed;
 use super::setting::{Setting, product};
 use super::stages::Stages;
 use super::stronger::borrowed;
@@ -96,7 +96,7 @@ pub(super) fn of_seen<T: Float>(
             affordable(law.cost.dimension(), degree + 1)?;
             // More rows than there are: all of them.
             let samples = samples.min(problem.A1.nrows());
-            (law.sized(degree, samples, logits.get_or_init(|| Logits::draw(problem, &[]))), None)
+            (law.sized(degree, samples, drawn(&logits, problem)), None)
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
@@ -337,7 +337,7 @@ impl<'a, T: Float> Search<'a, T> {
             problem: self.problem.reborrow(),
             wrt: self.wrt,
             request: self.request,
-            seed: *self.seed.get_or_init(|| self.request.seed.unwrap_or_else(|| seed_of(&self.original))),
+            seed: *self.seed.get_or_init(|| seed(&self.original, self.request)),
             reach: self.reach.get(),
             prepared,
         }

@@ -1,12 +1,10 @@
 //! What stands before a try: the keys that are left to exp, and the rows in which a polynomial is not believed
 //! (docs/math.md, equations 161 to 163).
 
-use std::cell::OnceCell;
-
 use super::decide::{Law, WORTHWHILE, check};
 use super::decision::{Backing, Decision, Method};
 use super::execute::{Search, unfolded, with_product};
-use super::logits::Logits;
+use super::logits::{Drawn, Logits, drawn};
 use super::passes::MOST_APART;
 use super::pilot;
 use super::prepared::Prepared;
@@ -59,7 +57,7 @@ pub fn foresee<T: Float>(
     check(problem, wrt, request)?;
     let seen = problem.admitted()?;
     let (law, zero) = (Law::new(&seen, wrt, request), zeros(&seen, wrt)?);
-    let logits = OnceCell::new();
+    let logits = Drawn::new();
     let mut decision = law.decide(&seen, &zero, &logits)?;
     if decision.method == Method::Exact || seen.A1.nrows() == 0 || seen.A2.nrows() == 0 {
         return Ok(decision);
@@ -253,6 +251,6 @@ impl<T: Float> Search<'_, T> {
 
     /// The logits that polynomials are fitted to.
     pub(super) fn logits(&self) -> &Logits {
-        self.other_logits.get().unwrap_or_else(|| self.logits.get_or_init(|| Logits::draw(&self.original, &[])))
+        self.other_logits.get().unwrap_or_else(|| drawn(&self.logits, &self.original))
     }
 }

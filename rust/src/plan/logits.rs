@@ -9,6 +9,7 @@ use crate::certificate::rng::Rng;
 use crate::float::Float;
 use crate::polynomial::{Interval, Polynomial};
 use crate::problem::{Problem, Weights};
+use crate::some_rows::other;
 
 /// Queries looked at, and keys for each: what 3072 logits say of the error of a polynomial is right to a fifth where tails
 /// are short, and costs nothing beside the rows that verify it.
@@ -30,6 +31,11 @@ const SEED: u64 = 0x5EED_10C1;
 
 /// Logits that are drawn when first asked for.
 pub type Drawn = OnceCell<Logits>;
+
+/// Those of the problem.
+pub fn drawn<'a, T: Float>(logits: &'a Drawn, problem: &Problem<'_, T>) -> &'a Logits {
+    logits.get_or_init(|| Logits::draw(problem, &[]))
+}
 
 /// Logits of drawn rows less that of the mean key, row by row.
 pub struct Logits {
@@ -180,11 +186,6 @@ fn mean_key<T: Float>(problem: &Problem<'_, T>, left_out: &[usize], rng: &mut Rn
         mean += &problem.A2.row(other(rng.below(others as u64) as usize, left_out)).mapv(T::widen);
     }
     mean / KEYS as f64
-}
-
-/// The index of a key by its number among those that are not left out.
-fn other(number: usize, left_out: &[usize]) -> usize {
-    left_out.iter().fold(number, |index, &key| if key <= index { index + 1 } else { index })
 }
 
 /// scale · A1_j X of some rows of A1, (rows, d2).

@@ -20,6 +20,7 @@ use crate::float::Float;
 use crate::moments::compared::compared;
 use crate::moments::{Approximation, CHUNK};
 use crate::options::Level;
+use crate::polynomial::horner;
 use crate::pool::Run;
 use crate::problem::Problem;
 use crate::some_rows::some_rows_but;
@@ -152,8 +153,7 @@ impl<T: Float> Look<'_, '_, T> {
             let t = exact.widen();
             let weight = if is_causal && key > row { 0.0 } else { t.exp() };
             let is_exact = key >= near || exact_keys.binary_search(&key).is_ok();
-            let difference =
-                if is_exact { 0.0 } else { coefficients.iter().rev().fold(0.0, |sum, p| sum * t + p) - weight };
+            let difference = if is_exact { 0.0 } else { horner(coefficients, t) - weight };
             (*exact, *off) = (T::narrow(weight), T::narrow(difference));
         }
     }

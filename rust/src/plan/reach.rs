@@ -6,16 +6,16 @@ use std::cell::OnceCell;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::rows::{typical_of, wide};
-use super::sizes::weighty;
 use super::stages::Stages;
 use crate::buffer;
-use crate::certificate::outliers::budget;
+use crate::certificate::outliers::{budget, weighty};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::Coordinates;
 use crate::norms::{inner, largest, largest_of, length, norm, row_norms};
+use crate::polynomial::horner;
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::some_rows_but;
@@ -155,7 +155,7 @@ fn neglected(x: f64, degree: usize) -> f64 {
 pub fn believed(coefficients: &[f64], error: f64, pairs: f64) -> f64 {
     let little = error * pairs.sqrt() / PAIRS;
     let allowed = |t: f64| HARMLESS.max(SEEN * t.exp()).max(little);
-    let off = |t: f64| (coefficients.iter().rev().fold(0.0, |sum, p| sum * t + p) - t.exp()).abs();
+    let off = |t: f64| (horner(coefficients, t) - t.exp()).abs();
     let believed = |&step: &usize| {
         let t = step as f64 / STEPS as f64;
         [t, -t].into_iter().all(|t| off(t) <= ROOM * allowed(t))

@@ -3,6 +3,7 @@
 
 use ndarray::ArrayView2;
 
+use super::request::Request;
 use crate::certificate::rng::{Rng, scattered};
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
@@ -11,9 +12,14 @@ use crate::problem::{Problem, Weights};
 /// many would cost a tenth of a call of ten milliseconds.
 const HASHED_ROWS: usize = 256;
 
+/// The one that a request names, or else that of the problem.
+pub fn seed<T: Float>(problem: &Problem<'_, T>, request: &Request) -> u64 {
+    request.seed.unwrap_or_else(|| seed_of(problem))
+}
+
 /// Of the weights, which every step of a training changes, all numbers; of the other arrays, which may be larger than what
 /// a low degree reads in all of its passes, the sizes and some rows. Bits do not depend on the threads.
-pub fn seed_of<T: Float>(problem: &Problem<'_, T>) -> u64 {
+fn seed_of<T: Float>(problem: &Problem<'_, T>) -> u64 {
     let mut hash = Hash(0);
     hash.add(problem.scale.to_bits());
     hash.add(u64::from(problem.is_causal) + 2 * u64::from(problem.is_target));

@@ -4,7 +4,7 @@
 use super::reach::Reach;
 use super::stages::Stages;
 use crate::buffer;
-use crate::certificate::outliers::{are_even, budget, outliers};
+use crate::certificate::outliers::{WEIGHTY, budget, weighty};
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
@@ -12,10 +12,6 @@ use crate::moments::CHUNK;
 use crate::norms::{LANES, largest, largest_of, row_norms, sum_of};
 use crate::pool::Run;
 use crate::problem::{Problem, Wrt};
-
-/// Rows that stand out are computed apart where they hold this part of the sum of squared caps: with less they move a
-/// standard error by a hundredth.
-const WEIGHTY: f64 = 0.02;
 
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
 pub const LEAST_SEEN: f64 = 12.0;
@@ -135,20 +131,6 @@ fn join(all: &mut Vec<usize>, more: Vec<usize>) -> Result<(), Error> {
     buffer::reserve(all, more.len())?;
     all.extend(more);
     Ok(())
-}
-
-/// At most `most` that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
-pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
-    let largest = largest_of(caps);
-    if are_even(caps, largest) {
-        return Ok(Vec::new());
-    }
-    let exact = outliers(caps, most)?.exact;
-    let square = |cap: f64| (cap / largest).powi(2);
-    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
-    let all: f64 = caps.iter().copied().map(square).sum();
-    // NaN, of caps that are infinite, takes them all.
-    Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
 }
 
 /// Whether one row holds by itself what rows apart must hold together.

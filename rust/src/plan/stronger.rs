@@ -11,7 +11,7 @@ use super::decision::{Decision, Method};
 use super::execute::{Start, exact, of_seen};
 use super::logits::Logits;
 use super::request::{Asked, Certificate, Certified, Kind, Planned, Request, Wanted};
-use super::seed::seed_of;
+use super::seed::seed;
 use super::stages::Stages;
 use crate::certificate::{outward, root_total};
 use crate::error::Error;
@@ -31,7 +31,7 @@ pub(super) fn borrowed<T: Float>(
     options: &Options,
     stages: &mut Stages<'_>,
 ) -> Result<Planned<T>, Error> {
-    let request = &Request { seed: Some(request.seed.unwrap_or_else(|| seed_of(problem))), ..*request };
+    let request = &Request { seed: Some(seed(problem, request)), ..*request };
     let sized = match start {
         Start::Prepared(prepared) => {
             let Decision { degree, samples, .. } = *prepared.decision();

@@ -4,6 +4,11 @@ use super::double::Double;
 use super::{Interval, Polynomial};
 use crate::error::Error;
 
+/// Σ_a p_a t^a, by Horner's rule in double precision.
+pub(crate) fn horner(powers: &[f64], t: f64) -> f64 {
+    powers.iter().rev().fold(0.0, |sum, p| sum * t + p)
+}
+
 impl Polynomial {
     /// P_0 … P_g with P(t) = Σ_a P_a t^a, eq. (43); each is rounded once, from a computation in 106 bits.
     ///
