@@ -228,6 +228,30 @@ def small_blocks(seed: int) -> Drawn:
     return _drawn(rng, label, arrays, wrt, _near(rng), _one_of(rng, None, 1), sizes, (np.float64,))
 
 
+def small_terms(seed: int) -> Drawn:
+    """Terms of about a rounding behind a key of their block that holds the weight."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 20)), int(rng.integers(100, 1000))
+    d, dv = int(rng.integers(2, 17)), int(rng.integers(1, 9))
+    # One such key, or one in every block.
+    is_first = np.arange(m)[:, None] % _one_of(rng, 240, m) == 0
+    axis = np.eye(d)[0]
+    noise = _one_of(rng, 1e-6, 1e-3, 0.1, 0.3) * rng.normal(size=(m, d))
+    arrays = {
+        "A1": axis + _one_of(rng, 0, 0.1) * rng.normal(size=(n, d)) * (1 - axis),
+        "A2": np.where(is_first, axis, -axis + noise / 10),
+        "A3": np.where(is_first, rng.normal(size=dv), rng.normal(size=dv)),
+        "X": np.eye(d),
+        "Y": np.eye(dv),
+    }
+    arrays["A3"] += _one_of(rng, 0, 1e-3, 1) * rng.normal(size=(m, dv))
+    wrt = _one_of(rng, ("Y",), ("X", "Y", "A3"), ("A2",), ("A1",))
+    # Weights from 1/30 of a rounding to a thousand of them.
+    dtype, sizes = _one_of(rng, (np.float32, (0.7, 1.0)), (np.float64, (1.17, 1.3)))
+    label = f"seed {seed}, keys that hold weight {is_first.sum()}"
+    return _drawn(rng, label, arrays, wrt, _near(rng), None, sizes, (dtype,))
+
+
 FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "equal values": equal_values,
     "alike in sums": alike_in_sums,
@@ -237,4 +261,5 @@ FAMILIES: dict[str, Callable[[int], Drawn]] = {
     "equal outputs": equal_outputs,
     "equal terms": equal_terms,
     "small blocks": small_blocks,
+    "small terms": small_terms,
 }

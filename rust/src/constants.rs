@@ -10,6 +10,10 @@ pub const KEY_BLOCK_BYTES: usize = 128 << 10;
 /// Least keys in a block, however wide: two strips of 12, a multiple of every level's strip.
 pub const KEY_BLOCK_MIN: usize = 24;
 
+/// Keys in a block over the square of a strip's, at most: a sum over b keys in strips of J, which may round alike in b / J
+/// steps, then loses no more of a row that one key holds than the √b roundings that the rounding estimate allows for.
+pub const KEY_BLOCK_SQUARES: usize = 7;
+
 /// Queries per task of a pass over the query side: a block of keys from L2 is used by this many queries before the
 /// next one comes, and n = 8192 still gives 64 tasks.
 pub const TASK_QUERIES: usize = 128;
@@ -74,9 +78,12 @@ pub const AWAKE_YIELDS: usize = 10_000;
 /// 20 000 problems of all kinds, and within 1000 of it on typical data.
 pub const ROUNDING_SAFETY: f64 = 5.0;
 
-/// The same for errors that line up, of which there is one and not many: it is as large as it can be, or smaller. 3 was too
-/// little for one problem in 20 000; on rows that are alike the estimate stays within 100 times the error with 5.
-pub const LINED_UP_SAFETY: f64 = 5.0;
+/// The same for errors that line up, of which there is one and not many: it is as large as it can be, or smaller. On rows
+/// that are alike the estimate stays within 100 times the error with 2.
+pub const LINED_UP_SAFETY: f64 = 2.0;
+
+/// Roundings of a sum that a strip of keys is small beside it with: the last bits of what is more differ from strip to strip.
+pub const SMALL_STRIP: f64 = 1024.0;
 
 /// Rows per block of the moment form: sums over them stay in working precision, their features in L2 (157 KB at degree 2
 /// and 16 coordinates in f32), and one register tile's features with the rows' values in L1.

@@ -92,7 +92,7 @@ impl Level {
 /// | `threads` | all that the process may use | threads that work at once; bits do not depend on it | 1 to [`MOST_THREADS`] |
 /// | `level` | best of the machine | instruction set; changes the last bits | [`Level::available`] |
 /// | `timeout` | none | gives up with [`Error::Deadline`] | > 0 |
-/// | `key_block` | by size | keys that are summed in working precision at a time; changes the last bits | ≥ 1; above 240 is taken as 240 |
+/// | `key_block` | by size | keys that are summed in working precision at a time; changes the last bits | ≥ 1; more than 240 (96 at [`Level::Baseline`]) is taken as that |
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Threads that work at once.

@@ -23,7 +23,12 @@ pub fn gamma(roundings: f64, unit: f64) -> f64 {
 /// with unit roundoff `unit` and folded in f64.
 pub fn blocked_sum(length: usize, block: usize, unit: f64) -> f64 {
     let block = block.max(1);
-    joint(gamma(length.min(block) as f64, unit), gamma(length.div_ceil(block) as f64, FOLD_UNIT))
+    folded_sum(length.min(block), length.div_ceil(block), unit)
+}
+
+/// The same where a term passes through `steps` sums in its block, and the block through `folds`.
+fn folded_sum(steps: usize, folds: usize, unit: f64) -> f64 {
+    joint(gamma(steps as f64, unit), gamma(folds as f64, FOLD_UNIT))
 }
 
 /// (1 + a)(1 + b) − 1.
@@ -134,7 +139,9 @@ pub struct ExactArithmetic {
     /// Keys summed.
     pub keys: usize,
     /// Sums in working precision that a term of a sum over the keys passes through.
-    pub key_block: usize,
+    pub steps: usize,
+    /// Sums in f64 that it passes through after them.
+    pub folds: usize,
     /// Width of queries and keys.
     pub dimension: usize,
     /// Width of the values.
@@ -185,7 +192,7 @@ impl ExactArithmetic {
     /// Of one row (equations 147 to 150).
     pub fn row(&self, row: &ExactSizes) -> ExactRounding {
         let single = |roundings: f64| gamma(roundings, self.unit);
-        let keys = outward(blocked_sum(self.keys, self.key_block, self.unit) + self.keys as f64 * FLUSHED);
+        let keys = outward(folded_sum(self.steps, self.folds, self.unit) + self.keys as f64 * FLUSHED);
         // A logit less its shift, then its exponential; the shifts of a row rise by no more than its logits differ.
         let wrong =
             outward(row.inherited_logit + single(self.dimension as f64 + 2.0) * (row.logit + row.inherited_logit));

@@ -185,6 +185,7 @@ fn pulled_back<T: Float>(
         widths: [d, dv],
         count: m,
         block,
+        strip: engine.keys.strip_rows(),
         is_target: false,
         is_causal: heads.is_causal,
         mixed: None,
@@ -192,7 +193,7 @@ fn pulled_back<T: Float>(
     let given = Given { rows: rows(&dout)?.data, is_target: false };
     let unit = given.unit(dv, &values.seen, &mut run)?;
     let (found, KeySide { keys, values: sums }) = engine.both_sides(&values, given, unit, &mut run)?;
-    let mut errors = RowErrors::new::<T>(before, found.rows, found.forward.squares);
+    let mut errors = RowErrors::new::<T>(before, found.rows, found.forward.spread);
     errors.add_second_pass(found.p_squares, unit);
     let factor = heads.scale * unit;
     let query = matrix(scaled(&engine.queries, factor)?, n, d)?;

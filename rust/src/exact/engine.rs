@@ -1,15 +1,16 @@
 //! The two passes over query, key and value.
 
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 
 use super::backward::BackwardTask;
 use super::blocking::Blocking;
-use super::forward::ForwardTask;
+use super::forward::{ForwardTask, Spread};
 use super::operands::key_block;
 use super::walk::Order;
 use super::{Kernels, Operands, Residual};
 use crate::buffer;
-use crate::constants::{KEY_BLOCK, LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
+use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::{largest, row_norms};
@@ -34,7 +35,7 @@ pub struct Engine<T: Float> {
     pub largest_key: f64,
     sight: Sight,
     pub(super) kernels: Kernels<T>,
-    key_block: Option<usize>,
+    key_block: Option<NonZeroUsize>,
     pub(super) blocking: Blocking,
 }
 
@@ -109,8 +110,8 @@ pub struct Forward<T> {
     pub shift: Vec<T>,
     /// α after the shift.
     pub total: Vec<f64>,
-    /// Σ_i f_i² of each row.
-    pub squares: Vec<f64>,
+    /// How the weights of each row are spread.
+    pub spread: Vec<Spread>,
 }
 
 /// The incoming gradient c as pass 2 wants it.
@@ -166,17 +167,15 @@ impl<T: Float> Engine<T> {
             });
         }
         let kernels = T::kernels(options.level()?);
-        let key_block = options.key_block.map(std::num::NonZeroUsize::get);
         let keys = Strips::packed(keys, kernels.keys, run)?;
         let blocking = Blocking::new();
-        Ok(Engine { queries, count, keys, bound, largest_key, sight, kernels, key_block, blocking })
+        Ok(Engine { queries, count, keys, bound, largest_key, sight, kernels, key_block: options.key_block, blocking })
     }
 
-    /// Keys that are summed in working precision at a time: what was asked for, up to the most that the rounding
-    /// estimate allows for, or what suits the caches; whole strips, and no more than there are.
+    /// Keys that are summed in working precision at a time, no more than there are.
     pub(super) fn key_block(&self, value_width: usize) -> usize {
-        let block = self.key_block.unwrap_or_else(|| key_block::<T>(self.keys.width + value_width)).min(KEY_BLOCK);
-        block.min(self.keys.count.max(1)).next_multiple_of(self.keys.strip_rows())
+        let (asked, strip) = (self.key_block, self.keys.strip_rows());
+        key_block::<T>(asked, self.keys.width + value_width, strip).min(self.keys.count.max(1).next_multiple_of(strip))
     }
 
     pub(super) fn operands<'b>(&'b self, values: &'b Values<T>) -> Operands<'b, T> {
@@ -199,16 +198,16 @@ impl<T: Float> Engine<T> {
             output: buffer::zeros(buffer::size(&[n, values.rows.width])?)?,
             shift: buffer::zeros(n)?,
             total: buffer::zeros(n)?,
-            squares: buffer::zeros(n)?,
+            spread: buffer::zeros(n)?,
         };
         if self.keys.count == 0 {
             return Ok(forward);
         }
         run.phase(FORWARD_SHARE);
         let operands = self.operands(values);
-        let Forward { output, shift, total, squares } = &mut forward;
+        let Forward { output, shift, total, spread } = &mut forward;
         let (mut output, mut shift) = (output.as_mut_slice(), shift.as_mut_slice());
-        let (mut total, mut squares) = (total.as_mut_slice(), squares.as_mut_slice());
+        let (mut total, mut spread) = (total.as_mut_slice(), spread.as_mut_slice());
         let each = task_queries(n);
         let tasks = (0..n).step_by(each).map(|first| {
             let rows = each.min(n - first);
@@ -219,7 +218,7 @@ impl<T: Float> Engine<T> {
                 output: take(&mut output, rows * values.rows.width),
                 shift: take(&mut shift, rows),
                 total: take(&mut total, rows),
-                squares: take(&mut squares, rows),
+                spread: take(&mut spread, rows),
             }
         });
         let kernel = self.kernels.forward;

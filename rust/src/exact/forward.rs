@@ -3,12 +3,12 @@
 use super::Operands;
 use super::walk::Walk;
 use crate::buffer;
-use crate::constants::LAZY_SHIFT;
+use crate::constants::{LAZY_SHIFT, SMALL_STRIP};
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
 use crate::tile::simd::Vector;
-use crate::tile::{self, Tile};
+use crate::tile::{self, Pair, Tile};
 
 /// What pass 1 reads and writes for the queries `first..first + shift.len()`.
 pub struct ForwardTask<'a, T> {
@@ -24,8 +24,18 @@ pub struct ForwardTask<'a, T> {
     pub shift: &'a mut [T],
     /// Σ_i 2^(S_i − shift).
     pub total: &'a mut [f64],
+    /// How the weights of each row are spread.
+    pub spread: &'a mut [Spread],
+}
+
+/// How the weights f of a row are spread over the keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spread {
     /// Σ_i f_i².
-    pub squares: &'a mut [f64],
+    pub squares: f64,
+    /// Roundings that may all go the same way, of the whole sum: strips that are few roundings of what was summed before
+    /// them lose a rounding of that, or all that they are where that is less.
+    pub small: f64,
 }
 
 /// The running state of one tile of queries.
@@ -34,8 +44,10 @@ struct Lanes<T, const L: usize> {
     shift: [T; L],
     total: [T; L],
     squares: [T; L],
+    small: [T; L],
     total64: [f64; L],
     squares64: [f64; L],
+    small64: [f64; L],
     unshifted: bool,
 }
 
@@ -70,8 +82,10 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             shift: [shift; L],
             total: [T::zero(); L],
             squares: [T::zero(); L],
+            small: [T::zero(); L],
             total64: [0.0; L],
             squares64: [0.0; L],
+            small64: [0.0; L],
             unshifted,
         }
     }
@@ -90,8 +104,10 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             let square = ratio[l] * ratio[l];
             self.total[l] *= ratio[l];
             self.squares[l] *= square;
+            self.small[l] *= ratio[l];
             self.total64[l] *= ratio[l].widen();
             self.squares64[l] *= square.widen();
+            self.small64[l] *= ratio[l].widen();
         }
         for sums in block.sums.as_chunks_mut::<L>().0 {
             for l in 0..L {
@@ -123,17 +139,21 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             self.follow(&weights, block);
         }
         let shift = tile::load(&self.shift);
-        let mut total = tile::load(&self.total);
+        let total = tile::load(&self.total);
         let mut squares = tile::load(&self.squares);
         tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
         if !SHIFTED {
             kept.keep(key, &weights);
         }
-        for weight in &weights {
-            total = tile::zip(total, *weight, V::add);
+        let mut sum = weights[0];
+        squares = tile::add_square(weights[0], squares);
+        for weight in &weights[1..] {
+            sum = tile::zip(sum, *weight, V::add);
             squares = tile::add_square(*weight, squares);
         }
+        let total = tile::zip(total, sum, V::add);
         tile::store(total, &mut self.total);
+        tile::store(tile::zip(tile::load(&self.small), small::<T, V, W>(total, sum), V::add), &mut self.small);
         tile::store(squares, &mut self.squares);
         tile::accumulate::<T, V, W, L, J>(block.sums, &weights, values);
     }
@@ -164,9 +184,11 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         for l in 0..L {
             self.total64[l] += self.total[l].widen();
             self.squares64[l] += self.squares[l].widen();
+            self.small64[l] += self.small[l].widen();
         }
         self.total = [T::zero(); L];
         self.squares = [T::zero(); L];
+        self.small = [T::zero(); L];
         tile::fold(block.sums, block.sums64);
     }
 
@@ -198,6 +220,20 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         }
         self.fold(block);
     }
+}
+
+/// What may be lost, in roundings, where a strip of sum `strip` brings a sum to `total`: less and less the more roundings of
+/// the total the strip is, since the last bits of what is many differ from strip to strip.
+#[inline(always)]
+fn small<T: Float, V: Vector<T, W>, const W: usize>(total: Pair<V>, strip: Pair<V>) -> Pair<V> {
+    let zero = V::splat(T::zero());
+    let few = V::splat(T::narrow(-1.0 / (SMALL_STRIP * T::UNIT_ROUNDOFF)));
+    let all = V::splat(T::narrow(-1.0 / T::UNIT_ROUNDOFF));
+    tile::zip(total, strip, |total, strip| {
+        let most = strip.mul_add(few, total).max(zero);
+        // The smaller of the two, from their difference.
+        most.sub(strip.mul_add(all, most).max(zero))
+    })
 }
 
 /// Pass 1 for one task. Time 2 · rows · m · (d + dv), scratch rows · (d + 3 dv).
@@ -246,7 +282,10 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         }
         task.shift[row] = lane.shift[l];
         task.total[row] = total;
-        task.squares[row] = lane.squares64[l] / (total * total);
+        task.spread[row] = Spread { squares: lane.squares64[l] / (total * total), small: lane.small64[l] / total };
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! With what is kept the query side costs 8 n² d operations, not 10, and both sides 12, not 14.
 
 use super::backward::{BackwardTask, backward};
-use super::forward::{ForwardTask, forward};
+use super::forward::{ForwardTask, Spread, forward};
 use super::kept::{self, Read, Written};
 use super::residual::{Given, Row};
 use super::{Operands, Residual};
@@ -33,8 +33,8 @@ pub struct FirstTask<'a, T> {
     pub shift: &'a mut [T],
     /// Σ_i 2^(S_i − shift).
     pub total: &'a mut [f64],
-    /// Σ_i f_i².
-    pub squares: &'a mut [f64],
+    /// How the weights of each row are spread.
+    pub spread: &'a mut [Spread],
     /// What is known of c, row by row.
     pub rows: &'a mut [Row],
     /// Room for what is kept.
@@ -66,7 +66,7 @@ pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
         output: task.c,
         shift: task.shift,
         total: task.total,
-        squares: task.squares,
+        spread: task.spread,
     };
     let stride = kept::stride(L, operands.keys.count, J);
     buffer::poison(task.kept);
@@ -88,7 +88,7 @@ pub fn fused<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let FusedTask { first: pass, queries, p_squares } = task;
-    let FirstTask { first: index, bound, given, unit, c, r, shift, total, squares, rows, kept, .. } = pass;
+    let FirstTask { first: index, bound, given, unit, c, r, shift, total, spread, rows, kept, .. } = pass;
     let pass = FirstTask {
         first: index,
         queries,
@@ -99,7 +99,7 @@ pub fn fused<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
         r: &mut *r,
         shift: &mut *shift,
         total,
-        squares,
+        spread,
         rows,
         kept: &mut *kept,
     };

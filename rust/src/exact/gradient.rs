@@ -203,6 +203,7 @@ impl<T: Float> Passes<T> {
             widths: [engine.keys.width, dv],
             count: m,
             block,
+            strip: engine.keys.strip_rows(),
             is_target: problem.is_target,
             is_causal: problem.is_causal,
             mixed: None,
@@ -254,7 +255,7 @@ impl<T: Float> Passes<T> {
         } else {
             incoming.rows
         };
-        let errors = RowErrors::new::<T>(before, known, forward.squares);
+        let errors = RowErrors::new::<T>(before, known, forward.spread);
         let passes = Passes { mixed, ..Passes::first(errors, unit) };
         if second { passes.query_side(engine, p_squares, run) } else { Ok(passes) }
     }
@@ -275,7 +276,7 @@ impl<T: Float> Passes<T> {
 
     /// Takes what both passes together found.
     fn fused(engine: Engine<T>, found: Fused<T>, before: Before, unit: f64, run: &mut Run<'_>) -> Result<Self, Error> {
-        let errors = RowErrors::new::<T>(before, found.rows, found.forward.squares);
+        let errors = RowErrors::new::<T>(before, found.rows, found.forward.spread);
         Passes::first(errors, unit).query_side(engine, found.p_squares, run)
     }
 

@@ -78,7 +78,7 @@ pub struct Side<'a, T> {
 
 /// What keys and values meet.
 pub struct Meets {
-    /// The longest query, the scale included.
+    /// The longest query, the scale included, so that its products with keys are natural logits.
     pub query: f64,
     /// Roundings that values lost when they were made.
     pub lost: f64,

@@ -1,9 +1,10 @@
 //! What every task of a pass reads.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use super::walk::{Order, Walk};
-use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN, LAZY_SHIFT, LEAST_TASK_QUERIES};
+use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN, KEY_BLOCK_SQUARES, LAZY_SHIFT, LEAST_TASK_QUERIES};
 use crate::float::Float;
 use crate::tile::Strips;
 
@@ -83,10 +84,18 @@ impl<T: Float> Operands<'_, T> {
     }
 }
 
-/// Keys per block for rows of `width` entries in keys and values together.
-pub fn key_block<T>(width: usize) -> usize {
-    let fit = KEY_BLOCK_BYTES / (width.max(1) * size_of::<T>());
-    (fit / KEY_BLOCK_MIN * KEY_BLOCK_MIN).clamp(KEY_BLOCK_MIN, KEY_BLOCK)
+/// Keys per block of whole strips of `strip` keys: what was asked for, or what suits the caches for rows of `width` entries
+/// in keys and values together, and no more than the rounding estimate allows for.
+pub fn key_block<T>(asked: Option<NonZeroUsize>, width: usize, strip: usize) -> usize {
+    let blocks = |keys: usize| keys / KEY_BLOCK_MIN * KEY_BLOCK_MIN;
+    let most = blocks(KEY_BLOCK_SQUARES * strip * strip).min(KEY_BLOCK);
+    let fit = || blocks(KEY_BLOCK_BYTES / (width.max(1) * size_of::<T>())).max(KEY_BLOCK_MIN);
+    asked.map_or_else(fit, NonZeroUsize::get).min(most).next_multiple_of(strip)
+}
+
+/// Sums that a term of a block of keys passes through: those of its strip, and one for every strip.
+pub fn block_steps(block: usize, strip: usize) -> usize {
+    (block.div_ceil(strip) + strip).min(block)
 }
 
 /// How often the sums of a row are rescaled at most, where no logit is above `bound` in base 2 and the largest value is

@@ -5,13 +5,13 @@ use std::f64::consts::LN_2;
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 
-use super::operands::most_rescalings;
+use super::operands::{block_steps, key_block, most_rescalings};
 use crate::buffer;
 use crate::certificate::rigorous::Incoming;
 use crate::certificate::rounding::{ExactArithmetic, ExactRounding, ExactSizes, FOLD_UNIT, blocked_sum, gamma};
 use crate::certificate::spectral::{frobenius, spectral};
 use crate::certificate::{outward, root_total, total};
-use crate::constants::{KEY_BLOCK, KEY_BLOCK_MIN, LAZY_SHIFT, PRODUCT_ROWS, WAVE_CHUNKS, WAVE_QUERIES};
+use crate::constants::{LAZY_SHIFT, PRODUCT_ROWS, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::{largest, length, norm};
@@ -106,13 +106,16 @@ impl ProvedRounding {
         }
         // Logits as computed, in base 2, with room for their rounding.
         let largest = outward(1.01 * longest_query * (key + lost_key) / LN_2);
-        let block = options.key_block.map_or(KEY_BLOCK, std::num::NonZeroUsize::get).next_multiple_of(KEY_BLOCK_MIN);
-        // The key side adds the blocks of a chunk of keys in working precision.
-        let chunk = m.div_ceil(WAVE_CHUNKS) / KEY_BLOCK_MIN + 2;
+        let strip = T::kernels(options.level()?).keys;
+        // dL/dY alone has A3 in the place of the values.
+        let blocks = [dv, d3].map(|width| key_block::<T>(options.key_block, d + width, strip));
+        let [longest, shortest] = [blocks[0].max(blocks[1]), blocks[0].min(blocks[1])];
         let arithmetic = ExactArithmetic {
             unit,
             keys: m,
-            key_block: block.saturating_add(chunk),
+            steps: block_steps(longest, strip),
+            // The key side cuts the keys in chunks first, and adds their sums.
+            folds: m.div_ceil(shortest) + 2 * WAVE_CHUNKS,
             dimension: d,
             width: dv,
             rescalings: most_rescalings::<T>(largest, largest_values(problem, [value + lost_value, longest_value]), m),

@@ -10,7 +10,8 @@ use ndarray::ArrayView2;
 use self::row::{Constant, Errors};
 use self::sums::{Cells, Sums};
 use super::alike::{LinedUp, Trace, alike, both, longest, outer};
-use super::measures::{Keys, Place};
+use super::forward::Spread;
+use super::measures::Place;
 use super::residual::Row;
 use crate::buffer;
 use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS, ROUNDING_SAFETY};
@@ -19,8 +20,11 @@ use crate::float::Float;
 use crate::norms::{largest, norm, spectral_bound};
 use crate::pool::Run;
 
+mod before;
 mod row;
 mod sums;
+
+pub use before::{Before, Inherited, Mixed};
 
 /// Parts that a sum over rows is made in at most, and rows of a part at least.
 const MOST_PARTS: usize = 16;
@@ -29,69 +33,37 @@ const LEAST_ROWS: usize = 512;
 /// Nanoseconds that a row of such a sum takes.
 const ROW_NANOSECONDS: usize = 200;
 
-/// What the products before the passes lost, in units of u.
-pub struct Inherited {
-    /// Of each row's logits, by its own query, in natural units: scale · ‖a1_j‖ ‖W‖_F max ‖key‖.
-    pub logits: Vec<f64>,
-    /// Of a key, the same for all rows: max ‖a2‖ ‖W_K‖_F.
-    pub keys: f64,
-    /// Of a value: max ‖a3‖ ‖Y‖_F.
-    pub values: f64,
-}
-
-/// What is known before the passes.
-pub struct Before {
-    /// The queries times scale · log2 e.
-    pub queries: Vec<Trace>,
-    /// ‖query‖ · max ‖key‖ of the keys that it sees.
-    pub bound: Vec<f64>,
-    /// How much keys and values are alike.
-    pub keys: Keys,
-    pub inherited: Inherited,
-    /// Columns of the keys and of the values.
-    pub widths: [usize; 2],
-    /// The keys, and how many are summed in working precision at a time.
-    pub count: usize,
-    pub block: usize,
-    /// Whether c = o − E, and not given.
-    pub is_target: bool,
-    /// Whether some queries do not see all keys.
-    pub is_causal: bool,
-    /// What is known of A3 and f A3, where pass 1 runs on A3 itself and o = (f A3) Y.
-    pub mixed: Option<Mixed>,
-}
-
-/// Rows of A3 as values, and what their product with Y loses.
-pub struct Mixed {
-    /// With the keys, as [`Before::keys`].
-    pub keys: Keys,
-    /// The rows of f A3, and what their tags differ by where a product rounds them alike.
-    pub outputs: Vec<Trace>,
-    pub cell: f64,
-    /// By how much Y can stretch an error, and what the product loses, in units of u, for a row of norm one.
-    pub stretch: f64,
-    pub lost: f64,
-}
-
 /// What rounding does to o and to p, row by row.
 pub struct RowErrors {
     u: f64,
     before: Before,
     /// What is known of c.
     rows: Vec<Row>,
-    /// Σ_i f_ji².
-    squares: Vec<f64>,
+    /// How the weights of each row are spread.
+    spread: Vec<Spread>,
     /// ‖p_j‖, after pass 2.
     p: Vec<f64>,
-    /// What tags of queries and of rows of c differ by that are rounded alike in sums over rows or over keys.
+    /// What tags of queries and of rows of c differ by that are rounded alike in sums over rows or over keys; for queries where
+    /// they are in the terms, and where only the weights are that they make.
     query_cell: f64,
+    weights_cell: f64,
     c_cell: f64,
     /// What a sum over keys loses, in roundings of the whole sum.
     block: f64,
     /// What sums over keys lose in every row alike.
     sums: Constant,
-    /// Rows to each that differs in query or c, and to each that differs in c.
-    rows_alike: [f64; 2],
+    rows_alike: RowsAlike,
+}
+
+/// How many rows are alike as terms of a sum over rows, in the mean.
+#[derive(Clone, Copy)]
+struct RowsAlike {
+    /// In query and c.
+    queries: f64,
+    /// In weights and c.
+    weights: f64,
+    /// In c.
+    c: f64,
 }
 
 /// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows
@@ -117,7 +89,7 @@ impl Parts {
 
 impl RowErrors {
     /// After pass 1: all but the part of p that only pass 2 can measure.
-    pub fn new<T: Float>(before: Before, rows: Vec<Row>, squares: Vec<f64>) -> Self {
+    pub fn new<T: Float>(before: Before, rows: Vec<Row>, spread: Vec<Spread>) -> Self {
         let u = T::UNIT_ROUNDOFF;
         let query = longest(&before.queries);
         let c = largest(rows.iter().map(|row| row.c.norm));
@@ -126,26 +98,30 @@ impl RowErrors {
         let mut errors = RowErrors {
             u,
             // Logits that differ by less than a rounding of a weight give weights that are alike.
-            query_cell: alike(query.max(before.keys.key.largest.recip()), u, terms),
+            weights_cell: alike(query.max(before.keys.key.largest.recip()), u, terms),
+            query_cell: alike(query, u, terms),
             c_cell: alike(c, u, terms),
             block: 1.0,
             sums: Constant::default(),
             before,
             rows,
-            squares,
+            spread,
             p: Vec::new(),
-            rows_alike: [1.0; 2],
+            rows_alike: RowsAlike { queries: 1.0, weights: 1.0, c: 1.0 },
         };
         errors.sums = errors.constant();
-        let mut alike = [LinedUp::new(), LinedUp::new()];
+        let mut alike: [LinedUp; 3] = std::array::from_fn(|_| LinedUp::new());
         for j in 0..errors.rows.len() {
             let c = errors.c_cell(j);
-            alike[0].add(1.0, both(errors.weights_cell(j), c), &[1.0]);
-            alike[1].add(1.0, c, &[1.0]);
+            let query = errors.before.queries[j].cell(errors.query_cell);
+            for (alike, cell) in alike.iter_mut().zip([both(query, c), both(errors.weights_cell(j), c), c]) {
+                alike.add(1.0, cell, &[1.0]);
+            }
         }
         let rows = errors.rows.len().max(1) as f64;
         errors.block = errors.summed_keys(errors.before.keys.terms).max(1.0);
-        errors.rows_alike = alike.map(|alike| (alike.total().powi(2) / rows).max(1.0));
+        let [queries, weights, c] = alike.map(|alike| (alike.total().powi(2) / rows).max(1.0));
+        errors.rows_alike = RowsAlike { queries, weights, c };
         errors
     }
 
@@ -164,7 +140,7 @@ impl RowErrors {
 
     /// The cell of the rows whose weights are alike as terms of a sum are.
     fn weights_cell(&self, j: usize) -> u64 {
-        if self.is_one(j) { 0 } else { self.before.queries[j].cell(self.query_cell) }
+        if self.is_one(j) { 0 } else { self.before.queries[j].cell(self.weights_cell) }
     }
 
     fn c_cell(&self, j: usize) -> u64 {
@@ -196,11 +172,11 @@ impl RowErrors {
         // An error of r moves w by the mean key of the row.
         let middle = self.before.keys.key.weighted(e.uneven);
         let sum =
-            (self.u * w * self.block.max(self.summed_rows(PRODUCT_ROWS, self.rows_alike[0]))).max(e.p_sums * keys);
+            (self.u * w * self.block.max(self.summed_rows(PRODUCT_ROWS, self.rows_alike.queries))).max(e.p_sums * keys);
         Parts {
             logits: e.p * keys + e.r_output * middle + e.logit * w,
             own: (e.p_own + e.own * e.share) * keys + e.r * middle + sum,
-            shared: e.p_shared * keys,
+            shared: e.p_shared * keys + e.r_shared * middle + e.total_shared * w,
             output: e.o * e.share * keys,
             output_shared: e.o_shared * e.share * keys,
             ..Parts::default()
@@ -226,11 +202,11 @@ impl RowErrors {
     /// Of Σ_j p_j ⊗ s q_j.
     pub fn key_side(&self, run: &mut Run<'_>) -> Result<f64, Error> {
         let left = &self.before.queries;
-        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
+        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike.queries);
         let sum = self.over_rows(run, Some(left), |_, e| Parts {
             logits: e.p + e.r_output * e.spread,
             own: e.p_own + lost * e.p_norm + e.r * e.spread + e.own * e.p_share,
-            shared: e.p_shared,
+            shared: e.p_shared + e.r_shared * e.spread,
             output: e.o * e.p_share,
             output_shared: e.o_shared * e.p_share,
             ..Parts::default()
@@ -249,7 +225,7 @@ impl RowErrors {
     ) -> Result<f64, Error> {
         let Place { largest, .. } = *place;
         let apart = (2.0 * largest * self.before.keys.key_repeats.sqrt()).min(spectral_bound(inputs));
-        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
+        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike.queries);
         let key = self.before.keys.key.largest;
         let per_key = if key > 0.0 { largest / key } else { 0.0 };
         let sum = self.over_rows(run, Some(&self.before.queries), |j, e| {
@@ -257,7 +233,7 @@ impl RowErrors {
             Parts {
                 logits: apart * e.p + e.r_output * middle + e.logit * w[j] * per_key,
                 own: apart * (e.p_own + lost * e.p_norm) + e.r * middle + e.own * e.share * largest,
-                shared: apart * e.p_shared,
+                shared: apart * e.p_shared + e.r_shared * middle + e.total_shared * w[j] * per_key,
                 output: e.o * e.share * largest,
                 output_shared: e.o_shared * e.share * largest,
                 ..Parts::default()
@@ -268,7 +244,7 @@ impl RowErrors {
 
     /// Of Σ_j f_j ⊗ c_j.
     pub fn value_side(&self, run: &mut Run<'_>) -> Result<f64, Error> {
-        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike[0]);
+        let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike.weights);
         self.over_rows(run, None, |_, e| Parts {
             logits: e.f * e.c,
             own: e.spread * (lost * e.c + e.own),
@@ -283,7 +259,7 @@ impl RowErrors {
     pub fn mixed(&self, inputs: &Place, run: &mut Run<'_>) -> Result<f64, Error> {
         // Equal values make equal rows of f A3 whatever the queries are.
         let rows = if self.before.mixed.is_some() { PRODUCT_ROWS } else { KEY_SIDE_QUERIES };
-        let lost = self.u * self.block.max(self.summed_rows(rows, self.rows_alike[1]));
+        let lost = self.u * self.block.max(self.summed_rows(rows, self.rows_alike.c));
         let value = self.before.keys.value.largest;
         self.over_rows(run, None, |j, e| {
             let size = match &self.before.mixed {
@@ -299,7 +275,7 @@ impl RowErrors {
             Parts {
                 logits: (inputs.largest * (e.f - e.total * e.spread) + size * e.total + sums) * e.c,
                 own: size * (e.own + e.c * lost),
-                shared: inputs.largest * e.f_shared * e.c,
+                shared: (inputs.largest * e.f_shared + size * e.total_shared) * e.c,
                 output: size * e.o,
                 output_shared: size * e.o_shared,
                 output_mixed: size * e.o_mixed,

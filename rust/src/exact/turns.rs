@@ -223,7 +223,7 @@ impl<'a, T: Float> Turns<'a, T> {
                     r: &mut slot.r[..count],
                     shift: found.shift,
                     total: found.total,
-                    squares: found.squares,
+                    spread: found.spread,
                     rows: found.rows,
                     kept: &mut slot.kept,
                 };

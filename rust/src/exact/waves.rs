@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::engine::{Engine, Forward, Values, take};
+use super::forward::Spread;
 use super::fused::{FirstTask, FusedTask};
 use super::kept;
 use super::residual::{Given, Row};
@@ -26,7 +27,7 @@ pub struct Fused<T> {
 pub(super) struct Unfilled<'a, T> {
     pub shift: &'a mut [T],
     pub total: &'a mut [f64],
-    pub squares: &'a mut [f64],
+    pub spread: &'a mut [Spread],
     pub rows: &'a mut [Row],
     pub p_squares: &'a mut [f64],
 }
@@ -37,14 +38,14 @@ impl<T: Float> Fused<T> {
             output: Vec::new(),
             shift: buffer::zeros(n)?,
             total: buffer::zeros(n)?,
-            squares: buffer::zeros(n)?,
+            spread: buffer::zeros(n)?,
         };
         Ok(Fused { forward, rows: buffer::zeros(n)?, p_squares: buffer::zeros(n)? })
     }
 
     pub(super) fn unfilled(&mut self) -> Unfilled<'_, T> {
-        let Forward { shift, total, squares, .. } = &mut self.forward;
-        Unfilled { shift, total, squares, rows: &mut self.rows, p_squares: &mut self.p_squares }
+        let Forward { shift, total, spread, .. } = &mut self.forward;
+        Unfilled { shift, total, spread, rows: &mut self.rows, p_squares: &mut self.p_squares }
     }
 }
 
@@ -54,7 +55,7 @@ impl<'a, T> Unfilled<'a, T> {
         Unfilled {
             shift: take(&mut self.shift, count),
             total: take(&mut self.total, count),
-            squares: take(&mut self.squares, count),
+            spread: take(&mut self.spread, count),
             rows: take(&mut self.rows, count),
             p_squares: take(&mut self.p_squares, count),
         }
@@ -122,7 +123,7 @@ impl<T: Float> Engine<T> {
                     r: &mut r[..rows.len()],
                     shift: part.shift,
                     total: part.total,
-                    squares: part.squares,
+                    spread: part.spread,
                     rows: part.rows,
                     kept,
                 },

@@ -72,6 +72,9 @@ const CHAIN: usize = 6;
 const CHAINS: usize = 2;
 
 /// out[i][l] += Σ_j weights[j][l] · row_j[i], with `out` laid out `[width][L]` and `rows` `[width][J]`.
+///
+/// A strip has a sum of its own: a large term in `out` then rounds what follows once a strip, not once a key, which counts
+/// where what follows is no larger than a rounding.
 #[inline(always)]
 pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     out: &mut [T],
@@ -80,11 +83,11 @@ pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
 ) {
     for (out, row) in out.as_chunks_mut::<L>().0.iter_mut().zip(rows.as_chunks::<J>().0) {
         const { assert!(J <= CHAIN * CHAINS) };
-        let mut sums = [load::<T, V, W, L>(out); CHAINS];
+        let mut sums = [[V::splat(T::zero()); 2]; CHAINS];
         for j in 0..J {
             let row = V::splat(row[j]);
-            let (chain, first) = (j / CHAIN, j % CHAIN == 0 && j > 0);
-            sums[chain] = if first {
+            let chain = j / CHAIN;
+            sums[chain] = if j % CHAIN == 0 {
                 zip(weights[j], weights[j], |weight, _| weight.mul(row))
             } else {
                 zip(weights[j], sums[chain], |weight, sum| weight.mul_add(row, sum))
@@ -93,7 +96,7 @@ pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
         for chain in 1..J.div_ceil(CHAIN) {
             sums[0] = zip(sums[0], sums[chain], V::add);
         }
-        store(sums[0], out);
+        store(zip(load::<T, V, W, L>(out), sums[0], V::add), out);
     }
 }
 

@@ -3,10 +3,11 @@
 use std::f64::consts::LN_2;
 
 use super::{RowErrors, isotropic};
-use crate::constants::{KEY_SIDE_QUERIES, PRODUCT_ROWS};
+use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS};
 use crate::error::Error;
 use crate::exact::alike::{SKETCH, Trace, alike, both, longest, most_in_a_cell, outer};
 use crate::exact::measures::{Keys, LOOK};
+use crate::exact::operands::block_steps;
 use crate::exact::residual::Row;
 use crate::float::Float;
 use crate::norms::{largest, norm};
@@ -47,6 +48,9 @@ pub(super) struct Errors {
     pub share: f64,
     /// Of a logit, and of the normaliser: what w_j is multiplied by.
     pub logit: f64,
+    /// What rows whose sums run over small strips lose alike: relative, of the normaliser; and of r_j by it.
+    pub total_shared: f64,
+    pub r_shared: f64,
     /// What the normaliser loses in its sum, relative; the sums of o_j; of (f A3)_j, where pass 1 runs on A3; and of p_j K
     /// over max ‖key‖.
     pub total: f64,
@@ -115,8 +119,16 @@ impl RowErrors {
     /// round alike, in every block.
     pub(super) fn summed_keys(&self, repeats: f64) -> f64 {
         let ([length, blocks], repeats) = (self.blocks(), repeats.max(1.0));
-        let in_blocks = SUM_ROUNDINGS * (length * (repeats / blocks).min(length)).sqrt();
-        in_blocks + self.folded(length, blocks, repeats)
+        let [apart, alike] = self.walks((repeats / blocks).min(length));
+        SUM_ROUNDINGS * (apart / blocks.sqrt()).max(alike) + self.folded(length, blocks, repeats)
+    }
+
+    /// Steps that a sum over a block is rounded like: √ of all where terms have nothing to do with each other, and the part
+    /// of them that √ of the part is where `repeats` are alike.
+    fn walks(&self, repeats: f64) -> [f64; 2] {
+        let [length, _] = self.blocks();
+        let steps = block_steps(length as usize, self.before.strip) as f64;
+        [steps.sqrt(), steps * (repeats / length).sqrt()]
     }
 
     /// What a sum over rows loses, in roundings of a row where these are of either sign: those of equal rows all go the
@@ -175,10 +187,11 @@ impl RowErrors {
     fn sum_of(&self, repeats: [f64; 2], size: f64, folded: f64) -> SumOf {
         let [length, blocks] = self.blocks();
         let step = self.u * SUM_ROUNDINGS * size;
+        let walk = |repeats: f64| step * largest(self.walks(repeats.max(1.0)));
         SumOf {
             whole: repeats.map(|repeats| self.u * self.summed_keys(repeats).max(1.0)),
-            walked: repeats.map(|repeats| step * (length * repeats.max(1.0)).sqrt()),
-            most: step * length,
+            walked: repeats.map(walk),
+            most: walk(length),
             folded: self.u * self.folded(length, blocks, 1.0) * folded,
         }
     }
@@ -220,6 +233,14 @@ impl RowErrors {
         SUM_ROUNDINGS * f64::UNIT_ROUNDOFF * (small * self.sums.small_blocks.min(small)).sqrt()
     }
 
+    /// Roundings that may all go the same way in sums of a row over small strips, and in the strips that those are small
+    /// beside; as many as there are, so that nothing has to be allowed for besides.
+    fn rounded_alike(&self, j: usize) -> f64 {
+        let small = self.spread[j].small;
+        let strip = self.before.strip.min(self.before.count) as f64;
+        (small + strip * small.min(1.0)) / LINED_UP_SAFETY
+    }
+
     /// Whether all weights of a row are one but for what its sums do not tell apart.
     pub(super) fn is_one(&self, j: usize) -> bool {
         self.before.bound[j] * LN_2 <= self.sums.flat
@@ -235,8 +256,8 @@ impl RowErrors {
         let logit_shared = query * inherited.keys / dimension;
         let (weight, shared) = (u * (WEIGHT_ROUNDINGS + logit), u * logit_shared);
         let logit = logit + logit_shared;
-        let spread = self.squares[j].sqrt();
-        let uneven = before.count as f64 * self.squares[j] - 1.0;
+        let spread = self.spread[j].squares.sqrt();
+        let uneven = before.count as f64 * self.spread[j].squares - 1.0;
         let uneven = if before.is_causal { f64::INFINITY } else { largest([uneven]).sqrt() };
         // Equal keys err equally: the spread of f over the different ones is what counts.
         let different = (sums_of.key_repeats * spread).min(1.0);
@@ -245,7 +266,7 @@ impl RowErrors {
         // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost of
         // logits that only stand in the last bits is no more than they are in the mean.
         let is_flat = query * keys.key.farthest <= sums_of.flat;
-        let small_blocks = if is_flat { 0.0 } else { self.small_blocks(self.squares[j]) };
+        let small_blocks = if is_flat { 0.0 } else { self.small_blocks(self.spread[j].squares) };
         let total = if is_flat {
             let mean = query * keys.key.weighted(uneven);
             let [least, most] = sums_of.flat_totals;
@@ -273,6 +294,10 @@ impl RowErrors {
             o = weight * different * centred + sums + total * output + u * logit * centred * isotropic;
             o_shared = shared * different * centred + values_lost;
         }
+        let total_shared = u * self.rounded_alike(j);
+        if before.is_target {
+            o_shared += total_shared * (h + output);
+        }
         let p_norm = self.p.get(j).copied().unwrap_or(0.0);
         let p = sums_of.key_repeats * p_norm;
         Errors {
@@ -280,7 +305,7 @@ impl RowErrors {
             uneven,
             c: c_norm,
             f: weight * different + total * spread,
-            f_shared: shared * different,
+            f_shared: shared * different + total_shared * spread,
             o,
             o_shared,
             o_mixed,
@@ -291,6 +316,8 @@ impl RowErrors {
             p_shared: u * different_values * c_norm * one_direction * inherited.values + shared * p,
             r: u * r.abs(),
             r_output: total * r.abs() + one_direction * c_norm * sums,
+            total_shared,
+            r_shared: total_shared * (r.abs() + one_direction * c_norm * h),
             p_share: one_direction * centred * spread,
             // An error of c moves w by Cov_f(k, h), which for independent or isotropic keys and values is this share of
             // the product of their sizes.
