@@ -3,7 +3,7 @@
 use super::Operands;
 use super::walk::Walk;
 use crate::buffer;
-use crate::constants::{LAZY_SHIFT, SMALL_STRIP};
+use crate::constants::{KEY_BLOCK, LAZY_SHIFT, SMALL_STRIP};
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Cancel;
@@ -49,6 +49,7 @@ struct Lanes<T, const L: usize> {
     squares64: [f64; L],
     small64: [f64; L],
     unshifted: bool,
+    may_be_small: bool,
 }
 
 /// Packed queries and the output sums of one tile.
@@ -76,7 +77,8 @@ impl<T, V, const W: usize, const J: usize> Keep<T, V, W, J> for Forget {
 }
 
 impl<T: Float, const L: usize> Lanes<T, L> {
-    fn new(unshifted: bool) -> Self {
+    /// Of queries whose logits `bound` bounds.
+    fn new(unshifted: bool, bound: &[f64]) -> Self {
         let shift = if unshifted { T::zero() } else { T::neg_infinity() };
         Lanes {
             shift: [shift; L],
@@ -87,6 +89,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             squares64: [0.0; L],
             small64: [0.0; L],
             unshifted,
+            may_be_small: bound.iter().any(|&bound| may_be_small::<T>(bound)),
         }
     }
 
@@ -153,9 +156,12 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         }
         let total = tile::zip(total, sum, V::add);
         tile::store(total, &mut self.total);
-        tile::store(tile::zip(tile::load(&self.small), small::<T, V, W>(total, sum), V::add), &mut self.small);
         tile::store(squares, &mut self.squares);
         tile::accumulate::<T, V, W, L, J>(block.sums, &weights, values);
+        if self.may_be_small {
+            let more = small::<T, V, W>(total, sum);
+            tile::store(tile::zip(tile::load(&self.small), more, V::add), &mut self.small);
+        }
     }
 
     /// Raises the shift if a logit has outgrown it.
@@ -222,6 +228,11 @@ impl<T: Float, const L: usize> Lanes<T, L> {
     }
 }
 
+/// Whether logits of at most `bound` in base 2 can make a strip so small beside a block.
+fn may_be_small<T: Float>(bound: f64) -> bool {
+    2.0 * bound > -(SMALL_STRIP * T::UNIT_ROUNDOFF * KEY_BLOCK as f64).log2()
+}
+
 /// What may be lost, in roundings, where a strip of sum `strip` brings a sum to `total`: less and less the more roundings of
 /// the total the strip is, since the last bits of what is many differ from strip to strip.
 #[inline(always)]
@@ -258,7 +269,8 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             width,
             &mut queries[t * width * L..][..width * L],
         );
-        lanes.push(Lanes::<T, L>::new(operands.unshifted(&task.bound[range])));
+        let bound = &task.bound[range];
+        lanes.push(Lanes::<T, L>::new(operands.unshifted(bound), bound));
     }
     for keys in operands.key_blocks(task.first..task.first + rows) {
         cancel.check()?;

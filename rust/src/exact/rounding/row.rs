@@ -19,6 +19,10 @@ const WEIGHT_ROUNDINGS: f64 = 4.0;
 /// a unit of its partial sum, which is half of the largest in the mean.
 const SUM_ROUNDINGS: f64 = 0.25;
 
+/// Steps that count as rounded alike where none are: √k is what they come to in the mean, and where all rows share one sum
+/// there is one draw, which may be twice that.
+const ONE_DRAW: f64 = 4.0;
+
 /// The errors of one row, in absolute size.
 pub(super) struct Errors {
     /// ‖f_j‖ = √Σ_i f_ji², and ‖c_j‖.
@@ -123,12 +127,12 @@ impl RowErrors {
         SUM_ROUNDINGS * (apart / blocks.sqrt()).max(alike) + self.folded(length, blocks, repeats)
     }
 
-    /// Steps that a sum over a block is rounded like: √ of all where terms have nothing to do with each other, and the part
-    /// of them that √ of the part is where `repeats` are alike.
+    /// Steps that a sum over a block is rounded like: √ of all where terms have nothing to do with each other, with room for
+    /// one draw, and the part of them that √ of the part is where `repeats` are alike.
     fn walks(&self, repeats: f64) -> [f64; 2] {
         let [length, _] = self.blocks();
         let steps = block_steps(length as usize, self.before.strip) as f64;
-        [steps.sqrt(), steps * (repeats / length).sqrt()]
+        [steps.min((ONE_DRAW * steps).sqrt()), steps * (repeats / length).sqrt()]
     }
 
     /// What a sum over rows loses, in roundings of a row where these are of either sign: those of equal rows all go the
@@ -178,7 +182,7 @@ impl RowErrors {
     /// The part of both that is lost when blocks are folded in double precision, which is no finer where the numbers are
     /// in double precision too.
     fn folded(&self, length: f64, blocks: f64, repeats: f64) -> f64 {
-        let alike = (repeats / length).clamp(1.0, blocks);
+        let alike = (repeats / length).max(ONE_DRAW).min(blocks);
         SUM_ROUNDINGS * f64::UNIT_ROUNDOFF / self.u * (blocks * alike).sqrt()
     }
 
@@ -230,7 +234,8 @@ impl RowErrors {
         // Weights of sum one lie on at least 1 / Σ f² keys, all but a little of them; the others are what follows.
         let held = (self.before.count as f64 * squares).recip().min(1.0);
         let small = self.sums.blocks * (1.0 - held);
-        SUM_ROUNDINGS * f64::UNIT_ROUNDOFF * (small * self.sums.small_blocks.min(small)).sqrt()
+        // The partial sum is the whole all the while, and not half of it in the mean.
+        2.0 * SUM_ROUNDINGS * f64::UNIT_ROUNDOFF * (small * (ONE_DRAW * self.sums.small_blocks).min(small)).sqrt()
     }
 
     /// Roundings that may all go the same way in sums of a row over small strips, and in the strips that those are small
