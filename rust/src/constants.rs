@@ -10,8 +10,8 @@ pub const KEY_BLOCK_BYTES: usize = 128 << 10;
 /// Least keys in a block, however wide: two strips of 12, a multiple of every level's strip.
 pub const KEY_BLOCK_MIN: usize = 24;
 
-/// Keys in a block over the square of a strip's, at most: a sum over b keys in strips of J, which may round alike in b / J
-/// steps, then loses no more of a row that one key holds than the √b roundings that the rounding estimate allows for.
+/// Keys in a block over the square of a strip's, at most: b / J strips of J may be rounded alike behind a key that holds a
+/// row, √b roundings are usual, and the first should be no more of the second where strips are short.
 pub const KEY_BLOCK_SQUARES: usize = 7;
 
 /// Queries per task of a pass over the query side: a block of keys from L2 is used by this many queries before the
