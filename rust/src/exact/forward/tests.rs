@@ -1,7 +1,6 @@
 //! Strips that are small beside what was summed before them.
 
 use super::*;
-use crate::constants::KEY_BLOCK;
 use crate::exact::engine::{Engine, Sight};
 use crate::options::{Level, Options};
 use crate::pool::Run;

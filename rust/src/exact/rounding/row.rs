@@ -261,8 +261,9 @@ impl RowErrors {
         let logit_shared = query * inherited.keys / dimension;
         let (weight, shared) = (u * (WEIGHT_ROUNDINGS + logit), u * logit_shared);
         let logit = logit + logit_shared;
-        let spread = self.spread[j].squares.sqrt();
-        let uneven = before.count as f64 * self.spread[j].squares - 1.0;
+        let squares = self.spread[j].squares;
+        let spread = squares.sqrt();
+        let uneven = before.count as f64 * squares - 1.0;
         let uneven = if before.is_causal { f64::INFINITY } else { largest([uneven]).sqrt() };
         // Equal keys err equally: the spread of f over the different ones is what counts.
         let different = (sums_of.key_repeats * spread).min(1.0);
@@ -271,7 +272,7 @@ impl RowErrors {
         // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost of
         // logits that only stand in the last bits is no more than they are in the mean.
         let is_flat = query * keys.key.farthest <= sums_of.flat;
-        let small_blocks = if is_flat { 0.0 } else { self.small_blocks(self.spread[j].squares) };
+        let small_blocks = if is_flat { 0.0 } else { self.small_blocks(squares) };
         let total = if is_flat {
             let mean = query * keys.key.weighted(uneven);
             let [least, most] = sums_of.flat_totals;
@@ -292,16 +293,13 @@ impl RowErrors {
             o_mixed = if before.is_target { u * mixed.lost * size } else { 0.0 };
             inputs
         });
+        let total_shared = u * self.rounded_alike(j);
         let (mut o, mut o_shared) = (0.0, 0.0);
         if before.is_target {
             // An error of the query is common to all its logits, and moves o by Cov_f(k, h), which does not fall with
             // the number of keys.
             o = weight * different * centred + sums + total * output + u * logit * centred * isotropic;
-            o_shared = shared * different * centred + values_lost;
-        }
-        let total_shared = u * self.rounded_alike(j);
-        if before.is_target {
-            o_shared += total_shared * (h + output);
+            o_shared = shared * different * centred + values_lost + total_shared * (h + output);
         }
         let p_norm = self.p.get(j).copied().unwrap_or(0.0);
         let p = sums_of.key_repeats * p_norm;
