@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -33,8 +35,11 @@ LEGACY = Files(
     "memory.usage_in_bytes",
     "total_inactive_file",
 )
-# Free memory is asked for only above this size: reading /proc takes as long as a small problem.
+# Free memory is asked for only above this size: reading /proc takes as long as a small problem ...
 ASK_ABOVE_BYTES = 2**20
+# ... and for no more than this part of what was free not longer ago than this: nobody takes that much so fast.
+FRESH_SECONDS = 0.25
+FRESH_SHARE = 16
 
 
 def available_bytes() -> int | None:
@@ -113,11 +118,26 @@ def _group_left(folder: str, kind: Files) -> int | None:
     return max(limit - used + spare, 0)
 
 
+class Look(NamedTuple):
+    """When free memory was last asked for, and what there was."""
+
+    when: float
+    found: int
+
+
+_last = Look(-math.inf, 0)
+
+
 def check_fits(title: str, needed: int) -> None:
     """Raise OutOfMemoryError, naming the bytes, if they are more than there are."""
+    global _last
     if needed <= ASK_ABOVE_BYTES:
         return
+    now = time.monotonic()
+    if needed * FRESH_SHARE <= _last.found and now - _last.when <= FRESH_SECONDS:
+        return
     available = available_bytes()
+    _last = Look(now, available or 0)
     if available is not None and needed > available:
         raise OutOfMemoryError(
             f"{title}: found shapes that need {needed} bytes ({format_bytes(needed)}) where "

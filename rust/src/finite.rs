@@ -10,6 +10,9 @@ use crate::pool::{Run, Watch};
 /// Numbers of a task: some hundred microseconds of reading.
 const TASK: usize = 1 << 19;
 
+/// What one thread reads in a nanosecond, at least.
+const BYTES_PER_NANOSECOND: usize = 8;
+
 /// Independent sums, so that they are made many at a time.
 const LANES: usize = 64;
 
@@ -19,7 +22,8 @@ const LANES: usize = 64;
 /// [`Error::Deadline`], [`Error::Cancelled`], [`Error::OutOfMemory`].
 pub fn all_finite<T: Float>(values: &[T], options: &Options, watch: Option<Watch<'_>>) -> Result<bool, Error> {
     let finite = AtomicBool::new(true);
-    Run::new(options, watch).for_each(values.chunks(TASK), |values, _| {
+    let nanoseconds = size_of_val(values) / BYTES_PER_NANOSECOND;
+    Run::new(options, watch).short(nanoseconds, values.chunks(TASK), |values, _| {
         if !all_finite_of(values) {
             finite.store(false, Ordering::Relaxed);
         }

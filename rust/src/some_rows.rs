@@ -18,8 +18,23 @@ pub fn some_rows<T: Float>(rows: ArrayView2<'_, T>) -> Array2<f64> {
 
 /// The same without those of `left_out`, in rising order.
 pub fn some_rows_but<T: Float>(rows: ArrayView2<'_, T>, left_out: &[usize]) -> Array2<f64> {
-    let mut indices = scattered(rows.nrows(), SAMPLE_ROWS);
+    so_many_rows_but(rows, left_out, SAMPLE_ROWS)
+}
+
+/// At most so many rows without those of `left_out`.
+pub fn so_many_rows_but<T: Float>(rows: ArrayView2<'_, T>, left_out: &[usize], most: usize) -> Array2<f64> {
+    let mut indices = scattered(rows.nrows(), most);
     indices.retain(|row| left_out.binary_search(row).is_err());
-    // Entry by entry: `select` takes several times as long for rows of few entries.
-    Array2::from_shape_fn((indices.len(), rows.ncols()), |(place, column)| rows[[indices[place], column]].widen())
+    // Row by row into one piece: `select` takes several times as long for rows of few entries.
+    let mut data = Vec::with_capacity(indices.len() * rows.ncols());
+    for &index in &indices {
+        let row = rows.row(index);
+        match row.as_slice() {
+            Some(row) => data.extend(row.iter().map(|x| x.widen())),
+            None => data.extend(row.iter().map(|x| x.widen())),
+        }
+    }
+    let shape = (indices.len(), rows.ncols());
+    // As many numbers as the shape says.
+    Array2::from_shape_vec(shape, data).unwrap_or_else(|_| Array2::zeros(shape))
 }

@@ -64,6 +64,11 @@ pub fn scattered(count: usize, wanted: usize) -> Vec<usize> {
     }
     let mut rng = Rng::new(LOOK_SEED);
     let edge = |stretch: usize| (stretch as u128 * count as u128 / wanted as u128) as usize;
-    let one = |stretch: usize| edge(stretch) + rng.below((edge(stretch + 1) - edge(stretch)) as u64) as usize;
+    let mut first = 0;
+    let one = |stretch: usize| {
+        let (start, end) = (first, edge(stretch + 1));
+        first = end;
+        start + rng.below((end - start) as u64) as usize
+    };
     (0..wanted).map(one).collect()
 }

@@ -1,5 +1,7 @@
 //! The kernels of each dispatch level: one generic source, compiled under three instruction sets.
 
+use std::ops::Range;
+
 use super::Kernels;
 use super::beside::queries_beside;
 use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
@@ -7,6 +9,7 @@ use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
 use super::collect::{self, KeyMoments, Keys};
 use super::compared;
 use super::keys::{self, KeySide, KeyTask};
+use super::lengths::{self, Measured, Measures};
 use super::near::Nothing;
 use super::queries::{Queries, QueryTask};
 use crate::error::Error;
@@ -57,8 +60,13 @@ macro_rules! level {
             }
 
             $(#[target_feature(enable = $features)])?
-            pub fn compare(numbers: &mut [$t], off: &mut [$t], coefficients: &[$t]) {
-                compared::compare::<$t, $vector, $width>(numbers, off, coefficients);
+            pub fn compare(numbers: &mut [$t], off: &mut [$t], coefficients: &[$t]) -> [f64; 2] {
+                compared::compare::<$t, $vector, $width>(numbers, off, coefficients)
+            }
+
+            $(#[target_feature(enable = $features)])?
+            pub fn lengths(measured: &Measured<'_, $t>, of: Range<usize>, to: Measures<'_>) -> Result<(), Error> {
+                lengths::lengths::<$t, $vector, $width, { 2 * $width }, $keys>(measured, of, to)
             }
 
             pub const KERNELS: Kernels<$t> = Kernels {
@@ -70,6 +78,7 @@ macro_rules! level {
                 query_moments,
                 causal_keys,
                 compare,
+                lengths,
             };
         }
     };

@@ -31,6 +31,7 @@ pub(crate) mod identity;
 mod integers;
 pub(crate) mod kernels;
 mod keys;
+pub(crate) mod lengths;
 mod mapping;
 mod monomials;
 mod near;
@@ -44,6 +45,8 @@ mod rows;
 mod setting;
 mod shells;
 mod side;
+
+use std::ops::Range;
 
 use crate::error::Error;
 use crate::pool::Cancel;
@@ -67,7 +70,8 @@ type QueryMoments<T> =
     unsafe fn(&causal::keys::Answered<'_, T>, causal::keys::QueryMoments<'_>, &Cancel) -> Result<(), Error>;
 type CausalKeys<T> =
     unsafe fn(&causal::keys::CausalKeys<'_, T>, causal::keys::CausalKeyTask<'_, T>, &Cancel) -> Result<(), Error>;
-type Compare<T> = unsafe fn(&mut [T], &mut [T], &[T]);
+type Compare<T> = unsafe fn(&mut [T], &mut [T], &[T]) -> [f64; 2];
+type Lengths<T> = unsafe fn(&lengths::Measured<'_, T>, Range<usize>, lengths::Measures<'_>) -> Result<(), Error>;
 
 /// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
 #[doc(hidden)]
@@ -81,4 +85,5 @@ pub struct Kernels<T> {
     query_moments: QueryMoments<T>,
     causal_keys: CausalKeys<T>,
     compare: Compare<T>,
+    lengths: Lengths<T>,
 }

@@ -259,13 +259,13 @@ impl<'a> Law<'a> {
 
     /// A degree, if it is expected to reach `rtol`, with the rows that certify it.
     fn candidate(&self, degree: usize, logits: &Logits, rtol: f64) -> Option<Decision> {
-        let error = self.error(degree, logits);
+        let error = logits.error(degree);
         self.samples(degree, logits, error, rtol).map(|samples| self.polynomial(degree, samples, error, logits))
     }
 
     /// A degree, with the rows that are expected to certify the tolerance, or the usual number.
     pub fn named(&self, degree: usize, logits: &Logits) -> Decision {
-        let error = self.error(degree, logits);
+        let error = logits.error(degree);
         let goal = Some(self.goal).filter(|&goal| goal > 0.0);
         let usual = if self.backing == Backing::Rigorous { 0 } else { self.usual() };
         let samples = goal.and_then(|goal| self.samples(degree, logits, error, goal)).unwrap_or(usual);
@@ -274,7 +274,7 @@ impl<'a> Law<'a> {
 
     /// A degree with a number of rows that is given.
     pub fn sized(&self, degree: usize, samples: usize, logits: &Logits) -> Decision {
-        self.polynomial(degree, samples, self.error(degree, logits), logits)
+        self.polynomial(degree, samples, logits.error(degree), logits)
     }
 
     fn polynomial(&self, degree: usize, samples: usize, error: f64, logits: &Logits) -> Decision {
@@ -312,16 +312,6 @@ impl<'a> Law<'a> {
         self.bounded(self.most_samples().min(USUAL_ROWS as f64))
     }
 
-    /// Error of the attention weights at a degree, and about that of the gradient.
-    fn error(&self, degree: usize, logits: &Logits) -> f64 {
-        logits.least_squares(degree).map_or(f64::INFINITY, |polynomial| logits.error(&polynomial))
-    }
-
-    /// What a bound says of the weights at a degree.
-    fn excess(&self, degree: usize, logits: &Logits) -> f64 {
-        logits.least_squares(degree).map_or(f64::INFINITY, |polynomial| logits.excess(&polynomial))
-    }
-
     /// Rows that are expected to certify `rtol`; nothing where no number does.
     fn samples(&self, degree: usize, logits: &Logits, error: f64, rtol: f64) -> Option<usize> {
         let n = self.cost.queries();
@@ -334,12 +324,10 @@ impl<'a> Law<'a> {
         }
         let needed = match self.backing {
             Backing::Rigorous => {
-                let bound = RIGOROUS * self.cost.incoherence() * self.excess(degree, logits);
+                let bound = RIGOROUS * self.cost.incoherence() * logits.excess(degree);
                 return (bound <= allowed).then_some(0);
             }
-            Backing::Statistical => {
-                STATISTICAL * RIGOROUS * self.cost.incoherence() * self.excess(degree, logits) / allowed
-            }
+            Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.incoherence() * logits.excess(degree) / allowed,
             Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
                 if self.sampled(degree) * error > allowed { f64::INFINITY } else { 0.0 }
             }

@@ -191,7 +191,7 @@ impl<T: Float> Search<'_, T> {
         beyond: &[usize],
         stages: &mut Stages<'_>,
     ) -> Result<Option<&'static str>, Error> {
-        let Some(apart) = self.standing(decision, beyond, stages)? else {
+        let Some(apart) = self.standing(decision, beyond)? else {
             return Ok(Some("few rows make up the error, or too many are beyond the polynomial"));
         };
         let price = |search: &Self, decision: &Decision| {
@@ -226,14 +226,9 @@ impl<T: Float> Search<'_, T> {
     /// How many rows are computed by themselves, as far as norms tell, once the sample holds enough of the others to see what
     /// the error is made of; nothing where they are too many. The passes ask the same when they know the residuals; here
     /// nothing has been spent on moments yet.
-    fn standing(
-        &self,
-        decision: &mut Decision,
-        beyond: &[usize],
-        stages: &mut Stages<'_>,
-    ) -> Result<Option<usize>, Error> {
+    fn standing(&self, decision: &mut Decision, beyond: &[usize]) -> Result<Option<usize>, Error> {
         let Some(reach) = self.reach.get() else { return Ok(Some(0)) };
-        let mut sizes = Sizes::new(&self.problem, decision.degree, reach, Vec::new(), stages)?;
+        let mut sizes = Sizes::new(&self.problem, decision.degree, reach, &[])?;
         let Some(mut apart) = sizes.standing(self.wrt, self.problem.is_causal)? else { return Ok(None) };
         apart.extend(beyond);
         apart.sort_unstable();

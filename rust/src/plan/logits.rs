@@ -1,6 +1,6 @@
 //! A sample of logits, and how well a polynomial serves for it (docs/math.md, equations 130 and 131).
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
@@ -54,6 +54,16 @@ pub struct Logits {
     typical: f64,
     /// What exact rows are taken to lose to rounding, over rows of independent terms.
     pub rounding: f64,
+    /// The polynomials that were asked for so far.
+    fits: RefCell<Vec<Fit>>,
+}
+
+/// The polynomial of a degree, where there is one, and its error.
+#[derive(Clone)]
+struct Fit {
+    degree: usize,
+    polynomial: Option<Polynomial>,
+    error: f64,
 }
 
 impl Logits {
@@ -82,14 +92,8 @@ impl Logits {
         for (&row, query) in rows.iter().zip(queries.rows()) {
             let seen = if problem.is_causal { m.min(row + 1) } else { others };
             for _ in 0..keys {
-                let (mut t, mut square) = (0.0, 0.0);
-                for ((k, mean), q) in
-                    problem.A2.row(other(rng.below(seen as u64) as usize, left_out)).iter().zip(&mean).zip(query)
-                {
-                    let centred = k.widen() - mean;
-                    t += q * centred;
-                    square += centred * centred;
-                }
+                let key = problem.A2.row(other(rng.below(seen as u64) as usize, left_out));
+                let (t, square) = centred_products(key, &mean, query);
                 values.push(t);
                 key_squares.push(square);
             }
@@ -109,6 +113,7 @@ impl Logits {
             range: widest.sqrt(),
             typical: (mean_square * longest_key).sqrt(),
             rounding: row_rounding::<T>((mean_square * mean_key).sqrt()),
+            fits: RefCell::default(),
         }
     }
 
@@ -125,15 +130,36 @@ impl Logits {
     /// The polynomial of least squares for a part of the sample, the same for every kind of certificate: relative minimax makes
     /// bounds smaller and errors larger. Nothing where the logits are too large for any.
     pub fn least_squares(&self, degree: usize) -> Option<Polynomial> {
+        self.fit(degree).polynomial
+    }
+
+    /// Relative error of a sum over rows of a_j ⊗ Σ_i f_ji (…) k_i whose other factors are independent of the logits, at a
+    /// degree: that of the weights, P(t) e^−t over its mean in each row, in the mean square with the weights ‖a_j‖² f² ‖k‖².
+    pub fn error(&self, degree: usize) -> f64 {
+        self.fit(degree).error
+    }
+
+    /// Made once, as every law that weighs a degree asks for it.
+    fn fit(&self, degree: usize) -> Fit {
+        if let Some(known) = self.fits.borrow().iter().find(|fit| fit.degree == degree) {
+            return known.clone();
+        }
         let most = self.values.iter().fold(0.0, |most: f64, t| most.max(t.abs()));
         let part: Vec<f64> = self.values.iter().copied().step_by(FITTED).collect();
         let weights = vec![1.0; part.len()];
-        Polynomial::least_squares(degree, Interval::symmetric(most).ok()?, &part, &weights).ok()
+        let polynomial = Interval::symmetric(most)
+            .ok()
+            .and_then(|interval| Polynomial::least_squares(degree, interval, &part, &weights).ok());
+        let error = polynomial.as_ref().map_or(f64::INFINITY, |polynomial| self.error_of(polynomial));
+        let fit = Fit { degree, polynomial, error };
+        self.fits.borrow_mut().push(fit.clone());
+        fit
     }
 
     /// What a bound says of the weights of a row of usual length, instead of their error: R − 1 of (70), or α + 2 ε′ of
     /// (144) where that is less.
-    pub fn excess(&self, polynomial: &Polynomial) -> f64 {
+    pub fn excess(&self, degree: usize) -> f64 {
+        let Some(polynomial) = self.least_squares(degree) else { return f64::INFINITY };
         if Interval::symmetric(self.typical).is_err() {
             return f64::INFINITY;
         }
@@ -154,9 +180,7 @@ impl Logits {
         [ratio, difference].into_iter().filter(|excess| *excess >= 0.0).fold(f64::INFINITY, f64::min)
     }
 
-    /// Relative error of a sum over rows of a_j ⊗ Σ_i f_ji (…) k_i whose other factors are independent of the logits: that of
-    /// the weights, P(t) e^−t over its mean in each row, in the mean square with the weights ‖a_j‖² f² ‖k‖².
-    pub fn error(&self, polynomial: &Polynomial) -> f64 {
+    fn error_of(&self, polynomial: &Polynomial) -> f64 {
         let (mut wrong, mut all) = (0.0, 0.0);
         for (row, input) in self.row_squares.iter().enumerate() {
             let of = row * self.keys..(row + 1) * self.keys;
@@ -175,6 +199,23 @@ impl Logits {
         let error = if all == 0.0 { 0.0 } else { (wrong / all).sqrt() };
         if error.is_nan() { f64::INFINITY } else { error }
     }
+}
+
+/// ⟨q, k − mean⟩ and ‖k − mean‖².
+fn centred_products<T: Float>(key: ArrayView1<'_, T>, mean: &Array1<f64>, query: ArrayView1<'_, f64>) -> (f64, f64) {
+    let (mut t, mut square) = (0.0, 0.0);
+    let mut add = |k: &T, mean: &f64, q: &f64| {
+        let centred = k.widen() - mean;
+        t += q * centred;
+        square += centred * centred;
+    };
+    match (key.as_slice(), mean.as_slice(), query.as_slice()) {
+        (Some(key), Some(mean), Some(query)) => {
+            key.iter().zip(mean).zip(query).for_each(|((k, mean), q)| add(k, mean, q));
+        }
+        _ => key.iter().zip(mean).zip(query).for_each(|((k, mean), q)| add(k, mean, q)),
+    }
+    (t, square)
 }
 
 /// Mean of a few keys: any centre serves.

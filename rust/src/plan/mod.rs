@@ -13,6 +13,7 @@
 //! | `stages` | one deadline, one progress bar and one confidence over several computations |
 //! | `rows` | sampled rows, exact and approximate, and what they say of each output |
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
+//! | `lengths` | lengths of all queries, keys, values and targets |
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
 //! | `seed` | the seed of a call that was given none |
@@ -32,6 +33,7 @@ pub mod decide;
 mod decision;
 mod execute;
 mod guard;
+mod lengths;
 mod logits;
 mod passes;
 mod pilot;

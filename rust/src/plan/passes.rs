@@ -95,7 +95,7 @@ impl<T: Float> Passes<T> {
         // Rows of which most of the caps are made are computed, and the others drawn.
         let mut standing = outliers(&caps, budget(caps.len() / MOST_APART))?.exact;
         if let Some(reach) = setting.reach {
-            sizes = Sizes::new(problem, prepared.decision.degree, reach, residuals, stages)?;
+            sizes = Sizes::new(problem, prepared.decision.degree, reach, &residuals)?;
             let Some(found) = sizes.standing(&asked, problem.is_causal)? else { return Ok(None) };
             standing = found;
             standing.extend(beyond);

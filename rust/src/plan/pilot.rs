@@ -119,14 +119,14 @@ impl<T: Float> Look<'_, '_, T> {
         for (place, ((mut exact, mut off), logits)) in rows.enumerate() {
             let centre = T::narrow(self.centres[place]);
             exact.zip_mut_with(&logits, |to, &t| *to = t - centre);
-            match (exact.as_slice_mut(), off.as_slice_mut()) {
+            let totals = match (exact.as_slice_mut(), off.as_slice_mut()) {
                 (Some(exact), Some(off)) if self.is_plain(&block, exact) => {
-                    compared(self.level, exact, off, &self.coefficients);
+                    compared(self.level, exact, off, &self.coefficients)
                 }
                 _ => self.weigh(place, &block, exact.view_mut(), off.view_mut()),
-            }
-            sums.totals[place] += exact.iter().map(|x| x.widen()).sum::<f64>();
-            sums.totals[count + place] += off.iter().map(|x| x.widen()).sum::<f64>();
+            };
+            sums.totals[place] += totals[0];
+            sums.totals[count + place] += totals[1];
         }
         let block = weights.dot(&A3.slice(s![block, ..]));
         sums.values.zip_mut_with(&block, |sum, x| *sum += x.widen());
@@ -143,19 +143,28 @@ impl<T: Float> Look<'_, '_, T> {
             && logits.iter().all(|t| t.abs() <= bound)
     }
 
-    /// The same where some keys are hidden, or have their weights as they are.
-    fn weigh(&self, place: usize, block: &Range<usize>, exact: ArrayViewMut1<'_, T>, off: ArrayViewMut1<'_, T>) {
+    /// The same as [`compared`] where some keys are hidden, or have their weights as they are.
+    fn weigh(
+        &self,
+        place: usize,
+        block: &Range<usize>,
+        exact: ArrayViewMut1<'_, T>,
+        off: ArrayViewMut1<'_, T>,
+    ) -> [f64; 2] {
         let Approximation { coefficients, exact_keys, .. } = self.approximation;
         let (is_causal, row) = (self.problem.is_causal, self.rows[place]);
         // Under a mask the keys of its own chunk have their weights as they are.
         let near = if is_causal { row / CHUNK * CHUNK } else { self.problem.A2.nrows() };
+        let mut totals = [0.0; 2];
         for ((key, exact), off) in block.clone().zip(exact).zip(off) {
             let t = exact.widen();
             let weight = if is_causal && key > row { 0.0 } else { t.exp() };
             let is_exact = key >= near || exact_keys.binary_search(&key).is_ok();
             let difference = if is_exact { 0.0 } else { horner(coefficients, t) - weight };
             (*exact, *off) = (T::narrow(weight), T::narrow(difference));
+            totals = [totals[0] + weight, totals[1] + difference];
         }
+        totals
     }
 
     /// ‖õ − o‖ over ‖c‖ from the sums over all keys.

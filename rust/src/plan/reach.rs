@@ -3,9 +3,10 @@
 
 use std::cell::OnceCell;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-use super::rows::{typical_of, wide};
+use super::lengths::{Lengths, Maps};
+use super::rows::wide;
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::outliers::{budget, weighty};
@@ -14,11 +15,13 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::Coordinates;
-use crate::norms::{inner, largest, largest_of, length, norm, row_norms};
+use crate::moments::compared::compared;
+use crate::moments::lengths::{Measured, Measures};
+use crate::norms::{largest, largest_of, norm};
+use crate::options::Level;
 use crate::polynomial::horner;
 use crate::pool::Run;
-use crate::problem::{Problem, Weights};
-use crate::some_rows::some_rows_but;
+use crate::problem::Problem;
 
 /// Most keys that are left to exp: at 16 coordinates they cost less than the moments of degree 1.
 const MOST_KEYS: usize = 64;
@@ -44,28 +47,21 @@ const STEPS: usize = 64;
 const LARGEST: usize = 16;
 const ROOM: f64 = 0.99;
 
-/// An exponential and the power beside it.
-const EXP_NANOSECONDS: usize = 15;
+/// Of a logit of this size every degree neglects more than all: 64³¹ e^64 is above 31!.
+const ALL_NEGLECTED: f64 = 64.0;
 
 /// Lengths of the queries and the keys of a problem.
 pub struct Reach {
-    /// ‖q_j‖, the scale included.
-    queries: Vec<f64>,
-    /// √d times the root mean square of the logits of each query: ‖q_j‖ ‖k‖ where no direction is special.
-    pub logits: Vec<f64>,
-    /// ‖k_i‖ around the mean of those that do not stand out.
-    keys: Vec<f64>,
+    /// Around the mean of the keys that do not stand out.
+    pub lengths: Lengths,
     /// Keys that stand out, in rising order; none under a mask.
     pub exact_keys: Vec<usize>,
     /// How much more an error of the normaliser moves w_j where the query looks at keys that stand out, one for each query;
     /// nothing where no key does.
     pulls: Vec<f64>,
-    /// Root mean square of the length of a value.
-    pub value: f64,
     /// Lengths of queries and keys in balanced coordinates, measured when first asked for.
     balanced: OnceCell<[Vec<f64>; 2]>,
-    /// ‖a_j‖, measured when first asked for.
-    inputs: OnceCell<Vec<f64>>,
+    level: Level,
 }
 
 impl Reach {
@@ -74,36 +70,22 @@ impl Reach {
         stages.run(0.05, |options, watch| {
             let mut run = Run::new(options, watch);
             run.phase(1.0);
-            let maps = Maps::of(problem);
-            let mut lengths = Lengths::new(problem, &maps, &[], &mut run)?;
-            let exact_keys = standing_keys(problem, &maps, &lengths, &mut run)?;
+            let (maps, level) = (Maps::of(problem), options.level()?);
+            let mut lengths = Lengths::new(problem, &maps, &[], level, &mut run)?;
+            let exact_keys = standing_keys(&lengths, level)?;
             let mut pulls = Vec::new();
             if !exact_keys.is_empty() {
-                lengths = Lengths::new(problem, &maps, &exact_keys, &mut run)?;
+                lengths = Lengths::new(problem, &maps, &exact_keys, level, &mut run)?;
                 pulls = pulled(problem, &maps, &lengths, &exact_keys, &mut run)?;
             }
-            let Lengths { queries, logits, keys, value, .. } = lengths;
-            let (balanced, inputs) = (OnceCell::new(), OnceCell::new());
-            Ok(Reach { queries, logits, keys, exact_keys, pulls, value, balanced, inputs })
+            Ok(Reach { lengths, exact_keys, pulls, balanced: OnceCell::new(), level })
         })
     }
 
-    /// ‖a_j‖ of every row of A1.
-    pub fn inputs<T: Float>(&self, problem: &Problem<'_, T>, run: &mut Run<'_>) -> Result<&[f64], Error> {
-        if let Some(inputs) = self.inputs.get() {
-            return Ok(inputs);
-        }
-        let inputs = row_norms(rows(&row_major(problem.A1)?)?, run)?;
-        Ok(self.inputs.get_or_init(|| inputs))
-    }
-
     /// What a polynomial of a degree neglects of the logits of each query, as it moves w.
-    pub fn lost(&self, degree: usize, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
-        let mut lost = buffer::copied(&self.logits)?;
-        run.short(EXP_NANOSECONDS * lost.len(), lost.chunks_mut(PRODUCT_ROWS), |lost, _| {
-            lost.iter_mut().for_each(|logit| *logit = neglected(*logit, degree));
-            Ok(())
-        })?;
+    pub fn lost(&self, degree: usize) -> Result<Vec<f64>, Error> {
+        let mut lost = buffer::copied(&self.lengths.logits)?;
+        neglect(&mut lost, degree, self.level);
         // No pulls where no key stands out.
         lost.iter_mut().zip(&self.pulls).for_each(|(lost, pull)| *lost *= pull);
         Ok(lost)
@@ -120,7 +102,7 @@ impl Reach {
         stages: &mut Stages<'_>,
     ) -> Result<Option<Vec<usize>>, Error> {
         let most = if problem.is_causal { 0 } else { budget(problem.A1.nrows()) };
-        let own = above(&self.queries, &self.keys, exact_keys, limit, most)?;
+        let own = above(&self.lengths.queries, &self.lengths.keys, exact_keys, limit, most)?;
         if own.is_some() || !affordable {
             return Ok(own);
         }
@@ -130,10 +112,7 @@ impl Reach {
                 let measured = stages.run(0.05, |options, watch| {
                     let mut run = Run::new(options, watch);
                     run.phase(1.0);
-                    let coordinates = Coordinates::new(problem, exact_keys);
-                    let nothing = Array1::zeros(problem.A1.ncols());
-                    let queries = lengths(problem.A1, &nothing, Some(&coordinates.query), &mut run)?;
-                    Ok([queries, lengths(problem.A2, &coordinates.mean, Some(&coordinates.key), &mut run)?])
+                    balanced(problem, exact_keys, self.level, &mut run)
                 })?;
                 self.balanced.get_or_init(|| measured)
             }
@@ -143,11 +122,25 @@ impl Reach {
     }
 }
 
-/// What the first neglected power of a logit of about `x` is of its weight: x^(g+1) e^x / (g+1)!, at most 1.
-fn neglected(x: f64, degree: usize) -> f64 {
-    // Factor by factor: the power alone may overflow.
-    let powers: f64 = (1..=degree + 1).map(|k| x / k as f64).product();
-    (powers * x.exp()).min(1.0)
+/// Replaces logits, of which none is negative, by what their first neglected power is of their weight: x^(g+1) e^x / (g+1)!,
+/// at most 1.
+fn neglect(logits: &mut [f64], degree: usize, level: Level) {
+    for logits in logits.chunks_mut(PRODUCT_ROWS) {
+        let (mut weights, mut nothing) = ([0.0; PRODUCT_ROWS], [0.0; PRODUCT_ROWS]);
+        let (weights, nothing) = (&mut weights[..logits.len()], &mut nothing[..logits.len()]);
+        for (weight, logit) in weights.iter_mut().zip(&mut *logits) {
+            // NaN, of which all is neglected, becomes that as well.
+            *logit = logit.min(ALL_NEGLECTED);
+            *weight = *logit;
+        }
+        compared(level, weights, nothing, &[]);
+        // Factor by factor: the power alone may overflow.
+        for k in 1..=degree + 1 {
+            let share = 1.0 / k as f64;
+            weights.iter_mut().zip(&*logits).for_each(|(weight, logit)| *weight *= logit * share);
+        }
+        logits.iter_mut().zip(weights).for_each(|(to, weight)| *to = weight.min(1.0));
+    }
 }
 
 /// The largest r such that a P(t) = Σ P_a t^a is believed for |t| ≤ r: what it is off by is harmless, seen, or little beside
@@ -171,8 +164,14 @@ fn above(
     limit: f64,
     most: usize,
 ) -> Result<Option<Vec<usize>>, Error> {
-    let others = keys.iter().enumerate().filter(|(key, _)| exact_keys.binary_search(key).is_err());
-    let key = largest(others.map(|(_, key)| key));
+    // Between two of the keys that are left out.
+    let mut first = 0;
+    let others = exact_keys.iter().copied().chain([keys.len()]).map(|key| {
+        let others = &keys[first..key];
+        first = key + 1;
+        largest_of(others)
+    });
+    let key = largest(others);
     // NaN is above any limit.
     let is_far = |query: f64| query * key > limit || (query * key).is_nan() || limit.is_nan();
     // Lengths are not negative: where the longest is near, so are all.
@@ -188,140 +187,43 @@ fn above(
     Ok(Some(rows))
 }
 
-/// From rows of the inputs to what is measured.
-struct Maps {
-    /// From rows of A1 to queries, the scale included.
-    query: Array2<f64>,
-    /// From rows of A2 to keys, where those are not the rows.
-    key: Option<Array2<f64>>,
-    /// From rows of A3 to values.
-    value: Array2<f64>,
-}
-
-impl Maps {
-    fn of<T: Float>(problem: &Problem<'_, T>) -> Self {
-        let (query, key) = match problem.weights {
-            Weights::Product(X) => (wide(X), None),
-            Weights::Pair(W_Q, W_K) => (wide(W_Q), Some(wide(W_K))),
-        };
-        Maps { query: problem.scale * query, key, value: wide(problem.Y) }
-    }
-}
-
-/// What is measured around the mean of the keys that are not left out.
-struct Lengths {
-    queries: Vec<f64>,
-    logits: Vec<f64>,
-    keys: Vec<f64>,
-    /// Root mean squares of the length of a value, and of that around the mean.
-    value: f64,
-    spread: f64,
-    /// Some keys around their mean.
-    sample: Array2<f64>,
-    /// The mean rows of A2 and A3.
-    mean: Array1<f64>,
-    input_mean: Array1<f64>,
-}
-
-impl Lengths {
-    /// Without the keys `left_out`, in rising order.
-    fn new<T: Float>(
-        problem: &Problem<'_, T>,
-        maps: &Maps,
-        left_out: &[usize],
-        run: &mut Run<'_>,
-    ) -> Result<Self, Error> {
-        let (sample, inputs) = (some_rows_but(problem.A2, left_out), some_rows_but(problem.A3, left_out));
-        let (mean, input_mean) = (middle(&sample), middle(&inputs));
-        let sample = mapped(&sample - &mean, maps.key.as_ref());
-        let keys = lengths(problem.A2, &mean, maps.key.as_ref(), run)?;
-        let (queries, logits) = reaches(problem.A1, &maps.query, &sample, run)?;
-        let value = typical_of(inputs.dot(&maps.value));
-        let spread = typical_of((&inputs - &input_mean).dot(&maps.value));
-        Ok(Lengths { queries, logits, keys, value, spread, sample, mean, input_mean })
-    }
-}
-
 /// Keys that stand out by (161); none under a mask.
-fn standing_keys<T: Float>(
-    problem: &Problem<'_, T>,
-    maps: &Maps,
-    all: &Lengths,
-    run: &mut Run<'_>,
-) -> Result<Vec<usize>, Error> {
-    if problem.is_causal {
+fn standing_keys(all: &Lengths, level: Level) -> Result<Vec<usize>, Error> {
+    if all.spreads.is_empty() {
         return Ok(Vec::new());
     }
-    let mut caps = lengths(problem.A3, &all.input_mean, Some(&maps.value), run)?;
     let query = norm(&all.queries) / (all.queries.len().max(1) as f64).sqrt();
-    let blocks = caps.chunks_mut(PRODUCT_ROWS).zip(all.keys.chunks(PRODUCT_ROWS));
-    run.short(EXP_NANOSECONDS * all.keys.len(), blocks, |(caps, keys), _| {
-        for (cap, key) in caps.iter_mut().zip(keys) {
-            *cap = neglected(query * key, KEY_DEGREE) * key * (*cap + all.spread);
-        }
-        Ok(())
-    })?;
+    let mut caps = buffer::collected(all.keys.iter().map(|key| query * key))?;
+    neglect(&mut caps, KEY_DEGREE, level);
+    for ((cap, key), value) in caps.iter_mut().zip(&all.keys).zip(&all.spreads) {
+        *cap *= key * (value + all.spread);
+    }
     weighty(&caps, MOST_KEYS)
 }
 
-/// The mean of rows; zero of none.
-fn middle(rows: &Array2<f64>) -> Array1<f64> {
-    rows.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(rows.ncols()))
-}
-
-fn mapped(rows: Array2<f64>, map: Option<&Array2<f64>>) -> Array2<f64> {
-    map.map_or_else(|| rows.clone(), |map| rows.dot(map))
-}
-
-/// ‖(row − centre) · map‖ of every row.
-fn lengths<T: Float>(
-    rows: ArrayView2<'_, T>,
-    centre: &Array1<f64>,
-    map: Option<&Array2<f64>>,
+/// Lengths of queries and keys in balanced coordinates.
+fn balanced<T: Float>(
+    problem: &Problem<'_, T>,
+    exact_keys: &[usize],
+    level: Level,
     run: &mut Run<'_>,
-) -> Result<Vec<f64>, Error> {
-    let (centre, map) = (centre.mapv(T::narrow), map.map(|map| map.mapv(T::narrow)));
-    let mut lengths = buffer::zeros(rows.nrows())?;
-    run.for_each(lengths.chunks_mut(PRODUCT_ROWS).enumerate(), |(block, lengths), cancel| {
-        cancel.check()?;
-        let first = block * PRODUCT_ROWS;
-        let centred = &rows.slice(s![first..first + lengths.len(), ..]) - &centre;
-        let centred = match &map {
-            Some(map) => centred.dot(map),
-            None => centred,
-        };
-        lengths.iter_mut().zip(centred.rows()).for_each(|(to, row)| *to = length(row));
-        Ok(())
-    })?;
-    Ok(lengths)
-}
-
-/// ‖q‖ of every query, and √d times the root mean square of its products with some keys.
-fn reaches<T: Float>(
-    rows: ArrayView2<'_, T>,
-    map: &Array2<f64>,
-    keys: &Array2<f64>,
-    run: &mut Run<'_>,
-) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    let typical = typical_of(keys.view().to_owned());
-    // Of keys of mean square 1, so that it is in the range of the precision.
-    let unit = if typical > 0.0 { keys / typical } else { keys.clone() };
-    let moment = unit.t().dot(&unit) * (unit.ncols() as f64 / unit.nrows().max(1) as f64);
-    let (map, moment) = (map.mapv(T::narrow), moment.mapv(T::narrow));
-    let (mut lengths, mut logits) = (buffer::zeros(rows.nrows())?, buffer::zeros(rows.nrows())?);
-    let blocks = lengths.chunks_mut(PRODUCT_ROWS).zip(logits.chunks_mut(PRODUCT_ROWS)).enumerate();
-    run.for_each(blocks, |(block, (lengths, logits)), cancel| {
-        cancel.check()?;
-        let first = block * PRODUCT_ROWS;
-        let queries = rows.slice(s![first..first + lengths.len(), ..]).dot(&map);
-        let moved = queries.dot(&moment);
-        for (((to, logit), query), moved) in lengths.iter_mut().zip(logits).zip(queries.rows()).zip(moved.rows()) {
-            *to = length(query);
-            *logit = typical * inner(query, moved).max(0.0).sqrt();
-        }
-        Ok(())
-    })?;
-    Ok((lengths, logits))
+) -> Result<[Vec<f64>; 2], Error> {
+    let coordinates = Coordinates::new(problem, exact_keys);
+    let mut of = |array: ArrayView2<'_, T>, map: &Array2<f64>, shift: Option<&[f64]>| {
+        let array = row_major(array)?;
+        let measured = Measured::new(rows(&array)?, map.view(), shift, level)?;
+        let mut lengths = buffer::zeros(array.nrows())?;
+        let blocks = lengths.chunks_mut(PRODUCT_ROWS).enumerate();
+        run.for_each(blocks, |(block, lengths), cancel| {
+            cancel.check()?;
+            let first = block * PRODUCT_ROWS;
+            let of = first..first + lengths.len();
+            measured.measure(of, Measures { mapped: Some(lengths), ..Measures::default() })
+        })?;
+        Ok(lengths)
+    };
+    let queries = of(problem.A1, &coordinates.query, None)?;
+    Ok([queries, of(problem.A2, &coordinates.key, Some(&coordinates.mean.to_vec()))?])
 }
 
 /// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `exact_keys` have of its attention, R how far they and their
@@ -334,11 +236,10 @@ fn pulled<T: Float>(
     run: &mut Run<'_>,
 ) -> Result<Vec<f64>, Error> {
     let of = |all: ArrayView2<'_, T>| wide(all.select(Axis(0), exact_keys).view());
-    let chosen = mapped(of(problem.A2) - &others.mean, maps.key.as_ref());
+    let chosen = maps.keys(of(problem.A2) - &others.mean);
     let values = (of(problem.A3) - &others.input_mean).dot(&maps.value);
-    let typical = typical_of(others.sample.view().to_owned());
     let one = |(key, value): (ArrayView1<'_, f64>, ArrayView1<'_, f64>)| {
-        key.dot(&key).sqrt() / typical * (1.0 + value.dot(&value).sqrt() / others.spread)
+        key.dot(&key).sqrt() / others.key * (1.0 + value.dot(&value).sqrt() / others.spread)
     };
     let levers = buffer::collected(chosen.rows().into_iter().zip(values.rows()).map(one))?;
     let lever = largest_of(&levers);
@@ -363,6 +264,7 @@ fn pulled<T: Float>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::polynomial::MAX_DEGREE;
 
     /// P = 1 + t + … + t^g / g! is e^t times the chance of at most g events where t are expected, which is a half near
     /// g + 2/3; below zero it is harmless up to about the same.
@@ -381,8 +283,15 @@ mod tests {
 
     #[test]
     fn what_is_neglected_is_at_most_all() {
-        assert_eq!([neglected(0.0, 2), neglected(1e200, 3), neglected(f64::INFINITY, 1)], [0.0, 1.0, 1.0]);
-        assert!((neglected(0.1, 1) - 0.005 * 0.1f64.exp()).abs() < 1e-15);
+        for level in Level::available() {
+            let mut logits = [0.0, 0.1, 1e200, f64::INFINITY, f64::NAN];
+            neglect(&mut logits, 1, level);
+            assert!((logits[1] - 0.005 * 0.1f64.exp()).abs() < 1e-15, "{level:?}");
+            assert_eq!([logits[0], logits[2], logits[3], logits[4]], [0.0, 1.0, 1.0, 1.0], "{level:?}");
+            let mut logits = [ALL_NEGLECTED, 2.0 * ALL_NEGLECTED, 1e-200];
+            neglect(&mut logits, MAX_DEGREE, level);
+            assert_eq!(logits, [1.0, 1.0, 0.0], "{level:?}");
+        }
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Sample {
     /// keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b times as
     /// few keys share the mass.
     pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> Result<f64, Error> {
-        let logit = typical_of(dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
+        let logit = typical_of(&dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
         let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
         let of_rows = |factors: Option<&Array2<f64>>| {
             let rows = self.residuals[0].rows().into_iter().enumerate();
@@ -193,7 +193,7 @@ impl Sample {
             (population as f64 * square.sum::<f64>() / self.indices.len().max(1) as f64).sqrt()
         };
         let (keys, inputs) = (typical(problem.A2), typical(problem.A3));
-        let values = typical_of(some_rows(problem.A3).dot(&wide(problem.Y)));
+        let values = typical_of(&some_rows(problem.A3).dot(&wide(problem.Y)));
         let size = match wrt {
             Wrt::Y => inputs * of_rows(None),
             Wrt::A1 => {
@@ -267,13 +267,13 @@ fn query_weights<T: Float>(problem: &Problem<'_, T>) -> Array2<f64> {
 }
 
 /// Root mean square of the norms of the rows.
-pub(super) fn typical_of(rows: Array2<f64>) -> f64 {
+pub(super) fn typical_of(rows: &Array2<f64>) -> f64 {
     (rows.iter().map(|x| x * x).sum::<f64>() / rows.nrows().max(1) as f64).sqrt()
 }
 
 /// The same of many rows, from some of them.
 pub(super) fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
-    typical_of(some_rows(rows))
+    typical_of(&some_rows(rows))
 }
 
 /// Root mean square of the length of keys around their mean.
@@ -281,7 +281,7 @@ pub(super) fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
     let some = some_rows(problem.A2);
     let Some(mean) = some.mean_axis(Axis(0)) else { return typical(problem.A2) };
     let centred = &some - &mean;
-    typical_of(match problem.weights {
+    typical_of(&match problem.weights {
         Weights::Product(_) => centred,
         Weights::Pair(_, W_K) => centred.dot(&wide(W_K)),
     })

@@ -1,16 +1,14 @@
 //! About what each row can contribute to the error: what outliers stand out by, and what errors by token are in proportion
 //! to (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
 
+use super::lengths::Lengths;
 use super::reach::Reach;
-use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::outliers::{WEIGHTY, budget, weighty};
 use crate::error::Error;
-use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::CHUNK;
-use crate::norms::{LANES, largest, largest_of, row_norms, sum_of};
-use crate::pool::Run;
+use crate::norms::{LANES, largest, largest_of, sum_of};
 use crate::problem::{Problem, Wrt};
 
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
@@ -33,35 +31,22 @@ impl Sizes {
         problem: &Problem<'_, T>,
         degree: usize,
         reach: &Reach,
-        residuals: Vec<f64>,
-        stages: &mut Stages<'_>,
+        residuals: &[f64],
     ) -> Result<Self, Error> {
-        stages.run(0.1, |options, watch| {
-            let mut run = Run::new(options, watch);
-            run.phase(1.0);
-            let inputs = reach.inputs(problem, &mut run)?;
-            let moved = if problem.is_target { reach.value } else { 0.0 };
-            let residuals = match residuals.len() == inputs.len() {
-                true => residuals,
-                false => {
-                    let mut targets = row_norms(rows(&row_major(problem.E)?)?, &mut run)?;
-                    targets.iter_mut().for_each(|target| *target += moved);
-                    targets
-                }
-            };
-            let mut own = [residuals, Vec::new()];
-            let mut weighted = [buffer::copied(inputs)?, Vec::new()];
-            if problem.is_target {
-                own[1] = buffer::filled(inputs.len(), moved)?;
-                weighted[1] = buffer::copied(inputs)?;
-            }
-            let lost = reach.lost(degree, &mut run)?;
-            for (own, weighted) in own.iter_mut().zip(&mut weighted) {
-                own.iter_mut().zip(&lost).for_each(|(own, lost)| *own *= lost);
-                weighted.iter_mut().zip(&*own).for_each(|(weighted, own)| *weighted *= own);
-            }
-            Ok(Sizes { own, weighted })
-        })
+        let Lengths { inputs, targets, value, .. } = &reach.lengths;
+        let lost = reach.lost(degree)?;
+        let moved = if problem.is_target { *value } else { 0.0 };
+        let times = |a: &[f64], b: &[f64]| buffer::collected(a.iter().zip(b).map(|(a, b)| a * b));
+        let own = match residuals.len() == inputs.len() {
+            true => times(residuals, &lost)?,
+            false => buffer::collected(targets.iter().zip(&lost).map(|(target, lost)| (target + moved) * lost))?,
+        };
+        let mut sizes = Sizes { weighted: [times(&own, inputs)?, Vec::new()], own: [own, Vec::new()] };
+        if problem.is_target {
+            let own = buffer::collected(lost.iter().map(|lost| moved * lost))?;
+            (sizes.weighted[1], sizes.own[1]) = (times(&own, inputs)?, own);
+        }
+        Ok(sizes)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Vec<f64>> {
@@ -149,13 +134,14 @@ fn least_share(sizes: &[f64]) -> f64 {
     LEAST_SEEN * fourths / (squares * squares)
 }
 
-/// Σ M² and Σ M⁴ of sizes M in units of the largest.
+/// Σ M² and Σ M⁴ of sizes M in units of the largest; NaN where that is too small for a unit.
 fn powers(sizes: &[f64], largest: f64) -> [f64; 2] {
+    let unit = largest.recip();
     let (chunks, rest) = sizes.as_chunks::<LANES>();
     let (mut squares, mut fourths) = ([0.0; LANES], [0.0; LANES]);
     let mut add = |sizes: &[f64]| {
         for ((squares, fourths), size) in squares.iter_mut().zip(&mut fourths).zip(sizes) {
-            let square = (size / largest).powi(2);
+            let square = (size * unit).powi(2);
             *squares += square;
             *fourths += square * square;
         }
