@@ -37,7 +37,7 @@ LEGACY = Files(
 )
 # Free memory is asked for only above this size: reading /proc takes as long as a small problem ...
 ASK_ABOVE_BYTES = 2**20
-# ... and for no more than this part of what was free not longer ago than this: nobody takes that much so fast.
+# ... and for no more than this part of what was free so many seconds ago: nobody is so fast.
 FRESH_SECONDS = 0.25
 FRESH_SHARE = 16
 

@@ -18,12 +18,7 @@ pub fn some_rows<T: Float>(rows: ArrayView2<'_, T>) -> Array2<f64> {
 
 /// The same without those of `left_out`, in rising order.
 pub fn some_rows_but<T: Float>(rows: ArrayView2<'_, T>, left_out: &[usize]) -> Array2<f64> {
-    so_many_rows_but(rows, left_out, SAMPLE_ROWS)
-}
-
-/// At most so many rows without those of `left_out`.
-pub fn so_many_rows_but<T: Float>(rows: ArrayView2<'_, T>, left_out: &[usize], most: usize) -> Array2<f64> {
-    let mut indices = scattered(rows.nrows(), most);
+    let mut indices = scattered(rows.nrows(), SAMPLE_ROWS);
     indices.retain(|row| left_out.binary_search(row).is_err());
     // Row by row into one piece: `select` takes several times as long for rows of few entries.
     let mut data = Vec::with_capacity(indices.len() * rows.ncols());

@@ -2,7 +2,7 @@
 
 use crate::buffer;
 use crate::error::Error;
-use crate::norms::largest_of;
+use crate::norms::{largest_of, norm};
 
 /// A cap stands out above this multiple of the upper quartile. Caps of rows are products of a few norms: uniform and
 /// normal data stay below it in all but the lowest dimensions, a spike and the tail of a Student t go above.
@@ -47,30 +47,49 @@ fn upper(count: usize) -> usize {
     (count / 4).max(1)
 }
 
+/// The cap, infinite where it is NaN.
+fn size(cap: f64) -> f64 {
+    if cap.is_nan() { f64::INFINITY } else { cap }
+}
+
+/// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, in rising order, the largest `most` of them, and
+/// how many there are in all.
+fn standing(caps: &[f64], most: usize) -> Result<(Vec<usize>, usize), Error> {
+    let place = upper(caps.len());
+    let quartile = match place < caps.len() {
+        true => {
+            // No cap is negative: its bits are in its order, and whole numbers are compared faster.
+            let mut bits = buffer::collected(caps.iter().map(|&cap| size(cap).abs().to_bits()))?;
+            let from_below = bits.len() - 1 - place;
+            f64::from_bits(*bits.select_nth_unstable(from_below).1)
+        }
+        false => 0.0,
+    };
+    // A quartile that is itself infinite must not hide the infinite caps.
+    let stands_out = |&index: &usize| {
+        let size = size(caps[index]);
+        size > OUTLIER_RATIO * quartile || size == f64::INFINITY
+    };
+    let count = (0..caps.len()).filter(stands_out).count();
+    let mut exact = buffer::with_capacity(count)?;
+    exact.extend((0..caps.len()).filter(stands_out));
+    if count > most {
+        exact.sort_unstable_by(|&a: &usize, &b| size(caps[b]).total_cmp(&size(caps[a])).then(a.cmp(&b)));
+        exact.truncate(most);
+        exact.sort_unstable();
+    }
+    Ok((exact, count))
+}
+
 /// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, the largest first, at most `most`.
 ///
 /// A cap that is NaN or infinite stands out always. Equal caps are taken in the order of their index.
 pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
-    let size = |index: usize| if caps[index].is_nan() { f64::INFINITY } else { caps[index] };
-    let mut sizes = buffer::collected((0..caps.len()).map(size))?;
-    let place = upper(caps.len());
-    let quartile = match place < caps.len() {
-        true => *sizes.select_nth_unstable_by(place, |a, b| b.total_cmp(a)).1,
-        false => 0.0,
-    };
-    // A quartile that is itself infinite must not hide the infinite caps.
-    let stands_out = |&index: &usize| size(index) > OUTLIER_RATIO * quartile || size(index) == f64::INFINITY;
-    let standing = (0..caps.len()).filter(stands_out).count();
-    let mut exact = buffer::with_capacity(standing)?;
-    exact.extend((0..caps.len()).filter(stands_out));
-    if standing > most {
-        exact.sort_unstable_by(|&a: &usize, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
-        exact.truncate(most);
-        exact.sort_unstable();
-    }
+    let (exact, standing) = standing(caps, most)?;
     let others = || {
         let mut next = exact.iter().peekable();
-        (0..caps.len()).filter(move |index| next.next_if(|exact| *exact == index).is_none()).map(size)
+        let is_other = move |index: &usize| next.next_if(|exact| *exact == index).is_none();
+        (0..caps.len()).filter(is_other).map(|index| size(caps[index]))
     };
     let (remaining, largest) = (super::total(others()), others().fold(0.0, f64::max));
     Ok(Outliers { exact, remaining, largest, overflow: standing > most })
@@ -82,10 +101,9 @@ pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
     if are_even(caps, largest) {
         return Ok(Vec::new());
     }
-    let exact = outliers(caps, most)?.exact;
-    let square = |cap: f64| (cap / largest).powi(2);
-    let held: f64 = exact.iter().map(|&row| square(caps[row])).sum();
-    let all: f64 = caps.iter().copied().map(square).sum();
+    let (exact, _) = standing(caps, most)?;
+    let held: f64 = exact.iter().map(|&row| (caps[row] / largest).powi(2)).sum();
+    let all = (norm(caps) / largest).powi(2);
     // NaN, of caps that are infinite, takes them all.
     Ok(if held < WEIGHTY * all { Vec::new() } else { exact })
 }

@@ -8,7 +8,7 @@ use super::side::Side;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm_from;
+use crate::norms::largest;
 use crate::options::Level;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Rows};
@@ -113,9 +113,16 @@ fn roots<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(x: &[[T; L]]
 /// The same where a plain sum in working precision does not serve: numbers that are huge, tiny, or none.
 #[cold]
 fn careful(x: impl Iterator<Item = f64> + Clone, y: impl Iterator<Item = f64> + Clone) -> f64 {
-    let sum: f64 = x.clone().zip(y.clone()).map(|(x, y)| x * y).sum();
-    // Factor by factor: products may be out of range.
-    if sum < 0.0 { 0.0 } else { norm_from(sum, x.zip(y).map(|(x, y)| x.abs().sqrt() * y.abs().sqrt())) }
+    let [x_unit, y_unit] = [largest(x.clone().map(f64::abs)), largest(y.clone().map(f64::abs))];
+    if x_unit == 0.0 || y_unit == 0.0 {
+        return 0.0;
+    }
+    if x_unit.is_infinite() || y_unit.is_infinite() {
+        return f64::INFINITY;
+    }
+    let sum: f64 = x.zip(y).map(|(x, y)| (x / x_unit) * (y / y_unit)).sum();
+    // What is below zero is rounding. NaN stays.
+    if sum < 0.0 { 0.0 } else { x_unit.sqrt() * y_unit.sqrt() * sum.sqrt() }
 }
 
 #[cfg(test)]

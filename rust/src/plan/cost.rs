@@ -41,9 +41,12 @@ mod price {
     /// ... and one at the size of a gradient.
     pub const PROBE: [f64; 2] = [1e7, 2.5e6];
     /// Lengths of queries, keys and values, of each with its key, and each of their products with a map.
-    pub const GUARD: [f64; 3] = [2e7, 1e4, 50.0];
-    /// A pair of a row of the pilot, and each of its coordinates.
-    pub const PILOT: [f64; 2] = [6e2, 20.0];
+    pub const GUARD: [f64; 3] = [1.2e8, 1.1e4, 5.0];
+    /// The pilot, a pair of a row of it, and each of its coordinates.
+    pub const PILOT: [f64; 3] = [2.5e7, 150.0, 10.0];
+    /// What bounds of every gradient and of rounding add to each query with its key in the passes, and one of every row.
+    pub const BOUNDS: f64 = 3.3e5;
+    pub const CAPS: f64 = 1.5e5;
 }
 
 /// The sizes that costs depend on.
@@ -159,6 +162,11 @@ impl Cost {
             + self.near * self.pair()
     }
 
+    /// What bounds add to them, with `caps` one of every row as well.
+    pub fn bounds(&self, caps: bool) -> f64 {
+        (price::BOUNDS + if caps { price::CAPS } else { 0.0 }) * 0.5 * (self.n + self.m)
+    }
+
     /// A glance at logits.
     pub fn glance(&self) -> f64 {
         self.look(price::GLANCE)
@@ -175,8 +183,8 @@ impl Cost {
 
     /// A look at that many rows with all of their keys.
     pub fn pilot(&self, rows: usize) -> f64 {
-        let [pair, coordinate] = price::PILOT;
-        rows as f64 * self.m * (pair + coordinate * (self.d as f64 + 2.0 * self.d3))
+        let [call, pair, coordinate] = price::PILOT;
+        call + rows as f64 * self.m * (pair + coordinate * (self.d as f64 + 2.0 * self.d3))
     }
 
     /// What a try costs that leads to nothing: the exact passes after it need their own call anyway.

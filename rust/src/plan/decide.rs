@@ -5,7 +5,6 @@ use super::decision::{Backing, Decision, Method};
 use super::logits::{Drawn, Logits, drawn};
 use super::probe;
 use super::request::{Request, Wanted};
-use super::sizes::LEAST_SEEN;
 use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
@@ -16,47 +15,11 @@ use crate::problem::{Problem, Wrt};
 /// cheap.
 const HIGHEST: usize = 8;
 
-/// Fewest sampled rows: the safety factor of fewer is large, and rows that err alone are more easily missed.
-pub const LEAST_ROWS: usize = 128;
-
-/// At most so many rows where no tolerance says how many.
-pub const USUAL_ROWS: usize = 512;
-
-/// One row in so many is the most that is computed to certify: with more, the exact method would do ...
-const MOST_SAMPLES: f64 = 2.0;
-
-/// ... and for a method that was named, whose last try must not take much longer than the exact method.
-const MOST_NAMED_SAMPLES: f64 = 4.0;
-
-/// The bound from m sampled rows over √(n/m − 1) times the error that a sample of logits predicts for degree g,
-/// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and the
-/// tails that make the error of a high degree are missed ...
-const SAMPLED: [f64; 3] = [0.58, 7.2, 1.48];
-
-/// ... and √m times what m rows make of that by chance: their own covariance is more concentrated than that of all rows.
-/// With it five in six samples of uniform data do at once; more rows are drawn where they do not.
-const CHANCE: f64 = 9.0;
-
-/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel. The median over
-/// uniform data of 4 to 32 dimensions, degrees 1 to 3 and 2048 and 8192 rows; four of five are between 0.3 and 0.9.
-const RIGOROUS: f64 = 0.45;
-
-/// A statistical bound at m rows over the rigorous one at 1/m, on the same data: ln(2 / 0.75 %) and what was seen of the
-/// errors, with caps that are half of what rows of a bucket are charged.
-const STATISTICAL: f64 = 4.0;
-
-/// Room in a sample of a causal problem for rows of different sizes.
-const UNEVEN: f64 = 2.0;
-
 /// The part of the exact passes that a glance may cost, which most calls lose.
 const GLANCE_SHARE: f64 = 0.03;
 
 /// Of a quarter of the logits the error may be off by half: only what is further from the goal is given up at a glance.
 const GLANCE_ROOM: f64 = 3.0;
-
-/// What rounding is allowed for over what it is for rows of independent terms: rows that are alike, or whose residual is
-/// small, make it several times as much.
-const ROUNDING_ROOM: f64 = 4.0;
 
 /// The exact passes are taken unless the polynomial method costs less than this part of them: a wrong prediction must
 /// not make the whole much slower.
@@ -79,6 +42,15 @@ pub(super) fn check<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &R
     wrt.iter().try_for_each(|&wrt| problem.check(wrt))
 }
 
+/// All that is spent before the exact passes, over these, where it may as well lead to nothing ...
+pub(super) const DOUBTFUL: f64 = 0.05;
+
+/// ... or over what is saved where it does not: most tries that are begun succeed.
+const STAKE: f64 = 0.2;
+
+pub(super) const TOO_SHORT: &str =
+    "the problem is so short that to find out whether something is cheaper costs too much";
+
 /// What a decision is made from.
 #[derive(Clone, Copy)]
 pub(super) struct Law<'a> {
@@ -87,7 +59,7 @@ pub(super) struct Law<'a> {
     pub request: &'a Request,
     pub wrt: &'a [Wrt],
     /// The relative error in the Frobenius norm that is allowed, as far as it is known.
-    goal: f64,
+    pub goal: f64,
 }
 
 impl<'a> Law<'a> {
@@ -173,6 +145,17 @@ impl<'a> Law<'a> {
         self.cost.looks(probe::is_needed(self.request))
     }
 
+    /// Whether so many operations may come to nothing where the exact passes are expected to be saved for `operations`.
+    pub fn may_lose(&self, spent: f64, operations: f64) -> bool {
+        let exact = self.cost.exact();
+        spent <= (DOUBTFUL * exact).max(STAKE * (exact - operations))
+    }
+
+    /// Operations of the lengths that rows drawn uniformly need.
+    pub fn guard(&self) -> f64 {
+        if self.backing == Backing::Estimated { self.cost.guard() } else { 0.0 }
+    }
+
     /// Why the exact method, where neither logits nor sizes need to be looked at.
     fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
         let because = |reason: &str| Some(reason.to_owned());
@@ -188,6 +171,9 @@ impl<'a> Law<'a> {
         let exact = self.cost.exact();
         if self.cost.glance() > GLANCE_SHARE * exact || self.affordable(WORTHWHILE * exact).is_none() {
             return because("the problem is so short that nothing is cheaper");
+        }
+        if !self.may_lose(self.looks() + self.guard(), self.operations(1, self.fewest())) {
+            return because(TOO_SHORT);
         }
         if zero.contains(&true) {
             return because("a gradient is zero by the structure of the problem, which the exact method knows");
@@ -304,78 +290,10 @@ impl<'a> Law<'a> {
         } else {
             0.0
         };
-        self.cost.moments(degree) + rows(samples) + lent
-    }
-
-    /// Rows where no tolerance says how many.
-    fn usual(&self) -> usize {
-        self.bounded(self.most_samples().min(USUAL_ROWS as f64))
-    }
-
-    /// Rows that are expected to certify `rtol`; nothing where no number does.
-    fn samples(&self, degree: usize, logits: &Logits, error: f64, rtol: f64) -> Option<usize> {
-        let n = self.cost.queries();
-        // Of the gradient itself, which may be smaller than what is returned by all of its error.
-        let allowed = rtol / (1.0 + rtol);
-        let allowed =
-            if self.backing == Backing::Estimated { allowed - ROUNDING_ROOM * self.rounding(logits) } else { allowed };
-        if allowed <= 0.0 {
-            return None;
-        }
-        let needed = match self.backing {
-            Backing::Rigorous => {
-                let bound = RIGOROUS * self.cost.incoherence() * logits.excess(degree);
-                return (bound <= allowed).then_some(0);
-            }
-            Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.incoherence() * logits.excess(degree) / allowed,
-            Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
-                if self.sampled(degree) * error > allowed { f64::INFINITY } else { 0.0 }
-            }
-            Backing::Estimated => {
-                let rows = |bound: f64| enough(n, (allowed / (bound * error)).powi(2));
-                let bound = self.sampled(degree);
-                // √m of m rows by chance with the m₀ of none: x = √m₀ (1 + CHANCE / x).
-                let certain = rows(bound).sqrt();
-                let root = 0.5 * (certain + (certain * (certain + 4.0 * CHANCE)).sqrt());
-                rows(bound * (1.0 + CHANCE / root.max((LEAST_ROWS as f64).sqrt())))
-            }
+        let bounds = match self.backing {
+            Backing::Estimated => 0.0,
+            backing => self.cost.bounds(backing == Backing::Statistical),
         };
-        (needed <= self.most_samples()).then(|| self.bounded(needed))
+        self.cost.moments(degree) + bounds + rows(samples) + lent
     }
-
-    /// What exact rows are taken to lose to rounding, over the gradient: rows of dL/dA1 are bounded by the norm of X.
-    fn rounding(&self, logits: &Logits) -> f64 {
-        let by_token = self.wrt.contains(&Wrt::A1);
-        logits.rounding * if by_token { (self.cost.dimension() as f64).sqrt() } else { 1.0 }
-    }
-
-    /// Rows that are expected to certify the goal for weights that are off by `error`; nothing where no number does.
-    pub fn needed(&self, degree: usize, logits: &Logits, error: f64) -> Option<usize> {
-        self.samples(degree, logits, error, self.goal)
-    }
-
-    fn sampled(&self, degree: usize) -> f64 {
-        let [always, narrow, tail] = SAMPLED;
-        always + narrow * tail.powi(degree as i32 - 1) / self.cost.dimension().max(1) as f64
-    }
-
-    /// The most rows that a decision takes, and those of the last try of a named method: every tolerance ends with the same.
-    pub fn most_samples(&self) -> f64 {
-        self.cost.queries() / if self.request.wanted == Wanted::Auto { MOST_SAMPLES } else { MOST_NAMED_SAMPLES }
-    }
-
-    fn bounded(&self, rows: f64) -> usize {
-        (rows.ceil() as usize).max(self.least_rows()).min(self.cost.queries() as usize)
-    }
-
-    /// With fewer a sample says nothing: under a mask it must see enough of the first rows.
-    fn least_rows(&self) -> usize {
-        let seen = self.cost.masked().map_or(0.0, |rows| UNEVEN * LEAST_SEEN * self.cost.queries() / rows);
-        LEAST_ROWS.max(seen.ceil() as usize)
-    }
-}
-
-/// Rows m of n with n/m − 1 = `ratio`.
-pub(super) fn enough(n: f64, ratio: f64) -> f64 {
-    n / (1.0 + ratio)
 }

@@ -4,10 +4,11 @@ use std::cell::OnceCell;
 
 use ndarray::Array2;
 
-use super::decide::{Law, check, enough};
+use super::decide::{DOUBTFUL, Law, check};
 use super::decision::{Backing, Decision, Method};
-use super::guard::{Begun, DOUBTFUL, LOST};
+use super::guard::{Begun, LOST};
 use super::logits::{Logits, drawn};
+use super::needed::enough;
 use super::passes::Passes;
 use super::prepared::Prepared;
 use super::reach::Reach;

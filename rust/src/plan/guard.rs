@@ -1,7 +1,7 @@
 //! What stands before a try: the keys that are left to exp, and the rows in which a polynomial is not believed
 //! (docs/math.md, equations 161 to 163).
 
-use super::decide::{Law, WORTHWHILE, check};
+use super::decide::{DOUBTFUL, Law, TOO_SHORT, WORTHWHILE, check};
 use super::decision::{Backing, Decision, Method};
 use super::execute::{Search, unfolded, with_product};
 use super::logits::{Drawn, Logits, drawn};
@@ -23,11 +23,8 @@ use crate::problem::{Problem, Wrt};
 /// Coordinates are balanced to look at the reach of logits where this costs less than this part of the exact passes.
 const BALANCE_SHARE: f64 = 0.02;
 
-/// All that is spent before the exact passes, over these: where it may as well lead to nothing ...
-pub(super) const DOUBTFUL: f64 = 0.05;
-
-/// ... and where looks say that it will not. What costs more is begun only where the error may be larger than they say by
-/// this.
+/// All that is spent before the exact passes, over these, where looks say that a try will do. What costs more is begun only
+/// where the error may be larger than they say by this.
 pub(super) const LOST: f64 = 0.25;
 const SURE_ROOM: f64 = 1.5;
 
@@ -90,6 +87,11 @@ impl<T: Float> Search<'_, T> {
         has_tried: bool,
         stages: &mut Stages<'_>,
     ) -> Result<Begun, Error> {
+        let is_short = || !self.law.may_lose(self.spent + self.law.guard(), decision.operations);
+        let is_asked = self.law.backing == Backing::Estimated && self.reach.get().is_none();
+        if is_asked && given.is_none() && self.request.wanted == Wanted::Auto && is_short() {
+            return Ok(Begun::Stop(TOO_SHORT));
+        }
         self.measure(stages)?;
         loop {
             let approximation = match given {
@@ -202,7 +204,9 @@ impl<T: Float> Search<'_, T> {
         }
         // No look tells whether a bound will do.
         if self.law.backing != Backing::Estimated {
-            return Ok(Some("a try that may as well lead to nothing would cost too much"));
+            let all = self.spent + price(self, decision);
+            let is_fair = self.law.may_lose(all, decision.operations);
+            return Ok((!is_fair).then_some("a try that may as well lead to nothing would cost too much"));
         }
         let rows = (PILOT_SHARE * self.law.cost.exact() / self.law.cost.pilot(1)) as usize;
         let rows = rows.clamp(pilot::FEWEST, pilot::ROWS);

@@ -6,7 +6,8 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use super::rows::{typical_of, wide};
 use crate::buffer;
-use crate::constants::PRODUCT_ROWS;
+use crate::certificate::rng::scattered;
+use crate::constants::{PRODUCT_ROWS, SAMPLE_ROWS};
 use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
@@ -14,11 +15,12 @@ use crate::moments::lengths::{Measured, Measures};
 use crate::options::Level;
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
-use crate::some_rows::so_many_rows_but;
+use crate::some_rows::some_rows_but;
 
-/// Rows that say what the mean, the second moments and the size of keys and values are, for a look: their covariance is right
-/// to a sixteenth.
-const LOOK_ROWS: usize = 256;
+/// Whether some of the keys, in rising order, are among those of so many that a mean is taken of.
+pub fn are_seen(keys: &[usize], of: usize) -> bool {
+    !keys.is_empty() && scattered(of, SAMPLE_ROWS).iter().any(|key| keys.binary_search(key).is_ok())
+}
 
 /// Entries that are measured in a nanosecond, and products of a map.
 const ENTRIES_PER_NANOSECOND: usize = 2;
@@ -87,7 +89,7 @@ impl Lengths {
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
-        let some = |array: ArrayView2<'_, T>| so_many_rows_but(array, left_out, LOOK_ROWS);
+        let some = |array: ArrayView2<'_, T>| some_rows_but(array, left_out);
         let (sample, inputs) = (some(problem.A2), some(problem.A3));
         let (mean, input_mean) = (middle(&sample), middle(&inputs));
         let sample = maps.keys(sample - &mean);

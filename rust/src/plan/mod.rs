@@ -8,6 +8,7 @@
 //! | `cost` | operations of every method, from shapes alone |
 //! | `decision` | what is decided: a method and its size, and how a certificate is to be had |
 //! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
+//! | `needed` | how many rows a certificate is expected to take |
 //! | `probe` | about how large the gradients are, from a few rows |
 //! | `pilot` | by how much an error of o moves c, from a few rows with all of their keys |
 //! | `stages` | one deadline, one progress bar and one confidence over several computations |
@@ -35,6 +36,7 @@ mod execute;
 mod guard;
 mod lengths;
 mod logits;
+mod needed;
 mod passes;
 mod pilot;
 mod prepared;

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-use super::lengths::{Lengths, Maps};
+use super::lengths::{Lengths, Maps, are_seen};
 use super::rows::wide;
 use super::stages::Stages;
 use crate::buffer;
@@ -74,8 +74,11 @@ impl Reach {
             let mut lengths = Lengths::new(problem, &maps, &[], level, &mut run)?;
             let exact_keys = standing_keys(&lengths, level)?;
             let mut pulls = Vec::new();
-            if !exact_keys.is_empty() {
+            // Around the mean of the others, which is that of all where a look has seen none of these.
+            if are_seen(&exact_keys, problem.A2.nrows()) {
                 lengths = Lengths::new(problem, &maps, &exact_keys, level, &mut run)?;
+            }
+            if !exact_keys.is_empty() {
                 pulls = pulled(problem, &maps, &lengths, &exact_keys, &mut run)?;
             }
             Ok(Reach { lengths, exact_keys, pulls, balanced: OnceCell::new(), level })
