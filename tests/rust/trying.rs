@@ -56,7 +56,7 @@ impl Drawn {
             let share = 0.5 * (rng.uniform() + 1.0);
             low * (high / low).powf(share)
         };
-        let (n, d) = (between(2500.0, 7000.0) as usize, between(2.0, 4.99) as usize);
+        let (n, d) = (between(6000.0, 16000.0) as usize, between(2.0, 4.99) as usize);
         let (entries, rtol) = (between(0.2, 2.0), between(1e-4, 0.3));
         let mut one = |of: usize| (between(1.0, of as f64 + 0.999) as usize).min(of) - 1;
         let outputs: [&[Wrt]; 7] =
