@@ -8,6 +8,7 @@ use super::logits::{Drawn, Logits, drawn};
 use super::passes::MOST_APART;
 use super::pilot;
 use super::prepared::Prepared;
+use super::probe;
 use super::reach::{Reach, believed};
 use super::request::{Asked, Request, Wanted};
 use super::sizes::Sizes;
@@ -208,11 +209,16 @@ impl<T: Float> Search<'_, T> {
             let is_fair = self.law.may_lose(all, decision.operations);
             return Ok((!is_fair).then_some("a try that may as well lead to nothing would cost too much"));
         }
+        let is_cheap = self.affords(price(self, decision), LOST);
+        // Sixteen rows say what the goal is, which may be off by more than any room.
+        if !is_cheap && probe::is_needed(self.request) {
+            return Ok(Some("a try that rests on what few rows say of the size of a gradient would cost too much"));
+        }
         let rows = (PILOT_SHARE * self.law.cost.exact() / self.law.cost.pilot(1)) as usize;
         let rows = rows.clamp(pilot::FEWEST, pilot::ROWS);
         self.spent += self.law.cost.pilot(rows);
         let moved = pilot::moved(&self.problem, approximation, rows, stages)?;
-        let room = if self.affords(price(self, decision), LOST) { 1.0 } else { SURE_ROOM };
+        let room = if is_cheap { 1.0 } else { SURE_ROOM };
         let predicted = decision.predicted_error;
         let error = predicted.hypot(IN_LINE * moved);
         let needed = |room: f64| self.aimed().needed(decision.degree, self.logits(), room * error);
