@@ -81,7 +81,7 @@ fn standing(caps: &[f64], most: usize) -> Result<(Vec<usize>, usize), Error> {
     Ok((exact, count))
 }
 
-/// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, the largest first, at most `most`.
+/// What stands out, the largest `most` of it, and what that leaves.
 ///
 /// A cap that is NaN or infinite stands out always. Equal caps are taken in the order of their index.
 pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {

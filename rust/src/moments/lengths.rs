@@ -95,13 +95,13 @@ fn roots<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(x: &[[T; L]]
     tile::store(pairs, &mut sums);
     // A sum above this has lost no more than a rounding to the end of the range.
     let least = T::narrow(T::MIN_EXP.exp2() / T::UNIT_ROUNDOFF);
-    let (mut roots, mut plain) = ([0.0; L], true);
+    let mut roots = [0.0; L];
     for l in 0..L {
         roots[l] = sums[l].widen().sqrt();
-        // So that NaN is not plain.
-        plain &= sums[l] >= least && sums[l] < T::infinity();
     }
-    if plain || to.len() < L && sums[..to.len()].iter().all(|&sum| sum >= least && sum < T::infinity()) {
+    // Of lanes past the last row nothing is asked. NaN is not plain.
+    let plain = sums[..to.len()].iter().fold(true, |plain, &sum| plain & (sum >= least) & (sum < T::infinity()));
+    if plain {
         to.copy_from_slice(&roots[..to.len()]);
         return;
     }

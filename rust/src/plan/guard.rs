@@ -89,8 +89,7 @@ impl<T: Float> Search<'_, T> {
         stages: &mut Stages<'_>,
     ) -> Result<Begun, Error> {
         let is_short = || !self.law.may_lose(self.spent + self.law.guard(), decision.operations);
-        let is_asked = self.law.backing == Backing::Estimated && self.reach.get().is_none();
-        if is_asked && given.is_none() && self.request.wanted == Wanted::Auto && is_short() {
+        if self.wants_lengths() && given.is_none() && self.request.wanted == Wanted::Auto && is_short() {
             return Ok(Begun::Stop(TOO_SHORT));
         }
         self.measure(stages)?;
@@ -161,10 +160,15 @@ impl<T: Float> Search<'_, T> {
         Ok(Prepared { approximation, moments, decision: decision.clone() })
     }
 
+    /// Whether certificates are of rows drawn uniformly, and lengths are not measured yet.
+    fn wants_lengths(&self) -> bool {
+        self.law.backing == Backing::Estimated && self.reach.get().is_none()
+    }
+
     /// Measures lengths of queries and keys, where certificates are of rows drawn uniformly: once.
     fn measure(&mut self, stages: &mut Stages<'_>) -> Result<(), Error> {
-        if self.law.backing == Backing::Estimated && self.reach.get().is_none() {
-            self.spent += self.law.cost.guard();
+        if self.wants_lengths() {
+            self.spent += self.law.guard();
             let reach = Reach::new(&self.problem, stages)?;
             self.reach.get_or_init(|| reach);
         }

@@ -8,10 +8,10 @@ use super::sizes::LEAST_SEEN;
 use crate::problem::Wrt;
 
 /// Fewest sampled rows: the safety factor of fewer is large, and rows that err alone are more easily missed.
-pub const LEAST_ROWS: usize = 128;
+const LEAST_ROWS: usize = 128;
 
 /// At most so many rows where no tolerance says how many.
-pub const USUAL_ROWS: usize = 512;
+const USUAL_ROWS: usize = 512;
 
 /// One row in so many is the most that is computed to certify: with more, the exact method would do ...
 const MOST_SAMPLES: f64 = 2.0;
