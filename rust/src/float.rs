@@ -65,9 +65,11 @@ macro_rules! float {
             const UNSHIFTED_VALUES: f64 = $unshifted;
             const NAME: &'static str = $name;
 
+            #[inline(always)]
             fn narrow(x: f64) -> Self {
                 x as $t
             }
+            #[inline(always)]
             fn widen(self) -> f64 {
                 f64::from(self)
             }
