@@ -12,8 +12,10 @@ use super::keys::{self, KeySide, KeyTask};
 use super::lengths::{self, Measured, Measures};
 use super::near::Nothing;
 use super::queries::{Queries, QueryTask};
+use super::weighed::{self, Sums, Weighed};
 use crate::error::Error;
 use crate::pool::Cancel;
+use crate::tile::Rows;
 use crate::tile::levels::every_level;
 
 macro_rules! level {
@@ -69,6 +71,17 @@ macro_rules! level {
                 lengths::lengths::<$t, $vector, $width, { 2 * $width }, $keys>(measured, of, to)
             }
 
+            $(#[target_feature(enable = $features)])?
+            pub fn weigh(
+                weighed: &Weighed<$t>,
+                first: usize,
+                keys: Rows<'_, $t>,
+                values: Rows<'_, $t>,
+                sums: &mut Sums,
+            ) -> Result<bool, Error> {
+                weighed::weigh::<$t, $vector, $width, { 2 * $width }, $keys>(weighed, first, keys, values, sums)
+            }
+
             pub const KERNELS: Kernels<$t> = Kernels {
                 keys: $keys,
                 key_moments,
@@ -79,6 +92,7 @@ macro_rules! level {
                 causal_keys,
                 compare,
                 lengths,
+                weigh,
             };
         }
     };

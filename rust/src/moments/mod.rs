@@ -45,11 +45,13 @@ mod rows;
 mod setting;
 mod shells;
 mod side;
+pub(crate) mod weighed;
 
 use std::ops::Range;
 
 use crate::error::Error;
 use crate::pool::Cancel;
+use crate::tile::Rows;
 
 #[cfg(test)]
 pub(crate) use crate::eigen::symmetric;
@@ -72,6 +74,8 @@ type CausalKeys<T> =
     unsafe fn(&causal::keys::CausalKeys<'_, T>, causal::keys::CausalKeyTask<'_, T>, &Cancel) -> Result<(), Error>;
 type Compare<T> = unsafe fn(&mut [T], &mut [T], &[T]) -> [f64; 2];
 type Lengths<T> = unsafe fn(&lengths::Measured<'_, T>, Range<usize>, lengths::Measures<'_>) -> Result<(), Error>;
+type Weigh<T> =
+    unsafe fn(&weighed::Weighed<T>, usize, Rows<'_, T>, Rows<'_, T>, &mut weighed::Sums) -> Result<bool, Error>;
 
 /// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
 #[doc(hidden)]
@@ -86,4 +90,5 @@ pub struct Kernels<T> {
     causal_keys: CausalKeys<T>,
     compare: Compare<T>,
     lengths: Lengths<T>,
+    weigh: Weigh<T>,
 }

@@ -36,6 +36,8 @@ const IN_LINE: f64 = 1.5;
 /// A sample is made larger before it is drawn where a pilot makes more of the error than this.
 const NEWS: f64 = 1.1;
 
+const FEW_ROWS: &str = "a try that rests on what few rows say of the size of a gradient would cost too much";
+
 /// The part of the exact passes that a pilot may cost, with the fewest rows or more.
 const PILOT_SHARE: f64 = 0.02;
 
@@ -88,9 +90,13 @@ impl<T: Float> Search<'_, T> {
         has_tried: bool,
         stages: &mut Stages<'_>,
     ) -> Result<Begun, Error> {
-        let is_short = || !self.law.may_lose(self.spent + self.law.guard(), decision.operations);
-        if self.wants_lengths() && given.is_none() && self.request.wanted == Wanted::Auto && is_short() {
-            return Ok(Begun::Stop(TOO_SHORT));
+        if self.wants_lengths() && given.is_none() && self.request.wanted == Wanted::Auto {
+            if !self.law.may_lose(self.spent + self.law.guard(), decision.operations) {
+                return Ok(Begun::Stop(TOO_SHORT));
+            }
+            if self.rests_on_few(self.law.cost.lost(decision.operations)) {
+                return Ok(Begun::Stop(FEW_ROWS));
+            }
         }
         self.measure(stages)?;
         loop {
@@ -214,9 +220,8 @@ impl<T: Float> Search<'_, T> {
             return Ok((!is_fair).then_some("a try that may as well lead to nothing would cost too much"));
         }
         let is_cheap = self.affords(price(self, decision), LOST);
-        // Sixteen rows say what the goal is, which may be off by more than any room.
-        if !is_cheap && probe::is_needed(self.request) {
-            return Ok(Some("a try that rests on what few rows say of the size of a gradient would cost too much"));
+        if self.rests_on_few(price(self, decision)) {
+            return Ok(Some(FEW_ROWS));
         }
         let rows = (PILOT_SHARE * self.law.cost.exact() / self.law.cost.pilot(1)) as usize;
         let rows = rows.clamp(pilot::FEWEST, pilot::ROWS);
@@ -235,6 +240,11 @@ impl<T: Float> Search<'_, T> {
         self.resize(decision, samples.max(decision.samples));
         let is_dear = decision.operations > WORTHWHILE * self.law.cost.exact();
         Ok(is_dear.then_some("so many rows would have to be computed that nothing is cheaper"))
+    }
+
+    /// Whether a dear try would rest on what sixteen rows say of the goal, which may be off by more than any room.
+    fn rests_on_few(&self, price: f64) -> bool {
+        probe::is_needed(self.request) && !self.affords(price, LOST)
     }
 
     /// How many rows are computed by themselves, as far as norms tell, once the sample holds enough of the others to see what
