@@ -43,7 +43,7 @@ mod price {
     /// Lengths of queries, keys and values, of each with its key, and each of their products with a map.
     pub const GUARD: [f64; 3] = [1.2e8, 1.1e4, 5.0];
     /// The pilot, a pair of a row of it, and each of its coordinates.
-    pub const PILOT: [f64; 3] = [2.5e7, 150.0, 10.0];
+    pub const PILOT: [f64; 3] = [2.5e7, 100.0, 7.0];
     /// What bounds of every gradient and of rounding add to each query with its key in the passes, and one of every row.
     pub const BOUNDS: f64 = 3.3e5;
     pub const CAPS: f64 = 1.5e5;

@@ -26,8 +26,9 @@ use crate::products::view;
 use crate::some_rows::some_rows_but;
 use crate::tile::Rows;
 
-/// Most rows looked at: the mean square of as many is right to a third; and fewest, which are right to a factor of two.
-pub const ROWS: usize = 16;
+/// Most rows looked at, whole strips of every tile: the mean square of as many is right to two fifths; and fewest, which are
+/// right to a factor of two.
+pub const ROWS: usize = 12;
 pub const FEWEST: usize = 4;
 
 /// Seed of them.
