@@ -157,7 +157,8 @@ def ratio(one: Request, seed: int) -> Found:
         if len(pairs) == wanted and wanted < SURE_PAIRS and statistics.median(pairs) > DEAR:
             wanted = PAIRS if slow and wanted < PAIRS else SURE_PAIRS if not slow else wanted
     dear = statistics.median(pairs)
-    looks = [seconds(plan) for _ in range(PAIRS)] if dear > DEAR else []
+    # The first plans of a precision look at the machine's rate, which no call does.
+    looks = [seconds(plan) for _ in range(RATES + PAIRS)][RATES:] if dear > DEAR else []
     return Found(dear, statistics.median(looks) / alone if looks else None, found[0])
 
 
@@ -173,10 +174,6 @@ def main() -> None:
     warnings.simplefilter("ignore", ag.PrecisionWarning)
     ratios: list[tuple[float, Request]] = []
     tried = 0
-    # The first plans of a process look at the machine's rate.
-    small = request(0, options.seed, SHORTEST)
-    for _ in range(RATES):
-        ag.plan_loss_gradient(**data(small, options.seed), wrt=small.wrt, rtol=small.rtol)
     for number in numbers:
         one = request(number, options.seed, longest)
         found, looks, result = ratio(one, options.seed)
