@@ -7,7 +7,7 @@ use super::beside::queries_beside;
 use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
 use super::collect::{self, KeyMoments, Keys};
-use super::compared;
+use super::exponentials;
 use super::keys::{self, KeySide, KeyTask};
 use super::lengths::{self, Measured, Measures};
 use super::near::Nothing;
@@ -62,8 +62,8 @@ macro_rules! level {
             }
 
             $(#[target_feature(enable = $features)])?
-            pub fn compare(numbers: &mut [$t], off: &mut [$t], coefficients: &[$t]) -> [f64; 2] {
-                compared::compare::<$t, $vector, $width>(numbers, off, coefficients)
+            pub fn exponentials(numbers: &mut [$t]) {
+                exponentials::exponentiate::<$t, $vector, $width>(numbers)
             }
 
             $(#[target_feature(enable = $features)])?
@@ -90,7 +90,7 @@ macro_rules! level {
                 causal_queries,
                 query_moments,
                 causal_keys,
-                compare,
+                exponentials,
                 lengths,
                 weigh,
             };

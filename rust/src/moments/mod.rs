@@ -20,11 +20,11 @@ mod causal;
 mod charges;
 mod chunk;
 mod collect;
-pub(crate) mod compared;
 mod contraction;
 mod coordinates;
 mod enclosures;
 mod evaluate;
+pub(crate) mod exponentials;
 mod fit;
 mod gradient;
 pub(crate) mod identity;
@@ -72,7 +72,7 @@ type QueryMoments<T> =
     unsafe fn(&causal::keys::Answered<'_, T>, causal::keys::QueryMoments<'_>, &Cancel) -> Result<(), Error>;
 type CausalKeys<T> =
     unsafe fn(&causal::keys::CausalKeys<'_, T>, causal::keys::CausalKeyTask<'_, T>, &Cancel) -> Result<(), Error>;
-type Compare<T> = unsafe fn(&mut [T], &mut [T], &[T]) -> [f64; 2];
+type Exponentials<T> = unsafe fn(&mut [T]);
 type Lengths<T> = unsafe fn(&lengths::Measured<'_, T>, Range<usize>, lengths::Measures<'_>) -> Result<(), Error>;
 type Weigh<T> =
     unsafe fn(&weighed::Weighed<T>, usize, Rows<'_, T>, Rows<'_, T>, &mut weighed::Sums) -> Result<bool, Error>;
@@ -88,7 +88,7 @@ pub struct Kernels<T> {
     causal_queries: CausalQueries<T>,
     query_moments: QueryMoments<T>,
     causal_keys: CausalKeys<T>,
-    compare: Compare<T>,
+    exponentials: Exponentials<T>,
     lengths: Lengths<T>,
     weigh: Weigh<T>,
 }

@@ -29,7 +29,6 @@ pub struct Weighed<T> {
 }
 
 /// Sums over keys of the weights e^t of each query, and of what P is off by.
-#[derive(Clone, Default)]
 pub struct Sums {
     /// Times the values, (queries, width), row-major.
     pub values: [Vec<f64>; 2],
@@ -40,8 +39,8 @@ pub struct Sums {
 impl Sums {
     /// Of no keys yet.
     pub fn new(queries: usize, width: usize) -> Result<Self, Error> {
-        let (values, totals) = (buffer::zeros(buffer::size(&[queries, width])?)?, buffer::zeros(queries)?);
-        Ok(Sums { values: [buffer::copied(&values)?, values], totals: [buffer::copied(&totals)?, totals] })
+        let (size, zeros) = (buffer::size(&[queries, width])?, buffer::zeros::<f64>);
+        Ok(Sums { values: [zeros(size)?, zeros(size)?], totals: [zeros(queries)?, zeros(queries)?] })
     }
 
     /// Adds those over other keys.

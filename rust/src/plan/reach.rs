@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::Coordinates;
-use crate::moments::compared::compared;
+use crate::moments::exponentials::exponentials;
 use crate::moments::lengths::{Measured, Measures};
 use crate::norms::{largest, largest_of, norm};
 use crate::options::Level;
@@ -129,14 +129,14 @@ impl Reach {
 /// at most 1.
 fn neglect(logits: &mut [f64], degree: usize, level: Level) {
     for logits in logits.chunks_mut(PRODUCT_ROWS) {
-        let (mut weights, mut nothing) = ([0.0; PRODUCT_ROWS], [0.0; PRODUCT_ROWS]);
-        let (weights, nothing) = (&mut weights[..logits.len()], &mut nothing[..logits.len()]);
+        let mut weights = [0.0; PRODUCT_ROWS];
+        let weights = &mut weights[..logits.len()];
         for (weight, logit) in weights.iter_mut().zip(&mut *logits) {
             // NaN, of which all is neglected, becomes that as well.
             *logit = logit.min(ALL_NEGLECTED);
             *weight = *logit;
         }
-        compared(level, weights, nothing, &[]);
+        exponentials(level, weights);
         // Factor by factor: the power alone may overflow.
         for k in 1..=degree + 1 {
             let share = 1.0 / k as f64;

@@ -1,0 +1,63 @@
+//! e^t, number by number.
+
+use crate::float::Float;
+use crate::options::Level;
+use crate::tile::simd::Vector;
+use crate::tile::{ABREAST, exp2};
+
+/// Replaces every t by e^t, in working precision. `level` is one that the processor has, and |t| log2 e at most
+/// [`Float::UNSHIFTED_MAX`].
+pub fn exponentials<T: Float>(level: Level, numbers: &mut [T]) {
+    // SAFETY: the caller has the level from Options::level, which admits only levels that this processor has.
+    unsafe { (T::moments(level).exponentials)(numbers) }
+}
+
+/// The same with registers of one kind.
+#[inline(always)]
+pub fn exponentiate<T: Float, V: Vector<T, W>, const W: usize>(numbers: &mut [T]) {
+    for numbers in numbers.chunks_mut(ABREAST * W) {
+        // The last ones have zeros beside them.
+        let mut registers = [[T::zero(); W]; ABREAST];
+        let count = numbers.len();
+        registers.as_flattened_mut()[..count].copy_from_slice(numbers);
+        let mut x = [V::splat(T::zero()); ABREAST];
+        for i in 0..ABREAST {
+            x[i] = V::load(&registers[i]).mul(V::splat(T::narrow(std::f64::consts::LOG2_E)));
+        }
+        let weights = exp2::<T, V, W, false>(x);
+        for i in 0..ABREAST {
+            weights[i].store(&mut registers[i]);
+        }
+        numbers.copy_from_slice(&registers.as_flattened()[..count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Roundings of e^t, over its size and that of t.
+    const ROUNDINGS: f64 = 24.0;
+
+    fn holds<T: Float>(level: Level) {
+        for count in [0, 1, 3, 31, 64, 65, 200] {
+            let t: Vec<T> = (0..count).map(|i| T::narrow(((i * 37) % 101) as f64 / 20.0 - 2.5)).collect();
+            let mut weights = t.clone();
+            exponentials(level, &mut weights);
+            for (t, weight) in t.iter().zip(&weights) {
+                let t = t.widen();
+                let slack = ROUNDINGS * T::UNIT_ROUNDOFF * (t.exp() + (1.0 + t.abs()).powi(3));
+                assert!((weight.widen() - t.exp()).abs() <= slack, "{level:?} e^{t}: {weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_in_every_shape() {
+        let portable = [Level::PortableAvx2, Level::PortableAvx512];
+        for level in Level::available().into_iter().chain(portable) {
+            holds::<f32>(level);
+            holds::<f64>(level);
+        }
+    }
+}
