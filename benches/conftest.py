@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import machine
+import attngrad_rs
+from attngrad_rs.cli import machine
 
 THREADS = 2
 FULL, SMOKE = 8192, 256
@@ -21,6 +22,12 @@ LINES = pytest.StashKey[list[str]]()
 def is_smoke(config: pytest.Config) -> bool:
     """Whether this run only shows that the benchmarks run."""
     return "smoke" in (config.getoption("markexpr") or "")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """One at a time: what runs beside a benchmark is in its figures."""
+    config.option.numprocesses = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +62,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     lines = config.stash.get(LINES, [])
     if lines:
         terminalreporter.section("attngrad against its peers (medians of interleaved pairs)")
-        terminalreporter.write_line(machine.describe(THREADS))
+        terminalreporter.write_line(
+            f"attngrad {attngrad_rs.__version__} · {machine.cpu_name()} · level {machine.level()}"
+            f" · {THREADS} threads · NumPy {np.__version__}"
+        )
         if is_smoke(config):
             terminalreporter.write_line("a smoke run: these figures mean nothing")
         for line in lines:

@@ -5,13 +5,42 @@ A peer that is not installed is skipped by the caller. None of these is a depend
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from attngrad_rs.cli import machine
+
+# Of the matrix product that is the machine's limit, and how often torch's is timed.
+GEMM, GEMM_ROUNDS = 4096, 5
+
 Array = npt.NDArray[np.floating[Any]]
+
+
+@functools.cache
+def gemm_peak(dtype: str, threads: int) -> float:
+    """GF/s of the faster of NumPy's and torch's product of two square matrices."""
+    return max(machine.gemm_peak(dtype, threads, GEMM), _torch_peak(dtype, threads)) * 1e-9
+
+
+def _torch_peak(dtype: str, threads: int) -> float:
+    """Operations per second; none where torch is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return 0.0
+    torch.set_num_threads(threads)
+    left, right = (torch.rand(GEMM, GEMM, dtype=getattr(torch, dtype)) for _ in range(2))
+    seconds = []
+    for _ in range(GEMM_ROUNDS):
+        start = time.perf_counter()
+        torch.matmul(left, right)
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * float(GEMM) ** 3 / min(seconds)
 
 
 def numpy_loss_gradient(problem: dict[str, Any]) -> Callable[[], Array]:

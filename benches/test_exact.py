@@ -11,8 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import attngrad_rs as ag
 import peers
+from attngrad_rs.cli.machine import blas_threads
 from conftest import THREADS, problem
-from machine import gemm_peak
 from pairing import paired
 
 Report = Callable[[str], None]
@@ -33,7 +33,7 @@ def test_x_against_torch(
     data = problem(n, d, dtype)
     peer = peers.torch_query_gradient(data, THREADS)
     pair = paired(benchmark, lambda: ag.loss_gradient(**data, threads=THREADS), peer)
-    speed, peak = rate(n, d, pair.ours), gemm_peak(dtype, THREADS)
+    speed, peak = rate(n, d, pair.ours), peers.gemm_peak(dtype, THREADS)
     report(
         f"dX      {dtype} n={n} d={d:3}: {pair.ratio:5.2f} x torch flash (query gradient only),"
         f" {speed:5.1f} GF/s = {speed / peak:4.0%} of the GEMM peak {peak:.0f}"
@@ -56,11 +56,9 @@ def test_all_against_torch(
 
 @pytest.mark.parametrize("d", [16, 64])
 def test_x_against_numpy(benchmark: BenchmarkFixture, report: Report, n: int, d: int) -> None:
-    from threadpoolctl import threadpool_limits
-
     data = problem(n, d, "float32")
     peer = peers.numpy_loss_gradient(data)
-    with threadpool_limits(THREADS):
+    with blas_threads(THREADS):
         pair = paired(benchmark, lambda: ag.loss_gradient(**data, threads=THREADS), peer, rounds=3)
     report(f"dX      float32 n={n} d={d:3}: {pair.ratio:5.2f} x dense NumPy")
     benchmark.extra_info.update(ratio=pair.ratio)

@@ -16,7 +16,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import attngrad_rs as ag
 import peers
 from conftest import THREADS
-from machine import gemm_peak
 from pairing import measured
 
 Report = Callable[[str], None]
@@ -118,7 +117,7 @@ def test_slope(benchmark: BenchmarkFixture, report: Report, options: dict[str, A
         else:
             medians.append(statistics.median(measured(benchmark, run, ROUNDS)))
     slope = float(np.polyfit(np.log(LENGTHS), np.log(medians), 1)[0])
-    peak = gemm_peak("float32", THREADS)
+    peak = peers.gemm_peak("float32", THREADS)
     features, inner = math.comb(D + 3, 3), math.comb(D + 2, 2)
     flops = 2 * LENGTHS[-1] * (2 * features + inner) * (D + 1)
     rate = flops / medians[-1] * 1e-9

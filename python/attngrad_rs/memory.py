@@ -12,8 +12,6 @@ from .errors import OutOfMemoryError
 
 __all__ = ["available_bytes", "check_fits", "format_bytes"]
 
-MEMINFO = "/proc/meminfo"
-STATM = "/proc/self/statm"
 CGROUP = "/proc/self/cgroup"
 
 
@@ -35,7 +33,7 @@ LEGACY = Files(
     "memory.usage_in_bytes",
     "total_inactive_file",
 )
-# Free memory is asked for only above this size: reading /proc takes as long as a small problem ...
+# Free memory is asked for only above this size: it takes as long as a small problem ...
 ASK_ABOVE_BYTES = 2**20
 # ... and for no more than this part of what was free so many seconds ago: nobody is so fast.
 FRESH_SECONDS = 0.25
@@ -52,29 +50,30 @@ def available_bytes() -> int | None:
 
 
 def _machine_bytes() -> int | None:
+    # Not while the package is imported: small problems need none of it.
+    import psutil
+
     try:
-        with open(MEMINFO, encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+        return int(psutil.virtual_memory().available)
+    except (OSError, psutil.Error):
+        return None
 
 
 def _limit_bytes() -> int | None:
     """What the process's own limits leave: of its address space, and of its data."""
-    try:
-        import resource
+    import psutil
 
-        with open(STATM, encoding="ascii") as file:
-            pages = [int(field) for field in file.read().split()]
-        size = os.sysconf("SC_PAGE_SIZE")
-        limits = (resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])
-        soft = [(resource.getrlimit(kind)[0], used * size) for kind, used in limits]
-    except (ImportError, OSError, ValueError, IndexError):
+    process = psutil.Process()
+    # Where the system has such limits; elsewhere there are none to find.
+    if not hasattr(process, "rlimit"):
         return None
-    left = [max(limit - used, 0) for limit, used in soft if limit != resource.RLIM_INFINITY]
+    try:
+        used = process.memory_info()
+        limits = (psutil.RLIMIT_AS, used.vms), (psutil.RLIMIT_DATA, used.data)
+        soft = [(process.rlimit(kind)[0], taken) for kind, taken in limits]
+    except (OSError, psutil.Error):
+        return None
+    left = [max(limit - taken, 0) for limit, taken in soft if limit != psutil.RLIM_INFINITY]
     return min(left, default=None)
 
 

@@ -102,7 +102,7 @@ def test_the_demo_in_json(report: demo.DemoReport, monkeypatch: pytest.MonkeyPat
 def test_the_demo_refuses(
     options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attngrad_rs.machine.gemm_peak", lambda *_: 1.0)
+    monkeypatch.setattr("attngrad_rs.cli.machine.gemm_peak", lambda *_: 1.0)
     assert words in fails_in_one_line("demo", *options)
 
 

@@ -15,7 +15,6 @@ import small
 from typer.testing import CliRunner
 
 import attngrad_rs as ag
-from attngrad_rs import machine
 from attngrad_rs.cli import commands, exit_codes
 from attngrad_rs.cli import experiments as experiment_commands
 from attngrad_rs.cli.explanation import explanation
@@ -232,17 +231,6 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert f"what is done is kept in {out}" in done.stderr
     monkeypatch.setattr(Store, "save_point", save)
     assert "1 of them from before" in attngrad("experiments", "--out", out).stdout
-
-
-@pytest.mark.usefixtures("only_small")
-def test_threads_that_cannot_be_held_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "_threadpoolctl", lambda: None)
-    done = attngrad("experiments", "--out", tmp_path / "out")
-    assert "found no package 'threadpoolctl'" in done.stderr
-    attngrad("report", tmp_path / "out")
-    assert "as threadpoolctl is not installed" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_bench_is_the_experiment_of_work_and_precision(

@@ -9,7 +9,8 @@ from .exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
 __all__ = ["main"]
 
-EXTRA = ("typer", "rich")
+# Modules of the extra `cli` that a command may miss.
+EXTRA = ("cpuinfo", "jinja2", "rich", "safetensors", "scipy", "threadpoolctl", "typer")
 
 
 def main() -> int:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, machine
+from .. import arrays
 from .._core import __version__
 from ..api import loss_gradient
 from ..heads import Head, load_heads
 from ..reference import loss_gradient as reference_gradient
-from . import near_linear
+from . import machine, near_linear
 from .near_linear import NearRow
 
 __all__ = ["DemoReport", "HeadRow", "run"]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from .. import _core, machine, memory, reference
+from .. import _core, memory, reference
 from ..api import loss_gradient
+from . import machine
 
 __all__ = ["describe", "examine"]
 
-# The distributions of the extras, as pip names them.
-EXTRAS = {
-    "cli": ("typer", "rich", "matplotlib"),
-    "models": ("gguf", "tokenizers", "safetensors"),
-    "test": ("pytest", "hypothesis", "mpmath", "python-flint", "threadpoolctl"),
-}
+DISTRIBUTION = "attngrad-rs"
+# A requirement as the metadata of a wheel hold it: `rich>=13.9 ; extra == 'cli'`.
+REQUIREMENT = re.compile(r"([\w.-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]")
 # Self-check: a problem whose sizes are multiples of no tile.
 CHECK_SIZES = {"n": 67, "m": 53, "d1": 5, "d2": 7, "d3": 6, "dv": 9}
 CHECK_NAMES = ("X", "Y", "A1", "A2", "A3")
@@ -38,9 +37,7 @@ def examine(threads: int | None = None) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "numpy": np.__version__,
-        "extras": {
-            extra: {name: _version(name) for name in names} for extra, names in EXTRAS.items()
-        },
+        "extras": _extras(),
         "cpu": machine.cpu_name(),
         "levels": _core.levels(),
         "level": machine.level(),
@@ -68,6 +65,16 @@ def describe(report: dict[str, Any]) -> list[str]:
         verdict = "passed" if check["passed"] else "FAILED"
         items[f"check {dtype}"] = f"{verdict}, error {check['error']:.1e}"
     return [f"{name:16} {value}" for name, value in items.items()]
+
+
+def _extras() -> dict[str, dict[str, str | None]]:
+    """The distributions of each extra, as pip names them, with what is installed of them."""
+    found: dict[str, dict[str, str | None]] = {}
+    for match in map(REQUIREMENT.match, metadata.requires(DISTRIBUTION) or ()):
+        # An extra may hold another one of ours.
+        if match and match[1] != DISTRIBUTION:
+            found.setdefault(match[2], {})[match[1]] = _version(match[1])
+    return found
 
 
 def _version(distribution: str) -> str | None:

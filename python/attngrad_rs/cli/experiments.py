@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .. import machine
 from ..errors import OptionError, install_line
 from ..files import atomic_output, check_output
 from .exit_codes import EXIT_INTERRUPTED
@@ -30,10 +29,6 @@ WORDS = {True: "holds", False: "DOES NOT HOLD", None: "reported"}
 REPORT = "report.html"
 DEFAULT_RTOL = 1e-3
 BENCH = "precision"
-NO_HOLD = (
-    "found no package 'threadpoolctl'; NumPy's matrix products use as many threads as they like, "
-    "and last digits may differ from run to run"
-)
 NO_FIGURES = f"found no package 'matplotlib'; figures are left out: {install_line('cli')}"
 
 
@@ -93,8 +88,6 @@ def _run(names: Sequence[str], folder: str, size: str, again: bool, json: bool) 
     from ..experiments.runner import outcome_entry
 
     outcomes = package.run(names, out=folder, size=size, again=again, progress=_Bars(json))
-    if not machine.blas_is_held():
-        typer.echo(f"attngrad: {NO_HOLD}", err=True)
     entries = []
     try:
         for outcome in outcomes:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from ..api import loss_gradient, plan_loss_gradient
 from ..features import ExpFeatures
@@ -86,9 +87,10 @@ def _run(way: str, data: Data, degree: int) -> Callable[[], object]:
     return run
 
 
-def _resident(key: str) -> int:
+def _peak() -> int:
+    """The most that was resident since the last reset; psutil does not know it."""
     with STATUS.open() as lines:
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 def main(way: str, n: int, degree: int) -> None:
@@ -98,13 +100,13 @@ def main(way: str, n: int, degree: int) -> None:
     # Made here, so that it counts as an input.
     _ = data.centred_key
     run = _run(way, data, degree)
-    before = _resident("VmRSS")
+    before = psutil.Process().memory_info().rss
     CLEAR.write_text(RESET_PEAK)
     run()
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
-    peak = _resident("VmHWM") - before
+    peak = _peak() - before
     sys.stdout.write(json.dumps({"bytes": peak, "seconds": seconds}))
 
 

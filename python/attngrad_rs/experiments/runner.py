@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, machine
+from .. import arguments
 from .._core import __version__
+from ..cli import machine
 from ..errors import MissingDependencyError, OptionError
 from . import fingerprint
 from .base import QUICK, SIZES, Experiment, Finding, Point, Tables, judged, plain
@@ -26,7 +27,9 @@ __all__ = ["Outcome", "chosen", "outcome_entry", "run", "run_one", "setting", "v
 # The version of the layout of the folder.
 FORMAT = 1
 # Packages that a result may depend on.
-PEERS = ("torch", "matplotlib")
+PEERS = ("torch", "matplotlib", "scipy")
+# Of NumPy's matrix products: the same bits on any machine, and no waiting where cores are shared.
+BLAS_THREADS = 1
 
 Progress = Callable[[float], object]
 
@@ -89,7 +92,7 @@ def setting(size: str) -> dict[str, Any]:
         "cpu": machine.cpu_name(),
         "level": machine.level(),
         "threads": machine.thread_count(None),
-        "blas_threads": 1 if machine.blas_is_held() else None,
+        "blas_threads": BLAS_THREADS,
         "python": platform.python_version(),
         "numpy": np.__version__,
         **{name: _version(name) for name in PEERS},
@@ -197,9 +200,7 @@ def run_one(
 def _measured(experiment: Experiment, one: Point) -> PointResult:
     """One point, and the seconds it took."""
     start = time.perf_counter()
-    # One thread: the same bits on any machine, and no waiting where cores are shared. Where it
-    # cannot be held to one, the setting says so.
-    with machine.blas_threads(1):
+    with machine.blas_threads(BLAS_THREADS):
         tables = _plain_tables(experiment.measure(**one.arguments))
     return tables, time.perf_counter() - start
 
