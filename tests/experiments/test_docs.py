@@ -2,47 +2,71 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from attngrad_rs.experiments.base import FULL, Tables, judged
-from attngrad_rs.experiments.cells import from_csv
+from attngrad_rs.experiments.base import FULL
 from attngrad_rs.experiments.registry import EXPERIMENTS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 DATA, FIGURES = DOCS / "data" / "experiments", DOCS / "figures" / "experiments"
 # What is small enough to be read, and to be kept.
 DATA_BYTES, FIGURE_BYTES = 200_000, 300_000
 
 
-def kept_tables(name: str) -> Tables:
-    return {
-        path.name.split(".")[1]: from_csv(path.read_bytes()) for path in DATA.glob(f"{name}.*.csv")
-    }
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    path = ROOT / "tools" / "make_experiments_page.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def page() -> str:
-    return " ".join((DOCS / "experiments.md").read_text(encoding="utf-8").split())
+@pytest.fixture
+def text() -> str:
+    return (DOCS / "experiments.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_page_says_what_the_tables_say(name: str) -> None:
+def test_the_page_is_what_the_tables_say(tool: ModuleType, text: str) -> None:
     assert json.loads((DATA / "experiments.json").read_text())["size"] == FULL
-    tables, text = kept_tables(name), page()
-    verdicts = EXPERIMENTS[name].verdicts(tables)
-    assert verdicts
-    for verdict in verdicts:
-        finding = judged(verdict, tables, FULL)
-        assert f"*{finding.word}*: {' '.join(finding.text.split())}" in text
+    made = tool.page()
+    assert made == text, "python tools/make_experiments_page.py makes it anew"
+    for name, experiment in EXPERIMENTS.items():
+        assert f"\n## {experiment.title}\n" in made
+        assert len(experiment.verdicts(tool.tables(name))) >= 1
+    marks = sum(made.count(f"\n- *{word}*: ") for word in ("holds", "does not hold", "reported"))
+    verdicts = [one for name, e in EXPERIMENTS.items() for one in e.verdicts(tool.tables(name))]
+    assert marks == len(verdicts)
+
+
+def test_another_number_is_another_page(
+    tool: ModuleType, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in DATA.glob("*.csv"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    table = tmp_path / "quality.summary.csv"
+    changed = table.read_text().replace("26.861915275224643", "2.6861915275224643")
+    assert changed != table.read_text()
+    table.write_text(changed)
+    monkeypatch.setattr(tool, "DATA", tmp_path)
+    made = tool.page()
+    assert made != text
+    assert "- *does not hold*: A degree is worth a factor of 2.69" in made
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_figure_is_there_and_is_small(name: str) -> None:
+def test_every_figure_is_there_and_is_small(name: str, text: str) -> None:
     figure = FIGURES / f"{name}.svg"
     assert 0 < figure.stat().st_size <= FIGURE_BYTES
-    assert f"(figures/experiments/{name}.svg)" in page()
+    assert f"(figures/experiments/{name}.svg)" in text
 
 
 def test_the_tables_are_small() -> None:
