@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attngrad_rs.experiments.base import Cell, Experiment, Point, Tables, Verdict, point
+from attngrad_rs.experiments.rows import real
 
 CALLS: list[int] = []
 
@@ -19,7 +20,7 @@ def measure(number: int, seed: int) -> Tables:
 
 
 def summarise(tables: Tables) -> Tables:
-    total = sum(float(row["square"]) for row in tables["square"])  # type: ignore[arg-type]
+    total = sum(real(row, "square") for row in tables["square"])
     return {"total": [{"row": "all", "total": total, "endless": float("inf")}]}
 
 

@@ -15,7 +15,6 @@ import attngrad_rs as ag
 from attngrad_rs import reference
 from attngrad_rs.experiments import dense, hard, oracle, problems, propagation
 from attngrad_rs.experiments.approximations import Fit, favor, paper_degree, sup_error_law
-from attngrad_rs.experiments.distribution import spearman
 from attngrad_rs.experiments.gaps import wrong_share
 from helpers import assert_close, assert_ratio
 
@@ -131,11 +130,6 @@ def test_laws() -> None:
         assert best == pytest.approx(sup_error_law(reach, degree), rel=0.1)
     assert paper_degree(50.0, 1e-3) == 50
     assert paper_degree(0.01, 1e-3) == math.ceil(math.log(1e3) / math.log(math.log(1e3) / 0.01))
-
-
-def test_spearman() -> None:
-    assert spearman([1.0, 2.0, 3.0], [10.0, 20.0, 15.0]) == pytest.approx(0.5)
-    assert spearman([1.0, 2.0, 2.0, 5.0], [1.0, 4.0, 4.0, 9.0]) == pytest.approx(1.0)
 
 
 # -- error propagation ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from attngrad_rs.experiments.gaps import measure as measure_gap
 from attngrad_rs.experiments.hard import hard
 from attngrad_rs.experiments.oracle import exact_oracle, library_oracle
 from attngrad_rs.experiments.problems import Data, make
+from attngrad_rs.experiments.rows import real
 from attngrad_rs.experiments.threshold import measure as measure_threshold
 from attngrad_rs.features import ExpFeatures
 from attngrad_rs.methods import METHODS
@@ -74,8 +75,8 @@ def test_the_rows_of_the_time_experiment_say_what_ran() -> None:
     assert "polynomial, degree 2" in labels
     assert ("torch flash" in labels) == peers.torch_is_there()
     for row in rows:
-        assert float(row["seconds"]) > 0.0  # type: ignore[arg-type]
-        assert float(row["error"]) < 0.1  # type: ignore[arg-type]
+        assert real(row, "seconds") > 0.0
+        assert real(row, "error") < 0.1
     # Quadratic calls are left out where they would take too long.
     labels = [row["call"] for row in times.measure(512, 2.0, False, True, 1)["seconds"]]
     assert not {"exact", "auto, rtol 0.001", "torch flash"} & set(labels)
@@ -132,7 +133,7 @@ def test_certificates_are_above_errors_in_the_work_diagram() -> None:
     assert select(rows, call="exact")
     for row in rows:
         if row.get("certificate") is not None:
-            assert float(row["error"]) <= float(row["certificate"])  # type: ignore[arg-type]
+            assert real(row, "error") <= real(row, "certificate")
 
 
 # -- charges --------------------------------------------------------------------------------------
@@ -153,8 +154,8 @@ def test_charges_are_above_errors() -> None:
     rows = charges.charges(data(bound=0.5))
     assert len(rows) == len(charges.DEGREES) * (len(charges.STEPS) + 1)
     for row in rows:
-        assert float(row["ratio"]) >= 1.0  # type: ignore[arg-type]
-    assert any(math.isfinite(float(row["charged"])) for row in rows)  # type: ignore[arg-type]
+        assert real(row, "ratio") >= 1.0
+    assert any(math.isfinite(real(row, "charged")) for row in rows)
 
 
 def test_step_errors_are_those_of_the_worst_row() -> None:

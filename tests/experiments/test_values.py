@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attngrad_rs.errors import InternalError
-from attngrad_rs.experiments.base import Cell, Verdict, judged, plain
+from attngrad_rs.experiments.base import Cell, Row, Verdict, judged, plain
 from attngrad_rs.experiments.cells import columns_of, decode, encode, from_csv, to_csv
+from attngrad_rs.experiments.rows import exponent, numbers, real, whole
 
 WORDS = st.text(alphabet="abcxyz ,;\"\n'", min_size=1).filter(lambda text: decode(text) == text)
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), WORDS)
@@ -77,3 +78,26 @@ def test_what_was_read_off_the_data_is_not_judged_by_it() -> None:
     assert finding.holds is None
     assert finding.word == "reported"
     assert "only other draws" in finding.note
+
+
+@pytest.mark.parametrize("value", [None, True, "16", ""])
+def test_what_is_no_number_is_not_read_as_one(value: Any) -> None:
+    for read in (real, whole):
+        with pytest.raises(InternalError, match=r"n: found .* in a table; expected a number"):
+            read({"n": value}, "n")
+        with pytest.raises(InternalError, match="n: found None"):
+            read({}, "n")
+    with pytest.raises(InternalError, match="expected a whole number"):
+        whole({"n": 1.5}, "n")
+    with pytest.raises(InternalError, match="expected a whole number"):
+        whole({"n": math.inf}, "n")
+    assert whole({"n": 3.0}, "n") == 3
+    assert numbers([{"n": 1}, {"n": math.inf}], "n") == [1.0, math.inf]
+
+
+@given(st.floats(-3.0, 3.0), st.floats(1e-3, 1e3))
+def test_the_exponent_of_a_power_is_its_power(power: float, factor: float) -> None:
+    rows: list[Row] = [{"n": n, "t": factor * n**power} for n in (10, 20, 70)]
+    endless: Row = {"n": 90, "t": math.inf}
+    assert exponent([*rows, endless], "n", "t") == pytest.approx(power, abs=1e-12)
+    assert math.isnan(exponent([rows[0], endless], "n", "t"))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from .approximations import Fit, feature_count
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import attention, exponential, from_attention, gradient, relative_error
 from .plots import GREY, style
 from .problems import FAMILIES, HEADS, Matrix, make, scaled_to
+from .rows import numbers
 
-__all__ = ["EXPERIMENT", "spearman"]
+__all__ = ["EXPERIMENT"]
 
 # Of the heads; so that all families have it.
 WIDTH = 32
@@ -71,19 +72,6 @@ def _attended_std(f: Matrix, logits: Matrix) -> float:
     return float(np.sqrt(np.mean(np.sum(f * np.square(logits - mean), axis=1))))
 
 
-def spearman(left: Sequence[float], right: Sequence[float]) -> float:
-    """Correlation of ranks; ties have their mean rank."""
-    first, second = _ranks(left), _ranks(right)
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> Matrix:
-    array = np.asarray(values, dtype=np.float64)
-    below = np.sum(array[None, :] < array[:, None], axis=1)
-    equal = np.sum(array[None, :] == array[:, None], axis=1)
-    return np.asarray(below + (equal - 1) / 2.0)
-
-
 def summarise(tables: Tables) -> Tables:
     """How well each statistic orders the errors, over all problems and at one mean square."""
     rows: list[Row] = []
@@ -91,12 +79,12 @@ def summarise(tables: Tables) -> Tables:
         chosen = tables["error"]
         if mean_square is not None:
             chosen = select(chosen, mean_square=mean_square)
-        errors = [float(row["error"]) for row in chosen]  # type: ignore[arg-type]
+        errors = numbers(chosen, "error")
         rows += [
             {
                 "mean_square": "all" if mean_square is None else mean_square,
                 "statistic": name,
-                "spearman": spearman([float(row[name]) for row in chosen], errors),  # type: ignore[arg-type]
+                "spearman": float(spearmanr(numbers(chosen, name), errors).statistic),
             }
             for name in STATISTICS
         ]
@@ -105,7 +93,7 @@ def summarise(tables: Tables) -> Tables:
     for family in (*FAMILIES, HEADS):
         of_family = select(middle, family=family)
         medians = {
-            name: float(np.median([float(row[name]) for row in of_family]))  # type: ignore[arg-type]
+            name: float(np.median(numbers(of_family, name)))
             for name in (*STATISTICS, "error", "needed_features")
         }
         families.append({"family": family, **medians})

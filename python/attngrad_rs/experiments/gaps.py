@@ -16,6 +16,7 @@ from .dense import attention, exponential
 from .hard import Gap, gap
 from .plots import GREY, style
 from .problems import Matrix
+from .rows import real, whole
 
 __all__ = ["EXPERIMENT", "wrong_share"]
 
@@ -83,17 +84,17 @@ def summarise(tables: Tables) -> Tables:
     rows: list[Row] = []
     for n in dict.fromkeys(row["n"] for row in tables["instance"]):
         there = select(tables["instance"], n=n)
-        decided = [float(r["reach_by_log_n"]) for r in there if r["wrong"] == 0.0]  # type: ignore[arg-type]
+        decided = [real(r, "reach_by_log_n") for r in there if r["wrong"] == 0.0]
         first = min(decided, default=math.inf)
         row: Row = {"n": n, "decided_from": first}
         at_first = select(tables["decision"], n=n, reach_by_log_n=first)
         polynomials = [r for r in at_first if r["degree"] is not None]
-        right = [int(r["degree"]) for r in polynomials if r["wrong"] == 0.0]  # type: ignore[arg-type]
+        right = [whole(r, "degree") for r in polynomials if r["wrong"] == 0.0]
         row["smallest_degree"] = min(right, default=math.inf)
         row["wrong_at_degree_2"] = next(
             (r["wrong"] for r in polynomials if r["degree"] == 2), math.nan
         )
-        advised = [r for r in there if float(r["reach_by_log_n"]) >= first]  # type: ignore[arg-type]
+        advised = [r for r in there if real(r, "reach_by_log_n") >= first]
         row["exact_where_decided"] = all(r["regime"] == EXACT for r in advised)
         row["planned_exact"] = all(r["plan"] == EXACT for r in advised)
         row["reason"] = advised[0]["reason"] if advised else None
@@ -160,8 +161,8 @@ def draw(tables: Tables, figure: Any) -> None:
         for row in select(tables["instance"], n=n):
             if row["regime"] == EXACT:
                 axes.axvspan(
-                    float(row["reach_by_log_n"]) / math.sqrt(2.0),  # type: ignore[arg-type]
-                    float(row["reach_by_log_n"]) * math.sqrt(2.0),  # type: ignore[arg-type]
+                    real(row, "reach_by_log_n") / math.sqrt(2.0),
+                    real(row, "reach_by_log_n") * math.sqrt(2.0),
                     color=GREY, alpha=0.15, linewidth=0,
                 )  # fmt: skip
         axes.set_xlabel("largest logit by log n  (1)")

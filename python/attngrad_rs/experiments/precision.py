@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .footprint import FEATURES, MOMENTS, RECOMPUTED, WAYS, from_features, measu
 from .peers import NUMPY, TORCH, numpy_gradient, torch_gradient, torch_is_there
 from .plots import style
 from .problems import Data, make
+from .rows import real
 
 __all__ = ["EXPERIMENT"]
 
@@ -67,7 +69,7 @@ def _work(n: int, dtype: str) -> list[Row]:
             "error": relative_error(found.gradient, truth),
             "certificate": found.certificate.relative, "kind": found.certificate.kind,
         }  # fmt: skip
-        runs[call.label] = lambda call=call: attempted(call, arguments)  # type: ignore[misc]
+        runs[call.label] = partial(attempted, call, arguments)
     for label, run in _peers(data, dtype).items():
         method = label.partition(",")[0]
         rows[label] = {"method": method, "ran": method, "error": relative_error(run(), truth)}
@@ -98,19 +100,19 @@ def summarise(tables: Tables) -> Tables:
     """The fastest call for each error, and what keeping things is worth."""
     rows: list[Row] = []
     for wanted in (1e-1, 1e-2, 1e-3, 1e-5):
-        good = [row for row in tables["work"] if float(row["error"]) <= wanted]  # type: ignore[arg-type]
-        best = min(good, key=lambda row: float(row["seconds"]))  # type: ignore[arg-type]
+        good = [row for row in tables["work"] if real(row, "error") <= wanted]
+        best = min(good, key=lambda row: real(row, "seconds"))
         (exact,) = select(tables["work"], call=EXACT, dtype=best["dtype"])
         rows.append(
             {
                 "wanted": wanted, "call": best["call"], "dtype": best["dtype"],
                 "seconds": best["seconds"], "error": best["error"],
-                "times_faster_than_exact": float(exact["seconds"]) / float(best["seconds"]),  # type: ignore[arg-type]
+                "times_faster_than_exact": real(exact, "seconds") / real(best, "seconds"),
             }
         )  # fmt: skip
     worst = max(
         (
-            float(row["error"]) / float(row["certificate"])  # type: ignore[arg-type]
+            real(row, "error") / real(row, "certificate")
             for row in tables["work"]
             if row.get("certificate") is not None
         ),
@@ -178,8 +180,8 @@ def draw(tables: Tables, figure: Any) -> None:
     for number, method in enumerate(dict.fromkeys(row["method"] for row in work)):
         for dtype, line, fill in (("float32", "-", "full"), ("float64", "--", "none")):
             rows = [row for row in select(work, method=method, dtype=dtype)]
-            rows = [row for row in rows if np.isfinite(float(row["error"]))]  # type: ignore[arg-type]
-            rows.sort(key=lambda row: float(row["error"]))  # type: ignore[arg-type]
+            rows = [row for row in rows if np.isfinite(real(row, "error"))]
+            rows.sort(key=lambda row: real(row, "error"))
             left.loglog(
                 [row["error"] for row in rows], [row["seconds"] for row in rows],
                 **{**style(number), "linestyle": line, "fillstyle": fill, "markersize": 5},

@@ -17,6 +17,7 @@ from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, po
 from .dense import exponential, gradient, relative_error
 from .plots import GREY, LINES, style
 from .problems import Data, make
+from .rows import numbers, whole
 
 __all__ = ["EXPERIMENT"]
 
@@ -121,7 +122,7 @@ def summarise(tables: Tables) -> Tables:
         best = _median(select(errors, B=bound, kind="least_squares", degree=DEGREE))
         for kind in dict.fromkeys(row["kind"] for row in errors):
             of_kind = select(errors, B=bound, kind=kind)
-            degrees = sorted({int(row["degree"]) for row in of_kind})  # type: ignore[arg-type]
+            degrees = sorted({whole(row, "degree") for row in of_kind})
             medians = [_median(select(of_kind, degree=degree)) for degree in degrees]
             # What is infinite at two degrees has no gain, and is NaN.
             with np.errstate(invalid="ignore"):
@@ -139,7 +140,7 @@ def summarise(tables: Tables) -> Tables:
 
 
 def _median(rows: Sequence[Row]) -> float:
-    return float(np.median([float(row["error"]) for row in rows]))  # type: ignore[arg-type]
+    return float(np.median(numbers(rows, "error")))
 
 
 def verdicts(tables: Tables) -> list[Verdict]:
@@ -228,7 +229,7 @@ def _panel(axes: Any, tables: Tables, bound: Any) -> None:
     errors = select(tables["error"], B=bound)
     for number, kind in enumerate((*KINDS, FAVOR)):
         rows = select(errors, kind=kind)
-        features = sorted({row["features"] for row in rows})  # type: ignore[type-var]
+        features = sorted({whole(row, "features") for row in rows})
         medians = [_median(select(rows, features=one)) for one in features]
         axes.loglog(features, medians, **style(number), label=kind.replace("_", " "))
     law = select(errors, kind="taylor")

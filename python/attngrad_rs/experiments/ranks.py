@@ -12,6 +12,7 @@ from .dense import attention, epsilon_ranks, exponential, steps
 from .hard import hard
 from .plots import GREY, style
 from .problems import Data, make, trained_head
+from .rows import exponent, real, whole
 
 __all__ = ["EXPERIMENT"]
 
@@ -87,13 +88,12 @@ def summarise(tables: Tables) -> Tables:
             chosen = select(
                 ranks, instance=instance, family=family, reach=reach, matrix=matrix, target="fixed"
             )
-            logs = np.log([[float(r["n"]), float(r["rank"])] for r in chosen])  # type: ignore[arg-type]
             last = chosen[-1]
             rows.append(
                 {
                     "instance": instance, "family": family, "reach": reach, "matrix": matrix,
                     "logit_std": last["logit_std"],
-                    "exponent": float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0]),
+                    "exponent": exponent(chosen, "n", "rank"),
                     "n": last["n"], "rank": last["rank"], "share": last["share"],
                 }
             )  # fmt: skip
@@ -106,15 +106,15 @@ def _total(ranks: list[Row]) -> Row:
     def by(matrix: str, other: Row) -> float:
         where = {name: other[name] for name in ("instance", "family", "reach", "n", "target")}
         (row,) = select(ranks, **where, matrix=matrix)
-        return float(row["rank"])  # type: ignore[arg-type]
+        return real(row, "rank")
 
     f = select(ranks, matrix="f")
     return {
         "row": "all",
-        "largest_q_over_dv": max(by("q", row) / float(row["d"]) for row in f),  # type: ignore[arg-type]
-        "largest_p1_over_f_dv": max(by("p1", r) / (float(r["rank"]) * float(r["d"])) for r in f),  # type: ignore[arg-type]
-        "largest_p1_over_f": max(by("p1", row) / float(row["rank"]) for row in f),  # type: ignore[arg-type]
-        "median_p2_over_f": float(np.median([by("p2", r) / float(r["rank"]) for r in f])),  # type: ignore[arg-type]
+        "largest_q_over_dv": max(by("q", row) / real(row, "d") for row in f),
+        "largest_p1_over_f_dv": max(by("p1", r) / (real(r, "rank") * real(r, "d")) for r in f),
+        "largest_p1_over_f": max(by("p1", row) / real(row, "rank") for row in f),
+        "median_p2_over_f": float(np.median([by("p2", r) / real(r, "rank") for r in f])),
     }
 
 
@@ -129,8 +129,8 @@ def verdicts(tables: Tables) -> list[Verdict]:
         return Cell("growth", column, where)
 
     trained = select(tables["growth"], family=TRAINED, matrix="f")
-    narrow = min(trained, key=lambda row: float(row["share"]))  # type: ignore[arg-type]
-    wide = max(trained, key=lambda row: float(row["share"]))  # type: ignore[arg-type]
+    narrow = min(trained, key=lambda row: real(row, "share"))
+    wide = max(trained, key=lambda row: real(row, "share"))
     return [
         Verdict(
             "q never has more than dv directions (at most {ratio:.2f} dv), as q = c hᵀ says.",
@@ -203,7 +203,7 @@ def draw(tables: Tables, figure: Any) -> None:
             [row["n"] for row in rows], [row["rank"] for row in rows], color=GREY, linestyle="--",
             label="trained heads" if instance == names[0] else None,
         )  # fmt: skip
-    sizes = sorted({int(row["n"]) for row in ranks})  # type: ignore[arg-type]
+    sizes = sorted({whole(row, "n") for row in ranks})
     left.loglog(sizes, sizes, color="black", linestyle=":", label="n")
     left.set_xscale("log", base=2)
     left.set_xlabel("n  (rows)")

@@ -33,6 +33,7 @@ from .oracle import (
 )  # fmt: skip
 from .plots import GREY, style
 from .problems import Data, generator, make
+from .rows import numbers, real, whole
 
 __all__ = ["EXPERIMENT"]
 
@@ -193,21 +194,21 @@ def summarise(tables: Tables) -> Tables:
         row: Row = {"B": B}
         for rule, name in ((LEFT, "left"), (GAUSS, "gauss")):
             sums = select(tables["sum"], B=B, rule=rule)
-            reached = [int(r["calls"]) for r in sums if float(r["relative"]) <= TARGET]  # type: ignore[arg-type]
+            reached = [whole(r, "calls") for r in sums if real(r, "relative") <= TARGET]
             row[f"{name}_calls"] = min(reached, default=math.inf)
-            row[f"{name}_best"] = min(float(r["relative"]) for r in sums)  # type: ignore[arg-type]
+            row[f"{name}_best"] = min(numbers(sums, "relative"))
         left = select(tables["sum"], B=B, rule=LEFT)
-        ratios = [float(r["error"]) / float(r["bound"]) for r in left]  # type: ignore[arg-type]
+        ratios = [real(r, "error") / real(r, "bound") for r in left]
         row["largest_error_over_bound"] = max(ratios)
         oracle = select(tables["oracle"], B=B)
         row["oracle_at_2"] = select(oracle, oracle=DENSE, degree=2)[0]["relative"]
-        row["oracle_best"] = min(float(r["relative"]) for r in oracle)  # type: ignore[arg-type]
+        row["oracle_best"] = min(numbers(oracle, "relative"))
         library = [r for r in oracle if r["oracle"] != DENSE]
-        best = min(library, key=lambda r: float(r["relative"]))  # type: ignore[arg-type]
+        best = min(library, key=lambda r: real(r, "relative"))
         row["library_best"], row["library_best_degree"] = best["relative"], best["degree"]
         row["library_at_2"] = next(r["relative"] for r in library if r["degree"] == 2)
         rows.append(row)
-    errors = [float(row["error"]) for row in tables["entry"]]  # type: ignore[arg-type]
+    errors = numbers(tables["entry"], "error")
     entries: Row = {
         "row": "all", "largest_error": max(errors), "nodes": tables["entry"][0]["nodes"],
         "calls_for_all": tables["entry"][0]["calls_for_all"],
@@ -222,7 +223,7 @@ def summarise(tables: Tables) -> Tables:
 def _exponents(tables: Tables, family: str) -> Row:
     """Least-squares exponents of sup |F''| ~ B^a n^b, and the largest value by B² n dv."""
     rows = select(tables["growth"], family=family)
-    table = np.array([[float(r[c]) for c in ("B", "n", "largest", "by_law")] for r in rows])  # type: ignore[arg-type]
+    table = np.array([[real(r, c) for c in ("B", "n", "largest", "by_law")] for r in rows])
     logs = np.log(table[:, :3])
     small = table[:, 0] <= 4.0
     columns = np.column_stack([logs[:, 0], logs[:, 1], np.ones(len(logs))])
@@ -329,13 +330,13 @@ def draw(tables: Tables, figure: Any) -> None:
             rows = select(tables["sum"], B=B, rule=rule)
             sums.loglog(
                 [row["calls"] for row in rows],
-                [max(float(row["relative"]), ROUNDING) for row in rows],  # type: ignore[arg-type]
+                [max(real(row, "relative"), ROUNDING) for row in rows],
                 **{**style(number), "linestyle": line}, label=f"{rule}, B = {B:g}",
             )  # fmt: skip
         rows = select(tables["sum"], B=B, rule=LEFT)
         sums.loglog(
             [row["calls"] for row in rows],
-            [float(row["bound"]) / float(row["square_norm"]) for row in rows],  # type: ignore[arg-type]
+            [real(row, "bound") / real(row, "square_norm") for row in rows],
             color=style(number)["color"], linestyle=":",
         )  # fmt: skip
     sums.set_xlabel("calls of the gradient oracle  (1); dotted: bound")

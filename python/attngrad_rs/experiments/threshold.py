@@ -23,6 +23,7 @@ from .dense import (
     steps,
 )  # fmt: skip
 from .problems import make
+from .rows import exponent, real, whole
 from .threshold_figure import draw
 
 __all__ = ["EXPERIMENT"]
@@ -171,10 +172,10 @@ def _sides(tables: Tables, target: str) -> Row:
     """How far apart forward and gradient are over the grid."""
     rows = select(tables["needed"], target=target)
     both = [r for r in rows if r["forward_degree"] is not None and r["gradient_degree"] is not None]
-    apart = [int(r["gradient_degree"]) - int(r["forward_degree"]) for r in both]  # type: ignore[arg-type]
-    ranks = [float(r["gradient_rank"]) / float(r["forward_rank"]) for r in rows]  # type: ignore[arg-type]
+    apart = [whole(r, "gradient_degree") - whole(r, "forward_degree") for r in both]
+    ranks = [real(r, "gradient_rank") / real(r, "forward_rank") for r in rows]
     one_sided = [r for r in rows if (r["forward_degree"] is None) != (r["gradient_degree"] is None)]
-    below = [r for r in both if float(r["gradient_features"]) <= float(r["paper_k1"])]  # type: ignore[arg-type]
+    below = [r for r in both if real(r, "gradient_features") <= real(r, "paper_k1")]
     return {
         "target": target, "points": len(rows), "reached": len(both),
         "reached_by_one_side": len(one_sided),
@@ -189,7 +190,6 @@ def _sides(tables: Tables, target: str) -> Row:
 def _growth(tables: Tables, gamma: float, target: str) -> Row:
     """Exponents in n of ε-ranks and of features along B = c (log n)^γ."""
     rows = select(tables["curve"], gamma=gamma, target=target)
-    logs = np.log([float(row["n"]) for row in rows])  # type: ignore[arg-type]
     row: Row = {"gamma": gamma, "target": target}
     for column in (
         "forward_rank",
@@ -198,12 +198,7 @@ def _growth(tables: Tables, gamma: float, target: str) -> Row:
         "gradient_features",
         "paper_k1",
     ):
-        values = np.array([float(r[column]) for r in rows])  # type: ignore[arg-type]
-        known = np.isfinite(values)
-        slope = (
-            np.polyfit(logs[known], np.log(values[known]), 1)[0] if known.sum() > 1 else math.nan
-        )
-        row[f"{column}_exponent"] = float(slope)
+        row[f"{column}_exponent"] = exponent(rows, "n", column)
     return row
 
 
@@ -213,8 +208,8 @@ def _switch(tables: Tables) -> list[Row]:
     found: list[Row] = []
     for n in dict.fromkeys(row["n"] for row in rows):
         there = select(rows, n=n)
-        near = [float(row["ratio"]) for row in there if row["regime"] == "near-linear"]  # type: ignore[arg-type]
-        planned = [float(row["ratio"]) for row in there if row["plan"] != EXACT]  # type: ignore[arg-type]
+        near = [real(row, "ratio") for row in there if row["regime"] == "near-linear"]
+        planned = [real(row, "ratio") for row in there if row["plan"] != EXACT]
         beyond = next((row for row in there if row["plan"] == EXACT), None)
         found.append(
             {

@@ -10,6 +10,7 @@ import numpy as np
 from .base import Tables, select
 from .calls import EXACT
 from .plots import GREY, MAP, style
+from .rows import real, whole
 
 __all__ = ["draw"]
 
@@ -28,12 +29,12 @@ def draw(tables: Tables, figure: Any) -> None:
 
 def _heat_map(figure: Any, axes: Any, tables: Tables, side: str) -> None:
     rows = select(tables["needed"], target="fixed", width=16)
-    ratios = sorted({float(row["ratio"]) for row in rows})  # type: ignore[arg-type]
-    sizes = sorted({int(row["n"]) for row in rows})  # type: ignore[arg-type]
+    ratios = sorted({real(row, "ratio") for row in rows})
+    sizes = sorted({whole(row, "n") for row in rows})
     values = np.full((len(sizes), len(ratios)), np.nan)
     for row in rows:
-        place = sizes.index(int(row["n"])), ratios.index(float(row["ratio"]))  # type: ignore[arg-type]
-        features = float(row[f"{side}_features"])  # type: ignore[arg-type]
+        place = sizes.index(whole(row, "n")), ratios.index(real(row, "ratio"))
+        features = real(row, f"{side}_features")
         values[place] = math.log10(features) if math.isfinite(features) else np.nan
     mesh = axes.pcolormesh(
         range(len(ratios) + 1), range(len(sizes) + 1), values, cmap=MAP, vmin=0.0, vmax=8.0,
@@ -66,7 +67,7 @@ def _draw_switch(axes: Any, tables: Tables, ratios: list[float], sizes: list[int
     places = []
     for n in sizes:
         (row,) = select(tables["switch"], n=n)
-        last = float(row["largest_planned_ratio"])  # type: ignore[arg-type]
+        last = real(row, "largest_planned_ratio")
         places.append(ratios.index(last) + 1 if last else 0)
     across = np.repeat(places, 2)
     up = np.repeat(np.arange(len(sizes) + 1), 2)[1:-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .dense import relative_error
 from .peers import TORCH, torch_gradient, torch_is_there
 from .plots import style
 from .problems import make
+from .rows import exponent, numbers, real
 
 __all__ = ["EXPERIMENT", "crossover", "slope"]
 
@@ -74,10 +76,11 @@ def measure(n: int, ratio: float, quadratic: bool, fitted: bool, repeats: int) -
             "exact_rows": plan.exact_rows, "error": error,
             "certificate": found.certificate.relative, "kind": found.certificate.kind,
         }  # fmt: skip
-        runs[call.label] = lambda call=call: attempted(call, arguments)  # type: ignore[misc]
+        runs[call.label] = partial(attempted, call, arguments)
     if quadratic and n <= TORCH_MOST and torch_is_there():
-        runs[TORCH] = torch_gradient(data, DTYPE)
-        error = None if truth is None else relative_error(runs[TORCH](), truth)  # type: ignore[arg-type]
+        torch = torch_gradient(data, DTYPE)
+        error = None if truth is None else relative_error(torch(), truth)
+        runs[TORCH] = torch
         rows[TORCH] = {**common, "call": TORCH, "method": "torch", "error": error}
     seconds = timed(runs, repeats)
     for label, row in rows.items():
@@ -90,8 +93,7 @@ def slope(rows: list[Row]) -> float:
     fitted = [row for row in rows if row["fitted"]]
     if len(fitted) < FITTED_LEAST:
         return math.nan
-    logs = np.log([[float(row["n"]), float(row["seconds"])] for row in fitted])  # type: ignore[arg-type]
-    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+    return exponent(fitted, "n", "seconds")
 
 
 def crossover(sizes: list[float], ratios: list[float]) -> float:
@@ -116,16 +118,16 @@ def summarise(tables: Tables) -> Tables:
     rows: list[Row] = []
     for ratio in dict.fromkeys(row["ratio"] for row in seconds):
         there = select(seconds, ratio=ratio)
-        exact = {row["n"]: float(row["seconds"]) for row in select(there, call=EXACT)}  # type: ignore[arg-type]
+        exact = {row["n"]: real(row, "seconds") for row in select(there, call=EXACT)}
         for call in dict.fromkeys(row["call"] for row in there):
             own = select(there, call=call)
             common = [row for row in own if row["n"] in exact]
-            ratios = [float(row["seconds"]) / exact[row["n"]] for row in common]  # type: ignore[arg-type]
+            ratios = [real(row, "seconds") / exact[row["n"]] for row in common]
             last = own[-1]
             rows.append(
                 {
                     "ratio": ratio, "call": call, "slope": slope(own),
-                    "crossover": crossover([float(row["n"]) for row in common], ratios),  # type: ignore[arg-type]
+                    "crossover": crossover(numbers(common, "n"), ratios),
                     "largest_n": last["n"], "seconds": last["seconds"],
                     "nanoseconds_per_row": last["nanoseconds_per_row"],
                     "largest_common_n": common[-1]["n"] if common else None,
@@ -139,7 +141,7 @@ def summarise(tables: Tables) -> Tables:
     autos = [row for row in rows if str(row["call"]).startswith("auto")]
     total: Row = {
         "row": "all",
-        "auto_slowest_by_exact": max(float(row["slowest_by_exact"]) for row in autos),  # type: ignore[arg-type]
+        "auto_slowest_by_exact": max(numbers(autos, "slowest_by_exact")),
         "error_over_certificate": _over_certificate(worst),
         "worst_call": worst["call"],
         "worst_ratio": worst["ratio"],
@@ -150,7 +152,7 @@ def summarise(tables: Tables) -> Tables:
 
 def _over_certificate(row: Row) -> float:
     """A true error by what was certified of it."""
-    return float(row["error"]) / float(row["certificate"])  # type: ignore[arg-type]
+    return real(row, "error") / real(row, "certificate")
 
 
 def verdicts(tables: Tables) -> list[Verdict]:
@@ -270,7 +272,7 @@ def draw(tables: Tables, figure: Any) -> None:
 
 def _guides(axes: Any, exact: list[Row]) -> None:
     """Thin lines of slope one and two through the largest exact time."""
-    n, top = float(exact[-1]["n"]), float(exact[-1]["seconds"])  # type: ignore[arg-type]
+    n, top = real(exact[-1], "n"), real(exact[-1], "seconds")
     sizes = np.array([n / 4.0, n])
     for power, place in ((1.0, 0.04), (2.0, 1.6)):
         axes.loglog(sizes, place * top * (sizes / n) ** power, color="black", linewidth=0.6)
