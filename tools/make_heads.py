@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from attngrad_rs.files import atomic_output
+from attngrad_rs._inputs import atomic_output, write_arrays
 from attngrad_rs.heads import MODELS, load_heads
 from attngrad_rs.heads.make import model_heads
 from attngrad_rs.heads.smollm2 import SmolLM2
-from attngrad_rs.heads.store import BUNDLED, write
+from attngrad_rs.heads.store import BUNDLED
 
 DATA = Path(__file__).resolve().parent.parent / "python" / "attngrad_rs" / "data"
 PROVENANCE = DATA / "PROVENANCE.md"
@@ -62,7 +62,7 @@ def main() -> None:
         arrays |= model_heads(model, text, tokens=TOKENS, text_name=name)
     path = DATA / BUNDLED
     with atomic_output(path, force=True) as file:
-        write(file, arrays)
+        write_arrays(file, path, arrays)
         if file.tell() > MAX_BYTES:
             raise SystemExit(f"{path}: found {file.tell()} bytes; at most {MAX_BYTES} may ship")
     nll = SmolLM2().mean_nll(arrays["smollm2_tokens"].astype(np.int32))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from attngrad_rs.arrays import Array
 
@@ -24,8 +25,12 @@ def arrays(dtype: Any = np.float64, **changes: Any) -> dict[str, Any]:
 
 
 def good(path: Path, **changes: Any) -> Path:
-    """A file that is as it should be."""
-    np.savez(path, **arrays(**changes))
+    """A file that is as it should be, of the kind that its name says."""
+    made = arrays(**changes)
+    if path.suffix == ".safetensors":
+        save_file({name: np.asarray(array) for name, array in made.items()}, path)
+    else:
+        np.savez(path, **made)
     return path
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import builtins
 import json
 import math
+import re
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,13 @@ from command_line import attngrad, fails, fails_in_one_line, succeeds
 from npz_files import good
 
 import attngrad_rs as ag
-from attngrad_rs import cli
+from attngrad_rs import cli, memory
 from attngrad_rs.cli import commands, demo, doctor, exit_codes, terminal
 from attngrad_rs.heads import load_heads
 
 # Where the near-linear method begins to pay; the command's own 32768 only take longer.
 TOKENS = 12288
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -42,7 +46,7 @@ def test_usage_errors(arguments: tuple[str, ...], words: str) -> None:
 
 @pytest.fixture(scope="module")
 def report() -> demo.DemoReport:
-    return demo.run("float64", None, lambda done: None, tokens=TOKENS, repeats=1)
+    return demo.run("float64", None, lambda done: None, load_heads(), tokens=TOKENS, repeats=1)
 
 
 def test_the_demo_is_right(report: demo.DemoReport) -> None:
@@ -106,6 +110,12 @@ def test_the_demo_refuses(
     assert words in fails_in_one_line("demo", *options)
 
 
+def test_a_head_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attngrad_rs.memory.available_bytes", lambda: 2**20)
+    monkeypatch.setattr("attngrad_rs.memory._last", memory.Look(-math.inf, 0))
+    assert "minilm 0_0: found shapes that need" in fails_in_one_line("demo")
+
+
 # -- doctor, heads, and the door ------------------------------------------------------------------
 
 
@@ -118,6 +128,11 @@ def test_doctor() -> None:
     assert found["attngrad_rs"] == ag.__version__
     assert found["level"] in found["levels"]
     assert found["threads"] >= 1
+    extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
+    for extra in ("cli", "models", "test"):
+        wanted = {re.split("[>=<; ]", one)[0] for one in extras[extra]} - {"attngrad-rs[cli]"}
+        assert set(found["extras"][extra]) == wanted, "install it anew: its metadata are older"
+    assert found["extras"]["cli"]["typer"] == metadata.version("typer")
 
 
 def test_doctor_finds_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +197,7 @@ def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, [1.0, "x"]]}
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
+@pytest.mark.parametrize("missing", cli.EXTRA)
 def test_without_the_extra(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

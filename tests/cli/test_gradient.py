@@ -14,10 +14,13 @@ from command_line import attngrad, fails_in_one_line, succeeds
 from npz_files import arrays, good
 
 import attngrad_rs as ag
-from attngrad_rs.cli import commands
+from attngrad_rs._inputs import write_arrays
+from attngrad_rs.cli import commands, near_linear
+from attngrad_rs.cli.problem_file import read_problem
 from attngrad_rs.heads import load_heads
-from attngrad_rs.heads.store import pack, write
+from attngrad_rs.heads.store import pack
 
+ENDINGS = (".npz", ".safetensors")
 # What the file says of each output besides its numbers.
 DESCRIBED = (
     "absolute_error", "relative_error", "norm", "method", "degree", "kind", "confidence", "success",
@@ -196,17 +199,42 @@ def heads_file(path: Path, names: tuple[str, ...], dtype: Any = np.float16) -> P
     drawn = [rng.standard_normal((3, 12, 4)).astype(dtype) for _ in names]
     triples = [tuple(triple) for triple in drawn]
     with path.open("wb") as file:
-        write(file, pack("minilm", names, triples, np.arange(12), "random"))
+        write_arrays(file, path, pack("minilm", names, triples, np.arange(12), "random"))
     return path
 
 
-def test_heads_are_problems(tmp_path: Path) -> None:
-    path, out = heads_file(tmp_path / "h.npz", ("0_3",)), tmp_path / "out.npz"
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_heads_are_problems(tmp_path: Path, ending: str) -> None:
+    path, out = heads_file(tmp_path / f"h{ending}", ("0_3",)), tmp_path / "out.npz"
     succeeds("gradient", path, "-o", out)
     (head,) = load_heads(path)
     want = ag.loss_gradient(**head.problem(np.float32))
     assert np.array_equal(read_file(out)["dX"], want.gradient)
     assert "plan" in succeeds("explain", path, "--rtol", "1e-2")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_demo_takes_heads(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_linear, "run", lambda *_: [])
+    path = heads_file(tmp_path / f"h{ending}", ("0_3", "2_6"))
+    found = json.loads(succeeds("demo", path, "--json"))
+    assert [row["head"] for row in found["heads"]] == [
+        f"minilm {one.name}" for one in load_heads(path)
+    ]
+    for row in found["heads"]:
+        assert 0.0 <= row["error"] <= row["certificate"] <= 1e-3
+    problem = good(tmp_path / f"p{ending}")
+    assert "found no file of heads of format 1" in fails_in_one_line("demo", problem)
+
+
+def test_both_kinds_of_file_are_one_problem(tmp_path: Path) -> None:
+    extra = {"scale": np.array(0.25), "is_causal": np.array(True)}
+    read = [read_problem(str(good(tmp_path / f"p{ending}", **extra))) for ending in ENDINGS]
+    assert read[0].keys() == read[1].keys()
+    for name, value in read[0].items():
+        assert np.array_equal(value, read[1][name]), name
+    assert read[1]["scale"] == 0.25
+    assert read[1]["is_causal"] is True
 
 
 def test_one_of_several_heads_is_named(tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hostile_files
+import hostile_tensors
 import numpy as np
 import pytest
-from hostile_files import HOSTILE, MIB, lying_bomb
+from hostile_files import MIB, lying_bomb
 from npz_files import good
 
 import attngrad_rs as ag
-from attngrad_rs import files
+from attngrad_rs._inputs import load_arrays
+from attngrad_rs._inputs.npz import load_npz
 
 pytestmark = pytest.mark.hostile
 
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.hostile
 RSS_LIMIT = 64 * MIB
 SUBPROCESS_SECONDS = 120
 FLIPS = 300
+HOSTILE = hostile_files.HOSTILE | hostile_tensors.HOSTILE
 LEAST_FILES = 40
 
 # Runs the command inside a fresh process and reports its peak memory above the imports.
@@ -86,19 +90,46 @@ def test_hostile_files_through_the_command(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(HOSTILE)
 
 
-def test_truncated_anywhere(tmp_path: Path) -> None:
-    whole = good(tmp_path / "good.npz").read_bytes()
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_truncated_anywhere(tmp_path: Path, ending: str) -> None:
+    whole = good(tmp_path / f"good.{ending}").read_bytes()
     for cut in range(0, len(whole) - 1, 37):
-        path = tmp_path / "cut.npz"
+        path = tmp_path / f"cut.{ending}"
         path.write_bytes(whole[:cut])
-        with pytest.raises(ag.ProblemFileError, match=re.escape("cut.npz: found")):
-            files.load_npz(path)
+        with pytest.raises(ag.ProblemFileError, match=re.escape(f"cut.{ending}: found")):
+            load_arrays(path)
+
+
+def test_bits_of_tensors_flipped_anywhere(tmp_path: Path) -> None:
+    """There is no checksum: a flip gives other numbers, or is found; nothing else happens."""
+    whole = good(tmp_path / "good.safetensors").read_bytes()
+    wanted = load_arrays(tmp_path / "good.safetensors")
+    start = 8 + int.from_bytes(whole[:8], "little")
+    path = tmp_path / "flipped.safetensors"
+    found = 0
+    for bit in (*range(8 * start), *range(8 * start, 8 * len(whole), 997)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            read = load_arrays(path)
+        except ag.ProblemFileError:
+            found += 1
+            continue
+        off = sum(
+            array.tobytes() != wanted[name].tobytes()
+            for name, array in read.items()
+            if name in wanted and array.shape == wanted[name].shape
+        )
+        assert off <= 1
+        assert sum(array.nbytes for array in read.values()) <= len(whole)
+    assert found > 4 * start
 
 
 def test_bits_flipped_anywhere(tmp_path: Path) -> None:
     """Each flip is found or harmless: what is read is what was written."""
     whole = good(tmp_path / "good.npz").read_bytes()
-    wanted = files.load_npz(tmp_path / "good.npz")
+    wanted = load_npz(tmp_path / "good.npz")
     rng = np.random.default_rng(0)
     path = tmp_path / "flipped.npz"
     found = 0
@@ -107,7 +138,7 @@ def test_bits_flipped_anywhere(tmp_path: Path) -> None:
         content[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
         path.write_bytes(content)
         try:
-            read = files.load_npz(path)
+            read = load_npz(path)
         except ag.ProblemFileError:
             found += 1
             continue
@@ -122,5 +153,5 @@ def test_a_bomb_that_claims_to_be_small(tmp_path: Path) -> None:
     path = lying_bomb(tmp_path / "bomb.npz")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ag.ProblemFileError):
-        files.load_npz(path)
+        load_npz(path)
     assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) <= RSS_LIMIT

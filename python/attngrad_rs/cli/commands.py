@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from .._core import __version__
+from .._inputs import atomic_output, check_output
 from ..api import loss_gradient
 from ..errors import OptionError, ProblemFileError
-from ..files import atomic_output, check_output
 from ..heads import load_heads
 from . import output
 from .exit_codes import EXIT_DEFECT
@@ -55,6 +55,10 @@ def attngrad(
 @app.command()
 @guarded
 def demo(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="A file of heads; by default those that come with the package."),
+    ] = None,
     json: Json = False,
     out: Annotated[str | None, typer.Option(help="Write a figure: a .png or .svg file.")] = None,
     threads: Threads = None,
@@ -71,11 +75,12 @@ def demo(
     if out is not None:
         kind = figures.check_format(out)
         check_output(out, force=force)
+    chosen = load_heads(file)
     with progress_bar("heads", quiet=json) as move:
-        report = demonstration.run(dtype, threads, move)
+        report = demonstration.run(dtype, threads, move, chosen)
     if out is not None:
-        with atomic_output(out, force=force) as file:
-            figures.demo_figure(report, file, kind)
+        with atomic_output(out, force=force) as target:
+            figures.demo_figure(report, target, kind)
     if json:
         print_json(report.to_dict())
         return
@@ -217,7 +222,9 @@ def doctor(json: Json = False, threads: Threads = None) -> None:
 @guarded
 def heads(
     model: Annotated[str, typer.Argument(help="minilm or smollm2.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="The .npz file to write.")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="The .npz or .safetensors file to write.")
+    ],
     text: Annotated[
         str | None, typer.Option(help="A UTF-8 text file; by default Python's own language manual.")
     ] = None,
@@ -247,7 +254,10 @@ def heads(
     typer.echo(f"written to {out}: {', '.join(made)}")
     # One cannot be mistaken for another, and needs no name.
     choice = f" --head {made[0]}" if len(made) > 1 else ""
-    typer.echo(f"'attngrad gradient {out}{choice} -o gradient.npz' takes it from here")
+    typer.echo(
+        f"'attngrad gradient {out}{choice} -o gradient.npz' takes it from here, "
+        f"and so do 'attngrad explain {out}{choice}' and 'attngrad demo {out}'"
+    )
 
 
 def _read_text(path: str) -> str:

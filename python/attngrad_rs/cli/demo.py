@@ -13,7 +13,8 @@ import numpy as np
 from .. import arrays
 from .._core import __version__
 from ..api import loss_gradient
-from ..heads import Head, load_heads
+from ..heads import Head
+from ..memory import check_fits
 from ..reference import loss_gradient as reference_gradient
 from . import machine, near_linear
 from .near_linear import NearRow
@@ -22,6 +23,8 @@ __all__ = ["DemoReport", "HeadRow", "run"]
 
 # Timed runs of each head after one that warms up; the median is reported.
 REPEATS = 5
+# Arrays of n × n that the definitions hold at a time.
+DENSE_ARRAYS = 8
 # Operations of the gradient by X, in units of n² d: two for each of five products.
 CONVENTION = 10.0
 
@@ -66,16 +69,22 @@ def run(
     dtype: str,
     threads: int | None,
     progress: Callable[[float], object],
-    heads: Iterable[Head] | None = None,
+    heads: Iterable[Head],
     *,
     tokens: int = near_linear.TOKENS,
     repeats: int = near_linear.REPEATS,
 ) -> DemoReport:
     """Compute every head, and ``tokens`` rows of small entries.
 
-    ``heads=None`` takes those that come with the package.
+    Raises
+    ------
+    OutOfMemoryError
+        For a head whose n × n arrays, which the truth takes, do not fit.
     """
-    chosen = list(load_heads() if heads is None else heads)
+    chosen = list(heads)
+    for head in chosen:
+        n = len(head.query)
+        check_fits(f"{head.model} {head.name}", DENSE_ARRAYS * n * n * np.float64().itemsize)
     peak = machine.gemm_peak(dtype, threads)
     rows = []
     for number, head in enumerate(chosen):

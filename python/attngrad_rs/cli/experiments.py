@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from .._inputs import atomic_output, check_output
 from ..errors import OptionError, install_line
-from ..files import atomic_output, check_output
 from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem
 from .terminal import guarded, output_console, print_json, progress_bar
@@ -20,7 +20,9 @@ __all__ = ["PROBLEM_HELP", "HeadName", "app"]
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-PROBLEM_HELP = "An .npz file with A1, A2, A3, X (or W_Q, W_K), Y, E; or a file of heads."
+PROBLEM_HELP = (
+    "An .npz or .safetensors file with A1, A2, A3, X (or W_Q, W_K), Y, E; or a file of heads."
+)
 Again = Annotated[
     bool, typer.Option("--again", help="Measure again what the folder holds already.")
 ]

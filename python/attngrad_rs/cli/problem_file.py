@@ -1,4 +1,4 @@
-"""A problem in an ``.npz`` file, as the arguments of ``loss_gradient``; never unpickled.
+"""A problem in a file, as the arguments of ``loss_gradient``: ``.npz``, or ``.safetensors``.
 
 ==================  ===================  =====================================================
 name                shape                content
@@ -13,8 +13,9 @@ name                shape                content
 ``is_causal``       ()                   whether query j sees keys up to j only; not by default
 ==================  ===================  =====================================================
 
-All arrays are float32, or all float64. float16 is read as the other arrays are, or as float32:
-these hold its numbers exactly. A file of heads (``attngrad heads``) holds a problem for each head.
+Nothing is unpickled. All arrays are float32, or all float64. float16 is read as the other arrays
+are, or as float32: these hold its numbers exactly. A file of heads (``attngrad heads``) holds a
+problem for each head.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from .._inputs import array_names, load_arrays
 from ..errors import OptionError, ProblemFileError
-from ..files import load_npz, npz_names
 from ..heads import Head, load_heads
 from ..heads.store import FORMAT_NAME
 
@@ -53,9 +54,9 @@ def read_problem(path: str, head: str | None = None) -> dict[str, Any]:
     OptionError
         For a head that is not in the file, or one of several that is not named.
     """
-    if FORMAT_NAME in npz_names(path):
+    if FORMAT_NAME in array_names(path):
         return _chosen(path, load_heads(path), head).problem(np.float32)
-    found = load_npz(path, required=PROBLEM_ARRAYS, optional=(*WEIGHTS, *OPTIONS))
+    found = load_arrays(path, required=PROBLEM_ARRAYS, optional=(*WEIGHTS, *OPTIONS))
     if head is not None:
         raise OptionError(
             f"head: found {head!r} for {path}, a problem; only files of heads have it"

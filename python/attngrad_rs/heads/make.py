@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._inputs import atomic_output, check_output, write_arrays
 from ..arguments import checked_signature
 from ..errors import AttnGradError, OptionError, OptionTypeError
-from ..files import atomic_output, check_output
 from . import minilm, smollm2
 from .layers import Ids, Network, Progress
 from .packages import WeightPackage
-from .store import pack, write
+from .store import pack
 
 __all__ = ["MODELS", "HeadModel", "make_heads", "model_heads"]
 
@@ -91,7 +91,7 @@ def make_heads(
     text : str
         Any text that has a token.
     out : str or os.PathLike
-        The ``.npz`` file, written whole or not at all.
+        The file, ``.npz`` or ``.safetensors`` by its name, written whole or not at all.
     heads : sequence of str, optional
         ``"layer_head"`` (minilm) or ``"layer_group"`` (smollm2), counted from 0. None: the
         model's ``default_heads``.
@@ -125,7 +125,7 @@ def make_heads(
         model, text, heads=heads, tokens=tokens, text_name=text_name, progress=progress
     )
     with atomic_output(out, force=force) as file:
-        write(file, arrays)
+        write_arrays(file, out, arrays)
 
 
 def model_heads(

@@ -1,4 +1,4 @@
-"""Files of heads: plain ``.npz``, float16, never pickled.
+"""Files of heads: ``.npz`` or ``.safetensors``, float16, never pickled.
 
 =========================================  ===========================================  =========
 name                                       content                                      dtype
@@ -18,17 +18,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from .._inputs import load_arrays
 from ..arguments import checked_signature
 from ..errors import ProblemFileError, RangeError
-from ..files import load_npz
 from .head import Array, Head
 from .layers import Ids, Triple
 
-__all__ = ["BUNDLED", "CAUSAL", "FORMAT_NAME", "load_heads", "pack", "write"]
+__all__ = ["BUNDLED", "CAUSAL", "FORMAT_NAME", "load_heads", "pack"]
 
 FORMAT = 1
 # What a file of heads is known by.
@@ -62,8 +62,8 @@ def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
     """
     if path is None:
         with resources.as_file(resources.files("attngrad_rs") / "data" / BUNDLED) as bundled:
-            return _heads(os.fspath(bundled), load_npz(bundled))
-    return _heads(os.fspath(path), load_npz(path))
+            return _heads(os.fspath(bundled), load_arrays(bundled))
+    return _heads(os.fspath(path), load_arrays(path))
 
 
 def pack(
@@ -92,11 +92,6 @@ def pack(
                 )
             arrays[f"{model}_{role}_{name}"] = half
     return arrays
-
-
-def write(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
-    """Write the arrays, compressed; the same arrays give the same bytes."""
-    np.savez_compressed(file, allow_pickle=False, **dict(arrays))
 
 
 def _heads(shown: str, arrays: dict[str, Array]) -> list[Head]:

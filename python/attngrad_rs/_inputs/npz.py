@@ -1,7 +1,7 @@
-"""Problem files in, results out: what a file claims is checked before it is believed.
+"""Arrays of an ``.npz`` file that is not trusted: its claims are checked before they are believed.
 
-Reading never unpickles and never takes a path from the content of a file. Sizes are compared with
-the sizes declared by the archive before anything is allocated. Writing is whole or not at all.
+Nothing is unpickled, and no path is taken from the content of the file. Sizes are compared with the
+sizes declared by the archive before anything is allocated.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import contextlib
 import io
 import math
 import os
-import re
-import secrets
 import stat
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import AttnGradError, OutputError, ProblemFileError
+from ..errors import ProblemFileError
+from .names import PLAIN, check_known, check_required, reading
 
-__all__ = ["atomic_output", "check_output", "load_npz", "npz_names"]
+__all__ = ["load_npz", "npz_names"]
 
 # An archive may unpack to FREE_BYTES + EXPANSION_LIMIT x its own size. Real matrices of floating
 # point numbers shrink by a factor of 1.1 to 4; zeros shrink by 1000, which is what a bomb is made
@@ -41,7 +40,6 @@ READ_BYTES = 2**20
 PLAIN_KINDS = "biufc"
 NPY_SUFFIX = ".npy"
 ENCRYPTED_FLAG = 0x1
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -107,7 +105,7 @@ def load_npz(
     allowed = None if optional is None else (*required, *optional)
     with _opened(path) as (shown, archive, size):
         members = _inspect(archive, shown, allowed)
-        _check_names(shown, {member.name for member in members}, required)
+        check_required(shown, {member.name for member in members}, required)
         _check_expansion(shown, members, size)
         return {member.name: _read_array(archive, shown, member) for member in members}
 
@@ -121,24 +119,12 @@ def npz_names(path: str | os.PathLike[str]) -> list[str]:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[str, zipfile.ZipFile, int]]:
     """The path as it is shown, its archive and the size of the file; every failure is ours."""
-    shown = os.fspath(path)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ProblemFileError(f"{shown}: found no regular file; give the path of an .npz file")
-        with _CappedFile(shown, "rb") as file, zipfile.ZipFile(file) as archive:
-            yield shown, archive, os.fstat(file.fileno()).st_size
-    except AttnGradError:
-        raise
-    except FileNotFoundError:
-        raise ProblemFileError(f"{shown}: found no such file; check the path") from None
-    except MemoryError:
-        raise ProblemFileError(f"{shown}: found arrays that do not fit in memory") from None
-    # Whatever a damaged archive sets off in zipfile or zlib is the same news to the caller.
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        raise ProblemFileError(
-            f"{shown}: found no readable .npz archive ({text}); make one with numpy.savez"
-        ) from error
+    with (
+        reading(path, ".npz archive", "numpy.savez") as shown,
+        _CappedFile(shown, "rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        yield shown, archive, os.fstat(file.fileno()).st_size
 
 
 def _inspect(
@@ -152,10 +138,7 @@ def _inspect(
         if name in seen:
             raise ProblemFileError(f"{shown}: found {name!r} twice; each name may occur once")
         seen.add(name)
-        if allowed is not None and name not in allowed:
-            raise ProblemFileError(
-                f"{shown}: found an unknown array {name!r}; known are {', '.join(allowed)}"
-            )
+        check_known(shown, name, allowed)
         members.append(_header(archive, shown, name, info))
     return members
 
@@ -164,7 +147,7 @@ def _member_name(shown: str, info: zipfile.ZipInfo) -> str:
     """The array's name, once the entry is known to be a plain file with a plain name."""
     # orig_filename is what the archive says; filename has been cleaned by zipfile already.
     raw = info.orig_filename
-    if not raw.endswith(NPY_SUFFIX) or not _NAME.match(raw):
+    if not raw.endswith(NPY_SUFFIX) or not PLAIN.match(raw):
         raise ProblemFileError(
             f"{shown}: found a member called {raw!r}; members are plain names ending in .npy"
         )
@@ -232,15 +215,6 @@ def _parse_header(
     return shape, fortran, dtype
 
 
-def _check_names(shown: str, found: set[str], required: tuple[str, ...]) -> None:
-    missing = [name for name in required if name not in found]
-    if missing:
-        there = ", ".join(sorted(found)) or "nothing"
-        raise ProblemFileError(
-            f"{shown}: found {there}; {', '.join(missing)} must be there as well"
-        )
-
-
 def _check_expansion(shown: str, members: list[_Member], file_bytes: int) -> None:
     total = sum(member.info.file_size for member in members)
     limit = FREE_BYTES + EXPANSION_LIMIT * file_bytes
@@ -272,72 +246,3 @@ def _read_array(archive: zipfile.ZipFile, shown: str, member: _Member) -> npt.ND
     if member.fortran:
         return flat.reshape(member.shape[::-1]).T
     return flat.reshape(member.shape)
-
-
-def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Refuse an output path early, before any work is done for it.
-
-    Raises
-    ------
-    OutputError
-        If something is there already and ``force`` is False, if it is a folder, or if its folder
-        does not exist.
-    """
-    shown = os.fspath(path)
-    if os.path.isdir(shown):
-        raise OutputError(f"{shown}: found a folder; give the path of a file", path=shown)
-    # lexists: a dangling link counts as something that is there.
-    if os.path.lexists(shown) and not force:
-        raise OutputError(
-            f"{shown}: found an existing file; choose another name, or pass force=True",
-            path=shown,
-        )
-    folder = os.path.dirname(shown) or "."
-    if not os.path.isdir(folder):
-        raise OutputError(f"{shown}: found no folder {folder!r}; make it first", path=shown)
-
-
-@contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[IO[bytes]]:
-    """Write a file whole or not at all.
-
-    Yields a binary file (seekable) beside the target; on leaving the block without an exception it
-    is flushed to disk and renamed to ``path`` in one step. After an exception, of any kind, neither
-    the target nor the temporary file has been touched or left behind. A link at ``path`` is
-    replaced, not followed.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file to write; its folder must exist.
-    force : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    OutputError
-        With the path, for everything the system refuses: existing file, missing folder, permission,
-        full disk.
-    """
-    check_output(path, force=force)
-    shown = os.fspath(path)
-    # Not named after the target, whose name may already have the longest length allowed.
-    temporary = os.path.join(os.path.dirname(shown), f".attngrad-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        check_output(path, force=force)
-        os.replace(temporary, shown)
-    except AttnGradError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{shown}: found that it cannot be written ({reason}); nothing was left behind",
-            path=shown,
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
