@@ -171,7 +171,7 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("only_small")
 def test_without_matplotlib_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
-    from attngrad_rs.experiments import plots
+    from attngrad_rs.cli import plots
 
     def missing(name: str) -> Any:
         if name.startswith("matplotlib"):

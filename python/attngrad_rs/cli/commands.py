@@ -80,7 +80,7 @@ def demo(
         report = demonstration.run(dtype, threads, move, chosen)
     if out is not None:
         with atomic_output(out, force=force) as target:
-            figures.demo_figure(report, target, kind)
+            target.write(figures.demo_figure(report, kind))
     if json:
         print_json(report.to_dict())
         return

@@ -1,13 +1,15 @@
-"""Figures: labelled axes with units, colours that colour-blind readers tell apart."""
+"""The figure of the demo, with units on all axes."""
 
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import MissingDependencyError, OptionError, install_line
+from ..errors import OptionError
+from .plots import COLOURS, GREY, rendered
 
 if TYPE_CHECKING:
     from .demo import DemoReport
@@ -15,10 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["check_format", "demo_figure"]
 
 FORMATS = (".png", ".svg")
-# From the palette of Okabe and Ito; shapes and hatches tell the series apart as well.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#666666"
-SIZE_INCHES = (14.0, 4.2)
-DPI = 150
+BLUE, ORANGE, *_ = COLOURS
+INCHES = (14.0, 4.2)
 BAR_WIDTH = 0.7
 # The legend lies above the highest mark, where it hides none.
 HEADROOM = 1.2
@@ -40,8 +40,8 @@ def check_format(path: str) -> str:
     return ending[1:]
 
 
-def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
-    """Draw rates of heads beside the machine's peak, and errors below their certificates.
+def demo_figure(report: DemoReport, kind: str) -> bytes:
+    """Rates of heads beside the machine's peak, and errors below their certificates, as a file.
 
     The third panel holds exact against near-linear: seconds, error and certificate of each call.
 
@@ -50,7 +50,10 @@ def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
     MissingDependencyError
         If matplotlib is not installed.
     """
-    figure = _figure()
+    return rendered(partial(_draw, report), INCHES, kind, "demo")
+
+
+def _draw(report: DemoReport, figure: Any) -> None:
     rate, error, near = figure.subplots(1, 3)
     names = [row.head for row in report.heads]
     places = np.arange(len(names))
@@ -75,9 +78,6 @@ def demo_figure(report: DemoReport, file: IO[bytes], kind: str) -> None:
         axes.set_xlabel("trained head")
         axes.legend(fontsize="small", loc="upper center", ncols=3)
     _near_panel(near, report)
-    # A date would make every file a different one.
-    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
-    figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
 
 
 def _near_panel(axes: Any, report: DemoReport) -> None:
@@ -102,14 +102,3 @@ def _near_panel(axes: Any, report: DemoReport) -> None:
     axes.set_ylabel("relative error of dL/dX (1)")
     axes.set_title("small entries: exact and near-linear", fontsize="small")
     axes.legend(fontsize="small", loc="upper right")
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "--out: found no package 'matplotlib'; figures need the extra cli: "
-            f"{install_line('cli')}"
-        ) from None
-    return Figure(figsize=SIZE_INCHES, layout="constrained")

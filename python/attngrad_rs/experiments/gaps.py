@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..api import plan_loss_gradient
+from ..cli.plots import GREY, style
 from ..diagnose import diagnose
 from .approximations import Fit
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT
 from .dense import attention, exponential
 from .hard import Gap, gap
-from .plots import GREY, style
 from .problems import Matrix
 from .rows import real, whole
 

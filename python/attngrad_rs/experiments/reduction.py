@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cli.plots import GREY, style
 from ..methods import METHODS
 from .approximations import Fit
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
@@ -31,7 +32,6 @@ from .oracle import (
     slope,
     sum_bound,
 )  # fmt: skip
-from .plots import GREY, style
 from .problems import Data, generator, make
 from .rows import numbers, real, whole
 

@@ -12,7 +12,7 @@ from ..errors import MissingDependencyError, ProblemFileError
 from . import fingerprint
 from .base import Experiment, Finding, Tables, Value, judged
 from .cells import columns_of
-from .plots import svg
+from .figure import svg
 from .problems import SEED
 from .registry import EXPERIMENTS
 from .runner import verdict_entry

@@ -18,7 +18,7 @@ from ..cli import machine
 from ..errors import MissingDependencyError, OptionError
 from . import fingerprint
 from .base import QUICK, SIZES, Experiment, Finding, Point, Tables, judged, plain
-from .plots import svg
+from .figure import svg
 from .registry import EXPERIMENTS
 from .store import PointResult, Store
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..api import loss_gradient
+from ..cli.plots import style
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT, attempted, library_calls, timed
 from .dense import relative_error
 from .peers import TORCH, torch_gradient, torch_is_there
-from .plots import style
 from .problems import make
 from .rows import exponent, numbers, real
 

@@ -1,24 +1,25 @@
-"""What the figures share: size, palette, and one way to SVG that gives the same bytes each time."""
+"""The style of all figures: palette, markers, and the way to a file, the same bytes each time."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from ..errors import MissingDependencyError, install_line
-from .base import Experiment, Tables
 
-__all__ = ["COLOURS", "GREY", "LINES", "MARKERS", "legend_above", "style", "svg"]
+__all__ = ["COLOURS", "GREY", "LINES", "MAP", "MARKERS", "rendered", "style"]
 
 # The palette of Okabe and Ito; markers and dashes tell series apart as well.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D1F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 GREY = "#666666"
-WIDTH_INCHES = 10.0
 # Sequential, even in lightness, readable without colour.
 MAP = "cividis"
+POINTS = 9
+DPI = 150
 
 
 def style(number: int) -> dict[str, Any]:
@@ -31,17 +32,21 @@ def style(number: int) -> dict[str, Any]:
     }
 
 
-def legend_above(axes: Any, **options: Any) -> None:
-    """A legend over the axes, where it hides nothing."""
-    columns = options.pop("ncols", 3)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize="x-small",
-        frameon=False, **options,
-    )  # fmt: skip
+def rendered(
+    draw: Callable[[Any], None], inches: tuple[float, float], kind: str, name: str
+) -> bytes:
+    """An empty figure, drawn on, as the content of a file.
 
-
-def svg(experiment: Experiment, tables: Tables) -> bytes:
-    """The figure of an experiment.
+    Parameters
+    ----------
+    draw : callable
+        Draws on a figure of matplotlib.
+    inches : (float, float)
+        Width and height.
+    kind : {"png", "svg"}
+        Of the file.
+    name : str
+        What the parts of an SVG file are named after.
 
     Raises
     ------
@@ -55,12 +60,13 @@ def svg(experiment: Experiment, tables: Tables) -> bytes:
         raise MissingDependencyError(
             f"found no package 'matplotlib'; figures need the extra cli: {install_line('cli')}"
         ) from None
-    # The salt names what the parts of the file are called; text stays text.
-    options = {"svg.hashsalt": experiment.name, "svg.fonttype": "none", "font.size": 9}
+    # Text stays text.
+    options = {"svg.hashsalt": name, "svg.fonttype": "none", "font.size": POINTS}
     with matplotlib.rc_context(options):
-        figure = figure_class(figsize=(WIDTH_INCHES, 4.0), layout="constrained")
-        experiment.draw(tables, figure)
+        figure = figure_class(figsize=inches, layout="constrained")
+        draw(figure)
         out = io.BytesIO()
         # A date would make every file a different one.
-        figure.savefig(out, format="svg", metadata={"Date": None})
+        metadata = {"Date": None} if kind == "svg" else {}
+        figure.savefig(out, format=kind, dpi=DPI, metadata=metadata)
     return out.getvalue()
