@@ -27,9 +27,9 @@ def cpu_name() -> str:
 
 def level() -> str:
     """The instruction set of our kernels."""
-    from attngrad_rs import tuning
+    from attngrad_rs import _core
 
-    return tuning.level()
+    return _core.level()
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, settings
 
-from attngrad_rs import _core, tuning
+from attngrad_rs import _core
 
 # Derandomised, so that a red gate is red for everybody. No deadline: on a busy machine it is luck.
 settings.register_profile(
@@ -33,7 +33,7 @@ LEVEL = os.environ.get("ATTNGRAD_LEVEL")
 
 
 def pytest_report_header() -> str:
-    return f"kernels: {tuning.level()} of {', '.join(_core.levels())}"
+    return f"kernels: {_core.level()} of {', '.join(_core.levels())}"
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from . import arguments, arrays, calls
-from .arguments import checked_signature
 from .arrays import Problem
 from .errors import OptionTypeError
 from .plans import Asked, Plan
@@ -25,7 +24,6 @@ Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
 Progress = Callable[[float], object]
 
 
-@checked_signature
 def loss_gradient(
     A1: npt.ArrayLike,
     A2: npt.ArrayLike,
@@ -181,7 +179,6 @@ def loss_gradient(
     return calls.result(request, call, plan, start)
 
 
-@checked_signature
 def loss(
     A1: npt.ArrayLike,
     A2: npt.ArrayLike,
@@ -236,7 +233,6 @@ def loss(
     return calls.evaluate(request, "loss")[0].loss
 
 
-@checked_signature
 def plan_loss_gradient(
     A1: npt.ArrayLike,
     A2: npt.ArrayLike,

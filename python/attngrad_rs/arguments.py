@@ -6,21 +6,16 @@ library, and the compiled core, may trust.
 
 from __future__ import annotations
 
-import functools
 import math
 import numbers
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
 from .errors import OptionError, OptionTypeError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-C = TypeVar("C")
 
 WEIGHT_NAMES = ("X", "W_Q", "W_K", "Y")
 INPUT_NAMES = ("A1", "A2", "A3")
@@ -105,60 +100,6 @@ def show_type(value: object) -> str:
     if value is None or isinstance(value, (int, float, complex, str, bytes, np.generic)):
         return f"{show(value)} of type {type(value).__name__}"
     return show(value)
-
-
-def checked_signature(function: Callable[P, R]) -> Callable[P, R]:
-    """Let misspelt, missing and misplaced arguments raise an error of our own tree.
-
-    Python's own TypeError would do for a reader; a caller who catches AttnGradError should not have
-    to catch TypeError too. OptionTypeError is both.
-    """
-    code = function.__code__
-    names = code.co_varnames[: code.co_argcount]
-    # A method is called with its object in front.
-    own = int(names[:1] == ("self",))
-    positional = names[own:]
-    needed = positional[: len(positional) - len(function.__defaults__ or ())]
-    options = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    known = frozenset((*positional, *options))
-    required = [name for name in options if name not in (function.__kwdefaults__ or {})]
-    title = function.__qualname__.removesuffix(".__init__")
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = len(args) - own
-        if given > len(positional):
-            raise OptionTypeError(
-                f"{title}: found {given} positional arguments; the first {len(positional)} "
-                f"({', '.join(positional)}) may go without a name, everything else by name"
-            )
-        if not kwargs.keys() <= known:
-            unknown = min(kwargs.keys() - known)
-            shown = [name for name in (*positional[len(needed) :], *options) if name[0] != "_"]
-            raise OptionTypeError(
-                f"{title}: found an unknown option {unknown!r}; "
-                f"known are {', '.join(shown) or 'none'}"
-            )
-        for name in positional[:given]:
-            if name in kwargs:
-                raise OptionTypeError(f"{name}: found it given twice; give it once")
-        missing = [name for name in needed[given:] if name not in kwargs]
-        if missing:
-            raise OptionTypeError(
-                f"{', '.join(missing)}: found nothing; {title} needs {', '.join(needed)}"
-            )
-        absent = [name for name in required if name not in kwargs]
-        if absent:
-            raise OptionTypeError(f"{absent[0]}: found nothing; {title} needs {absent[0]}=")
-        return function(*args, **kwargs)
-
-    return call
-
-
-def checked_constructor(cls: type[C]) -> type[C]:
-    """The same for what is made by calling a class."""
-    cls.__init__ = checked_signature(cls.__init__)  # type: ignore[method-assign]
-    return cls
 
 
 def real(name: str, value: object, wanted: str) -> float:
@@ -273,14 +214,7 @@ def rng(value: object) -> int | None:
     return wrapped
 
 
-def generator(value: object) -> np.random.Generator:
-    """The Generator itself, nothing drawn from it, or one of that seed."""
-    return value if isinstance(value, np.random.Generator) else np.random.default_rng(_seed(value))
-
-
 def _seed(value: object) -> int:
-    if value is None:
-        return DEFAULT_SEED
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise OptionTypeError(
             f"rng: found {show_type(value)}; "
@@ -290,6 +224,11 @@ def _seed(value: object) -> int:
     if seed < 0:
         raise OptionError(f"rng: found {show(seed)}; a seed >= 0 is wanted")
     return seed
+
+
+def polynomial_degree(value: object) -> int:
+    """Degree of a polynomial for exp."""
+    return integer("degree", value, 0, MAX_DEGREE, f"an integer from 0 to {MAX_DEGREE}")
 
 
 def degree(value: object, method: str, tolerance_: Tolerance) -> int | None:

@@ -267,7 +267,7 @@ def check_finite(name: str, array: Array, threads: int | None = None) -> None:
 
 def _all_finite(flat: Array, threads: int | None) -> bool:
     if flat.size >= LARGE:
-        return _core.all_finite(flat.reshape(1, -1), (threads, None, None, None, None))
+        return _core.all_finite(flat.reshape(1, -1), _core.Options(threads=threads))
     # A sum of squares is finite only if all terms are, and is made at the speed of memory.
     with np.errstate(all="ignore"):
         starts = range(0, flat.size, PRODUCT_BLOCK)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, tuning
+from . import _core
 
 __all__ = ["blas_is_held", "blas_threads", "cpu_name", "gemm_peak", "level", "thread_count"]
 
@@ -32,7 +32,7 @@ def cpu_name() -> str:
 
 def level() -> str:
     """The dispatch level that calls use."""
-    return tuning.level()
+    return _core.level()
 
 
 def thread_count(threads: int | None) -> int:

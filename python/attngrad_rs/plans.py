@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import arguments
-from .arguments import checked_constructor
 from .errors import OptionError, OptionTypeError
 from .memory import format_bytes
 
@@ -74,7 +73,6 @@ SIZES = (
 MAX_BYTES = 2**128
 
 
-@checked_constructor
 @dataclass(frozen=True)
 class Plan:
     """A decision that can be read before it is carried out, and carried out again.

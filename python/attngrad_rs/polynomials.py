@@ -19,7 +19,6 @@ kind                  what it is best at, for its degree (``docs/math.md``, sect
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,15 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, arguments
-from .arguments import checked_signature
+from .arguments import MAX_DEGREE
 from .errors import DTypeError, OptionError, OptionTypeError, ShapeError
 from .masks import unmasked
 
 __all__ = ["KINDS", "MAX_DEGREE", "ExpPolynomial", "exp_polynomial"]
 
 KINDS = ("taylor", "chebyshev", "minimax", "minimax_relative", "least_squares")
-# That of the core: more would lose all digits as powers of t.
-MAX_DEGREE = 30
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
@@ -66,7 +63,6 @@ class ExpPolynomial:
     chebyshev: Doubles
     power: Doubles
 
-    @checked_signature
     def __call__(self, t: object) -> Doubles:
         """P(t) for each t, by Clenshaw's recurrence (41).
 
@@ -88,7 +84,6 @@ class ExpPolynomial:
         values = _core.evaluate_polynomial(self.interval, self.chebyshev, array.ravel())
         return values.reshape(array.shape)
 
-    @checked_signature
     def ratio_bounds(
         self, low: float | None = None, high: float | None = None
     ) -> tuple[float, float]:
@@ -113,7 +108,6 @@ class ExpPolynomial:
         """
         return self._bounds(low, high)[0]
 
-    @checked_signature
     def absolute_bound(self, low: float | None = None, high: float | None = None) -> float:
         """A number that abs(P(t) - exp(t)) does not exceed for any t from ``low`` to ``high``.
 
@@ -135,7 +129,6 @@ class ExpPolynomial:
         return f"ExpPolynomial({self.kind!r}, degree={self.degree}, interval=({low:g}, {high:g}))"
 
 
-@checked_signature
 def exp_polynomial(
     kind: str,
     degree: int,
@@ -186,19 +179,15 @@ def exp_polynomial(
             f"samples: found {'none' if pair is None else 'some'} for kind {kind!r}; "
             "'least_squares' needs samples, other kinds take neither samples nor weights"
         )
-    chebyshev, power = _core.exp_polynomial(kind, _degree(degree), ends, pair)
+    chebyshev, power = _core.exp_polynomial(kind, arguments.polynomial_degree(degree), ends, pair)
+    return from_core(kind, (chebyshev, power, ends))
+
+
+def from_core(kind: str, parts: tuple[Doubles, Doubles, tuple[float, float]]) -> ExpPolynomial:
+    """A polynomial of the core: its two kinds of coefficients, and the interval of its basis."""
+    chebyshev, power, interval = parts
     chebyshev.flags.writeable = power.flags.writeable = False
-    return ExpPolynomial(kind, len(power) - 1, ends, chebyshev, power)
-
-
-def _degree(value: object) -> int:
-    wanted = f"an integer from 0 to {MAX_DEGREE} is wanted"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise OptionTypeError(f"degree: found {arguments.show_type(value)}; {wanted}")
-    number = operator.index(value)
-    if not 0 <= number <= MAX_DEGREE:
-        raise OptionError(f"degree: found {arguments.show(number)}; {wanted}")
-    return number
+    return ExpPolynomial(kind, len(power) - 1, interval, chebyshev, power)
 
 
 def _interval(value: object) -> tuple[float, float]:

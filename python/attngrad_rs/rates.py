@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import tuning
+from . import _core
 from .arguments import Control, Tolerance
 from .arrays import Sizes
 from .methods import METHODS, Task, choose
@@ -71,7 +71,7 @@ def observe(
 
 
 def _rate(method: str, itemsize: int, threads: int | None) -> _Rate:
-    return _known.setdefault((method, itemsize, threads, tuning.level()), _Rate())
+    return _known.setdefault((method, itemsize, threads, _core.level()), _Rate())
 
 
 def _measured(method: str, itemsize: int, threads: int | None) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, all_heads, arguments, arrays, rates
-from .arguments import Control, Tolerance, checked_signature
+from .arguments import Control, Tolerance
 from .arrays import Array
 from .certificate import deliver
 from .errors import DeadlineError
@@ -29,7 +29,7 @@ from .methods import (
     checked_name,
     decided_by_shape,
 )
-from .methods.base import VJP_WRT, control_tuple, head_sizes
+from .methods.base import VJP_WRT, core_options, head_sizes
 from .plans import Plan
 from .results import AttentionGradients
 
@@ -40,7 +40,6 @@ Index = tuple[int, ...]
 INPUTS = tuple(VJP_WRT.values())
 
 
-@checked_signature
 def attention(
     query: npt.ArrayLike,
     key: npt.ArrayLike,
@@ -106,12 +105,11 @@ def attention(
     output = np.empty(shape, dtype)
     for index, share in _heads(shape[:-2], control):
         output[index] = _core.attention(
-            [copies[name][index] for name in INPUTS], (factor, causal), control_tuple(share)
+            [copies[name][index] for name in INPUTS], (factor, causal), core_options(share)
         )
     return output
 
 
-@checked_signature
 def attention_vjp(
     query: npt.ArrayLike,
     key: npt.ArrayLike,
@@ -231,7 +229,6 @@ def attention_vjp(
     return deliver(result, tolerance, str(dtype), method)
 
 
-@checked_signature
 def plan(
     query: npt.ArrayLike,
     key: npt.ArrayLike,

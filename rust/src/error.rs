@@ -50,7 +50,7 @@ pub enum Error {
         least: f64,
     },
     /// A tolerance that no size of an approximation that is allowed reaches on the data.
-    #[error("rtol: found {rtol}, where {limit}; {remedy}")]
+    #[error("rtol: found {rtol:e}, where {limit}; {remedy}")]
     Unreached {
         /// The tolerance.
         rtol: f64,

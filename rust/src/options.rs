@@ -106,6 +106,24 @@ pub struct Options {
 }
 
 impl Options {
+    /// The settings of the environment: `ATTNGRAD_LEVEL` names a [`Level`], `ATTNGRAD_KEY_BLOCK` is `key_block`; what is
+    /// unset or empty stays as by default. They are for tests and for a look into a machine.
+    ///
+    /// # Errors
+    /// [`Error::Option`] with the name of a variable that means nothing.
+    pub fn from_env() -> Result<Options, Error> {
+        let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let level = read("ATTNGRAD_LEVEL").map(|text| Level::parse(&text)).transpose()?;
+        let key_block = read("ATTNGRAD_KEY_BLOCK").map(|text| {
+            text.parse().map_err(|_| Error::Option {
+                option: "ATTNGRAD_KEY_BLOCK",
+                found: format!("{text:?}"),
+                wanted: "a whole number from 1".into(),
+            })
+        });
+        Ok(Options { level, key_block: key_block.transpose()?, ..Options::default() })
+    }
+
     /// The level to run, checked against the machine: a [`Level`] can be named on a machine that lacks it. Every
     /// computation asks for it first, so the other options are checked here too.
     pub(crate) fn level(&self) -> Result<Level, Error> {

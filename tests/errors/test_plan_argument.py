@@ -93,7 +93,7 @@ CALLABLES: list[tuple[Callable[..., object], int]] = [
     (ag.diagnose, 2),
     (ag.Plan, 1),
     (ag.ExpFeatures, 0),
-    (ag.ExpFeatures().fit, 2),
+    (ag.ExpFeatures().fit, 1),
     (ag.ExpFeatures().transform_query, 1),
     (ag.ExpFeatures().transform_key, 1),
     (ag.polynomials.exp_polynomial, 3),
@@ -107,10 +107,10 @@ CALLABLES: list[tuple[Callable[..., object], int]] = [
 
 @pytest.mark.parametrize(("call", "needed"), CALLABLES)
 def test_calls_that_no_function_knows(call: Callable[..., object], needed: int) -> None:
-    with pytest.raises(ag.OptionTypeError, match="found an unknown option 'scael'; known are"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'scael'"):
         call(*[A] * needed, scael=1.0)
-    with pytest.raises(ag.OptionTypeError, match="found 40 positional arguments"):
+    with pytest.raises(TypeError, match="positional argument"):
         call(*[A] * 40)
     if needed:
-        with pytest.raises(ag.OptionTypeError, match=r"found nothing; .* needs"):
+        with pytest.raises(TypeError, match="missing"):
             call(*[A] * (needed - 1))

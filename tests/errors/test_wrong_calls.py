@@ -20,8 +20,8 @@ LEAST_CASES = 80
 # Entries of the core that tell what there is, hold it, or judge shapes and numbers that are handed
 # over; all others read arrays.
 DESCRIBE = {
-    "Prepared", "check_request", "default_threads", "exact_operations", "judge", "levels",
-    "tile_shape",
+    "Options", "Prepared", "Problem", "check_request", "default_threads", "exact_operations",
+    "judge", "level", "levels", "tile_shape",
 }  # fmt: skip
 # Options by which a call may do without a tolerance, or with which one means something else.
 INSTEAD = {"rtol", "atol", "degree", "method", "plan", "certificate"}
@@ -97,18 +97,6 @@ def test_every_entry_that_computes_is_watched(idle_core: None) -> None:
     for call in calls:
         with pytest.raises(AssertionError, match="computed before"):
             call()
-
-
-@pytest.mark.usefixtures("idle_core")
-def test_positional_options_are_refused() -> None:
-    with pytest.raises(ag.OptionTypeError, match="found 7 positional arguments; the first 6"):
-        ag.loss_gradient(*problem().values(), "X")  # type: ignore[call-arg]
-
-
-@pytest.mark.usefixtures("idle_core")
-def test_an_array_given_twice_is_refused() -> None:
-    with pytest.raises(ag.OptionTypeError, match="A1: found it given twice"):
-        ag.loss_gradient(*problem().values(), A1=made((5, D1)))  # type: ignore[misc]
 
 
 def test_the_inputs_are_left_as_they_were() -> None:

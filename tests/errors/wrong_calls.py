@@ -257,19 +257,11 @@ for name in ("is_causal", "check_finite"):
 case("rng-text", ag.OptionTypeError, "rng: found 'seed'", "numpy.random.Generator",
      **problem(rng="seed"))  # fmt: skip
 case("rng-negative", ag.OptionError, "rng: found -1", **problem(rng=-1))
-case("unknown-option", ag.OptionTypeError, "loss_gradient: found an unknown option 'tol'",
-     "known are wrt, scale", **problem(tol=1e-3))  # fmt: skip
 for value in (-1.0, float("nan")):
     case(f"plan-rtol-{value}", ag.OptionError, f"rtol: found {value!r}",
          function=ag.plan_loss_gradient, **problem(rtol=value))  # fmt: skip
 case("plan-degree", ag.OptionError, "degree: found 99", function=ag.plan_loss_gradient,
      **problem(method="polynomial", degree=99))  # fmt: skip
-case("plan-option", ag.OptionTypeError, "plan_loss_gradient: found an unknown option 'tol'",
-     function=ag.plan_loss_gradient, **problem(tol=1e-3))  # fmt: skip
-case("missing-array", ag.OptionTypeError, "E: found nothing", "loss_gradient needs A1",
-     **{name: value for name, value in problem().items() if name != "E"})  # fmt: skip
-case("loss-wrt", ag.OptionTypeError, "loss: found an unknown option 'wrt'", function=ag.loss,
-     **problem(wrt="X"))  # fmt: skip
 
 # -- attention ------------------------------------------------------------------------------------
 for function in HEAD_ARRAYS:
@@ -338,7 +330,6 @@ for function in HEAD_ARRAYS:
     )
     head_case(function, "scale", ag.OptionTypeError, "scale: found 'auto'", scale="auto")
     head_case(function, "causal", ag.OptionTypeError, "is_causal: found 1", is_causal=1)
-    head_case(function, "dropout", ag.OptionTypeError, "unknown option 'dropout_p'", dropout_p=0.1)
     head_case(
         function,
         "absurd",

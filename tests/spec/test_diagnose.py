@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import attngrad_rs as ag
 from attngrad_rs import reference
 from attngrad_rs.cli.explanation import explanation
-from attngrad_rs.features.index_set import feature_count
 from attngrad_rs.heads import load_heads
 from helpers import Array, frobenius, largest
 
@@ -23,6 +22,8 @@ pytestmark = pytest.mark.spec
 SEEDS = st.integers(0, 2**32 - 1)
 # A deviation from 256 rows by 256 keys; the rows are drawn, the truth is over all.
 SAMPLED_WITHIN = 0.15
+# Second moments are widened by 1e-6 of their mean, each of up to five of them on both sides.
+WIDENED = 2e-5
 # Rounding of a bound, and of sums.
 SLACK = 1e-9
 
@@ -49,7 +50,7 @@ def test_statistics_of_small_problems_are_exact(seed: int, n: int, d: int, scale
     assert largest(t) <= found.logit_bound * (1 + 1e-6)
     assert found.logit_range == pytest.approx((t.min(), t.max()), abs=1e-6 * (1 + largest(t)))
     variance = math.fsum(size**2 for size in found.spectrum)
-    assert variance == pytest.approx(found.logit_std**2, abs=1e-6 * (1 + largest(t) ** 2))
+    assert variance == pytest.approx(found.logit_std**2, abs=WIDENED * (1 + largest(t) ** 2))
     assert 0.0 <= found.effective_rank <= d * (1 + SLACK)
 
 
@@ -86,7 +87,7 @@ def test_predictions_are_those_of_the_planner() -> None:
                 plan.method, plan.degree, plan.features,
             )  # fmt: skip
             assert (one.error, one.reason) == (plan.predicted_error, plan.reason)
-            assert one.degree is None or one.features == feature_count(8, one.degree)
+            assert one.degree is None or one.features == math.comb(8 + one.degree, one.degree)
         near = [one.method != "exact" for one in found.predictions]
         regime = "near-linear" if near[1] else "borderline" if near[0] else "exact"
         assert found.regime == regime
@@ -121,7 +122,10 @@ def test_the_advised_tolerance_does_what_is_said() -> None:
     E = np.random.default_rng(1).standard_normal((20_000, 8))
     eye = np.eye(8)
     result = ag.loss_gradient(q, k, k, eye, eye, E, scale=1 / 8, rtol=rtol)
-    assert (result.plan.method, result.plan.features) == ("polynomial", feature_count(8, degree))
+    assert (result.plan.method, result.plan.features) == (
+        "polynomial",
+        math.comb(8 + degree, degree),
+    )
     assert features == result.plan.features
     assert result.certificate.success is True
 
@@ -236,8 +240,8 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "NaN": ({"query": Q * np.nan}, ag.NonFiniteError, "query: found nan"),
     "scale": ({"scale": "1"}, ag.OptionTypeError, "scale: found '1'"),
     "rng": ({"rng": 1.5}, ag.OptionTypeError, "rng: found 1.5"),
-    "misspelt": ({"scales": 1.0}, ag.OptionTypeError, "unknown option 'scales'"),
-    "overflow": ({"query": Q * 1e300, "key": K * 1e300}, ag.RangeError, "query: found logits"),
+    "misspelt": ({"scales": 1.0}, TypeError, "unexpected keyword argument 'scales'"),
+    "overflow": ({"query": Q * 1e300, "key": K * 1e300}, ag.RangeError, "logits of query and key"),
 }  # fmt: skip
 
 

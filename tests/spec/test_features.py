@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attngrad_rs as ag
-from attngrad_rs import reference
-from attngrad_rs.features.search import SAMPLING_MARGIN
-from attngrad_rs.features.transform import balance
+from attngrad_rs import _core, reference
+from attngrad_rs.features import Balance, LogitSample
 from attngrad_rs.polynomials import KINDS
 from helpers import Array, assert_close, assert_ratio, assert_same_bits, largest
 
@@ -27,8 +26,13 @@ DTYPES = st.sampled_from((np.float32, np.float64))
 ROUNDINGS = 100.0
 # A guaranteed bound of every entry, of data in 16 dimensions, by the error of a typical one.
 USELESS_BOUND = 300.0
-# Covariances are regularised by 1e-10 of their mean.
-BALANCED = 1e-8
+# What a mean may be off by, in the size of the data: it is cut to single precision.
+MEAN = 2.0**-20
+# Second moments of both sides are widened by 1e-6 of their mean, and means are cut to single
+# precision; products of coordinates are what they were.
+BALANCED, PRODUCTS = 1e-4, 1e-8
+# How far the error of an estimate has to stay below a tolerance.
+SAMPLING_MARGIN = 1.25
 
 
 def data(seed: int, n: int = 9, m: int = 7, d: int = 3, spread: float = 1.0) -> tuple[Array, Array]:
@@ -43,7 +47,9 @@ def data(seed: int, n: int = 9, m: int = 7, d: int = 3, spread: float = 1.0) -> 
 def parts(features: ag.ExpFeatures, q: Array, k: Array) -> tuple[Array, Array, Array]:
     """Centred logits t, and what exp(scale q kᵀ) is above exp(t): a factor by row and by column."""
     q, k = q.astype(np.longdouble), k.astype(np.longdouble)
-    a, b, s = q.mean(axis=0), k.mean(axis=0), features.scale_
+    a, b, s = features.balance_.query_mean, features.balance_.key_mean, features.scale_
+    for mean, rows in ((a, q), (b, k)):
+        assert_ratio(mean, rows.mean(axis=0), largest(rows), MEAN, "means")
     t = s * (q - a) @ (k - b).T
     return t, np.exp(s * q @ b)[:, None], np.exp(s * (k - b) @ a)
 
@@ -74,21 +80,28 @@ def test_features_reproduce_the_polynomial(
     assert_ratio(U @ V.T, want, size, ROUNDINGS * float(np.finfo(dtype).eps), "U Vᵀ")
 
 
+def balance(q: Array, k: Array, scale: float, *, center_query: bool) -> tuple[Balance, float]:
+    """Coordinates of the data, and the bound of their logits."""
+    sample = LogitSample.draw(q, k, scale, center_query, 0, _core.Options())
+    return sample.balance, sample.bound
+
+
 @given(SEEDS, st.integers(1, 5), st.booleans(), st.sampled_from((-2.0, 0.25, 1.0)))
 def test_balance_leaves_inner_products_and_makes_sides_alike(
     seed: int, width: int, center: bool, scale: float
 ) -> None:
     q, k = data(seed, n=40, m=30, d=width)
-    change = balance(q, k, scale, center_query=center)
-    a = q.mean(axis=0) if center else np.zeros(width)
-    new_q, new_k = change.queries(q), change.keys(k)
-    size = np.linalg.norm(q - a, axis=1)[:, None] * np.linalg.norm(k - k.mean(axis=0), axis=1)
-    want = scale * (q - a) @ (k - k.mean(axis=0)).T
-    assert_ratio(change.sign * new_q @ new_k.T, want, abs(scale) * size, BALANCED, "⟨q', k'⟩")
+    change, bound = balance(q, k, scale, center_query=center)
+    a, b = change.query_mean, change.key_mean
+    assert center or not a.any()
+    new_q, new_k = change.queries(q, _core.Options()), change.keys(k, _core.Options())
+    size = np.linalg.norm(q - a, axis=1)[:, None] * np.linalg.norm(k - b, axis=1)
+    want = scale * (q - a) @ (k - b).T
+    assert_ratio(change.sign * new_q @ new_k.T, want, abs(scale) * size, PRODUCTS, "⟨q', k'⟩")
     for moment in (new_q.T @ new_q / len(q), new_k.T @ new_k / len(k)):
         assert_close(moment, np.diag(change.spectrum), BALANCED, "second moments")
     assert (np.diff(change.spectrum) <= 0).all()
-    assert change.logit_bound(q, k) >= largest(want) * (1 - BALANCED)
+    assert bound >= largest(want) * (1 - PRODUCTS)
 
 
 @given(SEEDS, st.integers(1, 4))
@@ -97,9 +110,11 @@ def test_balance_maps_gradients_back(seed: int, width: int) -> None:
     q, k = data(seed, n=8, m=6, d=width)
     rng = np.random.default_rng(seed)
     v, dout = rng.standard_normal((6, 2)), rng.standard_normal((8, 2))
-    change = balance(q, k, 0.5, center_query=False)
+    change, _ = balance(q, k, 0.5, center_query=False)
     dq, dk, dv = reference.attention_vjp(q, k, v, dout, scale=0.5)
-    new = reference.attention_vjp(change.queries(q), change.keys(k), v, dout, scale=1.0)
+    new = reference.attention_vjp(
+        change.queries(q, _core.Options()), change.keys(k, _core.Options()), v, dout, scale=1.0
+    )
     assert_close(change.query_gradient(new[0]), dq, 1e-6, "dq")
     assert_close(change.key_gradient(new[1]), dk, 1e-6, "dk")
     assert_close(new[2], dv, 1e-9, "dv")
@@ -230,7 +245,7 @@ def test_layout_does_not_matter(seed: int, dtype: Any) -> None:
 def test_parameters_are_stored_untouched() -> None:
     given_params = {
         "degree": 3, "rtol": 0.5, "scale": 0.25, "kind": "taylor", "max_features": 99,
-        "anisotropic": True, "rng": np.random.default_rng(1),
+        "anisotropic": True, "rng": np.random.default_rng(1), "threads": 2,
     }  # fmt: skip
     features = ag.ExpFeatures(**given_params)
     params = features.get_params(deep=False)
@@ -316,7 +331,7 @@ WRONG: dict[str, tuple[dict[str, Any], Any, Any, type[Exception], str]] = {
     "rtol negative": ({"rtol": -0.1}, Q, K, ag.OptionError, "rtol: found -0.1"),
     "rtol NaN": ({"rtol": float("nan")}, Q, K, ag.OptionError, "rtol: found nan"),
     "rtol a string": ({"rtol": "small"}, Q, K, ag.OptionTypeError, "rtol: found 'small'"),
-    "rtol not reached": ({"rtol": 1e-9, "degree": 2}, Q, K, ag.ToleranceError, "rtol: found 1e-09"),
+    "rtol not reached": ({"rtol": 1e-9, "degree": 2}, Q, K, ag.ToleranceError, "rtol: found 1e-9"),
     "scale infinite": ({"scale": float("inf")}, Q, K, ag.OptionError, "scale: found inf"),
     "kind unknown": ({"kind": "padé"}, Q, K, ag.OptionError, "kind: found 'padé'"),
     "anisotropic a number": ({"anisotropic": 1}, Q, K, ag.OptionTypeError, "anisotropic: found 1"),

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
+from .. import arrays
 from ..api import plan_loss_gradient
-from ..diagnose import TOLERANCES, Diagnosis, describe
+from ..diagnose import Diagnosis, diagnose_problem
 from ..plans import Plan
 
 __all__ = ["Explanation", "explanation"]
+
+# The arrays of a problem, as functions take them.
+PROBLEM = ("A1", "A2", "A3", "X", "Y", "E")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,11 @@ class Explanation:
         """Both as plain values."""
         public = [one.name for one in fields(self.plan) if not one.name.startswith("_")]
         return {
-            "diagnosis": asdict(self.diagnosis),
+            "diagnosis": {
+                name: value
+                for name, value in asdict(self.diagnosis).items()
+                if not name.startswith("_")
+            },
             "plan": {name: getattr(self.plan, name) for name in public},
         }
 
@@ -59,18 +65,19 @@ def explanation(
     No gradient is computed. The diagnosis holds the plans for its own accuracies and for ``rtol``,
     so that it and the plan are one answer. Cost O((n + m) d²) and a fixed sample of pairs.
     """
-    weights = arguments["X"]
-    pair = isinstance(weights, tuple)
+    pair = isinstance(arguments["X"], tuple)
     wrt = ("W_Q", "W_K") if pair else ("X",)
-    # First: they check all arrays against each other.
-    plans = {
-        one: plan_loss_gradient(**arguments, wrt=wrt, rtol=one, threads=threads)
-        for one in dict.fromkeys((rtol, *TOLERANCES))
-    }
-    query = np.asarray(arguments["A1"]) @ np.asarray(weights[0] if pair else weights)
-    key = np.asarray(arguments["A2"])
-    if pair:
-        key = key @ np.asarray(weights[1])
-    # The default of loss_gradient is one over the width of A2, not that of diagnose.
-    scale = arguments.get("scale", 1.0 / max(np.asarray(arguments["A2"]).shape[1], 1))
-    return Explanation(describe(query, key, scale, plans), plans[rtol])
+    # First: it checks all arrays against each other.
+    plan = plan_loss_gradient(**arguments, wrt=wrt, rtol=rtol, threads=threads)
+    options = {name: value for name, value in arguments.items() if name not in PROBLEM}
+    problem = arrays.read_problem(*(arguments[name] for name in PROBLEM))
+    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
+    diagnosis = diagnose_problem(
+        copies,
+        wrt,
+        (rtol,),
+        scale=options.get("scale", 1.0 / max(problem.sizes.d2, 1)),
+        is_causal=options.get("is_causal", False),
+        threads=threads,
+    )
+    return Explanation(diagnosis, plan)

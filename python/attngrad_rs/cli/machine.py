@@ -12,7 +12,7 @@ import cpuinfo
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .. import _core, tuning
+from .. import _core
 
 __all__ = ["blas_threads", "cpu_name", "gemm_peak", "level", "thread_count"]
 
@@ -29,7 +29,7 @@ def cpu_name() -> str:
 
 def level() -> str:
     """The dispatch level that calls use."""
-    return tuning.level()
+    return _core.level()
 
 
 def thread_count(threads: int | None) -> int:

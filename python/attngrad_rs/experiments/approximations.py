@@ -6,12 +6,10 @@ import math
 
 import numpy as np
 
+from .. import _core
 from ..errors import RangeError
-from ..features.fit import MAX_DEGREE, fit_polynomial, logit_interval
-from ..features.index_set import feature_count
-from ..features.sampling import Sample, sample_pairs
-from ..features.transform import balance
-from ..polynomials import ExpPolynomial
+from ..features import LogitSample
+from ..polynomials import MAX_DEGREE, ExpPolynomial, from_core
 from .problems import Data, Matrix, generator
 
 __all__ = [
@@ -30,23 +28,26 @@ class Fit:
 
     Attributes
     ----------
-    interval : (float, float)
-        Holds every logit of centred keys.
-    sample : Sample
+    sample : LogitSample
         The pairs that least squares fits to.
     """
 
     def __init__(self, data: Data, seed: int = 0) -> None:
-        change = balance(data.query, data.key, data.scale, center_query=False)
-        self.sample: Sample = sample_pairs(change, data.query, data.key, generator("fit", seed))
-        self.interval = logit_interval(self.sample, change.logit_bound(data.query, data.key))
+        query, key = (np.ascontiguousarray(rows) for rows in (data.query, data.key))
+        draw = int(generator("fit", seed).integers(2**63))
+        self.sample = LogitSample.draw(query, key, data.scale, False, draw, _core.Options())
 
     def polynomial(self, kind: str, degree: int) -> ExpPolynomial | None:
         """P of a kind and degree; None where the logits are too large for any."""
         try:
-            return fit_polynomial(kind, degree, self.interval, self.sample)
+            return from_core(kind, self.sample.fit(kind, degree))
         except RangeError:
             return None
+
+
+def feature_count(width: int, degree: int) -> int:
+    """Monomials of so many coordinates up to a degree, C(d + g, g)."""
+    return math.comb(width + degree, degree)
 
 
 def favor(data: Data, features: int, seed: int) -> Matrix:

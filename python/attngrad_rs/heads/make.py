@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._inputs import atomic_output, check_output, write_arrays
-from ..arguments import checked_signature
 from ..errors import AttnGradError, OptionError, OptionTypeError
 from . import minilm, smollm2
 from .layers import Ids, Network, Progress
@@ -70,7 +69,6 @@ MODELS: Mapping[str, HeadModel] = {
 }
 
 
-@checked_signature
 def make_heads(
     model: str,
     text: str,

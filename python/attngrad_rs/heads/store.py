@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from .._inputs import load_arrays
-from ..arguments import checked_signature
 from ..errors import ProblemFileError, RangeError
 from .head import Array, Head
 from .layers import Ids, Triple
@@ -39,7 +38,6 @@ CAUSAL: Mapping[str, bool] = {"minilm": False, "smollm2": True}
 _QUERY = re.compile(rf"({'|'.join(CAUSAL)})_q_(\d{{1,4}}_\d{{1,4}})\Z")
 
 
-@checked_signature
 def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
     """The heads that come with the package, or those of a file written by ``make_heads``.
 

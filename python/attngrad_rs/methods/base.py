@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .. import tuning
+from .. import _core
 from ..arguments import Control, Tolerance
 from ..arrays import Array, Sizes
 
-# The order in which the compiled core takes the arrays of a problem: E, or dout in its place.
-ORDER = ("A1", "A2", "A3", "X", "W_Q", "W_K", "Y", "E", "dout")
 # What a vector-Jacobian product is by, as the problem with unit weights names it.
 VJP_WRT = {"A1": "query", "A2": "key", "A3": "value"}
 
@@ -41,9 +39,9 @@ class Task(NamedTuple):
     control: Control
 
     @property
-    def given(self) -> list[Array | None]:
-        """The arrays as the core takes them."""
-        return [self.arrays.get(name) for name in ORDER]
+    def given(self) -> _core.Problem:
+        """The problem as the core takes it."""
+        return _core.Problem(**self.arrays, scale=self.scale, is_causal=self.is_causal)
 
 
 class HeadTask(NamedTuple):
@@ -61,12 +59,11 @@ class HeadTask(NamedTuple):
     control: Control
 
 
-def control_tuple(
-    control: Control,
-) -> tuple[int | None, Any, float | None, str | None, int | None]:
+def core_options(control: Control) -> _core.Options:
     """What every function of the core takes last."""
-    level, block = tuning.level(), tuning.key_block()
-    return control.threads, control.progress, control.timeout, level, block
+    return _core.Options(
+        threads=control.threads, progress=control.progress, timeout=control.timeout
+    )
 
 
 class Judged(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import _core, tuning
+from .. import _core
 from ..arrays import Sizes
-from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task, control_tuple
+from .base import Decision, Error, Forecast, HeadTask, Method, Outcome, Task, core_options
 
 # Operations of the core's law (rust/src/plan/cost.rs) per second and thread, float32; float64
 # takes twice the time. Rough figures of 2-core machines at d = 32: they feed `predicted_seconds`
@@ -78,7 +78,7 @@ def _kept_bytes(sizes: Sizes, wrt: tuple[str, ...], itemsize: int, threads: int)
         fit = KEPT_BYTES // (sizes.m * itemsize) // KEY_SIDE_QUERIES * KEY_SIDE_QUERIES
         return min(fit, WAVE_QUERIES, sizes.n) * sizes.m * itemsize
     lanes, _ = _core.tile_shape(
-        tuning.level(), "float32" if itemsize == FLOAT32_BYTES else "float64"
+        _core.level(), "float32" if itemsize == FLOAT32_BYTES else "float64"
     )
     tile = lanes * sizes.m * itemsize
     return min(KEPT_BYTES // (threads * tile), KEPT_TILES) * threads * tile
@@ -102,7 +102,7 @@ def output_elements(sizes: Sizes, wrt: tuple[str, ...]) -> int:
 def seconds(operations: float, itemsize: int, threads: int | None) -> float:
     """Predicted time of so many operations of the exact method, or of as many as cost the same."""
     workers = threads or _core.default_threads()
-    rate = RATES.get(tuning.level(), SLOWEST_RATE) * workers * FLOAT32_BYTES / itemsize
+    rate = RATES.get(_core.level(), SLOWEST_RATE) * workers * FLOAT32_BYTES / itemsize
     return operations / rate
 
 
@@ -124,9 +124,7 @@ def forecast(
 
 def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
     """Loss and gradients; with no name in ``wrt``, the loss alone."""
-    raw = _core.loss_gradient(
-        task.given, list(task.wrt), (task.scale, task.is_causal), control_tuple(task.control)
-    )
+    raw = _core.loss_gradient(task.given, list(task.wrt), core_options(task.control))
     return Outcome(
         loss=raw["loss"],
         loss_error=Error.rounding(raw["loss_rounding"]),
@@ -146,7 +144,7 @@ def vjp(task: HeadTask, decision: Decision) -> Outcome:
     raw = _core.attention_vjp(
         [task.query, task.key, task.value, task.dout],
         (task.scale, task.is_causal),
-        control_tuple(task.control),
+        core_options(task.control),
     )
     return Outcome(
         loss=0.0,

@@ -21,7 +21,7 @@ from .base import (
     Method,
     Outcome,
     Task,
-    control_tuple,
+    core_options,
     head_sizes,
 )
 
@@ -45,11 +45,8 @@ def _asking(task: Task) -> tuple[str, int | None, float | None, float, str, str,
     return task.tolerance.asking(task.named or "auto", task.degree, task.seed)
 
 
-def _decision(chosen: tuple[str, int, int, int, int, float, float, str]) -> Decision:
-    method, degree, samples, exact_rows, features, error, operations, reason = chosen
-    if method == exact.EXACT.name:
-        return Decision(method, operations=operations, reason=reason)
-    return Decision(method, degree, samples, exact_rows, features, error, operations, reason)
+def _decision(chosen: _core.Decision) -> Decision:
+    return Decision(**{name: getattr(chosen, name) for name in Decision._fields})
 
 
 def planned(task: Task, *, foresee: bool = False) -> Decision:
@@ -58,9 +55,9 @@ def planned(task: Task, *, foresee: bool = False) -> Decision:
     A call asks for the law alone, as it looks at rows and keys that stand out itself; with
     ``foresee`` these looks are part of the answer.
     """
-    problem = task.given, list(task.wrt), (task.scale, task.is_causal), _asking(task)
+    problem = task.given, list(task.wrt), _asking(task)
     if foresee:
-        return _decision(_core.foresee(*problem, control_tuple(task.control)))
+        return _decision(_core.foresee(*problem, core_options(task.control)))
     return _decision(_core.decide(*problem))
 
 
@@ -94,11 +91,10 @@ def gradient(task: Task, decision: Decision, prepared: Any) -> Outcome:
     raw = _core.planned_gradient(
         task.given,
         list(task.wrt),
-        (task.scale, task.is_causal),
         _asking(task),
         (decision.degree or 0, decision.samples or 0),
         prepared,
-        control_tuple(task.control),
+        core_options(task.control),
     )
     return Outcome(
         loss=raw["loss"],

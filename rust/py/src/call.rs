@@ -3,38 +3,40 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use attngrad::{Error, Level, Options, Watch};
+use attngrad::{Error, Watch};
 use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::errors::{Failure, Result};
 
-/// threads, progress, timeout, level, key_block: what every computing function takes last, as one tuple.
-pub type Control = (Option<usize>, Option<Py<PyAny>>, Option<f64>, Option<String>, Option<usize>);
-
-/// The options of a call, checked.
-pub struct Call {
-    options: Options,
+/// Threads, progress and time of a call; the settings of the environment belong to it too.
+#[pyclass(frozen, module = "attngrad_rs._core")]
+pub struct Options {
+    options: attngrad::Options,
     progress: Option<Py<PyAny>>,
 }
 
-impl Call {
-    pub fn new((threads, progress, timeout, level, key_block): Control) -> Result<Self> {
-        let options = Options {
+#[pymethods]
+impl Options {
+    #[new]
+    #[pyo3(signature = (*, threads=None, progress=None, timeout=None))]
+    fn new(threads: Option<usize>, progress: Option<Py<PyAny>>, timeout: Option<f64>) -> Result<Self> {
+        let options = attngrad::Options {
             threads: threads.and_then(NonZeroUsize::new),
-            level: level.as_deref().map(Level::parse).transpose()?,
             timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-            key_block: key_block.and_then(NonZeroUsize::new),
+            ..attngrad::Options::from_env()?
         };
-        Ok(Call { options, progress })
+        Ok(Options { options, progress })
     }
+}
 
+impl Options {
     /// Runs `work` with the interpreter released; also returns the seconds it took. This thread waits, and looks for
     /// signals; what a signal handler or the progress callback raises is what the caller sees.
     pub fn run<R: Send>(
-        self,
+        &self,
         py: Python<'_>,
-        work: impl FnOnce(&Options, Option<Watch<'_>>) -> std::result::Result<R, Error> + Send,
+        work: impl FnOnce(&attngrad::Options, Option<Watch<'_>>) -> std::result::Result<R, Error> + Send,
     ) -> Result<(R, f64)> {
         let start = Instant::now();
         let mut raised = None;
@@ -67,4 +69,9 @@ impl Call {
 pub fn read<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray2<'py, T>> {
     let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
     array.try_readonly().map_err(|_| Failure::internal("a snapshot is shared with a writer"))
+}
+
+/// Whether an array is one of single precision; those of a call are all of one.
+pub fn is_single(array: &Bound<'_, PyAny>) -> bool {
+    array.cast::<PyArray2<f32>>().is_ok()
 }

@@ -4,95 +4,47 @@
 // The signatures are the Python ones.
 #![allow(clippy::too_many_arguments)]
 
-/// The same call for either precision: the first array tells which.
-macro_rules! either {
-    ($arrays:ident, $call:ident($($argument:expr),*)) => {
-        if $arrays[0].as_ref().is_some_and(|first| first.cast::<numpy::PyArray2<f32>>().is_ok()) {
-            $call::<f32>($($argument),*)
+/// An expression in the precision of an array, or of a problem: T is f32 or f64 in it.
+macro_rules! in_precision {
+    ($is_single:expr, $T:ident => $body:expr) => {
+        if $is_single {
+            type $T = f32;
+            $body
         } else {
-            $call::<f64>($($argument),*)
+            type $T = f64;
+            $body
         }
     };
 }
 
 mod call;
+mod diagnose;
 mod errors;
+mod factors;
+mod features;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 mod plan;
 mod polynomial;
+mod problem;
 
-use attngrad::{Gradients, Level, Problem, Weights, Wrt, default_threads};
-use numpy::{Element, IntoPyArray, PyReadonlyArray2};
+use attngrad::{Float, Gradients, Level, default_threads};
+use numpy::{Element, IntoPyArray};
 use pyo3::{exceptions::PyImportError, prelude::*, types::PyDict};
 
-use call::{Call, Control};
+use call::{Options, is_single};
 use errors::{Failure, Result};
+use problem::{Arrays, Problem, inputs};
 
-type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
-
-/// A1, A2, A3, X, W_Q, W_K, Y and E, or dout in its place: those that there are.
-type Given<'py> = [Option<Bound<'py, PyAny>>; 9];
-
-/// Their names are those of attngrad::Problem.
-struct Arrays<'py, T: Element> {
-    a: [Matrix<'py, T>; 3],
-    x: Option<Matrix<'py, T>>,
-    pair: Option<(Matrix<'py, T>, Matrix<'py, T>)>,
-    y: Matrix<'py, T>,
-    e: Matrix<'py, T>,
-    is_target: bool,
-}
-
-impl<'py, T: Element + attngrad::Float> Arrays<'py, T> {
-    fn read(given: &Given<'py>) -> Result<Self> {
-        let [Some(a1), Some(a2), Some(a3), x, w_q, w_k, Some(y), target, dout] = given else {
-            return Err(Failure::internal("an array that every problem has was not given"));
-        };
-        let Some(e) = target.as_ref().or(dout.as_ref()) else {
-            return Err(Failure::internal("neither E nor dout was given"));
-        };
-        let read = |array: &Bound<'py, PyAny>| call::read::<T>(array);
-        let pair = w_q.as_ref().zip(w_k.as_ref());
-        Ok(Arrays {
-            a: [read(a1)?, read(a2)?, read(a3)?],
-            x: x.as_ref().map(read).transpose()?,
-            pair: pair.map(|(w_q, w_k)| Ok::<_, Failure>((read(w_q)?, read(w_k)?))).transpose()?,
-            y: read(y)?,
-            e: read(e)?,
-            is_target: target.is_some(),
-        })
-    }
-
-    fn problem(&self, (scale, is_causal): (f64, bool)) -> Result<Problem<'_, T>> {
-        let [a1, a2, a3] = &self.a;
-        let weights = match (&self.x, &self.pair) {
-            (_, Some((w_q, w_k))) => Weights::Pair(w_q.as_array(), w_k.as_array()),
-            (Some(x), None) => Weights::Product(x.as_array()),
-            (None, None) => return Err(Failure::internal("neither X nor a pair was given")),
-        };
-        let problem =
-            Problem::new(a1.as_array(), a2.as_array(), a3.as_array(), weights, self.y.as_array(), self.e.as_array())?;
-        let problem = if self.is_target { problem } else { problem.with_incoming() };
-        Ok(problem.with_scale(scale).with_causal(is_causal))
-    }
-}
-
-/// Inputs by their names.
-fn inputs(names: &[String]) -> Result<Vec<Wrt>> {
-    Ok(names.iter().map(|name| Wrt::parse(name)).collect::<std::result::Result<_, _>>()?)
-}
-
-fn differentiate<'py, T: Element + attngrad::Float>(
+fn differentiate<'py, T: Element + Float>(
     py: Python<'py>,
-    given: &Given<'py>,
-    wrt: &[Wrt],
-    form: (f64, bool),
-    call: Call,
+    given: &Problem,
+    wrt: &[attngrad::Wrt],
+    options: &Options,
 ) -> Result<Bound<'py, PyDict>> {
-    let arrays = Arrays::<T>::read(given)?;
-    let problem = arrays.problem(form)?;
-    let (result, seconds) = call.run(py, |options, watch| attngrad::loss_gradient(&problem, wrt, options, watch))?;
+    let arrays = Arrays::<T>::read(py, given)?;
+    let problem = arrays.problem(given)?;
+    let (result, seconds) = options.run(py, |options, watch| attngrad::loss_gradient(&problem, wrt, options, watch))?;
     let Gradients { loss, loss_rounding, gradients, level } = result;
     let (values, rounding) = (PyDict::new(py), PyDict::new(py));
     for gradient in gradients {
@@ -120,57 +72,51 @@ fn wrap<'py>(
     Ok(out)
 }
 
-/// See attngrad_rs.loss_gradient; `form` is the scale, and whether the problem is causal.
+/// See attngrad_rs.loss_gradient.
 #[pyfunction]
 fn loss_gradient<'py>(
     py: Python<'py>,
-    given: Given<'py>,
+    problem: &Problem,
     wrt: Vec<String>,
-    form: (f64, bool),
-    control: Control,
+    options: &Options,
 ) -> Result<Bound<'py, PyDict>> {
-    let (wrt, call) = (inputs(&wrt)?, Call::new(control)?);
-    either!(given, differentiate(py, &given, &wrt, form, call))
+    let wrt = inputs(&wrt)?;
+    in_precision!(problem.is_single(py), T => differentiate::<T>(py, problem, &wrt, options))
 }
 
-fn attend<'py, T: Element + attngrad::Float>(
+fn attend<'py, T: Element + Float>(
     py: Python<'py>,
-    [q, k, v]: &[Option<Bound<'py, PyAny>>; 3],
+    [q, k, v]: &[Bound<'py, PyAny>; 3],
     form: (f64, bool),
-    call: Call,
+    options: &Options,
 ) -> Result<Bound<'py, PyAny>> {
-    let (q, k, v) = (head::<T>(q)?, head::<T>(k)?, head::<T>(v)?);
+    let (q, k, v) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?);
     let heads = attngrad::Heads::new(q.as_array(), k.as_array(), v.as_array())?.with_scale(form.0).with_causal(form.1);
-    let (output, _) = call.run(py, |options, watch| attngrad::attention(&heads, options, watch))?;
+    let (output, _) = options.run(py, |options, watch| attngrad::attention(&heads, options, watch))?;
     Ok(output.into_pyarray(py).into_any())
-}
-
-fn head<'py, T: Element>(array: &Option<Bound<'py, PyAny>>) -> Result<Matrix<'py, T>> {
-    call::read(array.as_ref().ok_or_else(|| Failure::internal("an array of the head was not given"))?)
 }
 
 /// See attngrad_rs.attention; `heads` is query, key, value.
 #[pyfunction]
 fn attention<'py>(
     py: Python<'py>,
-    heads: [Option<Bound<'py, PyAny>>; 3],
+    heads: [Bound<'py, PyAny>; 3],
     form: (f64, bool),
-    control: Control,
+    options: &Options,
 ) -> Result<Bound<'py, PyAny>> {
-    let call = Call::new(control)?;
-    either!(heads, attend(py, &heads, form, call))
+    in_precision!(is_single(&heads[0]), T => attend::<T>(py, &heads, form, options))
 }
 
-fn pull_back<'py, T: Element + attngrad::Float>(
+fn pull_back<'py, T: Element + Float>(
     py: Python<'py>,
-    [q, k, v, dout]: &[Option<Bound<'py, PyAny>>; 4],
+    [q, k, v, dout]: &[Bound<'py, PyAny>; 4],
     form: (f64, bool),
-    call: Call,
+    options: &Options,
 ) -> Result<Bound<'py, PyDict>> {
-    let (q, k, v, dout) = (head::<T>(q)?, head::<T>(k)?, head::<T>(v)?, head::<T>(dout)?);
+    let (q, k, v, dout) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?, call::read::<T>(dout)?);
     let heads = attngrad::Heads::new(q.as_array(), k.as_array(), v.as_array())?.with_scale(form.0).with_causal(form.1);
     let dout = dout.as_array();
-    let (result, seconds) = call.run(py, |options, watch| attngrad::attention_vjp(&heads, dout, options, watch))?;
+    let (result, seconds) = options.run(py, |options, watch| attngrad::attention_vjp(&heads, dout, options, watch))?;
     let (values, rounding) = (PyDict::new(py), PyDict::new(py));
     for (name, (value, error)) in [("query", result.query), ("key", result.key), ("value", result.value)] {
         values.set_item(name, value.into_pyarray(py))?;
@@ -183,18 +129,23 @@ fn pull_back<'py, T: Element + attngrad::Float>(
 #[pyfunction]
 fn attention_vjp<'py>(
     py: Python<'py>,
-    heads: [Option<Bound<'py, PyAny>>; 4],
+    heads: [Bound<'py, PyAny>; 4],
     form: (f64, bool),
-    control: Control,
+    options: &Options,
 ) -> Result<Bound<'py, PyDict>> {
-    let call = Call::new(control)?;
-    either!(heads, pull_back(py, &heads, form, call))
+    in_precision!(is_single(&heads[0]), T => pull_back::<T>(py, &heads, form, options))
 }
 
 /// The dispatch levels of this machine, best last.
 #[pyfunction]
 fn levels() -> Vec<&'static str> {
     Level::available().into_iter().map(Level::name).collect()
+}
+
+/// The level that calls run at: the best of this machine, unless ATTNGRAD_LEVEL names another one.
+#[pyfunction]
+fn level() -> Result<&'static str> {
+    Ok(attngrad::Options::from_env()?.level.or_else(|| Level::available().pop()).map_or("baseline", Level::name))
 }
 
 /// Queries and keys of the register tile at a level, by dtype name.
@@ -241,17 +192,16 @@ fn require_main_interpreter() -> PyResult<()> {
     ))
 }
 
-fn finite<T: Element + attngrad::Float>(py: Python<'_>, array: &Bound<'_, PyAny>, call: Call) -> Result<bool> {
+fn finite<T: Element + Float>(py: Python<'_>, array: &Bound<'_, PyAny>, options: &Options) -> Result<bool> {
     let array = call::read::<T>(array)?;
     let values = array.as_array().to_slice().ok_or_else(|| Failure::internal("a snapshot is not contiguous"))?;
-    Ok(call.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0)
+    Ok(options.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0)
 }
 
 /// Whether a snapshot, as one row, has numbers only.
 #[pyfunction]
-fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, control: Control) -> Result<bool> {
-    let (rows, call) = ([Some(row.clone())], Call::new(control)?);
-    either!(rows, finite(py, &row, call))
+fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, options: &Options) -> Result<bool> {
+    in_precision!(is_single(&row), T => finite::<T>(py, &row, options))
 }
 
 #[pymodule(gil_used = true)]
@@ -263,6 +213,23 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
     module.add_function(wrap_pyfunction!(attention, module)?)?;
     module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
+    module.add_class::<Options>()?;
+    module.add_class::<Problem>()?;
+    module.add_class::<features::IndexSet>()?;
+    module.add_class::<features::Balance>()?;
+    module.add_class::<features::LogitSample>()?;
+    module.add_class::<features::FeatureRequest>()?;
+    module.add_class::<features::ExpFeatures>()?;
+    module.add_class::<factors::Factors>()?;
+    module.add_class::<plan::Decision>()?;
+    module.add_class::<diagnose::Diagnosis>()?;
+    module.add_class::<diagnose::Prediction>()?;
+    module.add_function(wrap_pyfunction!(diagnose::diagnose, module)?)?;
+    module.add_function(wrap_pyfunction!(diagnose::diagnose_problem, module)?)?;
+    module.add_function(wrap_pyfunction!(factors::factors, module)?)?;
+    module.add_function(wrap_pyfunction!(factors::factors_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(factors::row_kronecker, module)?)?;
+    module.add_function(wrap_pyfunction!(level, module)?)?;
     module.add_function(wrap_pyfunction!(plan::decide, module)?)?;
     module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
     module.add_function(wrap_pyfunction!(plan::planned_gradient, module)?)?;

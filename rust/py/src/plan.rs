@@ -1,14 +1,14 @@
 //! The planner: what it would run, and running it.
 
 use attngrad::plan::cost::{Cost, Shape};
-use attngrad::plan::{self, Asked, Certificate, Decision, Kind, Norm, Planned, Request, Start, Verdict, Wanted};
+use attngrad::plan::{self, Asked, Certificate, Kind, Norm, Planned, Request, Start, Verdict, Wanted};
 use attngrad::{Float, Wrt};
 use numpy::{Element, IntoPyArray};
 use pyo3::{prelude::*, types::PyDict};
 
-use super::{Arrays, Given, inputs};
-use crate::call::{Call, Control};
+use crate::call::Options;
 use crate::errors::{Failure, Result};
+use crate::problem::{Arrays, Problem, inputs};
 
 /// The moments of some keys, to be used again with the same keys, values and weights.
 #[pyclass(frozen)]
@@ -38,12 +38,34 @@ fn request((method, degree, rtol, atol, norm, certificate, seed): Asking) -> Res
     })
 }
 
-/// method, degree, samples, exact_rows, features, predicted_error, operations, reason.
-type Chosen = (&'static str, usize, usize, usize, usize, f64, f64, String);
+/// A method and its size; sizes are None for the exact method.
+#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
+#[derive(Clone)]
+pub struct Decision {
+    method: &'static str,
+    degree: Option<usize>,
+    samples: Option<usize>,
+    exact_rows: Option<usize>,
+    features: Option<usize>,
+    predicted_error: f64,
+    operations: f64,
+    reason: String,
+}
 
-fn chosen(decision: Decision) -> Chosen {
-    let Decision { method, degree, samples, apart, features, predicted_error, operations, reason, .. } = decision;
-    (method.name(), degree, samples, apart, features, predicted_error, operations, reason)
+impl From<plan::Decision> for Decision {
+    fn from(decision: plan::Decision) -> Self {
+        let size = |size: usize| (decision.method != plan::Method::Exact).then_some(size);
+        Decision {
+            method: decision.method.name(),
+            degree: size(decision.degree),
+            samples: size(decision.samples),
+            exact_rows: size(decision.apart),
+            features: size(decision.features),
+            predicted_error: decision.predicted_error,
+            operations: decision.operations,
+            reason: decision.reason,
+        }
+    }
 }
 
 /// relative, reached, best_rtol, message.
@@ -83,66 +105,57 @@ pub fn check_request(dtype: &str, asking: Asking) -> Result<()> {
     Ok(check(&request)?)
 }
 
-fn choose<T: Element + Float>(
-    py: Python<'_>,
-    given: &Given<'_>,
-    wrt: &[Wrt],
-    form: (f64, bool),
-    request: &Request,
-) -> Result<Chosen> {
-    let arrays = Arrays::<T>::read(given)?;
-    let problem = arrays.problem(form)?;
-    Ok(chosen(py.detach(|| plan::decide(&problem, wrt, request))?))
+fn choose<T: Element + Float>(py: Python<'_>, given: &Problem, wrt: &[Wrt], request: &Request) -> Result<Decision> {
+    let arrays = Arrays::<T>::read(py, given)?;
+    let problem = arrays.problem(given)?;
+    Ok(py.detach(|| plan::decide(&problem, wrt, request))?.into())
 }
 
 /// What would be run, and why.
 #[pyfunction]
-pub fn decide(py: Python<'_>, given: Given<'_>, wrt: Vec<String>, form: (f64, bool), asking: Asking) -> Result<Chosen> {
+pub fn decide(py: Python<'_>, problem: &Problem, wrt: Vec<String>, asking: Asking) -> Result<Decision> {
     let (wrt, request) = (inputs(&wrt)?, request(asking)?);
-    either!(given, choose(py, &given, &wrt, form, &request))
+    in_precision!(problem.is_single(py), T => choose::<T>(py, problem, &wrt, &request))
 }
 
 fn look<T: Element + Float>(
     py: Python<'_>,
-    given: &Given<'_>,
+    given: &Problem,
     wrt: &[Wrt],
-    form: (f64, bool),
     request: &Request,
-    call: Call,
-) -> Result<Chosen> {
-    let arrays = Arrays::<T>::read(given)?;
-    let problem = arrays.problem(form)?;
-    let found = call.run(py, |options, watch| plan::foresee(&problem, wrt, request, options, watch))?;
-    Ok(chosen(found.0))
+    options: &Options,
+) -> Result<Decision> {
+    let arrays = Arrays::<T>::read(py, given)?;
+    let problem = arrays.problem(given)?;
+    let found = options.run(py, |options, watch| plan::foresee(&problem, wrt, request, options, watch))?;
+    Ok(found.0.into())
 }
 
 /// The same, with all that is known before anything big is computed.
 #[pyfunction]
 pub fn foresee(
     py: Python<'_>,
-    given: Given<'_>,
+    problem: &Problem,
     wrt: Vec<String>,
-    form: (f64, bool),
     asking: Asking,
-    control: Control,
-) -> Result<Chosen> {
-    let (wrt, request, call) = (inputs(&wrt)?, request(asking)?, Call::new(control)?);
-    either!(given, look(py, &given, &wrt, form, &request, call))
+    options: &Options,
+) -> Result<Decision> {
+    let (wrt, request) = (inputs(&wrt)?, request(asking)?);
+    in_precision!(problem.is_single(py), T => look::<T>(py, problem, &wrt, &request, options))
 }
 
 fn run<'py, T: Element + Float>(
     py: Python<'py>,
-    given: &Given<'py>,
+    given: &Problem,
     wrt: &[Wrt],
-    form: (f64, bool),
     request: &Request,
     start: (Option<&Prepared>, (usize, usize)),
-    call: Call,
+    options: &Options,
 ) -> Result<Bound<'py, PyDict>> {
-    let arrays = Arrays::<T>::read(given)?;
-    let problem = arrays.problem(form)?;
+    let arrays = Arrays::<T>::read(py, given)?;
+    let problem = arrays.problem(given)?;
     let (prepared, (degree, samples)) = start;
-    let (result, _) = call.run(py, |options, watch| {
+    let (result, _) = options.run(py, |options, watch| {
         let start = match prepared {
             Some(prepared) if prepared.0.fits(&problem, wrt, request, options)? => Start::Prepared(&prepared.0),
             _ => Start::Sized { degree, samples },
@@ -161,7 +174,7 @@ fn run<'py, T: Element + Float>(
     out.set_item("loss", loss)?;
     out.set_item("loss_certificate", known(&request.without_tolerance(), &loss_certificate))?;
     out.set_item("steps", steps.map(|steps| [steps.f, steps.c, steps.q, steps.p1, steps.p2]))?;
-    out.set_item("decision", chosen(decision))?;
+    out.set_item("decision", Bound::new(py, Decision::from(decision))?)?;
     out.set_item("prepared", prepared.map(|prepared| Bound::new(py, Prepared(prepared))).transpose()?)?;
     Ok(out)
 }
@@ -171,14 +184,13 @@ fn run<'py, T: Element + Float>(
 #[pyfunction]
 pub fn planned_gradient<'py>(
     py: Python<'py>,
-    given: Given<'py>,
+    problem: &Problem,
     wrt: Vec<String>,
-    form: (f64, bool),
     asking: Asking,
     start: (usize, usize),
     prepared: Option<&Prepared>,
-    control: Control,
+    options: &Options,
 ) -> Result<Bound<'py, PyDict>> {
-    let (wrt, request, call) = (inputs(&wrt)?, request(asking)?, Call::new(control)?);
-    either!(given, run(py, &given, &wrt, form, &request, (prepared, start), call))
+    let (wrt, request) = (inputs(&wrt)?, request(asking)?);
+    in_precision!(problem.is_single(py), T => run::<T>(py, problem, &wrt, &request, (prepared, start), options))
 }

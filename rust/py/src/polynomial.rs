@@ -12,7 +12,7 @@ fn slice<'a>(array: &'a PyReadonlyArray1<'_, f64>) -> Result<&'a [f64]> {
     array.as_slice().map_err(|_| Failure::internal("a snapshot is not contiguous"))
 }
 
-fn known(interval: (f64, f64), coefficients: &PyReadonlyArray1<'_, f64>) -> Result<Polynomial> {
+pub fn known(interval: (f64, f64), coefficients: &PyReadonlyArray1<'_, f64>) -> Result<Polynomial> {
     Ok(Polynomial::from_chebyshev(Interval::new(interval.0, interval.1)?, slice(coefficients)?.to_vec())?)
 }
 

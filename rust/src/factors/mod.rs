@@ -12,7 +12,7 @@ use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::exact::gradient::{in_range, row_major, rows};
-use crate::features::{Balance, FeatureMap, FeatureOptions, Side, mean_row, select};
+use crate::features::{Balance, FeatureMap, FeatureOptions, Side, approximate_count, mean_row, select};
 use crate::float::Float;
 use crate::norms::inner;
 use crate::options::Options;
@@ -112,6 +112,21 @@ pub fn factors<T: Float>(
     let mut run = Run::new(options, watch);
     run.phase(1.0);
     made(problem, features, &mut run).map_err(|error| problem.blame(error))
+}
+
+/// Bytes that [`factors()`] takes for features of a degree, in numbers of the precision: the inputs' copies and all that
+/// stays in [`Factors`], but not U3, V3 and U4, which are made when they are asked for.
+pub fn factors_bytes<T: Float>(problem: &Problem<'_, T>, degree: usize) -> u128 {
+    let (n, m, dv) = (problem.A1.nrows() as u128, problem.A2.nrows() as u128, problem.Y.ncols() as u128);
+    let (width, weights) = match problem.weights {
+        Weights::Product(X) => (X.ncols(), X.len()),
+        Weights::Pair(W_Q, W_K) => (W_Q.ncols(), W_Q.len() + W_K.len()),
+    };
+    let features = approximate_count(width, degree) as u128;
+    let inputs = [problem.A1.len(), problem.A2.len(), problem.A3.len(), problem.Y.len(), problem.E.len(), weights];
+    let inputs: u128 = inputs.iter().map(|&count| count as u128).sum();
+    let rows = (n + m) * (features + width as u128 + dv + 1) + (n + m) * dv;
+    (inputs + rows) * size_of::<T>() as u128
 }
 
 fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut Run<'_>) -> Result<Factors<T>, Error> {

@@ -178,6 +178,23 @@ impl Balance {
         Ok(Balance { scale, query_mean, key_mean, query_map, key_map, spectrum })
     }
 
+    /// Refuses parts that were put together by hand and do not fit, or hold numbers that are not finite.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        check_scale(self.scale)?;
+        let d = self.dimension();
+        let maps = [&self.query_map, &self.key_map];
+        let rows = [&self.query_mean, &self.key_mean, &self.spectrum];
+        let wanted = || format!("means and a spectrum of {d} finite numbers, and maps of {d} by {d}");
+        let is_square = maps.iter().all(|map| map.dim() == (d, d)) && rows.iter().all(|row| row.len() == d);
+        let all = || maps.iter().flat_map(|map| map.iter()).chain(rows.iter().flat_map(|row| row.iter()));
+        let found = match (is_square, all().find(|x| !x.is_finite())) {
+            (false, _) => "parts of other sizes".into(),
+            (true, Some(x)) => x.to_string(),
+            (true, None) => return Ok(()),
+        };
+        Err(Error::Option { option: "balance", found, wanted: wanted() })
+    }
+
     /// The sign of s, which the coordinates lack.
     pub fn sign(&self) -> f64 {
         if self.scale < 0.0 { -1.0 } else { 1.0 }

@@ -82,6 +82,35 @@ impl ExpFeatures {
         Ok(ExpFeatures { balance, set, polynomial, power, interval, error, bound })
     }
 
+    /// What was fitted before, from its parts: those that the methods of the same names give.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for parts that do not belong together, and for numbers that are not finite.
+    pub fn from_parts(
+        balance: Balance,
+        set: IndexSet,
+        polynomial: Polynomial,
+        interval: (f64, f64),
+        error: f64,
+    ) -> Result<Self, Error> {
+        let refuse = |option, found: String, wanted: &str| Err(Error::Option { option, found, wanted: wanted.into() });
+        balance.check()?;
+        if set.dimension() != balance.dimension() || set.degree() > polynomial.degree() {
+            let found = format!("monomials of {} coordinates up to degree {}", set.dimension(), set.degree());
+            return refuse("set", found, "as many coordinates as the rows have, and no higher degree than P");
+        }
+        let (low, high) = interval;
+        if !(low <= high && low.is_finite() && high.is_finite()) {
+            return refuse("interval", format!("{low} to {high}"), "two finite numbers, the lower one first");
+        }
+        if error.is_nan() || error < 0.0 {
+            return refuse("error", error.to_string(), "a number, 0 or more");
+        }
+        let power = polynomial.power();
+        let bound = bound(&polynomial, &set, interval)?;
+        Ok(ExpFeatures { balance, set, polynomial, power, interval, error, bound })
+    }
+
     /// U, (n, N), of rows like the queries. Time n (N + d²), no memory beside the result.
     ///
     /// # Errors
@@ -133,6 +162,11 @@ impl ExpFeatures {
             remedy: "fit on such rows, scale them down, or use float64",
         };
         Err(blame(error, [(side.argument(), &array)]))
+    }
+
+    /// Bytes that features of so many rows take, in numbers of `itemsize` bytes.
+    pub fn transform_bytes(&self, rows: usize, itemsize: usize) -> u128 {
+        rows as u128 * self.count() as u128 * itemsize as u128
     }
 
     /// g, the degree of the polynomial.

@@ -1,6 +1,6 @@
 //! The map φ from rows to features whose inner products are P (docs/math.md, equation 104).
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use super::balance::Balance;
 use super::index_set::IndexSet;
@@ -8,8 +8,11 @@ use super::rows::{LANES, Lane, Lanes};
 use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
+use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
-use crate::pool::{Cancel, Run};
+use crate::options::Options;
+use crate::pool::{Cancel, Run, Watch};
+use crate::problem::blame;
 use crate::products::matrix;
 use crate::tile::Rows;
 
@@ -42,7 +45,47 @@ impl Side {
     }
 }
 
+impl IndexSet {
+    /// x^β for the rows x of `array`, (n, d), and all members, (n, N), in the order of the set. Time n (N + d²), no memory
+    /// beside the result.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless rows have a number for each coordinate; [`Error::NonFinite`] with the first that is none;
+    /// [`Error::Range`] where a power leaves the range of the precision; [`Error::OutOfMemory`], [`Error::Deadline`],
+    /// [`Error::Cancelled`].
+    pub fn monomials<T: Float>(
+        &self,
+        array: ArrayView2<'_, T>,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Array2<T>, Error> {
+        options.level()?;
+        if array.ncols() != self.dimension {
+            let wanted = format!("{} columns, one for each coordinate", self.dimension);
+            return Err(Error::Shape { argument: "array", found: array.shape().to_vec(), wanted });
+        }
+        let mut run = Run::new(options, watch);
+        run.phase(1.0);
+        let given = row_major(array)?;
+        let (powers, finite) = FeatureMap::powers(self)?.apply(rows(&given)?, &mut run)?;
+        if finite {
+            return Ok(powers);
+        }
+        let remedy = "scale the rows down, or use float64";
+        let error = Error::Range { quantity: "a power of a coordinate".into(), precision: T::NAME, remedy };
+        Err(blame(error, [("array", &array)]))
+    }
+}
+
 impl<'a, T: Float> FeatureMap<'a, T> {
+    /// The monomials themselves, of the rows themselves.
+    fn powers(set: &'a IndexSet) -> Result<Self, Error> {
+        let d = set.dimension();
+        let (mean, map) = (Array1::zeros(d), Array2::eye(d));
+        let weights = buffer::filled(set.count(), T::one())?;
+        Ok(FeatureMap { set, lanes: Lanes::new(&mean, &map)?, weights, exponent: None })
+    }
+
     /// For the coefficients P_0, …, P_g of the powers of the logit; `factors` for exp(s q kᵀ), without them for e^t.
     pub fn new(balance: &Balance, set: &'a IndexSet, power: &[f64], side: Side, factors: bool) -> Result<Self, Error> {
         let (mean, map) = match side {

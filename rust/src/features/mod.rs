@@ -3,9 +3,11 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `index_set`, `contributions` | [`IndexSet`]: all monomials of a degree, or those that contribute most |
+//! | `index_set` | [`IndexSet`]: which monomials |
+//! | `growth`, `contributions` | sets of all monomials of a degree, of those that contribute most, of given ones |
 //! | `balance` | [`Balance`]: centred and balanced coordinates |
 //! | `options` | [`FeatureOptions`] |
+//! | `logits` | [`LogitSample`]: sampled logits, and polynomials for them |
 //! | `sample`, `fit`, `select` | sampled logits, the polynomial fitted to them, the least that meets a tolerance |
 //! | `map`, `exp_features` | the map φ from rows to features, and [`ExpFeatures`] around it |
 //! | `rows` | passes over rows whose bits do not depend on threads |
@@ -14,7 +16,9 @@ mod balance;
 mod contributions;
 mod exp_features;
 mod fit;
+mod growth;
 mod index_set;
+mod logits;
 mod map;
 mod options;
 mod rows;
@@ -26,6 +30,7 @@ pub(crate) use balance::{balanced, mean_row};
 pub use exp_features::ExpFeatures;
 pub(crate) use index_set::approximate_count;
 pub use index_set::{IndexSet, feature_count};
+pub use logits::LogitSample;
 pub(crate) use map::{FeatureMap, Side};
 pub use options::FeatureOptions;
 pub(crate) use select::select;

@@ -95,6 +95,7 @@ fn looks<T: Float>(
 }
 
 /// Centred logits of some queries by some keys.
+#[derive(Debug, Clone)]
 pub(super) struct Sample {
     /// Which rows were drawn, rising.
     pub queries: Vec<usize>,
@@ -105,6 +106,8 @@ pub(super) struct Sample {
     pub pair_weights: Vec<f64>,
     /// Smallest and largest logit; zeros without any.
     pub range: (f64, f64),
+    /// The standard deviation of the logits of all pairs.
+    pub spread: f64,
     /// How many different logits there are.
     pub distinct: usize,
     /// Whether all pairs are in it, so that its figures are those of the data.
@@ -141,6 +144,7 @@ impl Sample {
         sorted.dedup();
         Ok(Sample {
             complete: queries.len() == query.count && keys.len() == key.count,
+            spread: spread(&logits, &query_weights, &key_weights),
             pair_weights: attention(&logits, &exponents, &query_weights, &key_weights)?,
             range: if logits.is_empty() { (0.0, 0.0) } else { range },
             distinct: sorted.len(),
@@ -157,6 +161,17 @@ impl Sample {
         let mean: f64 = terms.map(|((t, weight), value)| weight * (value / t.exp() - 1.0).powi(2)).sum();
         if mean.is_finite() { mean.sqrt() } else { f64::INFINITY }
     }
+}
+
+/// The standard deviation of logits, each for as many pairs as its query and its key stand for; 0 without any.
+fn spread(logits: &[f64], queries: &[f64], keys: &[f64]) -> f64 {
+    let moment = |center: f64, power: i32| {
+        let rows = logits.chunks(keys.len().max(1)).zip(queries);
+        let of_row = |row: &[f64]| row.iter().zip(keys).map(|(t, key)| key * (t - center).powi(power)).sum::<f64>();
+        rows.map(|(row, query)| query * of_row(row)).sum::<f64>()
+    };
+    let pairs = queries.iter().sum::<f64>() * keys.iter().sum::<f64>();
+    if pairs > 0.0 { (moment(moment(0.0, 1) / pairs, 2) / pairs).sqrt() } else { 0.0 }
 }
 
 /// f_ji over the keys that each drawn one stands for, times the share of the query.

@@ -24,6 +24,7 @@
 //! | `tries` | tries held against each other and against what was asked |
 //! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
+//! | `diagnose` | statistics of queries and keys, and what is planned for them |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //!
 //! A decision depends on the data, on what is asked and on the constants here, never on a clock.
@@ -32,6 +33,7 @@ mod apart;
 pub mod cost;
 pub mod decide;
 mod decision;
+mod diagnose;
 mod execute;
 mod guard;
 mod lengths;
@@ -53,6 +55,7 @@ mod tries;
 
 pub use decide::decide;
 pub use decision::{Decision, Method};
+pub use diagnose::{Diagnosis, Prediction, Regime, TOLERANCES, diagnose, diagnose_problem};
 pub use execute::{Start, planned_gradient};
 pub use guard::foresee;
 pub use prepared::Prepared;

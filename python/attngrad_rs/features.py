@@ -1,33 +1,39 @@
-"""``ExpFeatures``: U Vᵀ near exp(scale · q kᵀ), in the manner of scikit-learn, without it."""
+"""Polynomial features: φ(q) · φ(k) = P(⟨q, k⟩) for a polynomial P near the exponential.
+
+====================  =============================================================================
+``ExpFeatures``       coordinates, polynomial and monomials behind ``fit`` and two transforms
+``IndexSet``          which monomials: downward-closed sets of exponents, and their weights
+``Balance``           which coordinates: centred, and alike for queries and keys
+``LogitSample``       sampled logits, and polynomials fitted to them
+====================  =============================================================================
+
+Everything is computed by the core (``attngrad::features`` in Rust); docs/math.md, section 10.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
 import sys
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import arguments, arrays
-from ..arguments import checked_constructor, checked_signature
-from ..arrays import Array
-from ..errors import OptionError, RangeError, ShapeError
-from ..memory import check_fits
-from ..polynomials import KINDS, ExpPolynomial
-from .fit import LARGEST_LOGIT, MAX_DEGREE, WANTED_DEGREE, Interval
-from .index_set import feature_count
-from .monomials import feature_bytes, feature_weights, monomials
-from .search import Request, search
-from .transform import balance
+from . import _core, arguments, arrays
+from ._core import Balance, IndexSet, LogitSample
+from .arrays import Array
+from .errors import OptionError, ShapeError
+from .memory import check_fits
+from .polynomials import KINDS, ExpPolynomial, from_core
 
-__all__ = ["ExpFeatures"]
+__all__ = ["Balance", "ExpFeatures", "IndexSet", "Kind", "LogitSample", "request"]
 
-DEFAULT_DEGREE = 2
+Kind: TypeAlias = Literal["least_squares", "minimax_relative", "minimax", "chebyshev", "taylor"]
+# Bytes that a fit keeps of each row besides its copy: three norms, and its place in the draw.
+LOOK_BYTES = 32
 
 
-@checked_constructor
 class ExpFeatures:
     """Polynomial features of queries and keys whose inner products are near the exponential.
 
@@ -55,6 +61,8 @@ class ExpFeatures:
         for data whose variance is concentrated in few directions.
     rng : int or numpy.random.Generator, optional
         For the sample; None is a fixed seed.
+    threads : int, optional
+        Threads to use; by default all that the process may use. No bit depends on it.
 
     Attributes
     ----------
@@ -74,6 +82,10 @@ class ExpFeatures:
         Holds every centred logit of the data.
     spectrum_ : (E,) array
         Second moments of the balanced coordinates, falling.
+    balance_ : Balance
+        The coordinates.
+    index_set_ : IndexSet
+        The monomials, one for each feature.
     error_ : float
         The error as measured; see ``rtol``.
     bound_ : float
@@ -82,8 +94,10 @@ class ExpFeatures:
 
     Notes
     -----
-    Source: docs/math.md, eq. (100) - (106). Fitting costs O((n + m) E²), a transform n N.
-    Nothing here is fast on purpose: it is the explicit form, for study and for use in pipelines.
+    Source: docs/math.md, eq. (100) - (106). Fitting costs O((n + m) E²), a transform n (N + E²).
+
+    In a scikit-learn ``Pipeline`` rows are their own keys: ``fit(X)`` is ``fit(X, X)``, and
+    ``transform`` is ``transform_query``.
 
     Examples
     --------
@@ -107,8 +121,10 @@ class ExpFeatures:
     scale_: float
     coefficients_: npt.NDArray[np.float64]
     polynomial_: ExpPolynomial
-    interval_: Interval
+    interval_: tuple[float, float]
     spectrum_: npt.NDArray[np.float64]
+    balance_: Balance
+    index_set_: IndexSet
     error_: float
     bound_: float
 
@@ -118,10 +134,11 @@ class ExpFeatures:
         *,
         rtol: float | None = None,
         scale: float | None = None,
-        kind: str = "least_squares",
+        kind: Kind = "least_squares",
         max_features: int = 20_000,
         anisotropic: bool = False,
         rng: int | np.random.Generator | None = None,
+        threads: int | None = None,
     ) -> None:
         """Store the parameters, untouched; ``fit`` checks them."""
         self.degree = degree
@@ -131,15 +148,17 @@ class ExpFeatures:
         self.max_features = max_features
         self.anisotropic = anisotropic
         self.rng = rng
+        self.threads = threads
 
-    @checked_signature
-    def fit(self, query: npt.ArrayLike, key: npt.ArrayLike) -> ExpFeatures:
+    def fit(self, query: npt.ArrayLike, key: npt.ArrayLike | None = None) -> ExpFeatures:
         """Choose coordinates, degree and monomials for these queries and keys.
 
         Parameters
         ----------
-        query, key : array_like, (n, E), (m, E)
-            Both float32 or both float64.
+        query : array_like, (n, E)
+            All float32 or all float64.
+        key : array_like, (m, E), optional
+            By default the queries.
 
         Returns
         -------
@@ -154,64 +173,69 @@ class ExpFeatures:
             ToleranceError with ``best_rtol`` where ``rtol`` is not reached with the features
             allowed, RangeError where logits overflow.
         """
-        request = self._request()
-        given, dtype = arrays.read_heads({"query": query, "key": key})
+        asked = request(
+            self.degree, self.rtol, self.scale, self.kind, self.max_features, self.anisotropic,
+            self.rng,
+        )  # fmt: skip
+        options = self._options()
+        given, dtype = arrays.read_heads({"query": query, "key": query if key is None else key})
         for name, array in given.items():
             if array.ndim != 2:
                 raise ShapeError(
-                    f"{name}: found shape {array.shape}; a matrix is wanted: pass one head"
+                    f"{name}: found shape {array.shape}; expected a matrix: pass one head"
                 )
-        # The copies, and float64 ones while means and covariances are taken.
-        check_fits("ExpFeatures.fit", 5 * arrays.total_bytes(given))
+        looks = LOOK_BYTES * sum(map(len, given.values()))
+        check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looks)
         copies = arrays.snapshots(given, dtype, finite=True)
-        width = given["query"].shape[1]
-        scale = arguments.scale(self.scale, 1.0 / math.sqrt(max(width, 1)))
-        self._balance = balance(copies["query"], copies["key"], scale, center_query=True)
-        choice = search(request, self._balance, copies["query"], copies["key"])
-        self._index = choice.index
-        self.polynomial_ = choice.polynomial
-        self.coefficients_ = np.asarray(choice.polynomial.power, dtype=np.float64)
-        self.degree_ = len(self.coefficients_) - 1
-        self.n_features_ = choice.index.size
-        self.n_features_in_ = width
-        self.scale_ = scale
-        self.interval_ = choice.interval
-        self.spectrum_ = self._balance.spectrum
-        self.error_ = choice.error
-        self.bound_ = self._bound()
+        self._take(_core.ExpFeatures.fit(copies["query"], copies["key"], asked, options))
         return self
 
-    @checked_signature
+    def _take(self, fitted: _core.ExpFeatures) -> None:
+        self._fitted = fitted
+        self.polynomial_ = from_core(self.kind, fitted.polynomial)
+        self.coefficients_ = self.polynomial_.power
+        self.degree_ = self.polynomial_.degree
+        self.balance_ = fitted.balance
+        self.index_set_ = fitted.index_set
+        self.n_features_ = fitted.count
+        self.n_features_in_ = self.index_set_.dimension
+        self.scale_ = self.balance_.scale
+        self.spectrum_ = self.balance_.spectrum
+        self.interval_ = fitted.interval
+        self.error_ = fitted.error
+        self.bound_ = fitted.bound
+
     def transform_query(self, query: npt.ArrayLike) -> Array:
         """U, (n, N), of the dtype of ``query``.
 
         Raises
         ------
         AttnGradError
-            As ``fit``; OptionError where nothing has been fitted; OutOfMemoryError, before anything
+            As ``fit``; OptionError where nothing has been fitted; RangeError for rows so far from
+            those that were fitted that their features overflow; OutOfMemoryError, before anything
             is taken, where n · N numbers do not fit.
         """
         rows = self._rows("query", query)
-        features = self._monomials(self._balance.queries(rows))
-        features *= self._weights()[0].astype(rows.dtype)
-        features *= self._balance.query_factors(rows)[:, None]
-        return _finite("query", features)
+        return self._fitted.transform_query(rows, self._options())
 
-    @checked_signature
     def transform_key(self, key: npt.ArrayLike) -> Array:
         """V, (m, N), of the dtype of ``key``; errors as ``transform_query``."""
         rows = self._rows("key", key)
-        features = self._monomials(self._balance.keys(rows))
-        features *= self._weights()[1].astype(rows.dtype)
-        features *= self._balance.key_factors(rows)[:, None]
-        return _finite("key", features)
+        return self._fitted.transform_key(rows, self._options())
 
-    def get_feature_names_out(self) -> npt.NDArray[np.object_]:
+    def transform(self, X: npt.ArrayLike) -> Array:
+        """``transform_query``, under the name that scikit-learn calls."""
+        return self.transform_query(X)
+
+    def fit_transform(self, X: npt.ArrayLike, y: object = None) -> Array:
+        """``fit(X).transform(X)``; ``y`` is not looked at."""
+        return self.fit(X).transform(X)
+
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """The monomials in balanced coordinates, as ``"x0^2 x3"``; ``"1"`` for the constant."""
         self._require_fitted()
-        return np.array([_monomial_name(beta) for beta in self._index.exponents], dtype=object)
+        return np.array([_monomial_name(beta) for beta in self.index_set_.exponents], dtype=object)
 
-    @checked_signature
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of the constructor, as they were given; ``deep`` changes nothing."""
         return {name: getattr(self, name) for name in _parameters()}
@@ -242,26 +266,36 @@ class ExpFeatures:
         )
         return f"ExpFeatures({', '.join(changed)})"
 
-    def _request(self) -> Request:
-        """The parameters, checked."""
-        degree, rtol = self.degree, self.rtol
-        if degree is not None:
-            degree = arguments.integer("degree", degree, 0, MAX_DEGREE, WANTED_DEGREE)
-        elif rtol is None:
-            degree = DEFAULT_DEGREE
-        return Request(
-            degree=degree,
-            rtol=arguments.tolerance(rtol, 0.0, "fro", "any").rtol,
-            kind=arguments.choice("kind", self.kind, KINDS),
-            max_features=arguments.integer(
-                "max_features", self.max_features, 1, sys.maxsize, "an integer of at least 1"
-            ),
-            anisotropic=arguments.flag("anisotropic", self.anisotropic),
-            random=arguments.generator(self.rng),
+    def __getstate__(self) -> dict[str, Any]:
+        """Parameters and what was fitted, from which all attributes are made again."""
+        kept = (*_parameters(), "_fitted")
+        return {name: self.__dict__[name] for name in kept if name in self.__dict__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See ``__getstate__``."""
+        self.__dict__.update(state)
+        if "_fitted" in state:
+            self._take(state["_fitted"])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether ``fit`` has been called, for scikit-learn."""
+        return hasattr(self, "_fitted")
+
+    def __sklearn_tags__(self) -> Any:
+        """The kind of estimator, for scikit-learn, which is imported by nobody but itself."""
+        from sklearn.utils import Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
         )
 
+    def _options(self) -> _core.Options:
+        return _core.Options(threads=arguments.threads(self.threads))
+
     def _require_fitted(self) -> None:
-        if not hasattr(self, "_index"):
+        if not hasattr(self, "_fitted"):
             raise OptionError("ExpFeatures: found nothing fitted; call fit(query, key) first")
 
     def _rows(self, name: str, value: npt.ArrayLike) -> Array:
@@ -272,27 +306,36 @@ class ExpFeatures:
         if array.ndim != 2 or array.shape[1] != self.n_features_in_:
             raise ShapeError(
                 f"{name}: found shape {array.shape}; "
-                f"(rows, {self.n_features_in_}) is wanted, as in fit"
+                f"expected (rows, {self.n_features_in_}), as in fit"
             )
         dtype = arrays.common_dtype(given)
-        features = feature_bytes(len(array), self.n_features_, dtype.itemsize)
-        check_fits(f"transform_{name}", features + 3 * arrays.total_bytes(given))
+        needed = self._fitted.transform_bytes(len(array), dtype.itemsize)
+        check_fits(f"transform_{name}", needed + arrays.total_bytes(given))
         return arrays.snapshots(given, dtype, finite=True)[name]
 
-    def _monomials(self, coordinates: Array) -> Array:
-        return monomials(coordinates, self._index)
 
-    def _weights(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return feature_weights(self.coefficients_, self._index, self._balance.sign)
-
-    def _bound(self) -> float:
-        if self.n_features_ < feature_count(self.n_features_in_, self.degree_):
-            return math.inf
-        if max(map(abs, self.interval_)) > LARGEST_LOGIT:
-            return math.inf
-        low, high = self.polynomial_.ratio_bounds(*self.interval_)
-        bound = max(1.0 - low, high - 1.0)
-        return bound if bound >= 0.0 else math.inf
+def request(
+    degree: object,
+    rtol: object,
+    scale: object,
+    kind: object,
+    max_features: object,
+    anisotropic: object,
+    rng: object,
+) -> _core.FeatureRequest:
+    """Options of features and factors, checked as far as their types go; the rest is the core's."""
+    seed = arguments.rng(rng)
+    return _core.FeatureRequest(
+        degree=None if degree is None else arguments.polynomial_degree(degree),
+        rtol=arguments.tolerance(rtol, 0.0, "fro", "any").rtol,
+        scale=None if scale is None else arguments.scale(scale, math.nan),
+        kind=arguments.choice("kind", kind, KINDS),
+        max_features=arguments.integer(
+            "max_features", max_features, 1, sys.maxsize, "an integer of at least 1"
+        ),
+        anisotropic=arguments.flag("anisotropic", anisotropic),
+        seed=arguments.DEFAULT_SEED if seed is None else seed,
+    )
 
 
 def _parameters() -> dict[str, Any]:
@@ -301,19 +344,7 @@ def _parameters() -> dict[str, Any]:
     return {name: one.default for name, one in list(signature.parameters.items())[1:]}
 
 
-def _finite(name: str, features: Array) -> Array:
-    # One sum finds every NaN and infinity: finite features of a fitted size do not overflow in it.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.sum(features, dtype=np.float64))
-    if not math.isfinite(total):
-        raise RangeError(
-            f"{name}: found rows whose features leave the range of {features.dtype}; "
-            "they are far from what was fitted: fit on such rows, or use float64"
-        )
-    return features
-
-
-def _monomial_name(beta: npt.NDArray[np.intp]) -> str:
+def _monomial_name(beta: npt.NDArray[np.uint32]) -> str:
     factors = [
         f"x{axis}" if power == 1 else f"x{axis}^{power}" for axis, power in enumerate(beta) if power
     ]
