@@ -2,8 +2,26 @@
 
 use ndarray::{LinalgScalar, NdFloat};
 
-/// `f32` or `f64`.
-pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
+mod sealed {
+    /// Kernels are compiled for two precisions: there is nothing to implement for another type.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// Something that there is for each precision, such as a table of compiled kernels: whoever has it says where it is, and
+/// [`Float::choose`] picks, so that this trait knows nothing of what stands on it.
+pub trait ByPrecision {
+    /// The thing in one precision.
+    type Of<T>;
+    /// That of `f32`.
+    fn single(self) -> Self::Of<f32>;
+    /// That of `f64`.
+    fn double(self) -> Self::Of<f64>;
+}
+
+/// `f32` or `f64`; no other type can implement it.
+pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + sealed::Sealed + 'static {
     /// Unit roundoff u, half the spacing of floats at 1.
     const UNIT_ROUNDOFF: f64;
     /// Largest finite value.
@@ -33,16 +51,13 @@ pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + 'static {
     fn widen(self) -> f64;
     /// 2^n / `EXP2_SCALE` from `n + ROUNDING_SHIFT`; zero where n is `EXP2_MIN`.
     fn pow2(shifted: Self) -> Self;
-    /// The kernels of this precision at a dispatch level.
+    /// The thing of this precision.
     #[doc(hidden)]
-    fn kernels(level: crate::options::Level) -> crate::exact::Kernels<Self>;
-    /// The kernels of the moment form.
-    #[doc(hidden)]
-    fn moments(level: crate::options::Level) -> crate::moments::Kernels<Self>;
+    fn choose<C: ByPrecision>(choice: C) -> C::Of<Self>;
 }
 
 macro_rules! float {
-    ($t:ident, $name:literal, mantissa: $mantissa:literal, bias: $bias:literal, zero_below: $zero:literal,
+    ($t:ident, $name:literal, $choose:ident, mantissa: $mantissa:literal, bias: $bias:literal, zero_below: $zero:literal,
      unshifted: $unshifted:literal, exp2: $exp2:expr) => {
         #[allow(clippy::approx_constant, reason = "the first coefficient is fitted with the others, and near ln 2")]
         impl Float for $t {
@@ -77,11 +92,9 @@ macro_rules! float {
             fn pow2(shifted: Self) -> Self {
                 $t::from_bits(shifted.to_bits() << $mantissa)
             }
-            fn kernels(level: crate::options::Level) -> crate::exact::Kernels<Self> {
-                crate::exact::kernels::$t(level)
-            }
-            fn moments(level: crate::options::Level) -> crate::moments::Kernels<Self> {
-                crate::moments::kernels::$t(level)
+            #[inline(always)]
+            fn choose<C: ByPrecision>(choice: C) -> C::Of<Self> {
+                choice.$choose()
             }
         }
     };
@@ -89,7 +102,7 @@ macro_rules! float {
 
 // Minimax for the relative error of 1 + Σ EXP2[k] r^(k+1) against 2^r, from tools/exp2_minimax.py:
 // 2.6e-9 at degree 6 and 1.8e-17 at degree 11, both far below the unit roundoff.
-float!(f32, "float32", mantissa: 23, bias: 127, zero_below: 100, unshifted: 40.0, exp2: [
+float!(f32, "float32", single, mantissa: 23, bias: 127, zero_below: 100, unshifted: 40.0, exp2: [
     0.693_147_24,
     0.240_226_52,
     0.055_503_104,
@@ -97,7 +110,7 @@ float!(f32, "float32", mantissa: 23, bias: 127, zero_below: 100, unshifted: 40.0
     0.001_340_664_3,
     0.000_155_946_78,
 ]);
-float!(f64, "float64", mantissa: 52, bias: 1023, zero_below: 960, unshifted: 300.0, exp2: [
+float!(f64, "float64", double, mantissa: 52, bias: 1023, zero_below: 960, unshifted: 300.0, exp2: [
     0.693_147_180_559_945_7,
     0.240_226_506_959_100_97,
     0.055_504_108_664_790_39,

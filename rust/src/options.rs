@@ -60,14 +60,6 @@ impl Level {
         }
     }
 
-    /// The levels of this machine, and the shapes of all others.
-    #[cfg(test)]
-    pub(crate) fn shapes() -> Vec<Level> {
-        let mut levels = Level::available();
-        levels.extend([Level::PortableAvx2, Level::PortableAvx512]);
-        levels
-    }
-
     /// The level of that name, if this machine has it.
     ///
     /// # Errors
@@ -82,6 +74,38 @@ impl Level {
                 wanted: format!("one that this machine has: {}", names.join(", ")),
             }
         })
+    }
+}
+
+/// A level that this processor has, and the proof of it: only [`Isa::of`] and [`Isa::best`] make one, and look at the processor
+/// first. Tables of kernels are given out for this alone, so that nobody can run what the processor lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Level);
+
+impl Isa {
+    /// The best that there is.
+    pub fn best() -> Isa {
+        Isa(Level::available().pop().unwrap_or(Level::Baseline))
+    }
+
+    /// The level, where this processor has it.
+    pub fn of(level: Level) -> Result<Isa, Error> {
+        match level {
+            #[cfg(test)]
+            Level::PortableAvx2 | Level::PortableAvx512 => Ok(Isa(level)),
+            _ => Level::parse(level.name()).map(Isa),
+        }
+    }
+
+    /// Those of this machine, and the shapes of all others.
+    #[cfg(test)]
+    pub(crate) fn shapes() -> impl Iterator<Item = Isa> {
+        Level::available().into_iter().chain([Level::PortableAvx2, Level::PortableAvx512]).map(Isa)
+    }
+
+    /// Its level.
+    pub fn level(self) -> Level {
+        self.0
     }
 }
 
@@ -124,20 +148,15 @@ impl Options {
         Ok(Options { level, key_block: key_block.transpose()?, ..Options::default() })
     }
 
-    /// The level to run, checked against the machine: a [`Level`] can be named on a machine that lacks it. Every
+    /// The instruction set to run, checked against the machine: a [`Level`] can be named on a machine that lacks it. Every
     /// computation asks for it first, so the other options are checked here too.
-    pub(crate) fn level(&self) -> Result<Level, Error> {
+    pub(crate) fn isa(&self) -> Result<Isa, Error> {
         if let Some(threads) = self.threads
             && threads.get() > MOST_THREADS
         {
             let wanted = format!("1 to {MOST_THREADS}");
             return Err(Error::Option { option: "threads", found: threads.to_string(), wanted });
         }
-        match self.level {
-            #[cfg(test)]
-            Some(level @ (Level::PortableAvx2 | Level::PortableAvx512)) => Ok(level),
-            Some(level) => Level::parse(level.name()),
-            None => Ok(Level::available().pop().unwrap_or(Level::Baseline)),
-        }
+        self.level.map_or_else(|| Ok(Isa::best()), Isa::of)
     }
 }

@@ -60,7 +60,9 @@ fn check_both(shape: Shape, family: Family, is_causal: bool, level: Level, key_b
 fn around_tiles() -> Vec<usize> {
     let mut sizes = vec![0, 1, 2, 3, 5, 10, 50];
     for level in Level::available() {
-        for (queries, keys) in [tile_shape::<f32>(level), tile_shape::<f64>(level)] {
+        for (queries, keys) in
+            [tile_shape::<f32>(level), tile_shape::<f64>(level)].map(|shape| shape.expect("this machine has it"))
+        {
             for tile in [queries, keys] {
                 sizes.extend([tile - 1, tile, tile + 1, 2 * tile + 1]);
             }
@@ -88,7 +90,7 @@ fn every_level_and_key_block() {
 #[test]
 fn every_size_around_the_tile() {
     for level in Level::available() {
-        let (queries, keys) = tile_shape::<f32>(level);
+        let (queries, keys) = tile_shape::<f32>(level).expect("this machine has it");
         for n in [0, 1, 2, queries - 1, queries, queries + 1] {
             for m in [0, 1, 2, keys - 1, keys, keys + 1] {
                 for d in [1, 3] {

@@ -154,7 +154,7 @@ fn tile_shape(level: &str, dtype: &str) -> Result<(usize, usize)> {
     let level = Level::parse(level)?;
     let shape =
         if dtype == "float32" { attngrad::exact::tile_shape::<f32> } else { attngrad::exact::tile_shape::<f64> };
-    Ok(shape(level))
+    Ok(shape(level)?)
 }
 
 /// Threads that the process may use.

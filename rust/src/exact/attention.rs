@@ -215,6 +215,6 @@ fn pulled_back<T: Float>(
         query: finish("dL/dquery", Wrt::A1, heads.scale.abs() * errors.query_rows(&w_norms, &mut run)?, query)?,
         key: finish("dL/dkey", Wrt::A2, errors.key_side(&mut run)?, key)?,
         value: finish("dL/dvalue", Wrt::A3, errors.value_side(&mut run)?, value)?,
-        level: options.level()?,
+        level: options.isa()?.level(),
     })
 }

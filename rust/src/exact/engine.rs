@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use super::backward::BackwardTask;
 use super::blocking::Blocking;
 use super::forward::{ForwardTask, Spread};
+use super::kernels::Kernels;
 use super::operands::key_block;
 use super::walk::Order;
-use super::{Kernels, Operands, Residual};
+use super::{Operands, Residual};
 use crate::buffer;
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
@@ -166,7 +167,7 @@ impl<T: Float> Engine<T> {
                 remedy: "scale the inputs down, or use float64",
             });
         }
-        let kernels = T::kernels(options.level()?);
+        let kernels = Kernels::<T>::of(options.isa()?);
         let keys = Strips::packed(keys, kernels.keys, run)?;
         let blocking = Blocking::new();
         Ok(Engine { queries, count, keys, bound, largest_key, sight, kernels, key_block: options.key_block, blocking })
@@ -221,11 +222,8 @@ impl<T: Float> Engine<T> {
                 spread: take(&mut spread, rows),
             }
         });
-        let kernel = self.kernels.forward;
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { kernel(&operands, task, cancel) }
-        })?;
+        let kernels = self.kernels;
+        run.for_each(tasks, |task, cancel| kernels.forward(&operands, task, cancel))?;
         Ok(forward)
     }
 
@@ -257,11 +255,8 @@ impl<T: Float> Engine<T> {
                     squares: take(&mut squares, rows),
                 }
             });
-            let kernel = self.kernels.backward;
-            run.for_each(tasks, |task, cancel| {
-                // SAFETY: Options::level admits only levels that this processor has.
-                unsafe { kernel(&operands, task, cancel) }
-            })?;
+            let kernels = self.kernels;
+            run.for_each(tasks, |task, cancel| kernels.backward(&operands, task, cancel))?;
         }
         self.queries = queries;
         Ok(squares)

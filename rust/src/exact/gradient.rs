@@ -96,7 +96,7 @@ pub(crate) fn of_seen<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Gradients<T>, Error> {
-    let level = options.level()?;
+    let isa = options.isa()?;
     let mut run = Run::new(options, watch);
     let standard = Standard::new(problem)?;
     let mut rest = buffer::with_capacity(wrt.len())?;
@@ -118,7 +118,7 @@ pub(crate) fn of_seen<T: Float>(
         gradients.push(Gradient { wrt, value, rounding });
     }
     let loss_rounding = if problem.is_target { passes.errors.loss(loss, &mut run)? } else { 0.0 };
-    Ok(Gradients { loss, loss_rounding, gradients, level })
+    Ok(Gradients { loss, loss_rounding, gradients, level: isa.level() })
 }
 
 /// The problem in row-major order, with the products that the passes work on.

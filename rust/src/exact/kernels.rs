@@ -1,13 +1,22 @@
 //! The kernels of each dispatch level: one generic source, compiled under three instruction sets.
 
+use super::Operands;
 use super::backward::{self, Again, BackwardTask};
 use super::both_sides::{self, ChunkTask, Wave};
 use super::forward::{self, Forget, ForwardTask};
 use super::fused::{self, FirstTask, FusedTask};
-use super::{Kernels, Operands};
 use crate::error::Error;
 use crate::pool::Cancel;
-use crate::tile::levels::every_level;
+use crate::tile::levels::{every_level, kernels};
+
+kernels! {
+    shape { lanes: "Queries of a tile.", keys: "Keys of a tile." }
+    fn forward(operands: &Operands<'_, T>, task: ForwardTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn first(operands: &Operands<'_, T>, task: FirstTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn fused(operands: &Operands<'_, T>, task: FusedTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn backward(operands: &Operands<'_, T>, task: BackwardTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn both_sides(operands: &Operands<'_, T>, wave: &Wave<'_, T>, task: ChunkTask<'_>, cancel: &Cancel) -> Result<(), Error>;
+}
 
 macro_rules! level {
     ($name:ident, $t:ident, $vector:ty, $width:literal, $keys:literal $(, $features:literal)?) => {

@@ -13,7 +13,7 @@ mod forward;
 mod fused;
 pub mod gradient;
 mod kept;
-pub(crate) mod kernels;
+mod kernels;
 mod layout;
 mod measures;
 pub(crate) mod needs;
@@ -33,31 +33,14 @@ mod waves;
 pub(crate) use operands::{Operands, Residual};
 
 use crate::error::Error;
-use crate::options::Level;
-use crate::pool::Cancel;
-
-type Forward<T> = unsafe fn(&Operands<'_, T>, forward::ForwardTask<'_, T>, &Cancel) -> Result<(), Error>;
-type Backward<T> = unsafe fn(&Operands<'_, T>, backward::BackwardTask<'_, T>, &Cancel) -> Result<(), Error>;
-type First<T> = unsafe fn(&Operands<'_, T>, fused::FirstTask<'_, T>, &Cancel) -> Result<(), Error>;
-type Fused<T> = unsafe fn(&Operands<'_, T>, fused::FusedTask<'_, T>, &Cancel) -> Result<(), Error>;
-type BothSides<T> =
-    unsafe fn(&Operands<'_, T>, &both_sides::Wave<'_, T>, both_sides::ChunkTask<'_>, &Cancel) -> Result<(), Error>;
-
-/// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
-#[doc(hidden)]
-#[derive(Clone, Copy)]
-pub struct Kernels<T> {
-    lanes: usize,
-    keys: usize,
-    forward: Forward<T>,
-    backward: Backward<T>,
-    first: First<T>,
-    fused: Fused<T>,
-    both_sides: BothSides<T>,
-}
+use crate::float::Float;
+use crate::options::{Isa, Level};
 
 /// Queries and keys of the register tile at `level`.
-pub fn tile_shape<T: crate::Float>(level: Level) -> (usize, usize) {
-    let kernels = T::kernels(level);
-    (kernels.lanes, kernels.keys)
+///
+/// # Errors
+/// [`Error::Option`] where this machine lacks it.
+pub fn tile_shape<T: Float>(level: Level) -> Result<(usize, usize), Error> {
+    let kernels = kernels::Kernels::<T>::of(Isa::of(level)?);
+    Ok((kernels.lanes, kernels.keys))
 }

@@ -5,6 +5,7 @@ use std::f64::consts::LN_2;
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 
+use super::kernels::Kernels;
 use super::operands::{block_steps, key_block, most_rescalings};
 use crate::buffer;
 use crate::certificate::rigorous::Incoming;
@@ -106,7 +107,7 @@ impl ProvedRounding {
         }
         // Logits as computed, in base 2, with room for their rounding.
         let largest = outward(1.01 * longest_query * (key + lost_key) / LN_2);
-        let strip = T::kernels(options.level()?).keys;
+        let strip = Kernels::<T>::of(options.isa()?).keys;
         // dL/dY alone has A3 in the place of the values.
         let blocks = [dv, d3].map(|width| key_block::<T>(options.key_block, d + width, strip));
         let [longest, shortest] = [blocks[0].max(blocks[1]), blocks[0].min(blocks[1])];

@@ -10,7 +10,7 @@ use super::needs::WIDE_A3;
 use crate::Float;
 use crate::certificate::rng::Rng;
 use crate::constants::{CHUNK_KEYS, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, LEAST_TASK_QUERIES, WAVE_QUERIES};
-use crate::options::{Level, Options};
+use crate::options::{Isa, Level, Options};
 use crate::problem::Wrt;
 use case::{Case, Logits, Widths};
 
@@ -56,8 +56,8 @@ fn every_route<T: Float>(case: &Case<T>, level: Level) {
 
 /// All of the grid for one precision.
 fn every_edge<T: Float>() {
-    for level in Level::shapes() {
-        let (lanes, keys) = super::tile_shape::<T>(level);
+    for level in Isa::shapes().map(Isa::level) {
+        let (lanes, keys) = super::tile_shape::<T>(level).expect("there is one");
         let rows = around(&[1, lanes, LEAST_TASK_QUERIES, WAVE, 2 * WAVE]);
         for &n in &rows {
             for m in around(&[1, keys, BLOCK, 2 * BLOCK, WAVE, n]) {
@@ -103,8 +103,8 @@ fn size_near(rng: &mut Rng, edges: &[usize], most: usize) -> usize {
 /// One case of any kind: sizes of the work, shape, widths, data, outputs, threads.
 fn at_random<T: Float>(seed: u64) {
     let rng = &mut Rng::new(seed);
-    let level = one_of(rng, &Level::shapes());
-    let (lanes, keys) = super::tile_shape::<T>(level);
+    let level = one_of(rng, &Isa::shapes().collect::<Vec<_>>()).level();
+    let (lanes, keys) = super::tile_shape::<T>(level).expect("there is one");
     let key_block = one_of(rng, &[1, BLOCK, 2 * BLOCK, 100, 240]);
     let wave_queries = one_of(rng, &[WAVE, 2 * WAVE, WAVE_QUERIES]);
     let chunk_keys = one_of(rng, &[BLOCK, 2 * BLOCK, CHUNK_KEYS]);

@@ -227,8 +227,7 @@ impl<'a, T: Float> Turns<'a, T> {
                     rows: found.rows,
                     kept: &mut slot.kept,
                 };
-                // SAFETY: Options::level admits only levels that this processor has.
-                unsafe { (self.engine.kernels.first)(&self.operands, task, cancel) }?;
+                self.engine.kernels.first(&self.operands, task, cancel)?;
             }
         }
         slot.shift[..count].copy_from_slice(found.shift);
@@ -246,8 +245,7 @@ impl<'a, T: Float> Turns<'a, T> {
         let wave = Wave { first, bound, slots: &slots, slot_tiles, is_kept: self.before.is_none() };
         let Chunk { keys, key_sums, value_sums, partial, squares } = &mut *written(&self.chunks[chunk]);
         let task = ChunkTask { keys: keys.clone(), key_sums, value_sums, partial, squares };
-        // SAFETY: Options::level admits only levels that this processor has.
-        unsafe { (self.engine.kernels.both_sides)(&self.operands, &wave, task, cancel) }
+        self.engine.kernels.both_sides(&self.operands, &wave, task, cancel)
     }
 
     /// The sums over keys, in the order of the chunks.

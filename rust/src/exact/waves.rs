@@ -103,7 +103,7 @@ impl<T: Float> Engine<T> {
             let count = group.min(n - first);
             (first, take(&mut rest_queries, count * width), rest.take(count))
         });
-        let kernel = self.kernels.fused;
+        let kernels = self.kernels;
         run.for_each(tasks, |(first, queries, part), cancel| {
             let lock = || rooms.lock().unwrap_or_else(PoisonError::into_inner);
             let mut room = lock().pop().ok_or_else(|| Error::Internal("more workers than rooms".into()))?;
@@ -130,8 +130,7 @@ impl<T: Float> Engine<T> {
                 queries,
                 p_squares: part.p_squares,
             };
-            // SAFETY: Options::level admits only levels that this processor has.
-            let result = unsafe { kernel(&operands, task, cancel) };
+            let result = kernels.fused(&operands, task, cancel);
             lock().push(room);
             result
         })?;

@@ -32,7 +32,7 @@ impl<T: Float> Factors<T> {
     /// [`Error::Option`] where the problem has no such input; [`Error::Range`] where the gradient leaves the range of
     /// the precision; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn gradient(&self, wrt: Wrt, options: &Options, watch: Option<Watch<'_>>) -> Result<Array2<T>, Error> {
-        options.level()?;
+        options.isa()?;
         self.check(wrt)?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);

@@ -34,7 +34,7 @@ pub fn row_kronecker<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Array2<T>, Error> {
-    options.level()?;
+    options.isa()?;
     let (n, width) = (U.nrows(), buffer::size(&[U.ncols(), W.ncols()])?);
     if W.nrows() != n {
         let wanted = format!("U has that many rows, so W needs {n} rows");

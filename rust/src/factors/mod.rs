@@ -99,7 +99,7 @@ pub fn factors<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Factors<T>, Error> {
-    options.level()?;
+    options.isa()?;
     let problem = &problem.admitted()?;
     if problem.is_causal {
         let wanted = "false: a causal f is not of low rank, and the gradient functions take the mask as it is";

@@ -67,7 +67,7 @@ impl ExpFeatures {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Self, Error> {
-        options.level()?;
+        options.isa()?;
         features.size()?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
@@ -146,7 +146,7 @@ impl ExpFeatures {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Array2<T>, Error> {
-        options.level()?;
+        options.isa()?;
         self.balance.require_width(side.argument(), array)?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);

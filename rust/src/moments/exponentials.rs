@@ -1,15 +1,15 @@
 //! e^t, number by number.
 
+use super::kernels::Kernels;
 use crate::float::Float;
-use crate::options::Level;
+use crate::options::Isa;
 use crate::tile::simd::Vector;
 use crate::tile::{ABREAST, exp2};
 
-/// Replaces every t by e^t, in working precision. `level` is one that the processor has, and |t| log2 e at most
+/// Replaces every t by e^t, in working precision. |t| log2 e at most
 /// [`Float::UNSHIFTED_MAX`].
-pub fn exponentials<T: Float>(level: Level, numbers: &mut [T]) {
-    // SAFETY: the caller has the level from Options::level, which admits only levels that this processor has.
-    unsafe { (T::moments(level).exponentials)(numbers) }
+pub fn exponentials<T: Float>(isa: Isa, numbers: &mut [T]) {
+    Kernels::of(isa).exponentials(numbers)
 }
 
 /// The same with registers of one kind.
@@ -39,25 +39,24 @@ mod tests {
     /// Roundings of e^t, over its size and that of t.
     const ROUNDINGS: f64 = 24.0;
 
-    fn holds<T: Float>(level: Level) {
+    fn holds<T: Float>(isa: Isa) {
         for count in [0, 1, 3, 31, 64, 65, 200] {
             let t: Vec<T> = (0..count).map(|i| T::narrow(((i * 37) % 101) as f64 / 20.0 - 2.5)).collect();
             let mut weights = t.clone();
-            exponentials(level, &mut weights);
+            exponentials(isa, &mut weights);
             for (t, weight) in t.iter().zip(&weights) {
                 let t = t.widen();
                 let slack = ROUNDINGS * T::UNIT_ROUNDOFF * (t.exp() + (1.0 + t.abs()).powi(3));
-                assert!((weight.widen() - t.exp()).abs() <= slack, "{level:?} e^{t}: {weight}");
+                assert!((weight.widen() - t.exp()).abs() <= slack, "{isa:?} e^{t}: {weight}");
             }
         }
     }
 
     #[test]
     fn exponentials_in_every_shape() {
-        let portable = [Level::PortableAvx2, Level::PortableAvx512];
-        for level in Level::available().into_iter().chain(portable) {
-            holds::<f32>(level);
-            holds::<f64>(level);
+        for isa in Isa::shapes() {
+            holds::<f32>(isa);
+            holds::<f64>(isa);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::identity::Identity;
+use super::kernels::Kernels;
 use super::monomials::Monomials;
 use super::parts::{Parts, Sums};
 use super::payload::C;
@@ -17,7 +18,7 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::exact::rows::selected;
 use crate::float::Float;
-use crate::options::{Level, Options};
+use crate::options::{Isa, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;
 use crate::products::transposed_product;
@@ -104,7 +105,7 @@ pub struct Polynomial {
     pub(super) exact_keys: Vec<usize>,
     /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
     pub(super) gram: Option<Array2<f64>>,
-    pub(super) level: Level,
+    pub(super) isa: Isa,
 }
 
 /// The inputs of a problem, row-major.
@@ -200,7 +201,7 @@ impl Polynomial {
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let degree = approximation.degree()?;
-        let level = options.level()?;
+        let isa = options.isa()?;
         let exact_keys = approximation.checked_keys(problem)?;
         let coordinates = Coordinates::new(problem, &exact_keys);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
@@ -219,13 +220,13 @@ impl Polynomial {
             balls: Default::default(),
             exact_keys,
             gram: None,
-            level,
+            isa,
         };
         if is_causal {
             return Ok(polynomial);
         }
         let Polynomial { tree, coordinates, exact_keys, .. } = &polynomial;
-        let kernels = T::moments(level);
+        let kernels = Kernels::<T>::of(isa);
         let sides = Sides::new(problem, inputs, coordinates, kernels.keys)?;
         let keys = Keys { tree, keys: &sides.keys, values: &sides.values, left_out: exact_keys };
         let count = if slopes { tree.count() } else { tree.inner() };
@@ -237,8 +238,7 @@ impl Polynomial {
             let mut sums = Sums::lend(&all_sums)?;
             let rows = parts.rows(part);
             let task = KeyMoments { rows, integers, sums: sums.as_deref_mut().unwrap_or_default(), found };
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.key_moments)(&keys, task, cancel) }?;
+            kernels.key_moments(&keys, task, cancel)?;
             Sums::add(&all_sums, part, sums);
             Ok(())
         })?;

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use super::bounds::{Bound, Bounds};
 use super::fit::{Approximation, Inputs, Polynomial, Sides};
+use super::kernels::Kernels;
 use super::needs::Needs;
 use super::passes::Passes;
 use crate::buffer;
@@ -141,7 +142,7 @@ impl Polynomial {
         needs: &Needs,
         run: &mut Run<'_>,
     ) -> Result<PolynomialGradients<T>, Error> {
-        let strip = T::moments(self.level).keys;
+        let strip = Kernels::<T>::of(self.isa).keys;
         let sides = Sides::new(problem, inputs, &self.coordinates, strip)?;
         let passes = Passes::run(self, problem, inputs, &sides, needs, run)?;
         let mut gradients = buffer::with_capacity(wrt.len())?;
@@ -176,7 +177,7 @@ impl Polynomial {
             unsafe_rows: found.unsafe_rows,
             largest_query: found.widest.sqrt(),
             largest_key: passes.largest_key,
-            level: self.level,
+            level: self.isa.level(),
         })
     }
 }

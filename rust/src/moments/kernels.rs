@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::Kernels;
 use super::beside::queries_beside;
 use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
@@ -16,7 +15,26 @@ use super::weighed::{self, Sums, Weighed};
 use crate::error::Error;
 use crate::pool::Cancel;
 use crate::tile::Rows;
-use crate::tile::levels::every_level;
+use crate::tile::levels::{every_level, kernels};
+
+kernels! {
+    shape { keys: "Keys of a tile." }
+    fn key_moments(operands: &Keys<'_, T>, task: KeyMoments<'_>, cancel: &Cancel) -> Result<(), Error>;
+    fn queries(operands: &Queries<'_, T>, task: QueryTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn key_side(operands: &KeySide<'_, T>, task: KeyTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn causal_queries(operands: &CausalQueries<'_, T>, task: CausalTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn query_moments(operands: &Answered<'_, T>, task: QueryMoments<'_>, cancel: &Cancel) -> Result<(), Error>;
+    fn causal_keys(operands: &CausalKeys<'_, T>, task: CausalKeyTask<'_, T>, cancel: &Cancel) -> Result<(), Error>;
+    fn exponentials(numbers: &mut [T]);
+    fn lengths(measured: &Measured<'_, T>, of: Range<usize>, to: Measures<'_>) -> Result<(), Error>;
+    fn weigh(
+        weighed: &Weighed<T>,
+        first: usize,
+        keys: Rows<'_, T>,
+        values: Rows<'_, T>,
+        sums: &mut Sums
+    ) -> Result<bool, Error>;
+}
 
 macro_rules! level {
     ($name:ident, $t:ident, $vector:ty, $width:literal, $keys:literal $(, $features:literal)?) => {

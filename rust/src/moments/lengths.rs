@@ -4,19 +4,20 @@ use std::ops::Range;
 
 use ndarray::ArrayView2;
 
+use super::kernels::Kernels;
 use super::side::Side;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::largest;
-use crate::options::Level;
+use crate::options::Isa;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Rows};
 
 /// Rows a, each of which stands for x = (a − shift) W.
 pub struct Measured<'a, T> {
     side: Side<'a, T>,
-    level: Level,
+    isa: Isa,
 }
 
 /// Lengths of some of the rows, each where it is wanted.
@@ -32,20 +33,14 @@ pub struct Measures<'a> {
 }
 
 impl<'a, T: Float> Measured<'a, T> {
-    /// `rows` with the map W, (width of the rows, columns), which may have none. `level` is one that the processor has.
-    pub fn new(
-        rows: Rows<'a, T>,
-        map: ArrayView2<'_, f64>,
-        shift: Option<&[f64]>,
-        level: Level,
-    ) -> Result<Self, Error> {
-        Ok(Measured { side: Side::new(rows, map, shift, T::moments(level).keys)?, level })
+    /// `rows` with the map W, (width of the rows, columns), which may have none.
+    pub fn new(rows: Rows<'a, T>, map: ArrayView2<'_, f64>, shift: Option<&[f64]>, isa: Isa) -> Result<Self, Error> {
+        Ok(Measured { side: Side::new(rows, map, shift, Kernels::<T>::of(isa).keys)?, isa })
     }
 
     /// Measures the rows `of`.
     pub fn measure(&self, of: Range<usize>, to: Measures<'_>) -> Result<(), Error> {
-        // SAFETY: the caller has the level from Options::level, which admits only levels that this processor has.
-        unsafe { (T::moments(self.level).lengths)(self, of, to) }
+        Kernels::of(self.isa).lengths(self, of, to)
     }
 }
 
@@ -134,7 +129,7 @@ mod tests {
     /// Roundings of coordinates and of a sum of their squares.
     const ROUNDINGS: f64 = 64.0;
 
-    fn holds<T: Float>(level: Level, (count, width, columns): (usize, usize, usize), size: f64) {
+    fn holds<T: Float>(isa: Isa, (count, width, columns): (usize, usize, usize), size: f64) {
         let entry = |i: usize, step: f64| (step * ((i + 1) as f64).powi(2)).sin();
         let rows = Array2::from_shape_fn((count, width), |(j, i)| T::narrow(size * entry(j * width + i, 0.7)));
         let shift: Vec<f64> = (0..width).map(|i| T::narrow(size * entry(i, 0.3)).widen()).collect();
@@ -145,7 +140,7 @@ mod tests {
         both.slice_mut(s![.., columns..]).assign(&map.dot(&moment));
         let data = rows.as_slice().expect("row-major");
         let of = Rows { data, count, width };
-        let measured = Measured::new(of, both.view(), Some(&shift), level).expect("room");
+        let measured = Measured::new(of, both.view(), Some(&shift), isa).expect("room");
         let [mut own, mut mapped, mut paired] = [(); 3].map(|()| vec![f64::NAN; count]);
         let (first, rest) = (count / 3, count - count / 3);
         for (range, from, len) in [(0..first, 0, first), (first..count, first, rest)] {
@@ -164,22 +159,18 @@ mod tests {
             let slack = ROUNDINGS * T::UNIT_ROUNDOFF * (1 + width * columns) as f64;
             for (found, expected) in [own[j], mapped[j], paired[j]].into_iter().zip(expected) {
                 let off = (found / size - expected).abs();
-                assert!(
-                    off <= slack * (1.0 + expected),
-                    "{level:?}, row {j} of size {size}: {found} is not {expected}"
-                );
+                assert!(off <= slack * (1.0 + expected), "{isa:?}, row {j} of size {size}: {found} is not {expected}");
             }
         }
     }
 
     #[test]
     fn lengths_of_rows_and_of_what_maps_make_of_them() {
-        let portable = [Level::PortableAvx2, Level::PortableAvx512];
-        for level in Level::available().into_iter().chain(portable) {
+        for isa in Isa::shapes() {
             for shape in [(0, 2, 2), (1, 1, 1), (3, 0, 0), (31, 3, 5), (33, 7, 3), (100, 16, 16), (65, 24, 13)] {
                 for size in [1.0, 1e-25, 1e25] {
-                    holds::<f32>(level, shape, size);
-                    holds::<f64>(level, shape, size.powi(10));
+                    holds::<f32>(isa, shape, size);
+                    holds::<f64>(isa, shape, size.powi(10));
                 }
             }
         }
@@ -188,9 +179,9 @@ mod tests {
     #[test]
     fn numbers_that_are_none_come_through() {
         let data = [1.0f32, f32::NAN, f32::INFINITY, 1.0, 0.0, 0.0];
-        for level in Level::available() {
+        for isa in Isa::shapes() {
             let rows = Rows { data: &data, count: 3, width: 2 };
-            let measured = Measured::new(rows, Array2::zeros((2, 0)).view(), None, level).expect("room");
+            let measured = Measured::new(rows, Array2::zeros((2, 0)).view(), None, isa).expect("room");
             let mut own = [0.0; 3];
             measured.measure(0..3, Measures { own: Some(&mut own), ..Measures::default() }).expect("room");
             assert!(own[0].is_nan() && own[1] == f64::INFINITY && own[2] == 0.0, "{own:?}");

@@ -29,7 +29,7 @@ mod fit;
 mod gradient;
 pub(crate) mod identity;
 mod integers;
-pub(crate) mod kernels;
+mod kernels;
 mod keys;
 pub(crate) mod lengths;
 mod mapping;
@@ -47,12 +47,6 @@ mod shells;
 mod side;
 pub(crate) mod weighed;
 
-use std::ops::Range;
-
-use crate::error::Error;
-use crate::pool::Cancel;
-use crate::tile::Rows;
-
 #[cfg(test)]
 pub(crate) use crate::eigen::symmetric;
 pub use bounds::Bound;
@@ -62,33 +56,3 @@ pub use fit::{Approximation, Polynomial};
 pub use gradient::{PolynomialGradients, polynomial_gradient};
 pub(crate) use monomials::affordable;
 pub(crate) use payload::C as CHUNK;
-
-type KeyMoments<T> = unsafe fn(&collect::Keys<'_, T>, collect::KeyMoments<'_>, &Cancel) -> Result<(), Error>;
-type Queries<T> = unsafe fn(&queries::Queries<'_, T>, queries::QueryTask<'_, T>, &Cancel) -> Result<(), Error>;
-type KeySide<T> = unsafe fn(&keys::KeySide<'_, T>, keys::KeyTask<'_, T>, &Cancel) -> Result<(), Error>;
-type CausalQueries<T> =
-    unsafe fn(&causal::queries::CausalQueries<'_, T>, causal::queries::CausalTask<'_, T>, &Cancel) -> Result<(), Error>;
-type QueryMoments<T> =
-    unsafe fn(&causal::keys::Answered<'_, T>, causal::keys::QueryMoments<'_>, &Cancel) -> Result<(), Error>;
-type CausalKeys<T> =
-    unsafe fn(&causal::keys::CausalKeys<'_, T>, causal::keys::CausalKeyTask<'_, T>, &Cancel) -> Result<(), Error>;
-type Exponentials<T> = unsafe fn(&mut [T]);
-type Lengths<T> = unsafe fn(&lengths::Measured<'_, T>, Range<usize>, lengths::Measures<'_>) -> Result<(), Error>;
-type Weigh<T> =
-    unsafe fn(&weighed::Weighed<T>, usize, Rows<'_, T>, Rows<'_, T>, &mut weighed::Sums) -> Result<bool, Error>;
-
-/// The compiled kernels of one level and precision. Calling one is sound where the processor has its instruction set.
-#[doc(hidden)]
-#[derive(Clone, Copy)]
-pub struct Kernels<T> {
-    keys: usize,
-    key_moments: KeyMoments<T>,
-    queries: Queries<T>,
-    key_side: KeySide<T>,
-    causal_queries: CausalQueries<T>,
-    query_moments: QueryMoments<T>,
-    causal_keys: CausalKeys<T>,
-    exponentials: Exponentials<T>,
-    lengths: Lengths<T>,
-    weigh: Weigh<T>,
-}

@@ -6,6 +6,7 @@ use super::buckets::Buckets;
 use super::collect::{Keys, wider};
 use super::evaluate::Moments;
 use super::fit::{Inputs, Polynomial, Sides};
+use super::kernels::Kernels;
 use super::keys::{KeySide, KeyTask};
 use super::needs::Needs;
 use super::parts::{Parts, Pieces, Sums};
@@ -89,7 +90,7 @@ impl<T: Float> Passes<T> {
         run: &mut Run<'_>,
     ) -> Result<[Option<Vec<f64>>; 2], Error> {
         let Polynomial { coordinates, tree, .. } = polynomial;
-        let kernels = T::moments(polynomial.level);
+        let kernels = Kernels::<T>::of(polynomial.isa);
         let (n, d1) = problem.A1.dim();
         let (d, dv) = (coordinates.dimension(), problem.Y.ncols());
         let product = polynomial.query_product(problem, kernels.keys)?;
@@ -129,8 +130,7 @@ impl<T: Float> Passes<T> {
                 residuals,
                 found,
             };
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.queries)(&operands, task, cancel) }?;
+            kernels.queries(&operands, task, cancel)?;
             Sums::add(&weight_sums, part, weights);
             Sums::add(&moment_sums, part, moments);
             Sums::add(&exact_sums, part, exact);
@@ -166,7 +166,7 @@ impl<T: Float> Passes<T> {
         run: &mut Run<'_>,
     ) -> Result<(), Error> {
         let Polynomial { coordinates, tree, .. } = polynomial;
-        let kernels = T::moments(polynomial.level);
+        let kernels = Kernels::<T>::of(polynomial.isa);
         let (m, d2) = problem.A2.dim();
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
         let key_product = polynomial.key_product(problem, kernels.keys)?;
@@ -200,8 +200,7 @@ impl<T: Float> Passes<T> {
                 key_sums: own_keys.as_deref_mut(),
                 value_sums: own_values.as_deref_mut(),
             };
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.key_side)(&operands, task, cancel) }?;
+            kernels.key_side(&operands, task, cancel)?;
             Sums::add(&key_sums, part, own_keys);
             Sums::add(&value_sums, part, own_values);
             Ok(())

@@ -1,6 +1,7 @@
 //! o and w of some query rows as the polynomial has them: what a sampled correction and a probe look at.
 
 use super::fit::{Inputs, Polynomial, Sides};
+use super::kernels::Kernels;
 use super::outputs::Product;
 use super::parts::{Parts, Pieces};
 use super::queries::{Found, QueryTask};
@@ -79,7 +80,7 @@ impl Polynomial {
         run: &mut Run<'_>,
     ) -> Result<Evaluated<T>, Error> {
         let inputs = Inputs::new(problem, &self.exact_keys)?;
-        let kernels = T::moments(self.level);
+        let kernels = Kernels::<T>::of(self.isa);
         let (count, d, dv) = (problem.A1.nrows(), self.coordinates.dimension(), problem.Y.ncols());
         let sides = Sides::new(problem, &inputs, &self.coordinates, kernels.keys)?;
         let moments = self.moments(dv, kernels.keys)?;
@@ -106,10 +107,7 @@ impl Polynomial {
             residuals: None,
             found,
         });
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.queries)(&operands, task, cancel) }
-        })?;
+        run.for_each(tasks, |task, cancel| kernels.queries(&operands, task, cancel))?;
         Ok(Evaluated { w, output, unsafe_rows: Found::unsafe_rows(&found)? })
     }
 }

@@ -1,9 +1,10 @@
 //! Values weighed by e^t and by P(t) − e^t, for a few queries with all of their keys: what a look before a try is made of.
 
+use super::kernels::Kernels;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::options::Level;
+use crate::options::Isa;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Rows, Strips, Tile};
 
@@ -25,7 +26,7 @@ pub struct Looks<T> {
 pub struct Weighed<T> {
     looks: Looks<T>,
     queries: Strips<T>,
-    level: Level,
+    isa: Isa,
 }
 
 /// Sums over keys of the weights e^t of each query, and of what P is off by.
@@ -53,11 +54,11 @@ impl Sums {
 }
 
 impl<T: Float> Weighed<T> {
-    /// At a level that the processor has.
-    pub fn new(looks: Looks<T>, level: Level) -> Result<Self, Error> {
+    /// Nothing weighed yet.
+    pub fn new(looks: Looks<T>, isa: Isa) -> Result<Self, Error> {
         let count = looks.centres.len();
         let rows = Rows { data: &looks.queries, count, width: looks.queries.len() / count.max(1) };
-        Ok(Weighed { queries: Strips::new(rows, T::moments(level).keys)?, looks, level })
+        Ok(Weighed { queries: Strips::new(rows, Kernels::<T>::of(isa).keys)?, looks, isa })
     }
 
     /// How many keys a query sees, and for how many of them P may stand.
@@ -68,8 +69,7 @@ impl<T: Float> Weighed<T> {
     /// Adds what a few hundred keys have, `first` being the index of the first of them; false, and nothing added, where a logit
     /// is too large for an exponential alone. NaN comes through.
     pub fn add(&self, first: usize, keys: Rows<'_, T>, values: Rows<'_, T>, sums: &mut Sums) -> Result<bool, Error> {
-        // SAFETY: the caller has the level from Options::level, which admits only levels that this processor has.
-        unsafe { (T::moments(self.level).weigh)(self, first, keys, values, sums) }
+        Kernels::of(self.isa).weigh(self, first, keys, values, sums)
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
         (0..count).map(|i| T::narrow((step * ((i + 1) as f64).powi(2)).sin())).collect()
     }
 
-    fn holds<T: Float>(level: Level, [count, m, d, width]: [usize; 4], is_causal: bool) {
+    fn holds<T: Float>(isa: Isa, [count, m, d, width]: [usize; 4], is_causal: bool) {
         let coefficients = [1.0, 1.0, 0.5, -0.25];
         let (queries, keys) = (entries::<T>(count * d, 0.7), entries::<T>(m * d, 0.3));
         let (values, centres) = (entries::<T>(m * width, 0.9), entries::<T>(count, 0.2));
@@ -207,7 +207,7 @@ mod tests {
         let ends: Vec<_> = (0..count).map(|j| if is_causal { [5 * j + 1, 5 * j] } else { [m, m] }).collect();
         let exact_keys: Vec<_> = if is_causal { vec![] } else { (0..m).step_by(7).collect() };
         let looks = Looks { queries: queries.clone(), centres: centres.clone(), coefficients, ends, exact_keys };
-        let weighed = Weighed::new(looks, level).expect("room");
+        let weighed = Weighed::new(looks, isa).expect("room");
         let mut sums = Sums::new(count, width).expect("room");
         let half = m / 2;
         for range in [0..half, half..m] {
@@ -238,7 +238,7 @@ mod tests {
                 let found = sums.values[part][j * width..(j + 1) * width].iter().chain([&sums.totals[part][j]]);
                 for ((found, expected), size) in found.zip(&expected[part]).zip(&sizes) {
                     let slack = ROUNDINGS * T::UNIT_ROUNDOFF * (1 + d) as f64 * size;
-                    assert!((found - expected).abs() <= slack, "{level:?}: {found} is not {expected}");
+                    assert!((found - expected).abs() <= slack, "{isa:?}: {found} is not {expected}");
                 }
             }
         }
@@ -246,13 +246,12 @@ mod tests {
 
     #[test]
     fn values_are_weighed_in_every_shape() {
-        let portable = [Level::PortableAvx2, Level::PortableAvx512];
-        for level in Level::available().into_iter().chain(portable) {
+        for isa in Isa::shapes() {
             for shape in [[1, 1, 1, 1], [16, 256, 8, 8], [5, 33, 3, 17], [13, 70, 16, 24], [12, 64, 0, 1], [3, 9, 2, 0]]
             {
                 for is_causal in [false, true] {
-                    holds::<f32>(level, shape, is_causal);
-                    holds::<f64>(level, shape, is_causal);
+                    holds::<f32>(isa, shape, is_causal);
+                    holds::<f64>(isa, shape, is_causal);
                 }
             }
         }
@@ -260,11 +259,11 @@ mod tests {
 
     #[test]
     fn a_logit_that_is_too_large_leaves_the_sums_as_they_are() {
-        for level in Level::available() {
+        for isa in Isa::shapes() {
             let weighed = |query: &f32| {
                 let (queries, centres, coefficients) = (vec![*query], vec![0.0], vec![1.0, 1.0]);
                 let looks = Looks { queries, centres, coefficients, ends: vec![[2, 2]], exact_keys: vec![] };
-                Weighed::new(looks, level).expect("room")
+                Weighed::new(looks, isa).expect("room")
             };
             let (keys, values) = ([0.1f32, 1.0], [1.0f32, 2.0]);
             let rows = |data| Rows { data, count: 2, width: 1 };

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
 use crate::moments::lengths::{Measured, Measures};
-use crate::options::Level;
+use crate::options::Isa;
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::some_rows_but;
@@ -85,7 +85,7 @@ impl Lengths {
         problem: &Problem<'_, T>,
         maps: &Maps,
         left_out: &[usize],
-        level: Level,
+        isa: Isa,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let (n, m) = (problem.A1.nrows(), problem.A2.nrows());
@@ -100,10 +100,10 @@ impl Lengths {
         let key_map = maps.key.clone().unwrap_or_else(|| nothing(sample.ncols()));
         let (mean_row, input_mean_row) = (mean.to_vec(), input_mean.to_vec());
         let sides = [
-            Measured::new(rows(&A1)?, with_moment(&maps.query, &sample, key).view(), None, level)?,
-            Measured::new(rows(&E)?, nothing(problem.E.ncols()).view(), None, level)?,
-            Measured::new(rows(&A2)?, key_map.view(), Some(&mean_row), level)?,
-            Measured::new(rows(&A3)?, maps.value.view(), Some(&input_mean_row), level)?,
+            Measured::new(rows(&A1)?, with_moment(&maps.query, &sample, key).view(), None, isa)?,
+            Measured::new(rows(&E)?, nothing(problem.E.ncols()).view(), None, isa)?,
+            Measured::new(rows(&A2)?, key_map.view(), Some(&mean_row), isa)?,
+            Measured::new(rows(&A3)?, maps.value.view(), Some(&input_mean_row), isa)?,
         ];
         let room = buffer::zeros::<f64>;
         let (mut queries, mut logits, mut inputs, mut targets) = (room(n)?, room(n)?, room(n)?, room(n)?);

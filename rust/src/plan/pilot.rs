@@ -74,7 +74,7 @@ pub fn moved<T: Float>(
         let look = Look {
             problem,
             approximation,
-            weighed: Weighed::new(looks, options.level()?)?,
+            weighed: Weighed::new(looks, options.isa()?)?,
             keys: rows(&keys)?,
             inputs: rows(&inputs)?,
             queries,

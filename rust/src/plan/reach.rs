@@ -18,7 +18,7 @@ use crate::moments::Coordinates;
 use crate::moments::exponentials::exponentials;
 use crate::moments::lengths::{Measured, Measures};
 use crate::norms::{largest, largest_of, norm};
-use crate::options::Level;
+use crate::options::Isa;
 use crate::polynomial::horner;
 use crate::pool::Run;
 use crate::problem::Problem;
@@ -61,7 +61,7 @@ pub struct Reach {
     pulls: Vec<f64>,
     /// Lengths of queries and keys in balanced coordinates, measured when first asked for.
     balanced: OnceCell<[Vec<f64>; 2]>,
-    level: Level,
+    isa: Isa,
 }
 
 impl Reach {
@@ -70,25 +70,25 @@ impl Reach {
         stages.run(0.05, |options, watch| {
             let mut run = Run::new(options, watch);
             run.phase(1.0);
-            let (maps, level) = (Maps::of(problem), options.level()?);
-            let mut lengths = Lengths::new(problem, &maps, &[], level, &mut run)?;
-            let exact_keys = standing_keys(&lengths, level)?;
+            let (maps, isa) = (Maps::of(problem), options.isa()?);
+            let mut lengths = Lengths::new(problem, &maps, &[], isa, &mut run)?;
+            let exact_keys = standing_keys(&lengths, isa)?;
             let mut pulls = Vec::new();
             // Around the mean of the others, which is that of all where a look has seen none of these.
             if are_seen(&exact_keys, problem.A2.nrows()) {
-                lengths = Lengths::new(problem, &maps, &exact_keys, level, &mut run)?;
+                lengths = Lengths::new(problem, &maps, &exact_keys, isa, &mut run)?;
             }
             if !exact_keys.is_empty() {
                 pulls = pulled(problem, &maps, &lengths, &exact_keys, &mut run)?;
             }
-            Ok(Reach { lengths, exact_keys, pulls, balanced: OnceCell::new(), level })
+            Ok(Reach { lengths, exact_keys, pulls, balanced: OnceCell::new(), isa })
         })
     }
 
     /// What a polynomial of a degree neglects of the logits of each query, as it moves w.
     pub fn lost(&self, degree: usize) -> Result<Vec<f64>, Error> {
         let mut lost = buffer::copied(&self.lengths.logits)?;
-        neglect(&mut lost, degree, self.level);
+        neglect(&mut lost, degree, self.isa);
         // No pulls where no key stands out.
         lost.iter_mut().zip(&self.pulls).for_each(|(lost, pull)| *lost *= pull);
         Ok(lost)
@@ -115,7 +115,7 @@ impl Reach {
                 let measured = stages.run(0.05, |options, watch| {
                     let mut run = Run::new(options, watch);
                     run.phase(1.0);
-                    balanced(problem, exact_keys, self.level, &mut run)
+                    balanced(problem, exact_keys, self.isa, &mut run)
                 })?;
                 self.balanced.get_or_init(|| measured)
             }
@@ -127,7 +127,7 @@ impl Reach {
 
 /// Replaces logits, of which none is negative, by what their first neglected power is of their weight: x^(g+1) e^x / (g+1)!,
 /// at most 1.
-fn neglect(logits: &mut [f64], degree: usize, level: Level) {
+fn neglect(logits: &mut [f64], degree: usize, isa: Isa) {
     for logits in logits.chunks_mut(PRODUCT_ROWS) {
         let mut weights = [0.0; PRODUCT_ROWS];
         let weights = &mut weights[..logits.len()];
@@ -136,7 +136,7 @@ fn neglect(logits: &mut [f64], degree: usize, level: Level) {
             *logit = logit.min(ALL_NEGLECTED);
             *weight = *logit;
         }
-        exponentials(level, weights);
+        exponentials(isa, weights);
         // Factor by factor: the power alone may overflow.
         for k in 1..=degree + 1 {
             let share = 1.0 / k as f64;
@@ -191,13 +191,13 @@ fn above(
 }
 
 /// Keys that stand out by (161); none under a mask.
-fn standing_keys(all: &Lengths, level: Level) -> Result<Vec<usize>, Error> {
+fn standing_keys(all: &Lengths, isa: Isa) -> Result<Vec<usize>, Error> {
     if all.spreads.is_empty() {
         return Ok(Vec::new());
     }
     let query = norm(&all.queries) / (all.queries.len().max(1) as f64).sqrt();
     let mut caps = buffer::collected(all.keys.iter().map(|key| query * key))?;
-    neglect(&mut caps, KEY_DEGREE, level);
+    neglect(&mut caps, KEY_DEGREE, isa);
     for ((cap, key), value) in caps.iter_mut().zip(&all.keys).zip(&all.spreads) {
         *cap *= key * (value + all.spread);
     }
@@ -208,13 +208,13 @@ fn standing_keys(all: &Lengths, level: Level) -> Result<Vec<usize>, Error> {
 fn balanced<T: Float>(
     problem: &Problem<'_, T>,
     exact_keys: &[usize],
-    level: Level,
+    isa: Isa,
     run: &mut Run<'_>,
 ) -> Result<[Vec<f64>; 2], Error> {
     let coordinates = Coordinates::new(problem, exact_keys);
     let mut of = |array: ArrayView2<'_, T>, map: &Array2<f64>, shift: Option<&[f64]>| {
         let array = row_major(array)?;
-        let measured = Measured::new(rows(&array)?, map.view(), shift, level)?;
+        let measured = Measured::new(rows(&array)?, map.view(), shift, isa)?;
         let mut lengths = buffer::zeros(array.nrows())?;
         let blocks = lengths.chunks_mut(PRODUCT_ROWS).enumerate();
         run.for_each(blocks, |(block, lengths), cancel| {
@@ -286,14 +286,14 @@ mod tests {
 
     #[test]
     fn what_is_neglected_is_at_most_all() {
-        for level in Level::available() {
+        for isa in Isa::shapes() {
             let mut logits = [0.0, 0.1, 1e200, f64::INFINITY, f64::NAN];
-            neglect(&mut logits, 1, level);
-            assert!((logits[1] - 0.005 * 0.1f64.exp()).abs() < 1e-15, "{level:?}");
-            assert_eq!([logits[0], logits[2], logits[3], logits[4]], [0.0, 1.0, 1.0, 1.0], "{level:?}");
+            neglect(&mut logits, 1, isa);
+            assert!((logits[1] - 0.005 * 0.1f64.exp()).abs() < 1e-15, "{isa:?}");
+            assert_eq!([logits[0], logits[2], logits[3], logits[4]], [0.0, 1.0, 1.0, 1.0], "{isa:?}");
             let mut logits = [ALL_NEGLECTED, 2.0 * ALL_NEGLECTED, 1e-200];
-            neglect(&mut logits, MAX_DEGREE, level);
-            assert_eq!(logits, [1.0, 1.0, 0.0], "{level:?}");
+            neglect(&mut logits, MAX_DEGREE, isa);
+            assert_eq!(logits, [1.0, 1.0, 0.0], "{isa:?}");
         }
     }
 

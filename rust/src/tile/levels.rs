@@ -4,8 +4,8 @@
 //! the levels that this processor may lack are there too, on portable vectors, so that what depends on a shape is
 //! tested on every machine.
 
-/// Calls `$level!(name, precision, vector, width, keys[, features])` for each shape, and then defines functions `f32` and
-/// `f64` from a level to its `Kernels`, which `$level!` leaves as `KERNELS` in a module of that name.
+/// Calls `$level!(name, precision, vector, width, keys[, features])` for each shape, whose `Kernels` `$level!` leaves as
+/// `KERNELS` in a module of that name, and then defines `Kernels::of`.
 macro_rules! every_level {
     ($level:ident) => {
         // 16 registers of 128 bits and no fused multiply-add: 2 × 4 sums, and room for the unfused products.
@@ -36,27 +36,41 @@ macro_rules! every_level {
         $level!(f32_portable_avx512, f32, $crate::tile::simd::Called<f32, 16>, 16, 12);
         #[cfg(test)]
         $level!(f64_portable_avx512, f64, $crate::tile::simd::Called<f64, 8>, 8, 12);
-        $crate::tile::levels::of_precision!(
-            f32: f32_baseline, f32_avx2, f32_portable_avx2, f32_avx512, f32_portable_avx512
-        );
-        $crate::tile::levels::of_precision!(
-            f64: f64_baseline, f64_avx2, f64_portable_avx2, f64_avx512, f64_portable_avx512
-        );
+
+        /// The tables of a level.
+        struct Tables($crate::options::Isa);
+
+        impl $crate::float::ByPrecision for Tables {
+            type Of<T> = Kernels<T>;
+
+            $crate::tile::levels::of_precision!(
+                single, f32: f32_baseline, f32_avx2, f32_portable_avx2, f32_avx512, f32_portable_avx512
+            );
+            $crate::tile::levels::of_precision!(
+                double, f64: f64_baseline, f64_avx2, f64_portable_avx2, f64_avx512, f64_portable_avx512
+            );
+        }
+
+        impl<T: $crate::float::Float> Kernels<T> {
+            /// Those of a level that the processor has.
+            pub fn of(isa: $crate::options::Isa) -> Self {
+                T::choose(Tables(isa))
+            }
+        }
     };
 }
 
 macro_rules! of_precision {
-    ($t:ident: $baseline:ident, $avx2:ident, $portable_avx2:ident, $avx512:ident, $portable_avx512:ident) => {
-        /// The kernels of this precision at `level`.
-        pub fn $t(level: $crate::options::Level) -> Kernels<$t> {
+    ($choice:ident, $t:ident: $baseline:ident, $avx2:ident, $portable_avx2:ident, $avx512:ident, $portable_avx512:ident) => {
+        fn $choice(self) -> Kernels<$t> {
             use $crate::options::Level;
-            match level {
+            match self.0.level() {
                 Level::Baseline => $baseline::KERNELS,
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => $avx2::KERNELS,
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => $avx512::KERNELS,
-                // Not available there, as `Level::available` says, which is asked before.
+                // No processor of this architecture has them, so that there is no such `Isa`.
                 #[cfg(not(target_arch = "x86_64"))]
                 Level::Avx2 | Level::Avx512 => $baseline::KERNELS,
                 #[cfg(test)]
@@ -68,4 +82,29 @@ macro_rules! of_precision {
     };
 }
 
-pub(crate) use {every_level, of_precision};
+/// Defines `Kernels<T>`, the compiled kernels of one level and precision, with the numbers of its tile's shape and a method for
+/// each kernel.
+macro_rules! kernels {
+    (shape { $($shape:ident: $of:literal),* } $(fn $kernel:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
+        /// The compiled kernels of one level and precision.
+        #[derive(Clone, Copy)]
+        pub struct Kernels<T> {
+            $(#[doc = $of] pub $shape: usize,)*
+            $($kernel: unsafe fn($($type),*) $(-> $result)?,)*
+        }
+
+        impl<T> Kernels<T> {
+            $(
+                #[inline(always)]
+                pub fn $kernel(&self, $($argument: $type),*) $(-> $result)? {
+                    // SAFETY: the fields are private to the module that defines the kernels, whose tables only `Kernels::of`
+                    // hands out, for an `Isa`: the proof that this processor has the table's instruction set, which is all
+                    // that these functions ask of a caller.
+                    unsafe { (self.$kernel)($($argument),*) }
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use {every_level, kernels, of_precision};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::exact::engine::{Engine, Sight};
+use crate::exact::tile_shape;
 use crate::options::{Level, Options};
 use crate::pool::Run;
 use crate::tile::Rows;
@@ -27,7 +28,7 @@ fn expected<T: Float>(level: Level, keys: &[f64]) -> f64 {
     assert!(keys.len() <= KEY_BLOCK / 3, "one block at every level");
     let weights: Vec<f64> = keys.iter().map(|x| x.exp2()).collect();
     let (mut total, mut small) = (0.0, 0.0);
-    for strip in weights.chunks(T::kernels(level).keys) {
+    for strip in weights.chunks(tile_shape::<T>(level).expect("this machine has it").1) {
         let sum = strip.iter().sum::<f64>();
         total += sum;
         small += (sum / T::UNIT_ROUNDOFF).min((total - sum / (SMALL_STRIP * T::UNIT_ROUNDOFF)).max(0.0));

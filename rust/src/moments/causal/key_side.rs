@@ -5,7 +5,7 @@ use super::waves::{Sums, Waves, cut, cut_tail, rows};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::Kernels;
+use crate::moments::kernels::Kernels;
 use crate::moments::keys::KeyTask;
 use crate::moments::payload::C;
 use crate::pool::Run;
@@ -56,8 +56,7 @@ pub fn key_side<T: Float>(
         let tasks = tasks.map(|(chunk, sums)| QueryMoments { rows: rows(chunk, end), sums });
         run.for_each(tasks, |task, cancel| {
             task.sums.fill(0.0);
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.query_moments)(operands.queries, task, cancel) }
+            kernels.query_moments(operands.queries, task, cancel)
         })?;
         waves.scan(wave.len(), true, run)?;
         let sizes = [Sums::size(&key_sums), Sums::size(&value_sums)];
@@ -82,10 +81,7 @@ pub fn key_side<T: Float>(
             }
         });
         run.phase(progress(1.0));
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: as above.
-            unsafe { (kernels.causal_keys)(operands, task, cancel) }
-        })?;
+        run.for_each(tasks, |task, cancel| kernels.causal_keys(operands, task, cancel))?;
         Sums::fold(&mut key_sums);
         Sums::fold(&mut value_sums);
     }

@@ -10,6 +10,7 @@ use crate::float::Float;
 use crate::moments::collect::Keys;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::fit::{Inputs, Polynomial, Sides};
+use crate::moments::kernels::Kernels;
 use crate::moments::keys::KeySide;
 use crate::moments::needs::Needs;
 use crate::moments::passes::Passes;
@@ -40,7 +41,7 @@ impl<T: Float> Passes<T> {
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let Polynomial { coordinates, tree, .. } = polynomial;
-        let kernels = T::moments(polynomial.level);
+        let kernels = Kernels::<T>::of(polynomial.isa);
         let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
         let coefficients = Coefficients::new(tree, &polynomial.coefficients)?;

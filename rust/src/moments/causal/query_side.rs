@@ -5,8 +5,8 @@ use super::waves::{Sums, Waves, cut, rows};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::Kernels;
 use crate::moments::collect::{KeyFound, KeyMoments, wider};
+use crate::moments::kernels::Kernels;
 use crate::moments::payload::C;
 use crate::moments::queries::{Found, QueryTask};
 use crate::pool::Run;
@@ -64,8 +64,7 @@ pub fn query_side<T: Float>(
             tasks.map(|((chunk, sums), found)| KeyMoments { rows: rows(chunk, m), integers: false, sums, found });
         run.for_each(tasks, |task, cancel| {
             task.sums.fill(0.0);
-            // SAFETY: Options::level admits only levels that this processor has.
-            unsafe { (kernels.key_moments)(operands.keys, task, cancel) }
+            kernels.key_moments(operands.keys, task, cancel)
         })?;
         waves.scan(wave.len(), false, run)?;
         let mut found = buffer::filled(wave.len(), Found::default())?;
@@ -95,10 +94,7 @@ pub fn query_side<T: Float>(
             }
         });
         run.phase(progress(1.0));
-        run.for_each(tasks, |task, cancel| {
-            // SAFETY: as above.
-            unsafe { (kernels.causal_queries)(operands, task, cancel) }
-        })?;
+        run.for_each(tasks, |task, cancel| kernels.causal_queries(operands, task, cancel))?;
         Sums::fold(&mut sums);
         for found in found {
             side.found.squares += found.squares;

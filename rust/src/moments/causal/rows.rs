@@ -11,6 +11,7 @@ use crate::float::Float;
 use crate::moments::collect::Keys;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::fit::{Inputs, Polynomial, Sides};
+use crate::moments::kernels::Kernels;
 use crate::moments::outputs::Product;
 use crate::pool::Run;
 use crate::problem::Problem;
@@ -29,7 +30,7 @@ impl Polynomial {
         let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
         let some = problem.with_queries(A1.view(), E.view());
         let inputs = Inputs::new(&some, &[])?;
-        let kernels = T::moments(self.level);
+        let kernels = Kernels::<T>::of(self.isa);
         let (count, d, dv) = (indices.len(), self.coordinates.dimension(), some.Y.ncols());
         let sides = Sides::new(&some, &inputs, &self.coordinates, kernels.keys)?;
         let coefficients = Coefficients::new(&self.tree, &self.coefficients)?;
