@@ -2,30 +2,28 @@
 
 use std::cell::OnceCell;
 
-use ndarray::Array2;
-
-use super::decide::{DOUBTFUL, Law, check};
+use super::decide::{DOUBTFUL, Law};
 use super::decision::{Backing, Decision, Method};
 use super::guard::{Begun, LOST};
-use super::logits::{Logits, drawn};
+use super::logits::drawn;
 use super::needed::enough;
 use super::passes::Passes;
 use super::prepared::Prepared;
-use super::reach::Reach;
-use super::request::{Certificate, Certified, Kind, Planned, Request, Wanted, check_degree};
+use super::request::{Certificate, Kind, Request, Wanted, check_degree};
+use super::search::Search;
 use super::seed::seed;
-use super::setting::{Setting, product};
+use super::setting::Setting;
+use super::solution::{Certified, Planned};
 use super::stages::Stages;
-use super::stronger::borrowed;
 use super::tries::{better, missed, reached};
+use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, of_seen as exactly};
 use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::moments::affordable;
 use crate::options::Options;
-use crate::pool::Watch;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Problem, Wrt};
 
 /// All tries of a call together, over the exact passes, where what was measured says that the next one does it.
 const SURE: f64 = 0.95;
@@ -49,37 +47,7 @@ pub enum Start<'a> {
     Prepared(&'a Prepared),
 }
 
-/// L and dL/d(input) for each input in `wrt` by the method that [`super::decide()`] chooses, each with its certificate.
-///
-/// Where a tolerance is asked for and the certificate misses it, more rows are drawn, then the next degree is tried; in the
-/// end `auto` computes the exact gradient, while a method that was named returns its best with `reached` false.
-///
-/// Time: that of [`crate::polynomial_gradient`] and 8 r m d for r exact rows, or that of [`crate::loss_gradient`].
-///
-/// # Errors
-/// [`Error::Option`] for a request or a start that means nothing, what was prepared for other keys, values or weights, an
-/// output that the problem does not have, and too many features;
-/// those of both methods.
-pub fn planned_gradient<T: Float>(
-    problem: &Problem<'_, T>,
-    wrt: &[Wrt],
-    request: &Request,
-    start: Start<'_>,
-    options: &Options,
-    watch: Option<Watch<'_>>,
-) -> Result<Planned<T>, Error> {
-    check(problem, wrt, request)?;
-    let seen = problem.admitted()?;
-    let mut stages = Stages::new(options, watch);
-    let run = if request.borrows() { borrowed } else { of_seen };
-    let mut planned = run(&seen, wrt, request, start, options, &mut stages).map_err(|error| seen.blame(error))?;
-    for Certified { wrt, value, .. } in &mut planned.gradients {
-        *value = problem.whole(*wrt, std::mem::take(value))?;
-    }
-    Ok(planned)
-}
-
-/// The same for a problem without keys that no query sees.
+/// L and dL/d(input) for each input in `wrt`, of a problem without keys that no query sees.
 pub(super) fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -113,25 +81,6 @@ pub(super) fn of_seen<T: Float>(
     search.run(decision, prepared, stages)
 }
 
-/// W_Q W_Kᵀ, where dL/dW_K is certified from rows.
-pub(super) fn unfolded<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], backing: Backing) -> Option<Array2<T>> {
-    match problem.weights {
-        Weights::Pair(W_Q, W_K) if backing == Backing::Estimated && wrt.contains(&Wrt::WK) => Some(product(W_Q, W_K)),
-        _ => None,
-    }
-}
-
-/// The problem with weights that were multiplied out, where they were.
-pub(super) fn with_product<'b, T: Float>(
-    problem: &'b Problem<'_, T>,
-    product: &'b Option<Array2<T>>,
-) -> Problem<'b, T> {
-    match product {
-        Some(X) => Problem { weights: Weights::Product(X.view()), ..problem.reborrow() },
-        None => problem.reborrow(),
-    }
-}
-
 /// The exact gradient as a planned one.
 pub(super) fn exact<T: Float>(
     problem: &Problem<'_, T>,
@@ -158,49 +107,8 @@ pub(super) fn exact<T: Float>(
     })
 }
 
-/// The tries of one call.
-pub(super) struct Search<'a, T> {
-    pub(super) original: Problem<'a, T>,
-    /// The same with W_Q W_Kᵀ multiplied out, where dL/dW_K is certified from rows.
-    pub(super) problem: Problem<'a, T>,
-    pub(super) wrt: &'a [Wrt],
-    pub(super) request: &'a Request,
-    /// Hashed when first asked for.
-    seed: OnceCell<u64>,
-    pub(super) law: Law<'a>,
-    /// The same with the goal that all parts of the tolerance come to, known when first asked for.
-    aimed: OnceCell<Law<'a>>,
-    /// Drawn when first asked for: what was prepared before needs none.
-    pub(super) logits: OnceCell<Logits>,
-    /// The same without the keys that are left to exp, where there are any.
-    pub(super) other_logits: OnceCell<Logits>,
-    /// Measured when first asked for.
-    pub(super) reach: OnceCell<Reach>,
-    /// Which outputs are zero by the structure of the problem.
-    zero: Vec<bool>,
-    /// Operations of all looks and tries so far.
-    pub(super) spent: f64,
-}
-
-impl<'a, T: Float> Search<'a, T> {
-    /// Nothing tried yet; `problem` is the original with the pair multiplied out where that is asked for.
-    pub(super) fn new(original: Problem<'a, T>, problem: Problem<'a, T>, law: Law<'a>, zero: Vec<bool>) -> Self {
-        Search {
-            seed: OnceCell::new(),
-            original,
-            problem,
-            wrt: law.wrt,
-            request: law.request,
-            spent: law.looks(),
-            law,
-            aimed: OnceCell::new(),
-            logits: OnceCell::new(),
-            other_logits: OnceCell::new(),
-            reach: OnceCell::new(),
-            zero,
-        }
-    }
-
+impl<T: Float> Search<'_, T> {
+    /// Tries until one reaches what is asked, or until no other is worth it.
     pub(super) fn run(
         &mut self,
         first: Decision,
@@ -264,13 +172,6 @@ impl<'a, T: Float> Search<'a, T> {
         exact(&self.original, self.wrt, self.request, &self.zero, self.given_up(reason), stages)
     }
 
-    /// The exact passes, because of what was found at a price.
-    pub(super) fn given_up(&self, reason: &str) -> Decision {
-        let (spent, all) = (self.spent, self.law.cost.exact());
-        let reason = format!("{reason}; to find that took {:.1} % of its operations", 100.0 * spent / all);
-        Decision { spent, ..self.law.exact(reason) }
-    }
-
     /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial, or so
     /// few make up its error that a sample would have to hold most.
     fn attempt(
@@ -307,12 +208,6 @@ impl<'a, T: Float> Search<'a, T> {
         }
     }
 
-    /// Another number of rows, at its price.
-    pub(super) fn resize(&self, decision: &mut Decision, samples: usize) {
-        decision.samples = samples;
-        decision.operations = self.law.operations(decision.degree, samples);
-    }
-
     /// Operations of the rows beyond the first `computed`.
     fn rows(&self, decision: &Decision, computed: usize) -> f64 {
         let more = decision.samples.saturating_sub(computed);
@@ -327,11 +222,6 @@ impl<'a, T: Float> Search<'a, T> {
         self.request.wanted != Wanted::Auto || self.affords(self.rows(decision, 0), SURE)
     }
 
-    /// Whether all tries, one of this price included, cost no more than a part of the exact passes.
-    pub(super) fn affords(&self, price: f64, part: f64) -> bool {
-        self.spent + price <= part * self.law.cost.exact()
-    }
-
     fn setting<'b>(&'b self, prepared: &'b Prepared) -> Setting<'b, T> {
         Setting {
             original: self.original.reborrow(),
@@ -342,11 +232,6 @@ impl<'a, T: Float> Search<'a, T> {
             reach: self.reach.get(),
             prepared,
         }
-    }
-
-    /// The law with its goal.
-    pub(super) fn aimed(&self) -> &Law<'a> {
-        self.aimed.get_or_init(|| self.law.aimed(&self.original))
     }
 
     /// A larger sample, where one can be expected to do.
@@ -373,20 +258,5 @@ impl<'a, T: Float> Search<'a, T> {
         let missed = missed(self.request, tried);
         let enough = |next: &Decision| next.predicted_error * missed <= decision.predicted_error;
         self.next_degree(decision, part).filter(|next| self.request.wanted != Wanted::Auto || enough(next))
-    }
-
-    /// The next degree, where `auto` can afford it at a part of the exact passes.
-    pub(super) fn next_degree(&self, decision: &Decision, part: f64) -> Option<Decision> {
-        let degree = decision.degree + 1;
-        let next = || self.aimed().named(degree, self.logits());
-        let affords = |operations: f64| self.affords(self.law.cost.lost(operations), part);
-        match self.request.wanted {
-            Wanted::Polynomial(Some(_)) => None,
-            Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),
-            Wanted::Auto if degree > self.law.highest() => None,
-            // Before sizes are looked at: no rows, no more than that.
-            Wanted::Auto if !affords(self.law.operations(degree, 0)) => None,
-            Wanted::Auto => Some(next()).filter(|next| affords(next.operations)),
-        }
     }
 }

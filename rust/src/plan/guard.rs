@@ -3,16 +3,17 @@
 
 use super::decide::{DOUBTFUL, Law, TOO_SHORT, WORTHWHILE, check};
 use super::decision::{Backing, Decision, Method};
-use super::execute::{Search, unfolded, with_product};
-use super::logits::{Drawn, Logits, drawn};
+use super::logits::{Drawn, Logits};
 use super::passes::MOST_APART;
 use super::pilot;
 use super::prepared::Prepared;
 use super::probe;
 use super::reach::{Reach, believed};
 use super::request::{Asked, Request, Wanted};
+use super::search::Search;
 use super::sizes::Sizes;
 use super::stages::Stages;
+use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
@@ -266,10 +267,5 @@ impl<T: Float> Search<'_, T> {
         let operations = self.law.operations(decision.degree, decision.samples + apart.len());
         let affordable = operations <= WORTHWHILE * self.law.cost.exact();
         Ok((affordable && !too_many).then_some(apart.len()))
-    }
-
-    /// The logits that polynomials are fitted to.
-    pub(super) fn logits(&self) -> &Logits {
-        self.other_logits.get().unwrap_or_else(|| drawn(&self.logits, &self.original))
     }
 }

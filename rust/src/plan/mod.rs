@@ -3,7 +3,8 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`request`] | what is asked for, and what comes back |
+//! | [`request`] | what is asked for, the judge of it, and the certificate of an error |
+//! | `solution` | what comes back |
 //! | `logits` | a sample of logits, and how well a polynomial serves for it |
 //! | `cost` | operations of every method, from shapes alone |
 //! | `decision` | what is decided: a method and its size, and how a certificate is to be had |
@@ -18,14 +19,17 @@
 //! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
 //! | `seed` | the seed of a call that was given none |
+//! | `unfold` | the pair W_Q, W_K multiplied out |
 //! | `setting` | what every step of one degree reads |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
+//! | `search` | the tries of one call: what they read, what was spent, what the next one may cost |
 //! | `guard` | what stands before a try: keys that are left to exp, rows in which a polynomial is not believed |
 //! | `tries` | tries held against each other and against what was asked |
 //! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
-//! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `diagnose` | statistics of queries and keys, and what is planned for them |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
+//! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
+//! | `gradient` | the gradient by the method that all of these lead to |
 //!
 //! A decision depends on the data, on what is asked and on the constants here, never on a clock.
 
@@ -35,6 +39,7 @@ pub mod decide;
 mod decision;
 mod diagnose;
 mod execute;
+mod gradient;
 mod guard;
 mod lengths;
 mod logits;
@@ -46,17 +51,22 @@ mod probe;
 mod reach;
 pub mod request;
 mod rows;
+mod search;
 mod seed;
 mod setting;
 mod sizes;
+mod solution;
 mod stages;
 mod stronger;
 mod tries;
+mod unfold;
 
 pub use decide::decide;
 pub use decision::{Decision, Method};
 pub use diagnose::{Diagnosis, Prediction, Regime, TOLERANCES, diagnose, diagnose_problem};
-pub use execute::{Start, planned_gradient};
+pub use execute::Start;
+pub use gradient::planned_gradient;
 pub use guard::foresee;
 pub use prepared::Prepared;
-pub use request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request, Verdict, Wanted};
+pub use request::{Asked, Certificate, Kind, Norm, Request, Verdict, Wanted};
+pub use solution::{Certified, Planned};

@@ -4,10 +4,11 @@ use ndarray::Array2;
 
 use super::apart::exact_share;
 use super::decision::{Backing, Decision};
-use super::request::{Asked, Certificate, Certified, Kind, Norm, Planned, Request};
+use super::request::{Asked, Certificate, Kind, Norm, Request};
 use super::rows::{Sample, add, among_the_others, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
+use super::solution::{Certified, Planned};
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};

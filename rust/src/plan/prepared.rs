@@ -1,8 +1,8 @@
 //! What a call leaves for others: the polynomial and the moments of the keys.
 
 use super::decision::{Backing, Decision};
-use super::execute::{unfolded, with_product};
 use super::request::Request;
+use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::{Approximation, Polynomial};

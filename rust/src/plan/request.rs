@@ -1,16 +1,11 @@
-//! What is asked of the planner, and what it gives back.
+//! What is asked of the planner, the judge of it, and the certificate of an error.
 
 use ndarray::Array2;
 
-use super::decision::Decision;
-use super::prepared::Prepared;
-use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::{largest, norm};
-use crate::options::Level;
 use crate::polynomial::MAX_DEGREE;
-use crate::problem::Wrt;
 
 /// The least kind of certificate that will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -293,34 +288,4 @@ impl Certificate {
     pub fn message(&self, request: &Request) -> String {
         request.message(self.kind, self.absolute, self.size, self.reached)
     }
-}
-
-/// One output and its error.
-#[derive(Debug, Clone)]
-pub struct Certified<T> {
-    /// The input it is the gradient by.
-    pub wrt: Wrt,
-    /// dL/d(input).
-    pub value: Array2<T>,
-    /// Its error.
-    pub certificate: Certificate,
-}
-
-/// A loss and its gradients with their certificates.
-#[derive(Debug)]
-pub struct Planned<T> {
-    /// L.
-    pub loss: f64,
-    /// Its error.
-    pub loss_certificate: Certificate,
-    /// In the order in which they were asked for.
-    pub gradients: Vec<Certified<T>>,
-    /// What each step was charged, where a rigorous bound knows.
-    pub steps: Option<Steps>,
-    /// What was run and why.
-    pub decision: Decision,
-    /// What another call with the same keys, values and weights can use again.
-    pub prepared: Option<Prepared>,
-    /// The instruction set that computed them.
-    pub level: Level,
 }

@@ -76,8 +76,3 @@ impl<T: Float> Setting<'_, T> {
         each.collect()
     }
 }
-
-/// W_Q W_Kᵀ, rounded once.
-pub fn product<T: Float>(W_Q: ArrayView2<'_, T>, W_K: ArrayView2<'_, T>) -> Array2<T> {
-    W_Q.mapv(T::widen).dot(&W_K.mapv(T::widen).t()).mapv(T::narrow)
-}

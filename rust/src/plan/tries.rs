@@ -1,6 +1,7 @@
 //! Tries held against each other and against what was asked.
 
-use super::request::{Certificate, Certified, Planned, Request};
+use super::request::{Certificate, Request};
+use super::solution::{Certified, Planned};
 use crate::float::Float;
 use crate::norms::largest;
 
