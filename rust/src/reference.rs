@@ -23,8 +23,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
 use crate::error::Error;
-use crate::exact::attention::Heads;
 use crate::float::Float;
+use crate::heads::Heads;
 use crate::moments::Approximation;
 use crate::problem::{Problem, Weights, Wrt};
 

@@ -2,7 +2,7 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2};
 
 use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
@@ -15,22 +15,13 @@ use super::turns::KeySide;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::heads::Heads;
 use crate::norms::{frobenius, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
-use crate::problem::{Wrt, blame, check_scale, extended};
+use crate::problem::{Wrt, extended};
 use crate::products::{matrix, scaled};
 use crate::tile::Rows;
-
-/// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
-#[derive(Debug, Clone, Copy)]
-pub struct Heads<'a, T> {
-    pub(crate) query: ArrayView2<'a, T>,
-    pub(crate) key: ArrayView2<'a, T>,
-    pub(crate) value: ArrayView2<'a, T>,
-    pub(crate) scale: f64,
-    pub(crate) is_causal: bool,
-}
 
 /// The gradients of ⟨dout, o⟩, each with its rounding estimate in the Frobenius norm.
 #[derive(Debug, Clone)]
@@ -43,60 +34,6 @@ pub struct AttentionGradients<T> {
     pub value: (Array2<T>, f64),
     /// The instruction set that computed them.
     pub level: Level,
-}
-
-impl<'a, T: Float> Heads<'a, T> {
-    /// Not causal, with torch's scale 1/√d.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] naming the first array that does not fit those before it.
-    pub fn new(query: ArrayView2<'a, T>, key: ArrayView2<'a, T>, value: ArrayView2<'a, T>) -> Result<Self, Error> {
-        let misfit = |argument, array: &ArrayView2<'_, T>, wanted: String| {
-            Err(Error::Shape { argument, found: array.shape().to_vec(), wanted })
-        };
-        if key.ncols() != query.ncols() {
-            return misfit("key", &key, format!("query has {0} columns, so key needs {0} columns", query.ncols()));
-        }
-        if value.nrows() != key.nrows() {
-            return misfit("value", &value, format!("key has {0} rows, so value needs {0} rows", key.nrows()));
-        }
-        let scale = (query.ncols().max(1) as f64).sqrt().recip();
-        Ok(Heads { query, key, value, scale, is_causal: false })
-    }
-
-    /// The same head with another scale of the logits.
-    #[must_use]
-    pub fn with_scale(self, scale: f64) -> Self {
-        Heads { scale, ..self }
-    }
-
-    /// The same head where query j sees keys 0..=j only (top-left, also where n ≠ m).
-    #[must_use]
-    pub fn with_causal(self, is_causal: bool) -> Self {
-        Heads { is_causal, ..self }
-    }
-
-    /// The head as every function works on it: see [`crate::Problem`] for both steps.
-    fn admitted(&self) -> Result<Self, Error> {
-        check_scale(self.scale)?;
-        let (n, m) = (self.query.nrows(), self.key.nrows());
-        if !self.is_causal || m <= n {
-            return Ok(*self);
-        }
-        Ok(Heads { key: self.key.slice_move(s![..n, ..]), value: self.value.slice_move(s![..n, ..]), ..*self })
-    }
-
-    /// An overflow, or what it comes from.
-    fn blame(&self, dout: Option<ArrayView2<'_, T>>, error: Error) -> Error {
-        let inputs = [("query", &self.query), ("key", &self.key), ("value", &self.value)];
-        blame(error, inputs.into_iter().chain(dout.as_ref().map(|dout| ("dout", dout))))
-    }
-
-    fn queries(&self) -> Result<Vec<T>, Error> {
-        let mut queries = buffer::with_capacity(self.query.len())?;
-        queries.extend(self.query.iter().map(|x| T::narrow(x.widen() * self.scale * LOG2_E)));
-        Ok(queries)
-    }
 }
 
 /// o = f value, (n, dv); zero where there are no keys.
@@ -121,7 +58,7 @@ fn of_seen<T: Float>(heads: &Heads<'_, T>, options: &Options, watch: Option<Watc
     let mut run = Run::new(options, watch);
     let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
     let n = heads.query.nrows();
-    let engine = Engine::new(heads.queries()?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
+    let engine = Engine::new(queries(&heads)?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
     let values = engine.values(rows(&value)?, None, &mut run)?;
     let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
     in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
@@ -164,7 +101,7 @@ fn pulled_back<T: Float>(
     let (m, dv) = heads.value.dim();
     let mut run = Run::new(options, watch);
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
-    let queries = heads.queries()?;
+    let queries = queries(&heads)?;
     let query_traces = traces(Rows { data: &queries, count: n, width: d }, &mut run)?;
     let (key_traces, value_traces) = (traces(rows(&key)?, &mut run)?, traces(rows(&value)?, &mut run)?);
     let known = [norms(&query_traces)?, norms(&key_traces)?];
@@ -217,4 +154,11 @@ fn pulled_back<T: Float>(
         value: finish("dL/dvalue", Wrt::A3, errors.value_side(&mut run)?, value)?,
         level: options.isa()?.level(),
     })
+}
+
+/// The queries in base-2 units, so that weights are powers of two.
+fn queries<T: Float>(heads: &Heads<'_, T>) -> Result<Vec<T>, Error> {
+    let mut queries = buffer::with_capacity(heads.query.len())?;
+    queries.extend(heads.query.iter().map(|x| T::narrow(x.widen() * heads.scale * LOG2_E)));
+    Ok(queries)
 }

@@ -8,6 +8,7 @@ use super::blocking::Blocking;
 use super::forward::{ForwardTask, Spread};
 use super::kernels::Kernels;
 use super::operands::key_block;
+use super::residual::Prepared;
 use super::walk::Order;
 use super::{Operands, Residual};
 use crate::buffer;
@@ -113,14 +114,6 @@ pub struct Forward<T> {
     pub total: Vec<f64>,
     /// How the weights of each row are spread.
     pub spread: Vec<Spread>,
-}
-
-/// The incoming gradient c as pass 2 wants it.
-pub struct Prepared<T> {
-    /// c / (α · unit), (n, dv).
-    pub c: Vec<T>,
-    /// ⟨c, o⟩ / (α · unit).
-    pub r: Vec<T>,
 }
 
 impl<T: Float> Engine<T> {

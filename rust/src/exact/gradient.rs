@@ -249,7 +249,7 @@ impl<T: Float> Passes<T> {
         };
         let mut p_squares = Vec::new();
         let known = if second {
-            let (prepared, known) = incoming.prepare(&forward, unit, run)?;
+            let (prepared, known) = incoming.prepare(&forward.total, unit, run)?;
             p_squares = engine.backward(made(&h, "A3 Y")?, &forward, &prepared, run)?;
             known
         } else {

@@ -1,7 +1,6 @@
 //! Between the passes: c = o − E, r = ⟨c, o⟩, and their scaling for pass 2.
 
 use super::alike::Trace;
-use super::engine::{Forward, Prepared};
 use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
@@ -93,6 +92,14 @@ fn unit(c: &[f64], seen: &[f64]) -> f64 {
     exponent.floor().exp2()
 }
 
+/// The incoming gradient c as pass 2 wants it.
+pub struct Prepared<T> {
+    /// c / (α · unit), (n, dv).
+    pub c: Vec<T>,
+    /// ⟨c, o⟩ / (α · unit).
+    pub r: Vec<T>,
+}
+
 /// The incoming gradient, row by row, before scaling.
 pub struct Incoming<T> {
     /// c, (n, dv).
@@ -126,19 +133,14 @@ impl<T: Float> Incoming<T> {
         Ok(Incoming { c: output, rows, width })
     }
 
-    /// Divides c and r by the row's normaliser and by `unit`; returns what is known of c besides.
-    pub fn prepare(
-        mut self,
-        forward: &Forward<T>,
-        unit: f64,
-        run: &mut Run<'_>,
-    ) -> Result<(Prepared<T>, Vec<Row>), Error> {
+    /// Divides c and r by the row's normaliser, of which `total` has all, and by `unit`; returns what is known of c besides.
+    pub fn prepare(mut self, total: &[f64], unit: f64, run: &mut Run<'_>) -> Result<(Prepared<T>, Vec<Row>), Error> {
         let mut r = buffer::zeros(self.rows.len())?;
         if self.width == 0 {
             return Ok((Prepared { c: self.c, r }, self.rows));
         }
         let width = self.width;
-        let known = self.rows.chunks(PRODUCT_ROWS).zip(forward.total.chunks(PRODUCT_ROWS));
+        let known = self.rows.chunks(PRODUCT_ROWS).zip(total.chunks(PRODUCT_ROWS));
         let tasks = known.zip(self.c.chunks_mut(PRODUCT_ROWS * width).zip(r.chunks_mut(PRODUCT_ROWS)));
         run.short(2 * self.rows.len() * width, tasks, |((rows, total), (c, r)), _| {
             for (((row, total), c), r) in rows.iter().zip(total).zip(c.chunks_exact_mut(width)).zip(r) {

@@ -7,7 +7,8 @@ use std::f64::consts::LN_2;
 
 use ndarray::ArrayView2;
 
-use self::row::{Constant, Errors};
+use self::parts::Parts;
+use self::row::{Constant, Errors, RowsAlike};
 use self::sums::{Cells, Sums};
 use super::alike::{LinedUp, Trace, alike, both, longest, outer};
 use super::forward::Spread;
@@ -21,10 +22,12 @@ use crate::norms::{largest, norm, spectral_bound};
 use crate::pool::Run;
 
 mod before;
+mod parts;
 mod row;
 mod sums;
 
 pub use before::{Before, Inherited, Mixed};
+pub use row::{RowErrors, isotropic};
 
 /// Parts that a sum over rows is made in at most, and rows of a part at least.
 const MOST_PARTS: usize = 16;
@@ -32,60 +35,6 @@ const LEAST_ROWS: usize = 512;
 
 /// Nanoseconds that a row of such a sum takes.
 const ROW_NANOSECONDS: usize = 200;
-
-/// What rounding does to o and to p, row by row.
-pub struct RowErrors {
-    u: f64,
-    before: Before,
-    /// What is known of c.
-    rows: Vec<Row>,
-    /// How the weights of each row are spread.
-    spread: Vec<Spread>,
-    /// ‖p_j‖, after pass 2.
-    p: Vec<f64>,
-    /// What tags of queries and of rows of c differ by that are rounded alike in sums over rows or over keys; for queries where
-    /// they are in the terms, and where only the weights are that they make.
-    query_cell: f64,
-    weights_cell: f64,
-    c_cell: f64,
-    /// What a sum over keys loses, in roundings of the whole sum.
-    block: f64,
-    /// What sums over keys lose in every row alike.
-    sums: Constant,
-    rows_alike: RowsAlike,
-}
-
-/// How many rows are alike as terms of a sum over rows, in the mean.
-#[derive(Clone, Copy)]
-struct RowsAlike {
-    /// In query and c.
-    queries: f64,
-    /// In weights and c.
-    weights: f64,
-    /// In c.
-    c: f64,
-}
-
-/// An error of a row by what it hangs on: the row's own logits and c_j; the last bits of c_j; c_j and what all rows
-/// share, or the row of f A3; and not on c_j, but its own logits, what all rows share, or the row of f A3.
-#[derive(Default)]
-struct Parts {
-    logits: f64,
-    own: f64,
-    shared: f64,
-    mixed: f64,
-    output: f64,
-    output_shared: f64,
-    output_mixed: f64,
-    /// An error's own square, which hides in no direction.
-    square: f64,
-}
-
-impl Parts {
-    fn total(&self) -> f64 {
-        self.logits + self.own + self.shared + self.mixed + self.output + self.output_shared + self.output_mixed
-    }
-}
 
 impl RowErrors {
     /// After pass 1: all but the part of p that only pass 2 can measure.
@@ -136,15 +85,6 @@ impl RowErrors {
     /// What is known of c.
     pub fn rows(&self) -> &[Row] {
         &self.rows
-    }
-
-    /// The cell of the rows whose weights are alike as terms of a sum are.
-    fn weights_cell(&self, j: usize) -> u64 {
-        if self.is_one(j) { 0 } else { self.before.queries[j].cell(self.weights_cell) }
-    }
-
-    fn c_cell(&self, j: usize) -> u64 {
-        self.rows[j].c.cell(self.c_cell)
     }
 
     /// Of the loss.
@@ -360,9 +300,4 @@ impl RowErrors {
 /// errors, so their squares add up; where rows have nothing in common, the second sum sees the first one again.
 fn both_errors(apart: f64, together: f64) -> f64 {
     (ROUNDING_SAFETY * apart).hypot(LINED_UP_SAFETY * together)
-}
-
-/// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
-pub fn isotropic(width: usize) -> f64 {
-    (2.0 / (width.max(1) as f64).sqrt()).min(1.0)
 }

@@ -74,7 +74,7 @@ fn of_seen<T: Float>(
     let incoming = Incoming::new(output, dv, count, given, run)?;
     // The law of the loss gradient.
     let unit = given.unit(dv, &values.seen, run)?;
-    let (prepared, _) = incoming.prepare(&forward, unit, run)?;
+    let (prepared, _) = incoming.prepare(&forward.total, unit, run)?;
     engine.backward(&values, &forward, &prepared, run)?;
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
     let output = matrix(copy, count, dv)?;

@@ -3,10 +3,10 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::attention::Heads;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::heads::Heads;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Which gradients of a problem are zero in exact arithmetic because of equal rows, zero rows or zero weights.

@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use super::Operands;
 use super::both_sides::{ChunkTask, Wave};
-use super::engine::{Engine, Prepared, Values, take};
+use super::engine::{Engine, Values, take};
 use super::fused::FirstTask;
-use super::residual::{Given, Incoming};
+use super::residual::{Given, Incoming, Prepared};
 use super::slot::Slot;
 use super::waves::{Fused, Unfilled};
 use crate::buffer::{self, Aligned};
@@ -52,7 +52,7 @@ impl<T: Float> Engine<T> {
             let mut forward = self.forward(values, run)?;
             let output = std::mem::take(&mut forward.output);
             let incoming = Incoming::new(output, value_width, n, given, run)?;
-            let (prepared, rows) = incoming.prepare(&forward, unit, run)?;
+            let (prepared, rows) = incoming.prepare(&forward.total, unit, run)?;
             (before, found.rows) = (Some(prepared), rows);
             found.forward = forward;
         }

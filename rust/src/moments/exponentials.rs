@@ -1,18 +1,10 @@
 //! e^t, number by number.
 
-use super::kernels::Kernels;
 use crate::float::Float;
-use crate::options::Isa;
 use crate::tile::simd::Vector;
 use crate::tile::{ABREAST, exp2};
 
-/// Replaces every t by e^t, in working precision. |t| log2 e at most
-/// [`Float::UNSHIFTED_MAX`].
-pub fn exponentials<T: Float>(isa: Isa, numbers: &mut [T]) {
-    Kernels::of(isa).exponentials(numbers)
-}
-
-/// The same with registers of one kind.
+/// Replaces every t by e^t, in working precision. |t| log2 e is at most [`Float::UNSHIFTED_MAX`].
 #[inline(always)]
 pub fn exponentiate<T: Float, V: Vector<T, W>, const W: usize>(numbers: &mut [T]) {
     for numbers in numbers.chunks_mut(ABREAST * W) {
@@ -35,6 +27,8 @@ pub fn exponentiate<T: Float, V: Vector<T, W>, const W: usize>(numbers: &mut [T]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moments::probes::exponentials;
+    use crate::options::Isa;
 
     /// Roundings of e^t, over its size and that of t.
     const ROUNDINGS: f64 = 24.0;

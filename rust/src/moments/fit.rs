@@ -2,13 +2,13 @@
 
 use ndarray::{Array1, Array2, CowArray, Ix2};
 
-use super::beside::Exact;
 use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::identity::Identity;
 use super::kernels::Kernels;
 use super::monomials::Monomials;
+use super::near::{Exact, Limits};
 use super::parts::{Parts, Sums};
 use super::payload::C;
 use super::queries::Queries;
@@ -293,9 +293,11 @@ impl Polynomial {
             residual_unit: T::narrow((-self.coordinates.residual_exponent).exp2()),
             moments,
             // With centred keys the mean of exp is at least 1, by Jensen's inequality.
-            least_normaliser: T::narrow((problem.A2.nrows() - self.exact_keys.len()) as f64 / 2.0),
+            limits: Limits {
+                least_normaliser: T::narrow((problem.A2.nrows() - self.exact_keys.len()) as f64 / 2.0),
+                largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
+            },
             key_square: self.largest_key * self.largest_key,
-            largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
             product: None,
             slopes: false,
             integers: self.integers,

@@ -2,22 +2,19 @@
 
 use std::ops::Range;
 
-use ndarray::ArrayView2;
-
-use super::kernels::Kernels;
 use super::side::Side;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::norms::largest;
 use crate::options::Isa;
+use crate::tile;
 use crate::tile::simd::Vector;
-use crate::tile::{self, Rows};
 
 /// Rows a, each of which stands for x = (a − shift) W.
 pub struct Measured<'a, T> {
-    side: Side<'a, T>,
-    isa: Isa,
+    pub(super) side: Side<'a, T>,
+    pub(super) isa: Isa,
 }
 
 /// Lengths of some of the rows, each where it is wanted.
@@ -32,19 +29,7 @@ pub struct Measures<'a> {
     pub paired: Option<&'a mut [f64]>,
 }
 
-impl<'a, T: Float> Measured<'a, T> {
-    /// `rows` with the map W, (width of the rows, columns), which may have none.
-    pub fn new(rows: Rows<'a, T>, map: ArrayView2<'_, f64>, shift: Option<&[f64]>, isa: Isa) -> Result<Self, Error> {
-        Ok(Measured { side: Side::new(rows, map, shift, Kernels::<T>::of(isa).keys)?, isa })
-    }
-
-    /// Measures the rows `of`.
-    pub fn measure(&self, of: Range<usize>, to: Measures<'_>) -> Result<(), Error> {
-        Kernels::of(self.isa).lengths(self, of, to)
-    }
-}
-
-/// The same with registers of one kind. Time O(rows · width · columns).
+/// Measures rows with registers of one kind. Time O(rows · width · columns).
 #[inline(always)]
 pub fn lengths<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     measured: &Measured<'_, T>,
@@ -125,6 +110,7 @@ mod tests {
     use ndarray::{Array1, Array2, s};
 
     use super::*;
+    use crate::tile::Rows;
 
     /// Roundings of coordinates and of a sum of their squares.
     const ROUNDINGS: f64 = 64.0;

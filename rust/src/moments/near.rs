@@ -2,8 +2,16 @@
 //! chunk.
 
 use super::collect::square_norms;
-use super::queries::Queries;
+use super::side::Side;
 use crate::float::Float;
+
+/// Keys that stand out, which are not in the moments, and their values, as every task reads them.
+pub struct Exact<'a, T> {
+    /// Their rows of A2 and coordinates.
+    pub keys: Side<'a, T>,
+    /// Their rows of A3 and values h, in their unit.
+    pub values: Side<'a, T>,
+}
 
 /// Rows of the other side that are not in the moments.
 pub trait Near<T, V, const W: usize, const L: usize, const J: usize> {
@@ -13,23 +21,32 @@ pub trait Near<T, V, const W: usize, const L: usize, const J: usize> {
     fn slopes(&mut self, payload: &[T], out: &mut [T]);
 }
 
+/// What tells a row that is safe, in all tasks alike.
+#[derive(Clone, Copy)]
+pub struct Limits<T> {
+    /// Normalisers below this are unsafe.
+    pub least_normaliser: T,
+    /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser.
+    pub largest_square: T,
+}
+
 /// The same for queries, whose normalisers may be unsafe.
 pub trait NearQueries<T, V, const W: usize, const L: usize, const J: usize>: Near<T, V, W, L, J> {
     /// Which rows are safe, from what the moments say: `sums` are values and, last, the normaliser.
-    fn fits(&mut self, operands: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L];
+    fn fits(&mut self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L];
     /// [c, −r] / z of rows of the task.
     fn take(&mut self, first: usize, rows: usize, payload: &[T]);
 }
 
 /// Which rows are safe of which ‖x‖² may be at most `largest` (docs/math.md, equation 66).
 #[inline(always)]
-pub fn safe<T: Float, const L: usize>(operands: &Queries<'_, T>, x: &[T], sums: &[T], largest: T) -> [bool; L] {
+pub fn safe<T: Float, const L: usize>(limits: &Limits<T>, x: &[T], sums: &[T], largest: T) -> [bool; L] {
     let lengths = square_norms(x.as_chunks::<L>().0);
     let mut fits = [false; L];
     if let Some(z) = sums.as_chunks::<L>().0.last() {
         for l in 0..L {
-            let short = lengths[l] <= operands.largest_square && lengths[l] <= largest;
-            fits[l] = z[l] >= operands.least_normaliser && short;
+            let short = lengths[l] <= limits.largest_square && lengths[l] <= largest;
+            fits[l] = z[l] >= limits.least_normaliser && short;
         }
     }
     fits
@@ -47,8 +64,8 @@ impl<T: Float, V, const W: usize, const L: usize, const J: usize> Near<T, V, W, 
 
 impl<T: Float, V, const W: usize, const L: usize, const J: usize> NearQueries<T, V, W, L, J> for Nothing {
     #[inline(always)]
-    fn fits(&mut self, operands: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L] {
-        safe(operands, x, sums, operands.largest_square)
+    fn fits(&mut self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
+        safe(limits, x, sums, limits.largest_square)
     }
 
     #[inline(always)]

@@ -249,6 +249,37 @@ impl<T: Float> Passes<T> {
             }
         })
     }
+
+    /// Puts what the queries are worth to the exact keys, `sums` (keys, dv + d), where the moments left nothing.
+    fn add_exact(
+        &mut self,
+        polynomial: &Polynomial,
+        problem: &Problem<'_, T>,
+        inputs: &Inputs<'_, T>,
+        sums: &[f64],
+    ) -> Result<(), Error> {
+        let (count, dv, d) = (polynomial.exact_keys.len(), problem.Y.ncols(), polynomial.coordinates.dimension());
+        let sums = ArrayView2::from_shape((count, dv + d), sums).map_err(|error| Error::Internal(error.to_string()))?;
+        let (of_values, of_keys) = sums.split_at(ndarray::Axis(1), dv);
+        let wide = |rows: &Array2<T>| rows.mapv(T::widen);
+        let [keys, values] = &inputs.exact;
+        // (pᵀ Q)ᵀ A2 and (fᵀ c)ᵀ A3.
+        let sides = [(&mut self.W_K, of_keys, keys), (&mut self.Y, of_values, values)];
+        for (sum, left, right) in sides {
+            let more = left.t().dot(&wide(right));
+            sum.iter_mut().flatten().zip(&more).for_each(|(sum, more)| *sum += more);
+        }
+        let (key_map, value_map) = (polynomial.key_map(problem), polynomial.value_map(problem));
+        for (output, left, (map, unit)) in [(&mut self.A2, of_keys, key_map), (&mut self.A3, of_values, value_map)] {
+            let Some(output) = output else { continue };
+            let width = map.ncols();
+            for (&key, row) in polynomial.exact_keys.iter().zip(left.dot(&map).rows()) {
+                let to = &mut output[key * width..][..width];
+                to.iter_mut().zip(row).for_each(|(to, x)| *to = T::narrow(unit * x));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// factor · array, rounded once.

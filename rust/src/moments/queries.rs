@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use super::beside::Exact;
 use super::buckets::{Buckets, RowNumbers};
 use super::collect::{Collector, square_norms, wider, widest};
 use super::evaluate::{Evaluator, Moments};
 use super::monomials::Monomials;
-use super::near::NearQueries;
+use super::near::{Exact, Limits, NearQueries};
 use super::outputs::{Outer, Product};
 use super::payload::C;
 use super::side::Side;
@@ -36,12 +35,10 @@ pub struct Queries<'a, T> {
     pub residual_unit: T,
     /// Moments of the keys, if there are any.
     pub moments: Option<&'a Moments<T>>,
-    /// Normalisers below this are unsafe.
-    pub least_normaliser: T,
+    /// Rows beyond these are unsafe.
+    pub limits: Limits<T>,
     /// max ‖k‖²: ‖x‖² times this is the square of the reach of a row's logits.
     pub key_square: f64,
-    /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser.
-    pub largest_square: T,
     /// w mapped to rows of an output.
     pub product: Option<&'a Product<T>>,
     /// Whether w is wanted.
@@ -160,7 +157,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 }
                 None => scratch.sums.fill(T::zero()),
             }
-            let fits = near.fits(operands, &scratch.x, &scratch.sums);
+            let fits = near.fits(&operands.limits, &scratch.x, &scratch.sums);
             near.values(first + at, rows, &scratch.x, &mut scratch.sums);
             if operands.residual::<L>(first + at, rows, &fits, &mut scratch, &mut task) {
                 evaluator.set::<V, W, L>(tree, &scratch.x);

@@ -1,6 +1,5 @@
 //! Values weighed by e^t and by P(t) − e^t, for a few queries with all of their keys: what a look before a try is made of.
 
-use super::kernels::Kernels;
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
@@ -24,9 +23,9 @@ pub struct Looks<T> {
 
 /// The same as the kernels want it.
 pub struct Weighed<T> {
-    looks: Looks<T>,
-    queries: Strips<T>,
-    isa: Isa,
+    pub(super) looks: Looks<T>,
+    pub(super) queries: Strips<T>,
+    pub(super) isa: Isa,
 }
 
 /// Sums over keys of the weights e^t of each query, and of what P is off by.
@@ -53,27 +52,7 @@ impl Sums {
     }
 }
 
-impl<T: Float> Weighed<T> {
-    /// Nothing weighed yet.
-    pub fn new(looks: Looks<T>, isa: Isa) -> Result<Self, Error> {
-        let count = looks.centres.len();
-        let rows = Rows { data: &looks.queries, count, width: looks.queries.len() / count.max(1) };
-        Ok(Weighed { queries: Strips::new(rows, Kernels::<T>::of(isa).keys)?, looks, isa })
-    }
-
-    /// How many keys a query sees, and for how many of them P may stand.
-    pub fn ends(&self, query: usize) -> [usize; 2] {
-        self.looks.ends[query]
-    }
-
-    /// Adds what a few hundred keys have, `first` being the index of the first of them; false, and nothing added, where a logit
-    /// is too large for an exponential alone. NaN comes through.
-    pub fn add(&self, first: usize, keys: Rows<'_, T>, values: Rows<'_, T>, sums: &mut Sums) -> Result<bool, Error> {
-        Kernels::of(self.isa).weigh(self, first, keys, values, sums)
-    }
-}
-
-/// The same with registers of one kind: keys are in the lanes of the tile, and queries beside them. The sums over the keys are
+/// Adds what a few hundred keys have with registers of one kind: keys are in the lanes of the tile, and queries beside them. The sums over the keys are
 /// in working precision.
 #[inline(always)]
 pub fn weigh<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(

@@ -2,7 +2,8 @@
 
 use std::f64::consts::PI;
 
-use super::{Interval, Polynomial, check_degree};
+use super::series::check_degree;
+use super::{Interval, Polynomial};
 use crate::error::Error;
 
 impl Polynomial {

@@ -1,5 +1,8 @@
 //! The ways to choose a polynomial.
 
+use super::interval::Interval;
+use super::remez::{Measure, minimax};
+use super::series::Polynomial;
 use crate::error::Error;
 
 /// What a polynomial of a given degree is best at.
@@ -43,5 +46,25 @@ impl Kind {
             found: format!("{name:?}"),
             wanted: format!("one of {}", Kind::ALL.map(Kind::name).join(", ")),
         })
+    }
+}
+
+impl Polynomial {
+    /// The polynomial of a kind that needs no samples.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a degree above [`super::MAX_DEGREE`], and for [`Kind::LeastSquares`].
+    pub fn new(kind: Kind, degree: usize, interval: Interval) -> Result<Self, Error> {
+        match kind {
+            Kind::Taylor => Self::taylor(degree, interval),
+            Kind::Chebyshev => Self::chebyshev(degree, interval),
+            Kind::Minimax => Ok(minimax(degree, interval, Measure::Absolute)?.polynomial),
+            Kind::MinimaxRelative => Ok(minimax(degree, interval, Measure::Relative)?.polynomial),
+            Kind::LeastSquares => Err(Error::Option {
+                option: "kind",
+                found: format!("{:?} without samples", kind.name()),
+                wanted: "samples, or a kind that needs none".to_owned(),
+            }),
+        }
     }
 }

@@ -3,7 +3,8 @@
 use std::f64::consts::PI;
 
 use super::interpolation::interpolate;
-use super::{Interval, Polynomial, check_degree};
+use super::series::check_degree;
+use super::{Interval, Polynomial};
 use crate::error::Error;
 
 /// The exchange ends when the largest error is this close to the levelled one: far below what a bound resolves.

@@ -1,6 +1,7 @@
 //! Taylor's polynomial.
 
-use super::{Interval, Polynomial, check_degree};
+use super::series::check_degree;
+use super::{Interval, Polynomial};
 use crate::error::Error;
 
 impl Polynomial {

@@ -2,10 +2,11 @@
 
 use std::f64::consts::LN_2;
 
-use super::{RowErrors, isotropic};
+use super::before::Before;
 use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS};
 use crate::error::Error;
 use crate::exact::alike::{SKETCH, Trace, alike, both, longest, most_in_a_cell, outer};
+use crate::exact::forward::Spread;
 use crate::exact::measures::{Keys, LOOK};
 use crate::exact::operands::block_steps;
 use crate::exact::residual::Row;
@@ -22,6 +23,39 @@ const SUM_ROUNDINGS: f64 = 0.25;
 /// Steps that count as rounded alike where none are: √k is what they come to in the mean, and where all rows share one sum
 /// there is one draw, which may be twice that.
 const ONE_DRAW: f64 = 4.0;
+
+/// What rounding does to o and to p, row by row.
+pub struct RowErrors {
+    pub(super) u: f64,
+    pub(super) before: Before,
+    /// What is known of c.
+    pub(super) rows: Vec<Row>,
+    /// How the weights of each row are spread.
+    pub(super) spread: Vec<Spread>,
+    /// ‖p_j‖, after pass 2.
+    pub(super) p: Vec<f64>,
+    /// What tags of queries and of rows of c differ by that are rounded alike in sums over rows or over keys; for queries where
+    /// they are in the terms, and where only the weights are that they make.
+    pub(super) query_cell: f64,
+    pub(super) weights_cell: f64,
+    pub(super) c_cell: f64,
+    /// What a sum over keys loses, in roundings of the whole sum.
+    pub(super) block: f64,
+    /// What sums over keys lose in every row alike.
+    pub(super) sums: Constant,
+    pub(super) rows_alike: RowsAlike,
+}
+
+/// How many rows are alike as terms of a sum over rows, in the mean.
+#[derive(Clone, Copy)]
+pub(super) struct RowsAlike {
+    /// In query and c.
+    pub(super) queries: f64,
+    /// In weights and c.
+    pub(super) weights: f64,
+    /// In c.
+    pub(super) c: f64,
+}
 
 /// The errors of one row, in absolute size.
 pub(super) struct Errors {
@@ -113,6 +147,15 @@ impl SumOf {
 }
 
 impl RowErrors {
+    /// The cell of the rows whose weights are alike as terms of a sum are.
+    pub(super) fn weights_cell(&self, j: usize) -> u64 {
+        if self.is_one(j) { 0 } else { self.before.queries[j].cell(self.weights_cell) }
+    }
+
+    pub(super) fn c_cell(&self, j: usize) -> u64 {
+        self.rows[j].c.cell(self.c_cell)
+    }
+
     /// Keys of a block, and how many blocks there are.
     fn blocks(&self) -> [f64; 2] {
         let length = self.before.block.min(self.before.count).max(1) as f64;
@@ -333,4 +376,9 @@ impl RowErrors {
             left: if h > 0.0 { output / h } else { 1.0 },
         }
     }
+}
+
+/// The share of an error vector of `width` independent entries that one direction sees, with a factor of two to spare.
+pub fn isotropic(width: usize) -> f64 {
+    (2.0 / (width.max(1) as f64).sqrt()).min(1.0)
 }

@@ -1,6 +1,6 @@
 //! Sums of the errors of rows, of which each part lines up in a way of its own.
 
-use super::Parts;
+use super::parts::Parts;
 use crate::exact::alike::LinedUp;
 use crate::norms::largest;
 

@@ -70,7 +70,7 @@ fn the_query_side_has_the_bits_of_two_passes() {
         let given = case.given();
         let incoming = Incoming::new(output, VALUE_WIDTH, again.count, given, &mut run);
         let (prepared, _) =
-            incoming.and_then(|incoming| incoming.prepare(&forward, 2.0, &mut run)).expect("there is memory");
+            incoming.and_then(|incoming| incoming.prepare(&forward.total, 2.0, &mut run)).expect("there is memory");
         let squares = again.backward(&values, &forward, &prepared, &mut run).expect("a regular problem");
 
         assert!(engine.queries.iter().any(|w| *w != 0.0));

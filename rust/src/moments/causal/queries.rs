@@ -9,7 +9,7 @@ use crate::float::Float;
 use crate::moments::chunk::Chunk;
 use crate::moments::collect::{Keys, square_norms};
 use crate::moments::evaluate::Coefficients;
-use crate::moments::near::{Near, NearQueries};
+use crate::moments::near::{Limits, Near, NearQueries};
 use crate::moments::payload::C;
 use crate::moments::queries::{Queries, QueryTask, queries};
 use crate::pool::Cancel;
@@ -165,7 +165,7 @@ impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> 
     for Own<'_, T>
 {
     #[inline(always)]
-    fn fits(&mut self, _: &Queries<'_, T>, x: &[T], sums: &[T]) -> [bool; L] {
+    fn fits(&mut self, _: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
         let fits = match sums.as_chunks::<L>().0.last() {
             Some(z) => self.rule.fits(x.as_chunks::<L>().0, z),
             None => [false; L],

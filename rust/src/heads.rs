@@ -1,0 +1,65 @@
+//! Query, key and value of attention itself, their shapes checked once at the door.
+
+use ndarray::{ArrayView2, s};
+
+use crate::error::Error;
+use crate::float::Float;
+use crate::problem::{blame, check_scale};
+
+/// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a, T> {
+    pub(crate) query: ArrayView2<'a, T>,
+    pub(crate) key: ArrayView2<'a, T>,
+    pub(crate) value: ArrayView2<'a, T>,
+    pub(crate) scale: f64,
+    pub(crate) is_causal: bool,
+}
+
+impl<'a, T: Float> Heads<'a, T> {
+    /// Not causal, with torch's scale 1/√d.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first array that does not fit those before it.
+    pub fn new(query: ArrayView2<'a, T>, key: ArrayView2<'a, T>, value: ArrayView2<'a, T>) -> Result<Self, Error> {
+        let misfit = |argument, array: &ArrayView2<'_, T>, wanted: String| {
+            Err(Error::Shape { argument, found: array.shape().to_vec(), wanted })
+        };
+        if key.ncols() != query.ncols() {
+            return misfit("key", &key, format!("query has {0} columns, so key needs {0} columns", query.ncols()));
+        }
+        if value.nrows() != key.nrows() {
+            return misfit("value", &value, format!("key has {0} rows, so value needs {0} rows", key.nrows()));
+        }
+        let scale = (query.ncols().max(1) as f64).sqrt().recip();
+        Ok(Heads { query, key, value, scale, is_causal: false })
+    }
+
+    /// The same head with another scale of the logits.
+    #[must_use]
+    pub fn with_scale(self, scale: f64) -> Self {
+        Heads { scale, ..self }
+    }
+
+    /// The same head where query j sees keys 0..=j only (top-left, also where n ≠ m).
+    #[must_use]
+    pub fn with_causal(self, is_causal: bool) -> Self {
+        Heads { is_causal, ..self }
+    }
+
+    /// The head as every function works on it: see [`crate::Problem`] for both steps.
+    pub(crate) fn admitted(&self) -> Result<Self, Error> {
+        check_scale(self.scale)?;
+        let (n, m) = (self.query.nrows(), self.key.nrows());
+        if !self.is_causal || m <= n {
+            return Ok(*self);
+        }
+        Ok(Heads { key: self.key.slice_move(s![..n, ..]), value: self.value.slice_move(s![..n, ..]), ..*self })
+    }
+
+    /// An overflow, or what it comes from.
+    pub(crate) fn blame(&self, dout: Option<ArrayView2<'_, T>>, error: Error) -> Error {
+        let inputs = [("query", &self.query), ("key", &self.key), ("value", &self.value)];
+        blame(error, inputs.into_iter().chain(dout.as_ref().map(|dout| ("dout", dout))))
+    }
+}
