@@ -1,4 +1,4 @@
-"""Check the shape of the tree: what depends on what, how long files are, and what is committed.
+"""Check the shape of the tree: what depends on what, how long files are, what is committed.
 
     python tools/check_layout.py
 
@@ -11,9 +11,11 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import rust_imports
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each direct dependency of the core is one that every user of the crate takes on.
@@ -53,6 +55,24 @@ ROOT_ENTRIES = frozenset(
         "tests",
         "tools",
     )
+)
+# The core from the bottom up: a file uses what its own layer has, or a lower one.
+RUST_LAYERS = (
+    ("error", "constants", "failpoint"),
+    ("float", "options", "buffer"),
+    ("pool", "rng"),
+    ("tile",),
+    ("norms", "products", "finite", "eigen", "layout", "rows", "some_rows"),
+    ("problem", "heads", "approximation"),
+    ("reference",),
+    ("polynomial",),
+    ("certificate",),
+    ("features",),
+    ("factors",),
+    ("exact",),
+    ("moments",),
+    ("plan",),
+    ("lib",),
 )
 # Files that say what they say by being there.
 EMPTY_FILES = ("python/attngrad_rs/py.typed",)
@@ -166,11 +186,33 @@ def python_sources(files: list[Path]) -> dict[str, str]:
     return {path.relative_to(top).as_posix(): path.read_text(encoding="utf-8") for path in found}
 
 
+def rust_sources(files: list[Path]) -> dict[str, str]:
+    """Files of the core by their paths below rust/src/."""
+    top = ROOT / "rust" / "src"
+    found = [path for path in files if path.suffix == ".rs" and top in path.parents]
+    return {path.relative_to(top).as_posix(): path.read_text(encoding="utf-8") for path in found}
+
+
+def rust_findings(
+    sources: Mapping[str, str], layers: Sequence[Sequence[str]] = RUST_LAYERS
+) -> Iterator[str]:
+    """Files of the core that use each other in a circle, or something of a higher layer."""
+    graph = rust_imports.Crate(sources).graph()
+    for circle in rust_imports.circles(graph):
+        yield f"rust/src: found a circle of imports: {', '.join(circle)}"
+    for name, other in rust_imports.upward(graph, layers):
+        if other is None:
+            yield f"rust/src/{name}: found no layer for it; RUST_LAYERS says what may use it"
+        else:
+            yield f"rust/src/{name}: found a use of {other}, which stands above it in RUST_LAYERS"
+
+
 def main() -> int:
     """Print what is wrong; the exit code says whether anything is."""
     files = tracked_files()
     circles = circle_findings(python_sources(files))
-    findings = [*core_findings(), *file_findings(files), *circles]
+    rust = rust_findings(rust_sources(files))
+    findings = [*core_findings(), *file_findings(files), *circles, *rust]
     for finding in findings:
         print(finding)
     print(f"layout: {len(findings)} findings")
