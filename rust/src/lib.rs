@@ -91,6 +91,7 @@
 //! estimate of the rounding error beside every result; an [`Error`] instead of a panic or an abort.
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
+mod approximation;
 mod buffer;
 pub mod certificate;
 pub mod constants;
@@ -104,6 +105,7 @@ pub mod features;
 mod finite;
 mod float;
 mod heads;
+mod layout;
 pub mod moments;
 mod norms;
 mod options;
@@ -113,21 +115,25 @@ mod pool;
 mod problem;
 mod products;
 pub mod reference;
+pub mod rng;
+mod rows;
 mod some_rows;
 mod tile;
 
+pub use approximation::Approximation;
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
 pub use exact::proved::ProvedRounding;
-pub use exact::rows::{RowValues, exact_rows};
+pub use exact::rows::exact_rows;
 pub use factors::{Factors, factors, factors_bytes, row_kronecker};
 pub use features::ExpFeatures;
 pub use finite::all_finite;
 pub use float::Float;
 pub use heads::Heads;
-pub use moments::{Approximation, Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
+pub use moments::{Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
 pub use options::{Level, Options};
 pub use plan::{Diagnosis, diagnose};
 pub use pool::{Watch, default_threads};
 pub use problem::{Problem, Weights, Wrt};
+pub use rows::RowValues;

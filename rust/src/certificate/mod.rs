@@ -8,14 +8,12 @@
 //! | [`statistical`] | a bound at a stated confidence, from rows drawn in proportion to a rigorous cap |
 //! | [`estimated`] | the sampled correction, its standard error, and bounds with a safety factor |
 //! | [`outliers`] | which rows or keys stand out and are to be computed exactly |
-//! | [`rng`] | the random numbers: the same on every platform |
 //!
 //! Pure functions of numbers in f64. What is not known is infinite: no NaN, and no zero that nothing backs.
 
 pub mod estimated;
 pub mod outliers;
 pub mod rigorous;
-pub mod rng;
 pub mod rounding;
 pub(crate) mod spectral;
 pub mod statistical;

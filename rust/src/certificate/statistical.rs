@@ -5,11 +5,11 @@
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
 //! estimate x_j / p_j of Δ, of norm at most M. A call that looks again draws other rows, and spends less of its confidence.
 
-use super::rng::Rng;
 use super::rounding::{FOLD_UNIT, gamma};
 use super::{outward, total};
 use crate::buffer;
 use crate::error::Error;
+use crate::rng::Rng;
 
 /// A statement of kind statistical fails in at most this part of all calls, however often a call looks.
 pub const MISS: f64 = 0.01;

@@ -6,7 +6,6 @@ use ndarray::{Array2, ArrayView2};
 
 use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
-use super::gradient::{in_range, row_major, rows};
 use super::measures::{Keys, Meets, Side};
 use super::residual::Given;
 use super::rounding::{Before, Inherited, RowErrors};
@@ -16,6 +15,7 @@ use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::heads::Heads;
+use crate::layout::{in_range, row_major, rows};
 use crate::norms::{frobenius, row_norms};
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};

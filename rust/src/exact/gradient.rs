@@ -4,7 +4,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-pub(crate) use super::layout::{in_range, row_major, rows};
+use crate::layout::{in_range, row_major, rows};
 
 use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};

@@ -14,7 +14,6 @@ mod fused;
 pub mod gradient;
 mod kept;
 mod kernels;
-mod layout;
 mod measures;
 pub(crate) mod needs;
 mod operands;

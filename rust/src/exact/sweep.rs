@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::blocking::Blocking;
 use super::needs::WIDE_A3;
 use crate::Float;
-use crate::certificate::rng::Rng;
 use crate::constants::{CHUNK_KEYS, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, LEAST_TASK_QUERIES, WAVE_QUERIES};
 use crate::options::{Isa, Level, Options};
 use crate::problem::Wrt;
+use crate::rng::Rng;
 use case::{Case, Logits, Widths};
 
 /// Keys of the smallest block that all tiles divide.

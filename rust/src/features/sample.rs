@@ -3,12 +3,12 @@
 use super::balance::Balance;
 use super::rows::{LANES, Lanes, mapped};
 use crate::buffer;
-use crate::certificate::rng::{Rng, without_replacement};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::pool::Run;
 use crate::products::{product, view};
+use crate::rng::{Rng, without_replacement};
 use crate::some_rows::other;
 use crate::tile::Rows;
 

@@ -6,12 +6,12 @@ use super::index_set::{IndexSet, approximate_count, feature_count};
 use super::map::{FeatureMap, Side};
 use super::options::{FeatureOptions, Size};
 use super::sample::{Looks, Sample, selected};
-use crate::certificate::rng::Rng;
 use crate::error::Error;
 use crate::float::Float;
 use crate::polynomial::{MAX_DEGREE, Polynomial};
 use crate::pool::Run;
 use crate::products::product;
+use crate::rng::Rng;
 use crate::tile::Rows;
 
 /// For what the sample of a large problem does not show. Of 596 fits with an error below 1, to heads, Gaussian,

@@ -10,18 +10,18 @@ use super::kernels::Kernels;
 use super::monomials::Monomials;
 use super::near::{Exact, Limits};
 use super::parts::{Parts, Sums};
-use super::payload::C;
 use super::queries::Queries;
 use super::side::Side;
+use crate::approximation::Approximation;
 use crate::buffer;
 use crate::error::Error;
-use crate::exact::gradient::{row_major, rows};
-use crate::exact::rows::selected;
 use crate::float::Float;
+use crate::layout::{row_major, rows};
 use crate::options::{Isa, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;
 use crate::products::transposed_product;
+use crate::rows::selected;
 use crate::tile::Rows;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
@@ -36,52 +36,6 @@ const LEAST_DEGREE: usize = 2;
 
 fn worth_integers(degree: usize, spread: f64) -> bool {
     degree >= LEAST_DEGREE && spread / (degree + 1) as f64 >= WORTH_INTEGERS
-}
-
-/// A polynomial P ≈ exp, as the moments use it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Approximation {
-    /// P_0, …, P_g: P(t) = Σ_a P_a t^a.
-    pub coefficients: Vec<f64>,
-    /// Whether sums of the highest grade may be of 16-bit integers, where what they lose is less than what P misses of
-    /// logits like those of the problem (docs/math.md, equation 139). Single precision on AVX2 has a use for them.
-    pub integers: bool,
-    /// Keys, in rising order and at most `CHUNK`, that are left to exp in every pass: those that stand out. They cost
-    /// 4 n (d + dv + 1) operations each; no bound is known of a gradient with any, and there are none under a mask.
-    pub exact_keys: Vec<usize>,
-}
-
-impl Approximation {
-    /// g.
-    ///
-    /// # Errors
-    /// [`Error::Option`] where there is no coefficient, or one that is not finite.
-    pub fn degree(&self) -> Result<usize, Error> {
-        match self.coefficients.len().checked_sub(1) {
-            Some(degree) if self.coefficients.iter().all(|x| x.is_finite()) => Ok(degree),
-            _ => Err(Error::Option {
-                option: "approximation",
-                found: format!("coefficients {:?}", self.coefficients),
-                wanted: "one finite coefficient or more, P_0 first".into(),
-            }),
-        }
-    }
-}
-
-impl Approximation {
-    /// The keys that are left to exp.
-    pub(super) fn checked_keys<T: Float>(&self, problem: &Problem<'_, T>) -> Result<Vec<usize>, Error> {
-        let keys = &self.exact_keys;
-        let (m, most) = (problem.A2.nrows(), if problem.is_causal { 0 } else { C });
-        let rising = keys.windows(2).all(|two| two[0] < two[1]);
-        if keys.len() > most || !rising || keys.last().is_some_and(|&last| last >= m) {
-            let wanted = format!("at most {most} keys below {m} in rising order (none under a mask)");
-            return Err(Error::Option { option: "exact_keys", found: format!("{} keys", keys.len()), wanted });
-        }
-        let mut copy = buffer::with_capacity(keys.len())?;
-        copy.extend_from_slice(keys);
-        Ok(copy)
-    }
 }
 
 /// The polynomial method made ready for the keys of one problem.

@@ -3,16 +3,18 @@
 use ndarray::Array2;
 
 use super::bounds::{Bound, Bounds};
-use super::fit::{Approximation, Inputs, Polynomial, Sides};
+use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
 use super::needs::Needs;
 use super::passes::Passes;
+use crate::approximation::Approximation;
 use crate::buffer;
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
-use crate::exact::gradient::{Gradients, in_range, loss_gradient};
+use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::float::Float;
+use crate::layout::in_range;
 use crate::options::{Level, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Wrt};

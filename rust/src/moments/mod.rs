@@ -53,7 +53,7 @@ pub(crate) use crate::eigen::symmetric;
 pub use bounds::Bound;
 pub use caps::Caps;
 pub(crate) use coordinates::Coordinates;
-pub use fit::{Approximation, Polynomial};
+pub use fit::Polynomial;
 pub use gradient::{PolynomialGradients, polynomial_gradient};
 pub(crate) use monomials::affordable;
 pub(crate) use payload::C as CHUNK;

@@ -7,12 +7,12 @@ use super::parts::{Parts, Pieces};
 use super::queries::{Found, QueryTask};
 use crate::buffer;
 use crate::error::Error;
-use crate::exact::rows::{RowValues, selected};
 use crate::float::Float;
 use crate::options::Options;
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;
 use crate::products::matrix;
+use crate::rows::{RowValues, selected};
 
 impl Polynomial {
     /// õ and w̃ of the query rows `indices`, from the moments that the gradient is made of; w̃ up to a multiple of what

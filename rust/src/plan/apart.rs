@@ -9,9 +9,9 @@ use crate::certificate::outward;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::proved::ProvedRounding;
-use crate::exact::rows::selected;
 use crate::float::Float;
 use crate::problem::{Problem, Wrt};
+use crate::rows::selected;
 
 /// Room for norms that are themselves rounded.
 const ADDED: f64 = 1.0 + 1.0 / 1024.0;

@@ -6,15 +6,15 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use super::rows::{typical_of, wide};
 use crate::buffer;
-use crate::certificate::rng::scattered;
 use crate::constants::{PRODUCT_ROWS, SAMPLE_ROWS};
 use crate::error::Error;
-use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
+use crate::layout::{row_major, rows};
 use crate::moments::lengths::{Measured, Measures};
 use crate::options::Isa;
 use crate::pool::Run;
 use crate::problem::{Problem, Weights};
+use crate::rng::scattered;
 use crate::some_rows::some_rows_but;
 
 /// Whether some of the keys, in rising order, are among those of so many that a mean is taken of.

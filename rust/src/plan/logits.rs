@@ -5,10 +5,10 @@ use std::cell::{OnceCell, RefCell};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use super::rows::row_rounding;
-use crate::certificate::rng::Rng;
 use crate::float::Float;
 use crate::polynomial::{Interval, Polynomial};
 use crate::problem::{Problem, Weights};
+use crate::rng::Rng;
 use crate::some_rows::other;
 
 /// Queries looked at, and keys for each: what 3072 logits say of the error of a polynomial is right to a fifth where tails

@@ -14,19 +14,19 @@ use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};
 use crate::certificate::outliers::{budget, outliers};
 use crate::certificate::rigorous::Steps;
-use crate::certificate::rng::{Rng, without_replacement};
 use crate::certificate::rounding::FOLD_UNIT;
 use crate::certificate::spectral::frobenius;
 use crate::certificate::statistical::{Capped, MISS, allowance, stream};
 use crate::certificate::{outward, total as sum_of};
 use crate::error::Error;
-use crate::exact::gradient::in_range;
 use crate::float::Float;
+use crate::layout::in_range;
 use crate::moments::{Bound, PolynomialGradients};
 use crate::norms::largest;
 use crate::options::Level;
 use crate::problem::Wrt;
 use crate::products::{mapped, matrix};
+use crate::rng::{Rng, without_replacement};
 
 /// Above this part of the rows apart, all are computed exactly.
 pub const MOST_APART: usize = 4;

@@ -3,9 +3,10 @@
 use super::decision::{Backing, Decision};
 use super::request::Request;
 use super::unfold::{unfolded, with_product};
+use crate::approximation::Approximation;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::{Approximation, Polynomial};
+use crate::moments::Polynomial;
 use crate::options::Options;
 use crate::problem::{Problem, Wrt};
 

@@ -1,7 +1,7 @@
 //! The estimated bounds cover the error in 99 of 100 samples of every family, and are near it.
 
 use attngrad::certificate::estimated::{Correction, Drawing, TokenError};
-use attngrad::certificate::rng;
+use attngrad::rng;
 use ndarray::Array2;
 
 use super::populations::{Family, Population};

@@ -1,7 +1,7 @@
 //! What stands out is found, in bounded number.
 
 use attngrad::certificate::outliers::{budget, outliers};
-use attngrad::certificate::rng::{self, without_replacement};
+use attngrad::rng::{self, without_replacement};
 
 use super::normal;
 use crate::data::Rng;

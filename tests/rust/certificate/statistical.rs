@@ -1,7 +1,7 @@
 //! The statistical bound keeps its confidence, counted, and is not uselessly wide.
 
-use attngrad::certificate::rng;
 use attngrad::certificate::statistical::{self, Capped, allowance, bernstein, mean_at_most, stream};
+use attngrad::rng;
 use ndarray::Array2;
 
 use super::median;

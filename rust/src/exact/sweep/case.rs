@@ -2,12 +2,12 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::certificate::rng::Rng;
 use crate::exact::gradient::of_seen;
 use crate::exact::structure::zeros;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::reference::Reference;
+use crate::rng::Rng;
 use crate::{Float, exact_rows};
 
 /// What [`Case::check`] allows, in units of docs/math.md, equation (35).

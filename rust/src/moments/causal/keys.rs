@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
-use crate::exact::gradient::in_range;
 use crate::float::Float;
+use crate::layout::in_range;
 use crate::moments::chunk::{Chunk, Order};
 use crate::moments::collect::Collector;
 use crate::moments::evaluate::Coefficients;

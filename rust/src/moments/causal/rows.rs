@@ -6,7 +6,6 @@ use super::queries::CausalQueries;
 use super::query_side::{Outputs, query_side};
 use crate::buffer;
 use crate::error::Error;
-use crate::exact::rows::{RowValues, ascending, in_order, selected};
 use crate::float::Float;
 use crate::moments::collect::Keys;
 use crate::moments::evaluate::Coefficients;
@@ -16,6 +15,7 @@ use crate::moments::outputs::Product;
 use crate::pool::Run;
 use crate::problem::Problem;
 use crate::products::matrix;
+use crate::rows::{RowValues, ascending, in_order, selected};
 
 impl Polynomial {
     /// [`Polynomial::rows`] under the mask: moments of the keys up to the last row are taken anew. Returns o in the unit of
