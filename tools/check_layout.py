@@ -58,7 +58,7 @@ ROOT_ENTRIES = frozenset(
 )
 # The core from the bottom up: a file uses what its own layer has, or a lower one.
 RUST_LAYERS = (
-    ("error", "constants", "failpoint"),
+    ("error", "constants", "failpoint", "names"),
     ("float", "options", "buffer"),
     ("pool", "rng"),
     ("tile",),

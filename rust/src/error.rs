@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// Every failure of this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// An array's shape does not fit the others.
     #[error("{argument}: found shape {found:?}; {wanted}")]

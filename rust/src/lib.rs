@@ -20,8 +20,8 @@
 //! # Example
 //!
 //! ```
+//! use attngrad::ndarray::Array2;
 //! use attngrad::{Options, Problem, Weights, Wrt, loss_gradient};
-//! use ndarray::Array2;
 //!
 //! let matrix = |rows, columns, a: f64| Array2::from_shape_fn((rows, columns), |(j, i)| (a * (j + 3 * i) as f64).sin());
 //! let (A1, A2, A3) = (matrix(100, 4, 0.7), matrix(80, 4, 0.9), matrix(80, 5, 1.1));
@@ -70,7 +70,8 @@
 //! | module | content |
 //! |---|---|
 //! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
-//! | `options`, `error` | [`Options`], [`Level`]; [`Error`], whose messages say what to do |
+//! | `heads`, `approximation`, `rows` | [`Heads`] of attention itself; [`Approximation`], the polynomial in place of exp; some rows of a problem |
+//! | `options`, `error`, `names` | [`Options`], [`Level`]; [`Error`], whose messages say what to do; names of values, in both directions |
 //! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
 //! | [`features`] | [`ExpFeatures`]: the map from rows to features, index sets, balanced coordinates |
 //! | `factors` | [`factors()`]: the paper's U1, V1 … U4, V4 and the gradients from them |
@@ -81,8 +82,9 @@
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
-//! | `products`, `norms`, `buffer`, `float` | small products in a fixed order, safe norms, fallible buffers, the two precisions |
-//! | `finite` | whether an array holds NaN or an infinity |
+//! | `products`, `norms`, `layout`, `buffer`, `float` | small products in a fixed order, safe norms, rows of arrays, fallible buffers, the two precisions |
+//! | [`rng`] | random numbers: the same on every platform |
+//! | `finite`, `some_rows`, `eigen` | whether an array holds NaN or an infinity; a look at some rows; eigenvectors of small matrices |
 //! | [`constants`] | every constant that is not mathematics, with its reason |
 //!
 //! # What is promised
@@ -107,6 +109,7 @@ mod float;
 mod heads;
 mod layout;
 pub mod moments;
+mod names;
 mod norms;
 mod options;
 pub mod plan;
@@ -132,6 +135,8 @@ pub use finite::all_finite;
 pub use float::Float;
 pub use heads::Heads;
 pub use moments::{Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
+/// Arrays in and out are of this version of it.
+pub use ndarray;
 pub use options::{Level, Options};
 pub use plan::{Diagnosis, diagnose};
 pub use pool::{Watch, default_threads};

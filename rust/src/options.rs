@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::constants::MOST_THREADS;
 use crate::error::Error;
+use crate::names::unknown;
 
 /// The instruction set that the kernels run on. Every level has its name on every machine;
 /// [`Level::available`] says which of them this one has.
@@ -59,20 +60,24 @@ impl Level {
             Level::PortableAvx512 => "portable avx512",
         }
     }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for Level {
+    type Err = Error;
 
     /// The level of that name, if this machine has it.
-    ///
-    /// # Errors
-    /// [`Error::Option`] with the names that this machine has.
-    pub fn parse(name: &str) -> Result<Level, Error> {
+    fn from_str(name: &str) -> Result<Level, Error> {
         let levels = Level::available();
-        levels.iter().copied().find(|level| level.name() == name).ok_or_else(|| {
-            let names: Vec<_> = levels.iter().map(|level| level.name()).collect();
-            Error::Option {
-                option: "level",
-                found: format!("{name:?}"),
-                wanted: format!("one that this machine has: {}", names.join(", ")),
-            }
+        let found = levels.iter().copied().find(|level| level.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<_> = levels.into_iter().map(Level::name).collect();
+            unknown("level", name, "one that this machine has:", &names)
         })
     }
 }
@@ -93,7 +98,7 @@ impl Isa {
         match level {
             #[cfg(test)]
             Level::PortableAvx2 | Level::PortableAvx512 => Ok(Isa(level)),
-            _ => Level::parse(level.name()).map(Isa),
+            _ => level.name().parse().map(Isa),
         }
     }
 

@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayView2, s};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::names::named;
 use crate::products::matrix;
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.
@@ -18,6 +19,7 @@ pub enum Weights<'a, T> {
 
 /// An input with respect to which the loss is differentiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Wrt {
     /// dL/dX, (d1, d2).
     X,
@@ -37,36 +39,8 @@ pub enum Wrt {
     A,
 }
 
-impl Wrt {
-    /// Every input, in the order of the problem.
-    pub const ALL: [Wrt; 8] = [Wrt::X, Wrt::WQ, Wrt::WK, Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3, Wrt::A];
-
-    /// Its name in the Python API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Wrt::X => "X",
-            Wrt::WQ => "W_Q",
-            Wrt::WK => "W_K",
-            Wrt::Y => "Y",
-            Wrt::A1 => "A1",
-            Wrt::A2 => "A2",
-            Wrt::A3 => "A3",
-            Wrt::A => "A",
-        }
-    }
-
-    /// The input of that name.
-    ///
-    /// # Errors
-    /// [`Error::Option`] with the names there are.
-    pub fn parse(name: &str) -> Result<Wrt, Error> {
-        Wrt::ALL.into_iter().find(|wrt| wrt.name() == name).ok_or_else(|| Error::Option {
-            option: "wrt",
-            found: format!("{name:?}"),
-            wanted: format!("one of {}", Wrt::ALL.map(Wrt::name).join(", ")),
-        })
-    }
-}
+named!(Wrt, "wrt":
+    X = "X", WQ = "W_Q", WK = "W_K", Y = "Y", A1 = "A1", A2 = "A2", A3 = "A3", A = "A");
 
 /// L = ½ ‖D⁻¹ exp(s · A1 X A2ᵀ) A3 Y − E‖²_F, D = diag(exp(s · A1 X A2ᵀ) 1) (docs/math.md, section 1).
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,7 @@ use crate::products::matrix;
 
 /// o and w of some query rows, in the order in which they were asked for.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RowValues<T> {
     /// w_j = Σ_i p_ji k_i with the keys K = A2, or A2 W_K, (rows, d): dL/dX or dL/dW_Q is s A1ᵀ w, dL/dA1 is s w Xᵀ or
     /// s w W_Qᵀ.

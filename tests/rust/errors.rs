@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use attngrad::plan::{Asked, Norm, Request, Wanted, decide};
+use attngrad::plan::{Asked, Kind, Method, Norm, Request, Wanted, decide};
 use attngrad::{Error, Heads, Level, Options, Problem, Weights, Wrt, attention, attention_vjp, loss_gradient};
 use ndarray::Array2;
 
@@ -76,14 +76,22 @@ fn a_problem_has_only_its_inputs() {
 #[test]
 fn names_are_parsed_or_refused() {
     for wrt in Wrt::ALL {
-        assert_eq!(Wrt::parse(wrt.name()), Ok(wrt));
+        assert_eq!(wrt.to_string().parse(), Ok(wrt));
     }
     for level in Level::available() {
-        assert_eq!(Level::parse(level.name()), Ok(level));
+        assert_eq!(level.to_string().parse(), Ok(level));
     }
-    let error = Wrt::parse("Z").expect_err("no such input").to_string();
+    for (name, norm) in [("fro", Norm::Frobenius), ("max", Norm::Largest)] {
+        assert_eq!((name.parse(), format!("{norm:>5}")), (Ok(norm), format!("  {name}")));
+    }
+    assert!(Asked::ALL.into_iter().all(|asked| asked.to_string().parse() == Ok(asked)));
+    assert!(Method::ALL.into_iter().all(|method| method.to_string().parse() == Ok(method)));
+    assert!(Kind::ALL.into_iter().all(|kind| kind.to_string().parse() == Ok(kind)));
+    let error = "sure".parse::<Asked>().expect_err("no such kind").to_string();
+    assert_eq!(error, "certificate: found \"sure\"; wanted one of any, estimated, statistical, rigorous");
+    let error = "Z".parse::<Wrt>().expect_err("no such input").to_string();
     assert_eq!(error, "wrt: found \"Z\"; wanted one of X, W_Q, W_K, Y, A1, A2, A3, A");
-    let error = Level::parse("sse").expect_err("no such level").to_string();
+    let error = "sse".parse::<Level>().expect_err("no such level").to_string();
     assert!(error.starts_with("level: found \"sse\"; wanted one that this machine has: baseline"), "{error}");
 }
 

@@ -54,6 +54,8 @@ impl From<Error> for Failure {
             Error::Threads(_) => ThreadError::new_err(text),
             // The binding's own watch is the only one that stops a computation, and raises in its place.
             Error::Cancelled => PyRuntimeError::new_err(text),
+            // One that the core has and this binding does not know of.
+            _ => InternalError::new_err(text),
         })
     }
 }

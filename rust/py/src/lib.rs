@@ -151,7 +151,7 @@ fn level() -> Result<&'static str> {
 /// Queries and keys of the register tile at a level, by dtype name.
 #[pyfunction]
 fn tile_shape(level: &str, dtype: &str) -> Result<(usize, usize)> {
-    let level = Level::parse(level)?;
+    let level = level.parse()?;
     let shape =
         if dtype == "float32" { attngrad::exact::tile_shape::<f32> } else { attngrad::exact::tile_shape::<f64> };
     Ok(shape(level)?)

@@ -86,7 +86,7 @@ pub fn judge(asking: Asking, kind: &str, absolute: f64, size: f64) -> Result<Jud
     let request = request(asking)?;
     let kind = Kind::ALL.into_iter().find(|known| known.name() == kind);
     let kind = kind.ok_or_else(|| Failure::internal("an unknown kind of error came through"))?;
-    let Verdict { relative, reached, best_rtol } = request.judge(kind, absolute, size);
+    let Verdict { relative, reached, best_rtol, .. } = request.judge(kind, absolute, size);
     Ok((relative, reached, best_rtol, request.message(kind, absolute, size, reached)))
 }
 

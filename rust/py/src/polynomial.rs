@@ -1,6 +1,6 @@
 //! Polynomials for exp: see attngrad_rs.polynomials.
 
-use attngrad::polynomial::{Interval, Kind, Polynomial};
+use attngrad::polynomial::{Interval, Polynomial};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -25,7 +25,7 @@ pub fn exp_polynomial<'py>(
     interval: (f64, f64),
     samples: Option<(PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, f64>)>,
 ) -> Result<(Vector<'py>, Vector<'py>)> {
-    let (kind, interval) = (Kind::parse(kind)?, Interval::new(interval.0, interval.1)?);
+    let (kind, interval) = (kind.parse()?, Interval::new(interval.0, interval.1)?);
     let polynomial = match &samples {
         Some((t, weights)) => {
             let (t, weights) = (slice(t)?, slice(weights)?);

@@ -25,6 +25,7 @@ use crate::tile::Rows;
 
 /// The gradients of ⟨dout, o⟩, each with its rounding estimate in the Frobenius norm.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AttentionGradients<T> {
     /// With respect to the query, (n, d).
     pub query: (Array2<T>, f64),

@@ -29,6 +29,7 @@ mod errors;
 
 /// A loss and its gradients.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Gradients<T> {
     /// L; 0 where c is given, as there is no loss then.
     pub loss: f64,
@@ -42,6 +43,7 @@ pub struct Gradients<T> {
 
 /// The gradient with respect to one input.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Gradient<T> {
     /// The input.
     pub wrt: Wrt,

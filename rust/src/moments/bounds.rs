@@ -19,6 +19,7 @@ use crate::problem::{Problem, Wrt};
 
 /// A guaranteed bound of an error, in the Frobenius norm and hence for each entry; infinite where nothing is known.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Bound {
     /// What P in the place of exp may cost.
     pub truncation: f64,

@@ -38,6 +38,7 @@ const STEPS: usize = 5 * EDGES as usize;
 
 /// Caps of all query rows.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Caps {
     /// M_j ≥ ‖w_j − w̃_j‖, (n), with w̃ as [`Polynomial::rows`] has it; an unsafe row has w̃ = 0. Finite also where P says
     /// nothing of the row.

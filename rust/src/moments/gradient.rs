@@ -21,6 +21,7 @@ use crate::problem::{Problem, Wrt};
 
 /// The loss and its gradients for P in the place of exp.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PolynomialGradients<T> {
     /// L, without the rows that are unsafe; 0 where c is given, as there is no loss then.
     pub loss: f64,

@@ -1,10 +1,12 @@
 //! What is decided: a method and its size, and how a certificate is to be had.
 
 use super::request::{Asked, Request};
+use crate::names::named;
 use crate::problem::Wrt;
 
 /// A method of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Method {
     /// Two passes over tiles.
     Exact,
@@ -12,18 +14,11 @@ pub enum Method {
     Polynomial,
 }
 
-impl Method {
-    /// Its name in the Python API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Exact => "exact",
-            Method::Polynomial => "polynomial",
-        }
-    }
-}
+named!(Method, "method": Exact = "exact", Polynomial = "polynomial");
 
 /// What to run, and why.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Decision {
     /// The method.
     pub method: Method,

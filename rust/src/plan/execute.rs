@@ -33,6 +33,7 @@ const RETRY_ROOM: f64 = 1.3;
 
 /// Where a computation begins.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum Start<'a> {
     /// With a decision of its own.
     Fresh,

@@ -4,11 +4,13 @@ use ndarray::Array2;
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::names::named;
 use crate::norms::{largest, norm};
 use crate::polynomial::MAX_DEGREE;
 
 /// The least kind of certificate that will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Asked {
     /// Whatever the method brings along.
     Any,
@@ -20,14 +22,20 @@ pub enum Asked {
     Rigorous,
 }
 
+named!(Asked, "certificate":
+    Any = "any", Estimated = "estimated", Statistical = "statistical", Rigorous = "rigorous");
+
 /// The norm in which errors are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Norm {
     /// Frobenius.
     Frobenius,
     /// Largest entry; bounds of the Frobenius norm serve for it.
     Largest,
 }
+
+named!(Norm, "norm": Frobenius = "fro", Largest = "max");
 
 impl Norm {
     /// Of an array.
@@ -41,6 +49,7 @@ impl Norm {
 
 /// The method wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wanted {
     /// The cheapest that reaches the tolerance.
     Auto,
@@ -185,6 +194,7 @@ fn short(value: f64) -> String {
 
 /// An error held against a tolerance.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// The error over the norm of the truth, which may be smaller than that of the result by the error.
     pub relative: f64,
@@ -208,6 +218,7 @@ pub(super) fn check_degree(degree: usize) -> Result<(), Error> {
 
 /// What backs a certificate; kinds are never mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Kind {
     /// Rounding only.
     Exact,
@@ -219,23 +230,11 @@ pub enum Kind {
     Estimated,
 }
 
-impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Exact, Kind::Rigorous, Kind::Statistical, Kind::Estimated];
-
-    /// Its name in the Python API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Exact => "exact",
-            Kind::Rigorous => "rigorous",
-            Kind::Statistical => "statistical",
-            Kind::Estimated => "estimated",
-        }
-    }
-}
+named!(Kind, "kind": Exact = "exact", Rigorous = "rigorous", Statistical = "statistical", Estimated = "estimated");
 
 /// The error of one output.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Certificate {
     /// What backs it.
     pub kind: Kind,

@@ -11,6 +11,7 @@ use crate::problem::Wrt;
 
 /// One output and its error.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Certified<T> {
     /// The input it is the gradient by.
     pub wrt: Wrt,
@@ -22,6 +23,7 @@ pub struct Certified<T> {
 
 /// A loss and its gradients with their certificates.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Planned<T> {
     /// L.
     pub loss: f64,

@@ -4,9 +4,11 @@ use super::interval::Interval;
 use super::remez::{Measure, minimax};
 use super::series::Polynomial;
 use crate::error::Error;
+use crate::names::named;
 
 /// What a polynomial of a given degree is best at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// Derivatives at the middle of the interval.
     Taylor,
@@ -20,34 +22,9 @@ pub enum Kind {
     LeastSquares,
 }
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 5] =
-        [Kind::Taylor, Kind::Chebyshev, Kind::Minimax, Kind::MinimaxRelative, Kind::LeastSquares];
-
-    /// Its name in the Python API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Taylor => "taylor",
-            Kind::Chebyshev => "chebyshev",
-            Kind::Minimax => "minimax",
-            Kind::MinimaxRelative => "minimax_relative",
-            Kind::LeastSquares => "least_squares",
-        }
-    }
-
-    /// The kind of that name.
-    ///
-    /// # Errors
-    /// [`Error::Option`] with the names there are.
-    pub fn parse(name: &str) -> Result<Kind, Error> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| Error::Option {
-            option: "kind",
-            found: format!("{name:?}"),
-            wanted: format!("one of {}", Kind::ALL.map(Kind::name).join(", ")),
-        })
-    }
-}
+named!(Kind, "kind":
+    Taylor = "taylor", Chebyshev = "chebyshev", Minimax = "minimax", MinimaxRelative = "minimax_relative",
+    LeastSquares = "least_squares");
 
 impl Polynomial {
     /// The polynomial of a kind that needs no samples.
