@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -207,11 +208,24 @@ def rust_findings(
             yield f"rust/src/{name}: found a use of {other}, which stands above it in RUST_LAYERS"
 
 
+def documented_findings(names: Collection[str], text: str) -> Iterator[str]:
+    """Parts of the core that docs/architecture.md does not name, and paths in it that are gone."""
+    documented = set(re.findall(r"`rust/src/([\w./]+)`", text))
+    parts = {rust_imports.root_name(name) for name in names}
+    for part in sorted(parts - {rust_imports.root_name(path) for path in documented}):
+        yield f"docs/architecture.md: found no line on rust/src/{part}"
+    for path in sorted(documented):
+        if not any(name == path or name.startswith(path.rstrip("/") + "/") for name in names):
+            yield f"docs/architecture.md: found rust/src/{path}, which is not there"
+
+
 def main() -> int:
     """Print what is wrong; the exit code says whether anything is."""
     files = tracked_files()
     circles = circle_findings(python_sources(files))
-    rust = rust_findings(rust_sources(files))
+    core = rust_sources(files)
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rust = [*rust_findings(core), *documented_findings(core.keys(), text)]
     findings = [*core_findings(), *file_findings(files), *circles, *rust]
     for finding in findings:
         print(finding)

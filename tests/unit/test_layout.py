@@ -142,3 +142,22 @@ def test_the_core_is_seen_whole(tool: ModuleType) -> None:
     assert {"exact/forward.rs", "tile/levels.rs"} <= graph["exact/kernels.rs"]
     assert "exact/kernels.rs" in graph["exact/engine.rs"]
     assert list(tool.rust_findings(sources)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("| `rust/src/low.rs` |\n| `rust/src/lib.rs` |", "no line on rust/src/high"),
+        ("| `rust/src/low.rs`, `rust/src/lib.rs`, `rust/src/high/gone.rs` |", "high/gone.rs"),
+    ],
+)
+def test_a_module_table_that_is_not_the_trees_is_found(
+    tool: ModuleType, text: str, word: str
+) -> None:
+    (finding,) = tool.documented_findings(CRATE, text)
+    assert word in finding
+
+
+def test_a_module_table_of_the_tree_is_let_be(tool: ModuleType) -> None:
+    text = "| `rust/src/low.rs`, `rust/src/high/`, `rust/src/high/top.rs` |\n| `rust/src/lib.rs` |"
+    assert list(tool.documented_findings(CRATE, text)) == []
