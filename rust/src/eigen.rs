@@ -30,6 +30,32 @@ pub fn symmetric(a: Array2<f64>) -> (Array1<f64>, Array2<f64>) {
     (values, Array2::from_shape_fn((d, d), |(k, i)| vectors[order[i] * d + k]))
 }
 
+/// Jacobi's rotation: of two coordinates, the one that makes a symmetric matrix of theirs diagonal.
+pub struct Rotation {
+    tangent: f64,
+    cosine: f64,
+    sine: f64,
+}
+
+impl Rotation {
+    /// Of the matrix with these entries: the first on the diagonal, the one beside it, which is not zero, and the second.
+    pub fn new([first, off, second]: [f64; 3]) -> Self {
+        let theta = (second - first) / (2.0 * off);
+        // The smaller root of t² + 2θt − 1 = 0; hypot, so that a large θ does not overflow.
+        let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
+        let cosine = tangent.hypot(1.0).recip();
+        Rotation { tangent, cosine, sine: tangent * cosine }
+    }
+
+    /// Turns both coordinates of many vectors.
+    pub fn turn(&self, left: &mut [f64], right: &mut [f64]) {
+        let Rotation { cosine, sine, .. } = *self;
+        for (left, right) in left.iter_mut().zip(right) {
+            (*left, *right) = (cosine * *left - sine * *right, sine * *left + cosine * *right);
+        }
+    }
+}
+
 /// The rotation of coordinates i < j that makes a_ij zero.
 fn rotate(a: &mut [f64], vectors: &mut [f64], d: usize, (i, j): (usize, usize)) {
     let off = a[i * d + j];
@@ -37,23 +63,17 @@ fn rotate(a: &mut [f64], vectors: &mut [f64], d: usize, (i, j): (usize, usize)) 
         return;
     }
     let (first, second) = (a[i * d + i], a[j * d + j]);
-    let theta = (second - first) / (2.0 * off);
-    // The smaller root of t² + 2θt − 1 = 0; hypot, so that a large θ does not overflow.
-    let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
-    let cosine = t.hypot(1.0).recip();
-    let sine = t * cosine;
+    let rotation = Rotation::new([first, off, second]);
     for rows in [&mut *a, vectors] {
         let (above, below) = rows.split_at_mut(j * d);
-        for (left, right) in above[i * d..(i + 1) * d].iter_mut().zip(&mut below[..d]) {
-            (*left, *right) = (cosine * *left - sine * *right, sine * *left + cosine * *right);
-        }
+        rotation.turn(&mut above[i * d..(i + 1) * d], &mut below[..d]);
     }
     // Columns are as the rows are, but where both meet.
     for k in 0..d {
         a[k * d + i] = a[i * d + k];
         a[k * d + j] = a[j * d + k];
     }
-    (a[i * d + i], a[j * d + j]) = (first - t * off, second + t * off);
+    (a[i * d + i], a[j * d + j]) = (first - rotation.tangent * off, second + rotation.tangent * off);
     (a[i * d + j], a[j * d + i]) = (0.0, 0.0);
 }
 

@@ -1,6 +1,6 @@
-//! Arrays as the passes read them, and numbers that they may leave.
+//! Arrays as the passes read them, pieces of them that tasks write, and numbers that they may leave.
 
-use ndarray::{ArrayView2, CowArray, Ix2};
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use crate::buffer;
 use crate::error::Error;
@@ -30,4 +30,28 @@ pub(crate) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'
 pub(crate) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
     let data = array.as_slice().ok_or_else(|| Error::Internal("an array is not row-major".into()))?;
     Ok(Rows { data, count: array.nrows(), width: array.ncols() })
+}
+
+/// A small matrix in double precision.
+pub(crate) fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
+    array.mapv(T::widen)
+}
+
+/// Cuts the first `len` items off a slice.
+pub(crate) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (head, tail) = std::mem::take(rest).split_at_mut(len);
+    *rest = tail;
+    head
+}
+
+/// The same of a slice that may not be wanted.
+pub(crate) fn cut<'a, T>(rest: &mut Option<&'a mut [T]>, len: usize) -> Option<&'a mut [T]> {
+    rest.as_mut().map(|rest| take(rest, len))
+}
+
+/// Cuts off what is wanted from `start` on.
+pub(crate) fn cut_tail<'a, T>(rest: &mut Option<&'a mut [T]>, start: usize) -> Option<&'a mut [T]> {
+    let (head, tail) = rest.take()?.split_at_mut(start);
+    *rest = Some(head);
+    Some(tail)
 }

@@ -92,9 +92,9 @@ pub fn largest_of(numbers: &[f64]) -> f64 {
     largest(most.iter().chain(rest))
 }
 
-/// The larger one, NaN if one is.
+/// The larger one, NaN if one is: no comparison with it holds.
 #[inline(always)]
-fn wider(most: f64, x: f64) -> f64 {
+pub fn wider(most: f64, x: f64) -> f64 {
     if x > most || x.is_nan() { x } else { most }
 }
 

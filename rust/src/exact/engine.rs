@@ -15,6 +15,7 @@ use crate::buffer;
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
+use crate::layout::take;
 use crate::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::pool::Run;
@@ -263,11 +264,4 @@ impl<T: Float> Engine<T> {
 /// Queries of a task: fewer where there are few, so that several threads share them.
 fn task_queries(n: usize) -> usize {
     n.div_ceil(LEAST_TASKS).next_multiple_of(LEAST_TASK_QUERIES).clamp(LEAST_TASK_QUERIES, TASK_QUERIES)
-}
-
-/// Cuts the first `len` items off a slice.
-pub(super) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
-    let (head, tail) = std::mem::take(rest).split_at_mut(len);
-    *rest = tail;
-    head
 }

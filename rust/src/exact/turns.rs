@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use super::Operands;
 use super::both_sides::{ChunkTask, Wave};
-use super::engine::{Engine, Values, take};
+use super::engine::{Engine, Values};
 use super::fused::FirstTask;
 use super::residual::{Given, Incoming, Prepared};
 use super::slot::Slot;
@@ -19,6 +19,7 @@ use crate::buffer::{self, Aligned};
 use crate::constants::{KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS};
 use crate::error::Error;
 use crate::float::Float;
+use crate::layout::take;
 use crate::pool::{Cancel, Run};
 use crate::products::scale_into;
 use crate::tile::Rows;

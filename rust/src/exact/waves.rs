@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::engine::{Engine, Forward, Values, take};
+use super::engine::{Engine, Forward, Values};
 use super::forward::Spread;
 use super::fused::{FirstTask, FusedTask};
 use super::kept;
@@ -11,6 +11,7 @@ use crate::buffer;
 use crate::constants::KEPT_TILES;
 use crate::error::Error;
 use crate::float::Float;
+use crate::layout::take;
 use crate::pool::Run;
 
 /// What both passes found, besides w.

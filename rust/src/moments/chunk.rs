@@ -9,9 +9,10 @@ use std::ops::Range;
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::collect::{wider, widest};
+use crate::moments::collect::widest;
 use crate::moments::payload::{C, total};
 use crate::moments::side::Side;
+use crate::norms::wider;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Tile};
 

@@ -9,6 +9,7 @@ use super::side::Side;
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::norms::wider;
 use crate::pool::Cancel;
 use crate::tile::simd::Vector;
 
@@ -269,10 +270,4 @@ pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
 #[inline(always)]
 pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
     square_norms(x).iter().fold(0.0, |max, square| wider(max, square.widen()))
-}
-
-/// The larger, or NaN: no comparison with it holds.
-#[inline(always)]
-pub fn wider(a: f64, b: f64) -> f64 {
-    if b <= a || a.is_nan() { a } else { b }
 }

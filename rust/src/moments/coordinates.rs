@@ -1,11 +1,12 @@
 //! Centred and balanced coordinates: the same logits from smaller monomials (docs/math.md, equation 65).
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Axis};
 
 use crate::certificate::spectral::{frobenius, spectral};
 use crate::constants::BALANCED_MOST;
 use crate::features::balanced;
 use crate::float::Float;
+use crate::layout::wide;
 use crate::problem::{Problem, Weights};
 use crate::some_rows::{some_rows, some_rows_but};
 
@@ -126,10 +127,6 @@ fn second_moment(rows: &Array2<f64>) -> Array2<f64> {
 /// The mean of rows, zero where it is not finite.
 fn mean(rows: &Array2<f64>) -> Array1<f64> {
     rows.mean_axis(Axis(0)).filter(finite1).unwrap_or_else(|| Array1::zeros(rows.ncols()))
-}
-
-fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
-    array.mapv(T::widen)
 }
 
 fn finite1(array: &Array1<f64>) -> bool {

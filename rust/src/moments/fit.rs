@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, CowArray, Ix2};
 
-use super::collect::{Ball, KeyFound, KeyMoments, Keys, wider};
+use super::collect::{Ball, KeyFound, KeyMoments, Keys};
 use super::coordinates::Coordinates;
 use super::evaluate::Moments;
 use super::identity::Identity;
@@ -17,6 +17,7 @@ use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::layout::{row_major, rows};
+use crate::norms::wider;
 use crate::options::{Isa, Options};
 use crate::pool::{Run, Watch};
 use crate::problem::Problem;

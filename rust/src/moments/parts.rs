@@ -8,6 +8,7 @@ use super::payload::C;
 use crate::buffer;
 use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
 use crate::error::Error;
+use crate::layout::take;
 
 /// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
 /// threads.
@@ -112,9 +113,8 @@ impl<'a, T> Pieces<'a, T> {
 
     /// The next piece, the last one shorter.
     pub fn next(&mut self) -> Option<&'a mut [T]> {
-        let rest = std::mem::take(&mut self.rest);
-        let (piece, rest) = rest.split_at_mut(self.size.min(rest.len()));
-        self.rest = rest;
+        let size = self.size.min(self.rest.len());
+        let piece = take(&mut self.rest, size);
         self.wanted.then_some(piece)
     }
 }

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use super::buckets::Buckets;
-use super::collect::{Keys, wider};
+use super::collect::Keys;
 use super::evaluate::Moments;
 use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
@@ -15,6 +15,7 @@ use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::layout::in_range;
+use crate::norms::wider;
 use crate::pool::Run;
 use crate::problem::{Problem, Wrt};
 use crate::products::matrix;

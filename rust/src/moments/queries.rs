@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::buckets::{Buckets, RowNumbers};
-use super::collect::{Collector, square_norms, wider, widest};
+use super::collect::{Collector, square_norms, widest};
 use super::evaluate::{Evaluator, Moments};
 use super::monomials::Monomials;
 use super::near::{Exact, Limits, NearQueries};
@@ -13,6 +13,7 @@ use super::side::Side;
 use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::norms::wider;
 use crate::pool::Cancel;
 use crate::tile;
 use crate::tile::Rows;

@@ -12,6 +12,7 @@ use crate::certificate::rounding::{Arithmetic, FOLD_UNIT, blocked_sum, gamma};
 use crate::certificate::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
 use crate::constants::PRODUCT_ROWS;
 use crate::float::Float;
+use crate::layout::wide;
 use crate::problem::{Problem, Weights};
 
 /// Room for products of what integers lose with what else is lost, which is thousandths.
@@ -345,8 +346,4 @@ impl Covariance {
         let radius = ball_of(key, norms).radius;
         Spread { deviation: outward(largest_eigenvalue(&mapped, error).sqrt()).min(radius), radius }
     }
-}
-
-fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
-    array.mapv(T::widen)
 }

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
-use super::rows::{typical_of, wide};
+use super::rows::typical_of;
 use crate::buffer;
 use crate::constants::{PRODUCT_ROWS, SAMPLE_ROWS};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
+use crate::layout::{row_major, rows, wide};
 use crate::moments::lengths::{Measured, Measures};
 use crate::options::Isa;
 use crate::pool::Run;

@@ -9,14 +9,13 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use super::logits::queries;
-use super::rows::wide;
 use super::stages::Stages;
 use crate::approximation::Approximation;
 use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
+use crate::layout::{row_major, rows, wide};
 use crate::moments::CHUNK;
 use crate::moments::weighed::{Looks, Sums, Weighed};
 use crate::polynomial::horner;

@@ -7,8 +7,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::logits::queries;
 use super::request::{Norm, Request};
-use super::rows::wide;
 use crate::float::Float;
+use crate::layout::wide;
 use crate::norms::largest;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::rng::Rng;

@@ -6,14 +6,13 @@ use std::cell::OnceCell;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::lengths::{Lengths, Maps, are_seen};
-use super::rows::wide;
 use super::stages::Stages;
 use crate::buffer;
 use crate::certificate::outliers::{budget, weighty};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
+use crate::layout::{row_major, rows, wide};
 use crate::moments::Coordinates;
 use crate::moments::lengths::{Measured, Measures};
 use crate::moments::probes::exponentials;

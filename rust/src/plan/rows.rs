@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::exact_rows;
 use crate::float::Float;
+use crate::layout::wide;
 use crate::moments::Polynomial;
 use crate::norms::largest;
 use crate::problem::{Problem, Weights, Wrt};
@@ -302,11 +303,6 @@ fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
 
 fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
     mapped(array.view(), |x| x)
-}
-
-/// A small matrix in double precision.
-pub(super) fn wide<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
-    array.mapv(T::widen)
 }
 
 /// Adds a share of what rows were wrong by.

@@ -1,6 +1,9 @@
 //! Small dense least squares: rows are folded into a triangle by Householder reflections, and the triangle is solved
 //! through its singular values, so that what the rows do not determine stays zero.
 
+use crate::eigen::Rotation;
+use crate::norms::norm;
+
 /// Rows to take in at a time: the triangle is reworked once for each such block, which stays in the first cache.
 pub const BLOCK_ROWS: usize = 128;
 
@@ -39,7 +42,7 @@ impl Triangle {
     /// Makes column k zero below row k.
     fn reflect(&mut self, k: usize) {
         let below = &self.columns[k][k..];
-        let norm = crate::norms::norm(below);
+        let norm = norm(below);
         if norm == 0.0 {
             return;
         }
@@ -103,11 +106,11 @@ fn orthogonalise(columns: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
                     continue;
                 }
                 turned = true;
-                let zeta = (b - a) / (2.0 * c);
-                let tangent = zeta.signum() / (zeta.abs() + zeta.hypot(1.0));
-                let cosine = 1.0 / tangent.hypot(1.0);
-                turn(columns, (i, j), cosine, tangent * cosine);
-                turn(&mut rotations, (i, j), cosine, tangent * cosine);
+                let rotation = Rotation::new([a, c, b]);
+                for columns in [&mut *columns, &mut rotations] {
+                    let (head, tail) = columns.split_at_mut(j);
+                    rotation.turn(&mut head[i], &mut tail[0]);
+                }
             }
         }
         if !turned {
@@ -115,11 +118,4 @@ fn orthogonalise(columns: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
         }
     }
     rotations
-}
-
-fn turn(columns: &mut [Vec<f64>], (i, j): (usize, usize), cosine: f64, sine: f64) {
-    let (head, tail) = columns.split_at_mut(j);
-    for (x, y) in head[i].iter_mut().zip(&mut tail[0]) {
-        (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
-    }
 }

@@ -1,10 +1,11 @@
 //! The key side of a causal problem: waves of chunks from the last query back.
 
 use super::keys::{CausalKeyTask, CausalKeys, QueryMoments};
-use super::waves::{Sums, Waves, cut, cut_tail, rows};
+use super::waves::{Sums, Waves, rows};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::layout::{cut, cut_tail};
 use crate::moments::kernels::Kernels;
 use crate::moments::keys::KeyTask;
 use crate::moments::payload::C;

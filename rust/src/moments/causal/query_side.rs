@@ -1,14 +1,16 @@
 //! The query side of a causal problem: waves of chunks from the first key on.
 
 use super::queries::{CausalQueries, CausalTask};
-use super::waves::{Sums, Waves, cut, rows};
+use super::waves::{Sums, Waves, rows};
 use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::collect::{KeyFound, KeyMoments, wider};
+use crate::layout::cut;
+use crate::moments::collect::{KeyFound, KeyMoments};
 use crate::moments::kernels::Kernels;
 use crate::moments::payload::C;
 use crate::moments::queries::{Found, QueryTask};
+use crate::norms::wider;
 use crate::pool::Run;
 
 /// Share of the moments of the keys in the time of the query side, for the progress.

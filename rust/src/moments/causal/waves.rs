@@ -90,20 +90,6 @@ pub fn rows(chunk: usize, count: usize) -> Range<usize> {
     count.min(chunk * C)..count.min((chunk + 1) * C)
 }
 
-/// Cuts the first `len` numbers off what is wanted.
-pub fn cut<'a, T>(rest: &mut Option<&'a mut [T]>, len: usize) -> Option<&'a mut [T]> {
-    let (head, tail) = rest.take()?.split_at_mut(len);
-    *rest = Some(tail);
-    Some(head)
-}
-
-/// Cuts off what is wanted from `start` on.
-pub fn cut_tail<'a, T>(rest: &mut Option<&'a mut [T]>, start: usize) -> Option<&'a mut [T]> {
-    let (head, tail) = rest.take()?.split_at_mut(start);
-    *rest = Some(head);
-    Some(tail)
-}
-
 /// Sums of the chunks of a wave, added up in the order of the chunks.
 pub struct Sums {
     parts: Vec<f64>,
