@@ -59,7 +59,7 @@ fn of_seen<T: Float>(heads: &Heads<'_, T>, options: &Options, watch: Option<Watc
     let mut run = Run::new(options, watch);
     let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
     let n = heads.query.nrows();
-    let engine = Engine::new(queries(&heads)?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
+    let engine = Engine::new(queries(heads)?, n, rows(&key)?, Sight::of(heads.is_causal), options, &mut run)?;
     let values = engine.values(rows(&value)?, None, &mut run)?;
     let output = matrix(engine.forward(&values, &mut run)?.output, n, heads.value.ncols())?;
     in_range("the output", T::NAME, output.iter().all(|x| x.is_finite()))?;
@@ -102,7 +102,7 @@ fn pulled_back<T: Float>(
     let (m, dv) = heads.value.dim();
     let mut run = Run::new(options, watch);
     let (key, value, dout) = (row_major(heads.key)?, row_major(heads.value)?, row_major(dout)?);
-    let queries = queries(&heads)?;
+    let queries = queries(heads)?;
     let query_traces = traces(Rows { data: &queries, count: n, width: d }, &mut run)?;
     let (key_traces, value_traces) = (traces(rows(&key)?, &mut run)?, traces(rows(&value)?, &mut run)?);
     let known = [norms(&query_traces)?, norms(&key_traces)?];

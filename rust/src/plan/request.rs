@@ -74,6 +74,13 @@ pub struct Request {
     pub seed: Option<u64>,
 }
 
+impl Default for Request {
+    /// The cheapest method and no tolerance: the exact gradient, with whatever certificate it has.
+    fn default() -> Self {
+        Request { wanted: Wanted::Auto, rtol: None, atol: 0.0, norm: Norm::Frobenius, asked: Asked::Any, seed: None }
+    }
+}
+
 /// A tolerance of fewer unit roundoffs is out of reach whatever the data: the gradient itself is rounded to the precision,
 /// and the sums behind it add a few more.
 const LEAST_ROUNDINGS: f64 = 4.0;
