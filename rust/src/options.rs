@@ -142,7 +142,7 @@ impl Options {
     /// [`Error::Option`] with the name of a variable that means nothing.
     pub fn from_env() -> Result<Options, Error> {
         let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let level = read("ATTNGRAD_LEVEL").map(|text| Level::parse(&text)).transpose()?;
+        let level = read("ATTNGRAD_LEVEL").map(|text| text.parse()).transpose()?;
         let key_block = read("ATTNGRAD_KEY_BLOCK").map(|text| {
             text.parse().map_err(|_| Error::Option {
                 option: "ATTNGRAD_KEY_BLOCK",

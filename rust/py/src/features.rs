@@ -176,7 +176,7 @@ impl LogitSample {
 
     /// Coefficients of a kind, in the Chebyshev basis and of the powers of t, and the interval of the basis.
     fn fit<'py>(&self, py: Python<'py>, kind: &str, degree: usize) -> Result<(Vector<'py>, Vector<'py>, (f64, f64))> {
-        Ok(parts(py, &self.0.fit(Kind::parse(kind)?, degree)?))
+        Ok(parts(py, &self.0.fit(kind.parse()?, degree)?))
     }
 
     /// The error of values that a polynomial gives, by its interval and its Chebyshev coefficients.
@@ -260,7 +260,7 @@ impl FeatureRequest {
         anisotropic: bool,
         seed: u64,
     ) -> Result<Self> {
-        let kind = Kind::parse(kind)?;
+        let kind = kind.parse()?;
         Ok(FeatureRequest(FeatureOptions { degree, rtol, scale, kind, max_features, anisotropic, seed }))
     }
 }

@@ -45,7 +45,7 @@ fn differentiate<'py, T: Element + Float>(
     let arrays = Arrays::<T>::read(py, given)?;
     let problem = arrays.problem(given)?;
     let (result, seconds) = options.run(py, |options, watch| attngrad::loss_gradient(&problem, wrt, options, watch))?;
-    let Gradients { loss, loss_rounding, gradients, level } = result;
+    let Gradients { loss, loss_rounding, gradients, level, .. } = result;
     let (values, rounding) = (PyDict::new(py), PyDict::new(py));
     for gradient in gradients {
         values.set_item(gradient.wrt.name(), gradient.value.into_pyarray(py))?;

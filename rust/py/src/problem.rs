@@ -94,5 +94,5 @@ impl<'py, T: Element + Float> Arrays<'py, T> {
 
 /// Inputs by their names.
 pub fn inputs(names: &[String]) -> Result<Vec<Wrt>> {
-    Ok(names.iter().map(|name| Wrt::parse(name)).collect::<std::result::Result<_, _>>()?)
+    Ok(names.iter().map(|name| name.parse()).collect::<std::result::Result<_, _>>()?)
 }

@@ -5,14 +5,14 @@ use ndarray::ArrayView2;
 use super::balance::Balance;
 use super::fit::{fit_polynomial, logit_interval};
 use super::sample::{Looks, Sample};
-use crate::certificate::rng::Rng;
 use crate::error::Error;
-use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
+use crate::layout::{row_major, rows};
 use crate::options::Options;
 use crate::polynomial::{Kind, Polynomial};
 use crate::pool::{Run, Watch};
 use crate::problem::blame;
+use crate::rng::Rng;
 
 /// Centred logits of some queries and keys, s⟨q − a, k − b⟩ with b the mean of the keys and a that of the queries or 0,
 /// what is known of all others, and polynomials for them (docs/math.md, equation 106).
@@ -56,7 +56,7 @@ impl LogitSample {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Self, Error> {
-        options.level()?;
+        options.isa()?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
         let (queries, keys) = (row_major(query)?, row_major(key)?);

@@ -8,8 +8,8 @@ use super::rows::{LANES, Lane, Lanes};
 use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
-use crate::exact::gradient::{row_major, rows};
 use crate::float::Float;
+use crate::layout::{row_major, rows};
 use crate::options::Options;
 use crate::pool::{Cancel, Run, Watch};
 use crate::problem::blame;
@@ -59,7 +59,7 @@ impl IndexSet {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Array2<T>, Error> {
-        options.level()?;
+        options.isa()?;
         if array.ncols() != self.dimension {
             let wanted = format!("{} columns, one for each coordinate", self.dimension);
             return Err(Error::Shape { argument: "array", found: array.shape().to_vec(), wanted });
