@@ -2,7 +2,7 @@
 
 use attngrad::Float;
 use attngrad::features::{self, FeatureOptions};
-use attngrad::polynomial::{Interval, Kind, Polynomial};
+use attngrad::polynomial::{Interval, Polynomial};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
