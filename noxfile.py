@@ -4,6 +4,7 @@
     nox -s lint types   some of it
     nox -l              what there is
     nox -s deep         the large numbers; an hour
+    nox -s lowest       the tests with the oldest dependencies
     nox -s bench        all benchmarks; on an idle machine
 
 Each session makes an environment of its own. With ``-db none`` all share the one that nox runs in,
@@ -232,6 +233,18 @@ def bench(session: nox.Session) -> None:
     need(session, ".[test]")
     cargo(session, "bench", "--locked")
     session.run("pytest", "benches", "--benchmark-only", *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def lowest(session: nox.Session) -> None:
+    """Tests of the Python package with the oldest release of each dependency that may be there."""
+    session.install("uv")
+    here = session.virtualenv.location
+    session.run(
+        "uv", "pip", "install", "--python", here, "--resolution", "lowest-direct", ".[test,models]"
+    )
+    # What old releases take from the newest of others may be on its way out there.
+    session.run("pytest", "-W", "ignore::DeprecationWarning", *session.posargs)
 
 
 @nox.session
