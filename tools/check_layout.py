@@ -60,11 +60,11 @@ ROOT_ENTRIES = frozenset(
 # The core from the bottom up: a file uses what its own layer has, or a lower one.
 RUST_LAYERS = (
     ("error", "constants", "failpoint", "names"),
-    ("float", "options", "buffer"),
-    ("pool", "rng"),
+    ("float", "options"),
+    ("runtime",),
     ("tile",),
-    ("norms", "products", "finite", "eigen", "layout", "rows", "some_rows"),
-    ("problem", "heads", "approximation"),
+    ("linalg",),
+    ("problem",),
     ("reference",),
     ("polynomial",),
     ("certificate",),

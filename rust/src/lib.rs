@@ -69,8 +69,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `problem` | [`Problem`], [`Weights`], [`Wrt`]: shapes checked once, at the door |
-//! | `heads`, `approximation`, `rows` | [`Heads`] of attention itself; [`Approximation`], the polynomial in place of exp; some rows of a problem |
+//! | `problem` | [`Problem`], [`Weights`], [`Wrt`], [`Heads`] of attention itself, [`Approximation`], the polynomial in place of exp: shapes checked once, at the door |
 //! | `options`, `error`, `names` | [`Options`], [`Level`]; [`Error`], whose messages say what to do; names of values, in both directions |
 //! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
 //! | [`features`] | [`ExpFeatures`]: the map from rows to features, index sets, balanced coordinates |
@@ -81,10 +80,9 @@
 //! | [`plan`] | from the data and the accuracy asked for to a method and its size, and the result with its certificate |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
-//! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
-//! | `products`, `norms`, `layout`, `buffer`, `float` | small products in a fixed order, safe norms, rows of arrays, fallible buffers, the two precisions |
-//! | [`rng`] | random numbers: the same on every platform |
-//! | `finite`, `some_rows`, `eigen` | whether an array holds NaN or an infinity; a look at some rows; eigenvectors of small matrices |
+//! | `runtime` | threads, deadline, progress, cancelling: the only door to rayon; fallible buffers; [`rng`], the same random numbers everywhere |
+//! | `float` | the two precisions |
+//! | `linalg` | small products in a fixed order, safe norms, eigenvectors of small matrices, rows of arrays |
 //! | [`constants`] | every constant that is not mathematics, with its reason |
 //!
 //! # What is promised
@@ -93,37 +91,26 @@
 //! estimate of the rounding error beside every result; an [`Error`] instead of a panic or an abort.
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
-mod approximation;
-mod buffer;
 pub mod certificate;
 pub mod constants;
-mod eigen;
 mod error;
 pub mod exact;
 mod factors;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 pub mod features;
-mod finite;
 mod float;
-mod heads;
-mod layout;
+mod linalg;
 pub mod moments;
 mod names;
-mod norms;
 mod options;
 pub mod plan;
 pub mod polynomial;
-mod pool;
 mod problem;
-mod products;
 pub mod reference;
-pub mod rng;
-mod rows;
-mod some_rows;
+mod runtime;
 mod tile;
 
-pub use approximation::Approximation;
 pub use error::Error;
 pub use exact::attention::{AttentionGradients, attention, attention_vjp};
 pub use exact::gradient::{Gradient, Gradients, loss_gradient};
@@ -131,14 +118,14 @@ pub use exact::proved::ProvedRounding;
 pub use exact::rows::exact_rows;
 pub use factors::{Factors, factors, factors_bytes, row_kronecker};
 pub use features::ExpFeatures;
-pub use finite::all_finite;
 pub use float::Float;
-pub use heads::Heads;
+pub use linalg::finite::all_finite;
+pub use linalg::rows::RowValues;
 pub use moments::{Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
 /// Arrays in and out are of this version of it.
 pub use ndarray;
 pub use options::{Level, Options};
 pub use plan::{Diagnosis, diagnose};
-pub use pool::{Watch, default_threads};
-pub use problem::{Problem, Weights, Wrt};
-pub use rows::RowValues;
+pub use problem::{Approximation, Heads, Problem, Weights, Wrt};
+pub use runtime::pool::{Watch, default_threads};
+pub use runtime::rng;

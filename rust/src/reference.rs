@@ -22,10 +22,10 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
-use crate::approximation::Approximation;
 use crate::error::Error;
 use crate::float::Float;
-use crate::heads::Heads;
+use crate::problem::Approximation;
+use crate::problem::Heads;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Every quantity of the paper for one problem, by the paper's letters (docs/math.md, sections 1 and 2).

@@ -7,9 +7,9 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Zip};
 
-use crate::buffer;
 use crate::error::Error;
-use crate::rng::Rng;
+use crate::runtime::buffer;
+use crate::runtime::rng::Rng;
 
 /// Standard errors that a deviation in one direction may amount to: the normal law exceeds 2.33 once in a hundred times
 /// on one side. For the norm: 1 + 2.33 √(λ₁/trace).

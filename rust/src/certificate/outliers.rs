@@ -1,8 +1,8 @@
 //! Which rows or keys stand out by their cap (docs/math.md, equations 94 and 95).
 
-use crate::buffer;
 use crate::error::Error;
-use crate::norms::{largest_of, norm};
+use crate::linalg::norms::{largest_of, norm};
+use crate::runtime::buffer;
 
 /// A cap stands out above this multiple of the upper quartile. Caps of rows are products of a few norms: uniform and
 /// normal data stay below it in all but the lowest dimensions, a spike and the tail of a Student t go above.

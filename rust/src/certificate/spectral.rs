@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::outward;
 use super::rounding::{FOLD_UNIT, gamma};
-use crate::norms::norm;
+use crate::linalg::norms::norm;
 
 /// Squarings of a matrix: ‖C^32‖_F^(1/32) is above the largest eigenvalue by d^(1/64) at most, 4 % for d = 16.
 const SQUARINGS: i32 = 5;

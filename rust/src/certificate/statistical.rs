@@ -7,9 +7,9 @@
 
 use super::rounding::{FOLD_UNIT, gamma};
 use super::{outward, total};
-use crate::buffer;
 use crate::error::Error;
-use crate::rng::Rng;
+use crate::runtime::buffer;
+use crate::runtime::rng::Rng;
 
 /// A statement of kind statistical fails in at most this part of all calls, however often a call looks.
 pub const MISS: f64 = 0.01;

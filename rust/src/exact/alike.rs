@@ -2,11 +2,11 @@
 
 use ndarray::ArrayView2;
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{LANES, largest, norm, norm_from, sum_of};
-use crate::pool::Run;
+use crate::linalg::norms::{LANES, largest, norm, norm_from, sum_of};
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 use crate::tile::Rows;
 
 /// Entries of a sketch: the norm of a sum of outer products of two sketches is right to a third or so, and takes 64

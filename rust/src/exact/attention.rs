@@ -11,16 +11,16 @@ use super::residual::Given;
 use super::rounding::{Before, Inherited, RowErrors};
 use super::structure::Structure;
 use super::turns::KeySide;
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::heads::Heads;
-use crate::layout::{in_range, row_major, rows};
-use crate::norms::{frobenius, row_norms};
+use crate::linalg::layout::{in_range, row_major, rows};
+use crate::linalg::norms::{frobenius, row_norms};
+use crate::linalg::products::{matrix, scaled};
 use crate::options::{Level, Options};
-use crate::pool::{Run, Watch};
+use crate::problem::Heads;
 use crate::problem::{Wrt, extended};
-use crate::products::{matrix, scaled};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 use crate::tile::Rows;
 
 /// The gradients of ⟨dout, o⟩, each with its rounding estimate in the Frobenius norm.

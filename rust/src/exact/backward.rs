@@ -2,10 +2,10 @@
 
 use super::walk::Walk;
 use super::{Operands, Residual};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Cancel;
+use crate::runtime::buffer;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Pair, Tile};
 

@@ -13,11 +13,11 @@ use super::backward::{Again, Block, Lanes, Sink, Source};
 use super::kept::{self, Read};
 use super::slot::Slot;
 use super::{Operands, Residual};
-use crate::buffer;
 use crate::constants::KEY_SIDE_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Cancel;
+use crate::runtime::buffer;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Tile};
 

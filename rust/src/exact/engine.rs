@@ -11,14 +11,14 @@ use super::operands::key_block;
 use super::residual::Prepared;
 use super::walk::Order;
 use super::{Operands, Residual};
-use crate::buffer;
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::take;
-use crate::norms::{largest, row_norms};
+use crate::linalg::layout::take;
+use crate::linalg::norms::{largest, row_norms};
 use crate::options::Options;
-use crate::pool::Run;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 use crate::tile::{Rows, Strips};
 
 /// Share of pass 1 in the work of both (4 of 10 n² d), for the progress.

@@ -2,11 +2,11 @@
 
 use super::Operands;
 use super::walk::Walk;
-use crate::buffer;
 use crate::constants::{KEY_BLOCK, LAZY_SHIFT, SMALL_STRIP};
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Cancel;
+use crate::runtime::buffer;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Pair, Tile};
 

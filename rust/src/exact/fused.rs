@@ -7,10 +7,10 @@ use super::forward::{ForwardTask, Spread, forward};
 use super::kept::{self, Read, Written};
 use super::residual::{Given, Row};
 use super::{Operands, Residual};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Cancel;
+use crate::runtime::buffer;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 
 /// What pass 1 and the step to c read and write for the queries `first..first + rows.len()`.

@@ -4,7 +4,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use crate::layout::{in_range, row_major, rows};
+use crate::linalg::layout::{in_range, row_major, rows};
 
 use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
@@ -15,14 +15,14 @@ use super::rounding::{Before, Mixed, RowErrors};
 use super::structure::zeros;
 use super::turns::KeySide;
 use super::waves::Fused;
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::row_norms;
+use crate::linalg::norms::row_norms;
+use crate::linalg::products::{mapped, matrix, product, transposed_product, view};
 use crate::options::{Level, Options};
-use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{mapped, matrix, product, transposed_product, view};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 use crate::tile::Rows;
 
 mod errors;

@@ -6,7 +6,7 @@ use super::both_sides::{self, ChunkTask, Wave};
 use super::forward::{self, Forget, ForwardTask};
 use super::fused::{self, FirstTask, FusedTask};
 use crate::error::Error;
-use crate::pool::Cancel;
+use crate::runtime::pool::Cancel;
 use crate::tile::levels::{every_level, kernels};
 
 kernels! {

@@ -7,7 +7,6 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use super::kernels::Kernels;
 use super::operands::{block_steps, key_block, most_rescalings};
-use crate::buffer;
 use crate::certificate::rigorous::Incoming;
 use crate::certificate::rounding::{ExactArithmetic, ExactRounding, ExactSizes, FOLD_UNIT, blocked_sum, gamma};
 use crate::certificate::spectral::{frobenius, spectral};
@@ -15,9 +14,10 @@ use crate::certificate::{outward, root_total, total};
 use crate::constants::{LAZY_SHIFT, PRODUCT_ROWS, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, length, norm};
+use crate::linalg::norms::{largest, length, norm};
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
+use crate::runtime::buffer;
 
 /// Spectral and Frobenius norm of a small matrix.
 #[derive(Debug, Clone, Copy)]

@@ -1,12 +1,12 @@
 //! Between the passes: c = o − E, r = ⟨c, o⟩, and their scaling for pass 2.
 
 use super::alike::Trace;
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{LANES, largest, norm, row_norms, sum_of};
-use crate::pool::Run;
+use crate::linalg::norms::{LANES, largest, norm, row_norms, sum_of};
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 use crate::tile::Rows;
 
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.

@@ -14,12 +14,12 @@ use super::alike::{LinedUp, Trace, alike, both, longest, outer};
 use super::forward::Spread;
 use super::measures::Place;
 use super::residual::Row;
-use crate::buffer;
 use crate::constants::{KEY_SIDE_QUERIES, LINED_UP_SAFETY, PRODUCT_ROWS, ROUNDING_SAFETY};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::{largest, norm, spectral_bound};
-use crate::pool::Run;
+use crate::linalg::norms::{largest, norm, spectral_bound};
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 mod before;
 mod parts;

@@ -6,15 +6,15 @@ use ndarray::{CowArray, Ix2};
 
 use super::engine::{Engine, Sight};
 use super::residual::{Given, Incoming};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{in_range, row_major, rows};
+use crate::linalg::layout::{in_range, row_major, rows};
+use crate::linalg::products::{matrix, product, scaled};
+use crate::linalg::rows::{RowValues, ascending, in_order, selected};
 use crate::options::Options;
-use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights};
-use crate::products::{matrix, product, scaled};
-use crate::rows::{RowValues, ascending, in_order, selected};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 use crate::tile::Rows;
 
 /// o and w of the query rows `indices`, exact up to rounding.

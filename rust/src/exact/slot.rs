@@ -1,8 +1,8 @@
 //! A few tiles of queries between the passes: what pass 1 leaves, packed once for all chunks of keys of pass 2.
 
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::runtime::buffer::{self, Aligned};
 use crate::tile::Rows;
 
 /// Room for some tiles of queries.

@@ -3,11 +3,11 @@
 
 use ndarray::{ArrayView1, ArrayView2};
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::heads::Heads;
+use crate::problem::Heads;
 use crate::problem::{Problem, Weights, Wrt};
+use crate::runtime::buffer;
 
 /// Which gradients of a problem are zero in exact arithmetic because of equal rows, zero rows or zero weights.
 ///

@@ -1,5 +1,5 @@
 //! Every tile shape against the reference, around every edge: tiles of queries, panels, blocks and chunks of keys,
-//! waves and tasks. What a pass is to write begins as NaN here ([`crate::buffer::poison`]).
+//! waves and tasks. What a pass is to write begins as NaN here ([`crate::runtime::buffer::poison`]).
 
 mod case;
 
@@ -11,7 +11,7 @@ use crate::Float;
 use crate::constants::{CHUNK_KEYS, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, LEAST_TASK_QUERIES, WAVE_QUERIES};
 use crate::options::{Isa, Level, Options};
 use crate::problem::Wrt;
-use crate::rng::Rng;
+use crate::runtime::rng::Rng;
 use case::{Case, Logits, Widths};
 
 /// Keys of the smallest block that all tiles divide.

@@ -15,13 +15,13 @@ use super::fused::FirstTask;
 use super::residual::{Given, Incoming, Prepared};
 use super::slot::Slot;
 use super::waves::{Fused, Unfilled};
-use crate::buffer::{self, Aligned};
 use crate::constants::{KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::take;
-use crate::pool::{Cancel, Run};
-use crate::products::scale_into;
+use crate::linalg::layout::take;
+use crate::linalg::products::scale_into;
+use crate::runtime::buffer::{self, Aligned};
+use crate::runtime::pool::{Cancel, Run};
 use crate::tile::Rows;
 
 /// What the key side of pass 2 found.

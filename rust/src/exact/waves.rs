@@ -7,12 +7,12 @@ use super::forward::Spread;
 use super::fused::{FirstTask, FusedTask};
 use super::kept;
 use super::residual::{Given, Row};
-use crate::buffer;
 use crate::constants::KEPT_TILES;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::take;
-use crate::pool::Run;
+use crate::linalg::layout::take;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// What both passes found, besides w.
 pub struct Fused<T> {

@@ -13,15 +13,15 @@ use ndarray::{Array2, s};
 
 use super::kronecker::kronecker_rows;
 use super::{Factors, Owned};
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::in_range;
+use crate::linalg::layout::in_range;
+use crate::linalg::products::{matrix, product, transposed_product, transposed_sum, view, view_mut};
 use crate::options::Options;
-use crate::pool::{Run, Watch};
 use crate::problem::Wrt;
-use crate::products::{matrix, product, transposed_product, transposed_sum, view, view_mut};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 
 impl<T: Float> Factors<T> {
     /// dL/d`wrt` by eqs. (15) to (22) with the factors in the place of f and p, eq. (112); of the shape of the input.

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::products::matrix;
 use crate::options::Options;
-use crate::pool::{Run, Watch};
-use crate::products::matrix;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 
 /// U ⊘ W: row j is U_j ⊗ W_j (Khatri and Rao's product by rows), so that (U ⊘ W)(V ⊘ Z)ᵀ = U Vᵀ ∘ W Zᵀ.
 /// (n, a), (n, b) → (n, a b), in time and memory n a b.

@@ -8,18 +8,18 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 pub use kronecker::row_kronecker;
 
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::features::{Balance, FeatureMap, FeatureOptions, Side, approximate_count, mean_row, select};
 use crate::float::Float;
-use crate::layout::{in_range, row_major, rows};
-use crate::norms::inner;
+use crate::linalg::layout::{in_range, row_major, rows};
+use crate::linalg::norms::inner;
+use crate::linalg::products::{mapped, matrix, product, transposed_product};
 use crate::options::Options;
 use crate::polynomial::Polynomial;
-use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{mapped, matrix, product, transposed_product};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 
 /// The weights of the logits, and what only a pair needs.
 #[derive(Debug, Clone)]

@@ -4,17 +4,17 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::rows::{Lanes, by_parts, centred, mapped};
-use crate::buffer;
 use crate::constants::BALANCED_MOST;
-use crate::eigen::symmetric;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
-use crate::norms;
+use crate::linalg::eigen::symmetric;
+use crate::linalg::layout::{row_major, rows};
+use crate::linalg::norms;
+use crate::linalg::products::matrix;
 use crate::options::Options;
-use crate::pool::{Run, Watch};
 use crate::problem::{blame, check_scale};
-use crate::products::matrix;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 use crate::tile::Rows;
 
 /// Share of the mean eigenvalue that every covariance is widened by, so that a singular one can be inverted: directions

@@ -1,7 +1,7 @@
 //! How much a monomial is expected to contribute to e^t, coordinate by coordinate (docs/math.md, equation 105).
 
-use crate::buffer;
 use crate::error::Error;
+use crate::runtime::buffer;
 
 /// Contributions are multiples of this: their sums are exact, so that monomials that contribute the same have the same
 /// sum, in whichever order it is made.

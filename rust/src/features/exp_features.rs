@@ -9,11 +9,11 @@ use super::options::FeatureOptions;
 use super::select::{Choice, select};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
+use crate::linalg::layout::{row_major, rows};
 use crate::options::Options;
 use crate::polynomial::{MAX_RANGE, Polynomial};
-use crate::pool::{Run, Watch};
 use crate::problem::blame;
+use crate::runtime::pool::{Run, Watch};
 
 /// Polynomial features of queries and keys whose inner products are near the exponential, eqs. (100) to (106): with
 /// U = [`transform_query`](Self::transform_query) and V = [`transform_key`](Self::transform_key),

@@ -3,9 +3,9 @@
 use std::f64::consts::PI;
 
 use super::sample::Sample;
-use crate::buffer;
 use crate::error::Error;
 use crate::polynomial::{Interval, Kind, MAX_RANGE, Polynomial};
+use crate::runtime::buffer;
 
 /// Half of the narrowest interval that is fitted: on it degree 3 is right to 1e-13 already, and logits that all but
 /// vanish have no spread of their own to fit to.

@@ -4,8 +4,8 @@ use ndarray::ArrayView2;
 
 use super::contributions::Contributions;
 use super::index_set::{IndexSet, approximate_count, feature_count};
-use crate::buffer;
 use crate::error::Error;
+use crate::runtime::buffer;
 
 /// Halvings of the bracket of a threshold: down to the unit that contributions are rounded to.
 const HALVINGS: usize = 30;

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use ndarray::Array2;
 
-use crate::buffer;
 use crate::error::Error;
-use crate::products::matrix;
+use crate::linalg::products::matrix;
+use crate::runtime::buffer;
 
 /// Multi-indices β of some coordinates that hold with β everything below it, as a tree: x^β = x^parent · x_c.
 ///

@@ -7,12 +7,12 @@ use super::fit::{fit_polynomial, logit_interval};
 use super::sample::{Looks, Sample};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
+use crate::linalg::layout::{row_major, rows};
 use crate::options::Options;
 use crate::polynomial::{Kind, Polynomial};
-use crate::pool::{Run, Watch};
 use crate::problem::blame;
-use crate::rng::Rng;
+use crate::runtime::pool::{Run, Watch};
+use crate::runtime::rng::Rng;
 
 /// Centred logits of some queries and keys, s⟨q − a, k − b⟩ with b the mean of the keys and a that of the queries or 0,
 /// what is known of all others, and polynomials for them (docs/math.md, equation 106).

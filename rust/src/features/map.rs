@@ -5,15 +5,15 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::balance::Balance;
 use super::index_set::IndexSet;
 use super::rows::{LANES, Lane, Lanes};
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
+use crate::linalg::layout::{row_major, rows};
+use crate::linalg::products::matrix;
 use crate::options::Options;
-use crate::pool::{Cancel, Run, Watch};
 use crate::problem::blame;
-use crate::products::matrix;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Cancel, Run, Watch};
 use crate::tile::Rows;
 
 /// Features that are written to one row before the next: a cache line of each of the rows side by side.

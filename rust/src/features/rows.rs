@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use crate::buffer;
 use crate::constants::{PRODUCT_PARTS, PRODUCT_ROWS};
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::{Cancel, Run};
-use crate::products::view;
+use crate::linalg::products::view;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Cancel, Run};
 use crate::tile::Rows;
 
 /// Rows that are worked on side by side: a register of the widest instruction set in single precision, and a cache line

@@ -2,14 +2,14 @@
 
 use super::balance::Balance;
 use super::rows::{LANES, Lanes, mapped};
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Run;
-use crate::products::{product, view};
-use crate::rng::{Rng, without_replacement};
-use crate::some_rows::other;
+use crate::linalg::products::{product, view};
+use crate::linalg::some_rows::other;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+use crate::runtime::rng::{Rng, without_replacement};
 use crate::tile::Rows;
 
 /// Rows of each side in a sample: 65536 pairs place a root mean square within a few per cent.

@@ -8,10 +8,10 @@ use super::options::{FeatureOptions, Size};
 use super::sample::{Looks, Sample, selected};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::products::product;
 use crate::polynomial::{MAX_DEGREE, Polynomial};
-use crate::pool::Run;
-use crate::products::product;
-use crate::rng::Rng;
+use crate::runtime::pool::Run;
+use crate::runtime::rng::Rng;
 use crate::tile::Rows;
 
 /// For what the sample of a large problem does not show. Of 596 fits with an error below 1, to heads, Gaussian,

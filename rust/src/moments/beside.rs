@@ -6,7 +6,7 @@ use super::near::{Limits, Near, NearQueries, Nothing, safe};
 use super::queries::{Queries, QueryTask, queries};
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Cancel;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 
 /// The query side without a mask, with keys beside the moments where there are any. Time as [`queries`], and

@@ -8,14 +8,14 @@ use super::enclosures::enclosures;
 use super::fit::Polynomial;
 use super::queries::Found;
 use super::setting::Setting;
-use crate::buffer;
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::certificate::{outward, total};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
+use crate::linalg::norms::norm;
 use crate::problem::{Problem, Wrt};
+use crate::runtime::buffer;
 
 /// A guaranteed bound of an error, in the Frobenius norm and hence for each entry; infinite where nothing is known.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

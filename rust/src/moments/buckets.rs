@@ -1,8 +1,8 @@
 //! Query rows by the reach of their logits, b = ‖q‖ max ‖k‖: what the bounds of a sum over rows are made of
 //! (docs/math.md, equation 117).
 
-use crate::buffer;
 use crate::error::Error;
+use crate::runtime::buffer;
 
 /// Bits of a double-precision number below those that make the index of its bucket: 4 buckets for every doubling of b²,
 /// whose edges are at most 12 % apart in b.

@@ -11,15 +11,15 @@ use super::fit::Polynomial;
 use super::rows::Evaluated;
 use super::setting::Setting;
 use super::shells::{self, Shells};
-use crate::buffer;
 use crate::certificate::outward;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
+use crate::linalg::norms::norm;
 use crate::options::Options;
-use crate::pool::{Run, Watch};
 use crate::problem::Problem;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 
 /// Rows of a task.
 const ROWS: usize = 2048;

@@ -6,13 +6,13 @@
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
 
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::norms::wider;
 use crate::moments::collect::widest;
 use crate::moments::payload::{C, total};
 use crate::moments::side::Side;
-use crate::norms::wider;
+use crate::runtime::buffer::{self, Aligned};
 use crate::tile::simd::Vector;
 use crate::tile::{self, Tile};
 

@@ -6,11 +6,11 @@ use super::integers::Integers;
 use super::monomials::Monomials;
 use super::payload::{C, Payload, multiply};
 use super::side::Side;
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::wider;
-use crate::pool::Cancel;
+use crate::linalg::norms::wider;
+use crate::runtime::buffer::{self, Aligned};
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 
 /// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload is

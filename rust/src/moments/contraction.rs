@@ -7,8 +7,8 @@ use super::fit::Polynomial;
 use super::parts::{Parts, Sums};
 use super::payload::C;
 use crate::error::Error;
-use crate::pool::Run;
-use crate::products::matrix;
+use crate::linalg::products::matrix;
+use crate::runtime::pool::Run;
 
 impl Polynomial {
     /// Whether dL/dX can be had from moments: where rows of A1 can be had from their coordinates, and all keys are in them.

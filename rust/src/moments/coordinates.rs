@@ -6,9 +6,9 @@ use crate::certificate::spectral::{frobenius, spectral};
 use crate::constants::BALANCED_MOST;
 use crate::features::balanced;
 use crate::float::Float;
-use crate::layout::wide;
+use crate::linalg::layout::wide;
+use crate::linalg::some_rows::{some_rows, some_rows_but};
 use crate::problem::{Problem, Weights};
-use crate::some_rows::{some_rows, some_rows_but};
 
 /// Largest condition of the map of the queries that rows are had back from their coordinates: 4 bits of what was computed
 /// may be lost on the way.
@@ -146,7 +146,7 @@ fn exponent(size: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eigen::symmetric;
+    use crate::linalg::eigen::symmetric;
 
     fn matrix(rows: usize, columns: usize, step: f64) -> Array2<f64> {
         Array2::from_shape_fn((rows, columns), |(j, i)| (step * ((j * columns + i + 1) as f64).powi(2)).sin())

@@ -1,11 +1,11 @@
 //! What is known of P beside exp over the logits of a row, |t| ≤ b (docs/math.md, equations 113 and 144).
 
 use super::charges::Known;
-use crate::buffer;
 use crate::certificate::outward;
 use crate::error::Error;
 use crate::polynomial::remez::Measure;
 use crate::polynomial::{Polynomial as Exponential, Widening};
+use crate::runtime::buffer;
 
 /// Largest b = ‖q‖ max ‖k‖ that enclosures of P(t) e^−t are made for.
 pub const MAX_RANGE: f64 = 256.0;

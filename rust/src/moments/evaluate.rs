@@ -2,9 +2,9 @@
 
 use super::monomials::Monomials;
 use super::side::map;
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::runtime::buffer::{self, Aligned};
 use crate::tile::simd::Vector;
 use crate::tile::{self, Strips};
 

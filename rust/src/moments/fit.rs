@@ -12,17 +12,17 @@ use super::near::{Exact, Limits};
 use super::parts::{Parts, Sums};
 use super::queries::Queries;
 use super::side::Side;
-use crate::approximation::Approximation;
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows};
-use crate::norms::wider;
+use crate::linalg::layout::{row_major, rows};
+use crate::linalg::norms::wider;
+use crate::linalg::products::transposed_product;
+use crate::linalg::rows::selected;
 use crate::options::{Isa, Options};
-use crate::pool::{Run, Watch};
+use crate::problem::Approximation;
 use crate::problem::Problem;
-use crate::products::transposed_product;
-use crate::rows::selected;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 use crate::tile::Rows;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.

@@ -7,17 +7,17 @@ use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
 use super::needs::Needs;
 use super::passes::Passes;
-use crate::approximation::Approximation;
-use crate::buffer;
 use crate::certificate::rigorous::Steps;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::float::Float;
-use crate::layout::in_range;
+use crate::linalg::layout::in_range;
 use crate::options::{Level, Options};
-use crate::pool::{Run, Watch};
+use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 
 /// The loss and its gradients for P in the place of exp.
 #[derive(Debug, Clone)]

@@ -3,11 +3,11 @@
 
 use ndarray::{ArrayView2, Axis};
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Run;
 use crate::problem::{Problem, Weights};
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Numbers of a task.
 const TASK: usize = 1 << 16;

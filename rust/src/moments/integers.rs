@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use super::monomials::Monomials;
 use super::payload::{C, Payload, add};
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::runtime::buffer::{self, Aligned};
 use crate::tile::simd::{Pairs, Vector};
 
 /// Rows of a block in pairs: row r and row r + C / 2 are the halves of one word.

@@ -13,7 +13,7 @@ use super::near::Nothing;
 use super::queries::{Queries, QueryTask};
 use super::weighed::{self, Sums, Weighed};
 use crate::error::Error;
-use crate::pool::Cancel;
+use crate::runtime::pool::Cancel;
 use crate::tile::Rows;
 use crate::tile::levels::{every_level, kernels};
 

@@ -7,10 +7,10 @@ use super::evaluate::{Evaluator, Moments};
 use super::near::Near;
 use super::outputs::{Outer, Product};
 use super::payload::C;
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Cancel;
+use crate::runtime::buffer;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 
 /// What every task of the key side reads.

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::side::Side;
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::largest;
+use crate::linalg::norms::largest;
 use crate::options::Isa;
+use crate::runtime::buffer;
 use crate::tile;
 use crate::tile::simd::Vector;
 

@@ -49,7 +49,7 @@ mod side;
 pub(crate) mod weighed;
 
 #[cfg(test)]
-pub(crate) use crate::eigen::symmetric;
+pub(crate) use crate::linalg::eigen::symmetric;
 pub use bounds::Bound;
 pub use caps::Caps;
 pub(crate) use coordinates::Coordinates;

@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use crate::buffer;
 use crate::error::Error;
 use crate::features::{IndexSet, approximate_count, feature_count};
+use crate::runtime::buffer;
 
 /// Most monomials: their moments with 16 value columns are 140 MB a part in double precision.
 const MOST: usize = 1 << 20;

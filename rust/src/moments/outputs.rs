@@ -4,9 +4,9 @@ use ndarray::ArrayView2;
 
 use super::payload::{C, Payload};
 use super::side::strips;
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
+use crate::runtime::buffer::{self, Aligned};
 use crate::tile::simd::Vector;
 use crate::tile::{self, Strips};
 

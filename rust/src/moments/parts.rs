@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::payload::C;
-use crate::buffer;
 use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
 use crate::error::Error;
-use crate::layout::take;
+use crate::linalg::layout::take;
+use crate::runtime::buffer;
 
 /// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
 /// threads.

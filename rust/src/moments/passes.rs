@@ -11,14 +11,14 @@ use super::keys::{KeySide, KeyTask};
 use super::needs::Needs;
 use super::parts::{Parts, Pieces, Sums};
 use super::queries::{Found, QueryTask};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::in_range;
-use crate::norms::wider;
-use crate::pool::Run;
+use crate::linalg::layout::in_range;
+use crate::linalg::norms::wider;
+use crate::linalg::products::matrix;
 use crate::problem::{Problem, Wrt};
-use crate::products::matrix;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Rows of outputs and sums that the passes leave behind, all in their units.
 pub(super) struct Passes<T> {

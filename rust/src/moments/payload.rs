@@ -1,9 +1,9 @@
 //! What moments are taken of: a block of rows in the order of the register tile, and the product with features.
 
-use crate::buffer::{self, Aligned};
 use crate::constants::MOMENT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::runtime::buffer::{self, Aligned};
 use crate::tile;
 use crate::tile::simd::Vector;
 

@@ -5,14 +5,14 @@ use super::kernels::Kernels;
 use super::outputs::Product;
 use super::parts::{Parts, Pieces};
 use super::queries::{Found, QueryTask};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::products::matrix;
+use crate::linalg::rows::{RowValues, selected};
 use crate::options::Options;
-use crate::pool::{Run, Watch};
 use crate::problem::Problem;
-use crate::products::matrix;
-use crate::rows::{RowValues, selected};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Run, Watch};
 
 impl Polynomial {
     /// õ and w̃ of the query rows `indices`, from the moments that the gradient is made of; w̃ up to a multiple of what

@@ -12,7 +12,7 @@ use crate::certificate::rounding::{Arithmetic, FOLD_UNIT, blocked_sum, gamma};
 use crate::certificate::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
 use crate::constants::PRODUCT_ROWS;
 use crate::float::Float;
-use crate::layout::wide;
+use crate::linalg::layout::wide;
 use crate::problem::{Problem, Weights};
 
 /// Room for products of what integers lose with what else is lost, which is thousandths.
@@ -263,7 +263,7 @@ fn mean_key(polynomial: &Polynomial, count: usize, width: usize, unit: f64, key:
     let sum = polynomial.tree.grade(1).map(|index| polynomial.sums.get(index * (width + 1) + width).copied());
     let sum: Option<Vec<f64>> = sum.collect();
     let lost = blocked_sum(count, C, unit) + 4.0 * unit;
-    sum.map_or(key, |sum| outward(crate::norms::norm(&sum) / count as f64 + lost * key).min(key))
+    sum.map_or(key, |sum| outward(crate::linalg::norms::norm(&sum) / count as f64 + lost * key).min(key))
 }
 
 /// The largest standard deviation of the values over the directions, from A3ᵀ A3 and from Σ h, the moments of grade 0.

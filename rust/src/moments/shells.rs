@@ -5,15 +5,15 @@ use ndarray::{Array2, s};
 
 use super::fit::Polynomial;
 use super::setting::Setting;
-use crate::buffer;
 use crate::certificate::outward;
 use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::certificate::spectral::{frobenius, largest_eigenvalue};
 use crate::error::Error;
 use crate::float::Float;
-use crate::norms::norm;
-use crate::pool::Run;
+use crate::linalg::norms::norm;
 use crate::problem::Problem;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Shells for each halving of the length, and how many in all; the last one goes down to the centre.
 pub const EACH: i32 = 4;

@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::runtime::buffer;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Rows, Strips};
 

@@ -1,9 +1,9 @@
 //! Values weighed by e^t and by P(t) − e^t, for a few queries with all of their keys: what a look before a try is made of.
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::options::Isa;
+use crate::runtime::buffer;
 use crate::tile::simd::Vector;
 use crate::tile::{self, Rows, Strips, Tile};
 

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::proved::ProvedRounding;
 use crate::float::Float;
+use crate::linalg::rows::selected;
 use crate::problem::{Problem, Wrt};
-use crate::rows::selected;
 
 /// Room for norms that are themselves rounded.
 const ADDED: f64 = 1.0 + 1.0 / 1024.0;

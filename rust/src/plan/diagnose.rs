@@ -11,12 +11,12 @@ use super::stages::Stages;
 use crate::error::Error;
 use crate::features::LogitSample;
 use crate::float::Float;
-use crate::norms::largest;
+use crate::linalg::norms::largest;
+use crate::linalg::products::{matrix, product};
 use crate::options::Options;
 use crate::polynomial::Kind;
-use crate::pool::{Run, Watch};
 use crate::problem::{Problem, Weights, Wrt, check_scale};
-use crate::products::{matrix, product};
+use crate::runtime::pool::{Run, Watch};
 
 /// The accuracies that are looked into, from rough to fine.
 pub const TOLERANCES: [f64; 3] = [1e-1, 1e-2, 1e-3];

@@ -9,8 +9,8 @@ use super::stronger::borrowed;
 use crate::error::Error;
 use crate::float::Float;
 use crate::options::Options;
-use crate::pool::Watch;
 use crate::problem::{Problem, Wrt};
+use crate::runtime::pool::Watch;
 
 /// L and dL/d(input) for each input in `wrt` by the method that [`super::decide()`] chooses, each with its certificate.
 ///

@@ -14,14 +14,14 @@ use super::search::Search;
 use super::sizes::Sizes;
 use super::stages::Stages;
 use super::unfold::{unfolded, with_product};
-use crate::approximation::Approximation;
 use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::moments::Polynomial;
 use crate::options::Options;
-use crate::pool::Watch;
+use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
+use crate::runtime::pool::Watch;
 
 /// Coordinates are balanced to look at the reach of logits where this costs less than this part of the exact passes.
 const BALANCE_SHARE: f64 = 0.02;

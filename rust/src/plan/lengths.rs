@@ -5,17 +5,17 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use super::rows::typical_of;
-use crate::buffer;
 use crate::constants::{PRODUCT_ROWS, SAMPLE_ROWS};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows, wide};
+use crate::linalg::layout::{row_major, rows, wide};
+use crate::linalg::some_rows::some_rows_but;
 use crate::moments::lengths::{Measured, Measures};
 use crate::options::Isa;
-use crate::pool::Run;
 use crate::problem::{Problem, Weights};
-use crate::rng::scattered;
-use crate::some_rows::some_rows_but;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+use crate::runtime::rng::scattered;
 
 /// Whether some of the keys, in rising order, are among those of so many that a mean is taken of.
 pub fn are_seen(keys: &[usize], of: usize) -> bool {

@@ -6,10 +6,10 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use super::rows::row_rounding;
 use crate::float::Float;
+use crate::linalg::some_rows::other;
 use crate::polynomial::{Interval, Polynomial};
 use crate::problem::{Problem, Weights};
-use crate::rng::Rng;
-use crate::some_rows::other;
+use crate::runtime::rng::Rng;
 
 /// Queries looked at, and keys for each: what 3072 logits say of the error of a polynomial is right to a fifth where tails
 /// are short, and costs nothing beside the rows that verify it.

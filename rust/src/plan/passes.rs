@@ -10,7 +10,6 @@ use super::setting::Setting;
 use super::sizes::Sizes;
 use super::solution::{Certified, Planned};
 use super::stages::Stages;
-use crate::buffer;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};
 use crate::certificate::outliers::{budget, outliers};
 use crate::certificate::rigorous::Steps;
@@ -20,13 +19,14 @@ use crate::certificate::statistical::{Capped, MISS, allowance, stream};
 use crate::certificate::{outward, total as sum_of};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::in_range;
+use crate::linalg::layout::in_range;
+use crate::linalg::norms::largest;
+use crate::linalg::products::{mapped, matrix};
 use crate::moments::{Bound, PolynomialGradients};
-use crate::norms::largest;
 use crate::options::Level;
 use crate::problem::Wrt;
-use crate::products::{mapped, matrix};
-use crate::rng::{Rng, without_replacement};
+use crate::runtime::buffer;
+use crate::runtime::rng::{Rng, without_replacement};
 
 /// Above this part of the rows apart, all are computed exactly.
 pub const MOST_APART: usize = 4;

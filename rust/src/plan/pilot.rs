@@ -10,20 +10,20 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use super::logits::queries;
 use super::stages::Stages;
-use crate::approximation::Approximation;
-use crate::buffer;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows, wide};
+use crate::linalg::layout::{row_major, rows, wide};
+use crate::linalg::products::view;
+use crate::linalg::some_rows::some_rows_but;
 use crate::moments::CHUNK;
 use crate::moments::weighed::{Looks, Sums, Weighed};
 use crate::polynomial::horner;
-use crate::pool::Run;
+use crate::problem::Approximation;
 use crate::problem::Problem;
-use crate::products::view;
-use crate::rng::Rng;
-use crate::some_rows::some_rows_but;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+use crate::runtime::rng::Rng;
 use crate::tile::Rows;
 
 /// Most rows looked at, whole strips of every tile: the mean square of as many is right to two fifths; and fewest, which are

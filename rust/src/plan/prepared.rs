@@ -3,11 +3,11 @@
 use super::decision::{Backing, Decision};
 use super::request::Request;
 use super::unfold::{unfolded, with_product};
-use crate::approximation::Approximation;
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::Polynomial;
 use crate::options::Options;
+use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
 
 /// What a call leaves for others with the same keys, values and weights: the polynomial and the moments of the keys.

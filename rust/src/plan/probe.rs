@@ -8,10 +8,10 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::logits::queries;
 use super::request::{Norm, Request};
 use crate::float::Float;
-use crate::layout::wide;
-use crate::norms::largest;
+use crate::linalg::layout::wide;
+use crate::linalg::norms::largest;
 use crate::problem::{Problem, Weights, Wrt};
-use crate::rng::Rng;
+use crate::runtime::rng::Rng;
 
 /// Rows looked at, and keys for all of them: some ten million operations at d = 64, of a call that takes thousands of them.
 const ROWS: usize = 16;

@@ -7,20 +7,20 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::lengths::{Lengths, Maps, are_seen};
 use super::stages::Stages;
-use crate::buffer;
 use crate::certificate::outliers::{budget, weighty};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{row_major, rows, wide};
+use crate::linalg::layout::{row_major, rows, wide};
+use crate::linalg::norms::{largest, largest_of, norm};
 use crate::moments::Coordinates;
 use crate::moments::lengths::{Measured, Measures};
 use crate::moments::probes::exponentials;
-use crate::norms::{largest, largest_of, norm};
 use crate::options::Isa;
 use crate::polynomial::horner;
-use crate::pool::Run;
 use crate::problem::Problem;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Most keys that are left to exp: at 16 coordinates they cost less than the moments of degree 1.
 const MOST_KEYS: usize = 64;

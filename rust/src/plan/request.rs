@@ -4,8 +4,8 @@ use ndarray::Array2;
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::norms::{largest, norm};
 use crate::names::named;
-use crate::norms::{largest, norm};
 use crate::polynomial::MAX_DEGREE;
 
 /// The least kind of certificate that will do.

@@ -5,21 +5,21 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::stages::Stages;
-use crate::approximation::Approximation;
-use crate::buffer;
 use crate::certificate::estimated::{Factors, TokenError};
 use crate::certificate::outward;
 use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::exact_rows;
 use crate::float::Float;
-use crate::layout::wide;
+use crate::linalg::layout::wide;
+use crate::linalg::norms::largest;
+use crate::linalg::products::{dot, mapped, matrix};
+use crate::linalg::rows::{RowValues, ascending, selected};
+use crate::linalg::some_rows::some_rows;
 use crate::moments::Polynomial;
-use crate::norms::largest;
+use crate::problem::Approximation;
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::{dot, mapped, matrix};
-use crate::rows::{RowValues, ascending, selected};
-use crate::some_rows::some_rows;
+use crate::runtime::buffer;
 
 /// What exact rows may lose to rounding over one rounding of a typical term: logits and normalisers carry some of their
 /// own, and those of equal keys line up. With one coordinate a third of it has been seen.

@@ -6,7 +6,7 @@ use ndarray::ArrayView2;
 use super::request::Request;
 use crate::float::Float;
 use crate::problem::{Problem, Weights};
-use crate::rng::{Rng, scattered};
+use crate::runtime::rng::{Rng, scattered};
 
 /// Rows of each array that are hashed: data of which all of these are the same are the same data, or made to be. Four times as
 /// many would cost a tenth of a call of ten milliseconds.

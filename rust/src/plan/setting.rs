@@ -7,8 +7,8 @@ use super::reach::Reach;
 use super::request::Request;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::products::mapped;
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::mapped;
 
 /// What every step of one degree reads.
 pub struct Setting<'a, T> {

@@ -3,13 +3,13 @@
 
 use super::lengths::Lengths;
 use super::reach::Reach;
-use crate::buffer;
 use crate::certificate::outliers::{WEIGHTY, budget, weighty};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::norms::{LANES, largest, largest_of, sum_of};
 use crate::moments::CHUNK;
-use crate::norms::{LANES, largest, largest_of, sum_of};
 use crate::problem::{Problem, Wrt};
+use crate::runtime::buffer;
 
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
 pub const LEAST_SEEN: f64 = 12.0;

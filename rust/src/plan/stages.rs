@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::options::Options;
-use crate::pool::Watch;
+use crate::runtime::pool::Watch;
 
 /// What is left of the time, how much of the whole is done, and how often rows were looked at.
 pub struct Stages<'a> {

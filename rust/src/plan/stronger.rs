@@ -18,10 +18,10 @@ use crate::certificate::{outward, root_total};
 use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
-use crate::norms::largest;
+use crate::linalg::norms::largest;
+use crate::linalg::products::mapped;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
-use crate::products::mapped;
 
 /// What is asked, of a request that [`Request::borrows`].
 pub(super) fn borrowed<T: Float>(

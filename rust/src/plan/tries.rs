@@ -3,7 +3,7 @@
 use super::request::{Certificate, Request};
 use super::solution::{Certified, Planned};
 use crate::float::Float;
-use crate::norms::largest;
+use crate::linalg::norms::largest;
 
 /// By what factor more rows or another degree must make the worst error smaller; what rounding leaves of the tolerance may be
 /// nothing, which no factor does.

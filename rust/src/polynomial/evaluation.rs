@@ -2,8 +2,8 @@
 
 use super::Polynomial;
 use super::double::Double;
-use crate::buffer;
 use crate::error::Error;
+use crate::runtime::buffer;
 
 impl Polynomial {
     /// P(t), by Clenshaw's recurrence (41); |error| ≤ 2^−53 Σ_k |c_k| (k + 2)³ inside the interval.

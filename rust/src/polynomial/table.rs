@@ -3,8 +3,8 @@
 use super::bounds::{Deviation, Enclosure, Known};
 use super::remez::Measure;
 use super::{Interval, Polynomial};
-use crate::buffer;
 use crate::error::Error;
+use crate::runtime::buffer;
 
 /// Most steps: 1 MiB, and a resolution far below what the bounds have.
 pub const MAX_STEPS: usize = 1 << 16;

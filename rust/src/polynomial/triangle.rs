@@ -1,8 +1,8 @@
 //! Small dense least squares: rows are folded into a triangle by Householder reflections, and the triangle is solved
 //! through its singular values, so that what the rows do not determine stays zero.
 
-use crate::eigen::Rotation;
-use crate::norms::norm;
+use crate::linalg::eigen::Rotation;
+use crate::linalg::norms::norm;
 
 /// Rows to take in at a time: the triangle is reworked once for each such block, which stays in the first cache.
 pub const BLOCK_ROWS: usize = 128;

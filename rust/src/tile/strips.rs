@@ -1,10 +1,10 @@
 //! Matrices in the order in which the tile reads them.
 
-use crate::buffer::{self, Aligned};
 use crate::constants::PART_ENTRIES;
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Run;
+use crate::runtime::buffer::{self, Aligned};
+use crate::runtime::pool::Run;
 
 /// A row-major matrix.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::exact::engine::{Engine, Sight};
 use crate::exact::tile_shape;
 use crate::options::{Level, Options};
-use crate::pool::Run;
+use crate::runtime::pool::Run;
 use crate::tile::Rows;
 
 /// Relative error of a count that is made in single precision, and what is too little to be counted.

@@ -8,9 +8,9 @@ use crate::exact::alike::{Trace, alike, is_exact, longest, traces};
 use crate::exact::measures::{Keys, Place};
 use crate::exact::rounding::{Inherited, Mixed, isotropic};
 use crate::float::Float;
-use crate::norms::{frobenius, largest_row, row_norms, spectral_bound};
-use crate::pool::Run;
+use crate::linalg::norms::{frobenius, largest_row, row_norms, spectral_bound};
 use crate::problem::{Weights, Wrt};
+use crate::runtime::pool::Run;
 
 impl<T: Float> Passes<T> {
     /// The rounding estimate of one gradient.

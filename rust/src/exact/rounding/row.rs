@@ -11,7 +11,7 @@ use crate::exact::measures::{Keys, LOOK};
 use crate::exact::operands::block_steps;
 use crate::exact::residual::Row;
 use crate::float::Float;
-use crate::norms::{largest, norm};
+use crate::linalg::norms::{largest, norm};
 
 /// Roundings of one weight besides its logit: shift, exponential, normaliser.
 const WEIGHT_ROUNDINGS: f64 = 4.0;

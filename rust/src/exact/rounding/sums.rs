@@ -2,7 +2,7 @@
 
 use super::parts::Parts;
 use crate::exact::alike::LinedUp;
-use crate::norms::largest;
+use crate::linalg::norms::largest;
 
 /// What lines up among the rows added so far.
 pub struct Sums {

@@ -7,7 +7,7 @@ use crate::exact::structure::zeros;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::reference::Reference;
-use crate::rng::Rng;
+use crate::runtime::rng::Rng;
 use crate::{Float, exact_rows};
 
 /// What [`Case::check`] allows, in units of docs/math.md, equation (35).

@@ -2,14 +2,14 @@
 
 use super::keys::{CausalKeyTask, CausalKeys, QueryMoments};
 use super::waves::{Sums, Waves, rows};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::{cut, cut_tail};
+use crate::linalg::layout::{cut, cut_tail};
 use crate::moments::kernels::Kernels;
 use crate::moments::keys::KeyTask;
 use crate::moments::payload::C;
-use crate::pool::Run;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Share of the moments of the queries in the time of the key side, for the progress.
 const MOMENTS_SHARE: f64 = 0.4;

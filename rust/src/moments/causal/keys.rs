@@ -3,10 +3,9 @@
 
 use std::ops::Range;
 
-use crate::buffer::{self, Aligned};
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::in_range;
+use crate::linalg::layout::in_range;
 use crate::moments::chunk::{Chunk, Order};
 use crate::moments::collect::Collector;
 use crate::moments::evaluate::Coefficients;
@@ -15,7 +14,8 @@ use crate::moments::monomials::Monomials;
 use crate::moments::near::Near;
 use crate::moments::payload::{C, Payload};
 use crate::moments::side::Side;
-use crate::pool::Cancel;
+use crate::runtime::buffer::{self, Aligned};
+use crate::runtime::pool::Cancel;
 use crate::tile::Rows;
 use crate::tile::simd::Vector;
 

@@ -4,7 +4,6 @@ use super::key_side::{KeyOutputs, key_side};
 use super::keys::{Answered, CausalKeys};
 use super::queries::CausalQueries;
 use super::query_side::{Outputs, query_side};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::collect::Keys;
@@ -14,8 +13,9 @@ use crate::moments::kernels::Kernels;
 use crate::moments::keys::KeySide;
 use crate::moments::needs::Needs;
 use crate::moments::passes::Passes;
-use crate::pool::Run;
 use crate::problem::Problem;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 use crate::tile::Rows;
 
 /// Share of the query side in the time of both.

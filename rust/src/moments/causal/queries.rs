@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
 use crate::moments::chunk::Chunk;
@@ -12,7 +11,8 @@ use crate::moments::evaluate::Coefficients;
 use crate::moments::near::{Limits, Near, NearQueries};
 use crate::moments::payload::C;
 use crate::moments::queries::{Queries, QueryTask, queries};
-use crate::pool::Cancel;
+use crate::runtime::buffer;
+use crate::runtime::pool::Cancel;
 use crate::tile::simd::Vector;
 
 /// What every task of the query side reads.

@@ -2,16 +2,16 @@
 
 use super::queries::{CausalQueries, CausalTask};
 use super::waves::{Sums, Waves, rows};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::layout::cut;
+use crate::linalg::layout::cut;
+use crate::linalg::norms::wider;
 use crate::moments::collect::{KeyFound, KeyMoments};
 use crate::moments::kernels::Kernels;
 use crate::moments::payload::C;
 use crate::moments::queries::{Found, QueryTask};
-use crate::norms::wider;
-use crate::pool::Run;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Share of the moments of the keys in the time of the query side, for the progress.
 const MOMENTS_SHARE: f64 = 0.4;

@@ -4,18 +4,18 @@ use ndarray::Array2;
 
 use super::queries::CausalQueries;
 use super::query_side::{Outputs, query_side};
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::products::matrix;
+use crate::linalg::rows::{RowValues, ascending, in_order, selected};
 use crate::moments::collect::Keys;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::fit::{Inputs, Polynomial, Sides};
 use crate::moments::kernels::Kernels;
 use crate::moments::outputs::Product;
-use crate::pool::Run;
 use crate::problem::Problem;
-use crate::products::matrix;
-use crate::rows::{RowValues, ascending, in_order, selected};
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 impl Polynomial {
     /// [`Polynomial::rows`] under the mask: moments of the keys up to the last row are taken anew. Returns o in the unit of

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::buffer;
 use crate::constants::{MOMENT_PARTS, WAVE_BYTES};
 use crate::error::Error;
 use crate::moments::payload::C;
-use crate::pool::Run;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Moments that one task of a scan goes through: a chunk's share stays in L1.
 const SCANNED: usize = 1024;

@@ -2,10 +2,10 @@
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::products::matrix;
+use crate::linalg::products::matrix;
+use crate::runtime::buffer;
 use crate::tile::Rows;
 
 /// An error unless a quantity fits the precision.

@@ -1,10 +1,10 @@
 //! The polynomial in the place of exp, as the moment form and its definition take it.
 
-use crate::buffer;
 use crate::constants::MOMENT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::problem::Problem;
+use crate::runtime::buffer;
 
 /// A polynomial P ≈ exp, as the moments use it.
 #[derive(Debug, Clone, PartialEq)]

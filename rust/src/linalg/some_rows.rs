@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::constants::SAMPLE_ROWS;
 use crate::float::Float;
-use crate::rng::scattered;
+use crate::runtime::rng::scattered;
 
 /// The index of a row by its number among those that are not in `left_out`, which is in rising order.
 pub fn other(number: usize, left_out: &[usize]) -> usize {

@@ -2,10 +2,10 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
-use crate::products::matrix;
+use crate::linalg::products::matrix;
+use crate::runtime::buffer;
 
 /// o and w of some query rows, in the order in which they were asked for.
 #[derive(Debug, Clone)]

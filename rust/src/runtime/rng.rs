@@ -1,7 +1,7 @@
 //! Random numbers for drawing rows: integers only up to the last step, hence the same on every platform.
 
-use crate::buffer;
 use crate::error::Error;
+use crate::runtime::buffer;
 
 /// SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014): 64 bits of state are
 /// ample for drawing some thousand rows.

@@ -5,11 +5,11 @@ use std::ops::Range;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
-use crate::buffer;
 use crate::constants::{PRODUCT_PARTS, PRODUCT_ROWS};
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Run;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
 
 /// Products of two numbers that a product of matrices takes in a nanosecond, when it is small.
 const PRODUCTS_PER_NANOSECOND: usize = 8;

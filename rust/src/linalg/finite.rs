@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::Error;
 use crate::float::Float;
 use crate::options::Options;
-use crate::pool::{Run, Watch};
+use crate::runtime::pool::{Run, Watch};
 
 /// Numbers of a task: some hundred microseconds of reading.
 const TASK: usize = 1 << 19;

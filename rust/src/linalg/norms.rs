@@ -6,7 +6,7 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::pool::Run;
+use crate::runtime::pool::Run;
 use crate::tile::Rows;
 
 /// Where a plain sum of squares in double precision is safe from overflow and from subnormal terms.

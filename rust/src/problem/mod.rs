@@ -1,12 +1,19 @@
-//! The paper's problem, its shapes checked once at the door.
+//! The paper's problem, its shapes checked once at the door; in `heads` query, key and value of attention itself, in
+//! `approximation` the polynomial in the place of exp.
+
+mod approximation;
+mod heads;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use crate::buffer;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::products::matrix;
 use crate::names::named;
-use crate::products::matrix;
+use crate::runtime::buffer;
+
+pub use approximation::Approximation;
+pub use heads::Heads;
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,17 @@
+//! Small dense algebra, and the arrays that all methods read and write.
+//!
+//! | module | content |
+//! |---|---|
+//! | `norms`, `products` | norms that do not overflow, products in a fixed order |
+//! | `eigen` | eigenvectors of small symmetric matrices |
+//! | `layout` | rows of arrays, pieces of buffers that tasks write, numbers that must fit the precision |
+//! | `rows`, `some_rows` | chosen rows of a problem, a look at some rows of an array |
+//! | `finite` | whether an array holds NaN or an infinity |
+
+pub mod eigen;
+pub mod finite;
+pub mod layout;
+pub mod norms;
+pub mod products;
+pub mod rows;
+pub mod some_rows;

@@ -1,0 +1,11 @@
+//! What a computation runs on.
+//!
+//! | module | content |
+//! |---|---|
+//! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
+//! | `buffer` | memory that grows with the input: a lack of it is an error |
+//! | [`rng`] | random numbers: the same on every platform |
+
+pub mod buffer;
+pub mod pool;
+pub mod rng;
