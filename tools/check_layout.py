@@ -24,7 +24,7 @@ MAX_CORE_DEPENDENCIES = 8
 # A file that can be read in one sitting.
 MAX_FILE_LINES = 400
 # The binding converts, detaches, calls and wraps; more than this would be doing something else.
-MAX_BINDING_LINES = 1400
+MAX_BINDING_LINES = 1700
 # Nothing larger than the bundled heads belongs into the history.
 MAX_FILE_BYTES = 2_000_000
 # The only binary files: data that ships, and figures of the documentation.
@@ -130,7 +130,8 @@ def file_findings(files: list[Path]) -> Iterator[str]:
             continue
         lines = content.count(b"\n")
         binding += lines if name.startswith("rust/py/") else 0
-        if lines > MAX_FILE_LINES:
+        # A stub is as long as the module that it describes.
+        if lines > MAX_FILE_LINES and path.suffix != ".pyi":
             yield f"{name}: found {lines} lines; split it below {MAX_FILE_LINES}"
     if binding > MAX_BINDING_LINES:
         yield f"rust/py: found {binding} lines; the binding stays below {MAX_BINDING_LINES}"

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from attngrad_rs._inputs import atomic_output, write_arrays
+from attngrad_rs._inputs.files import write_arrays
+from attngrad_rs._inputs.output import atomic_output
 from attngrad_rs.heads import MODELS, load_heads
 from attngrad_rs.heads.make import model_heads
 from attngrad_rs.heads.smollm2 import SmolLM2

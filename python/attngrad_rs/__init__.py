@@ -2,8 +2,7 @@
 
 from . import polynomials, reference
 from ._core import __version__
-from .api import loss, loss_gradient, plan_loss_gradient
-from .certificate import Certificate
+from .attention import attention, attention_vjp, plan
 from .diagnose import Diagnosis, diagnose
 from .errors import (
     AttnGradError,
@@ -26,8 +25,8 @@ from .errors import (
 from .factors import Factors, factors
 from .features import ExpFeatures
 from .plans import Plan
-from .results import AttentionGradients, GradientResult
-from .sdpa import attention, attention_vjp, plan
+from .problem import loss, loss_gradient, plan_loss_gradient
+from .results import AttentionGradients, Certificate, GradientResult
 
 # fmt: off
 __all__ = [

@@ -1,50 +1,51 @@
-"""The compiled core. Private: call it through attngrad_rs.api, which checks every argument.
+"""The compiled core. Private: the functions of the package check every argument.
 
 Arrays handed in are two-dimensional, C-contiguous, aligned, of native byte order, private to the
 call (nobody else writes to them) and all of one dtype, float32 or float64.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self, TypeAlias, TypedDict, final
+from typing import Any, Final, Self, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
     "Balance",
+    "Certificate",
     "Decision",
     "Diagnosis",
     "ExpFeatures",
     "Factors",
     "FeatureRequest",
+    "Forecast",
     "IndexSet",
     "LogitSample",
     "Options",
     "Prediction",
     "Prepared",
     "Problem",
+    "Request",
+    "Shape",
+    "Solution",
     "__version__",
     "all_finite",
     "attention",
-    "attention_vjp",
-    "check_request",
-    "decide",
+    "decide_heads",
     "default_threads",
     "diagnose",
     "diagnose_problem",
     "evaluate_polynomial",
-    "exact_operations",
     "exp_polynomial",
     "factors",
     "factors_bytes",
     "foresee",
-    "judge",
     "level",
     "levels",
-    "loss_gradient",
-    "planned_gradient",
     "polynomial_bounds",
     "row_kronecker",
+    "solve",
+    "solve_heads",
     "tile_shape",
 ]
 
@@ -53,38 +54,6 @@ __version__: Final[str]
 _Array: TypeAlias = npt.NDArray[np.floating[Any]]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
 _Progress: TypeAlias = Callable[[float], object] | None
-
-class _LossGradient(TypedDict):
-    loss: float
-    loss_rounding: float
-    gradients: dict[str, _Array]
-    rounding: dict[str, float]
-    seconds: float
-    level: str
-
-class _AttentionGradients(TypedDict):
-    gradients: dict[str, _Array]
-    rounding: dict[str, float]
-    seconds: float
-    level: str
-
-# The scale, and whether attention is causal.
-_Form: TypeAlias = tuple[float, bool]
-# method, degree, rtol, atol, norm, certificate, seed.
-_Asking: TypeAlias = tuple[str, int | None, float | None, float, str, str, int | None]
-# relative, reached, best_rtol, message.
-_Judged: TypeAlias = tuple[float, bool | None, float, str]
-# kind, absolute, truncation, sampling, rounding, confidence, verdict.
-_Known: TypeAlias = tuple[str, float, float, float, float, float | None, _Judged]
-
-class _PlannedGradient(TypedDict):
-    gradients: dict[str, _Array]
-    certificates: dict[str, _Known]
-    loss: float
-    loss_certificate: _Known
-    steps: list[float] | None
-    decision: Decision
-    prepared: Prepared | None
 
 # Coefficients in the Chebyshev basis and of the powers of t, and the interval of the basis.
 _Polynomial: TypeAlias = tuple[_Doubles, _Doubles, tuple[float, float]]
@@ -100,6 +69,7 @@ class Options:
         threads: int | None = None,
         progress: _Progress = None,
         timeout: float | None = None,
+        memory: int | None = None,
     ) -> Self: ...
 
 @final
@@ -121,7 +91,52 @@ class Problem:
     ) -> Self: ...
 
 @final
+class Shape:
+    def __new__(
+        cls, *, n: int, m: int, d: int, d1: int, d2: int, d3: int, dv: int, pair: bool
+    ) -> Self: ...
+
+@final
+class Request:
+    def __new__(
+        cls,
+        *,
+        method: str,
+        degree: int | None,
+        rtol: float | None,
+        atol: float,
+        norm: str,
+        certificate: str,
+        seed: int | None,
+    ) -> Self: ...
+    def check(self, dtype: str) -> None: ...
+    def settled(self, *, heads: bool) -> Decision | None: ...
+
+@final
+class Forecast:
+    @property
+    def operations(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def peak_bytes(self) -> int: ...
+
+@final
 class Decision:
+    def __new__(
+        cls,
+        *,
+        method: str,
+        degree: int | None,
+        samples: int | None,
+        features: int | None,
+        predicted_error: float,
+        operations: float,
+        reason: str,
+    ) -> Self: ...
+    def forecast(
+        self, shape: Shape, dtype: str, wrt: list[str], is_causal: bool, options: Options
+    ) -> Forecast: ...
     @property
     def method(self) -> str: ...
     @property
@@ -138,6 +153,46 @@ class Decision:
     def operations(self) -> float: ...
     @property
     def reason(self) -> str: ...
+
+@final
+class Certificate:
+    @property
+    def kind(self) -> str: ...
+    @property
+    def absolute(self) -> float: ...
+    @property
+    def relative(self) -> float: ...
+    @property
+    def truncation(self) -> float: ...
+    @property
+    def sampling(self) -> float: ...
+    @property
+    def rounding(self) -> float: ...
+    @property
+    def confidence(self) -> float | None: ...
+    @property
+    def reached(self) -> bool | None: ...
+    @property
+    def best_rtol(self) -> float: ...
+    @property
+    def message(self) -> str: ...
+
+@final
+class Solution:
+    @property
+    def loss(self) -> float: ...
+    @property
+    def loss_certificate(self) -> Certificate: ...
+    @property
+    def gradients(self) -> dict[str, _Array]: ...
+    @property
+    def certificates(self) -> dict[str, Certificate]: ...
+    @property
+    def steps(self) -> list[float] | None: ...
+    @property
+    def decision(self) -> Decision: ...
+    @property
+    def prepared(self) -> Prepared | None: ...
 
 @final
 class Prediction:
@@ -339,26 +394,29 @@ def diagnose(
 def diagnose_problem(
     problem: Problem, wrt: list[str], besides: list[float], seed: int, options: Options
 ) -> Diagnosis: ...
-def loss_gradient(problem: Problem, wrt: list[str], options: Options) -> _LossGradient: ...
-def attention(heads: Sequence[_Array], form: _Form, options: Options) -> _Array: ...
-def attention_vjp(
-    heads: Sequence[_Array], form: _Form, options: Options
-) -> _AttentionGradients: ...
-def judge(asking: _Asking, kind: str, absolute: float, size: float) -> _Judged: ...
-def check_request(dtype: str, asking: _Asking) -> None: ...
-def exact_operations(
-    shape: tuple[int, int, int, int, int], wrt: list[str], is_causal: bool
-) -> float: ...
-def decide(problem: Problem, wrt: list[str], asking: _Asking) -> Decision: ...
-def foresee(problem: Problem, wrt: list[str], asking: _Asking, options: Options) -> Decision: ...
-def planned_gradient(
+def solve(
     problem: Problem,
     wrt: list[str],
-    asking: _Asking,
-    start: tuple[int, int],
+    request: Request,
+    decision: Decision | None,
     prepared: Prepared | None,
     options: Options,
-) -> _PlannedGradient: ...
+) -> Solution: ...
+def foresee(problem: Problem, wrt: list[str], request: Request, options: Options) -> Decision: ...
+def decide_heads(
+    stack: Sequence[Sequence[_Array]], scale: float, is_causal: bool, request: Request
+) -> Decision: ...
+def solve_heads(
+    stack: Sequence[Sequence[_Array]],
+    scale: float,
+    is_causal: bool,
+    request: Request,
+    decision: Decision,
+    options: Options,
+) -> Solution: ...
+def attention(
+    stack: Sequence[Sequence[_Array]], scale: float, is_causal: bool, options: Options
+) -> _Array: ...
 def all_finite(row: _Array, options: Options) -> bool: ...
 def level() -> str: ...
 def levels() -> list[str]: ...

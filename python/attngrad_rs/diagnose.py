@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays
+from . import _core
+from ._inputs import arrays, options
+from ._inputs.memory import check_fits
 from .errors import ShapeError
-from .memory import check_fits
 
 __all__ = ["Diagnosis", "Prediction", "diagnose", "diagnose_problem"]
 
@@ -178,9 +179,9 @@ def diagnose(
     >>> ag.diagnose(*rng.uniform(-9, 9, (2, 50_000, 4)), scale=0.25).regime
     'exact'
     """
-    seed = arguments.rng(rng)
-    workers = arguments.threads(threads)
-    s = None if scale is None else arguments.scale(scale, 0.0)
+    seed = options.rng(rng)
+    workers = options.threads(threads)
+    s = None if scale is None else options.scale(scale, 0.0)
     given, dtype = arrays.read_heads({"query": query, "key": key})
     for name, array in given.items():
         if array.ndim != 2:
@@ -192,7 +193,7 @@ def diagnose(
     copies = arrays.snapshots(given, dtype, finite=True, threads=workers)
     return _wrapped(
         _core.diagnose(
-            copies["query"], copies["key"], s, arguments.DEFAULT_SEED if seed is None else seed,
+            copies["query"], copies["key"], s, options.DEFAULT_SEED if seed is None else seed,
             _core.Options(threads=workers),
         )
     )  # fmt: skip
@@ -221,9 +222,9 @@ def diagnose_problem(
         As in ``loss_gradient``, checked.
     """
     given = _core.Problem(**problem, scale=scale, is_causal=is_causal)
-    options = _core.Options(threads=threads)
+    control = _core.Options(threads=threads)
     return _wrapped(
-        _core.diagnose_problem(given, list(wrt), list(besides), arguments.DEFAULT_SEED, options)
+        _core.diagnose_problem(given, list(wrt), list(besides), options.DEFAULT_SEED, control)
     )
 
 

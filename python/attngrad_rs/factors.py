@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays
-from .arrays import Array
+from . import _core
+from ._inputs import arrays, options
+from ._inputs.arrays import Array
+from ._inputs.memory import check_fits
 from .errors import OptionError, ShapeError
 from .features import Kind, request
-from .memory import check_fits
 from .polynomials import ExpPolynomial, from_core
 
 __all__ = ["Factors", "factors", "row_kronecker"]
@@ -69,7 +70,7 @@ class Factors:
         self.inputs = inputs
         self.scale = scale
         self._kind, self._asked, self._threads = kind, asked, threads
-        A1, A2, A3 = (inputs[name] for name in arguments.INPUT_NAMES)
+        A1, A2, A3 = (inputs[name] for name in options.INPUT_NAMES)
         self._is_self_attention = A1 is A2 and A2 is A3
         problem = _core.Problem(**inputs, scale=scale, is_causal=False)
         degree = asked["degree"]
@@ -119,7 +120,7 @@ class Factors:
         """P, which stands for the exponential of the logits of centred keys."""
         return from_core(self._kind, self._core.polynomial)
 
-    def gradient(self, wrt: str = "X") -> Array:
+    def gradient(self, wrt: options.Input = "X") -> Array:
         """dL/d(wrt) by eq. (15) - (22) with the factors in the place of f and p, eq. (112).
 
         Parameters
@@ -143,9 +144,9 @@ class Factors:
         -----
         Cost O((n + m) k1 dv d), no n × m matrix.
         """
-        name = arguments.choice("wrt", wrt, arguments.WRT_NAMES)
+        name = options.choice("wrt", wrt, options.WRT_NAMES)
         pair = "X" not in self.inputs
-        arguments.wrt_names(name, pair=pair, self_attention=self._is_self_attention)
+        options.wrt_names(name, pair=pair, self_attention=self._is_self_attention)
         return self._core.gradient(name, self._options())
 
     def __repr__(self) -> str:
@@ -226,17 +227,17 @@ def factors(
     """
     asked = {
         "degree": degree, "rtol": rtol, "scale": None, "kind": kind, "max_features": max_features,
-        "anisotropic": anisotropic, "rng": arguments.rng(rng),
+        "anisotropic": anisotropic, "rng": options.rng(rng),
     }  # fmt: skip
     request(**asked)
-    if arguments.flag("is_causal", is_causal):
+    if options.flag("is_causal", is_causal):
         raise OptionError(
             "is_causal: found True; a causal mask is not of low rank, so False is expected: "
             "loss_gradient(..., is_causal=True) computes causal gradients"
         )
-    workers = arguments.threads(threads)
+    workers = options.threads(threads)
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    s = arguments.scale(scale, 1.0 / max(problem.sizes.d2, 1))
+    s = options.scale(scale, 1.0 / max(problem.sizes.d2, 1))
     check_fits("factors", arrays.total_bytes(problem.arrays))
     inputs = arrays.snapshots(problem.arrays, problem.dtype, finite=True)
     return Factors(inputs, s, kind, asked, workers)
@@ -277,5 +278,5 @@ def row_kronecker(U: npt.ArrayLike, W: npt.ArrayLike, *, threads: int | None = N
     check_fits("row_kronecker", size + arrays.total_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=False)
     return _core.row_kronecker(
-        copies["U"], copies["W"], _core.Options(threads=arguments.threads(threads))
+        copies["U"], copies["W"], _core.Options(threads=options.threads(threads))
     )

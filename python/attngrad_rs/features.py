@@ -20,11 +20,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments, arrays
+from . import _core
 from ._core import Balance, IndexSet, LogitSample
-from .arrays import Array
+from ._inputs import arrays, options
+from ._inputs.arrays import Array
+from ._inputs.memory import check_fits
 from .errors import OptionError, ShapeError
-from .memory import check_fits
 from .polynomials import KINDS, ExpPolynomial, from_core
 
 __all__ = ["Balance", "ExpFeatures", "IndexSet", "Kind", "LogitSample", "request"]
@@ -177,7 +178,7 @@ class ExpFeatures:
             self.degree, self.rtol, self.scale, self.kind, self.max_features, self.anisotropic,
             self.rng,
         )  # fmt: skip
-        options = self._options()
+        control = self._options()
         given, dtype = arrays.read_heads({"query": query, "key": query if key is None else key})
         for name, array in given.items():
             if array.ndim != 2:
@@ -187,7 +188,7 @@ class ExpFeatures:
         looks = LOOK_BYTES * sum(map(len, given.values()))
         check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looks)
         copies = arrays.snapshots(given, dtype, finite=True)
-        self._take(_core.ExpFeatures.fit(copies["query"], copies["key"], asked, options))
+        self._take(_core.ExpFeatures.fit(copies["query"], copies["key"], asked, control))
         return self
 
     def _take(self, fitted: _core.ExpFeatures) -> None:
@@ -251,7 +252,7 @@ class ExpFeatures:
         for name, value in params.items():
             if name not in _parameters():
                 raise OptionError(
-                    f"{arguments.show(name)}: found no such parameter; "
+                    f"{options.show(name)}: found no such parameter; "
                     f"known are {', '.join(_parameters())}"
                 )
             setattr(self, name, value)
@@ -260,7 +261,7 @@ class ExpFeatures:
     def __repr__(self) -> str:
         """The parameters that are not the default."""
         changed = (
-            f"{name}={arguments.show(getattr(self, name))}"
+            f"{name}={options.show(getattr(self, name))}"
             for name, default in _parameters().items()
             if getattr(self, name) is not default and getattr(self, name) != default
         )
@@ -292,7 +293,7 @@ class ExpFeatures:
         )
 
     def _options(self) -> _core.Options:
-        return _core.Options(threads=arguments.threads(self.threads))
+        return _core.Options(threads=options.threads(self.threads))
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "_fitted"):
@@ -324,17 +325,17 @@ def request(
     rng: object,
 ) -> _core.FeatureRequest:
     """Options of features and factors, checked as far as their types go; the rest is the core's."""
-    seed = arguments.rng(rng)
+    seed = options.rng(rng)
     return _core.FeatureRequest(
-        degree=None if degree is None else arguments.polynomial_degree(degree),
-        rtol=arguments.tolerance(rtol, 0.0, "fro", "any").rtol,
-        scale=None if scale is None else arguments.scale(scale, math.nan),
-        kind=arguments.choice("kind", kind, KINDS),
-        max_features=arguments.integer(
+        degree=None if degree is None else options.polynomial_degree(degree),
+        rtol=options.tolerance(rtol, 0.0, "fro", "any").rtol,
+        scale=None if scale is None else options.scale(scale, math.nan),
+        kind=options.choice("kind", kind, KINDS),
+        max_features=options.integer(
             "max_features", max_features, 1, sys.maxsize, "an integer of at least 1"
         ),
-        anisotropic=arguments.flag("anisotropic", anisotropic),
-        seed=arguments.DEFAULT_SEED if seed is None else seed,
+        anisotropic=options.flag("anisotropic", anisotropic),
+        seed=options.DEFAULT_SEED if seed is None else seed,
     )
 
 

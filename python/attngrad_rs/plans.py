@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arguments
+from . import _core
+from ._inputs import options
+from ._inputs.memory import format_bytes
 from .errors import OptionError, OptionTypeError
-from .memory import format_bytes
-
-if TYPE_CHECKING:
-    from .calls import Reuse
-    from .methods import Decision
-    from .results import GradientResult
 
 __all__ = ["Plan"]
+
+# Fields that are a size of a method, with their ranges.
+SIZES = (
+    ("degree", 0, options.MAX_DEGREE),
+    ("samples", 0, sys.maxsize),
+    ("features", 0, sys.maxsize),
+    ("exact_rows", 0, sys.maxsize),
+)
+# A forecast may be of more than any machine has, as that of an absurd shape is.
+MAX_BYTES = 2**128
 
 
 def _same(given: object, usual: object) -> bool:
@@ -30,18 +37,21 @@ def _same(given: object, usual: object) -> bool:
 class Asked(NamedTuple):
     """What was asked for where a plan was made; the defaults are those of ``loss_gradient``."""
 
+    method: object = "auto"
+    degree: object = None
     rtol: object = None
     atol: object = 0.0
     norm: object = "fro"
     certificate: object = "any"
-    method: object = "auto"
-    degree: object = None
     rng: object = None
 
     def beside(self, plan: object) -> Asked:
         """The same with what the plan was asked for in the place of what is left at its default."""
-        if not isinstance(plan, Plan):
+        if plan is None:
             return self
+        if not isinstance(plan, Plan):
+            shown = options.show_type(plan)
+            raise OptionTypeError(f"plan: found {shown}; expected a Plan or None")
         plan._check()
         if plan._asked is None:
             return self._named_by(plan)
@@ -62,15 +72,12 @@ class Asked(NamedTuple):
         return self._replace(method=plan.method, degree=plan.degree)
 
 
-# Fields that are a size of a method, with their ranges.
-SIZES = (
-    ("degree", 0, arguments.MAX_DEGREE),
-    ("samples", 0, sys.maxsize),
-    ("features", 0, sys.maxsize),
-    ("exact_rows", 0, sys.maxsize),
-)
-# A forecast may be of more than any machine has, as that of an absurd shape is.
-MAX_BYTES = 2**128
+@dataclass
+class Reuse:
+    """What a plan keeps from one execution for the next, and the choices behind it."""
+
+    made_from: tuple[object, ...] = ()
+    prepared: _core.Prepared | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,21 +88,19 @@ class Plan:
     ----------
     method : str
         The method chosen.
-    degree, rank, samples : int or None
-        Its size, where it has one; None for the exact method.
-    skip : float or None
-        Softmax mass that may be dropped per row; None for the exact method.
+    degree, samples : int or None
+        Degree of the polynomial, and rows that are computed exactly to certify; None for the exact
+        method.
     features : int or None
-        Number of features, or landmarks; None for the exact method.
+        Number of features; None for the exact method.
     exact_rows : int or None
         Query rows that are computed exactly because the approximation is not trusted with them;
         known once it has been run. None for the exact method.
     predicted_seconds : float
-        From a count of operations and the machine's rate: the first three calls of
-        ``plan_loss_gradient`` look at it for up to 50 ms each, and what calls of
-        ``loss_gradient`` took lately is remembered. It never decides anything about the result.
+        From a count of operations and what calls of this process took so far. It never decides
+        anything about the result.
     predicted_error : float
-        Relative error beyond rounding: truncation, sampling, skipped mass. 0 for exact.
+        Relative error beyond rounding: truncation and sampling. 0 for exact.
     peak_bytes : int
         Memory above the inputs at the peak: private copies, buffers and outputs.
     reason : str
@@ -104,21 +109,17 @@ class Plan:
 
     method: str
     degree: int | None = None
-    rank: int | None = None
     samples: int | None = None
-    skip: float | None = None
     features: int | None = None
     exact_rows: int | None = None
     predicted_seconds: float = 0.0
     predicted_error: float = 0.0
     peak_bytes: int = 0
     reason: str = ""
-    # A call of loss_gradient with everything filled in but what `execute` is given.
-    _call: Callable[..., GradientResult] | None = field(default=None, repr=False, compare=False)
+    # The function that it is a plan of, with everything filled in but what `execute` is given.
+    _call: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     _reuse: Reuse | None = field(default=None, repr=False, compare=False)
     _asked: Asked | None = field(default=None, repr=False, compare=False)
-    # The function that it describes, where that is not loss_gradient.
-    _of: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.
@@ -131,36 +132,28 @@ class Plan:
         self._check()
 
     def _check(self) -> None:
-        from .methods import METHODS
-
-        method = arguments.choice("plan.method", self.method, tuple(METHODS))
+        method = options.choice("plan.method", self.method, options.METHODS)
         for name, low, high in SIZES:
             value = getattr(self, name)
             if value is None:
                 continue
             wanted = f"an integer from {low} to {high}, or None,"
-            number = arguments.integer(f"plan.{name}", value, low, high, wanted)
+            number = options.integer(f"plan.{name}", value, low, high, wanted)
             if method == "exact":
                 raise OptionError(
                     f"plan.{name}: found {number} for method 'exact', which has no size; "
                     "None is wanted"
                 )
-        for name in ("rank", "skip"):
-            if getattr(self, name) is not None:
-                raise OptionError(
-                    f"plan.{name}: found {arguments.show(getattr(self, name))}; None is wanted: "
-                    f"no method has a {name} yet"
-                )
         for name in ("predicted_seconds", "predicted_error"):
             value = getattr(self, name)
             if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-                shown = arguments.show_type(value)
+                shown = options.show_type(value)
                 raise OptionTypeError(f"plan.{name}: found {shown}; a number >= 0 is wanted")
             if not float(value) >= 0.0:
                 raise OptionError(f"plan.{name}: found {value}; a number >= 0 is wanted")
-        arguments.integer("plan.peak_bytes", self.peak_bytes, 0, MAX_BYTES, "an integer >= 0")
+        options.integer("plan.peak_bytes", self.peak_bytes, 0, MAX_BYTES, "an integer >= 0")
         if not isinstance(self.reason, str):
-            shown = arguments.show_type(self.reason)
+            shown = options.show_type(self.reason)
             raise OptionTypeError(f"plan.reason: found {shown}; words are wanted")
 
     def explain(self) -> str:
@@ -176,86 +169,91 @@ class Plan:
         predicted error   rounding only
         peak memory       1.0 MiB above the inputs
         """
-        sizes = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if one.name in ("degree", "rank", "samples", "skip", "features", "exact_rows")
-        }
-        chosen = [f"{name:18}{value}" for name, value in sizes.items() if value is not None]
+        return "\n".join(f"{title:18}{text}" for title, text in self._items())
+
+    def _items(self) -> list[tuple[str, str]]:
+        sizes = [
+            one.name for one in fields(self) if one.name in dict.fromkeys(n for n, *_ in SIZES)
+        ]
+        chosen = [(name, getattr(self, name)) for name in sizes]
         error = f"{self.predicted_error:.1e}" if self.predicted_error > 0.0 else "rounding only"
         because = f", because {self.reason}" if self.reason else ""
-        return "\n".join(
-            [
-                f"{'method':18}{self.method}{because}",
-                *chosen,
-                f"{'predicted time':18}{self.predicted_seconds:.2g} s",
-                f"{'predicted error':18}{error}",
-                f"{'peak memory':18}{format_bytes(self.peak_bytes)} above the inputs",
-            ]
-        )
+        return [
+            ("method", f"{self.method}{because}"),
+            *((name, str(value)) for name, value in chosen if value is not None),
+            ("predicted time", f"{self.predicted_seconds:.2g} s"),
+            ("predicted error", error),
+            ("peak memory", f"{format_bytes(self.peak_bytes)} above the inputs"),
+        ]
 
-    def execute(self, **changes: Any) -> GradientResult:
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return html_table(self._items())
+
+    def execute(self, **changes: Any) -> Any:
         """Run the plan on the arrays that it was made for, or on others.
 
         Parameters
         ----------
         **changes
-            Any argument of ``loss_gradient`` by name, in place of the one the plan was made with.
-            Arrays are read anew at each call. Where keys, values and weights hold the numbers that
-            they held at the last execution, the moments made from them are used again.
+            Any argument of the function that it is a plan of, by name, in place of the one the plan
+            was made with. Arrays are read anew at each call. Where keys, values and weights hold
+            the numbers that they held at the last execution, the moments made from them are used
+            again. A plan of ``attention_vjp`` is given ``dout`` here.
 
         Returns
         -------
-        GradientResult
-            What ``loss_gradient`` returns.
+        GradientResult or AttentionGradients
+            What that function returns.
 
         Raises
         ------
         OptionError
-            If the plan cannot be run: one made by hand, or by ``attention_vjp``. A plan that came
-            with a result holds no arrays (it would keep them alive): give them all.
+            If the plan cannot be run: one made by hand. A plan that came with a result holds no
+            arrays (it would keep them alive): give them all.
         AttnGradError
-            Whatever ``loss_gradient`` raises.
+            Whatever the function raises.
         """
         if self._call is None:
-            if self._of:
-                raise OptionError(
-                    f"execute: found a plan of {self._of}, which only describes it; "
-                    f"call {self._of} with the same arguments"
-                )
             raise OptionError(
                 "execute: found a plan that is not attached to arrays; "
-                "pass it to loss_gradient with plan="
+                "pass it to loss_gradient or attention_vjp with plan="
             )
         # Every option is there already, or changed: what is at its default is meant so.
         return self._call(plan=replace(self, _asked=Asked()), **changes)
 
-    def decision(self, rows: int) -> Decision:
-        """The plan as the methods understand it, for so many query rows.
+    def decision(self, rows: int) -> _core.Decision:
+        """The plan as the core takes it, for so many query rows.
 
         Raises
         ------
         OptionError, OptionTypeError
             If it cannot be run: it came from a file that was changed, or lacks its degree.
         """
-        from .methods import Decision
-
         self._check()
         if self.method == "polynomial" and self.degree is None:
             raise OptionError(
                 "plan.degree: found None for method 'polynomial'; "
-                f"an integer from 0 to {arguments.MAX_DEGREE} is wanted"
+                f"an integer from 0 to {options.MAX_DEGREE} is wanted"
             )
-        return Decision(
-            self.method,
-            self.degree,
-            None if self.samples is None else min(self.samples, rows),
-            self.exact_rows,
-            self.features,
-            self.predicted_error,
+        return _core.Decision(
+            method=self.method,
+            degree=self.degree,
+            samples=None if self.samples is None else min(self.samples, rows),
+            features=self.features,
+            predicted_error=self.predicted_error,
+            operations=math.inf,
             reason=self.reason,
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the arrays: a plan travels as a decision."""
         return {**self.__dict__, "_call": None, "_reuse": None}
+
+
+def html_table(items: list[tuple[str, str]]) -> str:
+    """Titles and texts as a table of two columns."""
+    from html import escape
+
+    rows = (f"<tr><th>{escape(title)}</th><td>{escape(text)}</td></tr>" for title, text in items)
+    return f"<table>{''.join(rows)}</table>"

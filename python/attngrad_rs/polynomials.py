@@ -25,10 +25,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, arguments
-from .arguments import MAX_DEGREE
+from . import _core
+from ._inputs import options
+from ._inputs.masks import unmasked
+from ._inputs.options import MAX_DEGREE
 from .errors import DTypeError, OptionError, OptionTypeError, ShapeError
-from .masks import unmasked
 
 __all__ = ["KINDS", "MAX_DEGREE", "ExpPolynomial", "exp_polynomial"]
 
@@ -118,8 +119,8 @@ class ExpPolynomial:
 
     def _bounds(self, low: float | None, high: float | None) -> tuple[tuple[float, float], float]:
         ends = (
-            self.interval[0] if low is None else arguments.real("low", low, "a finite number"),
-            self.interval[1] if high is None else arguments.real("high", high, "a finite number"),
+            self.interval[0] if low is None else options.real("low", low, "a finite number"),
+            self.interval[1] if high is None else options.real("high", high, "a finite number"),
         )
         return _core.polynomial_bounds(self.interval, self.chebyshev, ends)
 
@@ -168,7 +169,7 @@ def exp_polynomial(
     -----
     Takes well below 10 ms, and O(N degree**2) for ``least_squares``.
     """
-    kind = arguments.choice("kind", kind, KINDS)
+    kind = options.choice("kind", kind, KINDS)
     ends = _interval(interval)
     pair = None
     if samples is not None:
@@ -179,7 +180,7 @@ def exp_polynomial(
             f"samples: found {'none' if pair is None else 'some'} for kind {kind!r}; "
             "'least_squares' needs samples, other kinds take neither samples nor weights"
         )
-    chebyshev, power = _core.exp_polynomial(kind, arguments.polynomial_degree(degree), ends, pair)
+    chebyshev, power = _core.exp_polynomial(kind, options.polynomial_degree(degree), ends, pair)
     return from_core(kind, (chebyshev, power, ends))
 
 
@@ -193,9 +194,9 @@ def from_core(kind: str, parts: tuple[Doubles, Doubles, tuple[float, float]]) ->
 def _interval(value: object) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise OptionTypeError(
-            f"interval: found {arguments.show_type(value)}; a pair (low, high) is wanted"
+            f"interval: found {options.show_type(value)}; a pair (low, high) is wanted"
         )
-    low, high = (arguments.real("interval", end, "a pair of finite numbers") for end in value)
+    low, high = (options.real("interval", end, "a pair of finite numbers") for end in value)
     return low, high
 
 

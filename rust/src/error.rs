@@ -78,6 +78,14 @@ pub enum Error {
         /// Its size.
         bytes: usize,
     },
+    /// A call is expected to take more memory than it may.
+    #[error("memory: found shapes that need {needed} bytes where {free} are free; use fewer rows, or float32")]
+    Memory {
+        /// Bytes that it is expected to take.
+        needed: u128,
+        /// [`crate::Options::memory`].
+        free: u64,
+    },
     /// The system did not let this process start a single thread.
     #[error("threads: none could be started ({0}); raise the limit on processes and threads, or end some")]
     Threads(String),

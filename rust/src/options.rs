@@ -121,6 +121,7 @@ impl Isa {
 /// | `threads` | all that the process may use | threads that work at once; bits do not depend on it | 1 to [`MOST_THREADS`] |
 /// | `level` | best of the machine | instruction set; changes the last bits | [`Level::available`] |
 /// | `timeout` | none | gives up with [`Error::Deadline`] | > 0 |
+/// | `memory` | all there is | a planned call that is expected to take more ends with [`Error::Memory`] at once | ≥ 0 |
 /// | `key_block` | by size | keys that are summed in working precision at a time; changes the last bits | ≥ 1; more than 240 (96 at [`Level::Baseline`]) is taken as that |
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -130,6 +131,8 @@ pub struct Options {
     pub level: Option<Level>,
     /// Longest time to work.
     pub timeout: Option<Duration>,
+    /// Bytes that a planned call may take besides its inputs.
+    pub memory: Option<u64>,
     /// Keys per block, of at most `KEY_BLOCK`: longer sums would lose more than the rounding estimate says.
     pub key_block: Option<NonZeroUsize>,
 }

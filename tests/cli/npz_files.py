@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from attngrad_rs.arrays import Array
+from attngrad_rs._inputs.arrays import Array
 
 N, M, D1, D2, D3, DV = 9, 8, 3, 4, 2, 5
 SHAPES = {"A1": (N, D1), "A2": (M, D2), "A3": (M, D3), "X": (D1, D2), "Y": (D3, DV), "E": (N, DV)}

@@ -14,7 +14,7 @@ from command_line import attngrad, fails_in_one_line, succeeds
 from npz_files import arrays, good
 
 import attngrad_rs as ag
-from attngrad_rs._inputs import write_arrays
+from attngrad_rs._inputs.files import write_arrays
 from attngrad_rs.cli import commands, near_linear
 from attngrad_rs.cli.problem_file import read_problem
 from attngrad_rs.heads import load_heads

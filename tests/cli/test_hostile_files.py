@@ -17,7 +17,7 @@ from hostile_files import MIB, lying_bomb
 from npz_files import good
 
 import attngrad_rs as ag
-from attngrad_rs._inputs import load_arrays
+from attngrad_rs._inputs.files import load_arrays
 from attngrad_rs._inputs.npz import load_npz
 
 pytestmark = pytest.mark.hostile

@@ -35,8 +35,6 @@ FIELDS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ag.OptionTypeError, "plan.samples: found nan", {"samples": float("nan")}),
     (ag.OptionError, "plan.features: found -1", {"features": -1}),
     (ag.OptionTypeError, "plan.exact_rows: found 'all'", {"exact_rows": "all"}),
-    (ag.OptionError, "plan.rank: found 3", {"rank": 3}),
-    (ag.OptionError, "plan.skip: found 0.5", {"skip": 0.5}),
     (ag.OptionError, "plan.predicted_error: found nan", {"predicted_error": float("nan")}),
     (ag.OptionTypeError, "plan.predicted_seconds: found '1'", {"predicted_seconds": "1"}),
     (ag.OptionError, "plan.peak_bytes: found -1", {"peak_bytes": -1}),

@@ -20,8 +20,8 @@ LEAST_CASES = 80
 # Entries of the core that tell what there is, hold it, or judge shapes and numbers that are handed
 # over; all others read arrays.
 DESCRIBE = {
-    "Options", "Prepared", "Problem", "check_request", "default_threads", "exact_operations",
-    "judge", "level", "levels", "tile_shape",
+    "Decision", "Forecast", "Options", "Prepared", "Problem", "Request", "Shape",
+    "default_threads", "level", "levels", "tile_shape",
 }  # fmt: skip
 # Options by which a call may do without a tolerance, or with which one means something else.
 INSTEAD = {"rtol", "atol", "degree", "method", "plan", "certificate"}

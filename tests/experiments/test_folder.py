@@ -219,7 +219,7 @@ def test_a_report_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_a_checksum_tells_files_apart() -> None:
     package = fingerprint.HERE.parent
     assert fingerprint.experiments() != fingerprint.library()
-    first = package / "api.py"
+    first = package / "problem.py"
     second = package / "calls.py"
     assert fingerprint._checksum([first, second]) == fingerprint._checksum([second, first])
     assert fingerprint._checksum([first]) != fingerprint._checksum([second])

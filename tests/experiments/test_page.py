@@ -15,6 +15,7 @@ import small
 from typer.testing import CliRunner
 
 import attngrad_rs as ag
+from attngrad_rs._inputs.options import METHODS
 from attngrad_rs.cli import commands, exit_codes
 from attngrad_rs.cli import experiments as experiment_commands
 from attngrad_rs.cli.explanation import explanation
@@ -22,7 +23,6 @@ from attngrad_rs.experiments import EXPERIMENTS
 from attngrad_rs.experiments.base import look_up
 from attngrad_rs.experiments.cells import from_csv
 from attngrad_rs.experiments.report import summary
-from attngrad_rs.methods import METHODS
 
 RUN = CliRunner()
 # The signs before the words of a verdict.

@@ -18,6 +18,7 @@ mod fitted;
 mod hidden;
 mod incoming;
 mod index_sets;
+mod judge;
 mod moments;
 mod moments_causal;
 mod paper;

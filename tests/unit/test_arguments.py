@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
-from attngrad_rs import arguments, arrays, memory
-from attngrad_rs.arrays import Array
+from attngrad_rs._inputs import arrays, memory
+from attngrad_rs._inputs import options as arguments
+from attngrad_rs._inputs.arrays import Array
 
 N, D = 6, 3
 

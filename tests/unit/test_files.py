@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
-from attngrad_rs._inputs import atomic_output, check_output
 from attngrad_rs._inputs.npz import load_npz
+from attngrad_rs._inputs.output import atomic_output, check_output
 
 DTYPES = ["<f8", ">f8", "<f4", ">f4", "<f2", "<i8", "u1", "?", "<c16"]
 

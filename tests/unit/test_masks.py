@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
-from attngrad_rs import arrays, masks, reference
+from attngrad_rs import reference
+from attngrad_rs._inputs import arrays, masks
 
 N, D = 6, 3
 

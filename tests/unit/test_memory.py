@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attngrad_rs import memory
+from attngrad_rs._inputs import memory
 
 GiB = 2**30
 
@@ -69,7 +69,7 @@ def test_what_cannot_be_read_limits_nothing(tree: Path, text: str) -> None:
 def test_limits_of_the_process_count(kind: str) -> None:
     code = f"""
 import resource
-from attngrad_rs import memory
+from attngrad_rs._inputs import memory
 memory._machine_bytes, memory._group_bytes = (lambda: 2**60), (lambda: ())
 assert memory.available_bytes() == 2**60
 resource.setrlimit(resource.{kind}, (2**40, 2**40))

@@ -10,10 +10,11 @@ import typer
 from rich.table import Table
 
 from .._core import __version__
-from .._inputs import atomic_output, check_output
-from ..api import loss_gradient
+from .._inputs import options
+from .._inputs.output import atomic_output, check_output
 from ..errors import OptionError, ProblemFileError
 from ..heads import load_heads
+from ..problem import loss_gradient
 from . import output
 from .exit_codes import EXIT_DEFECT
 from .experiments import PROBLEM_HELP, HeadName
@@ -177,16 +178,19 @@ def gradient(
         arguments["scale"] = scale
     if causal is not None:
         arguments["is_causal"] = causal
-    default = ("W_Q", "W_K") if isinstance(arguments["X"], tuple) else ("X",)
+    default: tuple[options.Input, ...] = ("X",)
+    if isinstance(arguments["X"], tuple):
+        default = ("W_Q", "W_K")
+    names = tuple(options.choice("wrt", name, options.WRT_NAMES) for name in wrt or ())
     with progress_bar("gradient", quiet=json) as move:
         result = loss_gradient(
             **arguments,
-            wrt=tuple(wrt) if wrt else default,
+            wrt=names or default,
             rtol=rtol,
             atol=atol,
-            norm=norm,
-            certificate=certificate,
-            method=method,
+            norm=options.choice("norm", norm, options.NORMS),
+            certificate=options.choice("certificate", certificate, options.CERTIFICATE_KINDS),
+            method=options.choice("method", method, (options.AUTO, *options.METHODS)),
             degree=degree,
             rng=seed,
             threads=threads,

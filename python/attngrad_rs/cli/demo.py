@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays
 from .._core import __version__
-from ..api import loss_gradient
+from .._inputs import arrays
+from .._inputs.memory import check_fits
 from ..heads import Head
-from ..memory import check_fits
+from ..problem import loss_gradient
 from ..reference import loss_gradient as reference_gradient
 from . import machine, near_linear
 from .near_linear import NearRow

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, memory, reference
-from ..api import loss_gradient
+from .. import _core, reference
+from .._inputs import memory
+from .._inputs.options import Input
+from ..problem import loss_gradient
 from . import machine
 
 __all__ = ["describe", "examine"]
@@ -21,7 +23,7 @@ DISTRIBUTION = "attngrad-rs"
 REQUIREMENT = re.compile(r"([\w.-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]")
 # Self-check: a problem whose sizes are multiples of no tile.
 CHECK_SIZES = {"n": 67, "m": 53, "d1": 5, "d2": 7, "d3": 6, "dv": 9}
-CHECK_NAMES = ("X", "Y", "A1", "A2", "A3")
+CHECK_NAMES: tuple[Input, ...] = ("X", "Y", "A1", "A2", "A3")
 # Allowed error in units of the dtype's epsilon, relative to the gradient's norm: sums of about
 # a hundred terms err by a few epsilon; a wrong kernel errs by 1/epsilon.
 CHECK_SLACK = 1000.0

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .._inputs import atomic_output, check_output
+from .._inputs.output import atomic_output, check_output
 from ..errors import OptionError, install_line
 from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from .. import arrays
-from ..api import plan_loss_gradient
+from .._inputs import arrays
+from .._inputs.options import Input
 from ..diagnose import Diagnosis, diagnose_problem
 from ..plans import Plan
+from ..problem import plan_loss_gradient
 
 __all__ = ["Explanation", "explanation"]
 
@@ -66,18 +67,18 @@ def explanation(
     so that it and the plan are one answer. Cost O((n + m) d²) and a fixed sample of pairs.
     """
     pair = isinstance(arguments["X"], tuple)
-    wrt = ("W_Q", "W_K") if pair else ("X",)
+    wrt: tuple[Input, ...] = ("W_Q", "W_K") if pair else ("X",)
     # First: it checks all arrays against each other.
     plan = plan_loss_gradient(**arguments, wrt=wrt, rtol=rtol, threads=threads)
-    options = {name: value for name, value in arguments.items() if name not in PROBLEM}
+    others = {name: value for name, value in arguments.items() if name not in PROBLEM}
     problem = arrays.read_problem(*(arguments[name] for name in PROBLEM))
     copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
     diagnosis = diagnose_problem(
         copies,
         wrt,
         (rtol,),
-        scale=options.get("scale", 1.0 / max(problem.sizes.d2, 1)),
-        is_causal=options.get("is_causal", False),
+        scale=others.get("scale", 1.0 / max(problem.sizes.d2, 1)),
+        is_causal=others.get("is_causal", False),
         threads=threads,
     )
     return Explanation(diagnosis, plan)

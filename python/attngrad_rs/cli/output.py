@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from .. import arrays
-from ..certificate import Certificate
-from ..results import GradientResult
+from .._inputs import arrays
+from ..results import Certificate, GradientResult
 
 __all__ = ["headline", "result_arrays", "summary", "table"]
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .._inputs import array_names, load_arrays
+from .._inputs.files import array_names, load_arrays
 from ..errors import OptionError, ProblemFileError
 from ..heads import Head, load_heads
 from ..heads.store import FORMAT_NAME

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..api import loss_gradient
+from .._inputs.options import AUTO, METHODS
 from ..errors import AttnGradError
-from ..methods import AUTO, METHODS
+from ..problem import loss_gradient
 from ..results import GradientResult
 
 __all__ = ["EXACT", "Call", "attempted", "library_calls", "paused_seconds", "timed"]

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..api import loss_gradient
+from .._inputs.options import Method
+from ..problem import loss_gradient
 from .base import Row
 from .dense import Steps, attention, exponential, from_attention, relative_error, steps
 from .problems import Data, Matrix
@@ -15,7 +16,7 @@ __all__ = ["DEGREES", "STEPS", "approximate_attention", "charges", "step_errors"
 
 STEPS = ("f", "c", "q", "p1", "p2")
 DEGREES = (1, 2, 3, 4)
-METHOD = "polynomial"
+METHOD: Method = "polynomial"
 
 
 def approximate_attention(data: Data, degree: int) -> Matrix:

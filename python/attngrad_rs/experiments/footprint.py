@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from ..api import loss_gradient, plan_loss_gradient
 from ..features import ExpFeatures
+from ..problem import loss_gradient, plan_loss_gradient
 from .problems import Data, Matrix, make
 
 __all__ = ["WAYS", "from_features", "main", "measured"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..api import plan_loss_gradient
 from ..cli.plots import GREY, style
 from ..diagnose import diagnose
+from ..problem import plan_loss_gradient
 from .approximations import Fit
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..api import loss_gradient
+from .._inputs.options import Method
 from ..errors import AttnGradError
+from ..problem import loss_gradient
 from .dense import attention, exponential, gradient
 from .problems import Data, Matrix
 
@@ -36,7 +37,7 @@ def exact_oracle(data: Data) -> Matrix:
     return np.asarray(loss_gradient(**data.arguments()).gradient)
 
 
-def library_oracle(method: str, degree: int) -> Oracle:
+def library_oracle(method: Method, degree: int) -> Oracle:
     """dL/dX by an approximate method of the library; NaN where it is refused."""
 
     def ask(data: Data) -> Matrix:

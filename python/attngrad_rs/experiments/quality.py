@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..api import loss_gradient
+from .._inputs.options import METHODS, Method
 from ..cli.plots import GREY, LINES, style
 from ..errors import AttnGradError
-from ..methods import METHODS
 from ..polynomials import KINDS
+from ..problem import loss_gradient
 from .approximations import Fit, favor, feature_count, sup_error_law
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import exponential, gradient, relative_error
@@ -94,7 +94,7 @@ def _floor(data: Data, B: float, truth: Any) -> list[Row]:
     return rows
 
 
-def _method(name: str, data: Data, B: float, truth: Any, largest: int) -> list[Row]:
+def _method(name: Method, data: Data, B: float, truth: Any, largest: int) -> list[Row]:
     """A method of the library at each size, with its certificate."""
     rows: list[Row] = []
     size = float(np.linalg.norm(truth))

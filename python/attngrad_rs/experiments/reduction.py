@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .._inputs.options import METHODS
 from ..cli.plots import GREY, style
-from ..methods import METHODS
 from .approximations import Fit
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments
 from .._core import __version__
+from .._inputs import options
 from ..cli import machine
 from ..errors import MissingDependencyError, OptionError
 from . import fingerprint
@@ -82,7 +82,7 @@ def chosen(names: Sequence[str]) -> list[Experiment]:
 
 def setting(size: str) -> dict[str, Any]:
     """What all results of one folder share: configuration, machine, versions."""
-    arguments.choice("size", size, SIZES)
+    options.choice("size", size, SIZES)
     return {
         "format": FORMAT,
         "attngrad": __version__,

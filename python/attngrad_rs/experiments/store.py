@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from .._inputs import atomic_output
+from .._inputs.output import atomic_output
 from ..errors import OutputError, ProblemFileError
 from .base import Experiment, Point, Tables
 from .cells import columns_of, decode, encode, from_csv, to_csv

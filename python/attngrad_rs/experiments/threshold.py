@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..api import plan_loss_gradient
 from ..diagnose import diagnose
+from ..problem import plan_loss_gradient
 from .approximations import MAX_DEGREE, Fit, feature_count, paper_degree
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT

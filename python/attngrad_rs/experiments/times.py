@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..api import loss_gradient
 from ..cli.plots import style
+from ..problem import loss_gradient
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT, attempted, library_calls, timed
 from .dense import relative_error

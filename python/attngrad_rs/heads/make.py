@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._inputs import atomic_output, check_output, write_arrays
+from .._inputs.files import write_arrays
+from .._inputs.output import atomic_output, check_output
 from ..errors import AttnGradError, OptionError, OptionTypeError
 from . import minilm, smollm2
 from .layers import Ids, Network, Progress

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .._inputs import load_arrays
+from .._inputs.files import load_arrays
 from ..errors import ProblemFileError, RangeError
 from .head import Array, Head
 from .layers import Ids, Triple

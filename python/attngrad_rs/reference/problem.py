@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._inputs.masks import unmasked
 from ..errors import OptionError, ShapeError
-from ..masks import unmasked
 from .rows import Row, tensor_trick, unvec, vec
 from .softmax import Array, Exp, exponentials, normaliser, require_finite, row_shift, visible
 

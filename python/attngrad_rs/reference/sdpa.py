@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..masks import unmasked
+from .._inputs.masks import unmasked
 from .softmax import Array, Exp, exponentials, normaliser, require_finite, row_shift, visible
 
 

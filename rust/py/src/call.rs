@@ -19,9 +19,15 @@ pub struct Options {
 #[pymethods]
 impl Options {
     #[new]
-    #[pyo3(signature = (*, threads=None, progress=None, timeout=None))]
-    fn new(threads: Option<usize>, progress: Option<Py<PyAny>>, timeout: Option<f64>) -> Result<Self> {
+    #[pyo3(signature = (*, threads=None, progress=None, timeout=None, memory=None))]
+    fn new(
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+        memory: Option<u64>,
+    ) -> Result<Self> {
         let options = attngrad::Options {
+            memory,
             threads: threads.and_then(NonZeroUsize::new),
             timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             ..attngrad::Options::from_env()?
@@ -31,6 +37,11 @@ impl Options {
 }
 
 impl Options {
+    /// What the core takes of them.
+    pub fn get(&self) -> &attngrad::Options {
+        &self.options
+    }
+
     /// Runs `work` with the interpreter released; also returns the seconds it took. This thread waits, and looks for
     /// signals; what a signal handler or the progress callback raises is what the caller sees.
     pub fn run<R: Send>(
@@ -64,6 +75,9 @@ impl Options {
         Ok(())
     }
 }
+
+/// A snapshot while the core reads it.
+pub type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
 /// A snapshot as the binding takes it.
 pub fn read<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray2<'py, T>> {

@@ -48,7 +48,7 @@ impl From<Error> for Failure {
             Error::Tolerance { least, .. } => ToleranceError::new_err((text, least)),
             Error::Unreached { best, .. } => ToleranceError::new_err((text, best)),
             Error::Range { .. } => RangeError::new_err(text),
-            Error::OutOfMemory { .. } => OutOfMemoryError::new_err(text),
+            Error::OutOfMemory { .. } | Error::Memory { .. } => OutOfMemoryError::new_err(text),
             Error::Deadline(_) => DeadlineError::new_err(text),
             Error::Internal(_) => InternalError::new_err(text),
             Error::Threads(_) => ThreadError::new_err(text),

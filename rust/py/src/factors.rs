@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 
 use crate::call::{self, Options, is_single};
 use crate::errors::Result;
-use crate::features::{FeatureRequest, parts};
+use crate::features::FeatureRequest;
+use crate::polynomial::{Parts, parts};
 use crate::problem::{Arrays, Problem, inputs};
 
 /// The factors of one problem, of its precision.
@@ -64,9 +65,8 @@ impl Factors {
     }
 
     #[getter]
-    fn polynomial<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, Bound<'py, PyAny>, (f64, f64)) {
-        let (chebyshev, power, interval) = each!(self, factors => parts(py, factors.polynomial()));
-        (chebyshev.into_any(), power.into_any(), interval)
+    fn polynomial<'py>(&self, py: Python<'py>) -> Parts<'py> {
+        each!(self, factors => parts(py, factors.polynomial()))
     }
 }
 

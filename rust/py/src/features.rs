@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 
 use crate::call::{self, Options, is_single};
 use crate::errors::Result;
+use crate::polynomial::{Parts, parts};
+use crate::sample::Balance;
 
 type Vector<'py> = Bound<'py, PyArray1<f64>>;
-type Matrix<'py> = Bound<'py, PyArray2<f64>>;
 
 /// A downward-closed set of multi-indices.
 #[pyclass(frozen, module = "attngrad_rs._core")]
@@ -79,167 +80,6 @@ impl IndexSet {
         let (powers, _) = options.run(py, |options, watch| self.0.monomials(rows, options, watch))?;
         Ok(powers.into_pyarray(py).into_any())
     }
-}
-
-/// A change of coordinates that makes queries and keys alike.
-#[pyclass(frozen, module = "attngrad_rs._core")]
-pub struct Balance(features::Balance);
-
-#[pymethods]
-impl Balance {
-    fn queries<'py>(&self, py: Python<'py>, query: &Bound<'py, PyAny>, options: &Options) -> Result<Bound<'py, PyAny>> {
-        in_precision!(is_single(query), T => self.change::<T>(py, query, true, options))
-    }
-
-    fn keys<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>, options: &Options) -> Result<Bound<'py, PyAny>> {
-        in_precision!(is_single(key), T => self.change::<T>(py, key, false, options))
-    }
-
-    fn query_gradient<'py>(&self, py: Python<'py>, gradient: PyReadonlyArray2<'py, f64>) -> Matrix<'py> {
-        self.0.query_gradient(gradient.as_array()).into_pyarray(py)
-    }
-
-    fn key_gradient<'py>(&self, py: Python<'py>, gradient: PyReadonlyArray2<'py, f64>) -> Matrix<'py> {
-        self.0.key_gradient(gradient.as_array()).into_pyarray(py)
-    }
-
-    #[getter]
-    fn scale(&self) -> f64 {
-        self.0.scale
-    }
-
-    #[getter]
-    fn sign(&self) -> f64 {
-        self.0.sign()
-    }
-
-    #[getter]
-    fn spectrum<'py>(&self, py: Python<'py>) -> Vector<'py> {
-        self.0.spectrum.to_pyarray(py)
-    }
-
-    #[getter]
-    fn query_mean<'py>(&self, py: Python<'py>) -> Vector<'py> {
-        self.0.query_mean.to_pyarray(py)
-    }
-
-    #[getter]
-    fn key_mean<'py>(&self, py: Python<'py>) -> Vector<'py> {
-        self.0.key_mean.to_pyarray(py)
-    }
-
-    #[getter]
-    fn query_map<'py>(&self, py: Python<'py>) -> Matrix<'py> {
-        self.0.query_map.to_pyarray(py)
-    }
-
-    #[getter]
-    fn key_map<'py>(&self, py: Python<'py>) -> Matrix<'py> {
-        self.0.key_map.to_pyarray(py)
-    }
-}
-
-impl Balance {
-    fn change<'py, T: Element + Float>(
-        &self,
-        py: Python<'py>,
-        rows: &Bound<'py, PyAny>,
-        is_query: bool,
-        options: &Options,
-    ) -> Result<Bound<'py, PyAny>> {
-        let rows = call::read::<T>(rows)?;
-        let rows = rows.as_array();
-        let (changed, _) = options
-            .run(py, |options, _| if is_query { self.0.queries(rows, options) } else { self.0.keys(rows, options) })?;
-        Ok(changed.into_pyarray(py).into_any())
-    }
-}
-
-/// Sampled logits of centred queries and keys.
-#[pyclass(frozen, module = "attngrad_rs._core")]
-pub struct LogitSample(features::LogitSample);
-
-#[pymethods]
-impl LogitSample {
-    #[staticmethod]
-    fn draw<'py>(
-        py: Python<'py>,
-        query: &Bound<'py, PyAny>,
-        key: &Bound<'py, PyAny>,
-        scale: f64,
-        center_query: bool,
-        seed: u64,
-        options: &Options,
-    ) -> Result<Self> {
-        in_precision!(is_single(query), T => drawn::<T>(py, [query, key], scale, center_query, seed, options))
-    }
-
-    /// Coefficients of a kind, in the Chebyshev basis and of the powers of t, and the interval of the basis.
-    fn fit<'py>(&self, py: Python<'py>, kind: &str, degree: usize) -> Result<(Vector<'py>, Vector<'py>, (f64, f64))> {
-        Ok(parts(py, &self.0.fit(kind.parse()?, degree)?))
-    }
-
-    /// The error of values that a polynomial gives, by its interval and its Chebyshev coefficients.
-    fn error(&self, interval: (f64, f64), coefficients: PyReadonlyArray1<'_, f64>) -> Result<f64> {
-        Ok(self.0.error(&crate::polynomial::known(interval, &coefficients)?))
-    }
-
-    #[getter]
-    fn balance(&self) -> Balance {
-        Balance(self.0.balance().clone())
-    }
-
-    #[getter]
-    fn logits<'py>(&self, py: Python<'py>) -> Vector<'py> {
-        self.0.logits().to_pyarray(py)
-    }
-
-    #[getter]
-    fn range(&self) -> (f64, f64) {
-        self.0.range()
-    }
-
-    #[getter]
-    fn interval(&self) -> (f64, f64) {
-        self.0.interval()
-    }
-
-    #[getter]
-    fn bound(&self) -> f64 {
-        self.0.bound()
-    }
-
-    #[getter]
-    fn spread(&self) -> f64 {
-        self.0.spread()
-    }
-
-    #[getter]
-    fn is_complete(&self) -> bool {
-        self.0.is_complete()
-    }
-}
-
-fn drawn<T: Element + Float>(
-    py: Python<'_>,
-    [query, key]: [&Bound<'_, PyAny>; 2],
-    scale: f64,
-    center_query: bool,
-    seed: u64,
-    options: &Options,
-) -> Result<LogitSample> {
-    let (query, key) = (call::read::<T>(query)?, call::read::<T>(key)?);
-    let (query, key) = (query.as_array(), key.as_array());
-    let (sample, _) = options
-        .run(py, |options, watch| features::LogitSample::draw(query, key, scale, center_query, seed, options, watch))?;
-    Ok(LogitSample(sample))
-}
-
-/// A polynomial as Python's class of them holds it.
-pub fn parts<'py>(py: Python<'py>, polynomial: &Polynomial) -> (Vector<'py>, Vector<'py>, (f64, f64)) {
-    let interval = polynomial.interval();
-    let coefficients = polynomial.chebyshev_coefficients().to_pyarray(py);
-    (coefficients, polynomial.power().into_pyarray(py), (interval.low(), interval.high()))
 }
 
 /// What is asked of features and factors.
@@ -377,7 +217,7 @@ impl ExpFeatures {
     }
 
     #[getter]
-    fn polynomial<'py>(&self, py: Python<'py>) -> (Vector<'py>, Vector<'py>, (f64, f64)) {
+    fn polynomial<'py>(&self, py: Python<'py>) -> Parts<'py> {
         parts(py, self.0.polynomial())
     }
 

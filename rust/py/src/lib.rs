@@ -1,4 +1,4 @@
-//! The Python module `attngrad_rs._core`: convert, detach, call, wrap. Every argument was checked by attngrad_rs.api;
+//! The Python module `attngrad_rs._core`: convert, detach, call, wrap. Every argument was checked by the Python front;
 //! the arrays are private snapshots, so that nobody writes to them while the interpreter is released.
 #![allow(non_snake_case)]
 // The signatures are the Python ones.
@@ -22,119 +22,21 @@ mod diagnose;
 mod errors;
 mod factors;
 mod features;
+mod heads;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 mod plan;
 mod polynomial;
 mod problem;
+mod sample;
 
-use attngrad::{Float, Gradients, Level, default_threads};
-use numpy::{Element, IntoPyArray};
-use pyo3::{exceptions::PyImportError, prelude::*, types::PyDict};
+use attngrad::{Float, Level, default_threads};
+use numpy::Element;
+use pyo3::{exceptions::PyImportError, prelude::*};
 
 use call::{Options, is_single};
 use errors::{Failure, Result};
-use problem::{Arrays, Problem, inputs};
-
-fn differentiate<'py, T: Element + Float>(
-    py: Python<'py>,
-    given: &Problem,
-    wrt: &[attngrad::Wrt],
-    options: &Options,
-) -> Result<Bound<'py, PyDict>> {
-    let arrays = Arrays::<T>::read(py, given)?;
-    let problem = arrays.problem(given)?;
-    let (result, seconds) = options.run(py, |options, watch| attngrad::loss_gradient(&problem, wrt, options, watch))?;
-    let Gradients { loss, loss_rounding, gradients, level, .. } = result;
-    let (values, rounding) = (PyDict::new(py), PyDict::new(py));
-    for gradient in gradients {
-        values.set_item(gradient.wrt.name(), gradient.value.into_pyarray(py))?;
-        rounding.set_item(gradient.wrt.name(), gradient.rounding)?;
-    }
-    let out = wrap(py, values, rounding, seconds, level)?;
-    out.set_item("loss", loss)?;
-    out.set_item("loss_rounding", loss_rounding)?;
-    Ok(out)
-}
-
-fn wrap<'py>(
-    py: Python<'py>,
-    gradients: Bound<'py, PyDict>,
-    rounding: Bound<'py, PyDict>,
-    seconds: f64,
-    level: Level,
-) -> Result<Bound<'py, PyDict>> {
-    let out = PyDict::new(py);
-    out.set_item("gradients", gradients)?;
-    out.set_item("rounding", rounding)?;
-    out.set_item("seconds", seconds)?;
-    out.set_item("level", level.name())?;
-    Ok(out)
-}
-
-/// See attngrad_rs.loss_gradient.
-#[pyfunction]
-fn loss_gradient<'py>(
-    py: Python<'py>,
-    problem: &Problem,
-    wrt: Vec<String>,
-    options: &Options,
-) -> Result<Bound<'py, PyDict>> {
-    let wrt = inputs(&wrt)?;
-    in_precision!(problem.is_single(py), T => differentiate::<T>(py, problem, &wrt, options))
-}
-
-fn attend<'py, T: Element + Float>(
-    py: Python<'py>,
-    [q, k, v]: &[Bound<'py, PyAny>; 3],
-    form: (f64, bool),
-    options: &Options,
-) -> Result<Bound<'py, PyAny>> {
-    let (q, k, v) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?);
-    let heads = attngrad::Heads::new(q.as_array(), k.as_array(), v.as_array())?.with_scale(form.0).with_causal(form.1);
-    let (output, _) = options.run(py, |options, watch| attngrad::attention(&heads, options, watch))?;
-    Ok(output.into_pyarray(py).into_any())
-}
-
-/// See attngrad_rs.attention; `heads` is query, key, value.
-#[pyfunction]
-fn attention<'py>(
-    py: Python<'py>,
-    heads: [Bound<'py, PyAny>; 3],
-    form: (f64, bool),
-    options: &Options,
-) -> Result<Bound<'py, PyAny>> {
-    in_precision!(is_single(&heads[0]), T => attend::<T>(py, &heads, form, options))
-}
-
-fn pull_back<'py, T: Element + Float>(
-    py: Python<'py>,
-    [q, k, v, dout]: &[Bound<'py, PyAny>; 4],
-    form: (f64, bool),
-    options: &Options,
-) -> Result<Bound<'py, PyDict>> {
-    let (q, k, v, dout) = (call::read::<T>(q)?, call::read::<T>(k)?, call::read::<T>(v)?, call::read::<T>(dout)?);
-    let heads = attngrad::Heads::new(q.as_array(), k.as_array(), v.as_array())?.with_scale(form.0).with_causal(form.1);
-    let dout = dout.as_array();
-    let (result, seconds) = options.run(py, |options, watch| attngrad::attention_vjp(&heads, dout, options, watch))?;
-    let (values, rounding) = (PyDict::new(py), PyDict::new(py));
-    for (name, (value, error)) in [("query", result.query), ("key", result.key), ("value", result.value)] {
-        values.set_item(name, value.into_pyarray(py))?;
-        rounding.set_item(name, error)?;
-    }
-    wrap(py, values, rounding, seconds, result.level)
-}
-
-/// See attngrad_rs.attention_vjp; `heads` is query, key, value, dout.
-#[pyfunction]
-fn attention_vjp<'py>(
-    py: Python<'py>,
-    heads: [Bound<'py, PyAny>; 4],
-    form: (f64, bool),
-    options: &Options,
-) -> Result<Bound<'py, PyDict>> {
-    in_precision!(is_single(&heads[0]), T => pull_back::<T>(py, &heads, form, options))
-}
+use problem::Problem;
 
 /// The dispatch levels of this machine, best last.
 #[pyfunction]
@@ -152,9 +54,7 @@ fn level() -> Result<&'static str> {
 #[pyfunction]
 fn tile_shape(level: &str, dtype: &str) -> Result<(usize, usize)> {
     let level = level.parse()?;
-    let shape =
-        if dtype == "float32" { attngrad::exact::tile_shape::<f32> } else { attngrad::exact::tile_shape::<f64> };
-    Ok(shape(level)?)
+    Ok(in_precision!(dtype == f32::NAME, T => attngrad::exact::tile_shape::<T>(level))?)
 }
 
 /// Threads that the process may use.
@@ -210,18 +110,25 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     memory::keep();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add_function(wrap_pyfunction!(loss_gradient, module)?)?;
-    module.add_function(wrap_pyfunction!(attention, module)?)?;
-    module.add_function(wrap_pyfunction!(attention_vjp, module)?)?;
     module.add_class::<Options>()?;
     module.add_class::<Problem>()?;
     module.add_class::<features::IndexSet>()?;
-    module.add_class::<features::Balance>()?;
-    module.add_class::<features::LogitSample>()?;
+    module.add_class::<sample::Balance>()?;
+    module.add_class::<sample::LogitSample>()?;
     module.add_class::<features::FeatureRequest>()?;
     module.add_class::<features::ExpFeatures>()?;
     module.add_class::<factors::Factors>()?;
+    module.add_class::<plan::Request>()?;
+    module.add_class::<plan::Shape>()?;
+    module.add_class::<plan::Forecast>()?;
     module.add_class::<plan::Decision>()?;
+    module.add_class::<plan::Certificate>()?;
+    module.add_class::<plan::Solution>()?;
+    module.add_function(wrap_pyfunction!(plan::solve, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
+    module.add_function(wrap_pyfunction!(heads::attention, module)?)?;
+    module.add_function(wrap_pyfunction!(heads::decide_heads, module)?)?;
+    module.add_function(wrap_pyfunction!(heads::solve_heads, module)?)?;
     module.add_class::<diagnose::Diagnosis>()?;
     module.add_class::<diagnose::Prediction>()?;
     module.add_function(wrap_pyfunction!(diagnose::diagnose, module)?)?;
@@ -230,12 +137,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(factors::factors_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(factors::row_kronecker, module)?)?;
     module.add_function(wrap_pyfunction!(level, module)?)?;
-    module.add_function(wrap_pyfunction!(plan::decide, module)?)?;
-    module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
-    module.add_function(wrap_pyfunction!(plan::planned_gradient, module)?)?;
-    module.add_function(wrap_pyfunction!(plan::exact_operations, module)?)?;
-    module.add_function(wrap_pyfunction!(plan::judge, module)?)?;
-    module.add_function(wrap_pyfunction!(plan::check_request, module)?)?;
     module.add_class::<plan::Prepared>()?;
     module.add_function(wrap_pyfunction!(all_finite, module)?)?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;

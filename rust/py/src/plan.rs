@@ -1,7 +1,6 @@
 //! The planner: what it would run, and running it.
 
-use attngrad::plan::cost::{Cost, Shape};
-use attngrad::plan::{self, Asked, Certificate, Kind, Norm, Planned, Request, Start, Verdict, Wanted};
+use attngrad::plan::{self, Asked, Norm, Planned, Start, Wanted};
 use attngrad::{Float, Wrt};
 use numpy::{Element, IntoPyArray};
 use pyo3::{prelude::*, types::PyDict};
@@ -11,31 +10,58 @@ use crate::errors::{Failure, Result};
 use crate::problem::{Arrays, Problem, inputs};
 
 /// The moments of some keys, to be used again with the same keys, values and weights.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Prepared(plan::Prepared);
 
-/// method ("auto", "exact" or "polynomial"), degree, rtol, atol, norm, certificate, seed.
-type Asking = (String, Option<usize>, Option<f64>, f64, String, String, Option<u64>);
+/// What is asked: a method and an accuracy.
+#[pyclass(frozen, module = "attngrad_rs._core")]
+pub struct Request(pub plan::Request);
 
-fn request((method, degree, rtol, atol, norm, certificate, seed): Asking) -> Result<Request> {
-    Ok(Request {
-        wanted: match method.as_str() {
-            "polynomial" => Wanted::Polynomial(degree),
-            // The exact method serves for every request: it is judged, and refused, as where it was chosen.
-            _ => Wanted::Auto,
-        },
-        rtol,
-        atol,
-        norm: if norm == "max" { Norm::Largest } else { Norm::Frobenius },
-        asked: match certificate.as_str() {
-            "any" => Asked::Any,
-            "estimated" => Asked::Estimated,
-            "statistical" => Asked::Statistical,
-            "rigorous" => Asked::Rigorous,
-            _ => return Err(Failure::internal("an unknown kind of certificate came through")),
-        },
-        seed,
-    })
+#[pymethods]
+impl Request {
+    #[new]
+    #[pyo3(signature = (*, method, degree, rtol, atol, norm, certificate, seed))]
+    fn new(
+        method: &str,
+        degree: Option<usize>,
+        rtol: Option<f64>,
+        atol: f64,
+        norm: &str,
+        certificate: &str,
+        seed: Option<u64>,
+    ) -> Result<Self> {
+        Ok(Request(plan::Request {
+            wanted: match method {
+                "auto" => Wanted::Auto,
+                "exact" => Wanted::Exact,
+                "polynomial" => Wanted::Polynomial(degree),
+                _ => return Err(Failure::internal("an unknown method came through")),
+            },
+            rtol,
+            atol,
+            norm: if norm == "max" { Norm::Largest } else { Norm::Frobenius },
+            asked: match certificate {
+                "any" => Asked::Any,
+                "estimated" => Asked::Estimated,
+                "statistical" => Asked::Statistical,
+                "rigorous" => Asked::Rigorous,
+                _ => return Err(Failure::internal("an unknown kind of certificate came through")),
+            },
+            seed,
+        }))
+    }
+
+    /// Refuses what no data could reach in a precision, by the name of its dtype.
+    fn check(&self, dtype: &str) -> Result<()> {
+        Ok(in_precision!(dtype == f32::NAME, T => self.0.check_in::<T>())?)
+    }
+
+    /// The decision that needs no look at the arrays, for one problem or for heads of attention.
+    #[pyo3(signature = (*, heads))]
+    fn settled(&self, heads: bool) -> Option<Decision> {
+        let settled = if heads { self.0.settled_for_heads() } else { self.0.settled() };
+        settled.map(Decision::from)
+    }
 }
 
 /// A method and its size; sizes are None for the exact method.
@@ -68,129 +94,212 @@ impl From<plan::Decision> for Decision {
     }
 }
 
-/// relative, reached, best_rtol, message.
-type Judged = (f64, Option<bool>, f64, String);
-
-/// kind, absolute, truncation, sampling, rounding, confidence, verdict.
-type Known = (&'static str, f64, f64, f64, f64, Option<f64>, Judged);
-
-fn known(request: &Request, certificate: &Certificate) -> Known {
-    let Certificate { kind, absolute, truncation, sampling, rounding, confidence, .. } = *certificate;
-    let judged = (certificate.relative, certificate.reached, certificate.best_rtol, certificate.message(request));
-    (kind.name(), absolute, truncation, sampling, rounding, confidence, judged)
+impl From<&Decision> for plan::Decision {
+    fn from(decision: &Decision) -> Self {
+        let exact = decision.degree.is_none();
+        let method = if exact { plan::Method::Exact } else { plan::Method::Polynomial };
+        let mut made = plan::Decision::new(method, decision.degree.unwrap_or(0), decision.samples.unwrap_or(0));
+        made.features = decision.features.unwrap_or(0);
+        made.predicted_error = decision.predicted_error;
+        made.operations = decision.operations;
+        made.reason.clone_from(&decision.reason);
+        made
+    }
 }
 
-/// An error of some kind and of at most `absolute`, of a result of norm `size`, held against what is asked.
+#[pymethods]
+impl Decision {
+    /// One that was made before, or by hand.
+    #[new]
+    #[pyo3(signature = (*, method, degree, samples, features, predicted_error, operations, reason))]
+    fn new(
+        method: &str,
+        degree: Option<usize>,
+        samples: Option<usize>,
+        features: Option<usize>,
+        predicted_error: f64,
+        operations: f64,
+        reason: String,
+    ) -> Result<Self> {
+        let method = method.parse::<plan::Method>()?.name();
+        Ok(Decision { method, degree, samples, exact_rows: None, features, predicted_error, operations, reason })
+    }
+
+    /// What it is expected to take for a problem of a shape, besides the inputs and their copies.
+    fn forecast(
+        &self,
+        shape: &Shape,
+        dtype: &str,
+        wrt: Vec<String>,
+        is_causal: bool,
+        options: &Options,
+    ) -> Result<Forecast> {
+        let (wrt, decision) = (inputs(&wrt)?, self.into());
+        let found = in_precision!(dtype == f32::NAME, T => {
+            plan::forecast::<T>(&shape.0, &wrt, is_causal, &decision, options.get())
+        })?;
+        let plan::Forecast { operations, seconds, peak_bytes, .. } = found;
+        Ok(Forecast { operations, seconds, peak_bytes })
+    }
+}
+
+/// The sizes of a problem.
+#[pyclass(frozen, module = "attngrad_rs._core")]
+pub struct Shape(plan::cost::Shape);
+
+#[pymethods]
+impl Shape {
+    #[new]
+    #[pyo3(signature = (*, n, m, d, d1, d2, d3, dv, pair))]
+    fn new(n: usize, m: usize, d: usize, d1: usize, d2: usize, d3: usize, dv: usize, pair: bool) -> Self {
+        Shape(plan::cost::Shape { n, m, d, d1, d2, d3, dv, pair })
+    }
+}
+
+/// What a decision is expected to take.
+#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
+pub struct Forecast {
+    operations: f64,
+    seconds: f64,
+    peak_bytes: u128,
+}
+
+/// The error of one output, held against what was asked.
+#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
+pub struct Certificate {
+    kind: &'static str,
+    absolute: f64,
+    relative: f64,
+    truncation: f64,
+    sampling: f64,
+    rounding: f64,
+    confidence: Option<f64>,
+    reached: Option<bool>,
+    best_rtol: f64,
+    message: String,
+}
+
+impl Certificate {
+    fn new(certificate: &plan::Certificate, request: &plan::Request) -> Self {
+        let message = certificate.message(request);
+        let plan::Certificate { kind, absolute, truncation, sampling, rounding, confidence, .. } = *certificate;
+        let plan::Certificate { reached, relative, best_rtol, .. } = *certificate;
+        let kind = kind.name();
+        Certificate {
+            kind,
+            absolute,
+            relative,
+            truncation,
+            sampling,
+            rounding,
+            confidence,
+            reached,
+            best_rtol,
+            message,
+        }
+    }
+}
+
+/// A loss and its gradients with their certificates, by the names of the inputs.
+#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
+pub struct Solution {
+    loss: f64,
+    loss_certificate: Py<Certificate>,
+    gradients: Py<PyDict>,
+    certificates: Py<PyDict>,
+    /// What f, c, q, p1 and p2 were charged, where a rigorous bound knows.
+    steps: Option<[f64; 5]>,
+    decision: Decision,
+    prepared: Option<Py<Prepared>>,
+}
+
+impl Solution {
+    pub fn new<T: Element + Float>(py: Python<'_>, request: &plan::Request, found: Planned<T>) -> Result<Self> {
+        let (gradients, certificates) = (PyDict::new(py), PyDict::new(py));
+        for one in found.gradients {
+            gradients.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
+            certificates.set_item(one.wrt.name(), Bound::new(py, Certificate::new(&one.certificate, request))?)?;
+        }
+        let loss = Certificate::new(&found.loss_certificate, &request.without_tolerance());
+        Ok(Solution {
+            loss: found.loss,
+            loss_certificate: Py::new(py, loss)?,
+            gradients: gradients.unbind(),
+            certificates: certificates.unbind(),
+            steps: found.steps.map(|steps| [steps.f, steps.c, steps.q, steps.p1, steps.p2]),
+            decision: found.decision.into(),
+            prepared: found.prepared.map(|prepared| Py::new(py, Prepared(prepared))).transpose()?,
+        })
+    }
+}
+
+/// Loss and gradients by the method that the request leads to, or by a decision that was made before; what was prepared is
+/// used where it fits.
 #[pyfunction]
-pub fn judge(asking: Asking, kind: &str, absolute: f64, size: f64) -> Result<Judged> {
-    let request = request(asking)?;
-    let kind = Kind::ALL.into_iter().find(|known| known.name() == kind);
-    let kind = kind.ok_or_else(|| Failure::internal("an unknown kind of error came through"))?;
-    let Verdict { relative, reached, best_rtol, .. } = request.judge(kind, absolute, size);
-    Ok((relative, reached, best_rtol, request.message(kind, absolute, size, reached)))
+pub fn solve(
+    py: Python<'_>,
+    problem: &Problem,
+    wrt: Vec<String>,
+    request: &Request,
+    decision: Option<&Decision>,
+    prepared: Option<&Prepared>,
+    options: &Options,
+) -> Result<Solution> {
+    let wrt = inputs(&wrt)?;
+    in_precision!(problem.is_single(py), T => solved::<T>(py, problem, &wrt, &request.0, (decision, prepared), options))
 }
 
-/// Operations of the exact passes for shapes n, m, d, d3 and dv.
-#[pyfunction]
-pub fn exact_operations(shape: (usize, usize, usize, usize, usize), wrt: Vec<String>, is_causal: bool) -> Result<f64> {
-    let (n, m, d, d3, dv) = shape;
-    Ok(Cost::of_shape(Shape { n, m, d, d3, dv }, &inputs(&wrt)?, is_causal).exact())
-}
-
-/// Refuses what no data could reach in a precision, by the name of its dtype.
-#[pyfunction]
-pub fn check_request(dtype: &str, asking: Asking) -> Result<()> {
-    let request = request(asking)?;
-    let check = if dtype == f32::NAME { Request::check_in::<f32> } else { Request::check_in::<f64> };
-    Ok(check(&request)?)
-}
-
-fn choose<T: Element + Float>(py: Python<'_>, given: &Problem, wrt: &[Wrt], request: &Request) -> Result<Decision> {
-    let arrays = Arrays::<T>::read(py, given)?;
-    let problem = arrays.problem(given)?;
-    Ok(py.detach(|| plan::decide(&problem, wrt, request))?.into())
-}
-
-/// What would be run, and why.
-#[pyfunction]
-pub fn decide(py: Python<'_>, problem: &Problem, wrt: Vec<String>, asking: Asking) -> Result<Decision> {
-    let (wrt, request) = (inputs(&wrt)?, request(asking)?);
-    in_precision!(problem.is_single(py), T => choose::<T>(py, problem, &wrt, &request))
-}
-
-fn look<T: Element + Float>(
+fn solved<T: Element + Float>(
     py: Python<'_>,
     given: &Problem,
     wrt: &[Wrt],
+    request: &plan::Request,
+    (decision, prepared): (Option<&Decision>, Option<&Prepared>),
+    options: &Options,
+) -> Result<Solution> {
+    let arrays = Arrays::<T>::read(py, given)?;
+    let problem = arrays.problem(given)?;
+    let (mut found, _) = options.run(py, |options, watch| {
+        let start = match (prepared, decision) {
+            (Some(prepared), _) if prepared.0.fits(&problem, wrt, request, options)? => Start::Prepared(&prepared.0),
+            (_, Some(Decision { degree: Some(degree), samples, .. })) => {
+                Start::Sized { degree: *degree, samples: samples.unwrap_or(0) }
+            }
+            _ => Start::Fresh,
+        };
+        // A decision without a degree is the exact method.
+        let wanted = if matches!(decision, Some(one) if one.degree.is_none()) { Wanted::Exact } else { request.wanted };
+        let request = plan::Request { wanted, ..*request };
+        plan::planned_gradient(&problem, wrt, &request, start, options, watch)
+    })?;
+    if let Some(Decision { degree: None, reason, .. }) = decision {
+        found.decision.reason.clone_from(reason);
+    }
+    Solution::new(py, request, found)
+}
+
+/// What would be run, by all that is known before anything big is computed.
+#[pyfunction]
+pub fn foresee(
+    py: Python<'_>,
+    problem: &Problem,
+    wrt: Vec<String>,
     request: &Request,
+    options: &Options,
+) -> Result<Decision> {
+    let wrt = inputs(&wrt)?;
+    in_precision!(problem.is_single(py), T => foreseen::<T>(py, problem, &wrt, &request.0, options))
+}
+
+fn foreseen<T: Element + Float>(
+    py: Python<'_>,
+    given: &Problem,
+    wrt: &[Wrt],
+    request: &plan::Request,
     options: &Options,
 ) -> Result<Decision> {
     let arrays = Arrays::<T>::read(py, given)?;
     let problem = arrays.problem(given)?;
     let found = options.run(py, |options, watch| plan::foresee(&problem, wrt, request, options, watch))?;
     Ok(found.0.into())
-}
-
-/// The same, with all that is known before anything big is computed.
-#[pyfunction]
-pub fn foresee(
-    py: Python<'_>,
-    problem: &Problem,
-    wrt: Vec<String>,
-    asking: Asking,
-    options: &Options,
-) -> Result<Decision> {
-    let (wrt, request) = (inputs(&wrt)?, request(asking)?);
-    in_precision!(problem.is_single(py), T => look::<T>(py, problem, &wrt, &request, options))
-}
-
-fn run<'py, T: Element + Float>(
-    py: Python<'py>,
-    given: &Problem,
-    wrt: &[Wrt],
-    request: &Request,
-    start: (Option<&Prepared>, (usize, usize)),
-    options: &Options,
-) -> Result<Bound<'py, PyDict>> {
-    let arrays = Arrays::<T>::read(py, given)?;
-    let problem = arrays.problem(given)?;
-    let (prepared, (degree, samples)) = start;
-    let (result, _) = options.run(py, |options, watch| {
-        let start = match prepared {
-            Some(prepared) if prepared.0.fits(&problem, wrt, request, options)? => Start::Prepared(&prepared.0),
-            _ => Start::Sized { degree, samples },
-        };
-        plan::planned_gradient(&problem, wrt, request, start, options, watch)
-    })?;
-    let Planned { loss, loss_certificate, gradients, steps, decision, prepared, .. } = result;
-    let (values, certificates) = (PyDict::new(py), PyDict::new(py));
-    for one in gradients {
-        values.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
-        certificates.set_item(one.wrt.name(), known(request, &one.certificate))?;
-    }
-    let out = PyDict::new(py);
-    out.set_item("gradients", values)?;
-    out.set_item("certificates", certificates)?;
-    out.set_item("loss", loss)?;
-    out.set_item("loss_certificate", known(&request.without_tolerance(), &loss_certificate))?;
-    out.set_item("steps", steps.map(|steps| [steps.f, steps.c, steps.q, steps.p1, steps.p2]))?;
-    out.set_item("decision", Bound::new(py, Decision::from(decision))?)?;
-    out.set_item("prepared", prepared.map(|prepared| Bound::new(py, Prepared(prepared))).transpose()?)?;
-    Ok(out)
-}
-
-/// Loss and gradients by the method that the request leads to; `start` is a degree and a number of rows to begin
-/// with; what was prepared is used where it fits.
-#[pyfunction]
-pub fn planned_gradient<'py>(
-    py: Python<'py>,
-    problem: &Problem,
-    wrt: Vec<String>,
-    asking: Asking,
-    start: (usize, usize),
-    prepared: Option<&Prepared>,
-    options: &Options,
-) -> Result<Bound<'py, PyDict>> {
-    let (wrt, request) = (inputs(&wrt)?, request(asking)?);
-    in_precision!(problem.is_single(py), T => run::<T>(py, problem, &wrt, &request, (prepared, start), options))
 }

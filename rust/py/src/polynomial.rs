@@ -1,12 +1,15 @@
 //! Polynomials for exp: see attngrad_rs.polynomials.
 
 use attngrad::polynomial::{Interval, Polynomial};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, ToPyArray};
 use pyo3::prelude::*;
 
 use crate::errors::{Failure, Result};
 
 type Vector<'py> = Bound<'py, PyArray1<f64>>;
+
+/// Coefficients in the Chebyshev basis and of the powers of t, and the interval of the basis.
+pub type Parts<'py> = (Vector<'py>, Vector<'py>, (f64, f64));
 
 fn slice<'a>(array: &'a PyReadonlyArray1<'_, f64>) -> Result<&'a [f64]> {
     array.as_slice().map_err(|_| Failure::internal("a snapshot is not contiguous"))
@@ -57,4 +60,11 @@ pub fn polynomial_bounds(
 ) -> Result<((f64, f64), f64)> {
     let polynomial = known(interval, &coefficients)?;
     Ok((polynomial.ratio_bounds(range.0, range.1)?, polynomial.absolute_bound(range.0, range.1)?))
+}
+
+/// A polynomial as Python's class of them holds it.
+pub fn parts<'py>(py: Python<'py>, polynomial: &Polynomial) -> Parts<'py> {
+    let interval = polynomial.interval();
+    let coefficients = polynomial.chebyshev_coefficients().to_pyarray(py);
+    (coefficients, polynomial.power().into_pyarray(py), (interval.low(), interval.high()))
 }

@@ -79,6 +79,7 @@ impl<'a> Law<'a> {
             }
             Wanted::Polynomial(None) => self.aimed(problem).best(drawn(logits, problem)),
             Wanted::Auto => self.auto(problem, zero, logits),
+            Wanted::Exact => self.exact(self.request.exact_because().unwrap_or_default().into()),
         })
     }
 
@@ -89,17 +90,7 @@ impl<'a> Law<'a> {
 
     /// The exact passes, because …
     pub fn exact(&self, reason: String) -> Decision {
-        Decision {
-            method: Method::Exact,
-            degree: 0,
-            samples: 0,
-            apart: 0,
-            features: 0,
-            predicted_error: 0.0,
-            operations: self.cost.exact(),
-            spent: 0.0,
-            reason,
-        }
+        Decision { operations: self.cost.exact(), ..Decision::exact(reason) }
     }
 
     fn auto<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool], logits: &Drawn) -> Decision {
@@ -159,8 +150,8 @@ impl<'a> Law<'a> {
     /// Why the exact method, where neither logits nor sizes need to be looked at.
     fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
         let because = |reason: &str| Some(reason.to_owned());
-        if self.request.is_exact() {
-            return because("nothing but rounding is allowed");
+        if let Some(reason) = self.request.exact_because() {
+            return because(reason);
         }
         if let Some(wrt) = self.wrt.iter().find(|&&wrt| !self.backing.covers(wrt)) {
             return Some(format!("an output by token cannot be certified from sampled rows: {}", wrt.name()));
@@ -237,7 +228,7 @@ impl<'a> Law<'a> {
     /// features; and at least 1.
     pub fn highest(&self) -> usize {
         let worth = |&degree: &usize| match self.request.wanted {
-            Wanted::Auto => self.cost.moments(degree) <= self.cost.exact(),
+            Wanted::Auto | Wanted::Exact => self.cost.moments(degree) <= self.cost.exact(),
             Wanted::Polynomial(_) => affordable(self.cost.dimension(), degree + 1).is_ok(),
         };
         (1..=HIGHEST).rev().find(worth).unwrap_or(1)

@@ -1,6 +1,6 @@
 //! What is decided: a method and its size, and how a certificate is to be had.
 
-use super::request::{Asked, Request};
+use super::request::{Asked, Request, Wanted};
 use crate::names::named;
 use crate::problem::Wrt;
 
@@ -38,6 +38,56 @@ pub struct Decision {
     pub spent: f64,
     /// In words.
     pub reason: String,
+}
+
+impl Decision {
+    /// A method and its size, and nothing known of its cost yet; the exact passes have the size 0.
+    pub fn new(method: Method, degree: usize, samples: usize) -> Self {
+        Decision {
+            method,
+            degree,
+            samples,
+            apart: 0,
+            features: 0,
+            predicted_error: 0.0,
+            operations: f64::INFINITY,
+            spent: 0.0,
+            reason: String::new(),
+        }
+    }
+
+    /// The exact passes, because …
+    pub(super) fn exact(reason: String) -> Self {
+        Decision { reason, ..Decision::new(Method::Exact, 0, 0) }
+    }
+}
+
+/// Reasons for the exact passes that need no look at the data.
+const BY_NAME: &str = "it was asked for by name";
+const WITHOUT: &str = "rtol is None: nothing but rounding is allowed";
+const ZERO: &str = "rtol is 0: nothing but rounding is allowed";
+const BY_TOKEN: &str = "dk and dv are certified by no other method";
+
+impl Request {
+    /// Why the exact passes, whatever the problem; nothing where that depends on it.
+    pub(super) fn exact_because(&self) -> Option<&'static str> {
+        match self.wanted {
+            Wanted::Exact => Some(BY_NAME),
+            Wanted::Auto if self.is_exact() => Some(if self.rtol.is_none() { WITHOUT } else { ZERO }),
+            _ => None,
+        }
+    }
+
+    /// What is run where the shapes alone do not matter either: no number of the arrays is read for it.
+    pub fn settled(&self) -> Option<Decision> {
+        self.exact_because().map(|reason| Decision::exact(reason.into()))
+    }
+
+    /// The same for the gradients of heads, of which `auto` knows no other method.
+    pub fn settled_for_heads(&self) -> Option<Decision> {
+        let by_token = (self.wanted == Wanted::Auto).then_some(BY_TOKEN);
+        self.exact_because().or(by_token).map(|reason| Decision::exact(reason.into()))
+    }
 }
 
 /// How a certificate is to be had.

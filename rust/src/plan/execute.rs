@@ -2,8 +2,10 @@
 
 use std::cell::OnceCell;
 
+use super::cost::Shape;
 use super::decide::{DOUBTFUL, Law};
 use super::decision::{Backing, Decision, Method};
+use super::forecast::check_memory;
 use super::guard::{Begun, LOST};
 use super::logits::drawn;
 use super::needed::enough;
@@ -70,6 +72,7 @@ pub(super) fn of_seen<T: Float>(
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
+    check_memory::<T>(&Shape::of(problem), wrt, problem.is_causal, &decision, options)?;
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
         return exact(problem, wrt, request, &zero, decision, stages);
     }

@@ -1,7 +1,11 @@
 //! The gradient by the method that the planner chooses.
 
+use std::time::Instant;
+
+use super::cost::Shape;
 use super::decide::check;
 use super::execute::{Start, of_seen};
+use super::forecast::observe;
 use super::request::Request;
 use super::solution::{Certified, Planned};
 use super::stages::Stages;
@@ -31,6 +35,7 @@ pub fn planned_gradient<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Planned<T>, Error> {
+    let begin = Instant::now();
     check(problem, wrt, request)?;
     let seen = problem.admitted()?;
     let mut stages = Stages::new(options, watch);
@@ -38,6 +43,11 @@ pub fn planned_gradient<T: Float>(
     let mut planned = run(&seen, wrt, request, start, options, &mut stages).map_err(|error| seen.blame(error))?;
     for Certified { wrt, value, .. } in &mut planned.gradients {
         *value = problem.whole(*wrt, std::mem::take(value))?;
+    }
+    // What was prepared before makes a call cheaper than its forecast.
+    if !matches!(start, Start::Prepared(_)) {
+        let seconds = begin.elapsed().as_secs_f64();
+        observe::<T>(&Shape::of(problem), wrt, problem.is_causal, &planned.decision, options, seconds)?;
     }
     Ok(planned)
 }

@@ -7,6 +7,7 @@
 //! | `solution` | what comes back |
 //! | `logits` | a sample of logits, and how well a polynomial serves for it |
 //! | `cost` | operations of every method, from shapes alone |
+//! | `forecast`, `rates` | operations, seconds and memory of a decision; how fast this machine is |
 //! | `decision` | what is decided: a method and its size, and how a certificate is to be had |
 //! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
 //! | `needed` | how many rows a certificate is expected to take |
@@ -26,7 +27,8 @@
 //! | `guard` | what stands before a try: keys that are left to exp, rows in which a polynomial is not believed |
 //! | `tries` | tries held against each other and against what was asked |
 //! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
-//! | `diagnose` | statistics of queries and keys, and what is planned for them |
+//! | `diagnosis`, `diagnose` | statistics of queries and keys, and what is planned for them |
+//! | `heads` | several heads of attention as one result |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `gradient` | the gradient by the method that all of these lead to |
@@ -38,9 +40,12 @@ pub mod cost;
 pub mod decide;
 mod decision;
 mod diagnose;
+mod diagnosis;
 mod execute;
+mod forecast;
 mod gradient;
 mod guard;
+mod heads;
 mod lengths;
 mod logits;
 mod needed;
@@ -48,6 +53,7 @@ mod passes;
 mod pilot;
 mod prepared;
 mod probe;
+mod rates;
 mod reach;
 pub mod request;
 mod rows;
@@ -63,10 +69,13 @@ mod unfold;
 
 pub use decide::decide;
 pub use decision::{Decision, Method};
-pub use diagnose::{Diagnosis, Prediction, Regime, TOLERANCES, diagnose, diagnose_problem};
+pub use diagnose::{TOLERANCES, diagnose, diagnose_problem};
+pub use diagnosis::{Diagnosis, Prediction, Regime};
 pub use execute::Start;
+pub use forecast::{Forecast, forecast};
 pub use gradient::planned_gradient;
 pub use guard::foresee;
+pub use heads::{HEAD_INPUTS, Pulled, attend_heads, decide_heads, solve_heads};
 pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Kind, Norm, Request, Verdict, Wanted};
 pub use solution::{Certified, Planned};

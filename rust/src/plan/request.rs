@@ -53,6 +53,8 @@ impl Norm {
 pub enum Wanted {
     /// The cheapest that reaches the tolerance.
     Auto,
+    /// The exact passes.
+    Exact,
     /// The polynomial method, of a given degree or the cheapest that reaches the tolerance.
     Polynomial(Option<usize>),
 }

@@ -82,7 +82,7 @@ impl<'a, T: Float> Search<'a, T> {
         let next = || self.aimed().named(degree, self.logits());
         let affords = |operations: f64| self.affords(self.law.cost.lost(operations), part);
         match self.request.wanted {
-            Wanted::Polynomial(Some(_)) => None,
+            Wanted::Polynomial(Some(_)) | Wanted::Exact => None,
             Wanted::Polynomial(None) => (degree <= self.law.highest()).then(next),
             Wanted::Auto if degree > self.law.highest() => None,
             // Before sizes are looked at: no rows, no more than that.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .errors import OutOfMemoryError
+from ..errors import OutOfMemoryError
 
 __all__ = ["available_bytes", "check_fits", "format_bytes"]
 
@@ -142,6 +142,12 @@ def check_fits(title: str, needed: int) -> None:
             f"{title}: found shapes that need {needed} bytes ({format_bytes(needed)}) where "
             f"{available} ({format_bytes(available)}) are free; use fewer rows, or float32"
         )
+
+
+def free_bytes(beside: int) -> int | None:
+    """Bytes that are free; None where that is unknown, or what is beside them so little that it
+    does not matter."""
+    return available_bytes() if beside > ASK_ABOVE_BYTES else None
 
 
 def format_bytes(amount: float) -> str:

@@ -11,18 +11,25 @@ import numbers
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
-from .errors import OptionError, OptionTypeError
+from .. import _core
+from ..errors import OptionError, OptionTypeError
 
-WEIGHT_NAMES = ("X", "W_Q", "W_K", "Y")
+Input: TypeAlias = Literal["X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A"]
+Norm: TypeAlias = Literal["fro", "max"]
+CertificateKind: TypeAlias = Literal["any", "estimated", "statistical", "rigorous"]
+Method: TypeAlias = Literal["auto", "exact", "polynomial"]
+
 INPUT_NAMES = ("A1", "A2", "A3")
 SUM_NAME = "A"
-WRT_NAMES = (*WEIGHT_NAMES, *INPUT_NAMES, SUM_NAME)
-NORMS = ("fro", "max")
-CERTIFICATE_KINDS = ("any", "estimated", "statistical", "rigorous")
+WRT_NAMES: tuple[Input, ...] = get_args(Input)
+NORMS: tuple[Norm, ...] = get_args(Norm)
+CERTIFICATE_KINDS: tuple[CertificateKind, ...] = get_args(CertificateKind)
+AUTO: Method = "auto"
+METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != AUTO)
 
 # A thread needs a stack and a scheduler slot; more than this is a slip, not a wish.
 MAX_THREADS = 1024
@@ -39,6 +46,9 @@ MAX_DEGREE = 30
 MAX_SHOWN_BITS = 128
 
 
+Word = TypeVar("Word", bound=str)
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """The accuracy asked for: ``error <= rtol * ||gradient|| + atol`` in ``norm``, for each output.
@@ -48,19 +58,13 @@ class Tolerance:
 
     rtol: float | None
     atol: float
-    norm: str
-    certificate: str
+    norm: Norm
+    certificate: CertificateKind
 
     @property
     def is_exact(self) -> bool:
         """Whether nothing but rounding is allowed."""
         return not self.rtol and not self.atol
-
-    def asking(
-        self, method: str, degree: int | None = None, seed: int | None = 0
-    ) -> tuple[str, int | None, float | None, float, str, str, int | None]:
-        """What is asked, as the core takes it."""
-        return method, degree, self.rtol, self.atol, self.norm, self.certificate, seed
 
     def shown(self) -> str:
         """The tolerance as a message names it."""
@@ -69,6 +73,31 @@ class Tolerance:
             return absolute
         relative = f"rtol: found {self.rtol or 0.0:g}"
         return f"{relative}, {absolute}" if self.atol else relative
+
+
+@dataclass(frozen=True)
+class Request:
+    """A method and an accuracy, checked.
+
+    ``seed`` is that of sampled rows; None is a hash of the data.
+    """
+
+    method: str
+    degree: int | None
+    tolerance: Tolerance
+    seed: int | None
+
+    def of_core(self) -> _core.Request:
+        """The same as the core takes it."""
+        return _core.Request(
+            method=self.method,
+            degree=self.degree,
+            rtol=self.tolerance.rtol,
+            atol=self.tolerance.atol,
+            norm=self.tolerance.norm,
+            certificate=self.tolerance.certificate,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -135,17 +164,18 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def choice(name: str, value: object, known: Sequence[str]) -> str:
+def choice(name: str, value: object, known: Sequence[Word]) -> Word:
     """One of the known words."""
     if not isinstance(value, str):
         raise OptionTypeError(
             f"{name}: found {show_type(value)}; one of {', '.join(map(repr, known))} is wanted"
         )
-    if value not in known:
-        raise OptionError(
-            f"{name}: found {show(value)}; one of {', '.join(map(repr, known))} is wanted"
-        )
-    return str(value)
+    for word in known:
+        if word == value:
+            return word
+    raise OptionError(
+        f"{name}: found {show(value)}; one of {', '.join(map(repr, known))} is wanted"
+    )
 
 
 def scale(value: object, default: float) -> float:
@@ -231,7 +261,22 @@ def polynomial_degree(value: object) -> int:
     return integer("degree", value, 0, MAX_DEGREE, f"an integer from 0 to {MAX_DEGREE}")
 
 
-def degree(value: object, method: str, tolerance_: Tolerance) -> int | None:
+def request(
+    method: object,
+    degree: object,
+    rtol: object,
+    atol: object,
+    norm: object,
+    certificate: object,
+    rng_: object,
+) -> Request:
+    """What is asked of a gradient."""
+    name = choice("method", method, (AUTO, *METHODS))
+    accuracy = tolerance(rtol, atol, norm, certificate)
+    return Request(name, _degree(degree, name, accuracy), accuracy, rng(rng_))
+
+
+def _degree(value: object, method: str, tolerance_: Tolerance) -> int | None:
     """Degree of a polynomial: for the method of that name, which needs it or a tolerance."""
     if value is None:
         if method == "polynomial" and tolerance_.is_exact:
@@ -249,7 +294,7 @@ def degree(value: object, method: str, tolerance_: Tolerance) -> int | None:
     return number
 
 
-def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[str, ...]:
+def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[Input, ...]:
     """The names to differentiate by, in the order given."""
     if isinstance(value, str):
         names: tuple[Any, ...] = (value,)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DTypeError
+from ..errors import DTypeError
 
 # Any of them makes NumPy take an object for an array, and not for a sequence.
 PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")

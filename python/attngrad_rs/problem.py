@@ -1,7 +1,4 @@
-"""The paper's problem: loss, its exact gradients, and the plan to compute them.
-
-Argument normalising and docstrings; the mathematics is in the compiled core (docs/math.md).
-"""
+"""The paper's problem: loss, its gradients, and the plan to compute them."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from . import arguments, arrays, calls
-from .arrays import Problem
-from .errors import OptionTypeError
+from . import _solve
+from ._inputs import arrays, options
+from ._inputs.options import CertificateKind, Input, Method, Norm
 from .plans import Asked, Plan
 from .results import GradientResult
 
@@ -32,15 +29,15 @@ def loss_gradient(
     Y: npt.ArrayLike,
     E: npt.ArrayLike,
     *,
-    wrt: str | Sequence[str] = "X",
+    wrt: Input | Sequence[Input] = "X",
     scale: float | None = None,
     is_causal: bool = False,
     rtol: float | None = None,
     atol: float = 0.0,
-    norm: str = "fro",
-    method: str = "auto",
+    norm: Norm = "fro",
+    method: Method = "auto",
     degree: int | None = None,
-    certificate: str = "any",
+    certificate: CertificateKind = "any",
     plan: Plan | None = None,
     threads: int | None = None,
     rng: int | np.random.Generator | None = None,
@@ -162,21 +159,17 @@ def loss_gradient(
     ['X', 'Y']
     """
     start = time.perf_counter()
+    asked = Asked(method, degree, rtol, atol, norm, certificate, rng).beside(plan)
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    if plan is not None and not isinstance(plan, Plan):
-        raise OptionTypeError(f"plan: found {arguments.show_type(plan)}; a Plan or None is wanted")
-    asked = Asked(rtol, atol, norm, certificate, method, degree, rng).beside(plan)
-    request = calls.read(
-        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=asked.method,
-        degree=asked.degree, rng=asked.rng,
-        tolerance=arguments.tolerance(asked.rtol, asked.atol, asked.norm, asked.certificate),
-        control=arguments.control(threads, progress, timeout, check_finite),
+    call = _call(
+        problem, _names(wrt, problem), scale, is_causal, asked,
+        options.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
-    call = functools.partial(
-        loss_gradient, wrt=request.wrt, scale=scale, is_causal=is_causal, threads=threads,
-        **asked._replace(rng=request.seed)._asdict(),
+    again = functools.partial(
+        loss_gradient, wrt=call.wrt, scale=scale, is_causal=is_causal, threads=threads,
+        **asked._replace(rng=call.request.seed)._asdict(),
     )  # fmt: skip
-    return calls.result(request, call, plan, start)
+    return _solve.gradient(call, plan, again, start)
 
 
 def loss(
@@ -224,13 +217,11 @@ def loss(
     >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
-    request = calls.read(
-        arrays.read_problem(A1, A2, A3, X, Y, E),
-        wrt=(), scale=scale, is_causal=is_causal, method="exact", degree=None, rng=None,
-        tolerance=arguments.tolerance(None, 0.0, "fro", "any"),
-        control=arguments.control(threads, progress, timeout, check_finite),
+    call = _call(
+        arrays.read_problem(A1, A2, A3, X, Y, E), (), scale, is_causal, Asked(method="exact"),
+        options.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
-    return calls.evaluate(request, "loss")[0].loss
+    return _solve.loss(call)
 
 
 def plan_loss_gradient(
@@ -241,15 +232,15 @@ def plan_loss_gradient(
     Y: npt.ArrayLike,
     E: npt.ArrayLike,
     *,
-    wrt: str | Sequence[str] = "X",
+    wrt: Input | Sequence[Input] = "X",
     scale: float | None = None,
     is_causal: bool = False,
     rtol: float | None = None,
     atol: float = 0.0,
-    norm: str = "fro",
-    method: str = "auto",
+    norm: Norm = "fro",
+    method: Method = "auto",
     degree: int | None = None,
-    certificate: str = "any",
+    certificate: CertificateKind = "any",
     threads: int | None = None,
     rng: int | np.random.Generator | None = None,
     progress: Progress | None = None,
@@ -277,8 +268,7 @@ threads, rng, progress, timeout, check_finite
     Notes
     -----
     Cost: O(1) where the method is exact by name or by ``rtol``; the numbers are not read then.
-    Otherwise the arrays are copied and some rows looked at. The first plan for a method, precision
-    and number of threads measures the machine's rate, which takes at most 50 ms.
+    Otherwise the arrays are copied and some rows looked at.
 
     Examples
     --------
@@ -291,21 +281,37 @@ threads, rng, progress, timeout, check_finite
     >>> plan.execute().loss < 1e-20
     True
     """
+    asked = Asked(method, degree, rtol, atol, norm, certificate, rng)
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    request = calls.read(
-        problem, wrt=_names(wrt, problem), scale=scale, is_causal=is_causal, method=method,
-        degree=degree, rng=rng, tolerance=arguments.tolerance(rtol, atol, norm, certificate),
-        control=arguments.control(threads, progress, timeout, check_finite),
+    call = _call(
+        problem, _names(wrt, problem), scale, is_causal, asked,
+        options.control(threads, progress, timeout, check_finite),
     )  # fmt: skip
-    call = functools.partial(
-        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=request.wrt, scale=scale,
-        is_causal=is_causal, rtol=rtol, atol=atol, norm=norm, method=method, degree=degree,
-        certificate=certificate, threads=threads, rng=request.seed, progress=progress,
-        timeout=timeout, check_finite=check_finite,
+    again = functools.partial(
+        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, scale=scale,
+        is_causal=is_causal, threads=threads, progress=progress, timeout=timeout,
+        check_finite=check_finite, **asked._replace(rng=call.request.seed)._asdict(),
     )  # fmt: skip
-    return calls.plan(request, call)
+    return _solve.plan(call, again)
 
 
-def _names(wrt: object, problem: Problem) -> tuple[str, ...]:
+def _call(
+    problem: arrays.Problem,
+    names: tuple[Input, ...],
+    scale: object,
+    is_causal: object,
+    asked: Asked,
+    control: options.Control,
+) -> _solve.Call:
+    """A call with all of its options checked."""
+    # With d2 = 0 every logit is 0, whatever the scale.
+    usual = 1.0 / max(problem.sizes.d2, 1)
+    return _solve.Call(
+        problem, names, options.scale(scale, usual), options.flag("is_causal", is_causal),
+        options.request(*asked), control,
+    )  # fmt: skip
+
+
+def _names(wrt: object, problem: arrays.Problem) -> tuple[Input, ...]:
     pair, same = problem.sizes.pair, problem.self_attention
-    return arguments.wrt_names(wrt, pair=pair, self_attention=same)
+    return options.wrt_names(wrt, pair=pair, self_attention=same)

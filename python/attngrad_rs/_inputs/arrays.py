@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from .arguments import show
-from .errors import AttnGradError, DTypeError, NonFiniteError, ShapeError
+from .. import _core
+from ..errors import AttnGradError, DTypeError, NonFiniteError, ShapeError
 from .masks import unmasked
+from .options import show
 
 Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
@@ -59,6 +59,13 @@ class Sizes(NamedTuple):
     dv: int
     width: int
     pair: bool
+
+    def of_core(self) -> _core.Shape:
+        """The same as the core takes it."""
+        return _core.Shape(
+            n=self.n, m=self.m, d=self.width, d1=self.d1, d2=self.d2, d3=self.d3, dv=self.dv,
+            pair=self.pair,
+        )  # fmt: skip
 
 
 class Problem(NamedTuple):

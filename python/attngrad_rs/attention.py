@@ -1,0 +1,239 @@
+"""Attention under the names and shapes that torch uses: output, and its vector-Jacobian product."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _solve
+from ._inputs import arrays, options
+from ._inputs.arrays import Array
+from ._inputs.options import CertificateKind, Method, Norm
+from .plans import Asked, Plan
+from .results import AttentionGradients
+
+__all__ = ["attention", "attention_vjp", "plan"]
+
+Progress = Callable[[float], object]
+
+
+def attention(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    value: npt.ArrayLike,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    check_finite: bool = True,
+) -> Array:
+    """Softmax attention, softmax(scale · query keyᵀ) value.
+
+    Parameters
+    ----------
+    query : array_like, (..., L, E)
+        All arrays are float32 or all float64, of any layout and byte order.
+    key : array_like, (..., S, E)
+        The leading dimensions of all arrays are equal.
+    value : array_like, (..., S, Ev)
+        Ev may differ from E.
+    is_causal : bool
+        Query j sees the keys 0 ... j only (aligned at the top left, also where L ≠ S).
+    scale : float, optional
+        By default 1/√E.
+    threads, progress, timeout, check_finite
+        As in ``loss_gradient``.
+
+    Returns
+    -------
+    ndarray, (..., L, Ev)
+        Of the inputs' dtype in native byte order; zeros where S = 0.
+
+    Raises
+    ------
+    AttnGradError
+        As ``loss_gradient``; the message names the argument.
+
+    Notes
+    -----
+    Source: docs/math.md, section on attention. Cost: 2 L S (E + Ev) operations for each head, half
+    if causal; memory O((L + S)(E + Ev)) beside the inputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> q = np.zeros((2, 3, 4))
+    >>> v = np.arange(6.0).reshape(2, 3, 1)
+    >>> ag.attention(q, q, v, is_causal=True)[0].ravel()
+    array([0. , 0.5, 1. ])
+    """
+    control = options.control(threads, progress, timeout, check_finite)
+    named = {"query": query, "key": key, "value": value}
+    return _solve.attention(_heads(named, scale, is_causal, Asked(method="exact"), control))
+
+
+def attention_vjp(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    value: npt.ArrayLike,
+    dout: npt.ArrayLike,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    norm: Norm = "fro",
+    method: Method = "auto",
+    degree: int | None = None,
+    certificate: CertificateKind = "any",
+    plan: Plan | None = None,
+    threads: int | None = None,
+    rng: int | np.random.Generator | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = None,
+    check_finite: bool = True,
+) -> AttentionGradients:
+    """Gradients of attention: dq, dk, dv for an incoming gradient ``dout`` of the output.
+
+    Parameters
+    ----------
+    query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
+        As in ``attention``.
+    dout : array_like, (..., L, Ev)
+        Gradient of a scalar by the output of ``attention``.
+    is_causal, scale
+        As in ``attention``.
+    rtol, atol, norm, certificate, plan, threads, rng, progress, timeout, check_finite
+        As in ``loss_gradient``; the tolerance is for dq, dk and dv each, over all heads together.
+    method : {"auto", "exact", "polynomial"}
+        "auto" is exact for every tolerance: dk and dv are certified by nothing cheaper.
+        "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
+        logits; all heads are looked at before its degree is chosen, and a head with too many rows
+        beyond it is computed exactly.
+    degree : int, optional
+        As in ``loss_gradient``. With ``rtol=None`` each certificate is the rigorous bound that
+        comes with the degree, infinite where it must be, as always with ``is_causal``.
+
+    Returns
+    -------
+    AttentionGradients
+        Unpacks as three arrays shaped like query, key and value; ``.certificate``,
+        ``.certificates``, ``.plan``.
+
+    Raises
+    ------
+    AttnGradError
+        As ``loss_gradient``; the message names the argument.
+
+    Notes
+    -----
+    Source: docs/math.md, section on the vector-Jacobian product. Cost: 12 L S E operations for each
+    head (E = Ev), half if causal; memory O((L + S)(E + Ev)) beside the inputs. Polynomial, section
+    on the moment form: 4 (L + S) N (Ev + 1) with N = C(E + g + 1, g + 1) features for degree g, and
+    memory O(N Ev) more. The certificate of several heads is as weak as the weakest of theirs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> rng = np.random.default_rng(0)
+    >>> q, k, v, dout = (rng.standard_normal((2, 5, 3)) for _ in range(4))
+    >>> dq, dk, dv = ag.attention_vjp(q, k, v, dout)
+    >>> bool(abs(dk.sum(axis=1)).max() < 1e-12)
+    True
+    >>> near = ag.attention_vjp(q / 10, k / 10, v, dout, method="polynomial", degree=2)
+    >>> near.certificate.kind, near.certificate.success
+    ('rigorous', None)
+    """
+    start = time.perf_counter()
+    asked = Asked(method, degree, rtol, atol, norm, certificate, rng).beside(plan)
+    named = {"query": query, "key": key, "value": value, "dout": dout}
+    control = options.control(threads, progress, timeout, check_finite)
+    heads = _heads(named, scale, is_causal, asked, control)
+    again = functools.partial(
+        attention_vjp, scale=scale, is_causal=is_causal, threads=threads,
+        **asked._replace(rng=heads.request.seed)._asdict(),
+    )  # fmt: skip
+    return _solve.pull_back(heads, plan, again, start)
+
+
+def plan(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    value: npt.ArrayLike,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    norm: Norm = "fro",
+    method: Method = "auto",
+    degree: int | None = None,
+    certificate: CertificateKind = "any",
+    threads: int | None = None,
+    rng: int | np.random.Generator | None = None,
+) -> Plan:
+    """What ``attention_vjp`` would run for these shapes; computes nothing big.
+
+    Parameters
+    ----------
+    query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
+        As in ``attention``; only their shapes and dtype are looked at, for the polynomial method
+        some rows of every head as well.
+    is_causal, scale, rtol, atol, norm, method, degree, certificate, threads, rng
+        As in ``attention_vjp``.
+
+    Returns
+    -------
+    Plan
+        ``.explain()`` says it in words, ``.execute(dout=...)`` runs it.
+
+    Raises
+    ------
+    AttnGradError
+        As ``attention_vjp``.
+
+    Notes
+    -----
+    Cost: O(1), for the polynomial method a copy of all heads and a look at some rows of each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import attngrad_rs as ag
+    >>> q = np.zeros((2, 100, 8))
+    >>> ag.plan(q, q, q, rtol=1e-3).method
+    'exact'
+    """
+    asked = Asked(method, degree, rtol, atol, norm, certificate, rng)
+    named = {"query": query, "key": key, "value": value}
+    control = options.control(threads, None, None, check_finite=True)
+    heads = _heads(named, scale, is_causal, asked, control)
+    again = functools.partial(
+        attention_vjp, query=query, key=key, value=value, scale=scale, is_causal=is_causal,
+        threads=threads, **asked._replace(rng=heads.request.seed)._asdict(),
+    )  # fmt: skip
+    return _solve.plan_heads(heads, again)
+
+
+def _heads(
+    named: Mapping[str, object],
+    scale: object,
+    is_causal: object,
+    asked: Asked,
+    control: options.Control,
+) -> _solve.Heads:
+    """A call with all of its options checked."""
+    causal, request = options.flag("is_causal", is_causal), options.request(*asked)
+    given, dtype = arrays.read_heads(named)
+    # With E = 0 every logit is 0, whatever the scale.
+    usual = 1.0 / math.sqrt(max(given["query"].shape[-1], 1))
+    return _solve.Heads(given, dtype, options.scale(scale, usual), causal, request, control)

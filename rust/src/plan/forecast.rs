@@ -1,0 +1,203 @@
+//! What a decision is expected to take: operations, seconds and memory, from shapes alone.
+
+use super::cost::{Cost, Shape};
+use super::decision::{Decision, Method};
+use super::rates;
+use crate::constants::{
+    CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_SIDE_QUERIES, MOMENT_BYTES, MOMENT_ROWS, WAVE_CHUNKS, WAVE_QUERIES,
+};
+use crate::error::Error;
+use crate::exact::needs::Needs;
+use crate::exact::tile_shape;
+use crate::features::approximate_count;
+use crate::float::Float;
+use crate::options::{Level, Options};
+use crate::problem::Wrt;
+use crate::runtime::pool::default_threads;
+
+/// Operations of the exact passes a second and thread in single precision, in double precision half of them: rough figures
+/// of machines with two cores at d = 32. They make seconds of operations, and decide nothing.
+fn rate(level: Level) -> f64 {
+    match level {
+        Level::Baseline => 15e9,
+        Level::Avx512 => 115e9,
+        _ => 75e9,
+    }
+}
+
+/// Numbers in double precision that the exact passes keep for each query (norms, normalisers, terms of the rounding estimate)
+/// and key ...
+const ROW_NUMBERS: usize = 12;
+const KEY_NUMBERS: usize = 2;
+
+/// ... and the moment form for each query and its key: lengths, residual, caps twice by two norms, and room for the rows that
+/// are computed apart.
+const MOMENT_NUMBERS: usize = 9;
+
+/// Bytes of the tree of monomials for each feature: parent, coordinate, multinomial.
+const FEATURE_BYTES: usize = 24;
+
+/// Bytes of a feature of a row as an integer.
+const INTEGER_BYTES: usize = 2;
+
+const DOUBLE: u128 = size_of::<f64>() as u128;
+
+/// What a call is expected to take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// Operations in those of the exact passes.
+    pub operations: f64,
+    /// Seconds, as far as calls of this process have shown how fast the machine is; of the table before.
+    pub seconds: f64,
+    /// Bytes at the peak, outputs included, besides the inputs and their copies.
+    pub peak_bytes: u128,
+}
+
+/// The forecast of a decision for a problem of a shape, in the precision T.
+///
+/// # Errors
+/// [`Error::Option`] for options that mean nothing.
+pub fn forecast<T: Float>(
+    shape: &Shape,
+    wrt: &[Wrt],
+    is_causal: bool,
+    decision: &Decision,
+    options: &Options,
+) -> Result<Forecast, Error> {
+    let level = options.isa()?.level();
+    let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
+    let exact = decision.method == Method::Exact;
+    let operations = if exact { Cost::of_shape(*shape, wrt, is_causal).exact() } else { decision.operations };
+    let memory = Memory { shape, needs: Needs::of((shape.d3, shape.dv), wrt), wrt, size: size_of::<T>() as u128 };
+    Ok(Forecast {
+        operations,
+        seconds: rates::factor(key::<T>(decision, threads, level)) * table::<T>(operations, threads, level),
+        peak_bytes: if exact {
+            memory.exact(tile_shape::<T>(level)?.0, threads)
+        } else {
+            memory.polynomial(decision, threads)
+        },
+    })
+}
+
+/// Refuses what is expected to take more memory than it may.
+pub(super) fn check_memory<T: Float>(
+    shape: &Shape,
+    wrt: &[Wrt],
+    is_causal: bool,
+    decision: &Decision,
+    options: &Options,
+) -> Result<(), Error> {
+    let Some(free) = options.memory else { return Ok(()) };
+    let needed = forecast::<T>(shape, wrt, is_causal, decision, options)?.peak_bytes;
+    if needed > u128::from(free) { Err(Error::Memory { needed, free }) } else { Ok(()) }
+}
+
+/// Takes note of what a call took, so that the seconds of later forecasts are those of this machine.
+pub(super) fn observe<T: Float>(
+    shape: &Shape,
+    wrt: &[Wrt],
+    is_causal: bool,
+    decision: &Decision,
+    options: &Options,
+    seconds: f64,
+) -> Result<(), Error> {
+    let level = options.isa()?.level();
+    let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
+    let operations = forecast::<T>(shape, wrt, is_causal, decision, options)?.operations;
+    rates::observe(key::<T>(decision, threads, level), seconds, table::<T>(operations, threads, level));
+    Ok(())
+}
+
+fn key<T>(decision: &Decision, threads: usize, level: Level) -> rates::Key {
+    (decision.method, size_of::<T>(), threads, level)
+}
+
+/// Seconds on a machine of the table.
+fn table<T>(operations: f64, threads: usize, level: Level) -> f64 {
+    let precision = size_of::<f32>() as f64 / size_of::<T>() as f64;
+    operations / (rate(level) * threads as f64 * precision)
+}
+
+/// Sizes of what is held at the same time, as exact integers.
+struct Memory<'a> {
+    shape: &'a Shape,
+    needs: Needs,
+    wrt: &'a [Wrt],
+    /// Bytes of a number.
+    size: u128,
+}
+
+impl Memory<'_> {
+    /// Numbers in all outputs together.
+    fn outputs(&self) -> u128 {
+        let Shape { n, m, d, d1, d2, d3, dv, .. } = *self.shape;
+        let of = |wrt: &Wrt| match wrt {
+            Wrt::X => product(d1, d2),
+            Wrt::WQ => product(d1, d),
+            Wrt::WK => product(d2, d),
+            Wrt::Y => product(d3, dv),
+            Wrt::A1 | Wrt::A => product(n, d1),
+            Wrt::A2 => product(m, d2),
+            Wrt::A3 => product(m, d3),
+        };
+        self.wrt.iter().map(of).sum()
+    }
+
+    /// The exact passes: follows the life of the buffers through pass 1, pass 2 and the products after it. O((n + m) d),
+    /// whatever the tiles.
+    fn exact(&self, lanes: usize, threads: usize) -> u128 {
+        let Shape { n, m, d, d1, d3, dv, pair, .. } = *self.shape;
+        let kept = self.kept(lanes, threads);
+        // Scaled queries, which pass 2 turns into p K; keys and values in strips; keys of a pair.
+        let always = product(n, d) + product(m, d) + product(m, dv) + if pair { product(m, d) } else { 0 };
+        let sums = if self.needs.key_side { product(m, d) + product(m, dv) } else { 0 };
+        let output = if kept > 0 { 0 } else { product(n, dv) };
+        let mixed = if self.needs.mixed_inputs { product(n, d3) + product(m, d3) } else { 0 };
+        // Sums over queries are kept in double precision until the pass is over.
+        let mut second = output + sums * DOUBLE / self.size;
+        if self.needs.key_side {
+            second += product(n.min(WAVE_QUERIES), m.min(WAVE_CHUNKS * CHUNK_KEYS)) / CHUNK_KEYS as u128 * d as u128;
+        }
+        let both = if self.wrt.contains(&Wrt::A) { product(n, d1) } else { 0 };
+        let peaks = [product(m, dv), output + mixed, second + sums, sums + self.outputs() + both];
+        let peak = always + peaks.into_iter().max().unwrap_or(0);
+        peak * self.size + kept + DOUBLE * (product(ROW_NUMBERS, n) + product(KEY_NUMBERS, m))
+    }
+
+    /// Bytes of what pass 1 keeps for pass 2; 0 where it does not fit.
+    fn kept(&self, lanes: usize, threads: usize) -> u128 {
+        let (n, m) = (self.shape.n, self.shape.m as u128);
+        let (row, all) = (m * self.size, KEPT_BYTES as u128);
+        let second = self.needs.query_side || self.needs.key_side;
+        if !second || self.needs.mixed_inputs || m == 0 {
+            return 0;
+        }
+        if self.needs.key_side {
+            let queries = KEY_SIDE_QUERIES as u128;
+            return (all / row / queries * queries).min(WAVE_QUERIES as u128).min(n as u128) * row;
+        }
+        let tile = lanes as u128 * row;
+        (all / (threads as u128 * tile)).min(KEPT_TILES as u128) * threads as u128 * tile
+    }
+
+    /// The moment form of a degree with its sampled rows.
+    fn polynomial(&self, decision: &Decision, threads: usize) -> u128 {
+        let Shape { n, m, d, d1, d3, dv, .. } = *self.shape;
+        let samples = decision.samples;
+        let features = approximate_count(d, decision.degree + 1) as u128;
+        let sums = features * (dv as u128 + 1) * DOUBLE;
+        let partial = (2 * sums).max(MOMENT_BYTES as u128);
+        let rows = product(samples, d1 + 2 * d + 2 * dv + d3);
+        // Exact rows need the keys and values in strips.
+        let strips = if samples > 0 { product(m, d + dv) * self.size } else { 0 };
+        let inner = approximate_count(d, decision.degree) as u128;
+        let block = MOMENT_ROWS as u128 * inner * (self.size + INTEGER_BYTES as u128);
+        let own = product(MOMENT_NUMBERS, n) * DOUBLE + features * FEATURE_BYTES as u128 + threads as u128 * block;
+        2 * partial + rows * DOUBLE + strips + 2 * self.outputs() * self.size + own
+    }
+}
+
+fn product(a: usize, b: usize) -> u128 {
+    a as u128 * b as u128
+}
