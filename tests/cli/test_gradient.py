@@ -15,7 +15,8 @@ from npz_files import arrays, good
 
 import attngrad_rs as ag
 from attngrad_rs._inputs.files import write_arrays
-from attngrad_rs.cli import commands, near_linear
+from attngrad_rs.cli import commands
+from attngrad_rs.cli.demo import near_linear
 from attngrad_rs.cli.problem_file import read_problem
 from attngrad_rs.heads import load_heads
 from attngrad_rs.heads.store import pack

@@ -27,8 +27,8 @@ from attngrad_rs.errors import (
     RangeError,
 )
 from attngrad_rs.heads import MODELS, load_heads, make_heads
-from attngrad_rs.heads.minilm import MiniLM, erf
-from attngrad_rs.heads.smollm2 import FILE, SmolLM2
+from attngrad_rs.heads.models.minilm import MiniLM, erf
+from attngrad_rs.heads.models.smollm2 import FILE, SmolLM2
 
 if os.environ.get("ATTNGRAD_WEIGHTS") != "required":
     for needed in ("gguf", "tokenizers", "safetensors"):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
-from rich.table import Table
 
 from .._core import __version__
 from .._inputs import options
@@ -19,7 +18,6 @@ from . import output
 from .exit_codes import EXIT_DEFECT
 from .experiments import PROBLEM_HELP, HeadName
 from .experiments import app as experiment_app
-from .near_linear import TOKENS, WIDTH
 from .problem_file import read_problem
 from .terminal import guarded, output_console, print_json, progress_bar
 
@@ -68,76 +66,32 @@ def demo(
 ) -> None:
     """Gradients of real trained heads, and exact against near-linear where entries are small."""
     from . import demo as demonstration
-    from . import figures
 
     if dtype not in ("float32", "float64"):
         raise OptionError(f"--dtype: found {dtype!r}; float32 or float64 is wanted")
     kind = ""
     if out is not None:
-        kind = figures.check_format(out)
+        kind = demonstration.check_format(out)
         check_output(out, force=force)
     chosen = load_heads(file)
     with progress_bar("heads", quiet=json) as move:
         report = demonstration.run(dtype, threads, move, chosen)
     if out is not None:
         with atomic_output(out, force=force) as target:
-            target.write(figures.demo_figure(report, kind))
+            target.write(demonstration.demo_figure(report, kind))
     if json:
         print_json(report.to_dict())
         return
     console = output_console()
-    console.print(_demo_table(report.heads))
+    console.print(demonstration.heads_table(report.heads))
     console.print(
         f"{report.cpu}, {report.level}, {report.threads} threads, {report.dtype}; "
         f"GEMM peak {report.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
         "half for causal heads. Error: of dL/dX against the definitions in float64."
     )
-    console.print(_near_table(report.near_linear))
+    console.print(demonstration.near_table(report.near_linear))
     if out is not None:
         console.print(f"figure: {out}")
-
-
-def _demo_table(rows: list[Any]) -> Table:
-    table = Table(title="exact gradient by X of trained attention heads")
-    table.add_column("head", no_wrap=True)
-    for title in ("n", "d", "spread", "loss", "|dL/dX|", "ms", "GF/s", "of peak", "error", "bound"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            f"{row.head}{' causal' if row.is_causal else ''}",
-            str(row.n),
-            str(row.d),
-            f"{row.logit_spread:.2f}",
-            f"{row.loss:.5g}",
-            f"{row.gradient_norm:.4g}",
-            f"{1e3 * row.seconds:.2f}",
-            f"{row.gflops:.1f}",
-            f"{100 * row.share_of_peak:.0f} %",
-            f"{row.error:.1e}",
-            f"{row.certificate:.1e}",
-        )
-    return table
-
-
-def _near_table(rows: list[Any]) -> Table:
-    title = f"gradient by X, n = {TOKENS}, d = {WIDTH}, entries uniform in [-1, 1]"
-    table = Table(title=title)
-    table.add_column("call", no_wrap=True)
-    for column in ("method", "degree", "rows", "ms", "x exact", "error", "certificate", "kind"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.call,
-            row.method,
-            "" if row.degree is None else str(row.degree),
-            "" if row.samples is None else str(row.samples),
-            f"{1e3 * row.seconds:.1f}",
-            f"{row.times_exact:.1f}",
-            f"{row.error:.1e}",
-            f"{row.certificate:.1e}",
-            row.kind,
-        )
-    return table
 
 
 @app.command()

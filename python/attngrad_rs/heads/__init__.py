@@ -15,7 +15,7 @@ smollm2     SmolLM2-135M-Instruct, 30 layers of 3 groups   causal      layer_gro
 """
 
 from .head import Head
-from .make import MODELS, HeadModel, make_heads
+from .models.make import MODELS, HeadModel, make_heads
 from .store import load_heads
 
 __all__ = ["MODELS", "Head", "HeadModel", "load_heads", "make_heads"]

@@ -25,7 +25,7 @@ import numpy as np
 from .._inputs.files import load_arrays
 from ..errors import ProblemFileError, RangeError
 from .head import Array, Head
-from .layers import Ids, Triple
+from .models.layers import Ids, Triple
 
 __all__ = ["BUNDLED", "CAUSAL", "FORMAT_NAME", "load_heads", "pack"]
 

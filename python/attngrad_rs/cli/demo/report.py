@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .._core import __version__
-from .._inputs import arrays
-from .._inputs.memory import check_fits
-from ..heads import Head
-from ..problem import loss_gradient
-from ..reference import loss_gradient as reference_gradient
-from . import machine, near_linear
+from ..._core import __version__
+from ..._inputs import arrays
+from ..._inputs.memory import check_fits
+from ...heads import Head
+from ...problem import loss_gradient
+from ...reference import loss_gradient as reference_gradient
+from .. import machine
+from . import near_linear
 from .near_linear import NearRow
 
 __all__ = ["DemoReport", "HeadRow", "run"]

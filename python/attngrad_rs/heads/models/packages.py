@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingDependencyError, install_line
+from ...errors import MissingDependencyError, install_line
 
 __all__ = ["EXTRA_LINE", "WeightPackage", "require"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError
-from .plots import COLOURS, GREY, rendered
-
-if TYPE_CHECKING:
-    from .demo import DemoReport
+from ...errors import OptionError
+from ..plots import COLOURS, GREY, rendered
+from .report import DemoReport
 
 __all__ = ["check_format", "demo_figure"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .._inputs import arrays
-from ..problem import loss_gradient
+from ..._inputs import arrays
+from ...problem import loss_gradient
 
 __all__ = ["NearRow", "run"]
 

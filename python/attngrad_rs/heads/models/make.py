@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._inputs.files import write_arrays
-from .._inputs.output import atomic_output, check_output
-from ..errors import AttnGradError, OptionError, OptionTypeError
+from ..._inputs.files import write_arrays
+from ..._inputs.output import atomic_output, check_output
+from ...errors import AttnGradError, OptionError, OptionTypeError
+from ..store import pack
 from . import minilm, smollm2
 from .layers import Ids, Network, Progress
 from .packages import WeightPackage
-from .store import pack
 
 __all__ = ["MODELS", "HeadModel", "make_heads", "model_heads"]
 
