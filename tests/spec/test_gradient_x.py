@@ -8,7 +8,7 @@ from hypothesis import given
 
 import attngrad_rs
 from attngrad_rs import reference
-from helpers import assert_promise, assert_ratio, problem, truth
+from helpers import ALGEBRA, assert_promise, assert_ratio, problem, truth
 from strategies import Case, cases, tame
 
 pytestmark = pytest.mark.spec
@@ -44,6 +44,7 @@ def jacobian_gradients(case: Case) -> dict[str, np.ndarray]:
     }
 
 
+@ALGEBRA
 @given(tame(causal=None, longest=5, widest=3))
 def test_the_formulas_are_the_chain_rule(case: Case) -> None:
     quantities = problem(case)
@@ -53,6 +54,7 @@ def test_the_formulas_are_the_chain_rule(case: Case) -> None:
         assert_ratio(truth(case).gradient(name), want, size, 1.0, name)
 
 
+@ALGEBRA
 @given(tame(causal=None, pair=True))
 def test_a_pair_is_the_chain_rule_on_the_product(case: Case) -> None:
     """dW_Q = dX W_K and dW_K = dX^T W_Q."""

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 
 import attngrad_rs
-from helpers import assert_promise, assert_ratio, problem, truth
+from helpers import ALGEBRA, assert_promise, assert_ratio, problem, truth
 from strategies import Case, cases, tame
 
 pytestmark = pytest.mark.spec
 SLACK = 64 * np.finfo(np.float64).eps
 
 
+@ALGEBRA
 @given(tame())
 def test_h_is_a_product(case: Case) -> None:
     h = problem(case).h
@@ -26,6 +27,7 @@ def test_h_is_a_product(case: Case) -> None:
             assert_ratio(h[i, column], math.fsum(terms), size, SLACK, "h")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_o_is_the_mean_of_the_values_under_f(case: Case) -> None:
     quantities = problem(case)
@@ -36,6 +38,7 @@ def test_o_is_the_mean_of_the_values_under_f(case: Case) -> None:
             assert_ratio(quantities.o[j, column], math.fsum(terms), size, SLACK, "o")
 
 
+@ALGEBRA
 @given(cases(causal=None))
 def test_o_lies_between_the_values(case: Case) -> None:
     quantities = problem(case)
@@ -44,6 +47,7 @@ def test_o_lies_between_the_values(case: Case) -> None:
     assert np.all(quantities.o >= quantities.h.min(axis=0) - slack)
 
 
+@ALGEBRA
 @given(tame())
 def test_c_is_what_is_missing_to_the_target(case: Case) -> None:
     quantities = problem(case)

@@ -10,13 +10,14 @@ from hypothesis import given
 
 import attngrad_rs
 from attngrad_rs import reference
-from helpers import assert_promise, assert_ratio, problem, truth
+from helpers import ALGEBRA, assert_promise, assert_ratio, problem, truth
 from strategies import Case, cases, tame
 
 pytestmark = pytest.mark.spec
 SLACK = 64 * np.finfo(np.float64).eps
 
 
+@ALGEBRA
 @given(tame())
 def test_the_loss_as_the_paper_writes_it(case: Case) -> None:
     """D, exp and the products exactly as in the problem's statement, with no quantity shared."""
@@ -29,6 +30,7 @@ def test_the_loss_as_the_paper_writes_it(case: Case) -> None:
     assert_ratio(reference.loss(*case.args, **case.options), want, size + 1e-300, 4 * SLACK, "loss")
 
 
+@ALGEBRA
 @given(cases(causal=None))
 def test_the_loss_is_half_the_sum_of_squares(case: Case) -> None:
     quantities = problem(case)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attngrad_rs
-from helpers import assert_promise, assert_ratio, directional, largest, problem, truth
+from helpers import ALGEBRA, assert_promise, assert_ratio, directional, largest, problem, truth
 from strategies import Case, cases, tame
 
 pytestmark = pytest.mark.spec
@@ -37,6 +37,7 @@ def embedded(case: Case) -> Case:
     return Case(A1, A2, case.A3, X, case.Y, case.E, case.scale, case.is_causal)
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_p_is_the_jacobian_of_softmax_times_q(case: Case) -> None:
     quantities = problem(case)
@@ -45,6 +46,7 @@ def test_p_is_the_jacobian_of_softmax_times_q(case: Case) -> None:
         assert_ratio(quantities.p[j], want, size_of(case), SLACK, "p")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_p1_and_p2_are_the_parts_of_the_jacobian(case: Case) -> None:
     quantities = problem(case)
@@ -54,6 +56,7 @@ def test_p1_and_p2_are_the_parts_of_the_jacobian(case: Case) -> None:
         assert_ratio(quantities.p2[j], np.outer(f, f) @ quantities.q[j], size, SLACK, "p2")
 
 
+@ALGEBRA
 @given(cases(causal=None, scaled=False))
 def test_rows_of_p_sum_to_zero(case: Case) -> None:
     quantities = truth(case)
@@ -62,12 +65,14 @@ def test_rows_of_p_sum_to_zero(case: Case) -> None:
     assert_ratio(sums, np.zeros_like(sums), size, SLACK, "row sums of p")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_hidden_keys_have_no_p(case: Case) -> None:
     quantities = problem(case)
     assert not np.any(quantities.p[~quantities.seen])
 
 
+@ALGEBRA
 @given(tame(causal=None, longest=5), st.integers(0, 2**32 - 1))
 def test_p_is_the_derivative_of_the_loss_by_the_logits(case: Case, seed: int) -> None:
     """Logits enter through an identity weight: A1 = S, X = A2 = I, scale 1."""

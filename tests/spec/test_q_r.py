@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from helpers import assert_ratio, largest, problem
+from helpers import ALGEBRA, assert_ratio, largest, problem
 from strategies import Case, tame
 
 pytestmark = pytest.mark.spec
 SLACK = 64 * np.finfo(np.float64).eps
 
 
+@ALGEBRA
 @given(tame())
 def test_q_is_the_inner_products_of_c_and_h(case: Case) -> None:
     quantities = problem(case)
@@ -24,6 +25,7 @@ def test_q_is_the_inner_products_of_c_and_h(case: Case) -> None:
             assert_ratio(quantities.q[j, i], math.fsum(c * h), size, SLACK, "q")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_q_is_the_derivative_of_the_loss_by_f(case: Case) -> None:
     """The loss is quadratic in f, so one central difference of any size is exact."""
@@ -38,6 +40,7 @@ def test_q_is_the_derivative_of_the_loss_by_f(case: Case) -> None:
     assert_ratio((high - low) / 2, np.sum(direction * quantities.q), size, 16 * SLACK, "q")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_r_needs_no_sum_over_keys(case: Case) -> None:
     quantities = problem(case)
@@ -45,6 +48,7 @@ def test_r_needs_no_sum_over_keys(case: Case) -> None:
     assert_ratio(quantities.r, quantities.r_from_output, size, SLACK, "r")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_r_is_the_mean_of_q_under_f(case: Case) -> None:
     quantities = problem(case)

@@ -8,13 +8,14 @@ from hypothesis import given
 
 import attngrad_rs
 from attngrad_rs import reference
-from helpers import assert_promise, assert_ratio, largest, problem, truth
+from helpers import ALGEBRA, assert_promise, assert_ratio, largest, problem, truth
 from strategies import Case, tame
 
 pytestmark = pytest.mark.spec
 SLACK = 256 * np.finfo(np.float64).eps
 
 
+@ALGEBRA
 @given(tame())
 def test_kron_is_every_product_of_entries(case: Case) -> None:
     B, D = case.A1, case.A2
@@ -26,6 +27,7 @@ def test_kron_is_every_product_of_entries(case: Case) -> None:
             assert np.array_equal(K[j * len(D) + i], np.outer(B[j], D[i]).ravel())
 
 
+@ALGEBRA
 @given(tame())
 def test_vec_and_unvec_are_inverse_and_row_major(case: Case) -> None:
     v = reference.vec(case.E)
@@ -34,6 +36,7 @@ def test_vec_and_unvec_are_inverse_and_row_major(case: Case) -> None:
     assert np.array_equal(reference.unvec(v, case.E.shape), case.E)
 
 
+@ALGEBRA
 @given(tame())
 def test_the_tensor_trick(case: Case) -> None:
     got = reference.tensor_trick(case.A1, case.A2) @ reference.vec(case.X)
@@ -42,6 +45,7 @@ def test_the_tensor_trick(case: Case) -> None:
     assert_ratio(got, want, size, SLACK, "the tensor trick")
 
 
+@ALGEBRA
 @given(tame(causal=None, longest=5, widest=3))
 def test_the_gradient_is_the_transposed_kronecker_product_on_p(case: Case) -> None:
     quantities = problem(case)
@@ -49,6 +53,7 @@ def test_the_gradient_is_the_transposed_kronecker_product_on_p(case: Case) -> No
     assert_promise(got, truth(case), "X", np.float64, case.label)
 
 
+@ALGEBRA
 @given(tame(causal=None, longest=5, widest=3))
 def test_single_rows_are_rows_of_the_matrices(case: Case) -> None:
     quantities = problem(case)
@@ -63,12 +68,14 @@ def test_single_rows_are_rows_of_the_matrices(case: Case) -> None:
         assert_ratio(row.c, quantities.c[j], 1.0 + largest(quantities.h), SLACK, "c")
 
 
+@ALGEBRA
 @given(tame(causal=None, longest=5, widest=3))
 def test_row_gradients_add_up(case: Case) -> None:
     got = problem(case).gradient_by_rows()
     assert_promise(got, truth(case), "X", np.float64, case.label)
 
 
+@ALGEBRA
 @given(tame(causal=None, longest=4, widest=2))
 def test_the_first_form_of_the_derivative(case: Case) -> None:
     """Eq. (26), entry by entry, before q and p are introduced."""

@@ -10,7 +10,7 @@ from hypothesis import given
 
 import attngrad_rs
 from attngrad_rs import RangeError, reference
-from helpers import assert_close, assert_promise, assert_ratio, problem, truth
+from helpers import ALGEBRA, assert_close, assert_promise, assert_ratio, problem, truth
 from strategies import Case, cases, tame
 
 pytestmark = pytest.mark.spec
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.spec
 SLACK = 64 * np.finfo(np.float64).eps
 
 
+@ALGEBRA
 @given(tame())
 def test_logits_are_scaled_inner_products(case: Case) -> None:
     S = problem(case).S
@@ -32,6 +33,7 @@ def test_logits_are_scaled_inner_products(case: Case) -> None:
             assert_ratio(S[j, i], math.fsum(terms), size, SLACK, "S")
 
 
+@ALGEBRA
 @given(tame())
 def test_u_is_the_exponential_of_each_logit(case: Case) -> None:
     literal = problem(case, stable=False)
@@ -39,6 +41,7 @@ def test_u_is_the_exponential_of_each_logit(case: Case) -> None:
     assert_ratio(literal.u, np.reshape(want, literal.S.shape), want, SLACK, "u")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_alpha_sums_what_each_query_sees(case: Case) -> None:
     literal = problem(case, stable=False)
@@ -48,6 +51,7 @@ def test_alpha_sums_what_each_query_sees(case: Case) -> None:
         assert_ratio(literal.alpha[j], want, want, SLACK, "alpha")
 
 
+@ALGEBRA
 @given(cases(causal=None))
 def test_f_is_a_probability_over_the_keys(case: Case) -> None:
     f = problem(case).f
@@ -55,12 +59,14 @@ def test_f_is_a_probability_over_the_keys(case: Case) -> None:
     assert_ratio(f.sum(axis=1), np.ones(len(f)), 1.0, SLACK, "row sums of f")
 
 
+@ALGEBRA
 @given(tame(causal=None))
 def test_f_does_not_depend_on_the_shift(case: Case) -> None:
     stable, literal = problem(case), problem(case, stable=False)
     assert_ratio(stable.f, literal.f, literal.f + np.finfo(np.float64).tiny, 4 * SLACK, "f")
 
 
+@ALGEBRA
 @given(cases(logits=(1000.0,), structures=("generic",), scaled=False, dtype=np.float64))
 def test_the_literal_form_says_when_it_overflows(case: Case) -> None:
     S = problem(case).S
@@ -86,6 +92,7 @@ def test_attention_over_the_identity_is_f(case: Case) -> None:
     assert_promise(got, truth(identity), "o", np.float64, case.label)
 
 
+@ALGEBRA
 @given(tame())
 def test_reference_attention_is_the_problem_with_unit_weights(case: Case) -> None:
     query, value = case.A1 @ case.X, case.A3 @ case.Y
