@@ -220,6 +220,6 @@ def test_a_checksum_tells_files_apart() -> None:
     package = fingerprint.HERE.parent
     assert fingerprint.experiments() != fingerprint.library()
     first = package / "problem.py"
-    second = package / "calls.py"
+    second = package / "plans.py"
     assert fingerprint._checksum([first, second]) == fingerprint._checksum([second, first])
     assert fingerprint._checksum([first]) != fingerprint._checksum([second])
