@@ -70,9 +70,16 @@ def describe(report: dict[str, Any]) -> list[str]:
 
 
 def _extras() -> dict[str, dict[str, str | None]]:
-    """The distributions of each extra, as pip names them, with what is installed of them."""
+    """The distributions of each extra, as pip names them, with what is installed of them.
+
+    Empty where the package is imported without being installed.
+    """
     found: dict[str, dict[str, str | None]] = {}
-    for match in map(REQUIREMENT.match, metadata.requires(DISTRIBUTION) or ()):
+    try:
+        requirements = metadata.requires(DISTRIBUTION) or ()
+    except metadata.PackageNotFoundError:
+        return found
+    for match in map(REQUIREMENT.match, requirements):
         # An extra may hold another one of ours.
         if match and match[1] != DISTRIBUTION:
             found.setdefault(match[2], {})[match[1]] = _version(match[1])
