@@ -8,7 +8,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use attngrad::{Float, Options, Problem, Weights, Wrt, loss_gradient};
+use attngrad::exact::loss_gradient;
+use attngrad::{Float, Options, Problem, Weights, Wrt};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
 

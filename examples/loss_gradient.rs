@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout, reason = "an example shows its results")]
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X")]
 
-use attngrad::{Error, Options, Problem, Weights, Wrt, attention, loss_gradient};
+use attngrad::{Error, Options, Problem, Request, Weights, Wrt, attention, loss_gradient};
 use ndarray::Array2;
 
 const TOKENS: usize = 512;
@@ -32,9 +32,9 @@ fn main() -> Result<(), Error> {
     let mut losses = Vec::with_capacity(STEPS);
     for step in 0..STEPS {
         let problem = Problem::new(A.view(), A.view(), A.view(), Weights::Product(X.view()), Y.view(), E.view())?;
-        let result = loss_gradient(&problem, &[Wrt::X], &Options::default(), None)?;
+        let result = loss_gradient(&problem, &[Wrt::X], &Request::default())?;
         let [gradient] = &result.gradients[..] else { unreachable!("one was asked for") };
-        println!("step {step:2}  loss {:.6}  rounding of dL/dX {:.1e}", result.loss, gradient.rounding);
+        println!("step {step:2}  loss {:.6}  rounding of dL/dX {:.1e}", result.loss, gradient.certificate.rounding);
         losses.push(result.loss);
         X.scaled_add(-STEP, &gradient.value);
     }

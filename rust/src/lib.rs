@@ -1,4 +1,5 @@
-//! The gradient of softmax attention, exact to rounding, in two passes over tiles and O((n + m) d) memory.
+//! The gradient of softmax attention to the accuracy asked for, at the lowest cost known for the data, with an error bar
+//! that can be trusted: exact in two passes over tiles and O((n + m) d) memory, or near-linear where a polynomial will do.
 //!
 //! # The problem
 //!
@@ -21,24 +22,32 @@
 //!
 //! ```
 //! use attngrad::ndarray::Array2;
-//! use attngrad::{Options, Problem, Weights, Wrt, loss_gradient};
+//! use attngrad::{Problem, Request, Weights, Wrt, loss_gradient};
 //!
 //! let matrix = |rows, columns, a: f64| Array2::from_shape_fn((rows, columns), |(j, i)| (a * (j + 3 * i) as f64).sin());
 //! let (A1, A2, A3) = (matrix(100, 4, 0.7), matrix(80, 4, 0.9), matrix(80, 5, 1.1));
 //! let (X, Y, E) = (matrix(4, 4, 1.3), matrix(5, 6, 1.7), matrix(100, 6, 1.9));
 //!
 //! let problem = Problem::new(A1.view(), A2.view(), A3.view(), Weights::Product(X.view()), Y.view(), E.view())?;
-//! let result = loss_gradient(&problem, &[Wrt::X, Wrt::Y], &Options::default(), None)?;
+//! let result = loss_gradient(&problem, &[Wrt::X, Wrt::Y], &Request::default())?;
 //! let [by_X, by_Y] = &result.gradients[..] else { unreachable!("two were asked for") };
 //! assert_eq!((by_X.value.dim(), by_Y.value.dim()), ((4, 4), (5, 6)));
-//! assert!(by_X.rounding < 1e-10);
+//! assert!(by_X.certificate.absolute < 1e-10);
 //!
 //! // A small step against the gradient lowers the loss.
 //! let closer = &X - &(1e-3 * &by_X.value);
 //! let problem = Problem::new(A1.view(), A2.view(), A3.view(), Weights::Product(closer.view()), Y.view(), E.view())?;
-//! assert!(loss_gradient(&problem, &[], &Options::default(), None)?.loss < result.loss);
+//! assert!(loss_gradient(&problem, &[], &Request::default())?.loss < result.loss);
+//!
+//! // To an accuracy: by the cheapest method that reaches it, each gradient with a certificate.
+//! let solution = loss_gradient(&problem, &[Wrt::X], &Request::default().rtol(1e-3))?;
+//! assert_eq!(solution.gradients[0].certificate.reached, Some(true));
 //! # Ok::<(), attngrad::Error>(())
 //! ```
+//!
+//! Where to begin: [`loss_gradient`] and [`plan_loss_gradient`] for the problem, [`attention_vjp`] and [`attention`] for heads,
+//! [`diagnose`] for data, [`ExpFeatures`] and [`factors()`] for the paper's features and factors; [`plan::solve`] where a
+//! computation is watched or begins with what an earlier one left. The folder `examples` has a program for each.
 //!
 //! # Notation
 //!
@@ -89,6 +98,7 @@
 //!
 //! Logits of any size; any shape, zero included; results that are bitwise the same for any number of threads; an
 //! estimate of the rounding error beside every result; an [`Error`] instead of a panic or an abort.
+#![cfg_attr(doctest, doc = include_str!("../../README.md"))]
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
 pub mod certificate;
@@ -112,8 +122,7 @@ mod runtime;
 mod tile;
 
 pub use error::Error;
-pub use exact::attention::{AttentionGradients, attention, attention_vjp};
-pub use exact::gradient::{Gradient, Gradients, loss_gradient};
+pub use exact::attention;
 pub use exact::proved::ProvedRounding;
 pub use exact::rows::exact_rows;
 pub use factors::{Factors, factors, factors_bytes, row_kronecker};
@@ -125,7 +134,9 @@ pub use moments::{Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradi
 /// Arrays in and out are of this version of it.
 pub use ndarray;
 pub use options::{Level, Options};
-pub use plan::{Diagnosis, diagnose};
+pub use plan::{
+    Diagnosis, Gradient, Plan, Request, Solution, attention_vjp, diagnose, loss_gradient, plan_loss_gradient,
+};
 pub use problem::{Approximation, Heads, Problem, Weights, Wrt};
 pub use runtime::pool::{Watch, default_threads};
 pub use runtime::rng;

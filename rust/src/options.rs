@@ -123,7 +123,7 @@ impl Isa {
 /// | `timeout` | none | gives up with [`Error::Deadline`] | > 0 |
 /// | `memory` | all there is | a planned call that is expected to take more ends with [`Error::Memory`] at once | ≥ 0 |
 /// | `key_block` | by size | keys that are summed in working precision at a time; changes the last bits | ≥ 1; more than 240 (96 at [`Level::Baseline`]) is taken as that |
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Options {
     /// Threads that work at once.
     pub threads: Option<NonZeroUsize>,

@@ -2,9 +2,10 @@
 
 use std::num::NonZeroUsize;
 
+use attngrad::exact::loss_gradient;
 use attngrad::exact::tile_shape;
 use attngrad::reference::Reference;
-use attngrad::{Float, Level, Options, Wrt, loss_gradient};
+use attngrad::{Float, Level, Options, Wrt};
 use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::sample::select;

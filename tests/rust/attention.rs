@@ -1,7 +1,8 @@
 //! Attention and its vector-Jacobian product.
 
+use attngrad::exact::{attention_vjp, loss_gradient};
 use attngrad::reference::{self, Reference};
-use attngrad::{Float, Heads, Level, Options, Wrt, attention, attention_vjp, loss_gradient};
+use attngrad::{Float, Heads, Level, Options, Wrt, attention};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Rng, Shape};

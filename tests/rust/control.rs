@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use attngrad::{Error, Heads, Options, Wrt, attention, attention_vjp, loss_gradient};
+use attngrad::exact::{attention_vjp, loss_gradient};
+use attngrad::{Error, Heads, Options, Wrt, attention};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use attngrad::{Float, Gradients, Level, Options, Wrt, loss_gradient};
+use attngrad::exact::{Gradients, loss_gradient};
+use attngrad::{Float, Level, Options, Wrt};
 
 use crate::data::{Case, Family, Shape};
 

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use attngrad::exact::{attention_vjp, loss_gradient};
 use attngrad::plan::{Asked, Kind, Method, Norm, Request, Wanted, decide};
-use attngrad::{Error, Heads, Level, Options, Problem, Weights, Wrt, attention, attention_vjp, loss_gradient};
+use attngrad::{Error, Heads, Level, Options, Problem, Weights, Wrt, attention};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};
@@ -221,6 +222,7 @@ fn the_planner_speaks_no_python() {
         norm: Norm::Frobenius,
         asked: Asked::Any,
         seed: Some(0),
+        ..Request::default()
     };
     let negative = Request { wanted: Wanted::Auto, rtol: Some(-1.0), ..asked };
     let large = Request { wanted: Wanted::Polynomial(Some(7)), ..asked };

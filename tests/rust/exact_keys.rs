@@ -1,7 +1,8 @@
 //! Keys that are left to exp beside the moments of all others, against the dense formula with both.
 
+use attngrad::exact::loss_gradient;
 use attngrad::reference::Reference;
-use attngrad::{Approximation, Error, Float, Level, Options, Polynomial, Wrt, loss_gradient, polynomial_gradient};
+use attngrad::{Approximation, Error, Float, Level, Options, Polynomial, Wrt, polynomial_gradient};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};

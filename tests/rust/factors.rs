@@ -2,12 +2,11 @@
 
 use std::num::NonZeroUsize;
 
+use attngrad::exact::loss_gradient;
 use attngrad::features::FeatureOptions;
 use attngrad::polynomial::Kind;
 use attngrad::reference::Reference;
-use attngrad::{
-    Approximation, Error, Factors, Float, Options, Problem, Weights, Wrt, factors, loss_gradient, row_kronecker,
-};
+use attngrad::{Approximation, Error, Factors, Float, Options, Problem, Weights, Wrt, factors, row_kronecker};
 use ndarray::{Array1, Array2, ArrayView2, Axis, array};
 
 use crate::data::{Case, Family, Rng, Shape};

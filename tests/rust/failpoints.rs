@@ -10,12 +10,12 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use attngrad::exact::{attention_vjp, loss_gradient};
 use attngrad::failpoint::{fail_reservation, panic_in_task, reserving};
 use attngrad::features::FeatureOptions;
-use attngrad::plan::{Asked, Norm, Request, Start, Wanted, planned_gradient};
+use attngrad::plan::{Asked, Norm, Request, Start, Wanted, solve};
 use attngrad::{
-    Approximation, Error, ExpFeatures, Float, Heads, Options, Polynomial, Problem, Wrt, attention, attention_vjp,
-    exact_rows, factors, loss_gradient,
+    Approximation, Error, ExpFeatures, Float, Heads, Options, Polynomial, Problem, Wrt, attention, exact_rows, factors,
 };
 
 use crate::data::{Case, Family, Shape};
@@ -66,8 +66,9 @@ fn call<T: Float>(
 /// Gradients by a plan of the second degree.
 fn planned<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], asked: Asked, rtol: Option<f64>) -> Found {
     let wanted = Wanted::Polynomial(Some(2));
-    let request = Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked, seed: Some(3) };
-    let found = planned_gradient(problem, wrt, &request, Start::Fresh, &Options::default(), None)?;
+    let request =
+        Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked, seed: Some(3), ..Request::default() };
+    let found = solve(problem, wrt, &request, Start::Fresh, None)?;
     Ok(flat(found.gradients.iter().map(|one| &one.value)))
 }
 

@@ -1,7 +1,8 @@
 //! A fitted polynomial knows what it was made from, and is used with nothing else.
 
-use attngrad::plan::{Asked, Norm, Prepared, Request, Start, Wanted, planned_gradient};
-use attngrad::{Approximation, Error, Float, Options, Polynomial, Problem, Wrt, loss_gradient};
+use attngrad::exact::loss_gradient;
+use attngrad::plan::{Asked, Norm, Prepared, Request, Start, Wanted, solve};
+use attngrad::{Approximation, Error, Float, Options, Polynomial, Problem, Wrt};
 use ndarray::{Array2, ShapeBuilder, s};
 
 use crate::data::{Case, Family, Shape};
@@ -19,7 +20,7 @@ fn refusals<T: Float>(fitted: &Polynomial, prepared: &Prepared, problem: &Proble
         fitted.gradient(problem, &[Wrt::Y], &options, None).err(),
         fitted.rows(problem, &[0, 3], &options, None).err(),
         fitted.caps(problem, &options, None).err(),
-        planned_gradient(problem, &[Wrt::Y], &request(), Start::Prepared(prepared), &options, None).err(),
+        solve(problem, &[Wrt::Y], &request().options(options), Start::Prepared(prepared), None).err(),
     ];
     let fits = prepared.fits(problem, &[Wrt::Y], &request(), &options).expect("no lack of memory");
     assert_eq!(fits, errors[3].is_none());
@@ -36,14 +37,21 @@ fn refusals<T: Float>(fitted: &Polynomial, prepared: &Prepared, problem: &Proble
 
 fn request() -> Request {
     let wanted = Wanted::Polynomial(Some(2));
-    Request { wanted, rtol: None, atol: 0.0, norm: Norm::Frobenius, asked: Asked::Any, seed: Some(1) }
+    Request {
+        wanted,
+        rtol: None,
+        atol: 0.0,
+        norm: Norm::Frobenius,
+        asked: Asked::Any,
+        seed: Some(1),
+        ..Request::default()
+    }
 }
 
 fn made<T: Float>(case: &Case<T>) -> (Polynomial, Prepared) {
     let (problem, options) = (case.problem(), Options::default());
     let fitted = Polynomial::fit(&problem, &approximation(), &options, None).expect("small logits");
-    let planned =
-        planned_gradient(&problem, &[Wrt::Y], &request(), Start::Fresh, &options, None).expect("small logits");
+    let planned = solve(&problem, &[Wrt::Y], &request().options(options), Start::Fresh, None).expect("small logits");
     (fitted, planned.prepared.expect("a polynomial was used"))
 }
 
@@ -119,7 +127,7 @@ fn other_queries_and_other_layouts_are_taken() {
     (case.A1, case.E) = (other.A1, other.E);
     assert_eq!(refusals(&fitted, &prepared, &case.problem()), [None, None, None, None]);
     let exact = loss_gradient(&case.problem(), &[Wrt::Y], &options, None).expect("regular");
-    let planned = planned_gradient(&case.problem(), &[Wrt::Y], &request(), Start::Prepared(&prepared), &options, None);
+    let planned = solve(&case.problem(), &[Wrt::Y], &request().options(options), Start::Prepared(&prepared), None);
     let planned = planned.expect("regular");
     let error = (&planned.gradients[0].value - &exact.gradients[0].value).mapv(f64::from).mapv(|x| x * x).sum().sqrt();
     assert!(error <= planned.gradients[0].certificate.absolute + exact.gradients[0].rounding, "{error}");

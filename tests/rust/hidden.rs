@@ -1,9 +1,9 @@
 //! What a causal mask hides does not matter: it ends no call and changes no bit. And what is no number is named.
 
-use attngrad::plan::{Asked, Norm, Planned, Request, Start, Wanted, decide, planned_gradient};
+use attngrad::exact::{attention_vjp, loss_gradient};
+use attngrad::plan::{Asked, Norm, Request, Solution, Start, Wanted, decide, solve};
 use attngrad::{
-    Approximation, Error, Float, Heads, Level, Options, Polynomial, Wrt, attention, attention_vjp, exact_rows,
-    loss_gradient, polynomial_gradient,
+    Approximation, Error, Float, Heads, Level, Options, Polynomial, Wrt, attention, exact_rows, polynomial_gradient,
 };
 use ndarray::{Array2, s};
 
@@ -17,7 +17,7 @@ fn causal<T: Float>(n: usize, m: usize) -> Case<T> {
 }
 
 fn request(wanted: Wanted, rtol: Option<f64>) -> Request {
-    Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked: Asked::Any, seed: Some(1) }
+    Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked: Asked::Any, seed: Some(1), ..Request::default() }
 }
 
 fn second_degree() -> Approximation {
@@ -50,8 +50,7 @@ fn found<T: Float>(case: &Case<T>, level: Level) -> Vec<(String, Vec<f64>)> {
         for (wanted, rtol) in [(Wanted::Auto, Some(1e-1)), (Wanted::Polynomial(Some(2)), None)] {
             let request = request(wanted, rtol);
             decide(&problem, wrt, &request).expect("a request");
-            let planned =
-                planned_gradient(&problem, wrt, &request, Start::Fresh, &options, None).expect("small logits");
+            let planned = solve(&problem, wrt, &request.options(options), Start::Fresh, None).expect("small logits");
             planned.gradients.iter().for_each(|one| {
                 add(format!("{wanted:?} {wrt:?} {:?}", one.wrt), one.wrt, &one.value);
             });
@@ -195,9 +194,8 @@ fn a_polynomial_survives_a_large_key_that_one_zero_query_sees() {
         let exact = loss_gradient(&case.problem(), &[Wrt::X], &Options::default(), None).expect("no logit is large");
         for rtol in [None, Some(1e-1)] {
             let request = request(Wanted::Polynomial(Some(3)), rtol);
-            let Planned { gradients, .. } =
-                planned_gradient(&case.problem(), &[Wrt::X], &request, Start::Fresh, &Options::default(), None)
-                    .expect("no logit is large");
+            let Solution { gradients, .. } =
+                solve(&case.problem(), &[Wrt::X], &request, Start::Fresh, None).expect("no logit is large");
             let error = (&gradients[0].value - &exact.gradients[0].value).mapv(|x| x * x).sum().sqrt();
             let bound = gradients[0].certificate.absolute + exact.gradients[0].rounding;
             assert!(error <= bound, "{key}: {error} above {bound}");
@@ -221,7 +219,7 @@ fn a_scale_that_is_no_number_is_refused() {
             polynomial_gradient(&problem, &[Wrt::X], &second_degree(), &options, None).err(),
             Polynomial::fit(&problem, &second_degree(), &options, None).err(),
             decide(&problem, &[Wrt::X], &auto).err(),
-            planned_gradient(&problem, &[Wrt::X], &auto, Start::Fresh, &options, None).err(),
+            solve(&problem, &[Wrt::X], &auto.options(options), Start::Fresh, None).err(),
             attention(&heads, &options, None).err(),
             attention_vjp(&heads, case.A1.view(), &options, None).err(),
         ];
@@ -252,7 +250,7 @@ fn an_input_that_is_no_number_is_named() {
                     assert_eq!(loss_gradient(&problem, wrt, &options, None).err().as_ref(), Some(&named), "{wrt:?}");
                     for wanted in [Wanted::Auto, Wanted::Polynomial(Some(2))] {
                         let request = request(wanted, Some(1e-2));
-                        let planned = planned_gradient(&problem, wrt, &request, Start::Fresh, &options, None);
+                        let planned = solve(&problem, wrt, &request.options(options), Start::Fresh, None);
                         assert_eq!(planned.err().as_ref(), Some(&named), "{wanted:?} {wrt:?}");
                     }
                 }
@@ -269,7 +267,7 @@ fn a_start_that_means_nothing_is_refused() {
     let case = causal::<f64>(40, 40);
     let problem = case.problem().with_causal(false);
     let asked = request(Wanted::Polynomial(Some(2)), None);
-    let run = |start: Start<'_>| planned_gradient(&problem, &[Wrt::X], &asked, start, &Options::default(), None);
+    let run = |start: Start<'_>| solve(&problem, &[Wrt::X], &asked, start, None);
     for degree in [31, 1000, usize::MAX] {
         let error = run(Start::Sized { degree, samples: 0 }).expect_err("no such polynomial");
         assert!(matches!(&error, Error::Option { option: "degree", .. }), "{error:?}");

@@ -1,9 +1,8 @@
 //! The polynomial method for a c that is given in place of a residual: the vector-Jacobian product of attention.
 
-use attngrad::plan::{Asked, Norm, Planned, Request, Start, Wanted, planned_gradient};
-use attngrad::{
-    Error, Float, Heads, Level, Options, Polynomial, Wrt, attention_vjp, exact_rows, loss_gradient, polynomial_gradient,
-};
+use attngrad::exact::{attention_vjp, loss_gradient};
+use attngrad::plan::{Asked, Norm, Request, Solution, Start, Wanted, solve};
+use attngrad::{Error, Float, Heads, Level, Options, Polynomial, Wrt, exact_rows, polynomial_gradient};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Rng, Shape};
@@ -37,13 +36,13 @@ fn request(degree: usize) -> Request {
         norm: Norm::Frobenius,
         asked: Asked::Any,
         seed: Some(0),
+        ..Request::default()
     }
 }
 
-fn planned<T: Float>(case: &Case<T>, degree: usize) -> Planned<T> {
+fn planned<T: Float>(case: &Case<T>, degree: usize) -> Solution<T> {
     let problem = case.problem().with_incoming();
-    planned_gradient(&problem, &BY_TOKEN, &request(degree), Start::Fresh, &Options::default(), None)
-        .expect("a regular head")
+    solve(&problem, &BY_TOKEN, &request(degree), Start::Fresh, None).expect("a regular head")
 }
 
 fn exact<T: Float>(case: &Case<T>) -> [Array2<T>; 3] {

@@ -1,9 +1,8 @@
 //! The moment form against the dense formula with P in the place of exp, at every level, precision, degree and shape class.
 
+use attngrad::exact::loss_gradient;
 use attngrad::reference::Reference;
-use attngrad::{
-    Approximation, Float, Level, Options, Polynomial, Problem, Wrt, exact_rows, loss_gradient, polynomial_gradient,
-};
+use attngrad::{Approximation, Float, Level, Options, Polynomial, Problem, Wrt, exact_rows, polynomial_gradient};
 use ndarray::Array2;
 
 use crate::data::{Case, Family, Shape};

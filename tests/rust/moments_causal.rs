@@ -1,6 +1,7 @@
 //! The moment form under a causal mask, against the dense formula with exp on the diagonal chunks and P beside them.
 
-use attngrad::{Float, Level, Options, Polynomial, Wrt, exact_rows, loss_gradient, polynomial_gradient};
+use attngrad::exact::loss_gradient;
+use attngrad::{Float, Level, Options, Polynomial, Wrt, exact_rows, polynomial_gradient};
 use ndarray::{Array2, Axis, s};
 
 use crate::data::{Case, Family, Shape};

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use attngrad::plan::{Asked, Kind, Method, Norm, Planned, Request, Start, Wanted, decide, planned_gradient};
-use attngrad::{Error, Options, Problem, Weights, Wrt, loss_gradient};
+use attngrad::exact::loss_gradient;
+use attngrad::plan::{Asked, Kind, Method, Norm, Request, Solution, Start, Wanted, decide, solve};
+use attngrad::{Error, Options, Problem, Weights, Wrt};
 use ndarray::{Array2, s};
 
 use crate::data::Rng;
@@ -16,6 +17,7 @@ const REQUEST: Request = Request {
     norm: Norm::Frobenius,
     asked: Asked::Any,
     seed: Some(0),
+    options: Options { threads: None, level: None, timeout: None, memory: None, key_block: None },
 };
 /// Long and narrow, so that the near-linear method is the cheaper one and the exact one still quick.
 const N: usize = 6000;
@@ -61,12 +63,12 @@ impl Data {
     }
 }
 
-fn run(problem: &Problem<'_, f64>, wrt: &[Wrt], request: &Request) -> Planned<f64> {
-    planned_gradient(problem, wrt, request, Start::Fresh, &Options::default(), None).expect("a result")
+fn run(problem: &Problem<'_, f64>, wrt: &[Wrt], request: &Request) -> Solution<f64> {
+    solve(problem, wrt, request, Start::Fresh, None).expect("a result")
 }
 
 /// Holds every output against the exact one; the reference's own rounding is far below what is certified.
-fn check(problem: &Problem<'_, f64>, planned: &Planned<f64>) {
+fn check(problem: &Problem<'_, f64>, planned: &Solution<f64>) {
     let wrt: Vec<Wrt> = planned.gradients.iter().map(|one| one.wrt).collect();
     let exact = loss_gradient(problem, &wrt, &Options::default(), None).expect("an exact result");
     for (one, exact) in planned.gradients.iter().zip(&exact.gradients) {
@@ -149,7 +151,7 @@ fn rows_that_stand_out_are_computed_with_the_sample() {
     let exact = loss_gradient(&problem, &[Wrt::A1], &Options::default(), None).expect("an exact result");
     for samples in [1, 200, 2000] {
         let start = Start::Sized { degree: 3, samples };
-        let planned = planned_gradient(&problem, &wrt, &request, start, &Options::default(), None).expect("a result");
+        let planned = solve(&problem, &wrt, &request, start, None).expect("a result");
         assert!(planned.decision.apart >= standing.len(), "{:?}", planned.decision);
         check(&problem, &planned);
         for row in standing {
@@ -158,12 +160,11 @@ fn rows_that_stand_out_are_computed_with_the_sample() {
             assert!(distance.dot(&distance) <= 1e-24 * size, "row {row} of {samples}");
         }
     }
-    let of_pair = planned_gradient(
+    let of_pair = solve(
         &data.with_pair(),
         &[Wrt::WQ, Wrt::WK, Wrt::A1],
         &request,
         Start::Sized { degree: 3, samples: 200 },
-        &Options::default(),
         None,
     );
     check(&data.with_pair(), &of_pair.expect("a result"));
@@ -175,7 +176,7 @@ fn rows_that_are_given_have_their_price() {
     let request = Request { wanted: Wanted::Polynomial(Some(2)), rtol: None, asked: Asked::Estimated, ..REQUEST };
     let operations = |samples| {
         let start = Start::Sized { degree: 2, samples };
-        let planned = planned_gradient(&data.problem(), &[Wrt::X], &request, start, &Options::default(), None);
+        let planned = solve(&data.problem(), &[Wrt::X], &request, start, None);
         planned.expect("a result").decision.operations
     };
     let usual = decide(&data.problem(), &[Wrt::X], &request).expect("a decision");
@@ -209,13 +210,11 @@ fn what_is_prepared_gives_the_same_bits() {
     let first = run(&data.problem(), &[Wrt::X], &REQUEST);
     let prepared = first.prepared.as_ref().expect("moments that can be used again");
     let start = Start::Prepared(prepared);
-    let again =
-        planned_gradient(&data.problem(), &[Wrt::X], &REQUEST, start, &Options::default(), None).expect("a result");
+    let again = solve(&data.problem(), &[Wrt::X], &REQUEST, start, None).expect("a result");
     assert_eq!(first.gradients[0].value, again.gradients[0].value);
     assert_eq!(first.gradients[0].certificate, again.gradients[0].certificate);
     let start = Start::Sized { degree: first.decision.degree, samples: first.decision.samples };
-    let sized =
-        planned_gradient(&data.problem(), &[Wrt::X], &REQUEST, start, &Options::default(), None).expect("a result");
+    let sized = solve(&data.problem(), &[Wrt::X], &REQUEST, start, None).expect("a result");
     assert_eq!(first.gradients[0].value, sized.gradients[0].value);
 }
 
@@ -224,8 +223,8 @@ fn bits_do_not_depend_on_threads() {
     let data = Data::new(N, D, 7);
     let of = |threads: usize| {
         let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
-        let planned = planned_gradient(&data.problem(), &[Wrt::X, Wrt::Y], &REQUEST, Start::Fresh, &options, None)
-            .expect("a result");
+        let planned =
+            solve(&data.problem(), &[Wrt::X, Wrt::Y], &REQUEST.options(options), Start::Fresh, None).expect("a result");
         let values: Vec<Array2<f64>> = planned.gradients.iter().map(|one| one.value.clone()).collect();
         let bounds: Vec<f64> = planned.gradients.iter().map(|one| one.certificate.absolute).collect();
         (values, bounds, planned.loss, planned.decision)
@@ -253,7 +252,7 @@ fn requests_that_mean_nothing_are_refused() {
         Request { atol: f64::INFINITY, ..REQUEST },
         Request { wanted: Wanted::Polynomial(None), rtol: None, ..REQUEST },
     ] {
-        let refused = planned_gradient(&problem, &[Wrt::X], &request, Start::Fresh, &Options::default(), None);
+        let refused = solve(&problem, &[Wrt::X], &request, Start::Fresh, None);
         assert!(matches!(refused, Err(Error::Option { .. })), "{request:?}");
     }
     let pair = decide(&problem, &[Wrt::WQ], &REQUEST);
@@ -264,7 +263,7 @@ fn requests_that_mean_nothing_are_refused() {
 fn the_deadline_counts_for_all_steps() {
     let data = Data::new(N, D, 10);
     let options = Options { timeout: Some(Duration::from_nanos(1)), ..Options::default() };
-    let refused = planned_gradient(&data.problem(), &[Wrt::X], &REQUEST, Start::Fresh, &options, None);
+    let refused = solve(&data.problem(), &[Wrt::X], &REQUEST.options(options), Start::Fresh, None);
     assert!(matches!(refused, Err(Error::Deadline(left)) if left == Duration::from_nanos(1)));
 }
 
@@ -276,8 +275,7 @@ fn progress_rises() {
         seen.push(fraction);
         true
     };
-    planned_gradient(&data.problem(), &[Wrt::X], &REQUEST, Start::Fresh, &Options::default(), Some(&mut watch))
-        .expect("a result");
+    solve(&data.problem(), &[Wrt::X], &REQUEST, Start::Fresh, Some(&mut watch)).expect("a result");
     assert!(seen.is_sorted() && seen.iter().all(|fraction| (0.0..=1.0).contains(fraction)), "{seen:?}");
 }
 
@@ -376,7 +374,7 @@ fn without_a_seed_the_data_are_one() {
     let request = Request { wanted: Wanted::Polynomial(Some(1)), rtol: None, asked: Asked::Estimated, ..REQUEST };
     let certificate = |problem: &Problem<'_, f64>, seed, start: Start<'_>| {
         let request = Request { seed, ..request };
-        let planned = planned_gradient(problem, &[Wrt::X], &request, start, &Options::default(), None);
+        let planned = solve(problem, &[Wrt::X], &request, start, None);
         planned.expect("a result").gradients[0].certificate
     };
     let first = certificate(&data.problem(), None, Start::Fresh);

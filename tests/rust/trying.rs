@@ -1,6 +1,6 @@
 //! The price of trying: what `auto` spends on looks and tries that come to nothing is bounded before it is spent.
 
-use attngrad::plan::{Asked, Kind, Method, Norm, Planned, Request, Start, Wanted, planned_gradient};
+use attngrad::plan::{Asked, Kind, Method, Norm, Request, Solution, Start, Wanted, solve};
 use attngrad::{Float, Options, Problem, Weights, Wrt};
 use ndarray::{Array2, Axis};
 
@@ -78,6 +78,7 @@ impl Drawn {
                 norm: if one(2) == 1 { Norm::Largest } else { Norm::Frobenius },
                 asked,
                 seed: Some(seed),
+                ..Request::default()
             },
         }
     }
@@ -98,7 +99,7 @@ impl Drawn {
         rows
     }
 
-    fn run<T: Float>(&self, seed: u64) -> Planned<T> {
+    fn run<T: Float>(&self, seed: u64) -> Solution<T> {
         let mut rng = Rng::new(seed ^ 0xDA7A);
         let narrow = |array: Array2<f64>| array.mapv(T::narrow);
         let [A1, A2] = [(); 2].map(|()| narrow(self.entries * self.side(&mut rng)));
@@ -122,7 +123,7 @@ impl Drawn {
         let problem = Problem::new(A1.view(), A2.view(), A3.view(), weights, unit.view(), E.view())
             .expect("shapes that fit")
             .with_causal(self.is_causal);
-        planned_gradient(&problem, &self.wrt, &self.request, Start::Fresh, &Options::default(), None).expect("a result")
+        solve(&problem, &self.wrt, &self.request, Start::Fresh, None).expect("a result")
     }
 }
 
@@ -146,7 +147,7 @@ fn what_comes_to_nothing_costs_little() {
     assert!(approximated >= REQUESTS / 10 && gave_up >= REQUESTS / 10, "{approximated} and {gave_up} of {REQUESTS}");
 }
 
-fn outcome<T>(planned: Planned<T>) -> (attngrad::plan::Decision, Vec<Kind>) {
+fn outcome<T>(planned: Solution<T>) -> (attngrad::plan::Decision, Vec<Kind>) {
     let kinds = planned.gradients.iter().map(|one| one.certificate.kind).collect();
     (planned.decision, kinds)
 }
@@ -161,7 +162,7 @@ fn the_smallest_error_of_values_is_seen() {
     let (A1, A2, unit) = (0.4 * A1, 0.4 * A2, Array2::eye(d));
     let problem = Problem::new(A1.view(), A2.view(), A3.view(), Weights::Product(unit.view()), unit.view(), E.view())
         .expect("shapes that fit");
-    let exact = attngrad::loss_gradient(&problem, &[Wrt::Y], &Options::default(), None).expect("a gradient");
+    let exact = attngrad::exact::loss_gradient(&problem, &[Wrt::Y], &Options::default(), None).expect("a gradient");
     for degree in [2, 5, 7] {
         let request = Request {
             wanted: Wanted::Polynomial(Some(degree)),
@@ -170,9 +171,10 @@ fn the_smallest_error_of_values_is_seen() {
             norm: Norm::Frobenius,
             asked: Asked::Estimated,
             seed: Some(1),
+            ..Request::default()
         };
         let start = Start::Sized { degree, samples: 128 };
-        let planned = planned_gradient(&problem, &[Wrt::Y], &request, start, &Options::default(), None);
+        let planned = solve(&problem, &[Wrt::Y], &request, start, None);
         let one = planned.expect("a result").gradients.remove(0);
         assert_eq!(one.certificate.kind, Kind::Estimated, "degree {degree}");
         let error = Norm::Frobenius.of(&(&one.value - &exact.gradients[0].value));

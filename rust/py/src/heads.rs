@@ -114,6 +114,7 @@ fn solved_heads<T: Element + Float>(
     let read = Read::<T>::new(stack, form)?;
     let heads = read.heads()?;
     let decision = plan::Decision::from(decision);
-    let (found, _) = options.run(py, |options, watch| plan::solve_heads(&heads, decision, request, options, watch))?;
+    let (found, _) =
+        options.run(py, |options, watch| plan::solve_heads(&heads, decision, &request.options(*options), watch))?;
     Solution::new(py, request, found)
 }

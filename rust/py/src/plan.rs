@@ -1,6 +1,6 @@
 //! The planner: what it would run, and running it.
 
-use attngrad::plan::{self, Asked, Norm, Planned, Start, Wanted};
+use attngrad::plan::{self, Asked, Norm, Start, Wanted};
 use attngrad::{Float, Wrt};
 use numpy::{Element, IntoPyArray};
 use pyo3::{prelude::*, types::PyDict};
@@ -48,6 +48,7 @@ impl Request {
                 _ => return Err(Failure::internal("an unknown kind of certificate came through")),
             },
             seed,
+            options: attngrad::Options::default(),
         }))
     }
 
@@ -214,7 +215,7 @@ pub struct Solution {
 }
 
 impl Solution {
-    pub fn new<T: Element + Float>(py: Python<'_>, request: &plan::Request, found: Planned<T>) -> Result<Self> {
+    pub fn new<T: Element + Float>(py: Python<'_>, request: &plan::Request, found: plan::Solution<T>) -> Result<Self> {
         let (gradients, certificates) = (PyDict::new(py), PyDict::new(py));
         for one in found.gradients {
             gradients.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
@@ -269,8 +270,8 @@ fn solved<T: Element + Float>(
         };
         // A decision without a degree is the exact method.
         let wanted = if matches!(decision, Some(one) if one.degree.is_none()) { Wanted::Exact } else { request.wanted };
-        let request = plan::Request { wanted, ..*request };
-        plan::planned_gradient(&problem, wrt, &request, start, options, watch)
+        let request = plan::Request { wanted, options: *options, ..*request };
+        plan::solve(&problem, wrt, &request, start, watch)
     })?;
     if let Some(Decision { degree: None, reason, .. }) = decision {
         found.decision.reason.clone_from(reason);
@@ -300,6 +301,6 @@ fn foreseen<T: Element + Float>(
 ) -> Result<Decision> {
     let arrays = Arrays::<T>::read(py, given)?;
     let problem = arrays.problem(given)?;
-    let found = options.run(py, |options, watch| plan::foresee(&problem, wrt, request, options, watch))?;
+    let found = options.run(py, |options, watch| plan::foresee(&problem, wrt, &request.options(*options), watch))?;
     Ok(found.0.into())
 }

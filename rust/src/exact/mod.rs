@@ -4,23 +4,23 @@
 //! matrices around them. `kernels` compiles them for each instruction set, the arithmetic is in the crate's `tile`.
 
 mod alike;
-pub mod attention;
+pub(crate) mod attention;
 mod backward;
 mod blocking;
 mod both_sides;
 mod engine;
 mod forward;
 mod fused;
-pub mod gradient;
+pub(crate) mod gradient;
 mod kept;
 mod kernels;
 mod measures;
 pub(crate) mod needs;
 mod operands;
-pub mod proved;
+pub(crate) mod proved;
 mod residual;
 mod rounding;
-pub mod rows;
+pub(crate) mod rows;
 mod slot;
 pub(crate) mod structure;
 #[cfg(test)]
@@ -29,7 +29,11 @@ mod turns;
 mod walk;
 mod waves;
 
+pub use attention::{AttentionGradients, attention, attention_vjp};
+pub use gradient::{Gradient, Gradients, loss_gradient};
 pub(crate) use operands::{Operands, Residual};
+pub use proved::ProvedRounding;
+pub use rows::exact_rows;
 
 use crate::error::Error;
 use crate::float::Float;

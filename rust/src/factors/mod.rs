@@ -75,7 +75,7 @@ pub struct Factors<T> {
 ///
 /// ```
 /// use attngrad::features::FeatureOptions;
-/// use attngrad::{Options, Problem, Weights, Wrt, factors, loss_gradient};
+/// use attngrad::{Options, Problem, Request, Weights, Wrt, factors, loss_gradient};
 /// use ndarray::Array2;
 ///
 /// let A = Array2::from_shape_fn((50, 4), |(j, i)| (0.7 * (4 * j + i + 1).pow(2) as f64).sin());
@@ -87,7 +87,7 @@ pub struct Factors<T> {
 /// assert_eq!(parts.U3(&Options::default(), None)?.dim(), (50, 140));
 ///
 /// let near = parts.gradient(Wrt::X, &Options::default(), None)?;
-/// let exact = loss_gradient(&problem, &[Wrt::X], &Options::default(), None)?;
+/// let exact = loss_gradient(&problem, &[Wrt::X], &Request::default())?;
 /// let exact = &exact.gradients[0].value;
 /// let norm = |array: &Array2<f64>| array.iter().map(|x| x * x).sum::<f64>().sqrt();
 /// assert!(norm(&(&near - exact)) < 1e-3 * norm(exact));

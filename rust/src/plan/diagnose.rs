@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2};
 use super::decision::{Decision, Method};
 use super::diagnosis::{Diagnosis, Prediction, Regime, general};
 use super::guard::foresee;
-use super::request::{Asked, Norm, Request, Wanted};
+use super::request::Request;
 use super::stages::Stages;
 use crate::error::Error;
 use crate::features::LogitSample;
@@ -117,15 +117,9 @@ fn planned<T: Float>(
     stages: &mut Stages<'_>,
 ) -> Result<Vec<(f64, Decision)>, Error> {
     let plan = |&rtol: &f64| {
-        let request = Request {
-            wanted: Wanted::Auto,
-            rtol: Some(rtol),
-            atol: 0.0,
-            norm: Norm::Frobenius,
-            asked: Asked::Any,
-            seed: None,
+        let foreseen = |options: &Options, watch: Option<Watch<'_>>| {
+            foresee(problem, wrt, &Request::default().rtol(rtol).options(*options), watch)
         };
-        let foreseen = |options: &Options, watch: Option<Watch<'_>>| foresee(problem, wrt, &request, options, watch);
         Ok((rtol, stages.run(PLAN_SHARE, foreseen)?))
     };
     tolerances.iter().map(plan).collect()

@@ -15,7 +15,7 @@ use super::request::{Certificate, Kind, Request, Wanted, check_degree};
 use super::search::Search;
 use super::seed::seed;
 use super::setting::Setting;
-use super::solution::{Certified, Planned};
+use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use super::tries::{better, missed, reached};
 use super::unfold::{unfolded, with_product};
@@ -58,7 +58,7 @@ pub(super) fn of_seen<T: Float>(
     start: Start<'_>,
     options: &Options,
     stages: &mut Stages<'_>,
-) -> Result<Planned<T>, Error> {
+) -> Result<Solution<T>, Error> {
     let (law, zero) = (Law::new(problem, wrt, request), zeros(problem, wrt)?);
     let logits = OnceCell::new();
     let (decision, prepared) = match start {
@@ -93,14 +93,14 @@ pub(super) fn exact<T: Float>(
     zero: &[bool],
     decision: Decision,
     stages: &mut Stages<'_>,
-) -> Result<Planned<T>, Error> {
+) -> Result<Solution<T>, Error> {
     let Gradients { loss, loss_rounding, gradients, level } =
         stages.run(1.0, |options, watch| exactly(problem, wrt, zero, options, watch))?;
     let gradients = gradients.into_iter().map(|gradient| {
         let certificate = Certificate::exact(request, gradient.rounding, request.norm.of(&gradient.value));
-        Certified { wrt: gradient.wrt, value: gradient.value, certificate }
+        Gradient { wrt: gradient.wrt, value: gradient.value, certificate }
     });
-    Ok(Planned {
+    Ok(Solution {
         loss,
         loss_certificate: Certificate::exact(&request.without_tolerance(), loss_rounding, loss),
         gradients: gradients.collect(),
@@ -118,9 +118,9 @@ impl<T: Float> Search<'_, T> {
         first: Decision,
         given: Option<&Prepared>,
         stages: &mut Stages<'_>,
-    ) -> Result<Planned<T>, Error> {
+    ) -> Result<Solution<T>, Error> {
         let (mut decision, mut given) = (first, given);
-        let mut best: Option<Planned<T>> = None;
+        let mut best: Option<Solution<T>> = None;
         loop {
             let (approximation, beyond) = match self.begin(&mut decision, &mut given, best.is_some(), stages)? {
                 Begun::Try(approximation, beyond) => (approximation, beyond),
@@ -172,7 +172,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// The exact gradient after all.
-    fn give_up(&self, reason: &str, stages: &mut Stages<'_>) -> Result<Planned<T>, Error> {
+    fn give_up(&self, reason: &str, stages: &mut Stages<'_>) -> Result<Solution<T>, Error> {
         exact(&self.original, self.wrt, self.request, &self.zero, self.given_up(reason), stages)
     }
 
@@ -184,7 +184,7 @@ impl<T: Float> Search<'_, T> {
         prepared: &Prepared,
         beyond: Vec<usize>,
         stages: &mut Stages<'_>,
-    ) -> Result<Option<Planned<T>>, Error> {
+    ) -> Result<Option<Solution<T>>, Error> {
         self.spent += self.law.cost.lost(self.law.operations(prepared.decision.degree, 0));
         let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, beyond, stages)? else {
             return Ok(None);
@@ -193,7 +193,7 @@ impl<T: Float> Search<'_, T> {
         if decision.samples > 0 && !self.enlarge(decision, passes.least_samples()) {
             return Ok(None);
         }
-        let mut best: Option<Planned<T>> = None;
+        let mut best: Option<Solution<T>> = None;
         let mut computed = 0;
         loop {
             let mut tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
@@ -239,7 +239,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// A larger sample, where one can be expected to do.
-    fn more_rows(&self, decision: &Decision, tried: &Planned<T>) -> Option<usize> {
+    fn more_rows(&self, decision: &Decision, tried: &Solution<T>) -> Option<usize> {
         let n = self.problem.A1.nrows() - decision.apart;
         if decision.samples == 0 || decision.samples >= n {
             return None;
@@ -257,7 +257,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// The next degree after a try, where what was missed is what it has less.
-    fn next_try(&self, decision: &Decision, tried: &Planned<T>) -> Option<Decision> {
+    fn next_try(&self, decision: &Decision, tried: &Solution<T>) -> Option<Decision> {
         let part = if self.law.backing == Backing::Estimated { LOST } else { DOUBTFUL };
         let missed = missed(self.request, tried);
         let enough = |next: &Decision| next.predicted_error * missed <= decision.predicted_error;

@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::float::Float;
 use crate::moments::Polynomial;
-use crate::options::Options;
 use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
 use crate::runtime::pool::Watch;
@@ -53,7 +52,6 @@ pub fn foresee<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     request: &Request,
-    options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
@@ -67,7 +65,7 @@ pub fn foresee<T: Float>(
     let product = unfolded(&seen, wrt, law.backing);
     let mut search = Search::new(seen.reborrow(), with_product(&seen, &product), law, zero);
     search.logits = logits;
-    let begun = search.begin(&mut decision, &mut None, false, &mut Stages::new(options, watch));
+    let begun = search.begin(&mut decision, &mut None, false, &mut Stages::new(&request.options, watch));
     Ok(match begun.map_err(|error| seen.blame(error))? {
         Begun::Try(..) => decision,
         Begun::Stop(reason) => search.given_up(reason),

@@ -9,13 +9,13 @@ use super::decide::decide;
 use super::decision::{Decision, Method};
 use super::execute::Start;
 use super::forecast::{check_memory, observe};
-use super::gradient::planned_gradient;
+use super::gradient::solve;
 use super::request::{Certificate, Kind, Norm, Request};
-use super::solution::{Certified, Planned};
+use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
-use crate::exact::attention::{attention, attention_vjp};
+use crate::exact::attention::{attention, attention_vjp as pulled_back};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
@@ -29,6 +29,29 @@ pub const HEAD_INPUTS: [Wrt; 3] = [Wrt::A1, Wrt::A2, Wrt::A3];
 
 /// One head and the gradient of its output.
 pub type Pulled<'a, T> = (Heads<'a, T>, ArrayView2<'a, T>);
+
+/// dq, dk and dv of all heads with one certificate each, by the method that the request leads to: [`decide_heads`] and
+/// [`solve_heads`].
+///
+/// ```
+/// use attngrad::{Heads, Request, attention_vjp};
+/// use ndarray::Array2;
+///
+/// let matrix = |a: f64| Array2::from_shape_fn((50, 4), |(j, i)| (a * (4 * j + i + 1).pow(2) as f64).sin());
+/// let (q, k, v, dout) = (matrix(0.3), matrix(0.5), matrix(0.7), matrix(0.9));
+/// let head = || Ok::<_, attngrad::Error>((Heads::new(q.view(), k.view(), v.view())?, dout.view()));
+/// let solution = attention_vjp(&[head()?, head()?], &Request::default())?;
+/// let [dq, dk, dv] = &solution.gradients[..] else { unreachable!("there are three") };
+/// assert_eq!([dq, dk, dv].map(|one| one.value.dim()), [(100, 4); 3]);
+/// assert_eq!(dq.certificate.reached, Some(true));
+/// # Ok::<(), attngrad::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of both.
+pub fn attention_vjp<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Result<Solution<T>, Error> {
+    solve_heads(heads, decide_heads(heads, request)?, request, None)
+}
 
 /// What is run for all heads: one degree and one number of rows. `auto` is exact, as dk and dv are certified by nothing
 /// cheaper.
@@ -60,22 +83,21 @@ pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Res
 /// Time: that of each head by the method that is run for it, one after the other.
 ///
 /// # Errors
-/// [`Error::Shape`] for heads of different shapes, and those of [`crate::attention_vjp`] and [`planned_gradient`].
+/// [`Error::Shape`] for heads of different shapes, and those of [`crate::exact::attention_vjp`] and [`solve`].
 pub fn solve_heads<T: Float>(
     heads: &[Pulled<'_, T>],
     decision: Decision,
     request: &Request,
-    options: &Options,
     watch: Option<Watch<'_>>,
-) -> Result<Planned<T>, Error> {
+) -> Result<Solution<T>, Error> {
     request.check_in::<T>()?;
-    let begin = Instant::now();
+    let (begin, options) = (Instant::now(), &request.options);
     let shape = heads.first().map(|(head, _)| shape_of(head));
     if let (Some(shape), Some((head, _))) = (&shape, heads.first()) {
         check_memory::<T>(shape, &HEAD_INPUTS, head.is_causal, &decision, options)?;
     }
     let mut stages = Stages::new(options, watch);
-    let mut found: Vec<Planned<T>> = Vec::with_capacity(heads.len());
+    let mut found: Vec<Solution<T>> = Vec::with_capacity(heads.len());
     for (number, head) in heads.iter().enumerate() {
         let share = 1.0 / (heads.len() - number) as f64;
         found.push(stages.run(share, |options, watch| one_head(head, &decision, request, options, watch))?);
@@ -126,15 +148,15 @@ fn one_head<T: Float>(
     request: &Request,
     options: &Options,
     watch: Option<Watch<'_>>,
-) -> Result<Planned<T>, Error> {
+) -> Result<Solution<T>, Error> {
     if decision.method == Method::Exact {
-        let found = attention_vjp(&head.0, head.1, options, watch)?;
+        let found = pulled_back(&head.0, head.1, options, watch)?;
         let gradients = HEAD_INPUTS.into_iter().zip([found.query, found.key, found.value]);
         let certified = |(wrt, (value, rounding)): (Wrt, (Array2<T>, f64))| {
             let certificate = Certificate::exact(request, rounding, request.norm.of(&value));
-            Certified { wrt, value, certificate }
+            Gradient { wrt, value, certificate }
         };
-        return Ok(Planned {
+        return Ok(Solution {
             loss: 0.0,
             loss_certificate: Certificate::exact(&request.without_tolerance(), 0.0, 0.0),
             gradients: gradients.map(certified).collect(),
@@ -145,8 +167,8 @@ fn one_head<T: Float>(
         });
     }
     let start = Start::Sized { degree: decision.degree, samples: decision.samples };
-    let run = |problem: &Problem<'_, T>| planned_gradient(problem, &HEAD_INPUTS, request, start, options, watch);
-    Ok(Planned { prepared: None, ..Unit::of(head).with(head, run)? })
+    let run = |problem: &Problem<'_, T>| solve(problem, &HEAD_INPUTS, &request.options(*options), start, watch);
+    Ok(Solution { prepared: None, ..Unit::of(head).with(head, run)? })
 }
 
 /// A head as a problem with unit weights whose c is the incoming gradient (docs/math.md, equation 30).
@@ -172,11 +194,11 @@ impl<T: Float> Unit<T> {
 }
 
 fn together<T: Float>(
-    mut found: Vec<Planned<T>>,
+    mut found: Vec<Solution<T>>,
     asked: Decision,
     request: &Request,
     options: &Options,
-) -> Result<Planned<T>, Error> {
+) -> Result<Solution<T>, Error> {
     let steps = found.first().and_then(|first| first.steps).is_some().then(|| {
         let of = |part: fn(&Steps) -> f64| {
             let each = found.iter().map(|one| one.steps.as_ref().map_or(f64::INFINITY, part));
@@ -188,21 +210,21 @@ fn together<T: Float>(
     let level = found.first().map_or_else(|| options.isa().map(Isa::level), |first| Ok(first.level))?;
     let mut gradients = Vec::with_capacity(HEAD_INPUTS.len());
     for (place, wrt) in HEAD_INPUTS.into_iter().enumerate() {
-        let parts: Vec<&Certified<T>> = found.iter().map(|one| &one.gradients[place]).collect();
+        let parts: Vec<&Gradient<T>> = found.iter().map(|one| &one.gradients[place]).collect();
         let views: Vec<ArrayView2<'_, T>> = parts.iter().map(|part| part.value.view()).collect();
         let value = stacked(&views)?;
         let certificates: Vec<Certificate> = parts.iter().map(|part| part.certificate).collect();
         let certificate = of_all(&certificates, request, request.norm.of(&value));
-        gradients.push(Certified { wrt, value, certificate });
+        gradients.push(Gradient { wrt, value, certificate });
         // What is copied is let go of.
         found.iter_mut().for_each(|one| one.gradients[place].value = Array2::zeros((0, 0)));
     }
     let loss_certificate = Certificate::exact(&request.without_tolerance(), 0.0, 0.0);
-    Ok(Planned { loss: 0.0, loss_certificate, gradients, steps, decision, prepared: None, level })
+    Ok(Solution { loss: 0.0, loss_certificate, gradients, steps, decision, prepared: None, level })
 }
 
 /// What was run, in one: the costliest head that did not end with the exact method.
-fn run_in_one<T>(asked: Decision, found: &[Planned<T>]) -> Decision {
+fn run_in_one<T>(asked: Decision, found: &[Solution<T>]) -> Decision {
     let Some(first) = found.first().filter(|_| asked.method != Method::Exact) else { return asked };
     let others = || found.iter().map(|one| &one.decision).filter(|one| one.method != Method::Exact);
     let apart = others().map(|one| one.apart).sum();

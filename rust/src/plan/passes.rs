@@ -8,7 +8,7 @@ use super::request::{Asked, Certificate, Kind, Norm, Request};
 use super::rows::{Sample, add, among_the_others, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
-use super::solution::{Certified, Planned};
+use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};
 use crate::certificate::outliers::{budget, outliers};
@@ -218,7 +218,7 @@ impl<T: Float> Passes<T> {
         backing: Backing,
         decision: &Decision,
         stages: &mut Stages<'_>,
-    ) -> Result<Planned<T>, Error> {
+    ) -> Result<Solution<T>, Error> {
         if backing == Backing::Estimated {
             let believable = decision.predicted_error <= BELIEVABLE;
             self.enlarge(setting, if believable { decision.samples } else { 0 }, stages)?;
@@ -235,9 +235,9 @@ impl<T: Float> Passes<T> {
         let mut bounded = buffer::with_capacity(self.gradients.len())?;
         for ((wrt, value), bound) in self.gradients.iter().zip(&self.bounds) {
             let certificate = rigorous(setting.request, bound, norm.of(value));
-            bounded.push(Certified { wrt: *wrt, value: mapped(value.view(), |x| x)?, certificate });
+            bounded.push(Gradient { wrt: *wrt, value: mapped(value.view(), |x| x)?, certificate });
         }
-        let mut planned = Planned {
+        let mut planned = Solution {
             loss: self.loss,
             loss_certificate: rigorous(&untold, &self.loss_bound, self.loss),
             gradients: bounded,
@@ -251,7 +251,7 @@ impl<T: Float> Passes<T> {
             Backing::Estimated => self.estimate(setting, &mut planned)?,
             Backing::Statistical => self.draw(setting, decision, &mut planned, stages)?,
         }
-        for Certified { wrt, value, .. } in &planned.gradients {
+        for Gradient { wrt, value, .. } in &planned.gradients {
             in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
         }
         Ok(planned)
@@ -293,7 +293,7 @@ impl<T: Float> Passes<T> {
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
-    fn estimate(&self, setting: &Setting<'_, T>, planned: &mut Planned<T>) -> Result<(), Error> {
+    fn estimate(&self, setting: &Setting<'_, T>, planned: &mut Solution<T>) -> Result<(), Error> {
         let Setting { problem, request, .. } = setting;
         let population = problem.A1.nrows() - self.apart.len();
         let Some(sample) = self.sample.as_ref().filter(|sample| !sample.indices.is_empty()) else { return Ok(()) };
@@ -331,7 +331,7 @@ impl<T: Float> Passes<T> {
     }
 
     /// A bound from the caps of all rows, where there are any.
-    fn cap(&self, setting: &Setting<'_, T>, planned: &mut Planned<T>) {
+    fn cap(&self, setting: &Setting<'_, T>, planned: &mut Solution<T>) {
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {
             if by_caps(one.wrt) && !self.caps.is_empty() {
                 let all = sum_of(self.caps.iter().copied());
@@ -345,7 +345,7 @@ impl<T: Float> Passes<T> {
         &self,
         setting: &Setting<'_, T>,
         decision: &Decision,
-        planned: &mut Planned<T>,
+        planned: &mut Solution<T>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Error> {
         let Setting { problem, prepared, request, .. } = setting;
@@ -380,7 +380,7 @@ fn by_caps(wrt: Wrt) -> bool {
 /// Takes what rows say of an output where it is less than its bound.
 fn offer<T: Float>(
     request: &Request,
-    one: &mut Certified<T>,
+    one: &mut Gradient<T>,
     kind: Kind,
     sampling: f64,
     rounding: f64,

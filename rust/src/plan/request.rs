@@ -1,11 +1,15 @@
 //! What is asked of the planner, the judge of it, and the certificate of an error.
 
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
 use ndarray::Array2;
 
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::{largest, norm};
 use crate::names::named;
+use crate::options::Options;
 use crate::polynomial::MAX_DEGREE;
 
 /// The least kind of certificate that will do.
@@ -74,12 +78,94 @@ pub struct Request {
     pub asked: Asked,
     /// Rows are drawn from the sequence that belongs to it; without one, to a hash of the problem.
     pub seed: Option<u64>,
+    /// Threads, time and memory: nothing of it changes what is computed but the last bits, where a level is named.
+    pub options: Options,
 }
 
 impl Default for Request {
     /// The cheapest method and no tolerance: the exact gradient, with whatever certificate it has.
     fn default() -> Self {
-        Request { wanted: Wanted::Auto, rtol: None, atol: 0.0, norm: Norm::Frobenius, asked: Asked::Any, seed: None }
+        Request {
+            wanted: Wanted::Auto,
+            rtol: None,
+            atol: 0.0,
+            norm: Norm::Frobenius,
+            asked: Asked::Any,
+            seed: None,
+            options: Options::default(),
+        }
+    }
+}
+
+/// Each of these asks for one thing more.
+///
+/// ```
+/// use attngrad::Request;
+/// use attngrad::plan::{Asked, Wanted};
+///
+/// let request = Request::default().rtol(1e-3).certificate(Asked::Statistical).seed(7).threads(2);
+/// assert_eq!((request.rtol, request.asked, request.seed), (Some(1e-3), Asked::Statistical, Some(7)));
+/// assert_eq!(Request::default().degree(2).wanted, Wanted::Polynomial(Some(2)));
+/// ```
+impl Request {
+    /// The method; without a call of it, the cheapest that reaches the tolerance.
+    #[must_use]
+    pub fn method(self, wanted: Wanted) -> Self {
+        Request { wanted, ..self }
+    }
+
+    /// The polynomial method of this degree.
+    #[must_use]
+    pub fn degree(self, degree: usize) -> Self {
+        self.method(Wanted::Polynomial(Some(degree)))
+    }
+
+    /// An error of at most this part of the norm of each gradient.
+    #[must_use]
+    pub fn rtol(self, rtol: f64) -> Self {
+        Request { rtol: Some(rtol), ..self }
+    }
+
+    /// An error of at most this, beside that of [`Request::rtol`] or alone.
+    #[must_use]
+    pub fn atol(self, atol: f64) -> Self {
+        Request { atol, ..self }
+    }
+
+    /// The norm of the tolerance and of certificates.
+    #[must_use]
+    pub fn norm(self, norm: Norm) -> Self {
+        Request { norm, ..self }
+    }
+
+    /// The least kind of certificate that will do.
+    #[must_use]
+    pub fn certificate(self, asked: Asked) -> Self {
+        Request { asked, ..self }
+    }
+
+    /// The seed of sampled rows, in place of a hash of the problem.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Request { seed: Some(seed), ..self }
+    }
+
+    /// Threads, time and memory.
+    #[must_use]
+    pub fn options(self, options: Options) -> Self {
+        Request { options, ..self }
+    }
+
+    /// Threads that work at once; 0 is all that the process may use.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        self.options(Options { threads: NonZeroUsize::new(threads), ..self.options })
+    }
+
+    /// Longest time to work.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.options(Options { timeout: Some(timeout), ..self.options })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::problem::Wrt;
 /// One output and its error.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Certified<T> {
+pub struct Gradient<T> {
     /// The input it is the gradient by.
     pub wrt: Wrt,
     /// dL/d(input).
@@ -24,13 +24,13 @@ pub struct Certified<T> {
 /// A loss and its gradients with their certificates.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Planned<T> {
+pub struct Solution<T> {
     /// L.
     pub loss: f64,
     /// Its error.
     pub loss_certificate: Certificate,
     /// In the order in which they were asked for.
-    pub gradients: Vec<Certified<T>>,
+    pub gradients: Vec<Gradient<T>>,
     /// What each step was charged, where a rigorous bound knows.
     pub steps: Option<Steps>,
     /// What was run and why.

@@ -12,7 +12,7 @@ use super::execute::{Start, exact, of_seen};
 use super::logits::Logits;
 use super::request::{Asked, Certificate, Kind, Request, Wanted};
 use super::seed::seed;
-use super::solution::{Certified, Planned};
+use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::{outward, root_total};
 use crate::error::Error;
@@ -31,7 +31,7 @@ pub(super) fn borrowed<T: Float>(
     start: Start<'_>,
     options: &Options,
     stages: &mut Stages<'_>,
-) -> Result<Planned<T>, Error> {
+) -> Result<Solution<T>, Error> {
     let request = &Request { seed: Some(seed(problem, request)), ..*request };
     let sized = match start {
         Start::Prepared(prepared) => {
@@ -92,9 +92,9 @@ impl Wide {
 }
 
 /// The results of `estimate` with what `plain` says of them.
-fn both<T: Float>(request: &Request, plain: Planned<f64>, mut estimate: Planned<T>) -> Result<Planned<T>, Error> {
+fn both<T: Float>(request: &Request, plain: Solution<f64>, mut estimate: Solution<T>) -> Result<Solution<T>, Error> {
     if estimate.decision.method == Method::Exact {
-        for Certified { certificate, .. } in &mut estimate.gradients {
+        for Gradient { certificate, .. } in &mut estimate.gradients {
             *certificate = Certificate::exact(request, certificate.rounding, certificate.size);
         }
         return Ok(estimate);

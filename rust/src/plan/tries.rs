@@ -1,14 +1,14 @@
 //! Tries held against each other and against what was asked.
 
 use super::request::{Certificate, Request};
-use super::solution::{Certified, Planned};
+use super::solution::{Gradient, Solution};
 use crate::float::Float;
 use crate::linalg::norms::largest;
 
 /// By what factor more rows or another degree must make the worst error smaller; what rounding leaves of the tolerance may be
 /// nothing, which no factor does.
-pub fn missed<T: Float>(request: &Request, planned: &Planned<T>) -> f64 {
-    let of = |one: &Certified<T>| {
+pub fn missed<T: Float>(request: &Request, planned: &Solution<T>) -> f64 {
+    let of = |one: &Gradient<T>| {
         let Certificate { absolute, rounding, size, reached, .. } = one.certificate;
         let left = request.allowed(absolute, size) - rounding;
         match reached {
@@ -21,13 +21,13 @@ pub fn missed<T: Float>(request: &Request, planned: &Planned<T>) -> f64 {
 }
 
 /// Whether no output misses its tolerance.
-pub fn reached<T>(planned: &Planned<T>) -> bool {
+pub fn reached<T>(planned: &Solution<T>) -> bool {
     planned.gradients.iter().all(|one| one.certificate.reached != Some(false))
 }
 
 /// The one that reached its tolerance, or else whose worst output needs the smaller one.
-pub fn better<T: Float>(one: Option<Planned<T>>, other: Planned<T>) -> Planned<T> {
-    let worst = |planned: &Planned<T>| {
+pub fn better<T: Float>(one: Option<Solution<T>>, other: Solution<T>) -> Solution<T> {
+    let worst = |planned: &Solution<T>| {
         let all = |of: fn(&Certificate) -> f64| largest(planned.gradients.iter().map(|one| of(&one.certificate)));
         (all(|one| one.best_rtol), all(|one| one.absolute))
     };

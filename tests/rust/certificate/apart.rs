@@ -1,8 +1,8 @@
 //! Rigorous certificates of whole results, rows that are computed apart included, against dense f64.
 
-use attngrad::plan::{Asked, Kind, Norm, Request, Start, Wanted, planned_gradient};
+use attngrad::plan::{Asked, Kind, Norm, Request, Start, Wanted, solve};
 use attngrad::reference::Reference;
-use attngrad::{Error, Float, Options};
+use attngrad::{Error, Float};
 
 use super::cases::{Case, norm};
 use super::{DEEP, seeds};
@@ -39,10 +39,11 @@ fn check<T: Float>(seed: u64) -> Option<bool> {
         norm: Norm::Frobenius,
         asked: Asked::Rigorous,
         seed: Some(seed),
+        ..Request::default()
     };
     let (problem, all) = (case.problem(), case.inputs());
     let what = format!("{} of seed {seed}", T::NAME);
-    let got = match planned_gradient(&problem, &all, &request, Start::Fresh, &Options::default(), None) {
+    let got = match solve(&problem, &all, &request, Start::Fresh, None) {
         Err(Error::Range { .. }) => return None,
         got => got.unwrap_or_else(|error| panic!("{what}: {error}")),
     };

@@ -1,7 +1,8 @@
 //! The proved bounds of what rounding does to the exact gradients, against dense f64.
 
+use attngrad::exact::loss_gradient;
 use attngrad::reference::Reference;
-use attngrad::{Error, Options, ProvedRounding, exact_rows, loss_gradient};
+use attngrad::{Error, Options, ProvedRounding, exact_rows};
 use ndarray::{Array2, Axis};
 
 use super::cases::{Case, norm};

@@ -247,7 +247,8 @@ fn tightness<T: Float>(n: usize, size: f64, degree: usize) -> Vec<(&'static str,
         given: case.given,
         scale: case.scale,
     };
-    let truth = attngrad::loss_gradient(&double.problem(), &all, &Options::default(), None).expect("a regular problem");
+    let truth =
+        attngrad::exact::loss_gradient(&double.problem(), &all, &Options::default(), None).expect("a regular problem");
     let mut found: Vec<_> = result
         .gradients
         .iter()

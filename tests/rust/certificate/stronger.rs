@@ -1,7 +1,8 @@
 //! To ask for a stronger certificate is to get the same gradient, with a bound that holds for it.
 
-use attngrad::plan::{Asked, Norm, Planned, Request, Start, Wanted, planned_gradient};
-use attngrad::{Options, Problem, Weights, Wrt, loss_gradient};
+use attngrad::exact::loss_gradient;
+use attngrad::plan::{Asked, Norm, Request, Solution, Start, Wanted, solve};
+use attngrad::{Options, Problem, Weights, Wrt};
 use ndarray::{Array2, s};
 
 use super::cases::norm;
@@ -38,10 +39,11 @@ impl Data {
     }
 }
 
-fn planned(problem: &Problem<'_, f64>, wrt: &[Wrt], asked: Asked, degree: usize, rtol: Option<f64>) -> Planned<f64> {
+fn planned(problem: &Problem<'_, f64>, wrt: &[Wrt], asked: Asked, degree: usize, rtol: Option<f64>) -> Solution<f64> {
     let wanted = Wanted::Polynomial(Some(degree));
-    let request = Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked, seed: Some(5) };
-    planned_gradient(problem, wrt, &request, Start::Fresh, &Options::default(), None).expect("a result")
+    let request =
+        Request { wanted, rtol, atol: 0.0, norm: Norm::Frobenius, asked, seed: Some(5), ..Request::default() };
+    solve(problem, wrt, &request, Start::Fresh, None).expect("a result")
 }
 
 #[test]
