@@ -76,6 +76,7 @@ def types(session: nox.Session) -> None:
     """Types of the package, and its stubs against the compiled module."""
     need(session, ".[dev]")
     session.run("mypy")
+    session.run("mypy", "tests/typing/precision.py")
     session.run("python", "-m", "mypy.stubtest", "attngrad_rs._core")
 
 

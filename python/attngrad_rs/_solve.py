@@ -112,8 +112,8 @@ class Heads(NamedTuple):
 
 
 def gradient(
-    call: Call, replayed: Plan | None, again: Callable[..., GradientResult], start: float
-) -> GradientResult:
+    call: Call, replayed: Plan | None, again: Callable[..., GradientResult[Any]], start: float
+) -> GradientResult[Any]:
     """Loss and gradients; ``again`` is how the plan of the result is executed."""
     rows = call.problem.sizes.n
     request = call.request.of_core()
@@ -149,7 +149,7 @@ def loss(call: Call) -> float:
     return _core.solve(problem, [], request, None, None, _options(call.control)).loss
 
 
-def plan(call: Call, again: Callable[..., GradientResult]) -> Plan:
+def plan(call: Call, again: Callable[..., GradientResult[Any]]) -> Plan:
     """What would run, by all that is known before anything big is computed."""
     request = call.request.of_core()
     request.check(call.dtype)
@@ -161,8 +161,8 @@ def plan(call: Call, again: Callable[..., GradientResult]) -> Plan:
 
 
 def pull_back(
-    heads: Heads, replayed: Plan | None, again: Callable[..., AttentionGradients], start: float
-) -> AttentionGradients:
+    heads: Heads, replayed: Plan | None, again: Callable[..., AttentionGradients[Any]], start: float
+) -> AttentionGradients[Any]:
     """Gradients of attention with respect to query, key and value of all heads."""
     request = heads.request.of_core()
     request.check(str(heads.dtype))
@@ -191,7 +191,7 @@ def pull_back(
     return deliver(result, heads.request.tolerance, str(heads.dtype), heads.request.method)
 
 
-def plan_heads(heads: Heads, again: Callable[..., AttentionGradients]) -> Plan:
+def plan_heads(heads: Heads, again: Callable[..., AttentionGradients[Any]]) -> Plan:
     """What would run for all heads; ``dout`` need not be known."""
     request = heads.request.of_core()
     request.check(str(heads.dtype))

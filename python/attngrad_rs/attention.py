@@ -6,6 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from . import _solve
 from ._inputs import arrays, options
 from ._inputs.arrays import Array
-from ._inputs.options import CertificateKind, Method, Norm
+from ._inputs.options import CallOptions, CertificateKind, F, GradientOptions, Method, Norm
 from .plans import Asked, Plan
 from .results import AttentionGradients
 
@@ -22,6 +23,20 @@ __all__ = ["attention", "attention_vjp", "plan"]
 Progress = Callable[[float], object]
 
 
+@overload
+def attention(
+    query: npt.NDArray[F],
+    key: npt.NDArray[F],
+    value: npt.NDArray[F],
+    **options: Unpack[CallOptions],
+) -> npt.NDArray[F]: ...
+@overload
+def attention(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    value: npt.ArrayLike,
+    **options: Unpack[CallOptions],
+) -> Array: ...
 def attention(
     query: npt.ArrayLike,
     key: npt.ArrayLike,
@@ -80,6 +95,26 @@ def attention(
     return _solve.attention(_heads(named, scale, is_causal, Asked(method="exact"), control))
 
 
+class _Options(GradientOptions, total=False):
+    plan: Plan | None
+
+
+@overload
+def attention_vjp(
+    query: npt.NDArray[F],
+    key: npt.NDArray[F],
+    value: npt.NDArray[F],
+    dout: npt.NDArray[F],
+    **options: Unpack[_Options],
+) -> AttentionGradients[F]: ...
+@overload
+def attention_vjp(
+    query: npt.ArrayLike,
+    key: npt.ArrayLike,
+    value: npt.ArrayLike,
+    dout: npt.ArrayLike,
+    **options: Unpack[_Options],
+) -> AttentionGradients[Any]: ...
 def attention_vjp(
     query: npt.ArrayLike,
     key: npt.ArrayLike,
@@ -100,7 +135,7 @@ def attention_vjp(
     progress: Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
-) -> AttentionGradients:
+) -> AttentionGradients[Any]:
     """Gradients of attention: dq, dk, dv for an incoming gradient ``dout`` of the output.
 
     Parameters

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _solve
 from ._inputs import arrays, options
-from ._inputs.options import CertificateKind, Input, Method, Norm
+from ._inputs.options import CertificateKind, F, GradientOptions, Input, Method, Norm
 from .plans import Asked, Plan
 from .results import GradientResult
 
@@ -21,6 +22,31 @@ Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
 Progress = Callable[[float], object]
 
 
+class _Options(GradientOptions, total=False):
+    wrt: Input | Sequence[Input]
+    plan: Plan | None
+
+
+@overload
+def loss_gradient(
+    A1: npt.NDArray[F],
+    A2: npt.NDArray[F],
+    A3: npt.NDArray[F],
+    X: npt.NDArray[F] | tuple[npt.NDArray[F], npt.NDArray[F]],
+    Y: npt.NDArray[F],
+    E: npt.NDArray[F],
+    **options: Unpack[_Options],
+) -> GradientResult[F]: ...
+@overload
+def loss_gradient(
+    A1: npt.ArrayLike,
+    A2: npt.ArrayLike,
+    A3: npt.ArrayLike,
+    X: Weights,
+    Y: npt.ArrayLike,
+    E: npt.ArrayLike,
+    **options: Unpack[_Options],
+) -> GradientResult[Any]: ...
 def loss_gradient(
     A1: npt.ArrayLike,
     A2: npt.ArrayLike,
@@ -44,7 +70,7 @@ def loss_gradient(
     progress: Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
-) -> GradientResult:
+) -> GradientResult[Any]:
     """Gradient of the attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F.
 
     Parameters

@@ -7,11 +7,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+import numpy.typing as npt
 
 from . import _core
 from ._inputs.arrays import Array
-from ._inputs.options import Tolerance
+from ._inputs.options import F, Tolerance
 from .errors import OptionError, PrecisionWarning, ToleranceError
 from .plans import Plan, html_table
 
@@ -133,7 +135,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GradientResult:
+class GradientResult(Generic[F]):
     """Loss and gradients of one problem, each with its certificate.
 
     Attributes
@@ -154,14 +156,14 @@ class GradientResult:
     """
 
     loss: float
-    gradients: Mapping[str, Array]
+    gradients: Mapping[str, npt.NDArray[F]]
     certificates: Mapping[str, Certificate]
     loss_certificate: Certificate
     plan: Plan
     seconds: float
 
     @property
-    def gradient(self) -> Array:
+    def gradient(self) -> npt.NDArray[F]:
         """The gradient, where exactly one was asked for.
 
         Raises
@@ -201,7 +203,7 @@ class GradientResult:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttentionGradients:
+class AttentionGradients(Generic[F]):
     """Gradients of attention; unpacks as ``dq, dk, dv``.
 
     Attributes
@@ -216,14 +218,14 @@ class AttentionGradients:
         Wall time of the whole call.
     """
 
-    dq: Array
-    dk: Array
-    dv: Array
+    dq: npt.NDArray[F]
+    dk: npt.NDArray[F]
+    dv: npt.NDArray[F]
     certificates: Mapping[str, Certificate]
     plan: Plan
     seconds: float
 
-    def __iter__(self) -> Iterator[Array]:
+    def __iter__(self) -> Iterator[npt.NDArray[F]]:
         """Unpack as dq, dk, dv."""
         return iter((self.dq, self.dk, self.dv))
 

@@ -11,7 +11,7 @@ import numbers
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 import numpy as np
 
@@ -22,6 +22,33 @@ Input: TypeAlias = Literal["X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A"]
 Norm: TypeAlias = Literal["fro", "max"]
 CertificateKind: TypeAlias = Literal["any", "estimated", "statistical", "rigorous"]
 Method: TypeAlias = Literal["auto", "exact", "polynomial"]
+
+# The precision of arrays that come in is that of those that come out.
+F = TypeVar("F", bound=np.floating[Any])
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of every function that computes, for a type checker."""
+
+    scale: float | None
+    is_causal: bool
+    threads: int | None
+    progress: Callable[[float], object] | None
+    timeout: float | None
+    check_finite: bool
+
+
+class GradientOptions(CallOptions, total=False):
+    """Options of every function that computes gradients."""
+
+    rtol: float | None
+    atol: float
+    norm: Norm
+    method: Method
+    degree: int | None
+    certificate: CertificateKind
+    rng: int | np.random.Generator | None
+
 
 INPUT_NAMES = ("A1", "A2", "A3")
 SUM_NAME = "A"

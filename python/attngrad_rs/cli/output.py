@@ -17,12 +17,12 @@ REACHED = {True: "reached", False: "not reached", None: "not asked for"}
 NO_DEGREE, NO_CONFIDENCE = -1, np.nan
 
 
-def _degree(certificate: Certificate, result: GradientResult) -> int | None:
+def _degree(certificate: Certificate, result: GradientResult[Any]) -> int | None:
     """Of the polynomial, for what was made with one."""
     return result.plan.degree if certificate.method == result.plan.method else None
 
 
-def _entry(certificate: Certificate, result: GradientResult) -> dict[str, Any]:
+def _entry(certificate: Certificate, result: GradientResult[Any]) -> dict[str, Any]:
     return {
         "method": certificate.method,
         "degree": _degree(certificate, result),
@@ -36,7 +36,7 @@ def _entry(certificate: Certificate, result: GradientResult) -> dict[str, Any]:
     }
 
 
-def summary(result: GradientResult) -> dict[str, Any]:
+def summary(result: GradientResult[Any]) -> dict[str, Any]:
     """All but the numbers of the gradients, as plain values."""
     return {
         "loss": result.loss,
@@ -54,7 +54,7 @@ def summary(result: GradientResult) -> dict[str, Any]:
     }
 
 
-def result_arrays(result: GradientResult) -> dict[str, Any]:
+def result_arrays(result: GradientResult[Any]) -> dict[str, Any]:
     """The output file: numbers and words, so that it can be read without pickle."""
     found: dict[str, Any] = {"loss": np.float64(result.loss)}
     found |= _described("loss", result.loss_certificate, result)
@@ -64,7 +64,7 @@ def result_arrays(result: GradientResult) -> dict[str, Any]:
     return found
 
 
-def _described(name: str, certificate: Certificate, result: GradientResult) -> dict[str, Any]:
+def _described(name: str, certificate: Certificate, result: GradientResult[Any]) -> dict[str, Any]:
     degree, confidence = _degree(certificate, result), certificate.confidence
     return {
         f"{name}_absolute_error": np.float64(certificate.absolute),
@@ -78,14 +78,14 @@ def _described(name: str, certificate: Certificate, result: GradientResult) -> d
     }
 
 
-def headline(result: GradientResult, out: str) -> str:
+def headline(result: GradientResult[Any], out: str) -> str:
     """The loss, the time, and why this method."""
     plan = result.plan
     because = f"; {plan.method}, because {plan.reason}" if plan.reason else ""
     return f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}{because}"
 
 
-def table(result: GradientResult) -> Table:
+def table(result: GradientResult[Any]) -> Table:
     """One row for each output: what made it, what backs its error, and how large that may be."""
     norms = ", ".join(dict.fromkeys(one.norm for one in result.certificates.values()))
     made = Table(title=f"outputs and their errors (norm: {norms}; of the loss: abs)")
@@ -102,7 +102,7 @@ def table(result: GradientResult) -> Table:
     return made
 
 
-def _cells(certificate: Certificate, result: GradientResult, size: float) -> tuple[str, ...]:
+def _cells(certificate: Certificate, result: GradientResult[Any], size: float) -> tuple[str, ...]:
     degree, confidence = _degree(certificate, result), certificate.confidence
     return (
         certificate.method + (f", degree {degree}" if degree is not None else ""),

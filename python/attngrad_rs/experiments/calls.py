@@ -44,7 +44,7 @@ def library_calls(rtols: Sequence[float], degrees: Sequence[int] = DEGREES) -> l
 
 def attempted(
     call: Call, arguments: Mapping[str, Any], timeout: float | None = None
-) -> GradientResult | None:
+) -> GradientResult[Any] | None:
     """What the call returns; None where the library refuses it, or it takes too long."""
     try:
         return loss_gradient(**arguments, **call.options, timeout=timeout)
