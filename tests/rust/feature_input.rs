@@ -79,7 +79,7 @@ fn bad_input_has_one_clear_error() {
         (FeatureOptions { rtol: Some(-0.1), ..default }, "rtol: found -0.1"),
         (FeatureOptions { rtol: Some(f64::NAN), ..default }, "rtol: found NaN"),
         (FeatureOptions { scale: Some(f64::INFINITY), ..default }, "scale: found inf"),
-        (FeatureOptions { degree: Some(2), rtol: Some(1e-9), ..default }, "rtol: found 0.000000001, where degree 2"),
+        (FeatureOptions { degree: Some(2), rtol: Some(1e-9), ..default }, "rtol: found 1e-9, where degree 2"),
     ];
     for (options, wanted) in cases {
         let message = refused(fit(&q, &k, &options));
