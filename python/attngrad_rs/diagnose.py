@@ -15,11 +15,9 @@ from . import _core
 from ._inputs import arrays, options
 from ._inputs.memory import check_fits
 from .errors import ShapeError
+from .features import LOOK_BYTES
 
 __all__ = ["Diagnosis", "Prediction", "diagnose", "diagnose_problem"]
-
-# Bytes that a look keeps of each row besides its copy: three norms, and its place in the draw.
-LOOK_BYTES = 32
 
 
 @dataclass(frozen=True)

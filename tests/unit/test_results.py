@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,62 @@ def test_the_tolerance_of_a_vector_jacobian_product() -> None:
     assert auto.certificate.success is False
     for one, other in zip(made, auto, strict=True):
         assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "polynomial", "degree": 2}])
+def test_a_plan_of_attention_is_executed(options: dict[str, Any]) -> None:
+    q, k, v, dout = (0.3 * one for one in heads(2, 3))
+    plan = ag.plan(q, k, v, is_causal=True, scale=0.5, **options)
+    direct = ag.attention_vjp(q, k, v, dout, is_causal=True, scale=0.5, **options)
+    assert plan.method == direct.plan.method == options.get("method", "exact")
+    for run in (
+        plan.execute(dout=dout),
+        direct.plan.execute(query=q, key=k, value=v, dout=dout),
+        ag.attention_vjp(q, k, v, dout, is_causal=True, scale=0.5, plan=plan),
+    ):
+        assert run.plan.method == plan.method
+        assert run.certificates == direct.certificates
+        for one, other in zip(run, direct, strict=True):
+            assert np.array_equal(one, other)
+    with pytest.raises(TypeError, match="'dout'"):
+        plan.execute()
+
+
+def test_rows_of_heads_are_drawn_by_the_seed() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v, dout = rng.uniform(-1.0, 1.0, (4, 2, 3000, 2))
+    given = {"method": "polynomial", "degree": 4, "certificate": "estimated", "norm": "max"}
+
+    def error(seed: object) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return ag.attention_vjp(q, k, v, dout, rng=seed, **given).certificates["query"].absolute
+
+    assert error(1) == error(1) == error(np.int64(1))
+    assert error(1) != error(2)
+
+
+# -- for notebooks --------------------------------------------------------------------------------
+
+
+def test_success_is_that_of_the_worst() -> None:
+    exact = ag.loss_gradient(**problem(), wrt=("X", "Y"))
+    assert exact.success is True
+    assert ag.loss_gradient(**problem(), method="polynomial", degree=1).success is None
+    assert ag.attention_vjp(*heads(2)).success is True
+
+
+def test_tables_say_what_words_say() -> None:
+    result = ag.loss_gradient(**problem(), wrt=("X", "A1"))
+    vjp = ag.attention_vjp(*heads(2))
+    for table, words in (
+        (result._repr_html_(), ["gradient, X", "gradient, A1", "(9, 4) float64", "method"]),
+        (vjp._repr_html_(), ["gradient, query", "(2, 9, 3) float64"]),
+        (result.plan._repr_html_(), ["peak memory", result.plan.reason]),
+        (result.certificate._repr_html_(), ["kind", result.certificate.message]),
+    ):
+        assert table.startswith("<table>")
+        assert table.count("<tr>") == table.count("</tr>") > 1
+        assert all(word in table for word in words), table
+    hostile = ag.Plan("exact", reason="<b>&")
+    assert "&lt;b&gt;&amp;" in hostile._repr_html_()
