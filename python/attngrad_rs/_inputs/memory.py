@@ -129,14 +129,9 @@ _last = Look(-math.inf, 0)
 
 def check_fits(title: str, needed: int) -> None:
     """Raise OutOfMemoryError, naming the bytes, if they are more than there are."""
-    global _last
     if needed <= ASK_ABOVE_BYTES:
         return
-    now = time.monotonic()
-    if needed * FRESH_SHARE <= _last.found and now - _last.when <= FRESH_SECONDS:
-        return
-    available = available_bytes()
-    _last = Look(now, available or 0)
+    available = _looked(needed)
     if available is not None and needed > available:
         raise OutOfMemoryError(
             f"{title}: found shapes that need {needed} bytes ({format_bytes(needed)}) where "
@@ -145,9 +140,20 @@ def check_fits(title: str, needed: int) -> None:
 
 
 def free_bytes(beside: int) -> int | None:
-    """Bytes that are free; None where that is unknown, or what is beside them so little that it
-    does not matter."""
-    return available_bytes() if beside > ASK_ABOVE_BYTES else None
+    """Bytes that are free; None where that is unknown, or ``beside`` so little that it is not
+    worth a look."""
+    return _looked(beside) if beside > ASK_ABOVE_BYTES else None
+
+
+def _looked(needed: int) -> int | None:
+    """Bytes that are free, as they were a moment ago where that is enough by far."""
+    global _last
+    now = time.monotonic()
+    if needed * FRESH_SHARE <= _last.found and now - _last.when <= FRESH_SECONDS:
+        return _last.found
+    available = available_bytes()
+    _last = Look(now, available or 0)
+    return available
 
 
 def format_bytes(amount: float) -> str:
