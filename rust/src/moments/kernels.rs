@@ -116,4 +116,4 @@ macro_rules! level {
     };
 }
 
-every_level!(level);
+every_level!(level, integers);

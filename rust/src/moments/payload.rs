@@ -57,6 +57,12 @@ impl<T: Float> Payload<T> {
         [pairs, single, columns]
     }
 
+    /// Whether the panel of one register has a column in every lane.
+    #[inline(always)]
+    fn single_is_full<const W: usize>(&self) -> bool {
+        self.singles > 0 && self.width >= self.paneled::<W>()
+    }
+
     /// Column `column` as an offset for row 0 and a step from row to row.
     #[inline(always)]
     fn place<const W: usize, const L: usize>(&self, column: usize) -> (usize, usize) {
@@ -77,7 +83,13 @@ impl<T: Float> Payload<T> {
         for (pair, lanes) in lanes.chunks_exact(L * L).take(whole).enumerate() {
             tile::transpose::<T, L>(lanes, L, &mut self.data[pair * L * C + first * L..][..L * L]);
         }
-        for (column, lanes) in lanes.as_chunks::<L>().0[..self.width].iter().enumerate().skip(whole * L) {
+        let mut placed = whole * L;
+        if self.single_is_full::<W>() {
+            let (from, to) = (&lanes[placed * L..][..W * L], &mut self.data[placed * C + first * W..][..L * W]);
+            tile::transpose::<T, W>(from, L, to);
+            placed += W;
+        }
+        for (column, lanes) in lanes.as_chunks::<L>().0[..self.width].iter().enumerate().skip(placed) {
             let (start, step) = self.place::<W, L>(column);
             let to = &mut self.data[start + first * step..];
             for (to, &from) in to.iter_mut().step_by(step).zip(lanes) {
@@ -95,12 +107,16 @@ impl<T: Float> Payload<T> {
         if rows.len() < C * self.width {
             self.data.fill(T::zero());
         }
+        let paired = self.width / L * L;
+        let single = if self.single_is_full::<W>() { W } else { 0 };
         for (r, row) in rows.chunks_exact(self.width).enumerate() {
-            let paired = self.width / L * L;
             for (panel, from) in row[..paired].as_chunks::<L>().0.iter().enumerate() {
                 self.data[panel * L * C + r * L..][..L].copy_from_slice(from);
             }
-            for (column, &from) in row.iter().enumerate().skip(paired) {
+            if let Some(from) = row[paired..].first_chunk::<W>().filter(|_| single > 0) {
+                self.data[paired * C + r * W..][..W].copy_from_slice(from);
+            }
+            for (column, &from) in row.iter().enumerate().skip(paired + single) {
                 let (start, step) = self.place::<W, L>(column);
                 self.data[start + r * step] = from;
             }
@@ -246,4 +262,38 @@ pub fn total<T: Float, V: Vector<T, W>, const W: usize>(sum: V) -> T {
         half /= 2;
     }
     lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every column is where its place is, whichever way it came in: panels of two registers, full or not, that of one, and
+    /// the columns past them.
+    fn holds<const W: usize, const L: usize>(width: usize) {
+        let number = |row: usize, column: usize| (row * width + column + 1) as f32;
+        let rows: Vec<f32> = (0..C * width).map(|i| number(i / width, i % width)).collect();
+        let [mut by_rows, mut by_lanes] = [(); 2].map(|()| Payload::<f32>::new::<W>(width).expect("a small buffer"));
+        by_rows.set_rows::<W, L>(&rows);
+        for first in (0..C).step_by(L) {
+            let lanes: Vec<f32> = (0..width * L).map(|i| number(first + i % L, i / L)).collect();
+            by_lanes.set_lanes::<W, L>(first, &lanes);
+        }
+        for payload in [&by_rows, &by_lanes] {
+            for column in 0..width {
+                let (start, step) = payload.place::<W, L>(column);
+                let found = payload.data[start..].iter().step_by(step).take(C);
+                assert!(found.copied().eq((0..C).map(|row| number(row, column))), "{column} of {width} by {W}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_in_their_place() {
+        for width in 1..=67 {
+            holds::<2, 4>(width);
+            holds::<8, 16>(width);
+            holds::<16, 32>(width);
+        }
+    }
 }

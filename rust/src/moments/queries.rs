@@ -160,7 +160,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             }
             let fits = near.fits(&operands.limits, &scratch.x, &scratch.sums);
             near.values(first + at, rows, &scratch.x, &mut scratch.sums);
-            if operands.residual::<L>(first + at, rows, &fits, &mut scratch, &mut task) {
+            if operands.residual::<V, W, L>(first + at, rows, &fits, &mut scratch, &mut task) {
                 evaluator.set::<V, W, L>(tree, &scratch.x);
             }
             near.take(first + at - task.rows.start, rows, &scratch.sums);
@@ -213,7 +213,7 @@ impl<T: Float> Queries<'_, T> {
     /// Turns sums into c and −r, both divided by z and in their unit; whether some row is unsafe, whose x becomes zero so
     /// that nothing but zeros comes of it.
     #[inline(always)]
-    fn residual<const L: usize>(
+    fn residual<V: Vector<T, W>, const W: usize, const L: usize>(
         &self,
         first: usize,
         rows: usize,
@@ -272,9 +272,11 @@ impl<T: Float> Queries<'_, T> {
         }
         for l in 0..L {
             z[l] = -r[l] * inverse[l];
-            for value in values.iter_mut() {
-                value[l] *= inverse[l];
-            }
+        }
+        // In registers by name: along the values, the compiler would gather them and scatter them again.
+        let factor: tile::Pair<V> = tile::load(&inverse);
+        for value in values.iter_mut() {
+            tile::store(tile::zip(tile::load(value), factor, V::mul), value);
         }
         if !all_safe {
             for l in (0..L).filter(|&l| inverse[l] == T::zero()) {

@@ -81,7 +81,12 @@ pub fn map<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: u
     stride: usize,
 ) {
     for first in (0..weights.count).step_by(J) {
-        let tile = tile::products::<T, V, W, L, J>(x, weights.strip::<J>(first));
+        let strip = weights.strip::<J>(first);
+        let tile = if weights.count - first <= J / 2 {
+            tile::first_products::<T, V, W, L, J, true>(x, strip)
+        } else {
+            tile::products::<T, V, W, L, J>(x, strip)
+        };
         for j in 0..J {
             if first + j < weights.count
                 && let Some(to) = out[(first + j) * stride..].first_chunk_mut::<L>()

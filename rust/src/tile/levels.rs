@@ -6,8 +6,27 @@
 
 /// Calls `$level!(name, precision, vector, width, keys[, features])` for each shape, whose `Kernels` `$level!` leaves as
 /// `KERNELS` in a module of that name, and then defines `Kernels::of`.
+///
+/// With `integers`, kernels in single precision at AVX-512 are there a second time for processors that have VNNI: one
+/// instruction then multiplies and adds pairs of integers, where the same source takes two. No level is made of it, because
+/// sums of integers are exact and the bits those of the other.
 macro_rules! every_level {
+    ($level:ident, integers) => {
+        #[cfg(target_arch = "x86_64")]
+        $level!(
+            f32_avx512_vnni,
+            f32,
+            $crate::tile::simd::x86::F32x16,
+            16,
+            12,
+            "avx512vnni,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"
+        );
+        $crate::tile::levels::every_level!($level, f32_avx512_vnni);
+    };
     ($level:ident) => {
+        $crate::tile::levels::every_level!($level, f32_avx512);
+    };
+    ($level:ident, $f32_avx512_vnni:ident) => {
         // 16 registers of 128 bits and no fused multiply-add: 2 × 4 sums, and room for the unfused products.
         $level!(f32_baseline, f32, $crate::tile::simd::Portable<f32, 4>, 4, 4);
         $level!(f64_baseline, f64, $crate::tile::simd::Portable<f64, 2>, 2, 4);
@@ -44,10 +63,10 @@ macro_rules! every_level {
             type Of<T> = Kernels<T>;
 
             $crate::tile::levels::of_precision!(
-                single, f32: f32_baseline, f32_avx2, f32_portable_avx2, f32_avx512, f32_portable_avx512
+                single, f32: f32_baseline, f32_avx2, f32_portable_avx2, f32_avx512, f32_portable_avx512, $f32_avx512_vnni
             );
             $crate::tile::levels::of_precision!(
-                double, f64: f64_baseline, f64_avx2, f64_portable_avx2, f64_avx512, f64_portable_avx512
+                double, f64: f64_baseline, f64_avx2, f64_portable_avx2, f64_avx512, f64_portable_avx512, f64_avx512
             );
         }
 
@@ -61,13 +80,16 @@ macro_rules! every_level {
 }
 
 macro_rules! of_precision {
-    ($choice:ident, $t:ident: $baseline:ident, $avx2:ident, $portable_avx2:ident, $avx512:ident, $portable_avx512:ident) => {
+    ($choice:ident, $t:ident: $baseline:ident, $avx2:ident, $portable_avx2:ident, $avx512:ident, $portable_avx512:ident,
+     $avx512_vnni:ident) => {
         fn $choice(self) -> Kernels<$t> {
             use $crate::options::Level;
             match self.0.level() {
                 Level::Baseline => $baseline::KERNELS,
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => $avx2::KERNELS,
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 if std::arch::is_x86_feature_detected!("avx512vnni") => $avx512_vnni::KERNELS,
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => $avx512::KERNELS,
                 // No processor of this architecture has them, so that there is no such `Isa`.

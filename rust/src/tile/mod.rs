@@ -10,7 +10,7 @@ mod strips;
 pub use strips::{Rows, Strips};
 
 use crate::float::Float;
-use simd::Vector;
+use simd::{BLOCK, Vector};
 
 /// `L` numbers in two registers.
 pub type Pair<V> = [V; 2];
@@ -53,10 +53,19 @@ pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     queries: &[T],
     keys: &[T],
 ) -> Tile<V, J> {
+    first_products::<T, V, W, L, J, false>(queries, keys)
+}
+
+/// The same, of the first half of the keys alone if `HALF`: few keys are left in the last strip of many.
+#[inline(always)]
+pub fn first_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const HALF: bool>(
+    queries: &[T],
+    keys: &[T],
+) -> Tile<V, J> {
     let mut tile = [[V::splat(T::zero()); 2]; J];
     for (query, key) in queries.as_chunks::<L>().0.iter().zip(keys.as_chunks::<J>().0) {
         let query = load::<T, V, W, L>(query);
-        for j in 0..J {
+        for j in 0..if HALF { J / 2 } else { J } {
             let key = V::splat(key[j]);
             tile[j] = zip(query, tile[j], |query, sum| query.mul_add(key, sum));
         }
@@ -235,27 +244,22 @@ pub fn fold<T: Float>(sums: &mut [T], sums64: &mut [f64]) {
     }
 }
 
-/// Rows and columns of the blocks that are transposed in registers.
-const TRANSPOSED: usize = 4;
-
 /// Transposes up to `L` rows into `[width][L]`; lanes past the last row are zero.
 #[inline(always)]
 pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [T]) {
-    let whole = if rows.len() == L * width { width / TRANSPOSED * TRANSPOSED } else { 0 };
+    let fits = L.is_multiple_of(BLOCK) && rows.len() == L * width;
+    let whole = if fits { width / BLOCK * BLOCK } else { 0 };
     let (blocks, rest) = out[..width * L].split_at_mut(whole * L);
     // Entry by entry it takes twice as long: a load and a store for each.
-    for (block, columns) in blocks.chunks_exact_mut(TRANSPOSED * L).enumerate() {
-        for at in (0..L).step_by(TRANSPOSED) {
-            let mut entries = [[T::zero(); TRANSPOSED]; TRANSPOSED];
-            for r in 0..TRANSPOSED {
-                entries[r].copy_from_slice(&rows[(at + r) * width + block * TRANSPOSED..][..TRANSPOSED]);
+    for (block, columns) in blocks.chunks_exact_mut(BLOCK * L).enumerate() {
+        for at in (0..L).step_by(BLOCK) {
+            let mut entries = [[T::zero(); BLOCK]; BLOCK];
+            for r in 0..BLOCK {
+                entries[r].copy_from_slice(&rows[(at + r) * width + block * BLOCK..][..BLOCK]);
             }
-            for c in 0..TRANSPOSED {
-                let mut column = [T::zero(); TRANSPOSED];
-                for r in 0..TRANSPOSED {
-                    column[r] = entries[r][c];
-                }
-                columns[c * L + at..][..TRANSPOSED].copy_from_slice(&column);
+            let entries = simd::transpose_block(entries);
+            for c in 0..BLOCK {
+                columns[c * L + at..][..BLOCK].copy_from_slice(&entries[c]);
             }
         }
     }

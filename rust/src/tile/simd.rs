@@ -1,13 +1,16 @@
-//! One vector register as a type, for each instruction set. The only module with intrinsics.
+//! One vector register as a type, for each instruction set.
 //!
 //! Arrays of scalars in generic code gave the same speed where LLVM vectorised along the lanes, but it is free to
 //! vectorise along another loop, and did: with AVX2 the second product of a tile became shuffles, at half the speed.
 //! With the register as a type there is nothing left to choose.
 
-use crate::float::Float;
+use crate::float::{ByPrecision, Float};
 
 #[cfg(test)]
 mod called;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
 #[cfg(test)]
 pub use called::Called;
 
@@ -64,6 +67,51 @@ impl<T: Float, const W: usize> Portable<T, W> {
     fn zip(self, other: Self, f: impl Fn(T, T) -> T) -> Self {
         Portable(std::array::from_fn(|l| f(self.0[l], other.0[l])))
     }
+}
+
+/// Rows and columns of the blocks that are transposed in registers.
+pub const BLOCK: usize = 4;
+
+/// A block, transposed.
+#[inline(always)]
+pub fn transpose_block<T: Float>(rows: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
+    T::choose(Transpose)(rows)
+}
+
+/// The ways to transpose a block: entry by entry the compiler makes shuffles of it for some instruction sets alone, and a load
+/// and a store of each number for others.
+struct Transpose;
+
+impl ByPrecision for Transpose {
+    type Of<T> = fn([[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK];
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn single(self) -> Self::Of<f32> {
+        x86::transpose_block
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    fn single(self) -> Self::Of<f32> {
+        by_entries
+    }
+
+    #[inline(always)]
+    fn double(self) -> Self::Of<f64> {
+        by_entries
+    }
+}
+
+#[inline(always)]
+fn by_entries<T: Float>(rows: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
+    let mut columns = [[T::zero(); BLOCK]; BLOCK];
+    for r in 0..BLOCK {
+        for c in 0..BLOCK {
+            columns[c][r] = rows[r][c];
+        }
+    }
+    columns
 }
 
 /// The pair of one lane in a word.
@@ -170,207 +218,4 @@ impl<T: Float, const W: usize> Vector<T, W> for Portable<T, W> {
     fn pow2(self) -> Self {
         Portable(self.0.map(T::pow2))
     }
-}
-
-/// The vectors of x86-64.
-#[cfg(target_arch = "x86_64")]
-pub mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{Pairs, PortablePairs, Vector, stored_pairs, stored_sums};
-
-    macro_rules! vector {
-        ($name:ident, $t:ident, $w:literal, $register:ident, $splat:ident, $load:ident, $store:ident, $add:ident,
-         $sub:ident, $mul:ident, $fma:ident, $max:ident, |$a:ident, $b:ident| $above:expr, |$x:ident| $pow2:expr,
-         halves: $halves:literal, $pairs:ty, |$low:ident, $high:ident| $to_pairs:expr, |$sums:ident| $from_sums:expr) => {
-            /// One register of this level.
-            #[derive(Clone, Copy)]
-            pub struct $name($register);
-
-            // SAFETY of every block below: the type is private to the kernels of its level, which run only where
-            // the processor has their instruction set; memory is reached through references to arrays of its length.
-            impl Vector<$t, $w> for $name {
-                type Pairs = $pairs;
-                const HALVES: bool = $halves;
-                #[inline(always)]
-                fn pairs(self, other: Self) -> $pairs {
-                    let ($low, $high) = (self, other);
-                    $to_pairs
-                }
-                #[inline(always)]
-                fn from_sums($sums: $pairs) -> Self {
-                    $from_sums
-                }
-                #[inline(always)]
-                fn splat(x: $t) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $splat(x) })
-                }
-                #[inline(always)]
-                fn load(from: &[$t; $w]) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $load(from.as_ptr()) })
-                }
-                #[inline(always)]
-                fn store(self, to: &mut [$t; $w]) {
-                    // SAFETY: as above.
-                    unsafe { $store(to.as_mut_ptr(), self.0) }
-                }
-                #[inline(always)]
-                fn add(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $add(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn sub(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $sub(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn mul(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $mul(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn mul_add(self, b: Self, c: Self) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $fma(self.0, b.0, c.0) })
-                }
-                #[inline(always)]
-                fn max(self, other: Self) -> Self {
-                    // SAFETY: as above.
-                    Self(unsafe { $max(self.0, other.0) })
-                }
-                #[inline(always)]
-                fn any_above(self, other: Self) -> bool {
-                    let ($a, $b) = (self.0, other.0);
-                    // SAFETY: as above.
-                    unsafe { $above }
-                }
-                #[inline(always)]
-                fn pow2(self) -> Self {
-                    let $x = self.0;
-                    // SAFETY: as above.
-                    Self(unsafe { $pow2 })
-                }
-            }
-        };
-    }
-
-    /// One register of pairs.
-    #[derive(Clone, Copy)]
-    pub struct I16x16(__m256i);
-
-    impl Pairs<8> for I16x16 {
-        #[inline(always)]
-        fn splat(pair: i32) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_set1_epi32(pair) })
-        }
-        #[inline(always)]
-        fn load(from: &[i32; 8]) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
-        }
-        #[inline(always)]
-        fn store(self, to: &mut [i32; 8]) {
-            // SAFETY: as above.
-            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
-        }
-        #[inline(always)]
-        fn multiply_add(self, b: Self, c: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_add_epi32(_mm256_madd_epi16(self.0, b.0), c.0) })
-        }
-    }
-
-    vector!(
-        F32x8,
-        f32,
-        8,
-        __m256,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        _mm256_sub_ps,
-        _mm256_mul_ps,
-        _mm256_fmadd_ps,
-        _mm256_max_ps,
-        |a, b| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) != 0,
-        |x| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(x))),
-        halves: true,
-        I16x16,
-        |low, high| {
-            // SAFETY: as above.
-            I16x16(unsafe {
-                let (low, high) = (_mm256_cvtps_epi32(low.0), _mm256_cvtps_epi32(high.0));
-                _mm256_blend_epi16::<0xaa>(low, _mm256_slli_epi32::<16>(high))
-            })
-        },
-        |sums| {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_cvtepi32_ps(sums.0) })
-        }
-    );
-    vector!(
-        F64x4,
-        f64,
-        4,
-        __m256d,
-        _mm256_set1_pd,
-        _mm256_loadu_pd,
-        _mm256_storeu_pd,
-        _mm256_add_pd,
-        _mm256_sub_pd,
-        _mm256_mul_pd,
-        _mm256_fmadd_pd,
-        _mm256_max_pd,
-        |a, b| _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(a, b)) != 0,
-        |x| _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(x))),
-        halves: false,
-        PortablePairs<4>,
-        |low, high| stored_pairs(low, high),
-        |sums| stored_sums(sums)
-    );
-    vector!(
-        F32x16,
-        f32,
-        16,
-        __m512,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_sub_ps,
-        _mm512_mul_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps,
-        |a, b| _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0,
-        |x| _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(x))),
-        halves: false,
-        PortablePairs<16>,
-        |low, high| stored_pairs(low, high),
-        |sums| stored_sums(sums)
-    );
-    vector!(
-        F64x8,
-        f64,
-        8,
-        __m512d,
-        _mm512_set1_pd,
-        _mm512_loadu_pd,
-        _mm512_storeu_pd,
-        _mm512_add_pd,
-        _mm512_sub_pd,
-        _mm512_mul_pd,
-        _mm512_fmadd_pd,
-        _mm512_max_pd,
-        |a, b| _mm512_cmp_pd_mask::<_CMP_GT_OQ>(a, b) != 0,
-        |x| _mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(x))),
-        halves: false,
-        PortablePairs<8>,
-        |low, high| stored_pairs(low, high),
-        |sums| stored_sums(sums)
-    );
 }

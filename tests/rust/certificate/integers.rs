@@ -27,12 +27,17 @@ fn same<T: Float>(case: &(Case<T>, Approximation), level: Level, wrt: &[Wrt]) ->
     without.gradients == with.gradients && without.bounds == with.bounds
 }
 
+/// Whether a processor of this level multiplies 16-bit integers faster than numbers in single precision.
+fn has_integers(level: Level) -> bool {
+    matches!(level, Level::Avx2 | Level::Avx512)
+}
+
 #[test]
 fn only_where_they_are_worth_it() {
     for level in Level::available() {
         let x = [Wrt::X];
-        assert_eq!(same(&entries::<f32>(300, WIDE, 2), level, &x), level != Level::Avx2, "{}", level.name());
-        assert_eq!(same(&entries::<f32>(300, WIDE, 3), level, &x), level != Level::Avx2, "{}", level.name());
+        assert_eq!(same(&entries::<f32>(300, WIDE, 2), level, &x), !has_integers(level), "{level}");
+        assert_eq!(same(&entries::<f32>(300, WIDE, 3), level, &x), !has_integers(level), "{level}");
         // Small logits, whose next term is no larger than what integers lose.
         assert!(same(&entries::<f32>(300, 0.25, 2), level, &x));
         // Of moments of the second grade the covariance of the keys is made.
@@ -45,10 +50,9 @@ fn only_where_they_are_worth_it() {
 
 #[test]
 fn what_they_lose_is_within_what_is_charged_and_not_far_from_it() {
-    if !Level::available().contains(&Level::Avx2) {
-        return;
-    }
-    for (n, size, degree) in [(5, WIDE, 2), (300, WIDE, 2), (300, 1.0, 2), (300, 1.2, 3)] {
+    let levels = Level::available().into_iter().filter(|&level| has_integers(level));
+    let cases = [(5, WIDE, 2), (300, WIDE, 2), (300, 1.0, 2), (300, 1.2, 3)];
+    for (level, (n, size, degree)) in levels.flat_map(|level| cases.map(|case| (level, case))) {
         let (case, approximation) = entries::<f32>(n, size, degree);
         for pair in [false, true] {
             let mut case = case.clone();
@@ -58,13 +62,14 @@ fn what_they_lose_is_within_what_is_charged_and_not_far_from_it() {
                 let all = case.inputs();
                 // The weights alone are a contraction of moments, and with others a sum over rows.
                 for wrt in [&all[..1], &all[..]] {
-                    let [without, with] = both(&case, &approximation, Level::Avx2, wrt);
+                    let [without, with] = both(&case, &approximation, level, wrt);
                     assert_eq!(without.loss, with.loss);
                     for (i, &one) in wrt.iter().enumerate() {
                         let [before, after] = [&without, &with].map(|result| &result.gradients[i].1);
                         let lost = norm(&(after - before).mapv(f64::from));
                         let charged = with.bounds[i].absolute() - without.bounds[i].absolute();
-                        let what = format!("{one:?} of n={n} size={size} degree={degree} pair={pair} given={given}");
+                        let what =
+                            format!("{one:?} of n={n} size={size} degree={degree} pair={pair} given={given} {level}");
                         let rounding = ROUNDING * norm(&before.mapv(f64::from));
                         assert!(lost <= charged + rounding, "{what}: lost {lost:e}, charged {charged:e}");
                         if !matches!(one, Wrt::Y | Wrt::A3) {

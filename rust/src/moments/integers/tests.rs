@@ -3,11 +3,9 @@
 use super::*;
 use crate::tile::simd::Portable;
 
-/// As in the kernels with AVX2.
-const W: usize = 8;
-const L: usize = 16;
-const J: usize = 6;
-type Lanes = Portable<f32, W>;
+/// Blocks in the order of the kernels with AVX2, and with AVX-512.
+type Narrow = Block<8, 16, 6>;
+type Wide = Block<16, 32, 12>;
 
 /// Of a bound, the least share that some sum must come to: both integers of a product are rarely off by all that they can be at once.
 const NEAR: f64 = 0.4;
@@ -17,8 +15,8 @@ fn number(seed: usize) -> f32 {
     (0.7 * (seed as f32 + 1.0).powi(2)).sin()
 }
 
-/// A block of `count` rows.
-struct Block {
+/// A block of `count` rows, in the order of tiles of two registers of `W` by `J`.
+struct Block<const W: usize, const L: usize, const J: usize> {
     tree: Monomials,
     x: Vec<[f32; C]>,
     parents: Vec<[f32; C]>,
@@ -27,7 +25,7 @@ struct Block {
     count: usize,
 }
 
-impl Block {
+impl<const W: usize, const L: usize, const J: usize> Block<W, L, J> {
     fn new(dimension: usize, grade: usize, width: usize, count: usize) -> Self {
         let tree = Monomials::new(dimension, grade).expect("few monomials");
         let mut x = vec![[0.0; C]; dimension];
@@ -49,7 +47,7 @@ impl Block {
     }
 
     fn set(&self, integers: &mut Integers<f32>) -> bool {
-        integers.set::<Lanes, W>(&self.tree, &self.x, &self.parents, &self.payload, self.count)
+        integers.set::<Portable<f32, W>, W>(&self.tree, &self.x, &self.parents, &self.payload, self.count)
     }
 
     fn integers(&self) -> Integers<f32> {
@@ -75,7 +73,7 @@ impl Block {
     fn check(&self) -> f64 {
         let (tree, width) = (&self.tree, self.payload.width());
         let mut integers = self.integers();
-        let sums = self.sums::<Lanes>(&mut integers);
+        let sums = self.sums::<Portable<f32, W>>(&mut integers);
         let largest = |column: &[f32]| column.iter().fold(0.0, |max: f64, x| max.max(f64::from(x.abs())));
         let mut nearest = 0.0f64;
         let mut size = 0.0;
@@ -118,7 +116,8 @@ fn sums_are_within_their_bound_and_not_far_from_it() {
     for (dimension, grade) in [(1, 3), (3, 4), (9, 3), (16, 3)] {
         for width in [1, 2, 3, 4, 8, 9, 17] {
             for count in [1, 7, C / 2, C - 1, C] {
-                nearest = nearest.max(Block::new(dimension, grade, width, count).check());
+                nearest = nearest.max(Narrow::new(dimension, grade, width, count).check());
+                nearest = nearest.max(Wide::new(dimension, grade, width, count).check());
             }
         }
     }
@@ -127,11 +126,11 @@ fn sums_are_within_their_bound_and_not_far_from_it() {
 
 #[test]
 fn the_largest_products_fit() {
-    let mut block = Block::new(2, 3, 3, C);
+    let mut block = Narrow::new(2, 3, 3, C);
     block.x.iter_mut().for_each(|column| *column = [3.0; C]);
     block.parents.iter_mut().for_each(|column| *column = [9.0; C]);
     block.rows.fill(-1e10);
-    block.payload.set_rows::<W, L>(&block.rows);
+    block.payload.set_rows::<8, 16>(&block.rows);
     assert!(block.check().is_finite());
 }
 
@@ -140,14 +139,14 @@ fn what_is_no_number_or_has_no_reciprocal_is_refused() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE / 64.0] {
         for row in [0, 100, C - 1] {
             for column in 0..3 {
-                let mut block = Block::new(2, 3, 3, C);
+                let mut block = Narrow::new(2, 3, 3, C);
                 block.rows = vec![0.0; 3 * C];
                 block.rows[row * 3 + column] = bad;
-                block.payload.set_rows::<W, L>(&block.rows);
+                block.payload.set_rows::<8, 16>(&block.rows);
                 let fits = bad == f32::MAX;
                 assert_eq!(block.set(&mut block.integers()), fits, "payload {bad}");
             }
-            let mut block = Block::new(2, 3, 3, C);
+            let mut block = Narrow::new(2, 3, 3, C);
             block.x[1] = [0.0; C];
             block.x[1][row] = bad;
             assert!(!block.set(&mut block.integers()), "coordinate {bad}");
@@ -157,37 +156,56 @@ fn what_is_no_number_or_has_no_reciprocal_is_refused() {
 
 #[test]
 fn zeros_stay_zeros() {
-    let mut block = Block::new(3, 3, 4, C);
+    let mut block = Narrow::new(3, 3, 4, C);
     block.x[1] = [0.0; C];
     block.rows.fill(0.0);
-    block.payload.set_rows::<W, L>(&block.rows);
+    block.payload.set_rows::<8, 16>(&block.rows);
     let mut integers = block.integers();
     assert!(block.set(&mut integers));
-    integers.scale::<Lanes, W>(&block.x[1], 1);
+    integers.scale::<Portable<f32, 8>, 8>(&block.x[1], 1);
     let mut sums = vec![0.0; 3 * 4];
     let first = block.tree.parents().start;
-    integers.accumulate::<Lanes, W, L, J>(&block.payload, first..first + 3, &mut sums);
+    integers.accumulate::<Portable<f32, 8>, 8, 16, 6>(&block.payload, first..first + 3, &mut sums);
     assert!(sums.iter().all(|&sum| sum == 0.0) && integers.lost == 0.0);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn with_avx2(block: &Block) -> Vec<f64> {
-    block.sums::<crate::tile::simd::x86::F32x8>(&mut block.integers())
-}
+mod instruction_sets {
+    use super::*;
+    use crate::options::Level;
+    use crate::tile::simd::x86::{F32x8, F32x16};
 
-#[cfg(target_arch = "x86_64")]
-#[test]
-fn every_instruction_set_has_the_same_integers() {
-    if !crate::options::Level::available().contains(&crate::options::Level::Avx2) {
-        return;
+    #[target_feature(enable = "avx2,fma")]
+    fn with_avx2(block: &Narrow) -> Vec<f64> {
+        block.sums::<F32x8>(&mut block.integers())
     }
-    for (dimension, grade) in [(1, 3), (3, 4), (16, 3)] {
-        for width in [1, 8, 16, 17, 33] {
-            let block = Block::new(dimension, grade, width, C - 3);
-            let portable = block.sums::<Lanes>(&mut block.integers());
-            // SAFETY: this processor has the instruction set.
-            assert_eq!(unsafe { with_avx2(&block) }, portable, "{dimension} {grade} {width}");
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+    fn with_avx512(block: &Wide) -> Vec<f64> {
+        block.sums::<F32x16>(&mut block.integers())
+    }
+
+    /// Every shape of a block, among them panels of two registers, of one, and columns beside them.
+    fn every_block<const W: usize, const L: usize, const J: usize>(with: impl Fn(&Block<W, L, J>) -> Vec<f64>) {
+        for (dimension, grade) in [(1, 3), (3, 4), (16, 3)] {
+            for width in [1, 8, 16, 17, 33, 49] {
+                let block = Block::<W, L, J>::new(dimension, grade, width, C - 3);
+                let portable = block.sums::<Portable<f32, W>>(&mut block.integers());
+                assert_eq!(with(&block), portable, "{dimension} {grade} {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_has_the_same_integers() {
+        for level in Level::available() {
+            match level {
+                // SAFETY: this processor has the level.
+                Level::Avx2 => every_block(|block: &Narrow| unsafe { with_avx2(block) }),
+                // SAFETY: as above.
+                Level::Avx512 => every_block(|block: &Wide| unsafe { with_avx512(block) }),
+                _ => {}
+            }
         }
     }
 }
