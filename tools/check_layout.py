@@ -62,6 +62,7 @@ RUST_LAYERS = (
     ("error", "constants", "failpoint", "names"),
     ("float", "options"),
     ("runtime",),
+    ("simd",),
     ("tile",),
     ("linalg",),
     ("problem",),

@@ -88,7 +88,8 @@
 //! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
 //! | [`plan`] | from the data and the accuracy asked for to a method and its size, and the result with its certificate |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
-//! | `tile` | the arithmetic of all kernels: registers, and the tile made of them |
+//! | `simd` | a vector register as a type, the shapes of tiles, the table of kernels of each instruction set |
+//! | `tile` | the arithmetic of all kernels: the register tile, and packed rows |
 //! | `runtime` | threads, deadline, progress, cancelling: the only door to rayon; fallible buffers; [`rng`], the same random numbers everywhere |
 //! | `float` | the two precisions |
 //! | `linalg` | small products in a fixed order, safe norms, eigenvectors of small matrices, rows of arrays |
@@ -119,6 +120,7 @@ pub mod polynomial;
 mod problem;
 pub mod reference;
 mod runtime;
+mod simd;
 mod tile;
 
 pub use error::Error;

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Pair, Tile};
 
 /// What pass 2 reads and writes for the queries `first..first + residual.shift.len()`.

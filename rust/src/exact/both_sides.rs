@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Tile};
 
 /// A wave of queries, as all its tasks see it.

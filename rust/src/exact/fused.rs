@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 
 /// What pass 1 and the step to c read and write for the queries `first..first + rows.len()`.
 pub struct FirstTask<'a, T> {

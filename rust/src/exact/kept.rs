@@ -6,7 +6,7 @@
 use super::backward::Source;
 use super::forward::Keep;
 use crate::float::Float;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Pair, Tile};
 
 /// Weights or logits of some tiles, `[tile][strip][J][L]`, to be written.

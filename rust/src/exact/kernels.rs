@@ -7,7 +7,7 @@ use super::forward::{self, Forget, ForwardTask};
 use super::fused::{self, FirstTask, FusedTask};
 use crate::error::Error;
 use crate::runtime::pool::Cancel;
-use crate::tile::levels::{every_level, kernels};
+use crate::simd::levels::{every_level, kernels};
 
 kernels! {
     shape { lanes: "Queries of a tile.", keys: "Keys of a tile." }

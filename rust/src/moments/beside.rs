@@ -7,7 +7,7 @@ use super::queries::{Queries, QueryTask, queries};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 
 /// The query side without a mask, with keys beside the moments where there are any. Time as [`queries`], and
 /// 4 · rows · keys · (d + dv + 1) flops.

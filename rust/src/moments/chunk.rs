@@ -13,7 +13,7 @@ use crate::moments::collect::widest;
 use crate::moments::payload::{C, total};
 use crate::moments::side::Side;
 use crate::runtime::buffer::{self, Aligned};
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Tile};
 
 /// Up to `C` rows of the other side, packed for the register tile, and what is kept of the tile at work.

@@ -11,7 +11,7 @@ use crate::float::Float;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 
 /// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload is
 /// the sum over the parents, which are there, of what the payload is once it is scaled by x_c.

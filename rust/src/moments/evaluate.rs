@@ -5,7 +5,7 @@ use super::side::map;
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Strips};
 
 /// Moments of one side as the other side's rows use them.

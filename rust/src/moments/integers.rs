@@ -9,7 +9,7 @@ use super::payload::{C, Payload, add};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
-use crate::tile::simd::{Pairs, Vector};
+use crate::simd::{Pairs, Vector};
 
 /// Rows of a block in pairs: row r and row r + C / 2 are the halves of one word.
 const HALF: usize = C / 2;

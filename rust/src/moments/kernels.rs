@@ -14,8 +14,8 @@ use super::queries::{Queries, QueryTask};
 use super::weighed::{self, Sums, Weighed};
 use crate::error::Error;
 use crate::runtime::pool::Cancel;
+use crate::simd::levels::{every_level, kernels};
 use crate::tile::Rows;
-use crate::tile::levels::{every_level, kernels};
 
 kernels! {
     shape { keys: "Keys of a tile." }

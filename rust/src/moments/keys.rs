@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 
 /// What every task of the key side reads.
 #[derive(Clone, Copy)]

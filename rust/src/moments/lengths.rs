@@ -8,8 +8,8 @@ use crate::float::Float;
 use crate::linalg::norms::largest;
 use crate::options::Isa;
 use crate::runtime::buffer;
+use crate::simd::Vector;
 use crate::tile;
-use crate::tile::simd::Vector;
 
 /// Rows a, each of which stands for x = (a − shift) W.
 pub struct Measured<'a, T> {

@@ -7,7 +7,7 @@ use super::side::strips;
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Strips};
 
 /// A small matrix that maps coordinates to rows of an output.

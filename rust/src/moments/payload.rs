@@ -4,8 +4,8 @@ use crate::constants::MOMENT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
+use crate::simd::Vector;
 use crate::tile;
-use crate::tile::simd::Vector;
 
 /// Rows of a block: a constant, so that a column of it is an array.
 pub const C: usize = MOMENT_ROWS;

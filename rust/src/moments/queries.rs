@@ -15,9 +15,9 @@ use crate::float::Float;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
+use crate::simd::Vector;
 use crate::tile;
 use crate::tile::Rows;
-use crate::tile::simd::Vector;
 
 /// What every task of the query side reads.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Rows, Strips};
 
 /// Rows a, each of which stands for (a − shift) W.

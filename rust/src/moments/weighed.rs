@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::options::Isa;
 use crate::runtime::buffer;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 use crate::tile::{self, Rows, Strips, Tile};
 
 /// A few queries, and a polynomial P that stands for the exponential of their logits.

@@ -3,14 +3,13 @@
 //! `V` is a register of `W` numbers and `L = 2 W`. A tile of logits stays in registers through the exponential into
 //! the next product.
 
-pub(crate) mod levels;
-pub mod simd;
 mod strips;
 
 pub use strips::{Rows, Strips};
 
 use crate::float::Float;
-use simd::{BLOCK, Vector};
+use crate::simd::Vector;
+use crate::simd::transpose::{BLOCK, transposed};
 
 /// `L` numbers in two registers.
 pub type Pair<V> = [V; 2];
@@ -257,7 +256,7 @@ pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [
             for r in 0..BLOCK {
                 entries[r].copy_from_slice(&rows[(at + r) * width + block * BLOCK..][..BLOCK]);
             }
-            let entries = simd::transpose_block(entries);
+            let entries = transposed(entries);
             for c in 0..BLOCK {
                 columns[c * L + at..][..BLOCK].copy_from_slice(&entries[c]);
             }

@@ -2,7 +2,7 @@
 
 use super::{ABREAST, exp2};
 use crate::float::Float;
-use crate::tile::simd::{Portable, Vector};
+use crate::simd::{Portable, Vector};
 
 /// Ulps that one exponential may be off, worst where the result is just above ½ · √2: half an ulp for the last sum;
 /// 0.29 for the last step of the polynomial, whose value is at most ln 2 and is multiplied by |r| ≤ ½ at twice the
@@ -37,7 +37,7 @@ fn lane<T: Float, V: Vector<T, W>, const W: usize>(x: T) -> T {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::lane;
-    use crate::tile::simd::x86::{F32x8, F32x16, F64x4, F64x8};
+    use crate::simd::x86::{F32x8, F32x16, F64x4, F64x8};
 
     #[target_feature(enable = "avx2,fma")]
     pub fn f32_avx2(x: f32) -> f32 {

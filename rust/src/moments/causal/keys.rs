@@ -16,8 +16,8 @@ use crate::moments::payload::{C, Payload};
 use crate::moments::side::Side;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
+use crate::simd::Vector;
 use crate::tile::Rows;
-use crate::tile::simd::Vector;
 
 /// The queries with their residuals.
 pub struct Answered<'a, T> {

@@ -13,7 +13,7 @@ use crate::moments::payload::C;
 use crate::moments::queries::{Queries, QueryTask, queries};
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
-use crate::tile::simd::Vector;
+use crate::simd::Vector;
 
 /// What every task of the query side reads.
 pub struct CausalQueries<'a, T> {

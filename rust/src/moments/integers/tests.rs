@@ -1,7 +1,7 @@
 //! Sums of integers against sums in double precision, and one instruction set against the other.
 
 use super::*;
-use crate::tile::simd::Portable;
+use crate::simd::Portable;
 
 /// Blocks in the order of the kernels with AVX2, and with AVX-512.
 type Narrow = Block<8, 16, 6>;
@@ -173,7 +173,7 @@ fn zeros_stay_zeros() {
 mod instruction_sets {
     use super::*;
     use crate::options::Level;
-    use crate::tile::simd::x86::{F32x8, F32x16};
+    use crate::simd::x86::{F32x8, F32x16};
 
     #[target_feature(enable = "avx2,fma")]
     fn with_avx2(block: &Narrow) -> Vec<f64> {

@@ -16,45 +16,45 @@ macro_rules! every_level {
         $level!(
             f32_avx512_vnni,
             f32,
-            $crate::tile::simd::x86::F32x16,
+            $crate::simd::x86::F32x16,
             16,
             12,
             "avx512vnni,avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"
         );
-        $crate::tile::levels::every_level!($level, f32_avx512_vnni);
+        $crate::simd::levels::every_level!($level, f32_avx512_vnni);
     };
     ($level:ident) => {
-        $crate::tile::levels::every_level!($level, f32_avx512);
+        $crate::simd::levels::every_level!($level, f32_avx512);
     };
     ($level:ident, $f32_avx512_vnni:ident) => {
         // 16 registers of 128 bits and no fused multiply-add: 2 × 4 sums, and room for the unfused products.
-        $level!(f32_baseline, f32, $crate::tile::simd::Portable<f32, 4>, 4, 4);
-        $level!(f64_baseline, f64, $crate::tile::simd::Portable<f64, 2>, 2, 4);
+        $level!(f32_baseline, f32, $crate::simd::Portable<f32, 4>, 4, 4);
+        $level!(f64_baseline, f64, $crate::simd::Portable<f64, 2>, 2, 4);
         // 16 registers of 256 bits: 2 × 6 sums, two vectors of queries, one key.
         #[cfg(target_arch = "x86_64")]
-        $level!(f32_avx2, f32, $crate::tile::simd::x86::F32x8, 8, 6, "avx2,fma");
+        $level!(f32_avx2, f32, $crate::simd::x86::F32x8, 8, 6, "avx2,fma");
         #[cfg(target_arch = "x86_64")]
-        $level!(f64_avx2, f64, $crate::tile::simd::x86::F64x4, 4, 6, "avx2,fma");
+        $level!(f64_avx2, f64, $crate::simd::x86::F64x4, 4, 6, "avx2,fma");
         #[cfg(test)]
-        $level!(f32_portable_avx2, f32, $crate::tile::simd::Called<f32, 8>, 8, 6);
+        $level!(f32_portable_avx2, f32, $crate::simd::Called<f32, 8>, 8, 6);
         #[cfg(test)]
-        $level!(f64_portable_avx2, f64, $crate::tile::simd::Called<f64, 4>, 4, 6);
+        $level!(f64_portable_avx2, f64, $crate::simd::Called<f64, 4>, 4, 6);
         // 32 registers of 512 bits: 2 × 12 sums.
         #[cfg(target_arch = "x86_64")]
         $level!(
             f32_avx512,
             f32,
-            $crate::tile::simd::x86::F32x16,
+            $crate::simd::x86::F32x16,
             16,
             12,
             "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"
         );
         #[cfg(target_arch = "x86_64")]
-        $level!(f64_avx512, f64, $crate::tile::simd::x86::F64x8, 8, 12, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma");
+        $level!(f64_avx512, f64, $crate::simd::x86::F64x8, 8, 12, "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma");
         #[cfg(test)]
-        $level!(f32_portable_avx512, f32, $crate::tile::simd::Called<f32, 16>, 16, 12);
+        $level!(f32_portable_avx512, f32, $crate::simd::Called<f32, 16>, 16, 12);
         #[cfg(test)]
-        $level!(f64_portable_avx512, f64, $crate::tile::simd::Called<f64, 8>, 8, 12);
+        $level!(f64_portable_avx512, f64, $crate::simd::Called<f64, 8>, 8, 12);
 
         /// The tables of a level.
         struct Tables($crate::options::Isa);
@@ -62,10 +62,10 @@ macro_rules! every_level {
         impl $crate::float::ByPrecision for Tables {
             type Of<T> = Kernels<T>;
 
-            $crate::tile::levels::of_precision!(
+            $crate::simd::levels::of_precision!(
                 single, f32: f32_baseline, f32_avx2, f32_portable_avx2, f32_avx512, f32_portable_avx512, $f32_avx512_vnni
             );
-            $crate::tile::levels::of_precision!(
+            $crate::simd::levels::of_precision!(
                 double, f64: f64_baseline, f64_avx2, f64_portable_avx2, f64_avx512, f64_portable_avx512, f64_avx512
             );
         }

@@ -4,10 +4,12 @@
 //! vectorise along another loop, and did: with AVX2 the second product of a tile became shuffles, at half the speed.
 //! With the register as a type there is nothing left to choose.
 
-use crate::float::{ByPrecision, Float};
+use crate::float::Float;
 
 #[cfg(test)]
 mod called;
+pub mod levels;
+pub mod transpose;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
@@ -67,51 +69,6 @@ impl<T: Float, const W: usize> Portable<T, W> {
     fn zip(self, other: Self, f: impl Fn(T, T) -> T) -> Self {
         Portable(std::array::from_fn(|l| f(self.0[l], other.0[l])))
     }
-}
-
-/// Rows and columns of the blocks that are transposed in registers.
-pub const BLOCK: usize = 4;
-
-/// A block, transposed.
-#[inline(always)]
-pub fn transpose_block<T: Float>(rows: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-    T::choose(Transpose)(rows)
-}
-
-/// The ways to transpose a block: entry by entry the compiler makes shuffles of it for some instruction sets alone, and a load
-/// and a store of each number for others.
-struct Transpose;
-
-impl ByPrecision for Transpose {
-    type Of<T> = fn([[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK];
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn single(self) -> Self::Of<f32> {
-        x86::transpose_block
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline(always)]
-    fn single(self) -> Self::Of<f32> {
-        by_entries
-    }
-
-    #[inline(always)]
-    fn double(self) -> Self::Of<f64> {
-        by_entries
-    }
-}
-
-#[inline(always)]
-fn by_entries<T: Float>(rows: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
-    let mut columns = [[T::zero(); BLOCK]; BLOCK];
-    for r in 0..BLOCK {
-        for c in 0..BLOCK {
-            columns[c][r] = rows[r][c];
-        }
-    }
-    columns
 }
 
 /// The pair of one lane in a word.
