@@ -139,7 +139,7 @@ def test_the_core_is_seen_whole(tool: ModuleType) -> None:
     sources = tool.rust_sources(list((TOOL.parents[1] / "rust" / "src").rglob("*.rs")))
     graph = tool.rust_imports.Crate(sources).graph()
     assert {"exact/kernels.rs", "moments/kernels.rs", "plan/execute.rs"} <= graph.keys()
-    assert {"exact/forward.rs", "tile/levels.rs"} <= graph["exact/kernels.rs"]
+    assert {"exact/forward.rs", "simd/levels.rs"} <= graph["exact/kernels.rs"]
     assert "exact/kernels.rs" in graph["exact/engine.rs"]
     assert list(tool.rust_findings(sources)) == []
 
