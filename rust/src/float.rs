@@ -21,7 +21,9 @@ pub trait ByPrecision {
 }
 
 /// `f32` or `f64`; no other type can implement it.
-pub trait Float: LinalgScalar + NdFloat + Default + Send + Sync + sealed::Sealed + 'static {
+pub trait Float:
+    bytemuck::Zeroable + LinalgScalar + NdFloat + Default + Send + Sync + sealed::Sealed + 'static
+{
     /// Unit roundoff u, half the spacing of floats at 1.
     const UNIT_ROUNDOFF: f64;
     /// Largest finite value.

@@ -193,7 +193,7 @@ impl<T: Float> Engine<T> {
             output: buffer::zeros(buffer::size(&[n, values.rows.width])?)?,
             shift: buffer::zeros(n)?,
             total: buffer::zeros(n)?,
-            spread: buffer::zeros(n)?,
+            spread: buffer::filled(n, Spread::default())?,
         };
         if self.keys.count == 0 {
             return Ok(forward);

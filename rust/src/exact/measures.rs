@@ -135,7 +135,7 @@ impl Keys {
         let (m, block) = (values.rows.count, block.max(1));
         let range = |i: usize| i * block..m.min((i + 1) * block);
         let value_mean = mean(values.rows, run)?;
-        let mut blocks = buffer::zeros::<Block>(m.div_ceil(block))?;
+        let mut blocks = buffer::filled(m.div_ceil(block), Block::default())?;
         let width = values.rows.width;
         let mut totals = buffer::zeros::<f64>(buffer::size(&[blocks.len(), width])?)?;
         let nanoseconds = m.saturating_mul(3 * values.rows.width + if has_products { SKETCH * SKETCH } else { 0 });

@@ -118,7 +118,7 @@ impl<T: Float> Incoming<T> {
         given: Given<'_, T>,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let mut rows = buffer::zeros::<Row>(n)?;
+        let mut rows = buffer::filled(n, Row::default())?;
         if width > 0 {
             let tasks = output.chunks_mut(PRODUCT_ROWS * width).zip(rows.chunks_mut(PRODUCT_ROWS)).enumerate();
             run.short(2 * n * width, tasks, |(task, (c, rows)), _| {

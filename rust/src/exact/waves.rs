@@ -39,9 +39,9 @@ impl<T: Float> Fused<T> {
             output: Vec::new(),
             shift: buffer::zeros(n)?,
             total: buffer::zeros(n)?,
-            spread: buffer::zeros(n)?,
+            spread: buffer::filled(n, Spread::default())?,
         };
-        Ok(Fused { forward, rows: buffer::zeros(n)?, p_squares: buffer::zeros(n)? })
+        Ok(Fused { forward, rows: buffer::filled(n, Row::default())?, p_squares: buffer::zeros(n)? })
     }
 
     pub(super) fn unfilled(&mut self) -> Unfilled<'_, T> {

@@ -61,7 +61,7 @@ pub struct Buckets(Vec<Bucket>);
 impl Buckets {
     /// Empty ones.
     pub fn new() -> Result<Self, Error> {
-        Ok(Buckets(buffer::zeros(COUNT)?))
+        Ok(Buckets(buffer::filled(COUNT, Bucket::default())?))
     }
 
     /// Counts a row in.

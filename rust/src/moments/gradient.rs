@@ -201,7 +201,7 @@ fn without_keys<T: Float>(
         largest_query: 0.0,
         largest_key: 0.0,
         // Gradients are zero, and the loss a sum of squares in double precision.
-        bounds: buffer::zeros(wrt.len())?,
+        bounds: buffer::filled(wrt.len(), Bound::default())?,
         drifts: buffer::zeros(wrt.len())?,
         residuals: Vec::new(),
         loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },

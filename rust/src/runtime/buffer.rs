@@ -1,5 +1,8 @@
 //! Buffers whose size depends on the input, reserved so that a lack of memory is an error and not an abort.
 
+use bytemuck::Zeroable;
+use bytemuck::allocation::try_zeroed_vec;
+
 use crate::error::Error;
 use crate::float::Float;
 
@@ -10,21 +13,26 @@ pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, Error> {
     Ok(buffer)
 }
 
-/// Makes room for `more` items: the one place where memory is asked for.
+/// Makes room for `more` items.
 pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<(), Error> {
-    let bytes = more.saturating_mul(size_of::<T>());
+    asked::<T, _>(more, || buffer.try_reserve_exact(more).ok())
+}
+
+/// What an allocation of so many items gives, nothing where there is no memory: the one place where it is asked for.
+fn asked<T, R>(items: usize, allocate: impl FnOnce() -> Option<R>) -> Result<R, Error> {
+    let bytes = items.saturating_mul(size_of::<T>());
     #[cfg(feature = "failpoints")]
     if crate::failpoint::reservation_fails() {
         return Err(Error::OutOfMemory { bytes });
     }
-    let reserved = {
+    let allocated = {
         #[cfg(feature = "failpoints")]
-        let reserved = crate::failpoint::reserve(|| buffer.try_reserve_exact(more));
+        let allocated = crate::failpoint::reserve(allocate);
         #[cfg(not(feature = "failpoints"))]
-        let reserved = buffer.try_reserve_exact(more);
-        reserved
+        let allocated = allocate();
+        allocated
     };
-    reserved.map_err(|_| Error::OutOfMemory { bytes })
+    allocated.ok_or(Error::OutOfMemory { bytes })
 }
 
 /// What an iterator gives that knows how much it is.
@@ -39,9 +47,10 @@ pub fn copied<T: Copy>(items: &[T]) -> Result<Vec<T>, Error> {
     collected(items.iter().copied())
 }
 
-/// A vector of `len` default values, zero for numbers.
-pub fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
-    filled(len, T::default())
+/// A vector of `len` zeros. Memory that is new to the process is not written to here: its pages are cleared by the
+/// system when a worker first writes to them, which is most of the time that a large result takes.
+pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>, Error> {
+    asked::<T, _>(len, || try_zeroed_vec(len).ok())
 }
 
 /// A vector of `len` copies of `value`.
@@ -79,7 +88,7 @@ pub struct Aligned<T> {
 }
 
 /// `len` zeros from the start of a cache line on.
-pub fn aligned<T: Clone + Default>(len: usize) -> Result<Aligned<T>, Error> {
+pub fn aligned<T: Zeroable>(len: usize) -> Result<Aligned<T>, Error> {
     let spare = LINE / size_of::<T>().max(1);
     let data = zeros::<T>(len.saturating_add(spare))?;
     // A buffer that could not be aligned is as right, and slower.

@@ -28,7 +28,7 @@ impl<T: Float> Rows<'_, T> {
     where
         S: Clone + Default + Send,
     {
-        let mut found = buffer::zeros::<S>(self.count)?;
+        let mut found = buffer::filled(self.count, S::default())?;
         if self.width == 0 {
             return Ok(found);
         }
