@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use super::sample::Sample;
+use super::sample::{SAMPLES_PER_COEFFICIENT, Sample};
 use crate::error::Error;
 use crate::polynomial::{Interval, Kind, MAX_RANGE, Polynomial};
 use crate::runtime::buffer;
@@ -10,9 +10,6 @@ use crate::runtime::buffer;
 /// Half of the narrowest interval that is fitted: on it degree 3 is right to 1e-13 already, and logits that all but
 /// vanish have no spread of their own to fit to.
 const NARROWEST: f64 = 1e-3;
-
-/// Different logits per coefficient below which least squares takes the whole interval for them.
-const SAMPLES_PER_COEFFICIENT: usize = 4;
 
 /// Outwards, for what the logits and their bound lose to rounding.
 const ROUNDING: f64 = 1e-6;

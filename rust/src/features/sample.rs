@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::products::{product, view};
 use crate::linalg::some_rows::other;
+use crate::polynomial::MAX_DEGREE;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 use crate::runtime::rng::{Rng, without_replacement};
@@ -18,6 +19,12 @@ const SAMPLED: usize = 256;
 /// Rows of largest norm, and keys that all queries attend to most, that are always in it: a few outliers can carry all
 /// of the error.
 const EXTREMES: usize = 16;
+
+/// Different logits per coefficient below which least squares takes the whole interval for them.
+pub(super) const SAMPLES_PER_COEFFICIENT: usize = 4;
+
+/// Different logits beyond which their number does not matter: more than any polynomial has coefficients, several times.
+const MOST_DISTINCT: usize = SAMPLES_PER_COEFFICIENT * (MAX_DEGREE + 1);
 
 /// Squared norms of a row in its coordinates and, less the mean, as it is given in units of its size; and the logarithm
 /// of the factor that centring took.
@@ -108,7 +115,7 @@ pub(super) struct Sample {
     pub range: (f64, f64),
     /// The standard deviation of the logits of all pairs.
     pub spread: f64,
-    /// How many different logits there are.
+    /// How many different logits there are, as far as [`MOST_DISTINCT`].
     pub distinct: usize,
     /// Whether all pairs are in it, so that its figures are those of the data.
     pub complete: bool,
@@ -139,15 +146,12 @@ impl Sample {
         let logits: Vec<f64> = product(view(&left, queries.len(), d)?, right.reversed_axes(), balance.sign(), run)?;
         let exponents: Vec<f64> = keys.iter().map(|&key| looks.keys[key].exponent).collect();
         let range = logits.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &t| (low.min(t), high.max(t)));
-        let mut sorted = buffer::copied(&logits)?;
-        sorted.sort_unstable_by(f64::total_cmp);
-        sorted.dedup();
         Ok(Sample {
             complete: queries.len() == query.count && keys.len() == key.count,
             spread: spread(&logits, &query_weights, &key_weights),
             pair_weights: attention(&logits, &exponents, &query_weights, &key_weights)?,
             range: if logits.is_empty() { (0.0, 0.0) } else { range },
-            distinct: sorted.len(),
+            distinct: distinct(&logits)?,
             queries,
             keys,
             logits,
@@ -161,6 +165,20 @@ impl Sample {
         let mean: f64 = terms.map(|((t, weight), value)| weight * (value / t.exp() - 1.0).powi(2)).sum();
         if mean.is_finite() { mean.sqrt() } else { f64::INFINITY }
     }
+}
+
+/// How many different numbers there are, as far as [`MOST_DISTINCT`]: most samples show that many at once.
+fn distinct(numbers: &[f64]) -> Result<usize, Error> {
+    let mut seen: Vec<f64> = buffer::with_capacity(MOST_DISTINCT)?;
+    for x in numbers {
+        if let Err(place) = seen.binary_search_by(|other| other.total_cmp(x)) {
+            seen.insert(place, *x);
+            if seen.len() == MOST_DISTINCT {
+                break;
+            }
+        }
+    }
+    Ok(seen.len())
 }
 
 /// The standard deviation of logits, each for as many pairs as its query and its key stand for; 0 without any.
@@ -234,6 +252,15 @@ fn largest(score: &dyn Fn(usize) -> f64, total: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn different_numbers_are_counted_as_far_as_it_matters() {
+        let repeated: Vec<f64> = (0..1000).map(|i| f64::from(i % 7) - 3.0).collect();
+        let many: Vec<f64> = (0..1000).map(|i| f64::from(i * 389 % 1000)).collect();
+        for (numbers, count) in [(&[][..], 0), (&repeated, 7), (&many[..50], 50), (&many, MOST_DISTINCT)] {
+            assert_eq!(distinct(numbers).expect("a small buffer"), count);
+        }
+    }
 
     #[test]
     fn draws_hold_the_extremes_and_stand_for_all() {
