@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,8 @@ STEPS = ("f", "c", "q", "p1", "p2")
 NO_TOLERANCE = Tolerance(None, 0.0, "fro", "any")
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """A checked call for a problem: nothing has been copied or computed yet."""
 
     problem: arrays.Problem
@@ -40,10 +43,15 @@ class Call(NamedTuple):
     request: Request
     control: Control
 
-    @property
-    def shape(self) -> _core.Shape:
-        """Sizes, as the core takes them."""
-        return self.problem.sizes.of_core()
+    @cached_property
+    def options(self) -> _core.Options:
+        """What changes how the call runs, as the core takes it."""
+        return _options(self.control)
+
+    @cached_property
+    def input_bytes(self) -> int:
+        """What copies of the arrays take."""
+        return arrays.total_bytes(self.problem.arrays)
 
     @property
     def dtype(self) -> str:
@@ -52,22 +60,18 @@ class Call(NamedTuple):
 
     def forecast(self, decision: _core.Decision) -> _core.Forecast:
         """What a decision is expected to take, besides copies of the arrays."""
-        return decision.forecast(
-            self.shape, self.dtype, list(self.wrt), self.is_causal, _options(self.control)
-        )
+        shape = self.problem.sizes.of_core()
+        return decision.forecast(shape, self.dtype, list(self.wrt), self.is_causal, self.options)
 
     def copied(self, title: str, decision: _core.Decision | None) -> _core.Problem:
         """Private copies of the arrays, once there is room for them and for what is decided."""
-        needed = arrays.total_bytes(self.problem.arrays)
-        check_fits(title, needed + (self.forecast(decision).peak_bytes if decision else 0))
-        copies = arrays.snapshots(
-            self.problem.arrays, self.problem.dtype, finite=self.control.check_finite,
-            threads=self.control.threads,
-        )  # fmt: skip
+        needed = self.input_bytes + (self.forecast(decision).peak_bytes if decision else 0)
+        copies = _copies(title, needed, self.problem.arrays, self.problem.dtype, self.control)
         return _core.Problem(**copies, scale=self.scale, is_causal=self.is_causal)
 
 
-class Heads(NamedTuple):
+@dataclass(frozen=True)
+class Heads:
     """A checked call for heads of attention."""
 
     arrays: dict[str, Array]
@@ -82,12 +86,21 @@ class Heads(NamedTuple):
         """Leading dimensions, those of the heads."""
         return self.arrays["query"].shape[:-2]
 
-    def bytes(self, decision: _core.Decision) -> int:
-        """What a decision is expected to take at its peak: copies, outputs, and one head."""
+    @cached_property
+    def options(self) -> _core.Options:
+        """What changes how the call runs, as the core takes it."""
+        return _options(self.control)
+
+    @cached_property
+    def input_bytes(self) -> int:
+        """What copies of the arrays take."""
+        return arrays.total_bytes(self.arrays)
+
+    def bytes(self, head: _core.Forecast) -> int:
+        """What all is expected to take at its peak: copies, outputs, and one head."""
         outputs = sum(math.prod(self.arrays[name].shape) for name in HEAD_INPUTS.values())
         # Every head's own, and all of them in one.
-        own = 2 * outputs * self.dtype.itemsize + self.forecast(decision).peak_bytes
-        return arrays.total_bytes(self.arrays) + own
+        return self.input_bytes + 2 * outputs * self.dtype.itemsize + head.peak_bytes
 
     def forecast(self, decision: _core.Decision) -> _core.Forecast:
         """What one head is expected to take."""
@@ -95,15 +108,12 @@ class Heads(NamedTuple):
         m, dv = self.arrays["value"].shape[-2:]
         sizes = arrays.Sizes(n, m, width, width, dv, dv, width, pair=False)
         return decision.forecast(
-            sizes.of_core(), str(self.dtype), list(HEAD_INPUTS), self.is_causal,
-            _options(self.control),
-        )  # fmt: skip
+            sizes.of_core(), str(self.dtype), list(HEAD_INPUTS), self.is_causal, self.options
+        )
 
     def copies(self, title: str, needed: int) -> dict[str, Array]:
         """Private copies of the arrays, once there is room for them."""
-        check_fits(title, needed)
-        finite, threads = self.control.check_finite, self.control.threads
-        return arrays.snapshots(self.arrays, self.dtype, finite=finite, threads=threads)
+        return _copies(title, needed, self.arrays, self.dtype, self.control)
 
     def stack(self, copies: Mapping[str, Array], names: Iterable[str]) -> list[list[Array]]:
         """The matrices of each head."""
@@ -146,7 +156,7 @@ def loss(call: Call) -> float:
     """The loss alone."""
     request = call.request.of_core()
     problem = call.copied("loss", request.settled(heads=False))
-    return _core.solve(problem, [], request, None, None, _options(call.control)).loss
+    return _core.solve(problem, [], request, None, None, call.options).loss
 
 
 def plan(call: Call, again: Callable[..., GradientResult[Any]]) -> Plan:
@@ -156,7 +166,7 @@ def plan(call: Call, again: Callable[..., GradientResult[Any]]) -> Plan:
     decision = request.settled(heads=False)
     if decision is None:
         problem = call.copied("plan_loss_gradient", None)
-        decision = _core.foresee(problem, list(call.wrt), request, _options(call.control))
+        decision = _core.foresee(problem, list(call.wrt), request, call.options)
     return _plan(call, decision, again, Reuse())
 
 
@@ -168,14 +178,14 @@ def pull_back(
     request.check(str(heads.dtype))
     rows = heads.arrays["query"].shape[-2]
     decision = request.settled(heads=True) if replayed is None else replayed.decision(rows)
-    known = arrays.total_bytes(heads.arrays) if decision is None else heads.bytes(decision)
+    known = heads.input_bytes if decision is None else heads.bytes(heads.forecast(decision))
     copies = heads.copies("attention_vjp", known)
     stack = heads.stack(copies, (*HEAD_INPUTS.values(), "dout"))
     form = (heads.scale, heads.is_causal)
     if decision is None:
         decision = _core.decide_heads(stack, *form, request)
-        check_fits("attention_vjp", heads.bytes(decision))
-    solution = _core.solve_heads(stack, *form, request, decision, _options(heads.control))
+        check_fits("attention_vjp", heads.bytes(heads.forecast(decision)))
+    solution = _core.solve_heads(stack, *form, request, decision, heads.options)
     gradients = {
         HEAD_INPUTS[name]: array.reshape(heads.arrays[HEAD_INPUTS[name]].shape)
         for name, array in solution.gradients.items()
@@ -197,7 +207,7 @@ def plan_heads(heads: Heads, again: Callable[..., AttentionGradients[Any]]) -> P
     request.check(str(heads.dtype))
     decision = request.settled(heads=True)
     if decision is None:
-        copies = heads.copies("plan", arrays.total_bytes(heads.arrays))
+        copies = heads.copies("plan", heads.input_bytes)
         given = heads.arrays
         copies["dout"] = np.zeros(
             (*given["query"].shape[:-1], given["value"].shape[-1]), heads.dtype
@@ -211,12 +221,24 @@ def attention(heads: Heads) -> Array:
     """The output of all heads."""
     shape = (*heads.arrays["query"].shape[:-1], heads.arrays["value"].shape[-1])
     own = math.prod(shape) * heads.dtype.itemsize
-    copies = heads.copies("attention", arrays.total_bytes(heads.arrays) + 3 * own)
+    copies = heads.copies("attention", heads.input_bytes + 3 * own)
     stack = heads.stack(copies, HEAD_INPUTS.values())
     if not stack:
         return np.empty(shape, heads.dtype)
-    output = _core.attention(stack, heads.scale, heads.is_causal, _options(heads.control))
+    output = _core.attention(stack, heads.scale, heads.is_causal, heads.options)
     return output.reshape(shape)
+
+
+def _copies(
+    title: str,
+    needed: int,
+    given: Mapping[str, Array],
+    dtype: np.dtype[Any],
+    control: Control,
+) -> dict[str, Array]:
+    """Private copies, once there is room for everything that is known to be needed."""
+    check_fits(title, needed)
+    return arrays.snapshots(given, dtype, finite=control.check_finite, threads=control.threads)
 
 
 def _options(control: Control, memory: int | None = None) -> _core.Options:
@@ -227,7 +249,7 @@ def _options(control: Control, memory: int | None = None) -> _core.Options:
 
 def _memory(call: Call, decision: _core.Decision | None) -> int | None:
     """Bytes that are free, where what will run is not decided yet."""
-    return free_bytes(arrays.total_bytes(call.problem.arrays)) if decision is None else None
+    return free_bytes(call.input_bytes) if decision is None else None
 
 
 def _choices(call: Call, replayed: Plan | None) -> tuple[object, ...]:
@@ -251,17 +273,15 @@ def _certificates(
 
 def _plan(call: Call, decision: _core.Decision, again: Callable[..., Any], reuse: Reuse) -> Plan:
     forecast = call.forecast(decision)
-    copies = arrays.total_bytes(call.problem.arrays)
-    return _made(
-        decision, forecast.seconds, copies + forecast.peak_bytes, again, call.request, reuse
-    )
+    peak_bytes = call.input_bytes + forecast.peak_bytes
+    return _made(decision, forecast.seconds, peak_bytes, again, call.request, reuse)
 
 
 def _plan_of_heads(heads: Heads, decision: _core.Decision, again: Callable[..., Any]) -> Plan:
-    count = math.prod(heads.lead)
+    count, forecast = math.prod(heads.lead), heads.forecast(decision)
     # Without a head nothing was decided, and its price is not known.
-    seconds = count * heads.forecast(decision).seconds if count else 0.0
-    return _made(decision, seconds, heads.bytes(decision), again, heads.request, None)
+    seconds = count * forecast.seconds if count else 0.0
+    return _made(decision, seconds, heads.bytes(forecast), again, heads.request, None)
 
 
 def _made(

@@ -72,17 +72,7 @@ def load_npz(
     required: Iterable[str] = (),
     optional: Iterable[str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file without trusting it.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file. It must be a regular file (or a link to one).
-    required : iterable of str
-        Names that must be there.
-    optional : iterable of str, optional
-        Names that may be there. Any other name is refused, so that a misspelt one is not ignored.
-        None (the default) lets every plain name in.
+    """Read the arrays of an ``.npz`` file without trusting it; parameters as ``load_arrays``.
 
     Returns
     -------

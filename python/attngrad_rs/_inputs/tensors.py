@@ -30,7 +30,7 @@ def load_tensors(
     required: Iterable[str] = (),
     optional: Iterable[str] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of a ``.safetensors`` file; parameters and errors as ``load_npz``.
+    """Read the arrays of a ``.safetensors`` file; parameters and errors as ``load_arrays``.
 
     The reader of the package safetensors holds the header against the size of the file; names,
     kinds and the length of the header are checked here, before any array is read.
