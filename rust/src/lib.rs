@@ -117,12 +117,14 @@ mod names;
 mod options;
 pub mod plan;
 pub mod polynomial;
+mod probe;
 mod problem;
 pub mod reference;
 mod runtime;
 mod simd;
 mod tile;
 
+pub use certificate::moments::{Bound, Caps};
 pub use error::Error;
 pub use exact::attention;
 pub use exact::proved::ProvedRounding;
@@ -132,7 +134,7 @@ pub use features::ExpFeatures;
 pub use float::Float;
 pub use linalg::finite::all_finite;
 pub use linalg::rows::RowValues;
-pub use moments::{Bound, Caps, Polynomial, PolynomialGradients, polynomial_gradient};
+pub use moments::{Polynomial, PolynomialGradients, polynomial_gradient};
 /// Arrays in and out are of this version of it.
 pub use ndarray;
 pub use options::{Level, Options};

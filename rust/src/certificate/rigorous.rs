@@ -5,7 +5,7 @@
 //! P(t) − e^t is there, and their spread over all keys alike. The second needs no P(t) > 0. Rounding is not included: see
 //! [`super::rounding`].
 
-use super::{outward, total};
+use crate::linalg::outward::{outward, total};
 
 /// P(t) e^−t ∈ [`lo`, `hi`] for every logit t of a row; a common factor of both does not matter.
 #[derive(Debug, Clone, Copy, PartialEq)]

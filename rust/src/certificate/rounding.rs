@@ -3,21 +3,12 @@
 //! Assumed: no overflow; what underflows is below the bounds (the path scales its operands so); the order of a sum
 //! within a block is free, and a fused product counts as a rounded one.
 
-use super::outward;
 use super::rigorous::Incoming;
-
-/// Unit roundoff of the precision in which blocks are folded.
-pub(crate) const FOLD_UNIT: f64 = 0.5 * f64::EPSILON;
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 
 /// Roundings of one term besides powers and sums: coefficient, scale, value, moment, their products, the rounding of
 /// moments and sums to working precision, and the division by the normaliser.
 const TERM_ROUNDINGS: f64 = 8.0;
-
-/// γ_k = k u / (1 − k u), which bounds the product of k factors 1 + δ, |δ| ≤ u, less one; infinite from k u = 1 on.
-pub fn gamma(roundings: f64, unit: f64) -> f64 {
-    let loss = roundings * unit;
-    if loss < 1.0 { outward(loss / (1.0 - loss)) } else { f64::INFINITY }
-}
 
 /// What a sum of `length` terms loses, relative to the sum of absolute values, when blocks of `block` terms are summed
 /// with unit roundoff `unit` and folded in f64.

@@ -5,9 +5,8 @@
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
 //! estimate x_j / p_j of Δ, of norm at most M. A call that looks again draws other rows, and spends less of its confidence.
 
-use super::rounding::{FOLD_UNIT, gamma};
-use super::{outward, total};
 use crate::error::Error;
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward, total};
 use crate::runtime::buffer;
 use crate::runtime::rng::Rng;
 

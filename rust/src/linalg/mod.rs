@@ -3,7 +3,8 @@
 //! | module | content |
 //! |---|---|
 //! | `norms`, `products` | norms that do not overflow, products in a fixed order |
-//! | `eigen` | eigenvectors of small symmetric matrices |
+//! | `eigen`, `spectral` | eigenvectors of small symmetric matrices, norms of small ones that are never below the truth |
+//! | `outward` | sums and roundings of bounds |
 //! | `layout` | rows of arrays, pieces of buffers that tasks write, numbers that must fit the precision |
 //! | `rows`, `some_rows` | chosen rows of a problem, a look at some rows of an array |
 //! | `finite` | whether an array holds NaN or an infinity |
@@ -12,6 +13,8 @@ pub mod eigen;
 pub mod finite;
 pub mod layout;
 pub mod norms;
+pub mod outward;
 pub mod products;
 pub mod rows;
 pub mod some_rows;
+pub mod spectral;

@@ -11,9 +11,9 @@ use crate::float::Float;
 use crate::linalg::norms::wider;
 use crate::moments::collect::widest;
 use crate::moments::payload::{C, total};
-use crate::moments::side::Side;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
+use crate::tile::InputMap;
 use crate::tile::{self, Tile};
 
 /// Up to `C` rows of the other side, packed for the register tile, and what is kept of the tile at work.
@@ -75,8 +75,8 @@ impl<T: Float> Chunk<T> {
     /// Some keys with [h, 1], and whether they are finite; zeros where they are not.
     #[inline(always)]
     pub fn of_keys<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-        keys: &Side<'_, T>,
-        values: &Side<'_, T>,
+        keys: &InputMap<'_, T>,
+        values: &InputMap<'_, T>,
         rows: Range<usize>,
     ) -> Result<(Self, bool), Error> {
         let dv = values.columns();

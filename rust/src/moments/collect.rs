@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use super::integers::Integers;
-use super::monomials::Monomials;
+use super::integers::{Integers, LOST};
 use super::payload::{C, Payload, multiply};
-use super::side::Side;
+use crate::certificate::moments::Ball;
 use crate::error::Error;
+use crate::features::Monomials;
 use crate::float::Float;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
+use crate::tile::InputMap;
 
 /// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload is
 /// the sum over the parents, which are there, of what the payload is once it is scaled by x_c.
@@ -48,7 +49,7 @@ impl<T: Float> Collector<T> {
 
     /// What the integers of all blocks may have lost (docs/math.md, equation 139).
     pub fn lost(&self) -> f64 {
-        self.integers.as_ref().map_or(0.0, |integers| integers.lost)
+        self.integers.as_ref().map_or(0.0, |integers| LOST * integers.lost)
     }
 
     /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block. `x` is laid out `[dimension][C]`. Sums without
@@ -119,9 +120,9 @@ pub struct Keys<'a, T> {
     /// Monomials up to one above the degree.
     pub tree: &'a Monomials,
     /// A2 and its coordinates.
-    pub keys: &'a Side<'a, T>,
+    pub keys: &'a InputMap<'a, T>,
     /// A3 and its values h, in their unit.
-    pub values: &'a Side<'a, T>,
+    pub values: &'a InputMap<'a, T>,
     /// Keys that count for nothing in sums and get nothing from them, in rising order.
     pub left_out: &'a [usize],
 }
@@ -164,16 +165,7 @@ pub struct KeyFound {
     pub balls: [Ball; 3],
 }
 
-/// Squared distances of vectors from a centre.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Ball {
-    /// Their sum.
-    pub squares: f64,
-    /// The largest.
-    pub widest: f64,
-}
-
-/// The same in each lane of a tile.
+/// A [`Ball`] in each lane of a tile.
 struct Lanes<const L: usize> {
     squares: [f64; L],
     widest: [f64; L],
@@ -202,14 +194,6 @@ impl<const L: usize> Lanes<L> {
 
     fn ball(&self) -> Ball {
         Ball { squares: self.squares.iter().sum(), widest: self.widest.iter().copied().fold(0.0, wider) }
-    }
-}
-
-impl Ball {
-    /// Counts another part in.
-    pub fn merge(&mut self, other: &Ball) {
-        self.squares += other.squares;
-        self.widest = wider(self.widest, other.widest);
     }
 }
 

@@ -1,11 +1,11 @@
 //! What moments say of one tile of rows: sums over the other side, and their gradient (docs/math.md, equations 57 and 60).
 
-use super::monomials::Monomials;
-use super::side::map;
 use crate::error::Error;
+use crate::features::Monomials;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
+use crate::tile::map;
 use crate::tile::{self, Strips};
 
 /// Moments of one side as the other side's rows use them.

@@ -2,27 +2,25 @@
 
 use ndarray::{Array1, Array2, CowArray, Ix2};
 
-use super::collect::{Ball, KeyFound, KeyMoments, Keys};
-use super::coordinates::Coordinates;
+use super::collect::{KeyFound, KeyMoments, Keys};
 use super::evaluate::Moments;
-use super::identity::Identity;
 use super::kernels::Kernels;
-use super::monomials::Monomials;
 use super::near::{Exact, Limits};
 use super::parts::{Parts, Sums};
 use super::queries::Queries;
-use super::side::Side;
+use crate::certificate::moments::{Ball, Fitted};
 use crate::error::Error;
+use crate::features::{Coordinates, Monomials};
 use crate::float::Float;
 use crate::linalg::layout::{row_major, rows};
 use crate::linalg::norms::wider;
 use crate::linalg::products::transposed_product;
 use crate::linalg::rows::selected;
 use crate::options::{Isa, Options};
-use crate::problem::Approximation;
-use crate::problem::Problem;
+use crate::problem::{Approximation, Identity, Problem};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
+use crate::tile::InputMap;
 use crate::tile::Rows;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
@@ -87,9 +85,9 @@ impl<'a, T: Float> Inputs<'a, T> {
 
 /// The three inputs in their coordinates.
 pub(super) struct Sides<'a, T> {
-    pub queries: Side<'a, T>,
-    pub keys: Side<'a, T>,
-    pub values: Side<'a, T>,
+    pub queries: InputMap<'a, T>,
+    pub keys: InputMap<'a, T>,
+    pub values: InputMap<'a, T>,
     pub exact: Option<Exact<'a, T>>,
 }
 
@@ -109,14 +107,14 @@ impl<'b, T: Float> Sides<'b, T> {
             Ok(Rows { data, count: array.nrows(), width: array.ncols() })
         };
         let exact = Exact {
-            keys: Side::new(some(exact_keys)?, coordinates.key.view(), mean, strip)?,
-            values: Side::new(some(exact_values)?, values.view(), None, strip)?,
+            keys: InputMap::new(some(exact_keys)?, coordinates.key.view(), mean, strip)?,
+            values: InputMap::new(some(exact_values)?, values.view(), None, strip)?,
         };
         Ok(Sides {
             exact: (exact_keys.nrows() > 0).then_some(exact),
-            queries: Side::new(rows(&inputs.A1)?, coordinates.query.view(), None, strip)?,
-            keys: Side::new(rows(&inputs.A2)?, coordinates.key.view(), mean, strip)?,
-            values: Side::new(rows(&inputs.A3)?, values.view(), None, strip)?
+            queries: InputMap::new(rows(&inputs.A1)?, coordinates.query.view(), None, strip)?,
+            keys: InputMap::new(rows(&inputs.A2)?, coordinates.key.view(), mean, strip)?,
+            values: InputMap::new(rows(&inputs.A3)?, values.view(), None, strip)?
                 .with_centre(coordinates.input_centre.view(), values.view()),
         })
     }
@@ -224,6 +222,35 @@ impl Polynomial {
             return Err(Error::Internal("a polynomial for one call was kept".into()));
         };
         identity.require(&Identity::of(problem, &mut Run::new(options, None))?)
+    }
+
+    /// What bounds are made of, for values of this width.
+    pub(super) fn fitted(&self, dv: usize) -> Fitted<'_> {
+        // Column dv of the moments has those of the keys alone.
+        let alone = |index: usize| self.sums.get(index * (dv + 1) + dv).copied();
+        let (d, second) = (self.coordinates.dimension(), self.tree.grade(2));
+        let squares = second.clone().map(|index| Some((self.tree.steps()[index], alone(index)?)));
+        let squares: Option<Vec<_>> = squares.collect();
+        let squares = squares.filter(|all| !all.is_empty()).map(|all| {
+            let mut matrix = Array2::zeros((d, d));
+            for ((parent, coordinate), sum) in all {
+                let (i, j) = (parent as usize - 1, coordinate as usize);
+                (matrix[(i, j)], matrix[(j, i)]) = (sum, sum);
+            }
+            matrix
+        });
+        Fitted {
+            coefficients: &self.coefficients,
+            coordinates: &self.coordinates,
+            features: self.tree.inner(),
+            largest_key: self.largest_key,
+            lost: self.lost,
+            balls: self.balls,
+            gram: self.gram.as_ref(),
+            values: self.sums.get(..dv).map(<[f64]>::to_vec),
+            keys: self.tree.grade(1).map(alone).collect(),
+            squares,
+        }
     }
 
     /// The row of A2 that keys are centred at, (d2).

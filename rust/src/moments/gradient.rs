@@ -2,17 +2,17 @@
 
 use ndarray::Array2;
 
-use super::bounds::{Bound, Bounds};
 use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
 use super::needs::Needs;
 use super::passes::Passes;
+use crate::certificate::moments::{Bound, Bounds};
 use crate::certificate::rigorous::Steps;
-use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::float::Float;
 use crate::linalg::layout::in_range;
+use crate::linalg::outward::{FOLD_UNIT, gamma};
 use crate::options::{Level, Options};
 use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
@@ -161,7 +161,7 @@ impl Polynomial {
         let known = if problem.is_causal || !self.exact_keys.is_empty() {
             None
         } else {
-            Some(Bounds::new(self, problem, &found)?)
+            Some(Bounds::new(&self.fitted(problem.Y.ncols()), problem, &found.buckets, found.widest, found.lost)?)
         };
         let of = |(wrt, value): &(Wrt, Array2<T>)| {
             known.as_ref().map_or(Bound::UNKNOWN, |bounds| bounds.gradient(*wrt, value.view()))

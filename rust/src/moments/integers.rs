@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use super::monomials::Monomials;
 use super::payload::{C, Payload, add};
 use crate::error::Error;
+use crate::features::Monomials;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::{Pairs, Vector};

@@ -8,52 +8,28 @@
 //! Keys that stand out keep their exp, in every pass: `chunk` has the weights of such few pairs, `near` is where they join the
 //! sums of moments, and `beside` what becomes of these keys.
 //!
-//! The passes without a mask also leave what rigorous bounds are made of: `buckets` of rows, which `bounds` turns into bounds
-//! of every gradient through `setting`, what all rows have in common, `enclosures`, what is known of P, and `charges`, what one
-//! row adds; `caps` has one bound a row, and `shells` for it what keys of each length there are.
+//! The passes without a mask also leave what [`crate::certificate::moments`] makes bounds of.
 
 mod beside;
-mod bounds;
-mod buckets;
-mod caps;
 mod causal;
-mod charges;
 mod chunk;
 mod collect;
 mod contraction;
-mod coordinates;
-mod enclosures;
 mod evaluate;
-mod exponentials;
 mod fit;
 mod gradient;
-pub(crate) mod identity;
 mod integers;
 mod kernels;
 mod keys;
-pub(crate) mod lengths;
 mod mapping;
-mod monomials;
 mod near;
 mod needs;
 mod outputs;
 mod parts;
 mod passes;
 mod payload;
-pub(crate) mod probes;
 mod queries;
 mod rows;
-mod setting;
-mod shells;
-mod side;
-pub(crate) mod weighed;
 
-#[cfg(test)]
-pub(crate) use crate::linalg::eigen::symmetric;
-pub use bounds::Bound;
-pub use caps::Caps;
-pub(crate) use coordinates::Coordinates;
 pub use fit::Polynomial;
 pub use gradient::{PolynomialGradients, polynomial_gradient};
-pub(crate) use monomials::affordable;
-pub(crate) use payload::C as CHUNK;

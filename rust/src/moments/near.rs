@@ -2,15 +2,15 @@
 //! chunk.
 
 use super::collect::square_norms;
-use super::side::Side;
 use crate::float::Float;
+use crate::tile::InputMap;
 
 /// Keys that stand out, which are not in the moments, and their values, as every task reads them.
 pub struct Exact<'a, T> {
     /// Their rows of A2 and coordinates.
-    pub keys: Side<'a, T>,
+    pub keys: InputMap<'a, T>,
     /// Their rows of A3 and values h, in their unit.
-    pub values: Side<'a, T>,
+    pub values: InputMap<'a, T>,
 }
 
 /// Rows of the other side that are not in the moments.

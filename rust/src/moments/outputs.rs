@@ -3,11 +3,11 @@
 use ndarray::ArrayView2;
 
 use super::payload::{C, Payload};
-use super::side::strips;
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
+use crate::tile::strips;
 use crate::tile::{self, Strips};
 
 /// A small matrix that maps coordinates to rows of an output.

@@ -2,7 +2,6 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::buckets::Buckets;
 use super::collect::Keys;
 use super::evaluate::Moments;
 use super::fit::{Inputs, Polynomial, Sides};
@@ -11,6 +10,7 @@ use super::keys::{KeySide, KeyTask};
 use super::needs::Needs;
 use super::parts::{Parts, Pieces, Sums};
 use super::queries::{Found, QueryTask};
+use crate::certificate::moments::Buckets;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::in_range;

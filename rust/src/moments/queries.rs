@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-use super::buckets::{Buckets, RowNumbers};
 use super::collect::{Collector, square_norms, widest};
 use super::evaluate::{Evaluator, Moments};
-use super::monomials::Monomials;
 use super::near::{Exact, Limits, NearQueries};
 use super::outputs::{Outer, Product};
 use super::payload::C;
-use super::side::Side;
+use crate::certificate::moments::{Buckets, RowNumbers};
 use crate::error::Error;
+use crate::features::Monomials;
 use crate::float::Float;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 use crate::tile;
+use crate::tile::InputMap;
 use crate::tile::Rows;
 
 /// What every task of the query side reads.
@@ -25,7 +25,7 @@ pub struct Queries<'a, T> {
     /// Monomials up to one above the degree.
     pub tree: &'a Monomials,
     /// A1 and its coordinates.
-    pub queries: &'a Side<'a, T>,
+    pub queries: &'a InputMap<'a, T>,
     /// E.
     pub target: Rows<'a, T>,
     /// Whether c = o − E; otherwise E is c.

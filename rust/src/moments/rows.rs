@@ -5,6 +5,7 @@ use super::kernels::Kernels;
 use super::outputs::Product;
 use super::parts::{Parts, Pieces};
 use super::queries::{Found, QueryTask};
+use crate::certificate::moments::{Caps, Evaluated, caps};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::products::matrix;
@@ -56,6 +57,41 @@ impl Polynomial {
             rows.output.row_mut(row).fill(T::zero());
         }
         Ok(rows)
+    }
+
+    /// A cap of every query row. Not for causal problems.
+    ///
+    /// Time that of [`Polynomial::rows`] for all rows, and O(m d (d2 + d)); memory O(n (d + dv)).
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a causal problem, and for another than it was fitted to; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+    pub fn caps<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Caps, Error> {
+        self.require(&problem.admitted()?, options)?;
+        self.fitted_caps(problem, options, watch)
+    }
+
+    /// The same for a problem that is known to be the one that it was fitted to.
+    pub(crate) fn fitted_caps<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Caps, Error> {
+        let refused = |option, found, wanted: &str| Err(Error::Option { option, found, wanted: wanted.into() });
+        if problem.is_causal {
+            return refused("is_causal", "true".into(), "false: there are no caps under a mask");
+        }
+        if !self.exact_keys.is_empty() {
+            let found = format!("{} keys", self.exact_keys.len());
+            return refused("exact_keys", found, "none: caps are of the moments alone");
+        }
+        let mut run = Run::new(options, watch);
+        caps(&self.fitted(problem.Y.ncols()), problem, |run| self.evaluated(problem, true, run), &mut run)
     }
 
     /// The same without a mask, o in the unit of the values.
@@ -110,14 +146,4 @@ impl Polynomial {
         run.for_each(tasks, |task, cancel| kernels.queries(&operands, task, cancel))?;
         Ok(Evaluated { w, output, unsafe_rows: Found::unsafe_rows(&found)? })
     }
-}
-
-/// What the moments say of query rows.
-pub(super) struct Evaluated<T> {
-    /// w̃, or nothing, row-major.
-    pub w: Vec<T>,
-    /// õ in the unit of the values, row-major; of no meaning where a row is unsafe.
-    pub output: Vec<T>,
-    /// Rows that are unsafe, whose w̃ is zero, in order.
-    pub unsafe_rows: Vec<usize>,
 }

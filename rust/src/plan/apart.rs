@@ -5,11 +5,11 @@ use ndarray::{Array2, Axis};
 
 use super::request::Norm;
 use super::stages::Stages;
-use crate::certificate::outward;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
 use crate::exact::proved::ProvedRounding;
 use crate::float::Float;
+use crate::linalg::outward::outward;
 use crate::linalg::rows::selected;
 use crate::problem::{Problem, Wrt};
 

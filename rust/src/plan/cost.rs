@@ -1,7 +1,7 @@
 //! Operations of every method from shapes alone, a multiplication and an addition counting as two.
 
+use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::exact::needs::Needs;
-use crate::moments::CHUNK;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// Prices in operations of the exact passes, of which two threads with AVX2 do 143 a nanosecond: least squares over the

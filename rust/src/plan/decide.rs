@@ -7,8 +7,8 @@ use super::probe;
 use super::request::{Request, Wanted};
 use crate::error::Error;
 use crate::exact::structure::zeros;
+use crate::features::affordable;
 use crate::float::Float;
-use crate::moments::affordable;
 use crate::problem::{Problem, Wrt};
 
 /// Degrees looked at: beyond it features are out of reach in all but the lowest dimensions, where the exact passes are

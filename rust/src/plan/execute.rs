@@ -22,8 +22,8 @@ use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, of_seen as exactly};
 use crate::exact::structure::zeros;
+use crate::features::affordable;
 use crate::float::Float;
-use crate::moments::affordable;
 use crate::options::Options;
 use crate::problem::{Problem, Wrt};
 

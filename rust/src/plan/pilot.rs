@@ -10,15 +10,15 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 
 use super::logits::queries;
 use super::stages::Stages;
+use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::{row_major, rows, wide};
 use crate::linalg::products::view;
 use crate::linalg::some_rows::some_rows_but;
-use crate::moments::CHUNK;
-use crate::moments::weighed::{Looks, Sums, Weighed};
 use crate::polynomial::horner;
+use crate::probe::weighed::{Looks, Sums, Weighed};
 use crate::problem::Approximation;
 use crate::problem::Problem;
 use crate::runtime::buffer;

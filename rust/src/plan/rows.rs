@@ -6,13 +6,13 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::stages::Stages;
 use crate::certificate::estimated::{Factors, TokenError};
-use crate::certificate::outward;
 use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
 use crate::exact::rows::exact_rows;
 use crate::float::Float;
 use crate::linalg::layout::wide;
 use crate::linalg::norms::largest;
+use crate::linalg::outward::outward;
 use crate::linalg::products::{dot, mapped, matrix};
 use crate::linalg::rows::{RowValues, ascending, selected};
 use crate::linalg::some_rows::some_rows;

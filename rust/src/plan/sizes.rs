@@ -4,10 +4,10 @@
 use super::lengths::Lengths;
 use super::reach::Reach;
 use crate::certificate::outliers::{WEIGHTY, budget, weighty};
+use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::{LANES, largest, largest_of, sum_of};
-use crate::moments::CHUNK;
 use crate::problem::{Problem, Wrt};
 use crate::runtime::buffer;
 

@@ -1,8 +1,9 @@
 //! The paper's problem, its shapes checked once at the door; in `heads` query, key and value of attention itself, in
-//! `approximation` the polynomial in the place of exp.
+//! `approximation` the polynomial in the place of exp, in `identity` which problem something was fitted to.
 
 mod approximation;
 mod heads;
+mod identity;
 
 use ndarray::{Array2, ArrayView2, s};
 
@@ -14,6 +15,7 @@ use crate::runtime::buffer;
 
 pub use approximation::Approximation;
 pub use heads::Heads;
+pub(crate) use identity::Identity;
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.
 #[derive(Debug, Clone, Copy)]

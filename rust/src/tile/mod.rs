@@ -3,8 +3,10 @@
 //! `V` is a register of `W` numbers and `L = 2 W`. A tile of logits stays in registers through the exponential into
 //! the next product.
 
+mod input_map;
 mod strips;
 
+pub use input_map::{InputMap, map, strips};
 pub use strips::{Rows, Strips};
 
 use crate::float::Float;

@@ -1,7 +1,8 @@
 //! The a-priori rounding bounds against a plain f32 moment form on two-dimensional keys, degree 2.
 
+use attngrad::certificate::gamma;
 use attngrad::certificate::rigorous::Incoming;
-use attngrad::certificate::rounding::{Arithmetic, RowSizes, blocked_sum, gamma};
+use attngrad::certificate::rounding::{Arithmetic, RowSizes, blocked_sum};
 
 use super::{median, norm, normal};
 use crate::data::Rng;

@@ -4,19 +4,19 @@
 use std::ops::Range;
 
 use crate::error::Error;
+use crate::features::Monomials;
 use crate::float::Float;
 use crate::linalg::layout::in_range;
 use crate::moments::chunk::{Chunk, Order};
 use crate::moments::collect::Collector;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::keys::{KeySide, KeyTask, key_side};
-use crate::moments::monomials::Monomials;
 use crate::moments::near::Near;
 use crate::moments::payload::{C, Payload};
-use crate::moments::side::Side;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
+use crate::tile::InputMap;
 use crate::tile::Rows;
 
 /// The queries with their residuals.
@@ -24,7 +24,7 @@ pub struct Answered<'a, T> {
     /// Monomials up to one above the degree.
     pub tree: &'a Monomials,
     /// A1 and its coordinates.
-    pub queries: &'a Side<'a, T>,
+    pub queries: &'a InputMap<'a, T>,
     /// Rows of [c, −r] / z; zero for unsafe rows.
     pub residuals: Rows<'a, T>,
 }

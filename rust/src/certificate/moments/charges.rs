@@ -1,9 +1,9 @@
 //! What one query row adds to the bounds of the gradients (docs/math.md, equations 118 to 123).
 
 use super::setting::{Setting, Spread as Flat};
-use crate::certificate::outward;
 use crate::certificate::rigorous::{Difference, Enclosure, Incoming, Row, Spread, Weights};
-use crate::certificate::rounding::{FOLD_UNIT, RowRounding, RowSizes, gamma};
+use crate::certificate::rounding::{RowRounding, RowSizes};
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 
 /// What is known of P for |t| up to some b.
 #[derive(Debug, Clone, Copy)]

@@ -3,14 +3,13 @@
 
 use ndarray::{Array2, s};
 
-use super::fit::Polynomial;
+use super::Fitted;
 use super::setting::Setting;
-use crate::certificate::outward;
-use crate::certificate::rounding::{FOLD_UNIT, gamma};
-use crate::certificate::spectral::{frobenius, largest_eigenvalue};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::norm;
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
+use crate::linalg::spectral::{frobenius, largest_eigenvalue};
 use crate::problem::Problem;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
@@ -49,12 +48,12 @@ pub struct Shells {
 impl Shells {
     /// Of all keys; none beyond [`WIDEST`] coordinates. Time O(m d (d2 + d)).
     pub fn new<T: Float>(
-        polynomial: &Polynomial,
+        fitted: &Fitted<'_>,
         problem: &Problem<'_, T>,
         setting: &Setting,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let coordinates = &polynomial.coordinates;
+        let coordinates = fitted.coordinates;
         let (m, d) = (problem.A2.nrows(), coordinates.dimension());
         let Some(size) = (1..=WIDEST).contains(&d).then_some(d * d + 1) else {
             return Ok(Shells { shells: Vec::new(), lost: [0.0; 2] });

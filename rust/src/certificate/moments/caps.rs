@@ -5,21 +5,18 @@ use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, s};
 
+use super::Fitted;
 use super::charges::{Charges, Known, LAWS, Sizes};
 use super::enclosures::{MAX_RANGE, Steps, enclosures};
-use super::fit::Polynomial;
-use super::rows::Evaluated;
 use super::setting::Setting;
 use super::shells::{self, Shells};
-use crate::certificate::outward;
-use crate::certificate::rounding::{FOLD_UNIT, gamma};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::norm;
-use crate::options::Options;
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 use crate::problem::Problem;
 use crate::runtime::buffer;
-use crate::runtime::pool::{Run, Watch};
+use crate::runtime::pool::Run;
 
 /// Rows of a task.
 const ROWS: usize = 2048;
@@ -40,77 +37,55 @@ const STEPS: usize = 5 * EDGES as usize;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Caps {
-    /// M_j ≥ ‖w_j − w̃_j‖, (n), with w̃ as [`Polynomial::rows`] has it; an unsafe row has w̃ = 0. Finite also where P says
+    /// M_j ≥ ‖w_j − w̃_j‖, (n), with w̃ as [`crate::Polynomial::rows`] has it; an unsafe row has w̃ = 0. Finite also where P says
     /// nothing of the row.
     pub w: Vec<f64>,
     /// |s| ‖a_j‖ M_j ≥ ‖s a_j ⊗ (w_j − w̃_j)‖, (n): of the terms of dL/dX and dL/dW_Q.
     pub weighted: Vec<f64>,
 }
 
-impl Polynomial {
-    /// A cap of every query row. Not for causal problems.
-    ///
-    /// Time that of [`Polynomial::rows`] for all rows, and O(m d (d2 + d)); memory O(n (d + dv)).
-    ///
-    /// # Errors
-    /// [`Error::Option`] for a causal problem, and for another than it was fitted to; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
-    pub fn caps<T: Float>(
-        &self,
-        problem: &Problem<'_, T>,
-        options: &Options,
-        watch: Option<Watch<'_>>,
-    ) -> Result<Caps, Error> {
-        self.require(&problem.admitted()?, options)?;
-        self.fitted_caps(problem, options, watch)
-    }
-
-    /// The same for a problem that is known to be the one that it was fitted to.
-    pub(crate) fn fitted_caps<T: Float>(
-        &self,
-        problem: &Problem<'_, T>,
-        options: &Options,
-        watch: Option<Watch<'_>>,
-    ) -> Result<Caps, Error> {
-        refuse_causal(problem)?;
-        if !self.exact_keys.is_empty() {
-            let (found, wanted) =
-                (format!("{} keys", self.exact_keys.len()), "none: caps are of the moments alone".into());
-            return Err(Error::Option { option: "exact_keys", found, wanted });
-        }
-        let n = problem.A1.nrows();
-        let mut caps = Caps { w: buffer::zeros(n)?, weighted: buffer::zeros(n)? };
-        if problem.A2.nrows() == 0 {
-            return Ok(caps);
-        }
-        let mut run = Run::new(options, watch);
-        run.phase(0.2);
-        let setting = Setting::new(self, problem, 0.0, 0.0);
-        let shells = Shells::new(self, problem, &setting, &mut run)?;
-        run.phase(0.5);
-        let evaluated = self.evaluated(problem, true, &mut run)?;
-        let rows = Rows::new(self, problem, &evaluated, setting, shells)?;
-        run.phase(0.9);
-        let tasks = caps.w.chunks_mut(ROWS).zip(caps.weighted.chunks_mut(ROWS)).enumerate();
-        run.for_each(tasks, |(task, (w, inputs)), cancel| {
-            cancel.check()?;
-            rows.fill(task * ROWS, w, inputs);
-            Ok(())
-        })?;
-        for (weighted, w) in caps.weighted.iter_mut().zip(&caps.w) {
-            // A row of zeros has no error, whatever is known of it.
-            *weighted = if *weighted == 0.0 { 0.0 } else { outward(problem.scale.abs() * *weighted * w) };
-        }
-        Ok(caps)
-    }
+/// What the moments say of query rows.
+pub struct Evaluated<T> {
+    /// w̃, or nothing, row-major.
+    pub w: Vec<T>,
+    /// õ in the unit of the values, row-major; of no meaning where a row is unsafe.
+    pub output: Vec<T>,
+    /// Rows that are unsafe, whose w̃ is zero, in order.
+    pub unsafe_rows: Vec<usize>,
 }
 
-/// Charges know of no mask.
-fn refuse_causal<T>(problem: &Problem<'_, T>) -> Result<(), Error> {
-    if !problem.is_causal {
-        return Ok(());
+/// A cap of every query row of a problem without a mask, from w̃ and õ as `evaluate` has them.
+///
+/// Time that of `evaluate`, and O(m d (d2 + d)); memory O(n (d + dv)).
+pub fn caps<T: Float>(
+    fitted: &Fitted<'_>,
+    problem: &Problem<'_, T>,
+    evaluate: impl FnOnce(&mut Run<'_>) -> Result<Evaluated<T>, Error>,
+    run: &mut Run<'_>,
+) -> Result<Caps, Error> {
+    let n = problem.A1.nrows();
+    let mut caps = Caps { w: buffer::zeros(n)?, weighted: buffer::zeros(n)? };
+    if problem.A2.nrows() == 0 {
+        return Ok(caps);
     }
-    let wanted = "false: there are no caps under a mask".into();
-    Err(Error::Option { option: "is_causal", found: "true".into(), wanted })
+    run.phase(0.2);
+    let setting = Setting::new(fitted, problem, 0.0, 0.0);
+    let shells = Shells::new(fitted, problem, &setting, run)?;
+    run.phase(0.5);
+    let evaluated = evaluate(run)?;
+    let rows = Rows::new(fitted, problem, &evaluated, setting, shells)?;
+    run.phase(0.9);
+    let tasks = caps.w.chunks_mut(ROWS).zip(caps.weighted.chunks_mut(ROWS)).enumerate();
+    run.for_each(tasks, |(task, (w, inputs)), cancel| {
+        cancel.check()?;
+        rows.fill(task * ROWS, w, inputs);
+        Ok(())
+    })?;
+    for (weighted, w) in caps.weighted.iter_mut().zip(&caps.w) {
+        // A row of zeros has no error, whatever is known of it.
+        *weighted = if *weighted == 0.0 { 0.0 } else { outward(problem.scale.abs() * *weighted * w) };
+    }
+    Ok(caps)
 }
 
 /// What the caps of all rows have in common.
@@ -134,7 +109,7 @@ struct Rows<'a, 'b, T> {
 
 impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
     fn new(
-        polynomial: &Polynomial,
+        fitted: &Fitted<'_>,
         problem: &'a Problem<'b, T>,
         evaluated: &'a Evaluated<T>,
         setting: Setting,
@@ -143,7 +118,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
         let count = (MAX_RANGE.log2() as i32 - LOWEST) * EDGES;
         let edges: Vec<f64> =
             (0..=count).map(|i| (f64::from(LOWEST) + f64::from(i) / f64::from(EDGES)).exp2()).collect();
-        let coordinates = &polynomial.coordinates;
+        let coordinates = fitted.coordinates;
         let unit = (-coordinates.value_exponent).exp2();
         let mut by_shells = buffer::with_capacity(edges.len())?;
         by_shells.resize_with(edges.len(), OnceLock::new);
@@ -152,7 +127,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             evaluated,
             query_map: coordinates.query.mapv(|x| T::narrow(x).widen()),
             centre: coordinates.input_centre.dot(&problem.Y.mapv(|x| x.widen() * unit)).to_vec(),
-            known: enclosures(&polynomial.coefficients, &edges, setting.direction())?,
+            known: enclosures(fitted.coefficients, &edges, setting.direction())?,
             setting,
             shells,
             by_shells,

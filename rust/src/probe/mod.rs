@@ -1,17 +1,21 @@
-//! Kernels that look at data before anything is decided: lengths of rows, values weighed by e^t and by a polynomial, e^t.
+//! A look at data before anything is decided: lengths of rows, values weighed by e^t and by a polynomial, e^t.
+
+mod exponential;
+mod kernels;
+pub mod lengths;
+pub mod weighed;
 
 use std::ops::Range;
 
 use ndarray::ArrayView2;
 
-use super::kernels::Kernels;
-use super::lengths::{Measured, Measures};
-use super::side::Side;
-use super::weighed::{Looks, Sums, Weighed};
+use self::kernels::Kernels;
+use self::lengths::{Measured, Measures};
+use self::weighed::{Looks, Sums, Weighed};
 use crate::error::Error;
 use crate::float::Float;
 use crate::options::Isa;
-use crate::tile::{Rows, Strips};
+use crate::tile::{InputMap, Rows, Strips};
 
 /// Replaces every t by e^t, in working precision, where |t| log2 e is at most [`Float::UNSHIFTED_MAX`].
 pub fn exponentials<T: Float>(isa: Isa, numbers: &mut [T]) {
@@ -21,7 +25,7 @@ pub fn exponentials<T: Float>(isa: Isa, numbers: &mut [T]) {
 impl<'a, T: Float> Measured<'a, T> {
     /// `rows` with the map W, (width of the rows, columns), which may have none.
     pub fn new(rows: Rows<'a, T>, map: ArrayView2<'_, f64>, shift: Option<&[f64]>, isa: Isa) -> Result<Self, Error> {
-        Ok(Measured { side: Side::new(rows, map, shift, Kernels::<T>::of(isa).keys)?, isa })
+        Ok(Measured { side: InputMap::new(rows, map, shift, Kernels::<T>::of(isa).keys)?, isa })
     }
 
     /// Measures the rows `of`.

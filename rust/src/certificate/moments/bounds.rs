@@ -2,18 +2,16 @@
 
 use ndarray::ArrayView2;
 
-use super::buckets::Bucket;
+use super::Fitted;
+use super::buckets::{Bucket, Buckets};
 use super::charges::{Charges, Known, LAWS, Law, Sizes};
 use super::enclosures::enclosures;
-use super::fit::Polynomial;
-use super::queries::Found;
 use super::setting::Setting;
 use crate::certificate::rigorous::Steps;
-use crate::certificate::rounding::{FOLD_UNIT, gamma};
-use crate::certificate::{outward, total};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::norm;
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward, total};
 use crate::problem::{Problem, Wrt};
 use crate::runtime::buffer;
 
@@ -127,15 +125,22 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// From the buckets of the query pass, which has no mask. Time O(buckets + d³).
-    pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, found: &Found) -> Result<Self, Error> {
-        let coordinates = &polynomial.coordinates;
-        let setting = Setting::new(polynomial, problem, found.widest, found.lost);
-        let mut rows = buffer::with_capacity(found.buckets.filled().count())?;
-        rows.extend(found.buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
+    /// From the buckets of the query pass, which has no mask, whose longest query has the square `widest`, and what its sums of
+    /// integers have lost. Time O(buckets + d³).
+    pub fn new<T: Float>(
+        fitted: &Fitted<'_>,
+        problem: &Problem<'_, T>,
+        buckets: &Buckets,
+        widest: f64,
+        lost: f64,
+    ) -> Result<Self, Error> {
+        let coordinates = fitted.coordinates;
+        let setting = Setting::new(fitted, problem, widest, lost);
+        let mut rows = buffer::with_capacity(buckets.filled().count())?;
+        rows.extend(buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
         let mut reaches = buffer::with_capacity(rows.len())?;
         reaches.extend(rows.iter().map(|rows| outward(rows.sizes.query * setting.key)));
-        let known = enclosures(&polynomial.coefficients, &reaches, setting.direction())?;
+        let known = enclosures(fitted.coefficients, &reaches, setting.direction())?;
         rows.iter_mut().zip(known).for_each(|(rows, known)| rows.known = known);
         Ok(Bounds {
             settings: [setting.without_rounding(), setting],
@@ -153,7 +158,7 @@ impl Bounds {
         Bound::of(truncation, outward(absolute + self.last(value)))
     }
 
-    /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`Polynomial::rows`] has (equation 155);
+    /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`crate::Polynomial::rows`] has (equation 155);
     /// nothing is known of the others.
     pub fn drift<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> f64 {
         let [_, setting] = &self.settings;

@@ -27,8 +27,8 @@ pub fn exponentiate<T: Float, V: Vector<T, W>, const W: usize>(numbers: &mut [T]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::probes::exponentials;
     use crate::options::Isa;
+    use crate::probe::exponentials;
 
     /// Roundings of e^t, over its size and that of t.
     const ROUNDINGS: f64 = 24.0;

@@ -3,16 +3,14 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::collect::Ball;
-use super::fit::Polynomial;
-use super::integers::LOST;
-use super::payload::C;
-use crate::certificate::outward;
-use crate::certificate::rounding::{Arithmetic, FOLD_UNIT, blocked_sum, gamma};
-use crate::certificate::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
-use crate::constants::PRODUCT_ROWS;
+use super::{Ball, Fitted};
+use crate::certificate::rounding::{Arithmetic, blocked_sum};
+use crate::constants::{MOMENT_ROWS as C, PRODUCT_ROWS};
 use crate::float::Float;
 use crate::linalg::layout::wide;
+use crate::linalg::norms::norm;
+use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
+use crate::linalg::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
 use crate::problem::{Problem, Weights};
 
 /// Room for products of what integers lose with what else is lost, which is thousandths.
@@ -100,9 +98,9 @@ pub struct Setting {
 impl Setting {
     /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates, and whose sums have lost `lost`
     /// to integers. Time O(d³).
-    pub fn new<T: Float>(polynomial: &Polynomial, problem: &Problem<'_, T>, widest: f64, lost: f64) -> Self {
+    pub fn new<T: Float>(fitted: &Fitted<'_>, problem: &Problem<'_, T>, widest: f64, lost: f64) -> Self {
         let unit = T::UNIT_ROUNDOFF;
-        let coordinates = &polynomial.coordinates;
+        let coordinates = fitted.coordinates;
         let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
         let (query_weights, key_weights) = match problem.weights {
@@ -111,10 +109,10 @@ impl Setting {
         };
         let scaled = problem.scale * &query_weights;
         let Y = wide(problem.Y) * (-coordinates.value_exponent).exp2();
-        let degree = polynomial.coefficients.len() - 1;
+        let degree = fitted.coefficients.len() - 1;
         // As many monomials end in one coordinate as there are below the highest grade, at most; and on its way up the
         // tree a term passes through one sum over children a grade.
-        let features = polynomial.tree.inner() + (degree + 1) * (d + 1);
+        let features = fitted.features + (degree + 1) * (d + 1);
         let sums = [m, n].map(|keys| Arithmetic {
             unit,
             degree,
@@ -126,16 +124,16 @@ impl Setting {
         });
         let single = Measure { unit, tiny: T::MIN_EXP.exp2() };
         let double = Measure { unit: FOLD_UNIT, tiny: f64::MIN_POSITIVE };
-        let [key_rows, value_rows, values] = &polynomial.balls;
+        let [key_rows, value_rows, values] = &fitted.balls;
         let ball = |ball: &Ball, width: usize| double.spread(ball, m, width);
         let mut values = ball(values, dv);
         let mut rows = [ball(key_rows, d2), ball(value_rows, d3)];
         // Rows of A2 are measured as they were once the mean had been subtracted in working precision.
         rows[0] =
             Spread { deviation: rows[0].deviation * (1.0 + 2.0 * unit), radius: rows[0].radius * (1.0 + 2.0 * unit) };
-        let key = single.norm(polynomial.largest_key.powi(2), d);
+        let key = single.norm(fitted.largest_key.powi(2), d);
         let Y_norms = Norms::of(&Y, 0.0);
-        if let Some(deviation) = value_deviation(polynomial, &Y, Y_norms, m, unit) {
+        if let Some(deviation) = value_deviation(fitted, &Y, Y_norms, m, unit) {
             values.deviation = values.deviation.min(deviation);
         }
         let centre = frobenius(coordinates.input_centre.view().insert_axis(ndarray::Axis(0)));
@@ -163,7 +161,7 @@ impl Setting {
         let lost_value = outward(gamma(d3 as f64 + 2.0, unit) * inputs[1] * Y_norms.frobenius);
         let logit_error = product_error(query_map.view(), key_map.t(), scaled.dot(&key_weights.t()).view())
             + gamma(d as f64 + 4.0, FOLD_UNIT) * frobenius(scaled.view()) * frobenius(key_weights.view());
-        let covariance = Covariance::new(polynomial, m, dv, unit);
+        let covariance = Covariance::new(fitted, m, unit);
         let keys = [Array2::eye(d), coordinates.inverse.clone(), coordinates.inverse.dot(&query_weights.t())];
         let keys = [(0, Norms { spectral: 1.0, frobenius: (d as f64).sqrt() }), (1, to_own), (2, to_rows)].map(
             |(i, norms)| covariance.as_ref().map_or_else(|| ball_of(key, norms), |c| c.mapped(&keys[i], norms, key)),
@@ -173,7 +171,7 @@ impl Setting {
             unit,
             is_target: problem.is_target,
             counts: [n as f64, m as f64],
-            powers: polynomial.coefficients.iter().map(|p| p.abs()).collect(),
+            powers: fitted.coefficients.iter().map(|p| p.abs()).collect(),
             sums,
             outer: [outer(n), outer(m)],
             key,
@@ -188,21 +186,21 @@ impl Setting {
             lost: [lost_value, lost_key],
             logits: [outward(per_a * (key + lost_key) + logit_error * rows[0].radius), lost_key],
             query_lost: per_a,
-            mean_key: mean_key(polynomial, m, dv, unit, key),
+            mean_key: mean_key(fitted, m, unit, key),
             key_error: product_error(key_map.view(), coordinates.inverse.view(), key_weights.view()),
             query_error: outward(
                 product_error(query_map.view(), coordinates.transposed.view(), scaled.view())
                     + per_a * back_own.spectral,
             ),
             row,
-            integers: [(polynomial.lost, m), (lost * coordinates.residual_exponent.exp2(), n)]
-                .map(|(lost, count)| outward(LOST * lost * (1.0 + gamma(count as f64 + 64.0, FOLD_UNIT)))),
+            integers: [(fitted.lost, m), (lost * coordinates.residual_exponent.exp2(), n)]
+                .map(|(lost, count)| outward(lost * (1.0 + gamma(count as f64 + 64.0, FOLD_UNIT)))),
             back: back.spectral,
             maps: [to_own, to_rows, back_own, back_rows, Y_norms],
             widths: [d as f64, dv as f64],
             input_width: d1 as f64,
             measured: [single.factor(d), single.factor(dv)],
-            bucket_key: polynomial.largest_key,
+            bucket_key: fitted.largest_key,
         }
     }
 
@@ -259,18 +257,15 @@ impl Norms {
 }
 
 /// ‖Σ k / m‖ from the moments of grade 1.
-fn mean_key(polynomial: &Polynomial, count: usize, width: usize, unit: f64, key: f64) -> f64 {
-    let sum = polynomial.tree.grade(1).map(|index| polynomial.sums.get(index * (width + 1) + width).copied());
-    let sum: Option<Vec<f64>> = sum.collect();
+fn mean_key(fitted: &Fitted<'_>, count: usize, unit: f64, key: f64) -> f64 {
     let lost = blocked_sum(count, C, unit) + 4.0 * unit;
-    sum.map_or(key, |sum| outward(crate::linalg::norms::norm(&sum) / count as f64 + lost * key).min(key))
+    fitted.keys.as_ref().map_or(key, |sum| outward(norm(sum) / count as f64 + lost * key).min(key))
 }
 
 /// The largest standard deviation of the values over the directions, from A3ᵀ A3 and from Σ h, the moments of grade 0.
-fn value_deviation(polynomial: &Polynomial, Y: &Array2<f64>, norms: Norms, count: usize, unit: f64) -> Option<f64> {
-    let gram = polynomial.gram.as_ref()?;
-    let mean =
-        ArrayView2::from_shape((1, Y.ncols()), polynomial.sums.get(..Y.ncols())?).ok()?.mapv(|x| x / count as f64);
+fn value_deviation(fitted: &Fitted<'_>, Y: &Array2<f64>, norms: Norms, count: usize, unit: f64) -> Option<f64> {
+    let gram = fitted.gram?;
+    let mean = ArrayView2::from_shape((1, Y.ncols()), fitted.values.as_ref()?).ok()?.mapv(|x| x / count as f64);
     let matrix = Y.t().dot(gram).dot(Y) - mean.t().dot(&mean);
     // A sum of outer products of rows of A3, with their mean square taken from its own trace, and the sums of h.
     let lost = blocked_sum(count, PRODUCT_ROWS.max(C), unit) + 4.0 * unit;
@@ -323,19 +318,11 @@ struct Covariance {
 
 impl Covariance {
     /// Nothing where the moments do not reach that grade.
-    fn new(polynomial: &Polynomial, count: usize, width: usize, unit: f64) -> Option<Self> {
-        let (tree, d) = (&polynomial.tree, polynomial.coordinates.dimension());
-        let grade = tree.grade(2);
-        let mut matrix = Array2::zeros((d, d));
-        for index in grade.clone() {
-            let (parent, coordinate) = tree.steps()[index];
-            let sum = polynomial.sums.get(index * (width + 1) + width)?;
-            let (i, j) = (parent as usize - 1, coordinate as usize);
-            (matrix[(i, j)], matrix[(j, i)]) = (sum / count as f64, sum / count as f64);
-        }
+    fn new(fitted: &Fitted<'_>, count: usize, unit: f64) -> Option<Self> {
+        let matrix = fitted.squares.as_ref()?.mapv(|sum| sum / count as f64);
         let lost = blocked_sum(count, C, unit) + 4.0 * unit;
         let error = outward(matrix.diag().sum() * lost / (1.0 - lost));
-        (!grade.is_empty() && error >= 0.0).then_some(Covariance { matrix, error })
+        (error >= 0.0).then_some(Covariance { matrix, error })
     }
 
     /// The spread of k · `map`.

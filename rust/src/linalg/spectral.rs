@@ -2,9 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::outward;
-use super::rounding::{FOLD_UNIT, gamma};
-use crate::linalg::norms::norm;
+use super::norms::norm;
+use super::outward::{FOLD_UNIT, gamma, outward};
 
 /// Squarings of a matrix: ‖C^32‖_F^(1/32) is above the largest eigenvalue by d^(1/64) at most, 4 % for d = 16.
 const SQUARINGS: i32 = 5;
@@ -65,7 +64,7 @@ pub fn product_error(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, c: ArrayVie
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::symmetric;
+    use crate::linalg::eigen::symmetric;
 
     #[test]
     fn norms_are_above_the_truth_and_near_it() {

@@ -2,14 +2,14 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
+use super::{Rows, Strips};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
 use crate::simd::Vector;
-use crate::tile::{self, Rows, Strips};
 
 /// Rows a, each of which stands for (a − shift) W.
-pub struct Side<'a, T> {
+pub struct InputMap<'a, T> {
     /// The input, row-major.
     pub rows: Rows<'a, T>,
     /// Subtracted from every row, where there is something.
@@ -20,7 +20,7 @@ pub struct Side<'a, T> {
     pub centres: [Vec<f64>; 2],
 }
 
-impl<'a, T: Float> Side<'a, T> {
+impl<'a, T: Float> InputMap<'a, T> {
     /// `rows` with the product `weights`, (width of the rows, width of the coordinates), rounded once.
     pub fn new(
         rows: Rows<'a, T>,
@@ -30,12 +30,17 @@ impl<'a, T: Float> Side<'a, T> {
     ) -> Result<Self, Error> {
         let mut narrow = buffer::with_capacity(rows.width)?;
         narrow.extend(shift.unwrap_or_default().iter().map(|&x| T::narrow(x)));
-        Ok(Side { rows, shift: narrow, weights: strips(weights.reversed_axes(), keys)?, centres: Default::default() })
+        Ok(InputMap {
+            rows,
+            shift: narrow,
+            weights: strips(weights.reversed_axes(), keys)?,
+            centres: Default::default(),
+        })
     }
 
     /// The same with distances measured from `centre` and from its coordinates.
     pub fn with_centre(self, centre: ArrayView1<'_, f64>, weights: ArrayView2<'_, f64>) -> Self {
-        Side { centres: [centre.to_vec(), centre.dot(&weights).to_vec()], ..self }
+        InputMap { centres: [centre.to_vec(), centre.dot(&weights).to_vec()], ..self }
     }
 
     /// Width of the coordinates.
@@ -61,7 +66,7 @@ impl<'a, T: Float> Side<'a, T> {
     ) {
         let width = self.rows.width;
         let scratch = &mut scratch[..width * L];
-        tile::transpose::<T, L>(self.slice(first, count), width, scratch);
+        super::transpose::<T, L>(self.slice(first, count), width, scratch);
         for (lanes, &shift) in scratch.as_chunks_mut::<L>().0.iter_mut().zip(&self.shift) {
             for lane in lanes.iter_mut() {
                 *lane -= shift;
@@ -83,15 +88,15 @@ pub fn map<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: u
     for first in (0..weights.count).step_by(J) {
         let strip = weights.strip::<J>(first);
         let tile = if weights.count - first <= J / 2 {
-            tile::first_products::<T, V, W, L, J, true>(x, strip)
+            super::first_products::<T, V, W, L, J, true>(x, strip)
         } else {
-            tile::products::<T, V, W, L, J>(x, strip)
+            super::products::<T, V, W, L, J>(x, strip)
         };
         for j in 0..J {
             if first + j < weights.count
                 && let Some(to) = out[(first + j) * stride..].first_chunk_mut::<L>()
             {
-                tile::store(tile[j], to);
+                super::store(tile[j], to);
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use ndarray::{Array1, Array2, Axis};
 
-use crate::certificate::spectral::{frobenius, spectral};
+use super::balance::balanced;
 use crate::constants::BALANCED_MOST;
-use crate::features::balanced;
 use crate::float::Float;
 use crate::linalg::layout::wide;
 use crate::linalg::some_rows::{some_rows, some_rows_but};
+use crate::linalg::spectral::{frobenius, spectral};
 use crate::problem::{Problem, Weights};
 
 /// Largest condition of the map of the queries that rows are had back from their coordinates: 4 bits of what was computed

@@ -3,9 +3,9 @@
 
 use ndarray::{ArrayView2, Axis};
 
+use super::{Problem, Weights};
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::{Problem, Weights};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 

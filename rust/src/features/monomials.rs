@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
+use super::index_set::{IndexSet, approximate_count, feature_count};
 use crate::error::Error;
-use crate::features::{IndexSet, approximate_count, feature_count};
 use crate::runtime::buffer;
 
 /// Most monomials: their moments with 16 value columns are 140 MB a part in double precision.

@@ -1,8 +1,8 @@
 //! What is known of P beside exp over the logits of a row, |t| ≤ b (docs/math.md, equations 113 and 144).
 
 use super::charges::Known;
-use crate::certificate::outward;
 use crate::error::Error;
+use crate::linalg::outward::outward;
 use crate::polynomial::remez::Measure;
 use crate::polynomial::{Polynomial as Exponential, Widening};
 use crate::runtime::buffer;

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::side::Side;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::largest;
@@ -10,10 +9,11 @@ use crate::options::Isa;
 use crate::runtime::buffer;
 use crate::simd::Vector;
 use crate::tile;
+use crate::tile::InputMap;
 
 /// Rows a, each of which stands for x = (a − shift) W.
 pub struct Measured<'a, T> {
-    pub(super) side: Side<'a, T>,
+    pub(super) side: InputMap<'a, T>,
     pub(super) isa: Isa,
 }
 

@@ -1,0 +1,65 @@
+//! Bounds of what the passes of the moment form leave behind (docs/math.md, equations 113 to 125 and 159).
+//!
+//! The passes count every query row into one of the `buckets`; `bounds` turns these into bounds of every gradient through
+//! `setting`, what all rows have in common, `enclosures`, what is known of P, and `charges`, what one row adds. `caps` has one
+//! bound a row, and `shells` for it what keys of each length there are.
+
+mod bounds;
+mod buckets;
+mod caps;
+mod charges;
+mod enclosures;
+mod setting;
+mod shells;
+
+use ndarray::Array2;
+
+pub use bounds::Bound;
+pub(crate) use bounds::Bounds;
+pub(crate) use buckets::{Buckets, RowNumbers};
+pub use caps::Caps;
+pub(crate) use caps::{Evaluated, caps};
+
+use crate::features::Coordinates;
+use crate::linalg::norms::wider;
+
+/// The polynomial and the moments of the keys, as far as bounds need them.
+pub(crate) struct Fitted<'a> {
+    /// P_0, …, P_g.
+    pub coefficients: &'a [f64],
+    /// The coordinates of queries and keys.
+    pub coordinates: &'a Coordinates,
+    /// Monomials below the highest grade.
+    pub features: usize,
+    /// max ‖k‖ in the coordinates, as computed.
+    pub largest_key: f64,
+    /// What sums of integers over the keys may have lost (139).
+    pub lost: f64,
+    /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
+    pub balls: [Ball; 3],
+    /// A3ᵀ A3 / m as computed.
+    pub gram: Option<&'a Array2<f64>>,
+    /// Σ h as computed, where there are moments.
+    pub values: Option<Vec<f64>>,
+    /// Σ k of the same.
+    pub keys: Option<Vec<f64>>,
+    /// Σ k kᵀ, where they reach that grade.
+    pub squares: Option<Array2<f64>>,
+}
+
+/// Squared distances of vectors from a centre.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ball {
+    /// Their sum.
+    pub squares: f64,
+    /// The largest.
+    pub widest: f64,
+}
+
+impl Ball {
+    /// Counts another part in.
+    pub fn merge(&mut self, other: &Ball) {
+        self.squares += other.squares;
+        self.widest = wider(self.widest, other.widest);
+    }
+}
