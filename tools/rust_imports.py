@@ -25,7 +25,8 @@ _FUNCTION = re.compile(r"\bfn\s+(\w+)")
 _ITEM = re.compile(
     r"\b(?:struct|enum|union|trait|type|const|static|macro_rules!)\s+(?:mut\s+)?(\w+)"
 )
-_WORD = re.compile(r"\w+")
+# A name behind `::` is an item of what stands before it, which _PATH follows.
+_WORD = re.compile(r"(?<!::)\b\w+")
 # No path was followed yet.
 _NONE: frozenset[object] = frozenset()
 

@@ -89,7 +89,7 @@
 //! | [`plan`] | from the data and the accuracy asked for to a method and its size, and the result with its certificate |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `simd` | a vector register as a type, the shapes of tiles, the table of kernels of each instruction set |
-//! | `tile` | the arithmetic of all kernels: the register tile, and packed rows |
+//! | `kernels` | the arithmetic of all methods: the register tile, packed rows, right-hand sides and their sums |
 //! | `runtime` | threads, deadline, progress, cancelling: the only door to rayon; fallible buffers; [`rng`], the same random numbers everywhere |
 //! | `float` | the two precisions |
 //! | `linalg` | small products in a fixed order, safe norms, eigenvectors of small matrices, rows of arrays |
@@ -111,6 +111,7 @@ mod factors;
 pub mod failpoint;
 pub mod features;
 mod float;
+mod kernels;
 mod linalg;
 pub mod moments;
 mod names;
@@ -122,7 +123,6 @@ mod problem;
 pub mod reference;
 mod runtime;
 mod simd;
-mod tile;
 
 pub use certificate::moments::{Bound, Caps};
 pub use error::Error;
@@ -141,6 +141,6 @@ pub use options::{Level, Options};
 pub use plan::{
     Diagnosis, Gradient, Plan, Request, Solution, attention_vjp, diagnose, loss_gradient, plan_loss_gradient,
 };
-pub use problem::{Approximation, Heads, Problem, Weights, Wrt};
+pub use problem::{Approximation, Heads, Problem, Shape, Weights, Wrt};
 pub use runtime::pool::{Watch, default_threads};
 pub use runtime::rng;

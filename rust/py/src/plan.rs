@@ -146,14 +146,14 @@ impl Decision {
 
 /// The sizes of a problem.
 #[pyclass(frozen, module = "attngrad_rs._core")]
-pub struct Shape(plan::cost::Shape);
+pub struct Shape(attngrad::Shape);
 
 #[pymethods]
 impl Shape {
     #[new]
     #[pyo3(signature = (*, n, m, d, d1, d2, d3, dv, pair))]
     fn new(n: usize, m: usize, d: usize, d1: usize, d2: usize, d3: usize, dv: usize, pair: bool) -> Self {
-        Shape(plan::cost::Shape { n, m, d, d1, d2, d3, dv, pair })
+        Shape(attngrad::Shape { n, m, d, d1, d2, d3, dv, pair })
     }
 }
 

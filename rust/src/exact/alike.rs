@@ -4,10 +4,10 @@ use ndarray::ArrayView2;
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::norms::{LANES, largest, norm, norm_from, sum_of};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
-use crate::tile::Rows;
 
 /// Entries of a sketch: the norm of a sum of outer products of two sketches is right to a third or so, and takes 64
 /// multiplications a row.

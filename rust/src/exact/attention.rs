@@ -13,6 +13,7 @@ use super::structure::Structure;
 use super::turns::KeySide;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::{in_range, row_major, rows};
 use crate::linalg::norms::{frobenius, row_norms};
 use crate::linalg::products::{matrix, scaled};
@@ -21,7 +22,6 @@ use crate::problem::Heads;
 use crate::problem::{Wrt, extended};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
-use crate::tile::Rows;
 
 /// The gradients of ⟨dout, o⟩, each with its rounding estimate in the Frobenius norm.
 #[derive(Debug, Clone)]

@@ -4,10 +4,10 @@ use super::walk::Walk;
 use super::{Operands, Residual};
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::tile::{self, Pair, Tile};
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
-use crate::tile::{self, Pair, Tile};
 
 /// What pass 2 reads and writes for the queries `first..first + residual.shift.len()`.
 pub struct BackwardTask<'a, T> {

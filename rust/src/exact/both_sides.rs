@@ -16,10 +16,10 @@ use super::{Operands, Residual};
 use crate::constants::KEY_SIDE_QUERIES;
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::tile::{self, Tile};
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
-use crate::tile::{self, Tile};
 
 /// A wave of queries, as all its tasks see it.
 pub struct Wave<'a, T> {

@@ -14,12 +14,13 @@ use super::{Operands, Residual};
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::Strips;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::take;
 use crate::linalg::norms::{largest, row_norms};
 use crate::options::Options;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
-use crate::tile::{Rows, Strips};
 
 /// Share of pass 1 in the work of both (4 of 10 n² d), for the progress.
 pub(super) const FORWARD_SHARE: f64 = 0.4;

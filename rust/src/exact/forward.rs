@@ -5,10 +5,10 @@ use super::walk::Walk;
 use crate::constants::{KEY_BLOCK, LAZY_SHIFT, SMALL_STRIP};
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::tile::{self, Pair, Tile};
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
-use crate::tile::{self, Pair, Tile};
 
 /// What pass 1 reads and writes for the queries `first..first + shift.len()`.
 pub struct ForwardTask<'a, T> {

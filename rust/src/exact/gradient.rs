@@ -9,7 +9,6 @@ use crate::linalg::layout::{in_range, row_major, rows};
 use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
 use super::measures::{Keys, Meets, Side};
-use super::needs::Needs;
 use super::residual::{Given, Incoming, loss};
 use super::rounding::{Before, Mixed, RowErrors};
 use super::structure::zeros;
@@ -17,13 +16,13 @@ use super::turns::KeySide;
 use super::waves::Fused;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::norms::row_norms;
 use crate::linalg::products::{mapped, matrix, product, transposed_product, view};
 use crate::options::{Level, Options};
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{ExactPasses, OutputSet, Problem, Weights, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
-use crate::tile::Rows;
 
 mod errors;
 
@@ -103,7 +102,7 @@ pub(crate) fn of_seen<T: Float>(
     let standard = Standard::new(problem)?;
     let mut rest = buffer::with_capacity(wrt.len())?;
     rest.extend(wrt.iter().zip(zero).filter(|(_, zero)| !**zero).map(|(&wrt, _)| wrt));
-    let passes = Passes::run(&standard, &Needs::of(problem.Y.dim(), &rest), options, &mut run)?;
+    let passes = Passes::run(&standard, &OutputSet::of(&rest).exact_passes(problem.Y.dim()), options, &mut run)?;
     let loss = if problem.is_target { passes.loss } else { 0.0 };
     in_range("the loss", T::NAME, loss.is_finite())?;
     let mut gradients = buffer::with_capacity(wrt.len())?;
@@ -170,7 +169,12 @@ struct Passes<T> {
 }
 
 impl<T: Float> Passes<T> {
-    fn run(problem: &Standard<'_, T>, needs: &Needs, options: &Options, run: &mut Run<'_>) -> Result<Self, Error> {
+    fn run(
+        problem: &Standard<'_, T>,
+        needs: &ExactPasses,
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
         let (n, m, dv) = (problem.A1.nrows(), problem.A2.nrows(), problem.Y.ncols());
         let (query_weights, keys) = match problem.weights {
             Weights::Product(X) => (X, problem.A2.view().into()),

@@ -6,8 +6,8 @@
 use super::backward::Source;
 use super::forward::Keep;
 use crate::float::Float;
+use crate::kernels::tile::{self, Pair, Tile};
 use crate::simd::Vector;
-use crate::tile::{self, Pair, Tile};
 
 /// Weights or logits of some tiles, `[tile][strip][J][L]`, to be written.
 pub struct Written<'a, T> {

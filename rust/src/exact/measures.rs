@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::alike::{SKETCH, Trace, alike, both, longest, most_in_a_cell, outer};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::norms::{largest, largest_row, norm, norm_from};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
-use crate::tile::Rows;
 
 /// Rows between two looks at a partial sum over a block: no multiple of it is a period that data have.
 pub const LOOK: usize = 5;

@@ -15,7 +15,6 @@ pub(crate) mod gradient;
 mod kept;
 mod kernels;
 mod measures;
-pub(crate) mod needs;
 mod operands;
 pub(crate) mod proved;
 mod residual;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::walk::{Order, Walk};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN, KEY_BLOCK_SQUARES, LAZY_SHIFT, LEAST_TASK_QUERIES};
 use crate::float::Float;
-use crate::tile::Strips;
+use crate::kernels::Strips;
 
 /// The rows of the residual that some task works on, all divided by the row's normaliser.
 #[derive(Clone, Copy)]

@@ -4,10 +4,10 @@ use super::alike::Trace;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::norms::{LANES, largest, norm, row_norms, sum_of};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
-use crate::tile::Rows;
 
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.
 const GROWTH: f64 = 60.0;

@@ -8,6 +8,7 @@ use super::engine::{Engine, Sight};
 use super::residual::{Given, Incoming};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::{in_range, row_major, rows};
 use crate::linalg::products::{matrix, product, scaled};
 use crate::linalg::rows::{RowValues, ascending, in_order, selected};
@@ -15,7 +16,6 @@ use crate::options::Options;
 use crate::problem::{Problem, Weights};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
-use crate::tile::Rows;
 
 /// o and w of the query rows `indices`, exact up to rounding.
 ///

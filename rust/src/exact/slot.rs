@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::runtime::buffer::{self, Aligned};
-use crate::tile::Rows;
 
 /// Room for some tiles of queries.
 pub struct Slot<T> {

@@ -6,10 +6,10 @@ mod case;
 use std::time::{Duration, Instant};
 
 use super::blocking::Blocking;
-use super::needs::WIDE_A3;
 use crate::Float;
 use crate::constants::{CHUNK_KEYS, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, LEAST_TASK_QUERIES, WAVE_QUERIES};
 use crate::options::{Isa, Level, Options};
+use crate::problem::WIDE_A3;
 use crate::problem::Wrt;
 use crate::runtime::rng::Rng;
 use case::{Case, Logits, Widths};

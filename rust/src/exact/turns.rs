@@ -18,11 +18,11 @@ use super::waves::{Fused, Unfilled};
 use crate::constants::{KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::take;
 use crate::linalg::products::scale_into;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::{Cancel, Run};
-use crate::tile::Rows;
 
 /// What the key side of pass 2 found.
 pub struct KeySide<T> {

@@ -17,7 +17,7 @@ use crate::linalg::norms::inner;
 use crate::linalg::products::{mapped, matrix, product, transposed_product};
 use crate::options::Options;
 use crate::polynomial::Polynomial;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Problem, Shape, Weights, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
@@ -117,15 +117,16 @@ pub fn factors<T: Float>(
 /// Bytes that [`factors()`] takes for features of a degree, in numbers of the precision: the inputs' copies and all that
 /// stays in [`Factors`], but not U3, V3 and U4, which are made when they are asked for.
 pub fn factors_bytes<T: Float>(problem: &Problem<'_, T>, degree: usize) -> u128 {
-    let (n, m, dv) = (problem.A1.nrows() as u128, problem.A2.nrows() as u128, problem.Y.ncols() as u128);
-    let (width, weights) = match problem.weights {
-        Weights::Product(X) => (X.ncols(), X.len()),
-        Weights::Pair(W_Q, W_K) => (W_Q.ncols(), W_Q.len() + W_K.len()),
+    let shape = Shape::of(problem);
+    let (n, m, dv, width) = (shape.n as u128, shape.m as u128, shape.dv as u128, shape.d as u128);
+    let weights = match problem.weights {
+        Weights::Product(X) => X.len(),
+        Weights::Pair(W_Q, W_K) => W_Q.len() + W_K.len(),
     };
-    let features = approximate_count(width, degree) as u128;
+    let features = approximate_count(shape.d, degree) as u128;
     let inputs = [problem.A1.len(), problem.A2.len(), problem.A3.len(), problem.Y.len(), problem.E.len(), weights];
     let inputs: u128 = inputs.iter().map(|&count| count as u128).sum();
-    let rows = (n + m) * (features + width as u128 + dv + 1) + (n + m) * dv;
+    let rows = (n + m) * (features + width + dv + 1) + (n + m) * dv;
     (inputs + rows) * size_of::<T>() as u128
 }
 

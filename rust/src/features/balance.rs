@@ -8,6 +8,7 @@ use crate::constants::BALANCED_MOST;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::eigen::symmetric;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::{row_major, rows};
 use crate::linalg::norms;
 use crate::linalg::products::matrix;
@@ -15,7 +16,6 @@ use crate::options::Options;
 use crate::problem::{blame, check_scale};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
-use crate::tile::Rows;
 
 /// Share of the mean eigenvalue that every covariance is widened by, so that a singular one can be inverted: directions
 /// with less than this are balanced as if they had it.

@@ -93,6 +93,36 @@ impl Coordinates {
         }
     }
 
+    /// The unit of w and pᵀ Q.
+    pub fn slope_unit(&self) -> f64 {
+        (self.value_exponent + self.incoming_exponent + self.residual_exponent).exp2()
+    }
+
+    /// The unit of fᵀ c.
+    pub fn value_unit(&self) -> f64 {
+        (self.incoming_exponent + self.residual_exponent).exp2()
+    }
+
+    /// From w to rows of dL/dA1, and their unit.
+    pub fn to_A1<T: Float>(&self, problem: &Problem<'_, T>) -> (Array2<f64>, f64) {
+        let (Weights::Product(weights) | Weights::Pair(weights, _)) = problem.weights;
+        (self.inverse.dot(&wide(weights).t()), problem.scale * self.slope_unit())
+    }
+
+    /// From pᵀ Q to rows of dL/dA2, and their unit.
+    pub fn to_A2<T: Float>(&self, problem: &Problem<'_, T>) -> (Array2<f64>, f64) {
+        let map = match problem.weights {
+            Weights::Product(_) => self.transposed.clone(),
+            Weights::Pair(_, W_K) => self.transposed.dot(&wide(W_K).t()),
+        };
+        (map, self.slope_unit())
+    }
+
+    /// From fᵀ c to rows of dL/dA3, and their unit.
+    pub fn to_A3<T: Float>(&self, problem: &Problem<'_, T>) -> (Array2<f64>, f64) {
+        (wide(problem.Y).reversed_axes(), self.value_unit())
+    }
+
     /// Coordinates of a monomial.
     pub fn dimension(&self) -> usize {
         self.query.ncols()

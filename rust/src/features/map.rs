@@ -8,13 +8,13 @@ use super::rows::{LANES, Lane, Lanes};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::{row_major, rows};
 use crate::linalg::products::matrix;
 use crate::options::Options;
 use crate::problem::blame;
 use crate::runtime::buffer;
 use crate::runtime::pool::{Cancel, Run, Watch};
-use crate::tile::Rows;
 
 /// Features that are written to one row before the next: a cache line of each of the rows side by side.
 const STRIP: usize = 16;

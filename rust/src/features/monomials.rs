@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::index_set::{IndexSet, approximate_count, feature_count};
 use crate::error::Error;
+use crate::float::Float;
 use crate::runtime::buffer;
 
 /// Most monomials: their moments with 16 value columns are 140 MB a part in double precision.
@@ -82,6 +83,18 @@ impl Monomials {
     #[inline(always)]
     pub fn leaves(&self) -> impl Iterator<Item = Range<usize>> {
         self.leaves.windows(2).map(|ends| ends[0]..ends[1])
+    }
+
+    /// max |x^β| of the grade below the highest, at most, from max |x_c|; not finite where one of a lower grade is not. Rounding
+    /// keeps the order, so a product that was computed is not above that of its largest factors.
+    pub fn bounds<T: Float>(&self, largest: &[T], to: &mut [T]) {
+        to.iter_mut().zip(self.parents()).for_each(|(to, index)| *to = self.bound(largest, index));
+    }
+
+    fn bound<T: Float>(&self, largest: &[T], index: usize) -> T {
+        let (parent, coordinate) = self.steps()[index];
+        // In the order in which powers are made.
+        if index == 0 { T::one() } else { self.bound(largest, parent as usize) * largest[coordinate as usize] }
     }
 
     /// The indices of the grade below the highest.

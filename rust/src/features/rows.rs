@@ -7,10 +7,10 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use crate::constants::{PRODUCT_PARTS, PRODUCT_ROWS};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::products::view;
 use crate::runtime::buffer;
 use crate::runtime::pool::{Cancel, Run};
-use crate::tile::Rows;
 
 /// Rows that are worked on side by side: a register of the widest instruction set in single precision, and a cache line
 /// of every matrix that is written.

@@ -5,13 +5,13 @@ use super::rows::{LANES, Lanes, mapped};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::products::{product, view};
 use crate::linalg::some_rows::other;
 use crate::polynomial::MAX_DEGREE;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 use crate::runtime::rng::{Rng, without_replacement};
-use crate::tile::Rows;
 
 /// Rows of each side in a sample: 65536 pairs place a root mean square within a few per cent.
 const SAMPLED: usize = 256;

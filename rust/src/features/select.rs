@@ -8,11 +8,11 @@ use super::options::{FeatureOptions, Size};
 use super::sample::{Looks, Sample, selected};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::products::product;
 use crate::polynomial::{MAX_DEGREE, Polynomial};
 use crate::runtime::pool::Run;
 use crate::runtime::rng::Rng;
-use crate::tile::Rows;
 
 /// For what the sample of a large problem does not show. Of 596 fits with an error below 1, to heads, Gaussian,
 /// Student-t and one-dimensional data, the error over all pairs was more than 1.25 times that over the sample in 2

@@ -2,11 +2,48 @@
 
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
+use crate::constants::PART_ENTRIES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::runtime::buffer;
-use crate::tile::Rows;
+use crate::runtime::pool::Run;
+
+/// A row-major matrix.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T> {
+    /// Its entries.
+    pub data: &'a [T],
+    /// How many rows; not to be had from `data` where the width is zero.
+    pub count: usize,
+    /// Entries of a row.
+    pub width: usize,
+}
+
+impl<T: Float> Rows<'_, T> {
+    /// Rows that a thread takes at a time.
+    pub fn part(&self) -> usize {
+        (PART_ENTRIES / self.width.max(1)).max(1)
+    }
+
+    /// Something of each row, with many threads where there are many; its default where rows have no entries.
+    pub fn map<S>(self, run: &mut Run<'_>, of: impl Fn(&[T]) -> S + Sync) -> Result<Vec<S>, Error>
+    where
+        S: Clone + Default + Send,
+    {
+        let mut found = buffer::filled(self.count, S::default())?;
+        if self.width == 0 {
+            return Ok(found);
+        }
+        let part = self.part();
+        let parts = self.data.chunks(part * self.width).zip(found.chunks_mut(part));
+        run.short(self.data.len(), parts, |(data, found), _| {
+            found.iter_mut().zip(data.chunks_exact(self.width)).for_each(|(found, row)| *found = of(row));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
 
 /// An error unless a quantity fits the precision.
 pub(crate) fn in_range(quantity: &str, precision: &'static str, fits: bool) -> Result<(), Error> {

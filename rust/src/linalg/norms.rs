@@ -6,8 +6,8 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::runtime::pool::Run;
-use crate::tile::Rows;
 
 /// Where a plain sum of squares in double precision is safe from overflow and from subnormal terms.
 const SAFE_SQUARES: std::ops::Range<f64> = 1e-270..1e300;

@@ -1,11 +1,11 @@
 //! Keys that stand out, beside the moments of all others: their weights are e^t, forward and backward, and what queries are
 //! worth to them is summed with no approximation (docs/math.md, equation 160).
 
-use super::chunk::Chunk;
 use super::near::{Limits, Near, NearQueries, Nothing, safe};
 use super::queries::{Queries, QueryTask, queries};
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::chunk::Chunk;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 

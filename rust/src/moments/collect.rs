@@ -2,26 +2,27 @@
 
 use std::ops::Range;
 
-use super::integers::{Integers, LOST};
-use super::payload::{C, Payload, multiply};
-use crate::certificate::moments::Ball;
+use crate::certificate::moments::{Ball, BallLanes};
 use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
+use crate::kernels::InputMap;
+use crate::kernels::quantized::{LOST, Quantized};
+use crate::kernels::rhs::{C, Rhs, multiply};
+use crate::kernels::tile::widest;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
-use crate::tile::InputMap;
 
 /// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload is
 /// the sum over the parents, which are there, of what the payload is once it is scaled by x_c.
 pub struct Collector<T> {
     inner: Aligned<T>,
     leaves: Aligned<T>,
-    scaled: Payload<T>,
+    scaled: Rhs<T>,
     /// Where the sums of the highest grade may be of integers.
-    integers: Option<Integers<T>>,
+    integers: Option<Quantized<T>>,
 }
 
 /// Tiles of leaves with one last coordinate from which on a scaled payload costs less than features.
@@ -42,8 +43,12 @@ impl<T: Float> Collector<T> {
         Ok(Collector {
             inner: buffer::aligned(buffer::size(&[inner, C])?)?,
             leaves: buffer::aligned(buffer::size(&[J, C])?)?,
-            scaled: Payload::new::<W>(width)?,
-            integers: if integers && V::HALVES { Some(Integers::new::<W, J>(tree, width)?) } else { None },
+            scaled: Rhs::new::<W>(width)?,
+            integers: if integers && V::HALVES {
+                Some(Quantized::new::<W, J>(tree.grade(1).len(), tree.parents().len(), width)?)
+            } else {
+                None
+            },
         })
     }
 
@@ -60,7 +65,7 @@ impl<T: Float> Collector<T> {
         tree: &Monomials,
         x: &mut [T],
         count: usize,
-        payload: &Payload<T>,
+        payload: &Rhs<T>,
         sums: &mut [f64],
     ) {
         let (stride, inner, steps) = (payload.width(), tree.inner(), tree.steps());
@@ -83,7 +88,7 @@ impl<T: Float> Collector<T> {
         let parents = &features[tree.parents().start..];
         let mut integers = self.integers.as_mut();
         if let Some(block) = &mut integers
-            && !block.set::<V, W>(tree, x, parents, payload, count)
+            && !block.set::<V, W>(x, parents, payload, (count, tree.grades()), |largest, to| tree.bounds(largest, to))
         {
             integers = None;
         }
@@ -101,9 +106,8 @@ impl<T: Float> Collector<T> {
         if let Some(integers) = integers {
             for (coordinate, leaves) in many {
                 integers.scale::<V, W>(&x[coordinate], coordinate);
-                let first = tree.parents().start;
                 let sums = &mut sums[leaves.start * stride..];
-                integers.accumulate::<V, W, L, J>(payload, first..first + leaves.len(), sums);
+                integers.accumulate::<V, W, L, J>(payload, leaves.len(), sums);
             }
         } else {
             for (coordinate, leaves) in many {
@@ -165,38 +169,6 @@ pub struct KeyFound {
     pub balls: [Ball; 3],
 }
 
-/// A [`Ball`] in each lane of a tile.
-struct Lanes<const L: usize> {
-    squares: [f64; L],
-    widest: [f64; L],
-}
-
-impl<const L: usize> Lanes<L> {
-    const NONE: Self = Lanes { squares: [0.0; L], widest: [0.0; L] };
-
-    /// Counts the first `rows` of `x` in, laid out `[dimension][L]`; a missing centre is zero.
-    #[inline(always)]
-    fn add<T: Float>(&mut self, x: &[[T; L]], centre: &[f64], rows: usize) {
-        let mut squares = [0.0; L];
-        for (i, column) in x.iter().enumerate() {
-            let centre = centre.get(i).copied().unwrap_or(0.0);
-            for l in 0..L {
-                let difference = column[l].widen() - centre;
-                squares[l] += difference * difference;
-            }
-        }
-        squares[rows..].fill(0.0);
-        for ((sum, widest), &square) in self.squares.iter_mut().zip(&mut self.widest).zip(&squares) {
-            *sum += square;
-            *widest = wider(*widest, square);
-        }
-    }
-
-    fn ball(&self) -> Ball {
-        Ball { squares: self.squares.iter().sum(), widest: self.widest.iter().copied().fold(0.0, wider) }
-    }
-}
-
 /// M_β of one part. Time 2 · rows · N · (dv + 1) flops.
 #[inline(always)]
 pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
@@ -207,12 +179,12 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     let &Keys { tree, keys, values, .. } = operands;
     let width = values.columns();
     let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, task.integers)?;
-    let mut payload = Payload::<T>::new::<W>(width + 1)?;
+    let mut payload = Rhs::<T>::new::<W>(width + 1)?;
     let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
     let mut h = buffer::aligned::<T>(buffer::size(&[width + 1, L])?)?;
     h[width * L..].fill(T::one());
     let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
-    let [mut inputs, mut value_inputs, mut outputs] = [const { Lanes::<L>::NONE }; 3];
+    let [mut inputs, mut value_inputs, mut outputs] = [const { BallLanes::<L>::NONE }; 3];
     for first in task.rows.clone().step_by(C) {
         cancel.check()?;
         let count = C.min(task.rows.end - first);
@@ -236,22 +208,4 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     task.found.lost = collector.lost();
     task.found.balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
     Ok(())
-}
-
-/// ‖x‖² of each row; `x` is laid out `[dimension][L]`.
-#[inline(always)]
-pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
-    let mut squares = [T::zero(); L];
-    for column in x {
-        for l in 0..L {
-            squares[l] += column[l] * column[l];
-        }
-    }
-    squares
-}
-
-/// The largest of them, NaN if one is.
-#[inline(always)]
-pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
-    square_norms(x).iter().fold(0.0, |max, square| wider(max, square.widen()))
 }

@@ -4,16 +4,16 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis};
 
 use super::fit::Polynomial;
-use super::parts::{Parts, Sums};
-use super::payload::C;
+use super::sums::{Parts, Sums};
 use crate::error::Error;
+use crate::kernels::rhs::C;
 use crate::linalg::products::matrix;
 use crate::runtime::pool::Run;
 
 impl Polynomial {
     /// Whether dL/dX can be had from moments: where rows of A1 can be had from their coordinates, and all keys are in them.
     pub(super) fn contracts(&self) -> bool {
-        self.coordinates.row.is_some() && self.exact_keys.is_empty()
+        self.coordinates.row.is_some() && self.exact_keys.is_empty() && !self.is_causal
     }
 
     /// Σ_j w_j ⊗ a_j, `[dimension][d1]`, from N_β, the sums of the queries over all |β| ≤ g + 1.
@@ -28,9 +28,8 @@ impl Polynomial {
         let raised = tree.raised()?;
         let weights = tree.weights(|grade| self.coefficients.get(grade).copied().unwrap_or(0.0))?;
         let parts = Parts::new(tree.inner(), d * d);
-        let all_sums = Sums::new(d * d, true);
+        let all_sums = [Sums::new(Some(d * d))];
         run.for_each(0..parts.count(), |part, cancel| {
-            let mut sums = Sums::lend(&all_sums)?;
             let mut sum = Array2::zeros((d, d));
             let mut sides = [Array2::zeros((d, width)), Array2::zeros((d, width))];
             for beta in parts.rows(part) {
@@ -46,11 +45,13 @@ impl Polynomial {
                 let [query, key] = &sides;
                 general_mat_mul(weights[beta], key, &query.t(), 1.0, &mut sum);
             }
-            sums.iter_mut().flatten().zip(&sum).for_each(|(to, from)| *to = *from);
-            Sums::add(&all_sums, part, sums);
-            Ok(())
+            Sums::with(&all_sums, part, |[sums]| {
+                sums.into_iter().flatten().zip(&sum).for_each(|(to, from)| *to = *from);
+                Ok(())
+            })
         })?;
-        let sum = matrix(Sums::total(all_sums)?.unwrap_or_default(), d, d)?;
+        let [sums] = all_sums.map(Sums::total);
+        let sum = matrix(sums?.unwrap_or_default(), d, d)?;
         Ok(sum.dot(row).iter().copied().collect())
     }
 }

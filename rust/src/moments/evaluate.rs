@@ -3,10 +3,11 @@
 use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
+use crate::kernels::Strips;
+use crate::kernels::map;
+use crate::kernels::tile;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
-use crate::tile::map;
-use crate::tile::{self, Strips};
 
 /// Moments of one side as the other side's rows use them.
 pub struct Moments<T> {

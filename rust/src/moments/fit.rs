@@ -6,12 +6,14 @@ use super::collect::{KeyFound, KeyMoments, Keys};
 use super::evaluate::Moments;
 use super::kernels::Kernels;
 use super::near::{Exact, Limits};
-use super::parts::{Parts, Sums};
 use super::queries::Queries;
+use super::sums::{Parts, Sums};
 use crate::certificate::moments::{Ball, Fitted};
 use crate::error::Error;
 use crate::features::{Coordinates, Monomials};
 use crate::float::Float;
+use crate::kernels::InputMap;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::{row_major, rows};
 use crate::linalg::norms::wider;
 use crate::linalg::products::transposed_product;
@@ -20,8 +22,6 @@ use crate::options::{Isa, Options};
 use crate::problem::{Approximation, Identity, Problem};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
-use crate::tile::InputMap;
-use crate::tile::Rows;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
 const NOISE: f64 = 1.0 / 64.0;
@@ -58,6 +58,7 @@ pub struct Polynomial {
     pub(super) exact_keys: Vec<usize>,
     /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
     pub(super) gram: Option<Array2<f64>>,
+    pub(super) is_causal: bool,
     pub(super) isa: Isa,
 }
 
@@ -173,6 +174,7 @@ impl Polynomial {
             balls: Default::default(),
             exact_keys,
             gram: None,
+            is_causal,
             isa,
         };
         if is_causal {
@@ -185,17 +187,16 @@ impl Polynomial {
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
-        let all_sums = Sums::new(size, true);
+        let all_sums = [Sums::new(Some(size))];
         let mut found = buffer::filled(parts.count(), KeyFound::default())?;
         run.for_each(found.iter_mut().enumerate(), |(part, found), cancel| {
-            let mut sums = Sums::lend(&all_sums)?;
-            let rows = parts.rows(part);
-            let task = KeyMoments { rows, integers, sums: sums.as_deref_mut().unwrap_or_default(), found };
-            kernels.key_moments(&keys, task, cancel)?;
-            Sums::add(&all_sums, part, sums);
-            Ok(())
+            Sums::with(&all_sums, part, |[sums]| {
+                let sums = sums.unwrap_or_default();
+                kernels.key_moments(&keys, KeyMoments { rows: parts.rows(part), integers, sums, found }, cancel)
+            })
         })?;
-        let sums = Sums::total(all_sums)?.unwrap_or_default();
+        let [sums] = all_sums.map(Sums::total);
+        let sums = sums?.unwrap_or_default();
         let mut all = KeyFound::default();
         for found in &found {
             all.widest = wider(all.widest, found.widest);
@@ -300,21 +301,14 @@ impl Polynomial {
         low.exp2()
     }
 
-    /// The unit of w and pᵀ Q.
-    pub(super) fn slope_unit(&self) -> f64 {
-        (self.coordinates.value_exponent + self.coordinates.incoming_exponent + self.coordinates.residual_exponent)
-            .exp2()
-    }
-
-    /// The unit of fᵀ c.
-    pub(super) fn value_unit(&self) -> f64 {
-        (self.coordinates.incoming_exponent + self.coordinates.residual_exponent).exp2()
-    }
-
     /// The moments of the keys for the kernels; zeros where they do not fit the precision, so that no row is safe.
-    pub(super) fn moments<T: Float>(&self, dv: usize, strip: usize) -> Result<Moments<T>, Error> {
+    /// Nothing under a mask.
+    pub(super) fn moments<T: Float>(&self, dv: usize, strip: usize) -> Result<Option<Moments<T>>, Error> {
+        if self.is_causal {
+            return Ok(None);
+        }
         let of = |sums: &[f64]| Moments::new(&self.tree, &self.coefficients, sums, dv + 1, dv + 1, strip);
         let moments = of(&self.sums)?;
-        if moments.finite { Ok(moments) } else { of(&buffer::zeros(self.sums.len())?) }
+        if moments.finite { Ok(Some(moments)) } else { of(&buffer::zeros(self.sums.len())?).map(Some) }
     }
 }

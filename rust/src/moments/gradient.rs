@@ -4,7 +4,6 @@ use ndarray::Array2;
 
 use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
-use super::needs::Needs;
 use super::passes::Passes;
 use crate::certificate::moments::{Bound, Bounds};
 use crate::certificate::rigorous::Steps;
@@ -14,8 +13,7 @@ use crate::float::Float;
 use crate::linalg::layout::in_range;
 use crate::linalg::outward::{FOLD_UNIT, gamma};
 use crate::options::{Level, Options};
-use crate::problem::Approximation;
-use crate::problem::{Problem, Wrt};
+use crate::problem::{Approximation, OutputSet, Problem, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
@@ -84,7 +82,7 @@ pub fn polynomial_gradient<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
-    let needs = Needs::of(problem, wrt)?;
+    let needs = outputs(problem, wrt)?;
     let (whole, problem) = (problem, &problem.admitted()?);
     if problem.A2.nrows() == 0 {
         return without_keys(whole, wrt, options, watch);
@@ -94,7 +92,14 @@ pub fn polynomial_gradient<T: Float>(
     if !problem.is_causal {
         run.phase(if needs.key_side() { 0.3 } else { 0.45 });
     }
-    let polynomial = Polynomial::prepare(problem, &inputs, approximation, needs.slopes(), options, &mut run)?;
+    let polynomial = Polynomial::prepare(
+        problem,
+        &inputs,
+        approximation,
+        needs.query_slopes() || needs.key_slopes(),
+        options,
+        &mut run,
+    )?;
     polynomial.differentiate(problem, &inputs, wrt, &needs, &mut run)?.whole(whole)
 }
 
@@ -124,7 +129,7 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
-        let needs = Needs::of(problem, wrt)?;
+        let needs = outputs(problem, wrt)?;
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }
@@ -142,7 +147,7 @@ impl Polynomial {
         problem: &Problem<'_, T>,
         inputs: &Inputs<'_, T>,
         wrt: &[Wrt],
-        needs: &Needs,
+        needs: &OutputSet,
         run: &mut Run<'_>,
     ) -> Result<PolynomialGradients<T>, Error> {
         let strip = Kernels::<T>::of(self.isa).keys;
@@ -183,6 +188,12 @@ impl Polynomial {
             level: self.isa.level(),
         })
     }
+}
+
+/// The outputs that are asked for, which the problem must have.
+fn outputs<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Result<OutputSet, Error> {
+    wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
+    Ok(OutputSet::of(wrt))
 }
 
 /// Without keys there is nothing to approximate: o = 0.

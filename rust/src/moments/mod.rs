@@ -2,8 +2,9 @@
 //!
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three sums do
 //! everything: `collect` takes moments of rows, `evaluate` gives what moments say of a row, values and slopes alike;
-//! `queries` and `keys` put them together block by block, `fit`, `passes` and `gradient` around the problem; `causal` is the
-//! same under a mask, by prefix sums.
+//! `queries` and `keys` put them together block by block, in `causal` under a mask, with sums of the chunks before from a scan
+//! in `waves`. `query_side` and `key_side` run them over all rows with or without a mask, `sums` adding up what the parts leave
+//! in a fixed order; `fit`, `passes`, `rows` and `gradient` are what the problem asks of them.
 //!
 //! Keys that stand out keep their exp, in every pass: `chunk` has the weights of such few pairs, `near` is where they join the
 //! sums of moments, and `beside` what becomes of these keys.
@@ -12,24 +13,21 @@
 
 mod beside;
 mod causal;
-mod chunk;
 mod collect;
 mod contraction;
 mod evaluate;
 mod fit;
 mod gradient;
-mod integers;
 mod kernels;
+mod key_side;
 mod keys;
-mod mapping;
 mod near;
-mod needs;
-mod outputs;
-mod parts;
 mod passes;
-mod payload;
 mod queries;
+mod query_side;
 mod rows;
+mod sums;
+mod waves;
 
 pub use fit::Polynomial;
 pub use gradient::{PolynomialGradients, polynomial_gradient};

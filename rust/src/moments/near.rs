@@ -1,9 +1,9 @@
 //! What a tile of rows has besides moments: nothing, keys that stand out, or under a mask the other side's rows of its own
 //! chunk.
 
-use super::collect::square_norms;
 use crate::float::Float;
-use crate::tile::InputMap;
+use crate::kernels::InputMap;
+use crate::kernels::tile::square_norms;
 
 /// Keys that stand out, which are not in the moments, and their values, as every task reads them.
 pub struct Exact<'a, T> {

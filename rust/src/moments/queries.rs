@@ -2,22 +2,23 @@
 
 use std::ops::Range;
 
-use super::collect::{Collector, square_norms, widest};
+use super::collect::Collector;
 use super::evaluate::{Evaluator, Moments};
 use super::near::{Exact, Limits, NearQueries};
-use super::outputs::{Outer, Product};
-use super::payload::C;
 use crate::certificate::moments::{Buckets, RowNumbers};
 use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
+use crate::kernels::InputMap;
+use crate::kernels::outputs::{Outer, Product};
+use crate::kernels::rhs::C;
+use crate::kernels::tile;
+use crate::kernels::tile::{square_norms, widest};
+use crate::linalg::layout::Rows;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
-use crate::tile;
-use crate::tile::InputMap;
-use crate::tile::Rows;
 
 /// What every task of the query side reads.
 #[derive(Clone, Copy)]
@@ -86,16 +87,21 @@ pub struct Found {
 }
 
 impl Found {
-    /// Nothing yet, with room for as many unsafe rows as the part has rows.
-    pub fn of(rows: usize) -> Result<Self, Error> {
-        Ok(Found { unsafe_rows: buffer::with_capacity(rows)?, ..Found::default() })
+    /// Nothing yet, with room for as many unsafe rows as the part has rows, and for buckets where bounds are wanted.
+    pub fn of(rows: usize, has_bounds: bool) -> Result<Self, Error> {
+        let buckets = if has_bounds { Buckets::new()? } else { Buckets::default() };
+        Ok(Found { unsafe_rows: buffer::with_capacity(rows)?, buckets, ..Found::default() })
     }
 
-    /// Those of all parts.
-    pub fn unsafe_rows(parts: &[Found]) -> Result<Vec<usize>, Error> {
-        let mut all = buffer::with_capacity(parts.iter().map(|part| part.unsafe_rows.len()).sum())?;
-        parts.iter().for_each(|part| all.extend_from_slice(&part.unsafe_rows));
-        Ok(all)
+    /// Counts the next part in.
+    pub fn merge(&mut self, next: Found) -> Result<(), Error> {
+        self.squares += next.squares;
+        buffer::reserve(&mut self.unsafe_rows, next.unsafe_rows.len())?;
+        self.unsafe_rows.extend(next.unsafe_rows);
+        self.widest = wider(self.widest, next.widest);
+        self.lost += next.lost;
+        self.buckets.merge(&next.buckets);
+        Ok(())
     }
 }
 

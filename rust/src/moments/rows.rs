@@ -2,14 +2,13 @@
 
 use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
-use super::outputs::Product;
-use super::parts::{Parts, Pieces};
-use super::queries::{Found, QueryTask};
+use super::query_side::{RowOutputs, SumSizes, query_side};
 use crate::certificate::moments::{Caps, Evaluated, caps};
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::outputs::Product;
 use crate::linalg::products::matrix;
-use crate::linalg::rows::{RowValues, selected};
+use crate::linalg::rows::{RowValues, ascending, in_order, selected};
 use crate::options::Options;
 use crate::problem::Problem;
 use crate::runtime::buffer;
@@ -46,17 +45,20 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<RowValues<T>, Error> {
         let mut run = Run::new(options, watch);
-        run.phase(1.0);
-        let mut rows = match problem.is_causal {
-            true => self.causal_rows(problem, indices, &mut run)?,
-            false => self.rows_of_all(problem, indices, &mut run)?,
-        };
-        let unit = self.coordinates.value_exponent.exp2();
-        rows.output.mapv_inplace(|value| T::narrow(value.widen() * unit));
-        for &row in &rows.unsafe_rows {
-            rows.output.row_mut(row).fill(T::zero());
+        let (places, sorted) = ascending(indices)?;
+        let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
+        let some = problem.with_queries(A1.view(), E.view());
+        let Evaluated { w, mut output, unsafe_rows } = self.evaluated(&some, Some(&sorted), &mut run)?;
+        let (d, dv) = (self.coordinates.dimension(), problem.Y.ncols());
+        for &row in &unsafe_rows {
+            output[row * dv..][..dv].fill(T::zero());
         }
-        Ok(rows)
+        let unit = self.coordinates.value_exponent.exp2();
+        output.iter_mut().for_each(|value| *value = T::narrow(value.widen() * unit));
+        let array = |data, width| in_order(&matrix(data, indices.len(), width)?, &places);
+        let mut unsafe_rows = buffer::collected(unsafe_rows.iter().map(|&row| places[row]))?;
+        unsafe_rows.sort_unstable();
+        Ok(RowValues { w: array(w, d)?, output: array(output, dv)?, unsafe_rows })
     }
 
     /// A cap of every query row. Not for causal problems.
@@ -91,59 +93,30 @@ impl Polynomial {
             return refused("exact_keys", found, "none: caps are of the moments alone");
         }
         let mut run = Run::new(options, watch);
-        caps(&self.fitted(problem.Y.ncols()), problem, |run| self.evaluated(problem, true, run), &mut run)
+        caps(&self.fitted(problem.Y.ncols()), problem, |run| self.evaluated(problem, None, run), &mut run)
     }
 
-    /// The same without a mask, o in the unit of the values.
-    fn rows_of_all<T: Float>(
+    /// õ and w̃ of all query rows of `problem`, o in the unit of the values; `indices` are theirs where they are only some of a
+    /// causal problem.
+    fn evaluated<T: Float>(
         &self,
         problem: &Problem<'_, T>,
-        indices: &[usize],
-        run: &mut Run<'_>,
-    ) -> Result<RowValues<T>, Error> {
-        let (A1, E) = (selected(problem.A1, indices)?, selected(problem.E, indices)?);
-        let found = self.evaluated(&problem.with_queries(A1.view(), E.view()), true, run)?;
-        let (count, d, dv) = (indices.len(), self.coordinates.dimension(), problem.Y.ncols());
-        let Evaluated { w, output, unsafe_rows } = found;
-        Ok(RowValues { w: matrix(w, count, d)?, output: matrix(output, count, dv)?, unsafe_rows })
-    }
-
-    /// õ of all query rows of `problem`, which has no mask, and with `slopes` w̃ as well.
-    pub(super) fn evaluated<T: Float>(
-        &self,
-        problem: &Problem<'_, T>,
-        slopes: bool,
+        indices: Option<&[usize]>,
         run: &mut Run<'_>,
     ) -> Result<Evaluated<T>, Error> {
         let inputs = Inputs::new(problem, &self.exact_keys)?;
-        let kernels = Kernels::<T>::of(self.isa);
+        let strip = Kernels::<T>::of(self.isa).keys;
         let (count, d, dv) = (problem.A1.nrows(), self.coordinates.dimension(), problem.Y.ncols());
-        let sides = Sides::new(problem, &inputs, &self.coordinates, kernels.keys)?;
-        let moments = self.moments(dv, kernels.keys)?;
-        let product = Product::new(self.coordinates.inverse.view(), self.slope_unit(), kernels.keys)?;
-        let mut operands = self.queries(problem, &inputs, &sides, Some(&moments))?;
-        operands.product = slopes.then_some(&product);
-        operands.slopes = slopes;
-        let parts = Parts::new(count, 1);
-        let mut w = buffer::zeros::<T>(if slopes { buffer::size(&[count, d])? } else { 0 })?;
+        let sides = Sides::new(problem, &inputs, &self.coordinates, strip)?;
+        let moments = self.moments(dv, strip)?;
+        let product = Product::new((self.coordinates.inverse.clone(), self.coordinates.slope_unit()), strip)?;
+        let mut operands = self.queries(problem, &inputs, &sides, moments.as_ref())?;
+        operands.product = Some(&product);
+        operands.slopes = true;
+        let mut w = buffer::zeros::<T>(buffer::size(&[count, d])?)?;
         let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
-        let mut found = buffer::with_capacity(parts.count())?;
-        for part in 0..parts.count() {
-            found.push(Found::of(parts.rows(part).len())?);
-        }
-        let mut w_parts = Pieces::new(&mut w, parts.each() * d, slopes);
-        let mut output_parts = Pieces::new(&mut output, parts.each() * dv, true);
-        let tasks = found.iter_mut().enumerate().map(|(part, found)| QueryTask {
-            rows: parts.rows(part),
-            output: w_parts.next(),
-            values: output_parts.next(),
-            weight_sums: None,
-            moment_sums: None,
-            exact_sums: None,
-            residuals: None,
-            found,
-        });
-        run.for_each(tasks, |task, cancel| kernels.queries(&operands, task, cancel))?;
-        Ok(Evaluated { w, output, unsafe_rows: Found::unsafe_rows(&found)? })
+        let outputs = RowOutputs { slopes: (Some(&mut w), d), values: Some(&mut output), ..RowOutputs::default() };
+        let side = query_side(self, operands, &sides, outputs, SumSizes::default(), (indices, false, 1.0), run)?;
+        Ok(Evaluated { w, output, unsafe_rows: side.found.unsafe_rows })
     }
 }

@@ -1,8 +1,7 @@
 //! Operations of every method from shapes alone, a multiplication and an addition counting as two.
 
 use crate::constants::MOMENT_ROWS as CHUNK;
-use crate::exact::needs::Needs;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
 
 /// Prices in operations of the exact passes, of which two threads with AVX2 do 143 a nanosecond: least squares over the
 /// times of n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md, equation
@@ -60,47 +59,8 @@ pub struct Cost {
     pairs: f64,
     /// Pairs that the moment form takes one by one: half of each chunk of a causal problem.
     near: f64,
-    needs: Needs,
-    /// Whether dL/dY is among the outputs: sampled rows are then computed with A3 in the place of the values as well.
-    values: bool,
-}
-
-/// The shape of a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Queries.
-    pub n: usize,
-    /// Keys.
-    pub m: usize,
-    /// Width of the logits.
-    pub d: usize,
-    /// Width of A1.
-    pub d1: usize,
-    /// Width of A2.
-    pub d2: usize,
-    /// Width of A3.
-    pub d3: usize,
-    /// Width of the values.
-    pub dv: usize,
-    /// Whether X is given as a pair.
-    pub pair: bool,
-}
-
-impl Shape {
-    /// That of a problem.
-    pub fn of<T: crate::Float>(problem: &Problem<'_, T>) -> Self {
-        let ((n, d1), (m, d2), (d3, dv)) = (problem.A1.dim(), problem.A2.dim(), problem.Y.dim());
-        let (d, pair) = match problem.weights {
-            Weights::Product(_) => (d2, false),
-            Weights::Pair(W_Q, _) => (W_Q.ncols(), true),
-        };
-        Shape { n, m, d, d1, d2, d3, dv, pair }
-    }
-
-    /// That of a head of attention as a problem with unit weights.
-    pub fn of_head(n: usize, m: usize, width: usize, dv: usize) -> Self {
-        Shape { n, m, d: width, d1: width, d2: width, d3: dv, dv, pair: false }
-    }
+    outputs: OutputSet,
+    passes: ExactPasses,
 }
 
 impl Cost {
@@ -111,6 +71,7 @@ impl Cost {
 
     /// The same from shapes.
     pub fn of_shape(Shape { n, m, d, d3, dv, .. }: Shape, wrt: &[Wrt], is_causal: bool) -> Self {
+        let outputs = OutputSet::of(wrt);
         Cost {
             n: n as f64,
             m: m as f64,
@@ -119,8 +80,8 @@ impl Cost {
             dv: dv as f64,
             near: if is_causal { 0.5 * (n.min(m) as f64 * CHUNK as f64) } else { 0.0 },
             pairs: n as f64 * m as f64 * if is_causal { 0.5 } else { 1.0 },
-            needs: Needs::of((d3, dv), wrt),
-            values: wrt.contains(&Wrt::Y),
+            outputs,
+            passes: outputs.exact_passes((d3, dv)),
         }
     }
 
@@ -132,9 +93,9 @@ impl Cost {
     /// A pair in the exact passes.
     fn pair(&self) -> f64 {
         let products = self.products(self.dv);
-        let first = if self.needs.mixed_inputs { self.products(self.d3) } else { products };
-        let second = if self.needs.query_side || self.needs.key_side { products + price::PAIR } else { 0.0 };
-        first + price::PAIR + second + if self.needs.key_side { products } else { 0.0 }
+        let first = if self.passes.mixed_inputs { self.products(self.d3) } else { products };
+        let second = if self.passes.query_side || self.passes.key_side { products + price::PAIR } else { 0.0 };
+        first + price::PAIR + second + if self.passes.key_side { products } else { 0.0 }
     }
 
     /// Logits and their weights times values of some width.
@@ -150,7 +111,7 @@ impl Cost {
         let tokens = (token + coordinate * d) * 0.5 * (self.n + self.m);
         let both = |width: f64| price::SAMPLE_PAIR * share * self.pairs * 2.0 * (self.products(width) + price::PAIR);
         // f A3 of the rows: once more with A3 for the values, from moments of its own.
-        let mixed = if self.values {
+        let mixed = if self.outputs.Y {
             price::SAMPLE + tokens + both(self.d3) + self.features_of(self.m * features(self.d, degree + 1), self.d3)
         } else {
             0.0
@@ -169,7 +130,7 @@ impl Cost {
     pub fn moments(&self, degree: usize) -> f64 {
         let (outer, inner) = (features(self.d, degree + 1), features(self.d, degree));
         let query_side = self.m * outer + self.n * (outer + inner);
-        let key_side = if self.needs.key_side || self.values { (self.n + self.m) * (outer + inner) } else { 0.0 };
+        let key_side = if self.outputs.key_side() { (self.n + self.m) * (outer + inner) } else { 0.0 };
         let d = self.d as f64;
         let [token, coordinate] = price::TOKEN;
         price::CALL

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 
-use super::cost::Shape;
 use super::decide::{DOUBTFUL, Law};
 use super::decision::{Backing, Decision, Method};
 use super::forecast::check_memory;
@@ -25,7 +24,7 @@ use crate::exact::structure::zeros;
 use crate::features::affordable;
 use crate::float::Float;
 use crate::options::Options;
-use crate::problem::{Problem, Wrt};
+use crate::problem::{Problem, Shape, Wrt};
 
 /// All tries of a call together, over the exact passes, where what was measured says that the next one does it.
 const SURE: f64 = 0.95;

@@ -1,18 +1,17 @@
 //! What a decision is expected to take: operations, seconds and memory, from shapes alone.
 
-use super::cost::{Cost, Shape};
+use super::cost::Cost;
 use super::decision::{Decision, Method};
 use super::rates;
 use crate::constants::{
     CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_SIDE_QUERIES, MOMENT_BYTES, MOMENT_ROWS, WAVE_CHUNKS, WAVE_QUERIES,
 };
 use crate::error::Error;
-use crate::exact::needs::Needs;
 use crate::exact::tile_shape;
 use crate::features::approximate_count;
 use crate::float::Float;
 use crate::options::{Level, Options};
-use crate::problem::Wrt;
+use crate::problem::{ExactPasses, OutputSet, Shape, Wrt};
 use crate::runtime::pool::default_threads;
 
 /// Operations of the exact passes a second and thread in single precision, in double precision half of them: rough figures
@@ -68,7 +67,8 @@ pub fn forecast<T: Float>(
     let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
     let exact = decision.method == Method::Exact;
     let operations = if exact { Cost::of_shape(*shape, wrt, is_causal).exact() } else { decision.operations };
-    let memory = Memory { shape, needs: Needs::of((shape.d3, shape.dv), wrt), wrt, size: size_of::<T>() as u128 };
+    let passes = OutputSet::of(wrt).exact_passes((shape.d3, shape.dv));
+    let memory = Memory { shape, passes, wrt, size: size_of::<T>() as u128 };
     Ok(Forecast {
         operations,
         seconds: rates::factor(key::<T>(decision, threads, level)) * table::<T>(operations, threads, level),
@@ -122,7 +122,7 @@ fn table<T>(operations: f64, threads: usize, level: Level) -> f64 {
 /// Sizes of what is held at the same time, as exact integers.
 struct Memory<'a> {
     shape: &'a Shape,
-    needs: Needs,
+    passes: ExactPasses,
     wrt: &'a [Wrt],
     /// Bytes of a number.
     size: u128,
@@ -151,12 +151,12 @@ impl Memory<'_> {
         let kept = self.kept(lanes, threads);
         // Scaled queries, which pass 2 turns into p K; keys and values in strips; keys of a pair.
         let always = product(n, d) + product(m, d) + product(m, dv) + if pair { product(m, d) } else { 0 };
-        let sums = if self.needs.key_side { product(m, d) + product(m, dv) } else { 0 };
+        let sums = if self.passes.key_side { product(m, d) + product(m, dv) } else { 0 };
         let output = if kept > 0 { 0 } else { product(n, dv) };
-        let mixed = if self.needs.mixed_inputs { product(n, d3) + product(m, d3) } else { 0 };
+        let mixed = if self.passes.mixed_inputs { product(n, d3) + product(m, d3) } else { 0 };
         // Sums over queries are kept in double precision until the pass is over.
         let mut second = output + sums * DOUBLE / self.size;
-        if self.needs.key_side {
+        if self.passes.key_side {
             second += product(n.min(WAVE_QUERIES), m.min(WAVE_CHUNKS * CHUNK_KEYS)) / CHUNK_KEYS as u128 * d as u128;
         }
         let both = if self.wrt.contains(&Wrt::A) { product(n, d1) } else { 0 };
@@ -169,11 +169,11 @@ impl Memory<'_> {
     fn kept(&self, lanes: usize, threads: usize) -> u128 {
         let (n, m) = (self.shape.n, self.shape.m as u128);
         let (row, all) = (m * self.size, KEPT_BYTES as u128);
-        let second = self.needs.query_side || self.needs.key_side;
-        if !second || self.needs.mixed_inputs || m == 0 {
+        let second = self.passes.query_side || self.passes.key_side;
+        if !second || self.passes.mixed_inputs || m == 0 {
             return 0;
         }
-        if self.needs.key_side {
+        if self.passes.key_side {
             let queries = KEY_SIDE_QUERIES as u128;
             return (all / row / queries * queries).min(WAVE_QUERIES as u128).min(n as u128) * row;
         }

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::cost::Shape;
 use super::decide::check;
 use super::decision::Decision;
 use super::execute::{Start, of_seen};
@@ -14,7 +13,7 @@ use super::stages::Stages;
 use super::stronger::borrowed;
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::{Problem, Wrt};
+use crate::problem::{Problem, Shape, Wrt};
 use crate::runtime::pool::Watch;
 
 /// L and dL/d(input) for each input in `wrt` by the method that [`super::decide()`] chooses, each with its certificate.

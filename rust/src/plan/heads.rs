@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::cost::Shape;
 use super::decide::decide;
 use super::decision::{Decision, Method};
 use super::execute::Start;
@@ -19,7 +18,7 @@ use crate::exact::attention::{attention, attention_vjp as pulled_back};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
-use crate::problem::Heads;
+use crate::problem::{Heads, Shape};
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;

@@ -14,6 +14,7 @@ use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::{row_major, rows, wide};
 use crate::linalg::products::view;
 use crate::linalg::some_rows::some_rows_but;
@@ -24,7 +25,6 @@ use crate::problem::Problem;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 use crate::runtime::rng::Rng;
-use crate::tile::Rows;
 
 /// Most rows looked at, whole strips of every tile: the mean square of as many is right to two fifths; and fewest, which are
 /// right to a factor of two.

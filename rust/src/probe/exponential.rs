@@ -1,8 +1,8 @@
 //! e^t, number by number.
 
 use crate::float::Float;
+use crate::kernels::tile::{ABREAST, exp2};
 use crate::simd::Vector;
-use crate::tile::{ABREAST, exp2};
 
 /// Replaces every t by e^t, in working precision. |t| log2 e is at most [`Float::UNSHIFTED_MAX`].
 #[inline(always)]

@@ -6,8 +6,8 @@ use super::exponential;
 use super::lengths::{self, Measured, Measures};
 use super::weighed::{self, Sums, Weighed};
 use crate::error::Error;
+use crate::linalg::layout::Rows;
 use crate::simd::levels::kernels;
-use crate::tile::Rows;
 
 kernels! {
     shape { keys: "Keys of a tile." = J }

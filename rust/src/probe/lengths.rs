@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::InputMap;
+use crate::kernels::tile;
 use crate::linalg::norms::largest;
 use crate::options::Isa;
 use crate::runtime::buffer;
 use crate::simd::Vector;
-use crate::tile;
-use crate::tile::InputMap;
 
 /// Rows a, each of which stands for x = (a − shift) W.
 pub struct Measured<'a, T> {
@@ -110,7 +110,7 @@ mod tests {
     use ndarray::{Array1, Array2, s};
 
     use super::*;
-    use crate::tile::Rows;
+    use crate::linalg::layout::Rows;
 
     /// Roundings of coordinates and of a sum of their squares.
     const ROUNDINGS: f64 = 64.0;

@@ -14,8 +14,9 @@ use self::lengths::{Measured, Measures};
 use self::weighed::{Looks, Sums, Weighed};
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::{InputMap, Strips};
+use crate::linalg::layout::Rows;
 use crate::options::Isa;
-use crate::tile::{InputMap, Rows, Strips};
 
 /// Replaces every t by e^t, in working precision, where |t| log2 e is at most [`Float::UNSHIFTED_MAX`].
 pub fn exponentials<T: Float>(isa: Isa, numbers: &mut [T]) {

@@ -2,10 +2,12 @@
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::Strips;
+use crate::kernels::tile::{self, Tile};
+use crate::linalg::layout::Rows;
 use crate::options::Isa;
 use crate::runtime::buffer;
 use crate::simd::Vector;
-use crate::tile::{self, Rows, Strips, Tile};
 
 /// A few queries, and a polynomial P that stands for the exponential of their logits.
 pub struct Looks<T> {

@@ -4,6 +4,8 @@
 mod approximation;
 mod heads;
 mod identity;
+mod outputs;
+mod shape;
 
 use ndarray::{Array2, ArrayView2, s};
 
@@ -16,6 +18,10 @@ use crate::runtime::buffer;
 pub use approximation::Approximation;
 pub use heads::Heads;
 pub(crate) use identity::Identity;
+#[cfg(test)]
+pub(crate) use outputs::WIDE_A3;
+pub(crate) use outputs::{ExactPasses, OutputSet};
+pub use shape::Shape;
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.
 #[derive(Debug, Clone, Copy)]

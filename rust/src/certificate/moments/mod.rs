@@ -21,6 +21,7 @@ pub use caps::Caps;
 pub(crate) use caps::{Evaluated, caps};
 
 use crate::features::Coordinates;
+use crate::float::Float;
 use crate::linalg::norms::wider;
 
 /// The polynomial and the moments of the keys, as far as bounds need them.
@@ -61,5 +62,39 @@ impl Ball {
     pub fn merge(&mut self, other: &Ball) {
         self.squares += other.squares;
         self.widest = wider(self.widest, other.widest);
+    }
+}
+
+/// A [`Ball`] in each lane of a tile.
+pub(crate) struct BallLanes<const L: usize> {
+    squares: [f64; L],
+    widest: [f64; L],
+}
+
+impl<const L: usize> BallLanes<L> {
+    /// No vectors.
+    pub const NONE: Self = BallLanes { squares: [0.0; L], widest: [0.0; L] };
+
+    /// Counts the first `rows` of `x` in, laid out `[dimension][L]`; a missing centre is zero.
+    #[inline(always)]
+    pub fn add<T: Float>(&mut self, x: &[[T; L]], centre: &[f64], rows: usize) {
+        let mut squares = [0.0; L];
+        for (i, column) in x.iter().enumerate() {
+            let centre = centre.get(i).copied().unwrap_or(0.0);
+            for l in 0..L {
+                let difference = column[l].widen() - centre;
+                squares[l] += difference * difference;
+            }
+        }
+        squares[rows..].fill(0.0);
+        for ((sum, widest), &square) in self.squares.iter_mut().zip(&mut self.widest).zip(&squares) {
+            *sum += square;
+            *widest = wider(*widest, square);
+        }
+    }
+
+    /// All of them.
+    pub fn ball(&self) -> Ball {
+        Ball { squares: self.squares.iter().sum(), widest: self.widest.iter().copied().fold(0.0, wider) }
     }
 }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::exact::engine::{Engine, Sight};
 use crate::exact::tile_shape;
+use crate::linalg::layout::Rows;
 use crate::options::{Level, Options};
 use crate::runtime::pool::Run;
-use crate::tile::Rows;
 
 /// Relative error of a count that is made in single precision, and what is too little to be counted.
 const SLACK: f64 = 1e-4;

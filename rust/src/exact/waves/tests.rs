@@ -4,8 +4,8 @@ use super::*;
 use crate::constants::KEPT_BYTES;
 use crate::exact::engine::Sight;
 use crate::exact::residual::Incoming;
+use crate::linalg::layout::Rows;
 use crate::options::Options;
-use crate::tile::Rows;
 
 /// Around tiles, groups and waves of queries, and blocks and chunks of keys; under a mask the last tile of some of them
 /// would reach over the end of a block.

@@ -6,18 +6,18 @@ use std::ops::Range;
 use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
+use crate::kernels::InputMap;
+use crate::kernels::chunk::{Chunk, Order};
+use crate::kernels::rhs::{C, Rhs};
+use crate::linalg::layout::Rows;
 use crate::linalg::layout::in_range;
-use crate::moments::chunk::{Chunk, Order};
 use crate::moments::collect::Collector;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::keys::{KeySide, KeyTask, key_side};
 use crate::moments::near::Near;
-use crate::moments::payload::{C, Payload};
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
-use crate::tile::InputMap;
-use crate::tile::Rows;
 
 /// The queries with their residuals.
 pub struct Answered<'a, T> {
@@ -101,7 +101,7 @@ pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, 
     let tree = operands.tree;
     let (mut scratch, mut x) = operands.scratch::<L>()?;
     let mut collector = Collector::<T>::new::<V, W, J>(tree, operands.residuals.width, false)?;
-    let mut payload = Payload::<T>::new::<W>(operands.residuals.width)?;
+    let mut payload = Rhs::<T>::new::<W>(operands.residuals.width)?;
     for first in task.rows.clone().step_by(C) {
         cancel.check()?;
         let rows = first..task.rows.end.min(first + C);

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::moments::chunk::Chunk;
-use crate::moments::collect::{Keys, square_norms};
+use crate::kernels::chunk::Chunk;
+use crate::kernels::rhs::C;
+use crate::kernels::tile::square_norms;
+use crate::moments::collect::Keys;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::near::{Limits, Near, NearQueries};
-use crate::moments::payload::C;
 use crate::moments::queries::{Queries, QueryTask, queries};
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;

@@ -1,6 +1,7 @@
 //! Sums of integers against sums in double precision, and one instruction set against the other.
 
 use super::*;
+use crate::features::Monomials;
 use crate::simd::Portable;
 
 /// Blocks in the order of the kernels with AVX2, and with AVX-512.
@@ -20,7 +21,7 @@ struct Block<const W: usize, const L: usize, const J: usize> {
     tree: Monomials,
     x: Vec<[f32; C]>,
     parents: Vec<[f32; C]>,
-    payload: Payload<f32>,
+    rhs: Rhs<f32>,
     rows: Vec<f32>,
     count: usize,
 }
@@ -40,38 +41,44 @@ impl<const W: usize, const L: usize, const J: usize> Block<W, L, J> {
             features[index] = std::array::from_fn(|r| features[parent as usize][r] * x[coordinate as usize][r]);
         }
         let rows: Vec<f32> = (0..C * width).map(|i| 5.0 * number(i + 7)).collect();
-        let mut payload = Payload::<f32>::new::<W>(width).expect("a small buffer");
-        payload.set_rows::<W, L>(&rows);
+        let mut rhs = Rhs::<f32>::new::<W>(width).expect("a small buffer");
+        rhs.set_rows::<W, L>(&rows);
         let parents = features[tree.parents().start..].to_vec();
-        Block { tree, x, parents, payload, rows, count }
+        Block { tree, x, parents, rhs, rows, count }
     }
 
-    fn set(&self, integers: &mut Integers<f32>) -> bool {
-        integers.set::<Portable<f32, W>, W>(&self.tree, &self.x, &self.parents, &self.payload, self.count)
+    fn set(&self, integers: &mut Quantized<f32>) -> bool {
+        self.set_in::<Portable<f32, W>>(integers)
     }
 
-    fn integers(&self) -> Integers<f32> {
-        Integers::new::<W, J>(&self.tree, self.payload.width()).expect("a small buffer")
+    #[inline(always)]
+    fn set_in<V: Vector<f32, W>>(&self, integers: &mut Quantized<f32>) -> bool {
+        let (tree, rows) = (&self.tree, (self.count, self.tree.grades()));
+        integers.set::<V, W>(&self.x, &self.parents, &self.rhs, rows, |largest, to| tree.bounds(largest, to))
+    }
+
+    fn integers(&self) -> Quantized<f32> {
+        Quantized::new::<W, J>(self.tree.grade(1).len(), self.tree.parents().len(), self.rhs.width())
+            .expect("a small buffer")
     }
 
     /// The sums of all leaves.
     #[inline(always)]
-    fn sums<V: Vector<f32, W>>(&self, integers: &mut Integers<f32>) -> Vec<f64> {
-        let (tree, width) = (&self.tree, self.payload.width());
-        assert!(integers.set::<V, W>(tree, &self.x, &self.parents, &self.payload, self.count));
+    fn sums<V: Vector<f32, W>>(&self, integers: &mut Quantized<f32>) -> Vec<f64> {
+        let (tree, width) = (&self.tree, self.rhs.width());
+        assert!(self.set_in::<V>(integers));
         let mut sums = vec![1.0; (tree.count() - tree.inner()) * width];
-        let first = tree.parents().start;
         for (coordinate, leaves) in tree.leaves().enumerate() {
             integers.scale::<V, W>(&self.x[coordinate], coordinate);
             let sums = &mut sums[(leaves.start - tree.inner()) * width..];
-            integers.accumulate::<V, W, L, J>(&self.payload, first..first + leaves.len(), sums);
+            integers.accumulate::<V, W, L, J>(&self.rhs, leaves.len(), sums);
         }
         sums
     }
 
     /// The largest error over its bound, of all sums.
     fn check(&self) -> f64 {
-        let (tree, width) = (&self.tree, self.payload.width());
+        let (tree, width) = (&self.tree, self.rhs.width());
         let mut integers = self.integers();
         let sums = self.sums::<Portable<f32, W>>(&mut integers);
         let largest = |column: &[f32]| column.iter().fold(0.0, |max: f64, x| max.max(f64::from(x.abs())));
@@ -130,7 +137,7 @@ fn the_largest_products_fit() {
     block.x.iter_mut().for_each(|column| *column = [3.0; C]);
     block.parents.iter_mut().for_each(|column| *column = [9.0; C]);
     block.rows.fill(-1e10);
-    block.payload.set_rows::<8, 16>(&block.rows);
+    block.rhs.set_rows::<8, 16>(&block.rows);
     assert!(block.check().is_finite());
 }
 
@@ -142,9 +149,9 @@ fn what_is_no_number_or_has_no_reciprocal_is_refused() {
                 let mut block = Narrow::new(2, 3, 3, C);
                 block.rows = vec![0.0; 3 * C];
                 block.rows[row * 3 + column] = bad;
-                block.payload.set_rows::<8, 16>(&block.rows);
+                block.rhs.set_rows::<8, 16>(&block.rows);
                 let fits = bad == f32::MAX;
-                assert_eq!(block.set(&mut block.integers()), fits, "payload {bad}");
+                assert_eq!(block.set(&mut block.integers()), fits, "rhs {bad}");
             }
             let mut block = Narrow::new(2, 3, 3, C);
             block.x[1] = [0.0; C];
@@ -159,13 +166,12 @@ fn zeros_stay_zeros() {
     let mut block = Narrow::new(3, 3, 4, C);
     block.x[1] = [0.0; C];
     block.rows.fill(0.0);
-    block.payload.set_rows::<8, 16>(&block.rows);
+    block.rhs.set_rows::<8, 16>(&block.rows);
     let mut integers = block.integers();
     assert!(block.set(&mut integers));
     integers.scale::<Portable<f32, 8>, 8>(&block.x[1], 1);
     let mut sums = vec![0.0; 3 * 4];
-    let first = block.tree.parents().start;
-    integers.accumulate::<Portable<f32, 8>, 8, 16, 6>(&block.payload, first..first + 3, &mut sums);
+    integers.accumulate::<Portable<f32, 8>, 8, 16, 6>(&block.rhs, 3, &mut sums);
     assert!(sums.iter().all(|&sum| sum == 0.0) && integers.lost == 0.0);
 }
 

@@ -1,14 +1,15 @@
 //! What becomes of the slopes and values of rows: rows of an output, or a sum of outer products.
 
-use ndarray::ArrayView2;
+use ndarray::Array2;
 
-use super::payload::{C, Payload};
+use super::Strips;
+use super::rhs::{C, Rhs};
+use super::strips;
+use super::tile;
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
-use crate::tile::strips;
-use crate::tile::{self, Strips};
 
 /// A small matrix that maps coordinates to rows of an output.
 pub struct Product<T> {
@@ -19,8 +20,8 @@ pub struct Product<T> {
 
 impl<T: Float> Product<T> {
     /// factor · x G with `weights` G, (coordinates, width of the output).
-    pub fn new(weights: ArrayView2<'_, f64>, factor: f64, keys: usize) -> Result<Self, Error> {
-        Ok(Product { weights: strips(weights.reversed_axes(), keys)?, factor })
+    pub fn new((weights, factor): (Array2<f64>, f64), keys: usize) -> Result<Self, Error> {
+        Ok(Product { weights: strips(weights.view().reversed_axes(), keys)?, factor })
     }
 
     /// Rows `first..first + rows` of the row-major `output` from `[coordinates][L]`.
@@ -69,7 +70,7 @@ pub struct Outer<T> {
     /// One side.
     pub columns: Columns<T>,
     /// The other.
-    pub payload: Payload<T>,
+    pub payload: Rhs<T>,
     count: usize,
 }
 
@@ -77,7 +78,7 @@ impl<T: Float> Outer<T> {
     /// Room for `count` columns and a payload of `width`.
     pub fn new<const W: usize, const J: usize>(count: usize, width: usize) -> Result<Self, Error> {
         let data = buffer::aligned(buffer::size(&[count.next_multiple_of(J), C])?)?;
-        Ok(Outer { columns: Columns { data }, payload: Payload::new::<W>(width)?, count })
+        Ok(Outer { columns: Columns { data }, payload: Rhs::new::<W>(width)?, count })
     }
 
     /// sums[i][c] += Σ_rows columns[i][row] · payload[row][c].

@@ -2,9 +2,11 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use super::{Rows, Strips};
+use super::Strips;
+use super::tile;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::Rows;
 use crate::runtime::buffer;
 use crate::simd::Vector;
 
@@ -66,7 +68,7 @@ impl<'a, T: Float> InputMap<'a, T> {
     ) {
         let width = self.rows.width;
         let scratch = &mut scratch[..width * L];
-        super::transpose::<T, L>(self.slice(first, count), width, scratch);
+        tile::transpose::<T, L>(self.slice(first, count), width, scratch);
         for (lanes, &shift) in scratch.as_chunks_mut::<L>().0.iter_mut().zip(&self.shift) {
             for lane in lanes.iter_mut() {
                 *lane -= shift;
@@ -88,15 +90,15 @@ pub fn map<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: u
     for first in (0..weights.count).step_by(J) {
         let strip = weights.strip::<J>(first);
         let tile = if weights.count - first <= J / 2 {
-            super::first_products::<T, V, W, L, J, true>(x, strip)
+            tile::first_products::<T, V, W, L, J, true>(x, strip)
         } else {
-            super::products::<T, V, W, L, J>(x, strip)
+            tile::products::<T, V, W, L, J>(x, strip)
         };
         for j in 0..J {
             if first + j < weights.count
                 && let Some(to) = out[(first + j) * stride..].first_chunk_mut::<L>()
             {
-                super::store(tile[j], to);
+                tile::store(tile[j], to);
             }
         }
     }

@@ -1,13 +1,12 @@
-//! Rows in parts: which rows, the sums of each, and its piece of an output.
+//! Rows in parts, and sums over them in a fixed order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::payload::C;
 use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
 use crate::error::Error;
-use crate::linalg::layout::take;
+use crate::kernels::rhs::C;
 use crate::runtime::buffer;
 
 /// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
@@ -33,11 +32,6 @@ impl Parts {
     pub fn rows(&self, part: usize) -> Range<usize> {
         part * self.each..self.total.min((part + 1) * self.each)
     }
-
-    /// Rows of every part but the last.
-    pub fn each(&self) -> usize {
-        self.each
-    }
 }
 
 /// Sums that a part has of its own while it is worked on. They are added up in the order of the parts, whichever is done
@@ -59,21 +53,43 @@ struct Added {
 
 impl Sums {
     /// Of this many numbers, where they are wanted.
-    pub fn new(size: usize, wanted: bool) -> Option<Self> {
-        wanted.then(|| Sums { size, added: Mutex::default() })
+    pub fn new(size: Option<usize>) -> Option<Self> {
+        size.map(|size| Sums { size, added: Mutex::default() })
     }
 
-    /// Zeros for a part.
-    pub fn lend(sums: &Option<Self>) -> Result<Option<Vec<f64>>, Error> {
+    /// Does part `part` of the work with sums of its own, zeros at first, which are added to `all` when their turn comes.
+    pub fn with<const N: usize>(
+        all: &[Option<Self>; N],
+        part: usize,
+        work: impl FnOnce([Option<&mut [f64]>; N]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut own = [const { None }; N];
+        for (own, sums) in own.iter_mut().zip(all) {
+            *own = sums.as_ref().map(Sums::lend).transpose()?;
+        }
+        work(own.each_mut().map(|own: &mut Option<Vec<f64>>| own.as_deref_mut()))?;
+        for (own, sums) in own.into_iter().zip(all) {
+            if let (Some(own), Some(sums)) = (own, sums) {
+                sums.add(part, own);
+            }
+        }
+        Ok(())
+    }
+
+    /// All of them together: zeros where there was no part.
+    pub fn total(sums: Option<Self>) -> Result<Option<Vec<f64>>, Error> {
         let Some(Sums { size, added }) = sums else { return Ok(None) };
-        let free = added.lock().unwrap_or_else(PoisonError::into_inner).free.pop();
-        free.map_or_else(|| buffer::zeros(*size), Ok).map(Some)
+        let total = added.into_inner().unwrap_or_else(PoisonError::into_inner).total;
+        total.map_or_else(|| buffer::zeros(size), Ok).map(Some)
     }
 
-    /// What the part made of them.
-    pub fn add(sums: &Option<Self>, part: usize, own: Option<Vec<f64>>) {
-        let (Some(Sums { added, .. }), Some(own)) = (sums, own) else { return };
-        let mut added = added.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lend(&self) -> Result<Vec<f64>, Error> {
+        let free = self.added.lock().unwrap_or_else(PoisonError::into_inner).free.pop();
+        free.map_or_else(|| buffer::zeros(self.size), Ok)
+    }
+
+    fn add(&self, part: usize, own: Vec<f64>) {
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let Added { total, next, waiting, free } = &mut *added;
         waiting.insert(part, own);
         while let Some(mut own) = waiting.remove(next) {
@@ -88,33 +104,5 @@ impl Sums {
             }
             free.push(own);
         }
-    }
-
-    /// All of them together: zeros where there was no part.
-    pub fn total(sums: Option<Self>) -> Result<Option<Vec<f64>>, Error> {
-        let Some(Sums { size, added }) = sums else { return Ok(None) };
-        let total = added.into_inner().unwrap_or_else(PoisonError::into_inner).total;
-        total.map_or_else(|| buffer::zeros(size), Ok).map(Some)
-    }
-}
-
-/// The pieces of a buffer one after the other, or nothing at all where it is not wanted.
-pub(super) struct Pieces<'a, T> {
-    rest: &'a mut [T],
-    size: usize,
-    wanted: bool,
-}
-
-impl<'a, T> Pieces<'a, T> {
-    /// Cut every `size` numbers.
-    pub fn new(rest: &'a mut [T], size: usize, wanted: bool) -> Self {
-        Pieces { rest, size, wanted }
-    }
-
-    /// The next piece, the last one shorter.
-    pub fn next(&mut self) -> Option<&'a mut [T]> {
-        let size = self.size.min(self.rest.len());
-        let piece = take(&mut self.rest, size);
-        self.wanted.then_some(piece)
     }
 }

@@ -6,21 +6,20 @@
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
 
+use super::InputMap;
+use super::rhs::{C, total};
+use super::tile::{self, Tile, widest};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::wider;
-use crate::moments::collect::widest;
-use crate::moments::payload::{C, total};
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
-use crate::tile::InputMap;
-use crate::tile::{self, Tile};
 
 /// Up to `C` rows of the other side, packed for the register tile, and what is kept of the tile at work.
 pub struct Chunk<T> {
     /// Coordinates, `[strip][dimension][J]`.
     x: Aligned<T>,
-    /// Payload, `[strip][width][J]`; zero past the last row, so that nothing comes of it.
+    /// Rhs, `[strip][width][J]`; zero past the last row, so that nothing comes of it.
     payload: Aligned<T>,
     dimension: usize,
     width: usize,

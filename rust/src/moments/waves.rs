@@ -1,10 +1,11 @@
-//! Waves of chunks: moments of each chunk side by side, prefix sums of them, and then each chunk with its own prefix.
+//! A prefix scan in waves of chunks: moments of each chunk side by side, sums of those before it, and then each chunk with
+//! its own prefix.
 
 use std::ops::Range;
 
 use crate::constants::{MOMENT_PARTS, WAVE_BYTES};
 use crate::error::Error;
-use crate::moments::payload::C;
+use crate::kernels::rhs::C;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
@@ -34,11 +35,6 @@ impl Waves {
         let chunks = if fit > SHARED { fit / SHARED * SHARED } else { fit }.min(total.max(1));
         let sums = buffer::zeros(buffer::size(&[chunks, size])?)?;
         Ok(Waves { sums, running: buffer::zeros(size)?, size, chunks, total })
-    }
-
-    /// Most chunks of a wave.
-    pub fn chunks(&self) -> usize {
-        self.chunks
     }
 
     /// The waves in ascending order.
@@ -88,45 +84,4 @@ impl Waves {
 /// The rows of a chunk, of `count` rows in all.
 pub fn rows(chunk: usize, count: usize) -> Range<usize> {
     count.min(chunk * C)..count.min((chunk + 1) * C)
-}
-
-/// Sums of the chunks of a wave, added up in the order of the chunks.
-pub struct Sums {
-    parts: Vec<f64>,
-    total: Vec<f64>,
-}
-
-impl Sums {
-    /// `size` sums for each of `chunks`, if they are wanted.
-    pub fn new(wanted: bool, size: usize, chunks: usize) -> Result<Option<Self>, Error> {
-        if !wanted {
-            return Ok(None);
-        }
-        Ok(Some(Sums { parts: buffer::zeros(buffer::size(&[chunks, size])?)?, total: buffer::zeros(size)? }))
-    }
-
-    /// One part a chunk.
-    pub fn parts(sums: &mut Option<Self>) -> Option<&mut [f64]> {
-        sums.as_mut().map(|sums| &mut sums.parts[..])
-    }
-
-    /// Numbers of one part.
-    pub fn size(sums: &Option<Self>) -> usize {
-        sums.as_ref().map_or(0, |sums| sums.total.len())
-    }
-
-    /// Adds the parts to the total, and clears them.
-    pub fn fold(sums: &mut Option<Self>) {
-        let Some(Sums { parts, total }) = sums else { return };
-        for part in parts.chunks_exact_mut(total.len().max(1)) {
-            for (sum, term) in total.iter_mut().zip(part) {
-                *sum += std::mem::take(term);
-            }
-        }
-    }
-
-    /// The total.
-    pub fn total(sums: Option<Self>) -> Option<Vec<f64>> {
-        sums.map(|sums| sums.total)
-    }
 }

@@ -1,18 +1,18 @@
 //! What moments are taken of: a block of rows in the order of the register tile, and the product with features.
 
+use super::tile;
 use crate::constants::MOMENT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
-use crate::tile;
 
 /// Rows of a block: a constant, so that a column of it is an array.
 pub const C: usize = MOMENT_ROWS;
 
 /// `C` rows of `width` numbers. Most columns are in panels of two registers and one of one; fewer columns than half a
 /// register are cheaper as sums along the rows.
-pub struct Payload<T> {
+pub struct Rhs<T> {
     pub data: Aligned<T>,
     width: usize,
     /// Panels of two registers.
@@ -21,13 +21,13 @@ pub struct Payload<T> {
     singles: usize,
 }
 
-impl<T: Float> Payload<T> {
+impl<T: Float> Rhs<T> {
     /// Zeros.
     pub fn new<const W: usize>(width: usize) -> Result<Self, Error> {
         let registers = width / W + usize::from(2 * (width % W) > W);
         let columns = (registers * W).max(width);
         let data = buffer::aligned(buffer::size(&[C, columns])?)?;
-        Ok(Payload { data, width, pairs: registers / 2, singles: registers % 2 })
+        Ok(Rhs { data, width, pairs: registers / 2, singles: registers % 2 })
     }
 
     /// Columns.
@@ -125,7 +125,7 @@ impl<T: Float> Payload<T> {
 
     /// `to` = every row times its number in `by`.
     #[inline(always)]
-    pub fn scaled<V: Vector<T, W>, const W: usize>(&self, by: &[T; C], to: &mut Payload<T>) {
+    pub fn scaled<V: Vector<T, W>, const W: usize>(&self, by: &[T; C], to: &mut Rhs<T>) {
         let [pairs, single, columns] = self.split::<T, W>(&self.data, C);
         let [pairs_to, single_to, columns_to] = self.split_mut::<T, W>(&mut to.data, C);
         for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * C)) {
@@ -273,7 +273,7 @@ mod tests {
     fn holds<const W: usize, const L: usize>(width: usize) {
         let number = |row: usize, column: usize| (row * width + column + 1) as f32;
         let rows: Vec<f32> = (0..C * width).map(|i| number(i / width, i % width)).collect();
-        let [mut by_rows, mut by_lanes] = [(); 2].map(|()| Payload::<f32>::new::<W>(width).expect("a small buffer"));
+        let [mut by_rows, mut by_lanes] = [(); 2].map(|()| Rhs::<f32>::new::<W>(width).expect("a small buffer"));
         by_rows.set_rows::<W, L>(&rows);
         for first in (0..C).step_by(L) {
             let lanes: Vec<f32> = (0..width * L).map(|i| number(first + i % L, i / L)).collect();

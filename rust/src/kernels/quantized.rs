@@ -1,12 +1,9 @@
-//! Sums over parents and a scaled payload as 16-bit integers: twice as many products in a register (docs/math.md, equation 139).
+//! Sums over parents and a scaled rhs as 16-bit integers: twice as many products in a register (docs/math.md, equation 139).
 //!
 //! The highest grade is the smallest part of a gradient, and what integers lose of it is less than what the polynomial misses.
 
-use std::ops::Range;
-
-use super::payload::{C, Payload, add};
+use super::rhs::{C, Rhs, add};
 use crate::error::Error;
-use crate::features::Monomials;
 use crate::float::Float;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::{Pairs, Vector};
@@ -26,71 +23,67 @@ const STEP: f64 = 0.5 * (1.0 + 1.0 / 256.0) / LARGEST;
 pub const LOST: f64 = (2.0 * STEP + STEP * STEP) * (1.0 + 1.0 / 1024.0);
 
 /// One block in integers.
-pub struct Integers<T> {
+pub struct Quantized<T> {
     /// max |x_c| over the rows of the block.
     largest: Vec<T>,
-    /// max |x^β| at most, for all β below the highest grade.
+    /// max |x^β| at most, for the grade below the highest.
     bounds: Vec<T>,
     /// x^β for the grade below the highest, `[·][HALF]`.
     parents: Aligned<i32>,
-    /// max |payload| of each column, in the order of the columns, in whole registers.
+    /// max |rhs| of each column, in the order of the columns, in whole registers.
     columns: Vec<T>,
-    /// The payload with a largest number of `LARGEST` in each column.
-    payload: Payload<T>,
+    /// The rhs with a largest number of `LARGEST` in each column.
+    rhs: Rhs<T>,
     /// That times one coordinate, in pairs.
     scaled: Aligned<i32>,
     /// What a product of two is worth in each column, in units of max |x^β|.
     units: Vec<T>,
-    /// Σ over the blocks of rows ‖max |x|‖^grade ‖max |payload|‖.
+    /// Σ over the blocks of rows ‖max |x|‖^grade ‖max |rhs|‖.
     pub lost: f64,
 }
 
-impl<T: Float> Integers<T> {
-    /// Room for one block.
-    pub fn new<const W: usize, const J: usize>(tree: &Monomials, width: usize) -> Result<Self, Error> {
-        let payload = Payload::<T>::new::<W>(width)?;
-        let columns = payload.data.len() / C;
-        Ok(Integers {
-            largest: buffer::zeros(tree.grade(1).len())?,
-            bounds: buffer::zeros(tree.inner())?,
-            parents: buffer::aligned(buffer::size(&[tree.parents().len() + J, HALF])?)?,
+impl<T: Float> Quantized<T> {
+    /// Room for one block of so many coordinates, and monomials of the grade below the highest.
+    pub fn new<const W: usize, const J: usize>(dimension: usize, parents: usize, width: usize) -> Result<Self, Error> {
+        let rhs = Rhs::<T>::new::<W>(width)?;
+        let columns = rhs.data.len() / C;
+        Ok(Quantized {
+            largest: buffer::zeros(dimension)?,
+            bounds: buffer::zeros(parents)?,
+            parents: buffer::aligned(buffer::size(&[parents + J, HALF])?)?,
             columns: buffer::zeros(columns)?,
-            payload,
+            rhs,
             scaled: buffer::aligned(buffer::size(&[columns, HALF])?)?,
             units: buffer::zeros(columns)?,
             lost: 0.0,
         })
     }
 
-    /// Takes a block, or refuses it: a number is not finite, or so small that its reciprocal is not.
+    /// Takes a block, or refuses it: a number is not finite, or so small that its reciprocal is not. `bounds` makes max |x^β|
+    /// for the grade below the highest, `grade`, from max |x_c|; `parents` are these x^β themselves.
     #[inline(always)]
     pub fn set<V: Vector<T, W>, const W: usize>(
         &mut self,
-        tree: &Monomials,
         x: &[[T; C]],
         parents: &[[T; C]],
-        payload: &Payload<T>,
-        count: usize,
+        rhs: &Rhs<T>,
+        (count, grade): (usize, usize),
+        bounds: impl FnOnce(&[T], &mut [T]),
     ) -> bool {
         let mut finite = true;
         for (largest, x) in self.largest.iter_mut().zip(x) {
             *largest = largest_of(&largest_in::<T, V, W, 1>(x, &mut finite));
         }
-        // Rounding keeps the order, so a product that was computed is not above that of its largest factors.
-        self.bounds[0] = T::one();
-        for (index, &(parent, coordinate)) in tree.steps()[..tree.inner()].iter().enumerate().skip(1) {
-            self.bounds[index] = self.bounds[parent as usize] * self.largest[coordinate as usize];
-        }
-        self.measure::<V, W>(payload, &mut finite);
+        bounds(&self.largest, &mut self.bounds);
+        self.measure::<V, W>(rhs, &mut finite);
         if !finite || !self.bounds.iter().chain(&self.columns).all(|&bound| bound.is_finite()) {
             return false;
         }
-        let bounds = &self.bounds[tree.parents()];
-        let numbers = self.largest.iter().chain(bounds).chain(&self.columns);
+        let numbers = self.largest.iter().chain(&self.bounds).chain(&self.columns);
         if !numbers.into_iter().all(|&bound| inverse(bound).is_finite()) {
             return false;
         }
-        for ((x, &bound), to) in parents.iter().zip(bounds).zip(self.parents.as_chunks_mut::<HALF>().0) {
+        for ((x, &bound), to) in parents.iter().zip(&self.bounds).zip(self.parents.as_chunks_mut::<HALF>().0) {
             let factor = V::splat(inverse(bound));
             let (low, high) = x.split_at(HALF);
             let halves = low.as_chunks::<W>().0.iter().zip(high.as_chunks::<W>().0);
@@ -98,16 +91,16 @@ impl<T: Float> Integers<T> {
                 V::load(low).mul(factor).pairs(V::load(high).mul(factor)).store(to);
             }
         }
-        self.normalise::<V, W>(payload);
+        self.normalise::<V, W>(rhs);
         let norm = |numbers: &[T]| numbers.iter().map(|x| x.widen().powi(2)).sum::<f64>().sqrt();
-        self.lost += count as f64 * norm(&self.largest).powi(tree.grades() as i32) * norm(&self.columns);
+        self.lost += count as f64 * norm(&self.largest).powi(grade as i32) * norm(&self.columns);
         true
     }
 
-    /// max |payload| of each column.
+    /// max |rhs| of each column.
     #[inline(always)]
-    fn measure<V: Vector<T, W>, const W: usize>(&mut self, payload: &Payload<T>, finite: &mut bool) {
-        let [pairs, single, columns] = payload.split::<T, W>(&payload.data, C);
+    fn measure<V: Vector<T, W>, const W: usize>(&mut self, rhs: &Rhs<T>, finite: &mut bool) {
+        let [pairs, single, columns] = rhs.split::<T, W>(&rhs.data, C);
         let mut to = self.columns.iter_mut();
         for panel in pairs.chunks_exact(2 * W * C) {
             let largest = largest_in::<T, V, W, 2>(panel, finite);
@@ -123,11 +116,11 @@ impl<T: Float> Integers<T> {
         }
     }
 
-    /// The payload over what is the largest in each column.
+    /// The rhs over what is the largest in each column.
     #[inline(always)]
-    fn normalise<V: Vector<T, W>, const W: usize>(&mut self, payload: &Payload<T>) {
-        let [pairs, single, columns] = payload.split::<T, W>(&payload.data, C);
-        let [pairs_to, single_to, columns_to] = payload.split_mut::<T, W>(&mut self.payload.data, C);
+    fn normalise<V: Vector<T, W>, const W: usize>(&mut self, rhs: &Rhs<T>) {
+        let [pairs, single, columns] = rhs.split::<T, W>(&rhs.data, C);
+        let [pairs_to, single_to, columns_to] = rhs.split_mut::<T, W>(&mut self.rhs.data, C);
         let mut largest = &self.columns[..];
         for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * C)) {
             divide::<T, V, W, 2>(from, &mut largest, to);
@@ -143,7 +136,7 @@ impl<T: Float> Integers<T> {
         }
     }
 
-    /// The payload times one coordinate.
+    /// The rhs times one coordinate.
     #[inline(always)]
     pub fn scale<V: Vector<T, W>, const W: usize>(&mut self, x: &[T; C], coordinate: usize) {
         let largest = self.largest[coordinate];
@@ -153,8 +146,8 @@ impl<T: Float> Integers<T> {
         let factor = if largest > T::zero() { largest.recip() } else { T::zero() };
         let mut by = [T::zero(); C];
         by.iter_mut().zip(x).for_each(|(by, &x)| *by = x * factor);
-        let [pairs, single, columns] = self.payload.split::<T, W>(&self.payload.data, C);
-        let [pairs_to, single_to, columns_to] = self.payload.split_mut::<i32, W>(&mut self.scaled, HALF);
+        let [pairs, single, columns] = self.rhs.split::<T, W>(&self.rhs.data, C);
+        let [pairs_to, single_to, columns_to] = self.rhs.split_mut::<i32, W>(&mut self.scaled, HALF);
         for (from, to) in pairs.chunks_exact(2 * W * C).zip(pairs_to.chunks_exact_mut(2 * W * HALF)) {
             scale_rows::<T, V, W, 2>(from, &by, to);
         }
@@ -173,22 +166,22 @@ impl<T: Float> Integers<T> {
         }
     }
 
-    /// sums[i][c] += Σ_rows parent i · scaled payload c, for the first `count` of the `parents`.
+    /// sums[i][c] += Σ_rows parent i · scaled right-hand side c, for the first `count` parents.
     #[inline(always)]
     pub fn accumulate<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &self,
-        payload: &Payload<T>,
-        parents: Range<usize>,
+        rhs: &Rhs<T>,
+        count: usize,
         sums: &mut [f64],
     ) {
-        let (stride, count) = (payload.width(), parents.len());
-        let [pairs, single, columns] = payload.split::<i32, W>(&self.scaled, HALF);
+        let stride = rhs.width();
+        let [pairs, single, columns] = rhs.split::<i32, W>(&self.scaled, HALF);
         let single_at = pairs.len() / HALF;
         let column_at = single_at + single.len() / HALF;
         let tiles = self.parents.as_chunks::<HALF>().0.as_chunks::<J>().0;
         for (tile, first) in tiles.iter().zip((0..count).step_by(J)) {
             let sums = &mut sums[first * stride..];
-            let bounds = &self.bounds[parents.start + first..][..J.min(count - first)];
+            let bounds = &self.bounds[first..][..J.min(count - first)];
             for (pair, panel) in pairs.chunks_exact(L * HALF).enumerate() {
                 self.add_panel::<V, W, 2, J>(tile, panel, pair * L, bounds, sums, stride);
             }

@@ -3,13 +3,8 @@
 //! `V` is a register of `W` numbers and `L = 2 W`. A tile of logits stays in registers through the exponential into
 //! the next product.
 
-mod input_map;
-mod strips;
-
-pub use input_map::{InputMap, map, strips};
-pub use strips::{Rows, Strips};
-
 use crate::float::Float;
+use crate::linalg::norms::wider;
 use crate::simd::Vector;
 use crate::simd::transpose::{BLOCK, transposed};
 
@@ -271,6 +266,24 @@ pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [
         }
         *out = column;
     }
+}
+
+/// ‖x‖² of each row; `x` is laid out `[dimension][L]`.
+#[inline(always)]
+pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
+    let mut squares = [T::zero(); L];
+    for column in x {
+        for l in 0..L {
+            squares[l] += column[l] * column[l];
+        }
+    }
+    squares
+}
+
+/// The largest of them, NaN if one is.
+#[inline(always)]
+pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
+    square_norms(x).iter().fold(0.0, |max, square| wider(max, square.widen()))
 }
 
 #[cfg(test)]

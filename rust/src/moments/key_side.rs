@@ -1,0 +1,156 @@
+//! The key side, all of it: the kernels over parts of the keys, or under a mask over waves of chunks from the last query back.
+
+use std::ops::Range;
+
+use super::causal::keys::{Answered, CausalKeyTask, CausalKeys, QueryMoments};
+use super::evaluate::{Coefficients, Moments};
+use super::fit::{Polynomial, Sides};
+use super::kernels::Kernels;
+use super::keys::{KeySide, KeyTask};
+use super::sums::{Parts, Sums};
+use super::waves::{Waves, rows};
+use crate::error::Error;
+use crate::float::Float;
+use crate::kernels::rhs::C;
+use crate::linalg::layout::{Rows, cut, cut_tail, in_range};
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+
+/// Share of the moments of the queries in the time of the key side, for the progress.
+const MOMENTS_SHARE: f64 = 0.4;
+
+/// What keys see of the queries.
+pub enum Answers<'a, T> {
+    /// N_β, the sums over all safe queries.
+    Moments(&'a [f64]),
+    /// Rows of [c, −r] / z of the queries up to the last safe one, for a mask.
+    Residuals(Rows<'a, T>),
+}
+
+/// Where rows go that are wanted, with their widths, and which sums are.
+pub struct KeyOutputs<'a, T> {
+    /// pᵀ Q mapped by its product.
+    pub keys: (Option<&'a mut [T]>, usize),
+    /// fᵀ c mapped by its product.
+    pub values: (Option<&'a mut [T]>, usize),
+    /// Whether (pᵀ Q)ᵀ A2 and (fᵀ c)ᵀ A3 are wanted.
+    pub sums: [bool; 2],
+}
+
+/// All keys; returns (pᵀ Q)ᵀ A2 and (fᵀ c)ᵀ A3 where they are wanted. Progress is at `start` before.
+///
+/// Time 2 m (N_(g+1) + N_g)(dv + 1) and what is wanted besides; under a mask also that of the moments of the queries, and
+/// 4 m C (d + dv + 1) flops.
+pub fn key_side<T: Float>(
+    polynomial: &Polynomial,
+    operands: KeySide<'_, T>,
+    sides: &Sides<'_, T>,
+    answers: Answers<'_, T>,
+    mut outputs: KeyOutputs<'_, T>,
+    start: f64,
+    run: &mut Run<'_>,
+) -> Result<[Option<Vec<f64>>; 2], Error> {
+    let kernels = Kernels::<T>::of(polynomial.isa);
+    let side = operands.keys;
+    let sizes = [side.keys, side.values].map(|side| side.columns() * side.rows.width);
+    let wanted = [0, 1].map(|i| outputs.sums[i].then_some(sizes[i]));
+    let sums = match answers {
+        Answers::Residuals(residuals) => {
+            let operands = CausalKeys {
+                keys: operands,
+                queries: &Answered { tree: side.tree, queries: &sides.queries, residuals },
+                coefficients: &Coefficients::new(side.tree, &polynomial.coefficients)?,
+            };
+            operands.side(kernels, outputs, wanted, start, run)?
+        }
+        Answers::Moments(moments) => {
+            let dv = side.values.columns();
+            let moments = Moments::new(side.tree, &polynomial.coefficients, moments, dv + 1, dv, kernels.keys)?;
+            in_range("a moment of the queries", T::NAME, moments.finite)?;
+            let operands = KeySide { moments: Some(&moments), ..operands };
+            let parts = Parts::new(side.keys.rows.count, sizes.iter().sum());
+            let sums = wanted.map(Sums::new);
+            let tasks = (0..parts.count()).map(|part| (part, outputs.task(parts.rows(part))));
+            run.phase(1.0);
+            run.for_each(tasks, |(part, task), cancel| {
+                Sums::with(&sums, part, |[key_sums, value_sums]| {
+                    kernels.key_side(&operands, KeyTask { key_sums, value_sums, ..task }, cancel)
+                })
+            })?;
+            sums
+        }
+    };
+    let [keys, values] = sums.map(Sums::total);
+    Ok([keys?, values?])
+}
+
+impl<'a, T> KeyOutputs<'a, T> {
+    /// The task of the next rows, no sums yet.
+    fn task(&mut self, rows: Range<usize>) -> KeyTask<'a, T> {
+        KeyTask {
+            key_output: cut(&mut self.keys.0, rows.len() * self.keys.1),
+            value_output: cut(&mut self.values.0, rows.len() * self.values.1),
+            key_sums: None,
+            value_sums: None,
+            rows,
+        }
+    }
+
+    /// Those of the rows from `first` on, which are cut off.
+    fn tail(&mut self, first: usize) -> Self {
+        KeyOutputs {
+            keys: (cut_tail(&mut self.keys.0, first * self.keys.1), self.keys.1),
+            values: (cut_tail(&mut self.values.0, first * self.values.1), self.values.1),
+            sums: self.sums,
+        }
+    }
+}
+
+impl<T: Float> CausalKeys<'_, T> {
+    fn side(
+        &self,
+        kernels: Kernels<T>,
+        mut outputs: KeyOutputs<'_, T>,
+        wanted: [Option<usize>; 2],
+        start: f64,
+        run: &mut Run<'_>,
+    ) -> Result<[Option<Sums>; 2], Error> {
+        let (end, width) = (self.queries.residuals.count, self.queries.residuals.width);
+        let chunks = end.div_ceil(C);
+        // Later keys are not seen.
+        let m = self.keys.keys.keys.rows.count.min(chunks * C);
+        let tree = self.queries.tree;
+        let count = if self.keys.slopes { tree.count() } else { tree.inner() };
+        let mut waves = Waves::new(chunks, buffer::size(&[count, width])?, wanted.iter().flatten().sum())?;
+        let sums = wanted.map(Sums::new);
+        outputs.tail(m);
+        let mut done = 0;
+        for wave in waves.all().rev() {
+            let left = |part: f64| 1.0 - (wave.end as f64 - part * wave.len() as f64) / chunks as f64;
+            let progress = |part: f64| start + (1.0 - start) * left(part);
+            run.phase(progress(MOMENTS_SHARE));
+            let tasks = wave.clone().zip(waves.room(wave.len()));
+            let tasks = tasks.map(|(chunk, sums)| QueryMoments { rows: rows(chunk, end), sums });
+            run.for_each(tasks, |task, cancel| {
+                task.sums.fill(0.0);
+                kernels.query_moments(self.queries, task, cancel)
+            })?;
+            waves.scan(wave.len(), true, run)?;
+            let mut own = outputs.tail(m.min(wave.start * C));
+            let seen = wave.start..wave.end.min(m.div_ceil(C)).max(wave.start);
+            let tasks = seen.clone().zip(waves.scanned(wave.len())).map(|(chunk, after)| {
+                let task = CausalKeyTask { task: own.task(rows(chunk, m)), queries: rows(chunk, end), after };
+                (done + chunk - wave.start, task)
+            });
+            run.phase(progress(1.0));
+            run.for_each(tasks, |(part, task), cancel| {
+                Sums::with(&sums, part, |[key_sums, value_sums]| {
+                    let own = KeyTask { key_sums, value_sums, ..task.task };
+                    kernels.causal_keys(self, CausalKeyTask { task: own, ..task }, cancel)
+                })
+            })?;
+            done += seen.len();
+        }
+        Ok(sums)
+    }
+}

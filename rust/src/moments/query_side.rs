@@ -1,0 +1,200 @@
+//! The query side, all of it: the kernels over parts of the queries, or under a mask over waves of chunks from the first key
+//! on.
+
+use std::ops::Range;
+
+use super::causal::queries::{CausalQueries, CausalTask};
+use super::collect::{KeyFound, KeyMoments, Keys};
+use super::evaluate::Coefficients;
+use super::fit::{Polynomial, Sides};
+use super::kernels::Kernels;
+use super::queries::{Found, Queries, QueryTask};
+use super::sums::{Parts, Sums};
+use super::waves::{Waves, rows};
+use crate::error::Error;
+use crate::float::Float;
+use crate::kernels::rhs::C;
+use crate::linalg::layout::cut;
+use crate::linalg::norms::wider;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+
+/// Share of the moments of the keys in the time of the query side, for the progress.
+const MOMENTS_SHARE: f64 = 0.4;
+
+/// Where rows go that are wanted.
+#[derive(Default)]
+pub struct RowOutputs<'a, T> {
+    /// w mapped by the product of the operands, and how wide a row is.
+    pub slopes: (Option<&'a mut [T]>, usize),
+    /// o, in the unit of the values.
+    pub values: Option<&'a mut [T]>,
+    /// ‖c‖ in its unit.
+    pub norms: Option<&'a mut [f64]>,
+    /// [c, −r] / z; under a mask alone.
+    pub residuals: Option<&'a mut [T]>,
+}
+
+/// How many numbers there are of each of the sums that are wanted.
+#[derive(Clone, Copy, Default)]
+pub struct SumSizes {
+    /// wᵀ A1.
+    pub weights: Option<usize>,
+    /// N_β, which a mask has no use for.
+    pub moments: Option<usize>,
+    /// What the queries are worth to the exact keys.
+    pub exact: Option<usize>,
+}
+
+/// What the query side found besides rows.
+pub struct QuerySide {
+    /// Of all rows.
+    pub found: Found,
+    /// The sums that were wanted: wᵀ A1, N_β, and those of the exact keys.
+    pub sums: [Option<Vec<f64>>; 3],
+    /// max ‖k‖ of the keys that are seen.
+    pub largest_key: f64,
+}
+
+impl<'a, T> RowOutputs<'a, T> {
+    /// The task of the next rows, no sums yet.
+    fn task<'b>(&mut self, rows: Range<usize>, dv: usize, found: &'b mut Found) -> QueryTask<'b, T>
+    where
+        'a: 'b,
+    {
+        QueryTask {
+            output: cut(&mut self.slopes.0, rows.len() * self.slopes.1),
+            values: cut(&mut self.values, rows.len() * dv),
+            residuals: cut(&mut self.norms, rows.len()),
+            weight_sums: None,
+            moment_sums: None,
+            exact_sums: None,
+            found,
+            rows,
+        }
+    }
+}
+
+/// All queries, whose `indices` are theirs where they are only some of a causal problem; progress goes up to `end`. Buckets are
+/// filled where bounds are wanted.
+///
+/// Time 2 n (N_(g+1) + N_g)(dv + 1) and what is wanted besides; under a mask also that of the moments of the keys, and
+/// 4 n C (d + dv + 1) flops.
+pub fn query_side<T: Float>(
+    polynomial: &Polynomial,
+    operands: Queries<'_, T>,
+    sides: &Sides<'_, T>,
+    outputs: RowOutputs<'_, T>,
+    sizes: SumSizes,
+    (indices, has_bounds, end): (Option<&[usize]>, bool, f64),
+    run: &mut Run<'_>,
+) -> Result<QuerySide, Error> {
+    let kernels = Kernels::<T>::of(polynomial.isa);
+    if polynomial.is_causal {
+        let coefficients = Coefficients::new(&polynomial.tree, &polynomial.coefficients)?;
+        let operands = CausalQueries {
+            queries: operands,
+            keys: &sides.keys_of(polynomial),
+            coefficients: &coefficients,
+            magnitudes: &buffer::collected(polynomial.coefficients.iter().map(|p| p.abs()))?,
+            indices,
+        };
+        return operands.side(kernels, outputs, sizes.weights, end, run);
+    }
+    let (n, dv) = (operands.queries.rows.count, operands.target.width);
+    let sizes = [sizes.weights, sizes.moments, sizes.exact];
+    let parts = Parts::new(n, sizes.iter().flatten().sum());
+    let sums = sizes.map(Sums::new);
+    let mut all = buffer::with_capacity(parts.count())?;
+    for part in 0..parts.count() {
+        all.push(Found::of(parts.rows(part).len(), has_bounds)?);
+    }
+    let mut outputs = outputs;
+    let tasks = all.iter_mut().enumerate().map(|(part, found)| (part, outputs.task(parts.rows(part), dv, found)));
+    run.phase(end);
+    run.for_each(tasks, |(part, task), cancel| {
+        Sums::with(&sums, part, |[weight_sums, moment_sums, exact_sums]| {
+            kernels.queries(&operands, QueryTask { weight_sums, moment_sums, exact_sums, ..task }, cancel)
+        })
+    })?;
+    let mut found = Found::default();
+    for one in all {
+        found.merge(one)?;
+    }
+    let [weights, moments, exact] = sums.map(Sums::total);
+    Ok(QuerySide { found, sums: [weights?, moments?, exact?], largest_key: polynomial.largest_key })
+}
+
+impl<T: Float> CausalQueries<'_, T> {
+    fn side(
+        &self,
+        kernels: Kernels<T>,
+        mut outputs: RowOutputs<'_, T>,
+        weights: Option<usize>,
+        end: f64,
+        run: &mut Run<'_>,
+    ) -> Result<QuerySide, Error> {
+        let (n, m) = (self.queries.queries.rows.count, self.keys.keys.rows.count);
+        let dv = self.keys.values.columns();
+        let last = self.indices.map_or(n.checked_sub(1), |indices| indices.last().copied());
+        let chunks = last.map_or(0, |last| last / C + 1);
+        let mut waves = Waves::new(chunks, self.moments()?, weights.unwrap_or(0))?;
+        let sums = [Sums::new(weights)];
+        let (mut found, mut widest_key, mut next) = (Found::default(), 0.0, 0);
+        for wave in waves.all() {
+            let progress = |done: f64| end * (wave.start as f64 + done * wave.len() as f64) / chunks as f64;
+            let mut keys_found = buffer::filled(wave.len(), KeyFound::default())?;
+            run.phase(progress(MOMENTS_SHARE));
+            let tasks = wave.clone().zip(waves.room(wave.len())).zip(&mut keys_found);
+            let tasks =
+                tasks.map(|((chunk, sums), found)| KeyMoments { rows: rows(chunk, m), integers: false, sums, found });
+            run.for_each(tasks, |task, cancel| {
+                task.sums.fill(0.0);
+                kernels.key_moments(self.keys, task, cancel)
+            })?;
+            waves.scan(wave.len(), false, run)?;
+            let mut all = buffer::filled(wave.len(), Found::default())?;
+            let (next, widest_key, outputs) = (&mut next, &mut widest_key, &mut outputs);
+            let tasks = wave.clone().zip(waves.scanned(wave.len())).zip(&keys_found).zip(&mut all);
+            let tasks = tasks.map(|(((chunk, before), keys), found)| {
+                *widest_key = wider(*widest_key, keys.widest);
+                let rows_of = *next..self.end_of(chunk, n);
+                *next = rows_of.end;
+                let residuals = cut(&mut outputs.residuals, rows_of.len() * (dv + 1));
+                let task = outputs.task(rows_of, dv, found);
+                (chunk, CausalTask { task, residuals, keys: rows(chunk, m), before, widest: *widest_key })
+            });
+            run.phase(progress(1.0));
+            run.for_each(tasks, |(chunk, task), cancel| {
+                Sums::with(&sums, chunk, |[weight_sums]| {
+                    let own = QueryTask { weight_sums, ..task.task };
+                    kernels.causal_queries(self, CausalTask { task: own, ..task }, cancel)
+                })
+            })?;
+            for one in all {
+                found.merge(one)?;
+            }
+        }
+        let [weights] = sums.map(Sums::total);
+        Ok(QuerySide { found, sums: [weights?, None, None], largest_key: f64::sqrt(widest_key) })
+    }
+
+    /// Moments of a chunk of keys: one row for each monomial that is needed, the coordinates always among them.
+    fn moments(&self) -> Result<usize, Error> {
+        let tree = self.keys.tree;
+        let count = if self.queries.slopes { tree.count() } else { tree.inner().max(1 + self.keys.keys.columns()) };
+        buffer::size(&[count, self.keys.values.columns() + 1])
+    }
+
+    /// One past the last of `n` query rows in a chunk.
+    fn end_of(&self, chunk: usize, n: usize) -> usize {
+        self.indices.map_or(n.min((chunk + 1) * C), |indices| indices.partition_point(|&index| index / C <= chunk))
+    }
+}
+
+impl<T> Sides<'_, T> {
+    /// The keys with their values, as the kernels read them.
+    pub fn keys_of<'b>(&'b self, polynomial: &'b Polynomial) -> Keys<'b, T> {
+        Keys { tree: &polynomial.tree, keys: &self.keys, values: &self.values, left_out: &polynomial.exact_keys }
+    }
+}
