@@ -52,9 +52,9 @@ impl<T: Float> Collector<T> {
         })
     }
 
-    /// What the integers of all blocks may have lost (docs/math.md, equation 139).
-    pub fn lost(&self) -> f64 {
-        self.integers.as_ref().map_or(0.0, |integers| LOST * integers.lost)
+    /// What the integers of the blocks since the last call may have lost (docs/math.md, equation 139).
+    pub fn take_lost(&mut self) -> f64 {
+        self.integers.as_mut().map_or(0.0, |integers| LOST * std::mem::take(&mut integers.lost))
     }
 
     /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block. `x` is laid out `[dimension][C]`. Sums without
@@ -205,7 +205,7 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
         collector.add::<V, W, L, J>(tree, &mut x, count, &payload, task.sums);
         task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));
     }
-    task.found.lost = collector.lost();
+    task.found.lost = collector.take_lost();
     task.found.balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
     Ok(())
 }

@@ -1,57 +1,133 @@
 //! Σ_j a_j ⊗ w_j from the moments of both sides: no w of its own for any row (docs/math.md, equation 137).
 
+use std::ops::Range;
+
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, Axis};
 
 use super::fit::Polynomial;
+use super::kernels::Kernels;
+use super::queries::{Found, Queries, QueryTask};
 use super::sums::{Parts, Sums};
+use crate::certificate::estimated::{Correction, Drawing};
+use crate::certificate::statistical::Capped;
 use crate::error::Error;
+use crate::float::Float;
 use crate::kernels::rhs::C;
 use crate::linalg::products::matrix;
-use crate::runtime::pool::Run;
+use crate::runtime::buffer;
+use crate::runtime::pool::{Cancel, Run};
+use crate::runtime::rng::Rng;
+
+/// Blocks that are summed both ways to see what integers lose: a thirtieth of the time of the query side where there are 512.
+pub const COMPARED: usize = 8;
+
+/// A contraction with the moments of the keys.
+pub struct Contraction<'a> {
+    polynomial: &'a Polynomial,
+    /// From coordinates to rows of A1, (d, d1).
+    row: &'a Array2<f64>,
+    /// β + e_i of every |β| ≤ g, `[count][d]`.
+    raised: Vec<u32>,
+    /// coef_β.
+    weights: Vec<f64>,
+    dv: usize,
+}
 
 impl Polynomial {
-    /// Whether dL/dX can be had from moments: where rows of A1 can be had from their coordinates, and all keys are in them.
-    pub(super) fn contracts(&self) -> bool {
-        self.coordinates.row.is_some() && self.exact_keys.is_empty() && !self.is_causal
+    /// How dL/dX can be had from moments: where rows of A1 can be had from their coordinates, and all keys are in them.
+    pub(super) fn contraction(&self, dv: usize) -> Result<Option<Contraction<'_>>, Error> {
+        let Some(row) = self.coordinates.row.as_ref().filter(|_| self.exact_keys.is_empty() && !self.is_causal) else {
+            return Ok(None);
+        };
+        let raised = self.tree.raised()?;
+        let weights = self.tree.weights(|grade| self.coefficients.get(grade).copied().unwrap_or(0.0))?;
+        Ok(Some(Contraction { polynomial: self, row, raised, weights, dv }))
     }
+}
 
+impl Contraction<'_> {
     /// Σ_j w_j ⊗ a_j, `[dimension][d1]`, from N_β, the sums of the queries over all |β| ≤ g + 1.
     ///
     /// Time 2 N_g d² (dv + 1), memory O(d² + d dv) a part.
-    pub(super) fn contraction(&self, queries: &[f64], dv: usize, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
-        let Polynomial { tree, coordinates, sums: keys, .. } = self;
-        let Some(row) = &coordinates.row else {
-            return Err(Error::Internal("rows of A1 are not to be had from their coordinates".into()));
-        };
-        let (d, width) = (coordinates.dimension(), dv + 1);
-        let raised = tree.raised()?;
-        let weights = tree.weights(|grade| self.coefficients.get(grade).copied().unwrap_or(0.0))?;
-        let parts = Parts::new(tree.inner(), d * d);
-        let all_sums = [Sums::new(Some(d * d))];
+    pub fn of(&self, queries: &[f64], run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
+        let d = self.polynomial.coordinates.dimension();
+        let parts = Parts::new(self.polynomial.tree.inner(), d * d);
+        let sums = [Sums::new(Some(d * d))];
         run.for_each(0..parts.count(), |part, cancel| {
-            let mut sum = Array2::zeros((d, d));
-            let mut sides = [Array2::zeros((d, width)), Array2::zeros((d, width))];
-            for beta in parts.rows(part) {
-                if beta % C == 0 {
-                    cancel.check()?;
-                }
-                for (side, moments) in sides.iter_mut().zip([queries, keys]) {
-                    for (to, &index) in side.axis_iter_mut(Axis(0)).zip(&raised[beta * d..]) {
-                        let from = &moments[index as usize * width..][..width];
-                        to.into_iter().zip(from).for_each(|(to, from)| *to = *from);
-                    }
-                }
-                let [query, key] = &sides;
-                general_mat_mul(weights[beta], key, &query.t(), 1.0, &mut sum);
-            }
-            Sums::with(&all_sums, part, |[sums]| {
+            let sum = self.part(queries, parts.rows(part), cancel)?;
+            Sums::with(&sums, part, |[sums]| {
                 sums.into_iter().flatten().zip(&sum).for_each(|(to, from)| *to = *from);
                 Ok(())
             })
         })?;
-        let [sums] = all_sums.map(Sums::total);
-        let sum = matrix(sums?.unwrap_or_default(), d, d)?;
-        Ok(sum.dot(row).iter().copied().collect())
+        let [sum] = sums.map(Sums::total);
+        Ok(matrix(sum?.unwrap_or_default(), d, d)?.dot(self.row).iter().copied().collect())
+    }
+
+    /// Σ_j q_j ⊗ w_j over some β, (d, d).
+    fn part(&self, queries: &[f64], monomials: Range<usize>, cancel: &Cancel) -> Result<Array2<f64>, Error> {
+        let (d, width) = (self.polynomial.coordinates.dimension(), self.dv + 1);
+        let mut sum = Array2::zeros((d, d));
+        let mut sides = [Array2::zeros((d, width)), Array2::zeros((d, width))];
+        for beta in monomials {
+            if beta % C == 0 {
+                cancel.check()?;
+            }
+            for (side, moments) in sides.iter_mut().zip([queries, &self.polynomial.sums]) {
+                for (to, &index) in side.axis_iter_mut(Axis(0)).zip(&self.raised[beta * d..]) {
+                    let from = &moments[index as usize * width..][..width];
+                    to.into_iter().zip(from).for_each(|(to, from)| *to = *from);
+                }
+            }
+            let [query, key] = &sides;
+            general_mat_mul(self.weights[beta], key, &query.t(), 1.0, &mut sum);
+        }
+        Ok(sum)
+    }
+
+    /// How far sums of integers over the queries take Σ_j a_j ⊗ w_j, an estimate: blocks are drawn in proportion to `lost`, the
+    /// most that integers may lose in each, and summed both ways (docs/math.md, equation 168). Infinite where the blocks do not
+    /// tell.
+    ///
+    /// Time that of the query side for 2 [`COMPARED`] blocks, and as many contractions.
+    pub fn lost<T: Float>(
+        &self,
+        operands: &Queries<'_, T>,
+        lost: &[f64],
+        seed: u64,
+        run: &mut Run<'_>,
+    ) -> Result<f64, Error> {
+        let Polynomial { tree, coordinates, isa, .. } = self.polynomial;
+        let draws = Capped::new(lost)?.draw(&mut Rng::new(seed), COMPARED)?;
+        if draws.is_empty() {
+            return Ok(0.0);
+        }
+        let kernels = Kernels::<T>::of(*isa);
+        let (n, size) = (operands.queries.rows.count, buffer::size(&[tree.count(), self.dv + 1])?);
+        let terms = buffer::size(&[self.row.ncols(), coordinates.dimension()])?;
+        let mut all = buffer::zeros::<f64>(buffer::size(&[draws.len(), terms])?)?;
+        let tasks = draws.iter().zip(all.chunks_exact_mut(terms.max(1)));
+        run.for_each(tasks, |(draw, to), cancel| {
+            let rows = draw.row * C..n.min((draw.row + 1) * C);
+            let mut both = [(true, buffer::zeros::<f64>(size)?), (false, buffer::zeros(size)?)];
+            for (integers, sums) in &mut both {
+                let mut found = Found::of(rows.len(), false)?;
+                let task = QueryTask { moment_sums: Some(sums), ..QueryTask::of(rows.clone(), &mut found) };
+                kernels.queries(&Queries { integers: *integers, ..*operands }, task, cancel)?;
+            }
+            let [(_, mut difference), (_, floats)] = both;
+            difference.iter_mut().zip(&floats).for_each(|(difference, float)| *difference -= float);
+            let sum = self.part(&difference, 0..tree.inner(), cancel)?.dot(self.row);
+            to.iter_mut().zip(&sum.reversed_axes().dot(&coordinates.inverse)).for_each(|(to, from)| *to = *from);
+            Ok(())
+        })?;
+        let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
+        let ones = matrix(buffer::filled(draws.len(), 1.0)?, draws.len(), 1)?;
+        let terms = matrix(all, draws.len(), terms)?;
+        Ok(Correction::new(&[(ones.view(), terms.view())], Drawing::Weighted(&weights))?.uncorrected())
     }
 }
+
+#[cfg(test)]
+mod tests;

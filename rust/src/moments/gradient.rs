@@ -38,6 +38,9 @@ pub struct PolynomialGradients<T> {
     /// How far each of dL/dX and dL/dW_Q may be from Σ_j s a_j ⊗ w_j over the same rows, with the w_j of
     /// [`Polynomial::rows`]: what sums lose to rounding. Infinite for others, and for a causal problem.
     pub drifts: Vec<f64>,
+    /// An estimate of what sums of integers over the queries take from dL/dX and dL/dW_Q, where it was asked for; 0 where they
+    /// are of floats.
+    pub lost: f64,
     /// ‖c‖ of every row; nothing where the problem is causal, or has no keys.
     pub residuals: Vec<f64>,
     /// The same of the loss.
@@ -100,7 +103,7 @@ pub fn polynomial_gradient<T: Float>(
         options,
         &mut run,
     )?;
-    polynomial.differentiate(problem, &inputs, wrt, &needs, &mut run)?.whole(whole)
+    polynomial.differentiate(problem, &inputs, wrt, &needs, None, &mut run)?.whole(whole)
 }
 
 impl Polynomial {
@@ -118,14 +121,16 @@ impl Polynomial {
     ) -> Result<PolynomialGradients<T>, Error> {
         let seen = problem.admitted()?;
         self.require(&seen, options)?;
-        self.fitted_gradient(&seen, wrt, options, watch)?.whole(problem)
+        self.fitted_gradient(&seen, wrt, None, options, watch)?.whole(problem)
     }
 
-    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees.
+    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees. With a seed it
+    /// is estimated from blocks drawn by it what sums of integers over the queries lose.
     pub(crate) fn fitted_gradient<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         wrt: &[Wrt],
+        seed: Option<u64>,
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
@@ -138,6 +143,7 @@ impl Polynomial {
             &Inputs::new(problem, &self.exact_keys)?,
             wrt,
             &needs,
+            seed,
             &mut Run::new(options, watch),
         )
     }
@@ -148,11 +154,12 @@ impl Polynomial {
         inputs: &Inputs<'_, T>,
         wrt: &[Wrt],
         needs: &OutputSet,
+        seed: Option<u64>,
         run: &mut Run<'_>,
     ) -> Result<PolynomialGradients<T>, Error> {
         let strip = Kernels::<T>::of(self.isa).keys;
         let sides = Sides::new(problem, inputs, &self.coordinates, strip)?;
-        let passes = Passes::run(self, problem, inputs, &sides, needs, run)?;
+        let passes = Passes::run(self, problem, inputs, &sides, needs, seed, run)?;
         let mut gradients = buffer::with_capacity(wrt.len())?;
         for &wrt in wrt {
             let value = passes.gradient(self, problem, wrt)?;
@@ -166,7 +173,13 @@ impl Polynomial {
         let known = if problem.is_causal || !self.exact_keys.is_empty() {
             None
         } else {
-            Some(Bounds::new(&self.fitted(problem.Y.ncols()), problem, &found.buckets, found.widest, found.lost)?)
+            Some(Bounds::new(
+                &self.fitted(problem.Y.ncols()),
+                problem,
+                &found.buckets,
+                found.widest,
+                found.lost.iter().sum(),
+            )?)
         };
         let of = |(wrt, value): &(Wrt, Array2<T>)| {
             known.as_ref().map_or(Bound::UNKNOWN, |bounds| bounds.gradient(*wrt, value.view()))
@@ -181,6 +194,7 @@ impl Polynomial {
             loss_bound: known.as_ref().map_or(Bound::UNKNOWN, Bounds::loss),
             steps: known.as_ref().map(Bounds::steps),
             gradients,
+            lost: passes.lost * problem.scale.abs() * self.coordinates.slope_unit(),
             residuals: passes.residuals.into_iter().map(|c| c * unit).collect(),
             unsafe_rows: found.unsafe_rows,
             largest_query: found.widest.sqrt(),
@@ -214,6 +228,7 @@ fn without_keys<T: Float>(
         // Gradients are zero, and the loss a sum of squares in double precision.
         bounds: buffer::filled(wrt.len(), Bound::default())?,
         drifts: buffer::zeros(wrt.len())?,
+        lost: 0.0,
         residuals: Vec::new(),
         loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },
         steps: Some(Steps::default()),

@@ -27,6 +27,8 @@ pub(super) struct Passes<T> {
     pub residuals: Vec<f64>,
     /// max ‖k‖ of the keys that are seen.
     pub largest_key: f64,
+    /// An estimate of what integers take from Σ a ⊗ w in the coordinates of the keys, in its unit; 0 without a seed.
+    pub lost: f64,
     /// wᵀ A1, (d, d1).
     weights: Option<Vec<f64>>,
     A1: Option<Vec<T>>,
@@ -39,13 +41,14 @@ pub(super) struct Passes<T> {
 }
 
 impl<T: Float> Passes<T> {
-    /// Both sides, as far as they are needed.
+    /// Both sides, as far as they are needed; with a seed it is estimated what sums of integers lose.
     pub(super) fn run(
         polynomial: &Polynomial,
         problem: &Problem<'_, T>,
         inputs: &Inputs<'_, T>,
         sides: &Sides<'_, T>,
         needs: &OutputSet,
+        seed: Option<u64>,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let Polynomial { coordinates, tree, exact_keys, .. } = polynomial;
@@ -64,13 +67,14 @@ impl<T: Float> Passes<T> {
         let share = QUERY_SHARE[usize::from(!problem.is_causal)];
         let end = if has_keys { share } else { 1.0 };
         // Where a w for each row is wanted for nothing but its sum with the rows, moments of the queries say the same for less.
-        let mut contracts = needs.weights && !needs.A1 && polynomial.contracts();
+        let mut contraction = if needs.weights && !needs.A1 { polynomial.contraction(dv)? } else { None };
+        let mut lost = 0.0;
         loop {
-            operands.slopes = needs.query_slopes() && !contracts;
-            let count = if needs.key_slopes() || contracts { tree.count() } else { tree.inner() };
-            let has_moments = (has_keys || contracts) && !problem.is_causal;
+            operands.slopes = needs.query_slopes() && contraction.is_none();
+            let count = if needs.key_slopes() || contraction.is_some() { tree.count() } else { tree.inner() };
+            let has_moments = (has_keys || contraction.is_some()) && !problem.is_causal;
             let sizes = SumSizes {
-                weights: (needs.weights && !contracts).then_some(d * d1),
+                weights: (needs.weights && contraction.is_none()).then_some(d * d1),
                 moments: if has_moments { Some(buffer::size(&[count, dv + 1])?) } else { None },
                 exact: (has_keys && !exact_keys.is_empty()).then_some(exact_keys.len() * (dv + d)),
             };
@@ -86,16 +90,24 @@ impl<T: Float> Passes<T> {
             let side = query_side(polynomial, operands, sides, outputs, sizes, (None, !problem.is_causal, end), run)?;
             let QuerySide { found, sums: [weights, moments, exact], largest_key } = side;
             let unsafe_rows = found.unsafe_rows.len();
-            let weights = match &moments {
+            let mut weights = weights;
+            if let (Some(sums), Some(contracted)) = (&moments, &contraction) {
                 // Where no row is safe, the moments of the keys need not fit the precision.
-                Some(_) if contracts && unsafe_rows == n => Some(buffer::zeros(d * d1)?),
-                Some(sums) if contracts => Some(polynomial.contraction(sums, dv, run)?),
-                _ => weights,
-            };
-            if contracts && weights.iter().flatten().any(|x| !x.is_finite()) {
-                // Powers of a query may be beyond the precision where its logits are not.
-                contracts = false;
-                continue;
+                let is_safe = unsafe_rows < n;
+                let sum = if is_safe { contracted.of(sums, run)? } else { buffer::zeros(d * d1)? };
+                if sum.iter().any(|x| !x.is_finite()) {
+                    // Powers of a query may be beyond the precision where its logits are not.
+                    contraction = None;
+                    continue;
+                }
+                weights = Some(sum);
+                if let Some(seed) = seed.filter(|_| operands.integers && is_safe) {
+                    lost = contracted.lost(&operands, &found.lost, seed, run)?;
+                    if lost == f64::INFINITY {
+                        operands.integers = false;
+                        continue;
+                    }
+                }
             }
             // What keys are worth that no safe row sees may not fit the precision.
             let seen = found.unsafe_rows.iter().rev().fold(n, |end, &row| if row + 1 == end { row } else { end });
@@ -125,7 +137,7 @@ impl<T: Float> Passes<T> {
             } else {
                 [sums_of(needs.W_K, d * d2)?, sums_of(needs.Y, dv * d3)?]
             };
-            let mut passes = Passes { found, residuals: norms, largest_key, weights, A1, W_K, A2, Y, A3 };
+            let mut passes = Passes { found, residuals: norms, largest_key, lost, weights, A1, W_K, A2, Y, A3 };
             if let Some(sums) = exact {
                 passes.add_exact(polynomial, problem, inputs, &sums)?;
             }

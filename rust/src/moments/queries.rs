@@ -71,6 +71,22 @@ pub struct QueryTask<'a, T> {
     pub found: &'a mut Found,
 }
 
+impl<'a, T> QueryTask<'a, T> {
+    /// These rows, nothing asked of them yet.
+    pub fn of(rows: Range<usize>, found: &'a mut Found) -> Self {
+        QueryTask {
+            rows,
+            output: None,
+            values: None,
+            weight_sums: None,
+            moment_sums: None,
+            exact_sums: None,
+            residuals: None,
+            found,
+        }
+    }
+}
+
 /// Numbers of one part.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
@@ -80,8 +96,8 @@ pub struct Found {
     pub unsafe_rows: Vec<usize>,
     /// max ‖x‖².
     pub widest: f64,
-    /// What integers may have lost (docs/math.md, equation 139).
-    pub lost: f64,
+    /// What integers may have lost in each block of `C` rows (docs/math.md, equation 139), where there are moments.
+    pub lost: Vec<f64>,
     /// Safe rows by the reach of their logits, where bounds are wanted.
     pub buckets: Buckets,
 }
@@ -90,7 +106,8 @@ impl Found {
     /// Nothing yet, with room for as many unsafe rows as the part has rows, and for buckets where bounds are wanted.
     pub fn of(rows: usize, has_bounds: bool) -> Result<Self, Error> {
         let buckets = if has_bounds { Buckets::new()? } else { Buckets::default() };
-        Ok(Found { unsafe_rows: buffer::with_capacity(rows)?, buckets, ..Found::default() })
+        let lost = buffer::with_capacity(rows.div_ceil(C))?;
+        Ok(Found { unsafe_rows: buffer::with_capacity(rows)?, buckets, lost, ..Found::default() })
     }
 
     /// Counts the next part in.
@@ -99,7 +116,8 @@ impl Found {
         buffer::reserve(&mut self.unsafe_rows, next.unsafe_rows.len())?;
         self.unsafe_rows.extend(next.unsafe_rows);
         self.widest = wider(self.widest, next.widest);
-        self.lost += next.lost;
+        buffer::reserve(&mut self.lost, next.lost.len())?;
+        self.lost.extend(next.lost);
         self.buckets.merge(&next.buckets);
         Ok(())
     }
@@ -197,9 +215,9 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         }
         if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.moment_sums) {
             collector.add::<V, W, L, J>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
+            task.found.lost.push(collector.take_lost());
         }
     }
-    task.found.lost = gathered.map_or(0.0, |(collector, _)| collector.lost());
     Ok(())
 }
 

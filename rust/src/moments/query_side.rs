@@ -66,11 +66,7 @@ impl<'a, T> RowOutputs<'a, T> {
             output: cut(&mut self.slopes.0, rows.len() * self.slopes.1),
             values: cut(&mut self.values, rows.len() * dv),
             residuals: cut(&mut self.norms, rows.len()),
-            weight_sums: None,
-            moment_sums: None,
-            exact_sums: None,
-            found,
-            rows,
+            ..QueryTask::of(rows, found)
         }
     }
 }

@@ -149,8 +149,10 @@ impl<T: Float> Search<'_, T> {
             *decision = self.law.sized(decision.degree, decision.samples, others);
         }
         let polynomial = self.logits().least_squares(decision.degree)?;
-        // Rows of a sample do not see what sums over all rows lose; the bound that comes with the passes is charged for it.
-        let integers = self.request.asked == Asked::Any && !self.request.tolerates();
+        // Bounds that hold for certain are charged for the most that integers may lose, which is far more than they do; a sample
+        // sees what they lose.
+        let is_sampled = self.law.backing == Backing::Estimated && estimated && self.request.asked <= Asked::Estimated;
+        let integers = is_sampled || self.request.asked == Asked::Any && !self.request.tolerates();
         Some(Approximation { coefficients: polynomial.power(), integers, exact_keys })
     }
 

@@ -71,8 +71,10 @@ impl<T: Float> Passes<T> {
     ) -> Result<Option<Self>, Error> {
         let Setting { problem, prepared, .. } = setting;
         let asked = setting.asked();
-        let result =
-            stages.run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, options, watch))?;
+        // A sample of rows sees what sums of integers over the keys lose, but not what those over the queries do.
+        let seed = (backing == Backing::Estimated).then_some(setting.seed);
+        let result = stages
+            .run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, seed, options, watch))?;
         let n = problem.A1.nrows();
         let PolynomialGradients {
             loss,
@@ -84,6 +86,7 @@ impl<T: Float> Passes<T> {
             steps,
             level,
             residuals,
+            lost,
             ..
         } = result;
         let capped = setting.request.asked >= Asked::Statistical && asked.iter().any(|&wrt| by_caps(wrt));
@@ -112,7 +115,7 @@ impl<T: Float> Passes<T> {
         let unfolded = setting.unfolded();
         let bounds = if unfolded { vec![Bound::UNKNOWN; gradients.len()] } else { bounds };
         let drifts = if unfolded { vec![f64::INFINITY; gradients.len()] } else { drifts };
-        let lost = vec![0.0; gradients.len()];
+        let lost = buffer::collected(gradients.iter().map(|(wrt, _)| setting.folded_error(*wrt, lost)))?;
         let mut passes = Passes {
             loss,
             loss_bound,

@@ -7,7 +7,9 @@ use super::reach::Reach;
 use super::request::Request;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::wide;
 use crate::linalg::products::mapped;
+use crate::linalg::spectral::spectral;
 use crate::problem::{Problem, Weights, Wrt};
 
 /// What every step of one degree reads.
@@ -54,6 +56,16 @@ impl<T: Float> Setting<'_, T> {
         asked
     }
 
+    /// An error of an output of the original problem from that of dL/dX or dL/dW_Q of the other.
+    pub fn folded_error(&self, wrt: Wrt, error: f64) -> f64 {
+        match (wrt, self.pair().filter(|_| self.unfolded())) {
+            (Wrt::WQ, Some((_, W_K))) => error * spectral(wide(W_K).view()),
+            (Wrt::WK, Some((W_Q, _))) => error * spectral(wide(W_Q).view()),
+            (Wrt::X | Wrt::WQ, _) => error,
+            _ => 0.0,
+        }
+    }
+
     /// The outputs of the original problem from those of the other.
     pub fn folded(&self, gradients: Vec<(Wrt, Array2<T>)>) -> Result<Vec<(Wrt, Array2<T>)>, Error> {
         let Some((W_Q, W_K)) = self.pair().filter(|_| self.unfolded()) else { return Ok(gradients) };
@@ -61,7 +73,6 @@ impl<T: Float> Setting<'_, T> {
             let found = gradients.iter().find(|(of, _)| *of == wrt).map(|(_, value)| value);
             found.ok_or_else(|| Error::Internal(format!("dL/d{} was not computed", wrt.name())))
         };
-        let wide = |array: ArrayView2<'_, T>| array.mapv(T::widen);
         let narrow = |array: Array2<f64>| array.mapv(T::narrow).as_standard_layout().into_owned();
         let each = self.wrt.iter().map(|&wrt| {
             Ok((
