@@ -104,7 +104,7 @@ impl<T: Float> Passes<T> {
                 if let Some(seed) = seed.filter(|_| operands.integers && is_safe) {
                     lost = contracted.lost(&operands, &found.lost, seed, run)?;
                     if lost == f64::INFINITY {
-                        operands.integers = false;
+                        (operands.integers, lost) = (false, 0.0);
                         continue;
                     }
                 }

@@ -8,13 +8,13 @@ use super::request::{Asked, Certificate, Kind, Norm, Request};
 use super::rows::{Sample, add, among_the_others, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
-use super::solution::{Gradient, Solution};
+use super::solution::{ADDITIONS, Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::estimated::{Correction, Drawing, Factors, total, weighted};
 use crate::certificate::moments::Bound;
 use crate::certificate::outliers::{budget, outliers};
 use crate::certificate::rigorous::Steps;
-use crate::certificate::statistical::{Capped, MISS, allowance, stream};
+use crate::certificate::statistical::{Capped, allowance, stream};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::in_range;
@@ -33,9 +33,6 @@ pub const MOST_APART: usize = 4;
 
 /// Above this relative error of the weights a polynomial is no approximation, and a few of its rows say nothing of others.
 const BELIEVABLE: f64 = 0.3;
-
-/// Roundings that adding exact rows and a correction to an output takes.
-const ADDITIONS: f64 = 8.0;
 
 /// The approximate gradient, rows apart included.
 pub struct Passes<T> {
@@ -309,16 +306,16 @@ impl<T: Float> Passes<T> {
                     error = largest([error, sample.by_token(problem, population, sizes)?.replaced()]);
                 }
                 let rows = sample.rows(problem)?;
-                offer(request, one, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
+                one.offer(request, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
             } else if let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? {
                 let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * (correction.norm + sample.total(population));
                 let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
                 if shrunk < as_it_is {
-                    offer(request, one, Kind::Estimated, shrunk, rounding, |value| {
+                    one.offer(request, Kind::Estimated, shrunk, rounding, |value| {
                         add(value, &correction.value, correction.shrinkage);
                     });
                 } else {
-                    offer(request, one, Kind::Estimated, as_it_is, rounding, |_| ());
+                    one.offer(request, Kind::Estimated, as_it_is, rounding, |_| ());
                 }
             }
         }
@@ -338,7 +335,7 @@ impl<T: Float> Passes<T> {
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {
             if by_caps(one.wrt) && !self.caps.is_empty() {
                 let all = sum_of(self.caps.iter().copied());
-                offer(setting.request, one, Kind::Rigorous, all, *drift, |_| ());
+                one.offer(setting.request, Kind::Rigorous, all, *drift, |_| ());
             }
         }
     }
@@ -369,7 +366,7 @@ impl<T: Float> Passes<T> {
             let sum = |factors: &[Factors<'_>]| weighted(factors, &weights);
             let Some(sum) = sample.errors(problem, setting.pair(), one.wrt, sum)? else { continue };
             let bound = capped.bound(&draws, &norms, &lost, frobenius(sum.view()), allowance(look));
-            offer(request, one, Kind::Statistical, bound, *drift, |_| ());
+            one.offer(request, Kind::Statistical, bound, *drift, |_| ());
         }
         Ok(())
     }
@@ -378,26 +375,4 @@ impl<T: Float> Passes<T> {
 /// Whether an output is a sum over rows of what caps are of.
 fn by_caps(wrt: Wrt) -> bool {
     Backing::Statistical.covers(wrt)
-}
-
-/// Takes what rows say of an output where it is less than its bound.
-fn offer<T: Float>(
-    request: &Request,
-    one: &mut Gradient<T>,
-    kind: Kind,
-    sampling: f64,
-    rounding: f64,
-    change: impl FnOnce(&mut Array2<T>),
-) {
-    // NaN is less than nothing.
-    let is_less = sampling + rounding < one.certificate.absolute;
-    if !is_less {
-        return;
-    }
-    change(&mut one.value);
-    let size = request.norm.of(&one.value);
-    let confidence = (kind == Kind::Statistical).then_some(1.0 - MISS);
-    let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * size;
-    let terms = if kind == Kind::Rigorous { [sampling, 0.0, rounding] } else { [0.0, sampling, rounding] };
-    one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
 }

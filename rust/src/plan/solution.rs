@@ -4,10 +4,15 @@ use ndarray::Array2;
 
 use super::decision::Decision;
 use super::prepared::Prepared;
-use super::request::Certificate;
+use super::request::{Certificate, Kind, Request};
 use crate::certificate::rigorous::Steps;
+use crate::certificate::statistical::MISS;
+use crate::float::Float;
 use crate::options::Level;
 use crate::problem::Wrt;
+
+/// Roundings that adding exact rows and a correction to an output takes.
+pub(super) const ADDITIONS: f64 = 8.0;
 
 /// One output and its error.
 #[derive(Debug, Clone)]
@@ -39,4 +44,28 @@ pub struct Solution<T> {
     pub prepared: Option<Prepared>,
     /// The instruction set that computed them.
     pub level: Level,
+}
+
+impl<T: Float> Gradient<T> {
+    /// Takes what rows say of it where that is less than its bound.
+    pub(super) fn offer(
+        &mut self,
+        request: &Request,
+        kind: Kind,
+        sampling: f64,
+        rounding: f64,
+        change: impl FnOnce(&mut Array2<T>),
+    ) {
+        // NaN is less than nothing.
+        let is_less = sampling + rounding < self.certificate.absolute;
+        if !is_less {
+            return;
+        }
+        change(&mut self.value);
+        let size = request.norm.of(&self.value);
+        let confidence = (kind == Kind::Statistical).then_some(1.0 - MISS);
+        let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * size;
+        let terms = if kind == Kind::Rigorous { [sampling, 0.0, rounding] } else { [0.0, sampling, rounding] };
+        self.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
+    }
 }
