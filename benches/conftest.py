@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import attngrad_rs
-from attngrad_rs.cli import machine
+from attngrad_rs import _core
+from attngrad_rs.experiments import machine
 
 THREADS = 2
 FULL, SMOKE = 8192, 256
@@ -63,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if lines:
         terminalreporter.section("attngrad against its peers (medians of interleaved pairs)")
         terminalreporter.write_line(
-            f"attngrad {attngrad_rs.__version__} · {machine.cpu_name()} · level {machine.level()}"
+            f"attngrad {attngrad_rs.__version__} · {machine.cpu_name()} · level {_core.level()}"
             f" · {THREADS} threads · NumPy {np.__version__}"
         )
         if is_smoke(config):

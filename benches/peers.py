@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attngrad_rs.cli import machine
+from attngrad_rs.experiments import machine
 
 # Of the matrix product that is the machine's limit, and how often torch's is timed.
 GEMM, GEMM_ROUNDS = 4096, 5

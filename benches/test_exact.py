@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import attngrad_rs as ag
 import peers
-from attngrad_rs.cli.machine import blas_threads
+from attngrad_rs.experiments.machine import blas_threads
 from conftest import THREADS, problem
 from pairing import paired
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack, overload
 
 import numpy as np
@@ -14,13 +14,19 @@ import numpy.typing as npt
 from . import _solve
 from ._inputs import arrays, options
 from ._inputs.arrays import Array
-from ._inputs.options import CallOptions, CertificateKind, F, GradientOptions, Method, Norm
+from ._inputs.options import (
+    CallOptions,
+    CertificateKind,
+    F,
+    GradientOptions,
+    Method,
+    Norm,
+    Progress,
+)
 from .plans import Asked, Plan
 from .results import AttentionGradients
 
 __all__ = ["attention", "attention_vjp", "plan"]
-
-Progress = Callable[[float], object]
 
 
 @overload
@@ -195,7 +201,7 @@ def attention_vjp(
     heads = _heads(named, scale, is_causal, asked, control)
     again = functools.partial(
         attention_vjp, scale=scale, is_causal=is_causal, threads=threads,
-        **asked._replace(rng=heads.request.seed)._asdict(),
+        **heads.request.as_options(),
     )  # fmt: skip
     return _solve.pull_back(heads, plan, again, start)
 
@@ -254,9 +260,9 @@ def plan(
     heads = _heads(named, scale, is_causal, asked, control)
     again = functools.partial(
         attention_vjp, query=query, key=key, value=value, scale=scale, is_causal=is_causal,
-        threads=threads, **asked._replace(rng=heads.request.seed)._asdict(),
+        threads=threads, **heads.request.as_options(),
     )  # fmt: skip
-    return _solve.plan_heads(heads, again)
+    return _solve.plan(heads, again)
 
 
 def _heads(

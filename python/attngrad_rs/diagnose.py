@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,7 @@ import numpy.typing as npt
 from . import _core
 from ._inputs import arrays, options
 from ._inputs.memory import check_fits
-from .errors import ShapeError
-from .features import LOOK_BYTES
+from .features import looked_bytes
 
 __all__ = ["Diagnosis", "Prediction", "diagnose", "diagnose_problem"]
 
@@ -179,51 +179,39 @@ def diagnose(
     """
     seed = options.rng(rng)
     workers = options.threads(threads)
-    s = None if scale is None else options.scale(scale, 0.0)
-    given, dtype = arrays.read_heads({"query": query, "key": key})
-    for name, array in given.items():
-        if array.ndim != 2:
-            raise ShapeError(
-                f"{name}: found shape {array.shape}; expected a matrix: pass one head at a time"
-            )
-    looks = LOOK_BYTES * sum(map(len, given.values()))
-    check_fits("diagnose", arrays.total_bytes(given) + looks)
+    s = options.scale(scale, None)
+    given, dtype = arrays.read_one_head(query, key)
+    check_fits("diagnose", arrays.total_bytes(given) + looked_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=True, threads=workers)
-    return _wrapped(
-        _core.diagnose(
-            copies["query"], copies["key"], s, options.DEFAULT_SEED if seed is None else seed,
-            _core.Options(threads=workers),
-        )
-    )  # fmt: skip
+    control = _core.Options(threads=workers)
+    return _wrapped(_core.diagnose(copies["query"], copies["key"], s, seed or 0, control))
 
 
 def diagnose_problem(
-    problem: Mapping[str, arrays.Array],
-    wrt: Sequence[str],
-    besides: Sequence[float],
-    *,
-    scale: float,
-    is_causal: bool,
-    threads: int | None,
+    arguments: Mapping[str, Any], wrt: Sequence[str], besides: Sequence[float], threads: int | None
 ) -> Diagnosis:
     """The diagnosis of the queries and keys of a problem, with what is planned for the problem.
 
     Parameters
     ----------
-    problem : mapping of str to ndarray
-        Checked private copies, as ``loss_gradient`` makes them.
+    arguments : mapping
+        Arrays of ``loss_gradient``, and ``scale`` and ``is_causal`` where they are not the default.
     wrt : sequence of str
         What is differentiated by.
     besides : sequence of float
         Accuracies to plan for besides those of ``diagnose``.
-    scale, is_causal, threads
-        As in ``loss_gradient``, checked.
+    threads : int or None
+        As in ``loss_gradient``.
     """
-    given = _core.Problem(**problem, scale=scale, is_causal=is_causal)
-    control = _core.Options(threads=threads)
-    return _wrapped(
-        _core.diagnose_problem(given, list(wrt), list(besides), options.DEFAULT_SEED, control)
+    problem = arrays.read_problem(*(arguments[name] for name in ("A1", "A2", "A3", "X", "Y", "E")))
+    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
+    given = _core.Problem(
+        **copies,
+        scale=options.scale(arguments.get("scale"), problem.sizes.usual_scale),
+        is_causal=arguments.get("is_causal", False),
     )
+    control = _core.Options(threads=threads)
+    return _wrapped(_core.diagnose_problem(given, list(wrt), list(besides), 0, control))
 
 
 def _wrapped(found: _core.Diagnosis) -> Diagnosis:
@@ -231,15 +219,9 @@ def _wrapped(found: _core.Diagnosis) -> Diagnosis:
     own |= {name: tuple(own[name]) for name in ("spectrum", "findings")}
     own["predictions"] = tuple(
         Prediction(
-            rtol=one.rtol,
-            method=one.decision.method,
-            degree=one.decision.degree,
-            features=one.decision.features,
-            error=one.decision.predicted_error,
-            reason=one.decision.reason,
-            smallest_degree=one.smallest_degree,
-            least_error=one.least_error,
+            one.rtol, one.decision.method, one.decision.degree, one.decision.features,
+            one.decision.predicted_error, one.decision.reason, one.smallest_degree, one.least_error,
         )
         for one in found.predictions
-    )
+    )  # fmt: skip
     return Diagnosis(**own, _text=found.text)

@@ -1,8 +1,8 @@
 """The exceptions of attngrad_rs: one tree, and each leaf is also the built-in a caller would catch.
 
-Every message reads ``<argument>: found <what>; <what is wanted, or what to do>``. The compiled core
-raises these same classes, so that one ``except AttnGradError`` catches all that the library raises
-on purpose.
+Every message reads ``<argument>: found <what>; <what is expected, or what to do>``. The compiled
+core raises these same classes, so that one ``except AttnGradError`` catches all that the library
+raises on purpose.
 
 ==========================  ==================  ==================================================
 class                       built-in            raised when

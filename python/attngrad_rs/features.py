@@ -13,8 +13,8 @@ Everything is computed by the core (``attngrad::features`` in Rust); docs/math.m
 from __future__ import annotations
 
 import inspect
-import math
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -174,19 +174,12 @@ class ExpFeatures:
             ToleranceError with ``best_rtol`` where ``rtol`` is not reached with the features
             allowed, RangeError where logits overflow.
         """
-        asked = request(
-            self.degree, self.rtol, self.scale, self.kind, self.max_features, self.anisotropic,
-            self.rng,
-        )  # fmt: skip
+        parameters = self.get_params()
+        del parameters["threads"]
+        asked = request(**parameters)
         control = self._options()
-        given, dtype = arrays.read_heads({"query": query, "key": query if key is None else key})
-        for name, array in given.items():
-            if array.ndim != 2:
-                raise ShapeError(
-                    f"{name}: found shape {array.shape}; expected a matrix: pass one head"
-                )
-        looks = LOOK_BYTES * sum(map(len, given.values()))
-        check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looks)
+        given, dtype = arrays.read_one_head(query, query if key is None else key)
+        check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looked_bytes(given))
         copies = arrays.snapshots(given, dtype, finite=True)
         self._take(_core.ExpFeatures.fit(copies["query"], copies["key"], asked, control))
         return self
@@ -316,6 +309,7 @@ class ExpFeatures:
 
 
 def request(
+    *,
     degree: object,
     rtol: object,
     scale: object,
@@ -325,18 +319,21 @@ def request(
     rng: object,
 ) -> _core.FeatureRequest:
     """Options of features and factors, checked as far as their types go; the rest is the core's."""
-    seed = options.rng(rng)
+    expected = "an integer of at least 1"
     return _core.FeatureRequest(
         degree=None if degree is None else options.polynomial_degree(degree),
-        rtol=options.tolerance(rtol, 0.0, "fro", "any").rtol,
-        scale=None if scale is None else options.scale(scale, math.nan),
+        rtol=options.rtol(rtol),
+        scale=options.scale(scale, None),
         kind=options.choice("kind", kind, KINDS),
-        max_features=options.integer(
-            "max_features", max_features, 1, sys.maxsize, "an integer of at least 1"
-        ),
+        max_features=options.integer("max_features", max_features, 1, sys.maxsize, expected),
         anisotropic=options.flag("anisotropic", anisotropic),
-        seed=options.DEFAULT_SEED if seed is None else seed,
+        seed=options.rng(rng) or 0,
     )
+
+
+def looked_bytes(given: Mapping[str, Array]) -> int:
+    """What a look at queries and keys keeps of them besides their copies."""
+    return LOOK_BYTES * sum(map(len, given.values()))
 
 
 def _parameters() -> dict[str, Any]:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import numbers
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from . import _core
 from ._inputs import options
 from ._inputs.memory import format_bytes
-from .errors import OptionError, OptionTypeError
+from .errors import OptionError
 
 __all__ = ["Plan"]
 
-# Fields that are a size of a method, with their ranges.
-SIZES = (
-    ("degree", 0, options.MAX_DEGREE),
-    ("samples", 0, sys.maxsize),
-    ("features", 0, sys.maxsize),
-    ("exact_rows", 0, sys.maxsize),
-)
+# Fields that are a size of a method, and the largest there are.
+SIZES = {
+    "degree": options.MAX_DEGREE, "samples": sys.maxsize, "features": sys.maxsize,
+    "exact_rows": sys.maxsize,
+}  # fmt: skip
 # A forecast may be of more than any machine has, as that of an absurd shape is.
 MAX_BYTES = 2**128
 
@@ -50,24 +46,18 @@ class Asked(NamedTuple):
         if plan is None:
             return self
         if not isinstance(plan, Plan):
-            shown = options.show_type(plan)
-            raise OptionTypeError(f"plan: found {shown}; expected a Plan or None")
+            raise options.wrong_type("plan", plan, "a Plan or None")
         plan._check()
-        if plan._asked is None:
-            return self._named_by(plan)
-        pairs = zip(self, Asked(), plan._asked, strict=True)
-        return Asked(
-            *(planned if _same(given, usual) else given for given, usual, planned in pairs)
-        )
-
-    def _named_by(self, plan: Plan) -> Asked:
-        """A plan made by hand names its method where no tolerance says what else would do."""
-        usual = Asked()
-        free = all(
-            _same(getattr(self, name), getattr(usual, name))
-            for name in ("rtol", "atol", "method", "degree")
-        )
-        if not free or plan.degree is None:
+        usual, planned = Asked(), plan._asked
+        kept = {
+            name
+            for name, given, default in zip(self._fields, self, usual, strict=True)
+            if _same(given, default)
+        }
+        if planned is not None:
+            return self._replace(**{name: getattr(planned, name) for name in kept})
+        # A plan made by hand names its method where no tolerance says what else would do.
+        if plan.degree is None or not {"rtol", "atol", "method", "degree"} <= kept:
             return self
         return self._replace(method=plan.method, degree=plan.degree)
 
@@ -133,28 +123,22 @@ class Plan:
 
     def _check(self) -> None:
         method = options.choice("plan.method", self.method, options.METHODS)
-        for name, low, high in SIZES:
-            value = getattr(self, name)
-            if value is None:
-                continue
-            wanted = f"an integer from {low} to {high}, or None,"
-            number = options.integer(f"plan.{name}", value, low, high, wanted)
-            if method == "exact":
-                raise OptionError(
-                    f"plan.{name}: found {number} for method 'exact', which has no size; "
-                    "None is wanted"
-                )
+        for name, high in SIZES.items():
+            if (value := getattr(self, name)) is not None:
+                expected = f"an integer from 0 to {high}, or None"
+                number = options.integer(f"plan.{name}", value, 0, high, expected)
+                if method == "exact":
+                    raise OptionError(
+                        f"plan.{name}: found {number} for method 'exact', which has no size; "
+                        "expected None"
+                    )
         for name in ("predicted_seconds", "predicted_error"):
             value = getattr(self, name)
-            if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-                shown = options.show_type(value)
-                raise OptionTypeError(f"plan.{name}: found {shown}; a number >= 0 is wanted")
-            if not float(value) >= 0.0:
-                raise OptionError(f"plan.{name}: found {value}; a number >= 0 is wanted")
+            if not (isinstance(value, float) and value == math.inf):
+                options.real(f"plan.{name}", value, "a number >= 0", 0.0)
         options.integer("plan.peak_bytes", self.peak_bytes, 0, MAX_BYTES, "an integer >= 0")
         if not isinstance(self.reason, str):
-            shown = options.show_type(self.reason)
-            raise OptionTypeError(f"plan.reason: found {shown}; words are wanted")
+            raise options.wrong_type("plan.reason", self.reason, "words")
 
     def explain(self) -> str:
         """The decision in words and numbers, one item a line.
@@ -172,15 +156,12 @@ class Plan:
         return "\n".join(f"{title:18}{text}" for title, text in self._items())
 
     def _items(self) -> list[tuple[str, str]]:
-        sizes = [
-            one.name for one in fields(self) if one.name in dict.fromkeys(n for n, *_ in SIZES)
-        ]
-        chosen = [(name, getattr(self, name)) for name in sizes]
+        sizes = [(name, getattr(self, name)) for name in SIZES]
         error = f"{self.predicted_error:.1e}" if self.predicted_error > 0.0 else "rounding only"
         because = f", because {self.reason}" if self.reason else ""
         return [
             ("method", f"{self.method}{because}"),
-            *((name, str(value)) for name, value in chosen if value is not None),
+            *((name, str(value)) for name, value in sizes if value is not None),
             ("predicted time", f"{self.predicted_seconds:.2g} s"),
             ("predicted error", error),
             ("peak memory", f"{format_bytes(self.peak_bytes)} above the inputs"),
@@ -233,8 +214,7 @@ class Plan:
         self._check()
         if self.method == "polynomial" and self.degree is None:
             raise OptionError(
-                "plan.degree: found None for method 'polynomial'; "
-                f"an integer from 0 to {options.MAX_DEGREE} is wanted"
+                f"plan.degree: found None for method 'polynomial'; expected {options.DEGREE}"
             )
         return _core.Decision(
             method=self.method,
@@ -253,7 +233,5 @@ class Plan:
 
 def html_table(items: list[tuple[str, str]]) -> str:
     """Titles and texts as a table of two columns."""
-    from html import escape
-
     rows = (f"<tr><th>{escape(title)}</th><td>{escape(text)}</td></tr>" for title, text in items)
     return f"<table>{''.join(rows)}</table>"

@@ -29,7 +29,7 @@ from . import _core
 from ._inputs import options
 from ._inputs.masks import unmasked
 from ._inputs.options import MAX_DEGREE
-from .errors import DTypeError, OptionError, OptionTypeError, ShapeError
+from .errors import DTypeError, OptionError, ShapeError
 
 __all__ = ["KINDS", "MAX_DEGREE", "ExpPolynomial", "exp_polynomial"]
 
@@ -161,7 +161,7 @@ def exp_polynomial(
     Raises
     ------
     OptionError, OptionTypeError
-        If an option is out of its range; the message says what is wanted.
+        If an option is out of its range; the message says what is expected.
     ShapeError, DTypeError
         If samples and weights are not two vectors of one length, of float32 or float64.
 
@@ -193,9 +193,7 @@ def from_core(kind: str, parts: tuple[Doubles, Doubles, tuple[float, float]]) ->
 
 def _interval(value: object) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise OptionTypeError(
-            f"interval: found {options.show_type(value)}; a pair (low, high) is wanted"
-        )
+        raise options.wrong_type("interval", value, "a pair (low, high)")
     low, high = (options.real("interval", end, "a pair of finite numbers") for end in value)
     return low, high
 
@@ -212,5 +210,5 @@ def _doubles(name: str, value: object) -> Doubles:
 def _vector(name: str, value: object) -> Doubles:
     array = _doubles(name, value)
     if array.ndim != 1:
-        raise ShapeError(f"{name}: found shape {array.shape}; one dimension is wanted")
+        raise ShapeError(f"{name}: found shape {array.shape}; expected one dimension")
     return array

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _solve
-from ._inputs import arrays, options
-from ._inputs.options import CertificateKind, F, GradientOptions, Input, Method, Norm
+from ._inputs import options
+from ._inputs.arrays import read_problem
+from ._inputs.options import (
+    CertificateKind,
+    F,
+    GradientOptions,
+    Input,
+    Method,
+    Norm,
+    Progress,
+)
 from .plans import Asked, Plan
 from .results import GradientResult
 
 __all__ = ["loss", "loss_gradient", "plan_loss_gradient"]
 
 Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
-Progress = Callable[[float], object]
+
+# With respect to nothing.
+LOSS = object()
 
 
 class _Options(GradientOptions, total=False):
@@ -149,7 +160,7 @@ def loss_gradient(
     Raises
     ------
     ShapeError, DTypeError, NonFiniteError
-        An array does not fit; the message names it, what was found and what is wanted.
+        An array does not fit; the message names it, what was found and what is expected.
     OptionError, OptionTypeError
         An option does not fit.
     ToleranceError
@@ -186,14 +197,11 @@ def loss_gradient(
     """
     start = time.perf_counter()
     asked = Asked(method, degree, rtol, atol, norm, certificate, rng).beside(plan)
-    problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    call = _call(
-        problem, _names(wrt, problem), scale, is_causal, asked,
-        options.control(threads, progress, timeout, check_finite),
-    )  # fmt: skip
+    control = options.control(threads, progress, timeout, check_finite)
+    call = _call((A1, A2, A3, X, Y, E), wrt, scale, is_causal, asked, control)
     again = functools.partial(
         loss_gradient, wrt=call.wrt, scale=scale, is_causal=is_causal, threads=threads,
-        **asked._replace(rng=call.request.seed)._asdict(),
+        **call.request.as_options(),
     )  # fmt: skip
     return _solve.gradient(call, plan, again, start)
 
@@ -243,11 +251,9 @@ def loss(
     >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
-    call = _call(
-        arrays.read_problem(A1, A2, A3, X, Y, E), (), scale, is_causal, Asked(method="exact"),
-        options.control(threads, progress, timeout, check_finite),
-    )  # fmt: skip
-    return _solve.loss(call)
+    control = options.control(threads, progress, timeout, check_finite)
+    given = (A1, A2, A3, X, Y, E)
+    return _solve.loss(_call(given, LOSS, scale, is_causal, Asked(method="exact"), control))
 
 
 def plan_loss_gradient(
@@ -308,36 +314,28 @@ threads, rng, progress, timeout, check_finite
     True
     """
     asked = Asked(method, degree, rtol, atol, norm, certificate, rng)
-    problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    call = _call(
-        problem, _names(wrt, problem), scale, is_causal, asked,
-        options.control(threads, progress, timeout, check_finite),
-    )  # fmt: skip
+    control = options.control(threads, progress, timeout, check_finite)
+    call = _call((A1, A2, A3, X, Y, E), wrt, scale, is_causal, asked, control)
     again = functools.partial(
         loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, scale=scale,
         is_causal=is_causal, threads=threads, progress=progress, timeout=timeout,
-        check_finite=check_finite, **asked._replace(rng=call.request.seed)._asdict(),
+        check_finite=check_finite, **call.request.as_options(),
     )  # fmt: skip
     return _solve.plan(call, again)
 
 
 def _call(
-    problem: arrays.Problem,
-    names: tuple[Input, ...],
+    given: tuple[object, ...],
+    wrt: object,
     scale: object,
     is_causal: object,
     asked: Asked,
     control: options.Control,
 ) -> _solve.Call:
     """A call with all of its options checked."""
-    # With d2 = 0 every logit is 0, whatever the scale.
-    usual = 1.0 / max(problem.sizes.d2, 1)
+    arrays, sizes, dtype, same = read_problem(*given)
+    names = () if wrt is LOSS else options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
     return _solve.Call(
-        problem, names, options.scale(scale, usual), options.flag("is_causal", is_causal),
-        options.request(*asked), control,
+        arrays, dtype, options.scale(scale, sizes.usual_scale),
+        options.flag("is_causal", is_causal), options.request(*asked), control, sizes, names,
     )  # fmt: skip
-
-
-def _names(wrt: object, problem: arrays.Problem) -> tuple[Input, ...]:
-    pair, same = problem.sizes.pair, problem.self_attention
-    return options.wrt_names(wrt, pair=pair, self_attention=same)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy.typing as npt
 
 from . import _core
 from ._inputs.arrays import Array
-from ._inputs.options import F, Tolerance
+from ._inputs.options import F, Request
 from .errors import OptionError, PrecisionWarning, ToleranceError
 from .plans import Plan, html_table
 
 __all__ = ["AttentionGradients", "Certificate", "GradientResult"]
 
 
-class Certified(Protocol):
-    """A result with one certificate for each gradient."""
-
-    @property
-    def certificates(self) -> Mapping[str, Certificate]: ...
-
-
-R = TypeVar("R", bound=Certified)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -97,28 +90,25 @@ class Certificate:
         cls,
         found: _core.Certificate,
         method: str,
-        tolerance: Tolerance,
         norm: str,
+        rtol: float | None,
         steps: Mapping[str, float],
     ) -> Certificate:
         """What the core found out about a result of a method."""
-        terms = {"rounding": found.rounding}
-        if found.kind != "exact":
-            terms = {"truncation": found.truncation, "sampling": found.sampling, **terms}
+        terms = ("rounding",) if found.kind == "exact" else ("truncation", "sampling", "rounding")
+        same = ("kind", "absolute", "relative", "confidence", "best_rtol", "message")
         return cls(
             method=method,
-            kind=found.kind,
-            absolute=found.absolute,
-            relative=found.relative,
             norm=norm,
-            confidence=found.confidence,
-            terms=terms,
+            terms={name: getattr(found, name) for name in terms},
             steps=steps,
-            rtol_requested=tolerance.rtol,
-            best_rtol=found.best_rtol,
+            rtol_requested=rtol,
             success=found.reached,
-            message=found.message,
+            **{name: getattr(found, name) for name in same},
         )
+
+    def _error(self) -> str:
+        return f"{self.kind}, relative error <= {self.relative:.1e}"
 
     def _items(self) -> list[tuple[str, str]]:
         return [
@@ -134,8 +124,47 @@ class Certificate:
         return html_table(self._items())
 
 
+class _Certified:
+    """A result with one certificate for each of its arrays."""
+
+    certificates: Mapping[str, Certificate]
+    plan: Plan
+    seconds: float
+
+    def _arrays(self) -> Mapping[str, Array]:
+        """Gradients by the names of their certificates."""
+        raise NotImplementedError
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of the gradient; of several, the worst."""
+        return worst(self.certificates)
+
+    @property
+    def success(self) -> bool | None:
+        """Whether every tolerance is certified, as ``certificate.success`` says it."""
+        return self.certificate.success
+
+    def _summary(self, names: Iterable[str]) -> str:
+        """Shapes and error, on one line; never the numbers."""
+        arrays = zip(names, self._arrays().values(), strict=True)
+        shapes = ", ".join(f"{name}: {array.shape} {array.dtype}" for name, array in arrays)
+        return f"{{{shapes}}}, {self.certificate._error()}, seconds={self.seconds:.3g}"
+
+    def _repr_html_(self) -> str:
+        """Shapes, errors and the plan as a table, for notebooks."""
+        items = [
+            (
+                f"gradient, {name}",
+                f"{array.shape} {array.dtype}; {self.certificates[name]._error()}",
+            )
+            for name, array in self._arrays().items()
+        ]
+        return html_table([*items, *self.plan._items()])
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class GradientResult(Generic[F]):
+class GradientResult(_Certified, Generic[F]):
     """Loss and gradients of one problem, each with its certificate.
 
     Attributes
@@ -180,30 +209,17 @@ class GradientResult(Generic[F]):
         (only,) = self.gradients.values()
         return only
 
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of the gradient; of several, the worst."""
-        return worst(self.certificates)
-
-    @property
-    def success(self) -> bool | None:
-        """Whether every tolerance is certified, as ``certificate.success`` says it."""
-        return self.certificate.success
-
-    def _repr_html_(self) -> str:
-        """Shapes, errors and the plan as a table, for notebooks."""
-        return _html(self.gradients, self.certificates, self.plan)
+    def _arrays(self) -> Mapping[str, Array]:
+        return self.gradients
 
     def __repr__(self) -> str:
         """Shapes and error, on one line; never the numbers."""
-        return (
-            f"GradientResult(loss={self.loss:.6g}, gradients={{{_summary(self.gradients)}}}, "
-            f"{_error(self.certificate)}, seconds={self.seconds:.3g})"
-        )
+        summary = self._summary(self.gradients)
+        return f"GradientResult(loss={self.loss:.6g}, gradients={summary})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttentionGradients(Generic[F]):
+class AttentionGradients(_Certified, Generic[F]):
     """Gradients of attention; unpacks as ``dq, dk, dv``.
 
     Attributes
@@ -229,49 +245,15 @@ class AttentionGradients(Generic[F]):
         """Unpack as dq, dk, dv."""
         return iter((self.dq, self.dk, self.dv))
 
-    @property
-    def certificate(self) -> Certificate:
-        """The worst of the three certificates."""
-        return worst(self.certificates)
-
-    @property
-    def success(self) -> bool | None:
-        """Whether every tolerance is certified, as ``certificate.success`` says it."""
-        return self.certificate.success
-
-    def _repr_html_(self) -> str:
-        """Shapes, errors and the plan as a table, for notebooks."""
-        arrays = {"query": self.dq, "key": self.dk, "value": self.dv}
-        return _html(arrays, self.certificates, self.plan)
+    def _arrays(self) -> Mapping[str, Array]:
+        return {"query": self.dq, "key": self.dk, "value": self.dv}
 
     def __repr__(self) -> str:
         """Shapes and error, on one line; never the numbers."""
-        arrays = {"dq": self.dq, "dk": self.dk, "dv": self.dv}
-        return (
-            f"AttentionGradients({_summary(arrays)}, "
-            f"{_error(self.certificate)}, seconds={self.seconds:.3g})"
-        )
+        return f"AttentionGradients(gradients={self._summary(('dq', 'dk', 'dv'))})"
 
 
-def _summary(arrays: Mapping[str, Array]) -> str:
-    return ", ".join(f"{name}: {array.shape} {array.dtype}" for name, array in arrays.items())
-
-
-def _error(certificate: Certificate) -> str:
-    return f"{certificate.kind}, relative error <= {certificate.relative:.1e}"
-
-
-def _html(
-    gradients: Mapping[str, Array], certificates: Mapping[str, Certificate], plan: Plan
-) -> str:
-    items = [
-        (f"gradient, {name}", f"{array.shape} {array.dtype}; {_error(certificates[name])}")
-        for name, array in gradients.items()
-    ]
-    return html_table([*items, *plan._items()])
-
-
-def deliver(result: R, tolerance: Tolerance, dtype: str, method: str) -> R:
+def deliver(result: R, certificates: Mapping[str, Certificate], request: Request, dtype: str) -> R:
     """The result, where its tolerance is reached or nobody named the method.
 
     Raises
@@ -284,8 +266,8 @@ def deliver(result: R, tolerance: Tolerance, dtype: str, method: str) -> R:
     PrecisionWarning
         If "auto" misses it: no method is more accurate than the exact one.
     """
-    missed = {name: one for name, one in result.certificates.items() if one.success is False}
-    if not missed or (tolerance.rtol is None and not tolerance.atol):
+    missed = {name: one for name, one in certificates.items() if one.success is False}
+    if not missed or (request.rtol is None and not request.atol):
         return result
     name = max(missed, key=lambda one: (missed[one].best_rtol, missed[one].absolute))
     made = missed[name]
@@ -295,18 +277,16 @@ def deliver(result: R, tolerance: Tolerance, dtype: str, method: str) -> R:
     else:
         remedy = "use method='auto', or "
         limit = f"below what method {made.method!r} could certify ({made.kind})"
-    relative = f"ask for rtol >= {round_up(made.best_rtol)} (or None for exact)"
-    if math.isfinite(made.best_rtol) and (tolerance.rtol or not tolerance.atol):
-        ask = relative
+    if math.isfinite(made.best_rtol) and (request.rtol or not request.atol):
+        ask = f"ask for rtol >= {round_up(made.best_rtol)} (or None for exact)"
     elif math.isfinite(made.absolute):
         # No tolerance relative to a gradient that may be zero can be certified.
-        least = max(one.absolute for one in missed.values())
-        ask = f"give atol >= {round_up(least)}"
+        ask = f"give atol >= {round_up(max(one.absolute for one in missed.values()))}"
         ask += "" if math.isfinite(made.best_rtol) else ", as the gradient may be zero"
     else:
         ask = "ask for rtol=None (exact)"
-    words = f"{tolerance.shown()}, {limit} for the gradient by {name}"
-    if method != "auto":
+    words = f"{request.shown()}, {limit} for the gradient by {name}"
+    if request.method != "auto":
         raise ToleranceError(f"{words}; {remedy}{ask}", made.best_rtol, result)
     warnings.warn(
         f"{words}, whose exact value is returned with success=False; {remedy}{ask}",

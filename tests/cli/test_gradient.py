@@ -16,8 +16,8 @@ from npz_files import arrays, good
 import attngrad_rs as ag
 from attngrad_rs._inputs.files import write_arrays
 from attngrad_rs.cli import commands
-from attngrad_rs.cli.demo import near_linear
 from attngrad_rs.cli.problem_file import read_problem
+from attngrad_rs.experiments import demo
 from attngrad_rs.heads import load_heads
 from attngrad_rs.heads.store import pack
 
@@ -216,7 +216,7 @@ def test_heads_are_problems(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_demo_takes_heads(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_linear, "run", lambda *_: [])
+    monkeypatch.setattr(demo, "small_entries", lambda *_: [])
     path = heads_file(tmp_path / f"h{ending}", ("0_3", "2_6"))
     found = json.loads(succeeds("demo", path, "--json"))
     assert [row["head"] for row in found["heads"]] == [
@@ -247,7 +247,7 @@ def test_one_of_several_heads_is_named(tmp_path: Path) -> None:
     for options, words in (((), "found nothing"), (("--head", "7_7"), "found '7_7'")):
         message = fails_in_one_line("gradient", path, "-o", tmp_path / "no.npz", *options)
         assert f"--head: {words}" in message
-        assert "one of minilm_0_3, minilm_2_6 is wanted" in message
+        assert "expected one of minilm_0_3, minilm_2_6" in message
     problem = good(tmp_path / "p.npz")
     message = fails_in_one_line("gradient", problem, "-o", tmp_path / "no.npz", "--head", "2_6")
     assert "only files of heads have it" in message
@@ -275,7 +275,10 @@ def test_half_precision_is_read_as_what_holds_it(target: Any, tmp_path: Path) ->
         (("--wrt", "W_Q"), "ask for 'X', or give W_Q and W_K in the file"),
         (("--wrt", "A"), "--wrt: found 'A' where A1, A2 and A3 are not equal; make them so"),
         (("--scale", "nan"), "--scale: found nan"),
-        (("--rtol", "-1"), "--rtol: found -1.0; a finite number >= 0, or nothing for exact"),
+        (
+            ("--rtol", "-1"),
+            "--rtol: found -1.0; expected a finite number >= 0, or nothing",
+        ),
         (("--rtol", "1e-40"), "--rtol: found 1e-40"),
         (("--atol", "-1"), "--atol: found -1.0"),
         (("--norm", "l2"), "--norm: found 'l2'"),
@@ -284,8 +287,14 @@ def test_half_precision_is_read_as_what_holds_it(target: Any, tmp_path: Path) ->
         (("--seed", "-1"), "--seed: found -1"),
         (("--method", "polynomial"), "--degree: found nothing for method 'polynomial'"),
         (("--degree", "2"), "it belongs to --method polynomial"),
-        (("--method", "polynomial", "--degree", "99"), "--degree: found 99; an integer from 0"),
-        (("--threads", "0"), "--threads: found 0; an integer from 1 to 1024, or nothing for all"),
+        (
+            ("--method", "polynomial", "--degree", "99"),
+            "--degree: found 99; expected an integer",
+        ),
+        (
+            ("--threads", "0"),
+            "--threads: found 0; expected an integer from 1 to 1024, or nothing",
+        ),
         (("--timeout", "-1"), "--timeout: found -1.0"),
         ((*POLYNOMIAL, "--rtol", "1e-14"), "--rtol: found 1e-14"),
     ],

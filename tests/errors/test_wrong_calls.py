@@ -1,5 +1,5 @@
 """Wrong calls: each raises one exact class, whose message names the argument, what was found and
-what is wanted; and nothing is computed before it is raised."""
+what is expected; and nothing is computed before it is raised."""
 
 from __future__ import annotations
 

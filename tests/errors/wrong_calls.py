@@ -65,7 +65,7 @@ class Case(NamedTuple):
     function: Callable[..., object]
     arguments: dict[str, Any]
     error: type[Exception]
-    # Each must occur in the message: argument, what was found, what is wanted.
+    # Each must occur in the message: argument, what was found, what is expected.
     words: tuple[str, ...]
 
 

@@ -171,7 +171,7 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("only_small")
 def test_without_matplotlib_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
-    from attngrad_rs.cli import plots
+    from attngrad_rs.experiments import plots
 
     def missing(name: str) -> Any:
         if name.startswith("matplotlib"):
@@ -205,7 +205,7 @@ def test_a_damaged_point_is_told(tmp_path: Path) -> None:
 def test_bad_calls(tmp_path: Path) -> None:
     for arguments, words in (
         (("large", "--out", tmp_path / "out"), "known are small"),
-        (("--quick", "--full"), "one of them is wanted"),
+        (("--quick", "--full"), "expected one of them"),
         (("--out", tmp_path / "no" / "where"), "cannot be made"),
     ):
         message = attngrad("experiments", *arguments, code=exit_codes.EXIT_BAD_INPUT).stderr
@@ -247,7 +247,7 @@ def test_bench_is_the_experiment_of_work_and_precision(
     assert "from before" not in attngrad("bench", "--out", tmp_path / "out", "--again").stdout
     assert len(small.CALLS) == calls + len(small.points("quick"))
     message = attngrad("bench", "--quick", "--full", code=exit_codes.EXIT_BAD_INPUT).stderr
-    assert "one of them is wanted" in message
+    assert "expected one of them" in message
 
 
 def test_explain(tmp_path: Path) -> None:

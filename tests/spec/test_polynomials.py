@@ -314,7 +314,7 @@ WRONG = (
 def test_wrong_calls_are_refused(
     error: type[Exception], args: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
-    with pytest.raises(error, match=r"found .*wanted|found .*needs|found .*use"):
+    with pytest.raises(error, match=r"found .*(expected|wanted)|found .*needs|found .*use"):
         exp_polynomial(*args, **options)
 
 

@@ -12,13 +12,13 @@ import pytest
 
 import attngrad_rs as ag
 from attngrad_rs import results as certificates
-from attngrad_rs._inputs.options import Tolerance
+from attngrad_rs._inputs.options import Request
 
 NAN, INF = math.nan, math.inf
 
 
-def tolerance(rtol: float | None, atol: float = 0.0) -> Tolerance:
-    return Tolerance(rtol=rtol, atol=atol, norm="fro", certificate="any")
+def tolerance(rtol: float | None, atol: float = 0.0, method: str = "auto") -> Request:
+    return Request(method, None, rtol, atol, norm="fro", certificate="any", seed=None)
 
 
 def certificate(**changes: Any) -> ag.Certificate:
@@ -34,7 +34,7 @@ def test_what_is_unknown_is_not_certified(value: float) -> None:
     assert one.success is False
 
 
-def judged(absolute: float, size: float, wanted: Tolerance) -> ag.Certificate:
+def judged(absolute: float, size: float, wanted: Request) -> ag.Certificate:
     """What the core says of an exact result, by the definitions of its figures."""
     error, truth = Fraction(absolute), Fraction(size) - Fraction(absolute)
     rtol, atol = Fraction(wanted.rtol or 0.0), Fraction(wanted.atol)
@@ -51,16 +51,16 @@ class Made(NamedTuple):
     certificates: dict[str, ag.Certificate]
 
 
-def delivered(wanted: Tolerance, method: str) -> Made:
+def delivered(wanted: Request) -> Made:
     sizes = {"X": 1.0, "Y": 0.01}
     made = {name: judged(1e-9, size, wanted) for name, size in sizes.items()}
-    return certificates.deliver(Made(made), wanted, "float32", method)
+    return certificates.deliver(Made(made), made, wanted, "float32")
 
 
 @pytest.mark.parametrize("atol", [0.0, 3e-10])
 def test_the_best_tolerance_is_one_that_succeeds(atol: float) -> None:
     with pytest.raises(ag.ToleranceError) as caught:
-        delivered(tolerance(1e-12, atol), "exact")
+        delivered(tolerance(1e-12, atol, "exact"))
     message, best = str(caught.value), caught.value.best_rtol
     assert "by Y" in message
     assert "use float64" in message
@@ -68,11 +68,11 @@ def test_the_best_tolerance_is_one_that_succeeds(atol: float) -> None:
     assert caught.value.result.certificates["X"].success is False
     few = 4 * np.finfo(float).eps
     for method in ("exact", "auto"):
-        delivered(tolerance(best * (1 + few), atol), method)
+        delivered(tolerance(best * (1 + few), atol, method))
     with pytest.raises(ag.ToleranceError):
-        delivered(tolerance(best * (1 - few), atol), "exact")
+        delivered(tolerance(best * (1 - few), atol, "exact"))
     with pytest.warns(ag.PrecisionWarning, match="success=False") as warned:
-        delivered(tolerance(best * (1 - few), atol), "auto")
+        delivered(tolerance(best * (1 - few), atol))
     # It points at the caller.
     assert warned[0].filename == __file__
 
@@ -80,8 +80,8 @@ def test_the_best_tolerance_is_one_that_succeeds(atol: float) -> None:
 @pytest.mark.parametrize("rtol", [None, 0.0])
 def test_an_absolute_tolerance_out_of_reach_names_one_that_is(rtol: float | None) -> None:
     with pytest.raises(ag.ToleranceError, match=r"^atol: found 1e-10, .*give atol >= 1e-09"):
-        delivered(tolerance(rtol, 1e-10), "exact")
-    delivered(tolerance(rtol, 1e-9), "exact")
+        delivered(tolerance(rtol, 1e-10, "exact"))
+    delivered(tolerance(rtol, 1e-9, "exact"))
 
 
 @pytest.mark.parametrize("value", [1e-300, 9.96e-7, 3.3e-7, 0.123, 1.0, 5.05, 1e300])

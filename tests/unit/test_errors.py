@@ -40,7 +40,7 @@ def test_each_is_also_a_built_in(name: str, built_in: str) -> None:
     error = getattr(errors, name)
     assert issubclass(error, errors.AttnGradError)
     assert issubclass(error, getattr(builtins, built_in))
-    assert str(error("X: found 1; 2 is wanted")) == "X: found 1; 2 is wanted"
+    assert str(error("X: found 1; expected 2")) == "X: found 1; expected 2"
     # The documentation's table is the one above.
     assert f"{name} " in (errors.__doc__ or "")
     assert built_in in (errors.__doc__ or "")
@@ -48,7 +48,7 @@ def test_each_is_also_a_built_in(name: str, built_in: str) -> None:
 
 @pytest.mark.parametrize("name", BUILT_INS)
 def test_each_travels(name: str) -> None:
-    error = getattr(errors, name)("X: found 1; 2 is wanted")
+    error = getattr(errors, name)("X: found 1; expected 2")
     for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(other) is type(error)
         assert str(other) == str(error)

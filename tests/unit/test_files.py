@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import attngrad_rs as ag
-from attngrad_rs._inputs.npz import load_npz
+from attngrad_rs._inputs.files import load_arrays
 from attngrad_rs._inputs.output import atomic_output, check_output
 
 DTYPES = ["<f8", ">f8", "<f4", ">f4", "<f2", "<i8", "u1", "?", "<c16"]
@@ -32,7 +32,7 @@ def test_arrays_come_back(tmp_path: Path, dtype: str, order: Any, save: Any) -> 
         "stack": array[None],
     }
     save(path, **given)
-    read = load_npz(path, required=("a",))
+    read = load_arrays(path, required=("a",))
     assert set(read) == set(given)
     for name, one in read.items():
         assert one.dtype == array.dtype
@@ -45,30 +45,30 @@ def test_large_arrays_come_back(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     array = np.random.default_rng(0).standard_normal((3, 100_003))
     np.savez_compressed(path, a=array)
-    assert np.array_equal(load_npz(path)["a"], array)
+    assert np.array_equal(load_arrays(path)["a"], array)
 
 
 def test_genuine_zeros_are_read_up_to_the_free_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez_compressed(path, a=np.zeros((1000, 1000)))
-    assert load_npz(path)["a"].shape == (1000, 1000)
+    assert load_arrays(path)["a"].shape == (1000, 1000)
 
 
 def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.ones(3))
     (tmp_path / "link.npz").symlink_to("a.npz")
-    assert load_npz(tmp_path / "link.npz")["a"].sum() == 3.0
+    assert load_arrays(tmp_path / "link.npz")["a"].sum() == 3.0
 
 
 def test_names_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, a=np.ones(3), b=np.ones(3))
-    assert set(load_npz(path)) == {"a", "b"}
-    assert set(load_npz(path, required=("a",), optional=("b", "c"))) == {"a", "b"}
+    assert set(load_arrays(path)) == {"a", "b"}
+    assert set(load_arrays(path, required=("a",), optional=("b", "c"))) == {"a", "b"}
     with pytest.raises(ag.ProblemFileError, match="unknown array 'b'; known are a, c"):
-        load_npz(path, required=("a",), optional=("c",))
+        load_arrays(path, required=("a",), optional=("c",))
     with pytest.raises(ag.ProblemFileError, match="found a, b; c must be there as well"):
-        load_npz(path, required=("a", "c"))
+        load_arrays(path, required=("a", "c"))
 
 
 # -- output ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ to an input during a call changes nothing of the call.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,33 +23,28 @@ Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-# Block-wise passes keep what NumPy allocates between two numbers below 1 MiB; at 2^16 elements the
-# cost of a call of NumPy does not show.
-BLOCK = 2**16
 # From here on waking the threads of the core costs less than reading with one.
 LARGE = 2**18
-# Products of more than 10000 terms wake the threads of OpenBLAS, which then spin beside ours.
-PRODUCT_BLOCK = 2**13
 AXES = ("rows", "columns")
 # (name, axis) must be as large as (other, axis).
+X_RULES = (("A1", 1, "X", 0), ("A2", 1, "X", 1))
+PAIR_RULES = (("W_K", 1, "W_Q", 1), ("A1", 1, "W_Q", 0), ("A2", 1, "W_K", 0))
+PROBLEM_RULES = (("A3", 0, "A2", 0), ("A3", 1, "Y", 0), ("E", 0, "A1", 0), ("E", 1, "Y", 1))
 HEAD_RULES = (
-    ("key", -1, "query", -1),
-    ("value", -2, "key", -2),
-    ("dout", -2, "query", -2),
+    ("key", -1, "query", -1), ("value", -2, "key", -2), ("dout", -2, "query", -2),
     ("dout", -1, "value", -1),
-)
+)  # fmt: skip
 # Remedies for the dtypes that people really pass.
+TO_DOUBLE = "use {name}.astype(numpy.float64)"
 REMEDIES = {
-    "b": "use A.astype(numpy.float64)",
-    "i": "use A.astype(numpy.float64)",
-    "u": "use A.astype(numpy.float64)",
-    "f": "use A.astype(numpy.float32) or A.astype(numpy.float64)",
-    "c": "complex attention is not defined here: use A.real or A.imag",
+    **dict.fromkeys("biu", TO_DOUBLE),
+    "f": "use {name}.astype(numpy.float32) or {name}.astype(numpy.float64)",
+    "c": "complex attention is not defined here: use {name}.real or {name}.imag",
 }
 
 
 class Sizes(NamedTuple):
-    """Sizes of a problem in the paper's letters; ``width`` is that of the logits' inner product."""
+    """Sizes of a problem in the paper's letters; ``d`` is that of the logits' inner product."""
 
     n: int
     m: int
@@ -57,15 +52,17 @@ class Sizes(NamedTuple):
     d2: int
     d3: int
     dv: int
-    width: int
+    d: int
     pair: bool
 
     def of_core(self) -> _core.Shape:
         """The same as the core takes it."""
-        return _core.Shape(
-            n=self.n, m=self.m, d=self.width, d1=self.d1, d2=self.d2, d3=self.d3, dv=self.dv,
-            pair=self.pair,
-        )  # fmt: skip
+        return _core.Shape(**self._asdict())
+
+    @property
+    def usual_scale(self) -> float:
+        """The paper's 1/d; with d2 = 0 every logit is 0, whatever the scale."""
+        return 1.0 / max(self.d2, 1)
 
 
 class Problem(NamedTuple):
@@ -93,14 +90,12 @@ def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: ob
     else:
         named["X"] = X
     named.update(Y=Y, E=E)
-    arrays = read_arrays(named)
-    dtype = common_dtype(arrays)
-    for name, array in arrays.items():
-        if array.ndim != 2:
-            raise ShapeError(
-                f"{name}: found {_dimensions(array)}; a matrix is wanted (two dimensions)"
-            )
-    return Problem(arrays, _problem_sizes(arrays, pair), dtype, A1 is A2 and A2 is A3)
+    arrays, dtype = read_matrices(named)
+    _check_sizes(arrays, (*(PAIR_RULES if pair else X_RULES), *PROBLEM_RULES))
+    (n, d1), (m, d2), (d3, dv) = (arrays[name].shape for name in ("A1", "A2", "Y"))
+    width = arrays["W_K" if pair else "X"].shape[1]
+    sizes = Sizes(n, m, d1, d2, d3, dv, width, pair)
+    return Problem(arrays, sizes, dtype, A1 is A2 and A2 is A3)
 
 
 def is_pair(X: object) -> bool:
@@ -114,35 +109,38 @@ def is_pair(X: object) -> bool:
     )
 
 
-def _problem_sizes(arrays: Mapping[str, Array], pair: bool) -> Sizes:
-    left, right = ("W_Q", "W_K") if pair else ("X", "X")
-    if pair:
-        _same(arrays, "W_K", 1, "W_Q", 1)
-    _same(arrays, "A1", 1, left, 0)
-    _same(arrays, "A2", 1, right, 0 if pair else 1)
-    _same(arrays, "A3", 0, "A2", 0)
-    _same(arrays, "A3", 1, "Y", 0)
-    _same(arrays, "E", 0, "A1", 0)
-    _same(arrays, "E", 1, "Y", 1)
-    (n, d1), (m, d2) = arrays["A1"].shape, arrays["A2"].shape
-    d3, dv = arrays["Y"].shape
-    width = arrays["W_K"].shape[1] if pair else d2
-    return Sizes(n, m, d1, d2, d3, dv, width, pair)
+def _check_sizes(arrays: Mapping[str, Array], rules: Iterable[tuple[str, int, str, int]]) -> None:
+    """Hold sizes against each other; rules of arrays that are not given say nothing."""
+    for name, axis, other, other_axis in rules:
+        if name not in arrays:
+            continue
+        needed = arrays[other].shape[other_axis]
+        if arrays[name].shape[axis] == needed:
+            continue
+        # Indexed by 0, 1 or by -2, -1.
+        have, need = AXES[other_axis], AXES[axis]
+        if needed == 1:
+            have, need = have[:-1], need[:-1]
+        raise ShapeError(
+            f"{name}: found shape {arrays[name].shape}; {other} has {needed} {have}, "
+            f"so {name} needs {needed} {need}"
+        )
 
 
-def _same(arrays: Mapping[str, Array], name: str, axis: int, other: str, other_axis: int) -> None:
-    """Hold one size of ``name`` against one of ``other``; -1 and -2 serve for stacks too."""
-    wanted = arrays[other].shape[other_axis]
-    if arrays[name].shape[axis] == wanted:
-        return
-    # Indexed by 0, 1 or by -2, -1.
-    have, need = AXES[other_axis], AXES[axis]
-    if wanted == 1:
-        have, need = have[:-1], need[:-1]
-    raise ShapeError(
-        f"{name}: found shape {arrays[name].shape}; {other} has {wanted} {have}, "
-        f"so {name} needs {wanted} {need}"
-    )
+def read_matrices(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
+    """Matrices of one dtype."""
+    arrays = read_arrays(named)
+    dtype = common_dtype(arrays)
+    _require_matrices(arrays)
+    return arrays, dtype
+
+
+def _require_matrices(arrays: Mapping[str, Array], hint: str = "") -> None:
+    for name, array in arrays.items():
+        if array.ndim != 2:
+            raise ShapeError(
+                f"{name}: found {_dimensions(array)}; expected a matrix (two dimensions){hint}"
+            )
 
 
 def read_arrays(named: Mapping[str, object]) -> dict[str, Array]:
@@ -166,28 +164,23 @@ def _read_array(name: str, value: object) -> Array:
         kind = ShapeError if isinstance(value, (list, tuple)) else DTypeError
         raise kind(
             f"{name}: found {show(value)}, of which NumPy makes no array ({error}); "
-            "a matrix of float32 or float64 is wanted"
+            "expected a matrix of float32 or float64"
         ) from error
     dtype = array.dtype
     if dtype.newbyteorder("=") not in FLOATS:
-        remedy = REMEDIES.get(dtype.kind, "a matrix of numbers is wanted")
-        raise DTypeError(
-            f"{name}: found dtype {dtype}; float32 or float64 is wanted: "
-            f"{remedy.replace('A.', f'{name}.')}"
-        )
+        remedy = REMEDIES.get(dtype.kind, "expected a matrix of numbers").format(name=name)
+        raise DTypeError(f"{name}: found dtype {dtype}; expected float32 or float64: {remedy}")
     return array
 
 
 def common_dtype(arrays: Mapping[str, Array]) -> DType:
     """The one dtype of all arrays, in native byte order; a mixture is refused."""
-    (first, reference), *others = arrays.items()
-    dtype = reference.dtype.newbyteorder("=")
-    for name, array in others:
-        if array.dtype.newbyteorder("=") != dtype:
-            found = array.dtype.newbyteorder("=")
+    (first, dtype), *others = ((name, one.dtype.newbyteorder("=")) for name, one in arrays.items())
+    for name, found in others:
+        if found != dtype:
             raise DTypeError(
-                f"{name}: found {found} where {first} is {dtype}; one dtype for all arrays is "
-                f"wanted: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
+                f"{name}: found {found} where {first} is {dtype}; expected one dtype for all "
+                f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
             )
     return dtype
 
@@ -200,16 +193,21 @@ def read_heads(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     for name, array in arrays.items():
         if array.ndim < 2:
             raise ShapeError(
-                f"{name}: found {_dimensions(array)}; at least two are wanted, (..., rows, columns)"
+                f"{name}: found {_dimensions(array)}; expected at least two, (..., rows, columns)"
             )
         if array.shape[:-2] != lead:
             raise ShapeError(
                 f"{name}: found shape {array.shape}; query has leading dimensions {lead}, "
                 f"so {name} needs the same"
             )
-    for name, axis, other, other_axis in HEAD_RULES:
-        if name in arrays:
-            _same(arrays, name, axis, other, other_axis)
+    _check_sizes(arrays, HEAD_RULES)
+    return arrays, dtype
+
+
+def read_one_head(query: object, key: object) -> tuple[dict[str, Array], DType]:
+    """The query and key of one head, two matrices."""
+    arrays, dtype = read_heads({"query": query, "key": key})
+    _require_matrices(arrays, ": pass one head at a time")
     return arrays, dtype
 
 
@@ -259,35 +257,22 @@ def _held(array: Array) -> Array:
 def check_finite(name: str, array: Array, threads: int | None = None) -> None:
     """Raise NonFiniteError with the first index of a NaN or an infinity in a contiguous array."""
     flat = array.reshape(-1)
-    if _all_finite(flat, threads):
-        return
-    for start in range(0, flat.size, BLOCK):
-        finite = np.isfinite(flat[start : start + BLOCK])
-        if not finite.all():
-            position = start + int(np.argmin(finite))
-            index = tuple(int(i) for i in np.unravel_index(position, array.shape))
-            raise NonFiniteError(
-                f"{name}: found {flat[position]} at index {index}; finite numbers are wanted "
-                "(numpy.nan_to_num replaces them; check_finite=False skips this test)"
-            )
-
-
-def _all_finite(flat: Array, threads: int | None) -> bool:
     if flat.size >= LARGE:
-        return _core.all_finite(flat.reshape(1, -1), _core.Options(threads=threads))
-    # A sum of squares is finite only if all terms are, and is made at the speed of memory.
-    with np.errstate(all="ignore"):
-        starts = range(0, flat.size, PRODUCT_BLOCK)
-        blocks = (flat[start : start + PRODUCT_BLOCK] for start in starts)
-        return all(math.isfinite(np.dot(block, block)) for block in blocks)
+        all_finite = _core.all_finite(flat[None], _core.Options(threads=threads))
+    else:
+        all_finite = bool(np.isfinite(flat).all())
+    if not all_finite:
+        position = int(np.argmin(np.isfinite(flat)))
+        index = tuple(map(int, np.unravel_index(position, array.shape)))
+        raise NonFiniteError(
+            f"{name}: found {flat[position]} at index {index}; expected finite numbers "
+            "(numpy.nan_to_num replaces them; check_finite=False skips this test)"
+        )
 
 
 def norm(array: Array, kind: str = "fro") -> float:
-    """Frobenius norm or largest modulus, in float64, without overflow and without a large copy."""
-    flat = array.reshape(-1)
-    blocks = [flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK)]
-    largest = max((float(np.abs(block).max()) for block in blocks), default=0.0)
+    """Frobenius norm or largest modulus, in float64, without overflow."""
+    largest = float(np.abs(array).max(initial=0.0))
     if kind == "max" or largest == 0.0 or not math.isfinite(largest):
         return largest
-    total = sum(float(np.square(block.astype(np.float64) / largest).sum()) for block in blocks)
-    return largest * math.sqrt(total)
+    return largest * float(np.linalg.norm(array.astype(np.float64) / largest))

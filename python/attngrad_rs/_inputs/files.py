@@ -1,32 +1,66 @@
-"""Files of arrays of either kind: the ending of the name says which."""
+"""Arrays in files that are not trusted, ``.npz`` or ``.safetensors`` by the ending of the name.
+
+The claims of a file are checked before they are believed: nothing is unpickled, no path is taken
+from its content, and sizes are compared with what is there before anything is allocated.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import math
 import os
-from collections.abc import Iterable, Mapping
-from typing import IO, Any
+import re
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .npz import load_npz, npz_names
-from .tensors import load_tensors, tensor_bytes, tensor_names
+from ..errors import AttnGradError, MissingDependencyError, ProblemFileError, install_line
 
 __all__ = ["array_names", "load_arrays", "write_arrays"]
 
-ENDING = ".safetensors"
+Path: TypeAlias = str | os.PathLike[str]
+Array: TypeAlias = npt.NDArray[Any]
+Readers: TypeAlias = dict[str, Callable[[], Array]]
 
-
-def _is_tensors(path: str | os.PathLike[str]) -> bool:
-    return os.fspath(path).lower().endswith(ENDING)
+# The name of an array: nothing that could be a path.
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
+# An archive may unpack to FREE_BYTES + EXPANSION_LIMIT x its own size. Real matrices of floating
+# point numbers shrink by a factor of 1.1 to 4; zeros shrink by 1000, which is what a bomb is made
+# of. A genuine file of zeros above the limit can be saved uncompressed (np.savez).
+FREE_BYTES = 32 * 2**20
+EXPANSION_LIMIT = 16
+# zipfile bounds what it unpacks of these; lzma would unpack all at once.
+ENCRYPTED = 0x1
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# NumPy's own limit for the header of an array that is not trusted.
+MAX_NPY_HEADER = 10_000
+NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# Bool, signed, unsigned, floating, complex. What an argument accepts is narrower.
+PLAIN_KINDS = "biufc"
+# The largest single read. It also caps the zip directory: 1 MiB of it is about 10 000 arrays.
+READ_BYTES = 2**20
+# The header of safetensors is JSON, and is held in memory several times over.
+MAX_TENSOR_HEADER = 2**20
+# What NumPy has as well: bfloat16 and the eight-bit floats are missing.
+TENSOR_KINDS = (
+    "BOOL", "U8", "U16", "U32", "U64", "I8", "I16", "I32", "I64", "F16", "F32", "F64",
+)  # fmt: skip
 
 
 def load_arrays(
-    path: str | os.PathLike[str],
-    *,
-    required: Iterable[str] = (),
-    optional: Iterable[str] | None = None,
-) -> dict[str, npt.NDArray[Any]]:
+    path: Path, *, required: Iterable[str] = (), optional: Iterable[str] | None = None
+) -> dict[str, Array]:
     """The arrays of a ``.safetensors`` file, where the name ends so, or of an ``.npz`` file.
 
     Parameters
@@ -42,29 +76,193 @@ def load_arrays(
     Returns
     -------
     dict of str to ndarray
-        New arrays.
+        New arrays, in the order, dtype and byte order of the file.
 
     Raises
     ------
     ProblemFileError
-        Naming the file and what was found, before any array is read.
+        Naming the file, the array and what was found, before any array is read: for a file that is
+        missing, truncated or of another kind; for pickled objects, headers that disagree with the
+        size of the file, duplicate or odd names (``../``), encryption, and archives that unpack to
+        more than 32 MiB + 16 times their own size.
     MissingDependencyError
         For a ``.safetensors`` file where the extra ``cli`` is not installed.
+
+    Notes
+    -----
+    Memory: the arrays, and about 2 MiB.
     """
-    load = load_tensors if _is_tensors(path) else load_npz
-    return load(path, required=required, optional=optional)
+    required = tuple(required)
+    with _opened(path) as (shown, readers):
+        if optional is not None:
+            allowed = (*required, *optional)
+            for name in readers:
+                if name not in allowed:
+                    known = ", ".join(allowed)
+                    raise ProblemFileError(
+                        f"{shown}: found an unknown array {name!r}; known are {known}"
+                    )
+        if missing := [name for name in required if name not in readers]:
+            there = ", ".join(sorted(readers)) or "nothing"
+            raise ProblemFileError(
+                f"{shown}: found {there}; {', '.join(missing)} must be there as well"
+            )
+        return {name: read() for name, read in readers.items()}
 
 
-def array_names(path: str | os.PathLike[str]) -> list[str]:
+def array_names(path: Path) -> list[str]:
     """Names of the arrays of a file, none of which is read; errors as ``load_arrays``."""
-    return tensor_names(path) if _is_tensors(path) else npz_names(path)
+    with _opened(path) as (_, readers):
+        return list(readers)
 
 
-def write_arrays(
-    file: IO[bytes], path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]
-) -> None:
+def write_arrays(file: IO[bytes], path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays as the kind of file that ``path`` names; the same arrays give the same bytes."""
     if _is_tensors(path):
-        file.write(tensor_bytes(arrays))
+        plain = {name: np.array(array, order="C") for name, array in arrays.items()}
+        file.write(_safetensors("safetensors.numpy").save(plain))
     else:
         np.savez_compressed(file, allow_pickle=False, **dict(arrays))
+
+
+def _is_tensors(path: Path) -> bool:
+    return os.fspath(path).lower().endswith(".safetensors")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[str, Readers]]:
+    """The path as it is shown, and what reads each array; every failure to read is ours."""
+    shown = os.fspath(path)
+    kind, maker, open_file = ".npz archive", "numpy.savez", _npz_readers
+    if _is_tensors(path):
+        kind, maker = ".safetensors file", "safetensors.numpy.save_file"
+        open_file = _tensor_readers
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ProblemFileError(
+                f"{shown}: found no regular file; give the path of a file of arrays"
+            )
+        with open_file(shown) as readers:
+            yield shown, readers
+    except AttnGradError:
+        raise
+    except FileNotFoundError:
+        raise ProblemFileError(f"{shown}: found no such file; check the path") from None
+    except MemoryError:
+        raise ProblemFileError(f"{shown}: found arrays that do not fit in memory") from None
+    # Whatever a damaged file sets off in its reader is the same news to the caller.
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        raise ProblemFileError(
+            f"{shown}: found no readable {kind} ({text}); make one with {maker}"
+        ) from error
+
+
+class _CappedFile(io.FileIO):
+    """A file that refuses a single read above a limit: a sparse file may claim a huge directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        most = READ_BYTES + 1
+        data = super().read(most if size is None or size < 0 else min(size, most)) or b""
+        if len(data) > READ_BYTES:
+            raise zipfile.BadZipFile(f"a part of more than {READ_BYTES} bytes")
+        return data
+
+
+@contextlib.contextmanager
+def _npz_readers(shown: str) -> Iterator[Readers]:
+    with (
+        warnings.catch_warnings(action="ignore"),
+        _CappedFile(shown, "rb") as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        members: dict[str, zipfile.ZipInfo] = {}
+        for info in archive.infolist():
+            # orig_filename is what the archive says; filename has been cleaned by zipfile already.
+            raw = info.orig_filename
+            name = raw.removesuffix(".npy")
+            if name == raw or not PLAIN.match(name):
+                raise ProblemFileError(
+                    f"{shown}: found a member called {raw!r}; members are plain names ending in "
+                    ".npy"
+                )
+            if name in members:
+                raise ProblemFileError(f"{shown}: found {name!r} twice; each name may occur once")
+            if info.flag_bits & ENCRYPTED or info.compress_type not in COMPRESSIONS:
+                raise ProblemFileError(
+                    f"{shown}: found {raw!r} encrypted, or compressed by method "
+                    f"{info.compress_type}; use numpy.savez or numpy.savez_compressed"
+                )
+            members[name] = info
+        size, total = os.path.getsize(shown), sum(info.file_size for info in members.values())
+        if total > (limit := FREE_BYTES + EXPANSION_LIMIT * size):
+            raise ProblemFileError(
+                f"{shown}: found {size} bytes that unpack to {total}; at most {limit} are unpacked "
+                "from a file of this size (if it is genuine, save it with numpy.savez)"
+            )
+        for name, info in members.items():
+            _check_member(archive, shown, name, info)
+        yield {name: functools.partial(_member, archive, info) for name, info in members.items()}
+
+
+def _check_member(archive: zipfile.ZipFile, shown: str, name: str, info: zipfile.ZipInfo) -> None:
+    """Hold the header of an array against the size of its member."""
+    with archive.open(info) as stream:
+        try:
+            parse = NPY_HEADERS[np.lib.format.read_magic(stream)]
+            shape, _, dtype = parse(stream, max_header_size=MAX_NPY_HEADER)
+        except Exception as error:
+            raise ProblemFileError(
+                f"{shown}: found no array in {name!r} that NumPy reads; save it with numpy.savez"
+            ) from error
+        there = info.file_size - stream.tell()
+    if dtype.kind not in PLAIN_KINDS:
+        what = "pickled Python objects" if dtype.hasobject else f"dtype {dtype}"
+        raise ProblemFileError(
+            f"{shown}: found {what} in {name!r}; only plain numbers are read, nothing is unpickled"
+        )
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != there or min(shape, default=0) < 0:
+        raise ProblemFileError(
+            f"{shown}: found {name!r} claiming shape {shape} of {dtype} ({claimed} bytes) where "
+            f"the archive holds {there} bytes; the file is damaged"
+        )
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+    """One array, read in pieces; at its end zipfile compares the checksum."""
+    with archive.open(info) as stream:
+        array: Array = np.lib.format.read_array(stream, max_header_size=MAX_NPY_HEADER)
+    return array
+
+
+@contextlib.contextmanager
+def _tensor_readers(shown: str) -> Iterator[Readers]:
+    """The package holds the header against the size of the file; the rest is checked here."""
+    module = _safetensors("safetensors")
+    with open(shown, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > min(os.path.getsize(shown), MAX_TENSOR_HEADER):
+        raise ProblemFileError(
+            f"{shown}: found a header of {length} bytes; at most {MAX_TENSOR_HEADER} are read"
+        )
+    with module.safe_open(shown, framework="numpy") as tensors:
+        names = tensors.keys()
+        for name in names:
+            if not PLAIN.match(name):
+                raise ProblemFileError(f"{shown}: found an array called {name!r}; names are plain")
+            if (kind := tensors.get_slice(name).get_dtype()) not in TENSOR_KINDS:
+                raise ProblemFileError(
+                    f"{shown}: found dtype {kind} in {name!r}, which NumPy does not have; "
+                    "save it as float32"
+                )
+        yield {name: functools.partial(tensors.get_tensor, name) for name in names}
+
+
+def _safetensors(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingDependencyError(
+            f"found no package 'safetensors', which .safetensors files need: {install_line('cli')}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import OutOfMemoryError
 
-__all__ = ["available_bytes", "check_fits", "format_bytes"]
+__all__ = ["available_bytes", "check_fits", "format_bytes", "free_bytes"]
 
 CGROUP = "/proc/self/cgroup"
 
@@ -28,11 +29,9 @@ UNIFIED = Files(
     ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"), "memory.max", "memory.current", "inactive_file"
 )
 LEGACY = Files(
-    ("/sys/fs/cgroup/memory",),
-    "memory.limit_in_bytes",
-    "memory.usage_in_bytes",
+    ("/sys/fs/cgroup/memory",), "memory.limit_in_bytes", "memory.usage_in_bytes",
     "total_inactive_file",
-)
+)  # fmt: skip
 # Free memory is asked for only above this size: it takes as long as a small problem ...
 ASK_ABOVE_BYTES = 2**20
 # ... and for no more than this part of what was free so many seconds ago: nobody is so fast.
@@ -80,41 +79,33 @@ def _limit_bytes() -> int | None:
 def _group_bytes() -> Iterator[int]:
     """What each control group that the process is in, or is below of, leaves of its limit."""
     try:
-        with open(CGROUP, encoding="utf-8") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
+        lines = [line.split(":", 2) for line in _text(CGROUP).splitlines()]
     except (OSError, ValueError):
         return
     for _, controllers, path in (line for line in lines if len(line) == 3):
-        if not controllers:
-            kind = UNIFIED
-        elif "memory" in controllers.split(","):
-            kind = LEGACY
-        else:
+        if controllers and "memory" not in controllers.split(","):
             continue
+        kind = LEGACY if controllers else UNIFIED
         # A container may see its own group as the root, under whatever path the host has for it.
         parts = path.strip("/").split("/")
-        below = ["/".join(parts[:depth]) for depth in range(len(parts) + 1)]
         for root in kind.roots:
-            for group in dict.fromkeys(below):
-                left = _group_left(os.path.join(root, group), kind)
-                if left is not None:
-                    yield left
+            for group in {"/".join(parts[:depth]) for depth in range(len(parts) + 1)}:
+                # No such group, or no limit: the word "max".
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    yield _group_left(os.path.join(root, group), kind)
 
 
-def _group_left(folder: str, kind: Files) -> int | None:
+def _group_left(folder: str, kind: Files) -> int:
     """Limit less usage of one group; pages of files that nobody reads can be had back."""
-    try:
-        with open(os.path.join(folder, kind.limit), encoding="ascii") as file:
-            limit = int(file.read())
-        with open(os.path.join(folder, kind.usage), encoding="ascii") as file:
-            used = int(file.read())
-        with open(os.path.join(folder, "memory.stat"), encoding="ascii") as file:
-            fields = (line.split() for line in file)
-            spare = next((int(field[1]) for field in fields if field[0] == kind.spare), 0)
-    # No such group, or no limit: the word "max".
-    except (OSError, ValueError, IndexError):
-        return None
+    limit, used = (int(_text(os.path.join(folder, name))) for name in (kind.limit, kind.usage))
+    fields = (line.split() for line in _text(os.path.join(folder, "memory.stat")).splitlines())
+    spare = next((int(field[1]) for field in fields if field[0] == kind.spare), 0)
     return max(limit - used + spare, 0)
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 class Look(NamedTuple):
@@ -129,9 +120,7 @@ _last = Look(-math.inf, 0)
 
 def check_fits(title: str, needed: int) -> None:
     """Raise OutOfMemoryError, naming the bytes, if they are more than there are."""
-    if needed <= ASK_ABOVE_BYTES:
-        return
-    available = _looked(needed)
+    available = free_bytes(needed)
     if available is not None and needed > available:
         raise OutOfMemoryError(
             f"{title}: found shapes that need {needed} bytes ({format_bytes(needed)}) where "
@@ -139,15 +128,14 @@ def check_fits(title: str, needed: int) -> None:
         )
 
 
-def free_bytes(beside: int) -> int | None:
-    """Bytes that are free; None where that is unknown, or ``beside`` so little that it is not
-    worth a look."""
-    return _looked(beside) if beside > ASK_ABOVE_BYTES else None
+def free_bytes(needed: int) -> int | None:
+    """Bytes that are free, as they were a moment ago where that is enough by far.
 
-
-def _looked(needed: int) -> int | None:
-    """Bytes that are free, as they were a moment ago where that is enough by far."""
+    None where that is unknown, or so little is needed that it is not worth a look.
+    """
     global _last
+    if needed <= ASK_ABOVE_BYTES:
+        return None
     now = time.monotonic()
     if needed * FRESH_SHARE <= _last.found and now - _last.when <= FRESH_SECONDS:
         return _last.found

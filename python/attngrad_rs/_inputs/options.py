@@ -16,15 +16,17 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 import numpy as np
 
 from .. import _core
-from ..errors import OptionError, OptionTypeError
+from ..errors import AttnGradError, OptionError, OptionTypeError
 
 Input: TypeAlias = Literal["X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A"]
 Norm: TypeAlias = Literal["fro", "max"]
 CertificateKind: TypeAlias = Literal["any", "estimated", "statistical", "rigorous"]
 Method: TypeAlias = Literal["auto", "exact", "polynomial"]
+Progress: TypeAlias = Callable[[float], object]
 
 # The precision of arrays that come in is that of those that come out.
 F = TypeVar("F", bound=np.floating[Any])
+Word = TypeVar("Word", bound=str)
 
 
 class CallOptions(TypedDict, total=False):
@@ -33,7 +35,7 @@ class CallOptions(TypedDict, total=False):
     scale: float | None
     is_causal: bool
     threads: int | None
-    progress: Callable[[float], object] | None
+    progress: Progress | None
     timeout: float | None
     check_finite: bool
 
@@ -51,7 +53,6 @@ class GradientOptions(CallOptions, total=False):
 
 
 INPUT_NAMES = ("A1", "A2", "A3")
-SUM_NAME = "A"
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
 NORMS: tuple[Norm, ...] = get_args(Norm)
 CERTIFICATE_KINDS: tuple[CertificateKind, ...] = get_args(CertificateKind)
@@ -62,69 +63,46 @@ METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name !=
 MAX_THREADS = 1024
 # 31 years: beyond it a deadline cannot be represented by every clock, and None says the same.
 MAX_TIMEOUT_SECONDS = 1e9
-# Shown in messages; a longer value helps nobody.
-MAX_SHOWN = 60
-# Of what is drawn for a look at data, where none is given: the same from call to call.
-DEFAULT_SEED = 0
-SEED_BITS = 64
+MAX_SEED = 2**64 - 1
 # The core's limit (rust/src/polynomial): features of more are out of reach.
 MAX_DEGREE = 30
-# Python refuses to print integers of more than 4300 digits.
+DEGREE = f"an integer from 0 to {MAX_DEGREE}"
+# Shown in messages; a longer value helps nobody, and Python refuses to print huge integers.
+MAX_SHOWN = 60
 MAX_SHOWN_BITS = 128
-
-
-Word = TypeVar("Word", bound=str)
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The accuracy asked for: ``error <= rtol * ||gradient|| + atol`` in ``norm``, for each output.
-
-    ``rtol=None`` with ``atol=0`` asks for no more than the method's own accuracy.
-    """
-
-    rtol: float | None
-    atol: float
-    norm: Norm
-    certificate: CertificateKind
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether nothing but rounding is allowed."""
-        return not self.rtol and not self.atol
-
-    def shown(self) -> str:
-        """The tolerance as a message names it."""
-        absolute = f"atol: found {self.atol:g}"
-        if not self.rtol and self.atol:
-            return absolute
-        relative = f"rtol: found {self.rtol or 0.0:g}"
-        return f"{relative}, {absolute}" if self.atol else relative
+SHORT = (int, float, complex, str, bytes, np.generic, type(None))
 
 
 @dataclass(frozen=True)
 class Request:
-    """A method and an accuracy, checked.
+    """A method and an accuracy, checked: ``error <= rtol * ||gradient|| + atol`` in ``norm``.
 
-    ``seed`` is that of sampled rows; None is a hash of the data.
+    ``rtol=None`` with ``atol=0`` asks for no more than the method's own accuracy. ``seed`` is that
+    of sampled rows; None is a hash of the data.
     """
 
     method: str
     degree: int | None
-    tolerance: Tolerance
+    rtol: float | None
+    atol: float
+    norm: str
+    certificate: str
     seed: int | None
 
     def of_core(self) -> _core.Request:
         """The same as the core takes it."""
-        return _core.Request(
-            method=self.method,
-            degree=self.degree,
-            rtol=self.tolerance.rtol,
-            atol=self.tolerance.atol,
-            norm=self.tolerance.norm,
-            certificate=self.tolerance.certificate,
-            seed=self.seed,
-        )
+        return _core.Request(**vars(self))
+
+    def as_options(self) -> dict[str, Any]:
+        """The same as keyword arguments of the functions that compute gradients."""
+        own = vars(self).copy()
+        return {"rng": own.pop("seed"), **own}
+
+    def shown(self) -> str:
+        """The tolerance as a message names it."""
+        parts = {"rtol": self.rtol or 0.0, "atol": self.atol}
+        given = {name: value for name, value in parts.items() if value} or {"rtol": 0.0}
+        return ", ".join(f"{name}: found {value:g}" for name, value in given.items())
 
 
 @dataclass(frozen=True)
@@ -132,9 +110,15 @@ class Control:
     """What changes how a computation runs, and never what it returns."""
 
     threads: int | None
-    progress: Callable[[float], object] | None
+    progress: Progress | None
     timeout: float | None
     check_finite: bool
+
+    def of_core(self, memory: int | None = None) -> _core.Options:
+        """The same as the core takes it, with the bytes that are free, if they are known."""
+        return _core.Options(
+            threads=self.threads, progress=self.progress, timeout=self.timeout, memory=memory
+        )
 
 
 def show(value: object) -> str:
@@ -143,7 +127,7 @@ def show(value: object) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, int) and value.bit_length() > MAX_SHOWN_BITS:
         return f"an integer of {value.bit_length()} bits"
-    if value is None or isinstance(value, (int, float, complex, str, bytes, np.generic)):
+    if isinstance(value, SHORT):
         text = repr(value)
         return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
     if isinstance(value, (list, tuple)):
@@ -151,113 +135,93 @@ def show(value: object) -> str:
     return f"an object of type {type(value).__name__}"
 
 
-def show_type(value: object) -> str:
-    """The same where the type is what is wrong."""
-    if value is None or isinstance(value, (int, float, complex, str, bytes, np.generic)):
-        return f"{show(value)} of type {type(value).__name__}"
-    return show(value)
+def wrong_value(name: str, value: object, expected: str) -> AttnGradError:
+    """The error for a value outside of its range."""
+    return OptionError(f"{name}: found {show(value)}; expected {expected}")
 
 
-def real(name: str, value: object, wanted: str) -> float:
+def wrong_type(name: str, value: object, expected: str) -> AttnGradError:
+    """The error for a value of the wrong type, which the message names."""
+    kind = f" of type {type(value).__name__}" if isinstance(value, SHORT) else ""
+    return OptionTypeError(f"{name}: found {show(value)}{kind}; expected {expected}")
+
+
+def real(
+    name: str, value: object, expected: str, low: float = -math.inf, high: float = math.inf
+) -> float:
     """A finite real number as a float; bool, str, complex, arrays, NaN and infinity are refused."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise OptionTypeError(f"{name}: found {show_type(value)}; {wanted} is wanted")
+        raise wrong_type(name, value, expected)
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        raise OptionError(f"{name}: found {show(value)}; {wanted} is wanted")
+    if not math.isfinite(number) or not low <= number <= high:
+        raise wrong_value(name, value, expected)
     return number
 
 
-def integer(name: str, value: object, low: int, high: int, wanted: str) -> int:
+def integer(name: str, value: object, low: int, high: float, expected: str) -> int:
     """An integer from low to high, of any integer type; bool, floats and strings are refused."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise OptionTypeError(f"{name}: found {show_type(value)}; {wanted} is wanted")
     try:
-        number = operator.index(value)
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise OptionTypeError(f"{name}: found {show(value)}; {wanted} is wanted") from None
+        raise wrong_type(name, value, expected) from None
     if not low <= number <= high:
-        raise OptionError(f"{name}: found {show(number)}; {wanted} is wanted")
+        raise wrong_value(name, number, expected)
     return number
 
 
 def flag(name: str, value: object) -> bool:
     """A bool, Python's or NumPy's; 0, 1 and strings are refused."""
     if not isinstance(value, (bool, np.bool_)):
-        raise OptionTypeError(f"{name}: found {show_type(value)}; True or False is wanted")
+        raise wrong_type(name, value, "True or False")
     return bool(value)
 
 
 def choice(name: str, value: object, known: Sequence[Word]) -> Word:
     """One of the known words."""
+    expected = f"one of {', '.join(map(repr, known))}"
     if not isinstance(value, str):
-        raise OptionTypeError(
-            f"{name}: found {show_type(value)}; one of {', '.join(map(repr, known))} is wanted"
-        )
+        raise wrong_type(name, value, expected)
     for word in known:
         if word == value:
             return word
-    raise OptionError(
-        f"{name}: found {show(value)}; one of {', '.join(map(repr, known))} is wanted"
-    )
+    raise wrong_value(name, value, expected)
 
 
-def scale(value: object, default: float) -> float:
+def scale(value: object, default: Any) -> Any:
     """The factor in front of the logits; None means the default of the function."""
     return default if value is None else real("scale", value, "a finite real number or None")
 
 
 def threads(value: object) -> int | None:
     """A number of threads, or None for the machine's own."""
-    if value is None:
-        return None
-    wanted = f"an integer from 1 to {MAX_THREADS}, or None for all cores,"
-    return integer("threads", value, 1, MAX_THREADS, wanted)
+    expected = f"an integer from 1 to {MAX_THREADS}, or None for all cores"
+    return None if value is None else integer("threads", value, 1, MAX_THREADS, expected)
 
 
 def timeout(value: object) -> float | None:
     """A number of seconds, or None for no limit."""
-    if value is None:
-        return None
-    wanted = f"a positive number of seconds up to {MAX_TIMEOUT_SECONDS:g}, or None for no limit,"
-    seconds = real("timeout", value, wanted)
-    if not 0.0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise OptionError(f"timeout: found {show(value)}; {wanted} is wanted")
-    return seconds
+    expected = f"a positive number of seconds up to {MAX_TIMEOUT_SECONDS:g}, or None for no limit"
+    least = math.ulp(0.0)
+    return None if value is None else real("timeout", value, expected, least, MAX_TIMEOUT_SECONDS)
 
 
-def control(threads_: object, progress: object, timeout_: object, check_finite: object) -> Control:
+def rtol(value: object) -> float | None:
+    """A relative accuracy."""
+    expected = "a finite number >= 0, or None for exact"
+    return None if value is None else real("rtol", value, expected, 0.0)
+
+
+def control(threads_: object, progress: Any, timeout_: object, check_finite: object) -> Control:
     """The options that every computing function has."""
     if progress is not None and not callable(progress):
-        raise OptionTypeError(
-            f"progress: found {show_type(progress)}; "
-            "a function of one number from 0 to 1, or None, is wanted"
-        )
+        raise wrong_type("progress", progress, "a function of one number from 0 to 1, or None")
     return Control(
-        threads=threads(threads_),
-        progress=progress,
-        timeout=timeout(timeout_),
-        check_finite=flag("check_finite", check_finite),
-    )
-
-
-def tolerance(rtol: object, atol: object, norm: object, certificate: object) -> Tolerance:
-    """The accuracy asked for."""
-    wanted = "a finite number >= 0, or None for exact,"
-    relative = None if rtol is None else real("rtol", rtol, wanted)
-    if relative is not None and relative < 0.0:
-        raise OptionError(f"rtol: found {show(rtol)}; {wanted} is wanted")
-    absolute = real("atol", atol, "a finite number >= 0")
-    if absolute < 0.0:
-        raise OptionError(f"atol: found {show(atol)}; a finite number >= 0 is wanted")
-    return Tolerance(
-        rtol=relative,
-        atol=absolute,
-        norm=choice("norm", norm, NORMS),
-        certificate=choice("certificate", certificate, CERTIFICATE_KINDS),
+        threads(threads_), progress, timeout(timeout_), flag("check_finite", check_finite)
     )
 
 
@@ -266,91 +230,71 @@ def rng(value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, np.random.Generator):
-        return int(value.integers(2**SEED_BITS - 1, dtype=np.uint64))
-    wrapped: int = _seed(value) & (2**SEED_BITS - 1)
-    return wrapped
-
-
-def _seed(value: object) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise OptionTypeError(
-            f"rng: found {show_type(value)}; "
-            "an integer seed >= 0, a numpy.random.Generator or None is wanted"
-        )
-    seed: int = operator.index(value)
-    if seed < 0:
-        raise OptionError(f"rng: found {show(seed)}; a seed >= 0 is wanted")
-    return seed
-
-
-def polynomial_degree(value: object) -> int:
-    """Degree of a polynomial for exp."""
-    return integer("degree", value, 0, MAX_DEGREE, f"an integer from 0 to {MAX_DEGREE}")
+        return int(value.integers(MAX_SEED, dtype=np.uint64))
+    expected = "an integer seed >= 0, a numpy.random.Generator or None"
+    return integer("rng", value, 0, math.inf, expected) & MAX_SEED
 
 
 def request(
     method: object,
     degree: object,
-    rtol: object,
+    rtol_: object,
     atol: object,
     norm: object,
     certificate: object,
     rng_: object,
 ) -> Request:
     """What is asked of a gradient."""
-    name = choice("method", method, (AUTO, *METHODS))
-    accuracy = tolerance(rtol, atol, norm, certificate)
-    return Request(name, _degree(degree, name, accuracy), accuracy, rng(rng_))
-
-
-def _degree(value: object, method: str, tolerance_: Tolerance) -> int | None:
-    """Degree of a polynomial: for the method of that name, which needs it or a tolerance."""
-    if value is None:
-        if method == "polynomial" and tolerance_.is_exact:
-            raise OptionError(
-                "degree: found None for method 'polynomial' without a tolerance; "
-                "give degree=, or rtol > 0 or atol > 0 to choose it by"
-            )
-        return None
-    wanted = f"an integer from 0 to {MAX_DEGREE}, or None,"
-    number = integer("degree", value, 0, MAX_DEGREE, wanted)
-    if method != "polynomial":
+    asked = Request(
+        method=choice("method", method, (AUTO, *METHODS)),
+        degree=None if degree is None else polynomial_degree(degree, f"{DEGREE}, or None"),
+        rtol=rtol(rtol_),
+        atol=real("atol", atol, "a finite number >= 0", 0.0),
+        norm=choice("norm", norm, NORMS),
+        certificate=choice("certificate", certificate, CERTIFICATE_KINDS),
+        seed=rng(rng_),
+    )
+    if degree is not None and method != "polynomial":
         raise OptionError(
-            f"degree: found {number} for method {method!r}; it belongs to method='polynomial'"
+            f"degree: found {degree} for method {method!r}; it belongs to method='polynomial'"
         )
-    return number
+    if degree is None and method == "polynomial" and not asked.rtol and not asked.atol:
+        raise OptionError(
+            "degree: found None for method 'polynomial' without a tolerance; "
+            "give degree=, or rtol > 0 or atol > 0 to choose it by"
+        )
+    return asked
+
+
+def polynomial_degree(value: object, expected: str = DEGREE) -> int:
+    """Degree of a polynomial for exp."""
+    return integer("degree", value, 0, MAX_DEGREE, expected)
 
 
 def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[Input, ...]:
     """The names to differentiate by, in the order given."""
-    if isinstance(value, str):
-        names: tuple[Any, ...] = (value,)
-    elif isinstance(value, (tuple, list)):
-        names = tuple(value)
-    else:
-        raise OptionTypeError(
-            f"wrt: found {show_type(value)}; a name, or a tuple or list "
-            f"of names from {', '.join(WRT_NAMES)} is wanted"
-        )
+    names = (value,) if isinstance(value, str) else value
+    known = ", ".join(WRT_NAMES)
+    if not isinstance(names, (tuple, list)):
+        raise wrong_type("wrt", value, f"a name, or a tuple or list of names from {known}")
     if not names:
-        raise OptionError(f"wrt: found no name; at least one of {', '.join(WRT_NAMES)} is wanted")
+        raise OptionError(f"wrt: found no name; expected at least one of {known}")
     checked = tuple(choice("wrt", name, WRT_NAMES) for name in names)
     for name in checked:
         if checked.count(name) > 1:
             raise OptionError(f"wrt: found {name!r} twice; each name may occur once")
-    if pair and "X" in checked:
-        raise OptionError(
-            "wrt: found 'X' where X is given as the pair (W_Q, W_K); "
-            "ask for 'W_Q' and 'W_K', or pass X = W_Q @ W_K.T"
-        )
-    factors = [name for name in checked if name in ("W_Q", "W_K")]
-    if factors and not pair:
-        raise OptionError(
-            f"wrt: found {factors[0]!r} where X is one matrix; ask for 'X', or pass X=(W_Q, W_K)"
-        )
-    if SUM_NAME in checked and not self_attention:
-        raise OptionError(
-            "wrt: found 'A' where A1, A2 and A3 are not one object; "
-            "pass the same array three times, or ask for 'A1', 'A2', 'A3'"
-        )
+        if name == "X" and pair:
+            raise OptionError(
+                "wrt: found 'X' where X is given as the pair (W_Q, W_K); "
+                "ask for 'W_Q' and 'W_K', or pass X = W_Q @ W_K.T"
+            )
+        if name in ("W_Q", "W_K") and not pair:
+            raise OptionError(
+                f"wrt: found {name!r} where X is one matrix; ask for 'X', or pass X=(W_Q, W_K)"
+            )
+        if name == "A" and not self_attention:
+            raise OptionError(
+                "wrt: found 'A' where A1, A2 and A3 are not one object; "
+                "pass the same array three times, or ask for 'A1', 'A2', 'A3'"
+            )
     return checked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -11,15 +11,15 @@ import typer
 from .._core import __version__
 from .._inputs import options
 from .._inputs.output import atomic_output, check_output
-from ..errors import OptionError, ProblemFileError
+from ..errors import ProblemFileError
 from ..heads import load_heads
 from ..problem import loss_gradient
 from . import output
 from .exit_codes import EXIT_DEFECT
 from .experiments import PROBLEM_HELP, HeadName
 from .experiments import app as experiment_app
-from .problem_file import read_problem
-from .terminal import guarded, output_console, print_json, progress_bar
+from .problem_file import default_names, read_problem
+from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
 
 app = typer.Typer(
     name="attngrad",
@@ -31,13 +31,9 @@ app = typer.Typer(
 )
 app.add_typer(experiment_app)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Threads = Annotated[int | None, typer.Option(help="Threads to use; by default all cores.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
 
-
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"attngrad {__version__}")
         raise typer.Exit
 
@@ -65,33 +61,34 @@ def demo(
     force: Force = False,
 ) -> None:
     """Gradients of real trained heads, and exact against near-linear where entries are small."""
-    from . import demo as demonstration
+    from ..experiments import demo as demonstration
+    from ..experiments.plots import file_kind
 
-    if dtype not in ("float32", "float64"):
-        raise OptionError(f"--dtype: found {dtype!r}; float32 or float64 is wanted")
-    kind = ""
+    options.choice("--dtype", dtype, ("float32", "float64"))
+    kind = "" if out is None else file_kind(out)
     if out is not None:
-        kind = demonstration.check_format(out)
         check_output(out, force=force)
     chosen = load_heads(file)
     with progress_bar("heads", quiet=json) as move:
-        report = demonstration.run(dtype, threads, move, chosen)
+        found = demonstration.run(dtype, threads, move, chosen)
     if out is not None:
         with atomic_output(out, force=force) as target:
-            target.write(demonstration.demo_figure(report, kind))
+            target.write(demonstration.demo_figure(found, kind))
     if json:
-        print_json(report.to_dict())
+        print_json(found)
         return
-    console = output_console()
-    console.print(demonstration.heads_table(report.heads))
-    console.print(
-        f"{report.cpu}, {report.level}, {report.threads} threads, {report.dtype}; "
-        f"GEMM peak {report.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
+    title = "exact gradient by X of trained attention heads"
+    print_table(title, demonstration.HEAD_COLUMNS, found.heads)
+    typer.echo(
+        f"{found.cpu}, {found.level}, {found.threads} threads, {found.dtype}; "
+        f"GEMM peak {found.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
         "half for causal heads. Error: of dL/dX against the definitions in float64."
     )
-    console.print(demonstration.near_table(report.near_linear))
+    tokens, width = demonstration.TOKENS, demonstration.WIDTH
+    title = f"gradient by X, n = {tokens}, d = {width}, entries uniform in [-1, 1]"
+    print_table(title, demonstration.CALL_COLUMNS, found.near_linear)
     if out is not None:
-        console.print(f"figure: {out}")
+        typer.echo(f"figure: {out}")
 
 
 @app.command()
@@ -128,37 +125,22 @@ def gradient(
     """Loss and gradients of a problem in a file; the file is never unpickled."""
     check_output(out, force=force)
     arguments = read_problem(problem, head)
-    if scale is not None:
-        arguments["scale"] = scale
-    if causal is not None:
-        arguments["is_causal"] = causal
-    default: tuple[options.Input, ...] = ("X",)
-    if isinstance(arguments["X"], tuple):
-        default = ("W_Q", "W_K")
-    names = tuple(options.choice("wrt", name, options.WRT_NAMES) for name in wrt or ())
+    asked: dict[str, Any] = {
+        "wrt": wrt or default_names(arguments), "rtol": rtol, "atol": atol, "norm": norm,
+        "certificate": certificate, "method": method, "degree": degree, "rng": seed,
+        "threads": threads, "timeout": timeout,
+    }  # fmt: skip
+    # These two may stand in the file; the command comes first.
+    own = {"scale": scale, "is_causal": causal}
+    asked |= {name: value for name, value in own.items() if value is not None}
     with progress_bar("gradient", quiet=json) as move:
-        result = loss_gradient(
-            **arguments,
-            wrt=names or default,
-            rtol=rtol,
-            atol=atol,
-            norm=options.choice("norm", norm, options.NORMS),
-            certificate=options.choice("certificate", certificate, options.CERTIFICATE_KINDS),
-            method=options.choice("method", method, (options.AUTO, *options.METHODS)),
-            degree=degree,
-            rng=seed,
-            threads=threads,
-            timeout=timeout,
-            progress=move,
-        )
+        result = loss_gradient(**{**arguments, **asked}, progress=move)
     with atomic_output(out, force=force) as file:
         np.savez(file, allow_pickle=False, **output.result_arrays(result))
     if json:
         print_json({"out": out, **output.summary(result)})
-        return
-    console = output_console()
-    console.print(output.headline(result, out))
-    console.print(output.table(result))
+    else:
+        output.print_result(result, out)
 
 
 @app.command()
@@ -199,15 +181,9 @@ def heads(
     words, name = _default_text() if text is None else (_read_text(text), os.path.basename(text))
     with progress_bar(model) as move:
         make_heads(
-            model,
-            words,
-            out=out,
-            heads=head,
-            tokens=tokens,
-            force=force,
-            text_name=name,
+            model, words, out=out, heads=head, tokens=tokens, force=force, text_name=name,
             progress=move,
-        )
+        )  # fmt: skip
     made = [one.name for one in load_heads(out)]
     typer.echo(f"written to {out}: {', '.join(made)}")
     # One cannot be mistaken for another, and needs no name.

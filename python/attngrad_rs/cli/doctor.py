@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import sys
 from importlib import metadata
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from .. import _core, reference
 from .._inputs import memory
 from .._inputs.options import Input
+from ..experiments.machine import cpu_name
 from ..problem import loss_gradient
-from . import machine
 
 __all__ = ["describe", "examine"]
 
@@ -22,7 +21,7 @@ DISTRIBUTION = "attngrad-rs"
 # A requirement as the metadata of a wheel hold it: `rich>=13.9 ; extra == 'cli'`.
 REQUIREMENT = re.compile(r"([\w.-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]")
 # Self-check: a problem whose sizes are multiples of no tile.
-CHECK_SIZES = {"n": 67, "m": 53, "d1": 5, "d2": 7, "d3": 6, "dv": 9}
+CHECK_SHAPES = {"A1": (67, 5), "A2": (53, 7), "A3": (53, 6), "X": (5, 7), "Y": (6, 9), "E": (67, 9)}
 CHECK_NAMES: tuple[Input, ...] = ("X", "Y", "A1", "A2", "A3")
 # Allowed error in units of the dtype's epsilon, relative to the gradient's norm: sums of about
 # a hundred terms err by a few epsilon; a wrong kernel errs by 1/epsilon.
@@ -32,17 +31,18 @@ CHECK_SLACK = 1000.0
 def examine(threads: int | None = None) -> dict[str, Any]:
     """Everything as plain values; ``["healthy"]`` says whether all checks passed."""
     checks = {dtype: _self_check(dtype, threads) for dtype in ("float32", "float64")}
-    subnormals = _subnormals_kept()
+    # 0 where another library of the process has switched the processor to flush subnormal numbers.
+    subnormals = bool((np.array([np.finfo(np.float64).tiny]) / 4.0)[0] > 0.0)
     return {
         "healthy": subnormals and all(check["passed"] for check in checks.values()),
         "attngrad_rs": _core.__version__,
-        "python": sys.version.split()[0],
+        "python": platform.python_version(),
         "platform": platform.platform(),
         "numpy": np.__version__,
         "extras": _extras(),
-        "cpu": machine.cpu_name(),
+        "cpu": cpu_name(),
         "levels": _core.levels(),
-        "level": machine.level(),
+        "level": _core.level(),
         "threads": _core.default_threads(),
         "memory_bytes": memory.available_bytes(),
         "subnormals_kept": subnormals,
@@ -52,18 +52,14 @@ def examine(threads: int | None = None) -> dict[str, Any]:
 
 def describe(report: dict[str, Any]) -> list[str]:
     """The report of ``examine`` as lines of text."""
-    free = report["memory_bytes"]
-    items = {
-        **{name: value for name, value in report.items() if isinstance(value, (str, bool, int))},
-        "levels": ", ".join(report["levels"]),
-        "memory": "unknown" if free is None else f"{memory.format_bytes(free)} free",
-    }
-    items.pop("memory_bytes", None)
-    for extra, names in report["extras"].items():
-        items[f"extra {extra}"] = ", ".join(
-            f"{name} {at or '(none)'}" for name, at in names.items()
-        )
-    for dtype, check in report["self_check"].items():
+    items = dict(report)
+    extras, checks, free = (items.pop(name) for name in ("extras", "self_check", "memory_bytes"))
+    items["levels"] = ", ".join(items["levels"])
+    items["memory"] = "unknown" if free is None else f"{memory.format_bytes(free)} free"
+    for extra, names in extras.items():
+        found = (f"{name} {version or '(none)'}" for name, version in names.items())
+        items[f"extra {extra}"] = ", ".join(found)
+    for dtype, check in checks.items():
         verdict = "passed" if check["passed"] else "FAILED"
         items[f"check {dtype}"] = f"{verdict}, error {check['error']:.1e}"
     return [f"{name:16} {value}" for name, value in items.items()]
@@ -93,31 +89,18 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _subnormals_kept() -> bool:
-    """False where another library of the process has switched the processor to flush them to 0."""
-    smallest = np.array([np.finfo(np.float64).tiny]) / 4.0
-    return bool(smallest[0] > 0.0)
-
-
 def _self_check(dtype: str, threads: int | None) -> dict[str, Any]:
     """The gradient of a small problem against the definitions in NumPy, in float64."""
     rng = np.random.default_rng(0)
-    size = CHECK_SIZES
-    shapes = {
-        "A1": ("n", "d1"), "A2": ("m", "d2"), "A3": ("m", "d3"),
-        "X": ("d1", "d2"), "Y": ("d3", "dv"), "E": ("n", "dv"),
-    }  # fmt: skip
     problem: dict[str, Any] = {
-        name: rng.standard_normal((size[rows], size[columns])).astype(dtype)
-        for name, (rows, columns) in shapes.items()
+        name: rng.standard_normal(shape).astype(dtype) for name, shape in CHECK_SHAPES.items()
     }
     result = loss_gradient(**problem, wrt=CHECK_NAMES, threads=threads)
     exact: dict[str, Any] = {name: array.astype(np.float64) for name, array in problem.items()}
-    worst = 0.0
+    distances = []
     for name in CHECK_NAMES:
         truth = reference.loss_gradient(**exact, wrt=name)
-        distance = float(np.linalg.norm(result.gradients[name] - truth) / np.linalg.norm(truth))
-        # A NaN must not get lost in the maximum.
-        worst = max(worst, distance if distance >= 0.0 else float("inf"))
-    allowed = CHECK_SLACK * float(np.finfo(dtype).eps)
+        distances.append(np.linalg.norm(result.gradients[name] - truth) / np.linalg.norm(truth))
+    # NumPy's maximum of a NaN is NaN, which is below nothing.
+    worst, allowed = float(np.max(distances)), CHECK_SLACK * float(np.finfo(dtype).eps)
     return {"passed": worst <= allowed, "error": worst, "allowed": allowed}

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from .._inputs.output import atomic_output, check_output
 from ..errors import OptionError, install_line
 from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem
-from .terminal import guarded, output_console, print_json, progress_bar
+from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
 
 __all__ = ["PROBLEM_HELP", "HeadName", "app"]
 
 app = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 PROBLEM_HELP = (
     "An .npz or .safetensors file with A1, A2, A3, X (or W_Q, W_K), Y, E; or a file of heads."
 )
@@ -80,7 +78,7 @@ def _size(quick: bool, full: bool) -> str:
     from ..experiments.base import FULL, QUICK
 
     if quick and full:
-        raise OptionError("--quick: found --full as well; one of them is wanted")
+        raise OptionError("--quick: found --full as well; expected one of them")
     return FULL if full else QUICK
 
 
@@ -122,10 +120,8 @@ def _list(known: Any, json: bool) -> None:
     if json:
         print_json({name: {"title": one.title, "claim": one.claim} for name, one in known.items()})
         return
-    table = Table("name", "title")
-    for name, one in known.items():
-        table.add_row(name, one.title)
-    output_console().print(table)
+    columns = {"name": "{name}", "title": "{title}"}
+    print_table("experiments", columns, map(vars, known.values()))
 
 
 def _tell(outcome: Any, json: bool) -> None:
@@ -139,11 +135,11 @@ def _tell(outcome: Any, json: bool) -> None:
     kept = f", {outcome.kept} of them from before (--again measures anew)" if outcome.kept else ""
     title = f"{outcome.experiment.title}: {outcome.points} points{kept}, {outcome.seconds:.0f} s"
     typer.echo(title)
-    table = Table("", "verdict", show_header=False)
+    rows = []
     for finding in outcome.findings:
         note = f" ({finding.note})" if finding.note else ""
-        table.add_row(WORDS[finding.holds], finding.text + note)
-    output_console().print(table)
+        rows.append({"verdict": WORDS[finding.holds], "text": finding.text + note})
+    print_table(None, {"": "{verdict}", "verdict": "{text}"}, rows)
 
 
 @app.command()
@@ -154,7 +150,7 @@ def report(
         str | None,
         typer.Option("--out", "-o", help="The page; by default report.html there."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """One HTML page with verdicts, figures and tables; it needs no network."""
@@ -179,8 +175,8 @@ def report(
 def explain(
     problem: Annotated[str, typer.Argument(help=PROBLEM_HELP)],
     head: HeadName = None,
-    rtol: Annotated[float, typer.Option(help="The accuracy that is wanted.")] = DEFAULT_RTOL,
-    threads: Annotated[int | None, typer.Option(help="Threads to plan for.")] = None,
+    rtol: Annotated[float, typer.Option(help="The accuracy asked for.")] = DEFAULT_RTOL,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """What a problem in a file is like, and how its gradient would be computed."""
@@ -189,6 +185,6 @@ def explain(
     with progress_bar("explain", quiet=json):
         found = explanation(read_problem(problem, head), rtol, threads)
     if json:
-        print_json({"problem": problem, "rtol": rtol, **found.to_dict()})
-        return
-    typer.echo(found.text())
+        print_json({"problem": problem, "rtol": rtol, **found._asdict()})
+    else:
+        typer.echo(found.text())

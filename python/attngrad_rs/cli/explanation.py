@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-from .._inputs import arrays
-from .._inputs.options import Input
 from ..diagnose import Diagnosis, diagnose_problem
 from ..plans import Plan
 from ..problem import plan_loss_gradient
+from .problem_file import default_names
 
 __all__ = ["Explanation", "explanation"]
 
-# The arrays of a problem, as functions take them.
-PROBLEM = ("A1", "A2", "A3", "X", "Y", "E")
 
-
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A diagnosis of the queries and keys, and the plan for the gradient."""
 
     diagnosis: Diagnosis
@@ -28,18 +22,6 @@ class Explanation:
     def text(self) -> str:
         """Both in words, the diagnosis first."""
         return f"diagnosis\n{self.diagnosis.explain()}\n\nplan\n{self.plan.explain()}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Both as plain values."""
-        public = [one.name for one in fields(self.plan) if not one.name.startswith("_")]
-        return {
-            "diagnosis": {
-                name: value
-                for name, value in asdict(self.diagnosis).items()
-                if not name.startswith("_")
-            },
-            "plan": {name: getattr(self.plan, name) for name in public},
-        }
 
 
 def explanation(
@@ -52,7 +34,7 @@ def explanation(
     arguments : mapping
         Arrays and options of ``loss_gradient``.
     rtol : float
-        The accuracy that is wanted.
+        The accuracy asked for.
     threads : int, optional
         By default all cores.
 
@@ -66,19 +48,7 @@ def explanation(
     No gradient is computed. The diagnosis holds the plans for its own accuracies and for ``rtol``,
     so that it and the plan are one answer. Cost O((n + m) d²) and a fixed sample of pairs.
     """
-    pair = isinstance(arguments["X"], tuple)
-    wrt: tuple[Input, ...] = ("W_Q", "W_K") if pair else ("X",)
-    # First: it checks all arrays against each other.
+    wrt = default_names(arguments)
+    # First: it checks all arguments.
     plan = plan_loss_gradient(**arguments, wrt=wrt, rtol=rtol, threads=threads)
-    others = {name: value for name, value in arguments.items() if name not in PROBLEM}
-    problem = arrays.read_problem(*(arguments[name] for name in PROBLEM))
-    copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
-    diagnosis = diagnose_problem(
-        copies,
-        wrt,
-        (rtol,),
-        scale=others.get("scale", 1.0 / max(problem.sizes.d2, 1)),
-        is_causal=others.get("is_causal", False),
-        threads=threads,
-    )
-    return Explanation(diagnosis, plan)
+    return Explanation(diagnose_problem(arguments, wrt, (rtol,), threads), plan)

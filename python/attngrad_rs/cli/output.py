@@ -5,110 +5,90 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+import typer
 
 from .._inputs import arrays
-from ..results import Certificate, GradientResult
+from ..results import GradientResult
+from .terminal import print_table
 
-__all__ = ["headline", "result_arrays", "summary", "table"]
+__all__ = ["print_result", "result_arrays", "summary"]
 
+# What is said of each output, as its certificate has it.
+SAID = (
+    "method", "kind", "confidence", "norm", "absolute", "relative", "success", "message",
+)  # fmt: skip
 REACHED = {True: "reached", False: "not reached", None: "not asked for"}
-# In the file, where a number has to be: no polynomial, and no confidence.
-NO_DEGREE, NO_CONFIDENCE = -1, np.nan
+COLUMNS = {
+    "output": "{name}", "method": "{made}", "kind": "{backed}", "size": "{size:.6g}",
+    "error": "{absolute:.1e}", "relative": "{relative:.1e}", "tolerance": "{reached}",
+}  # fmt: skip
 
 
-def _degree(certificate: Certificate, result: GradientResult[Any]) -> int | None:
-    """Of the polynomial, for what was made with one."""
-    return result.plan.degree if certificate.method == result.plan.method else None
-
-
-def _entry(certificate: Certificate, result: GradientResult[Any]) -> dict[str, Any]:
+def entries(result: GradientResult[Any]) -> dict[str, dict[str, Any]]:
+    """What is said of the loss, ``"loss"``, and of each gradient, such as ``"dX"``."""
+    parts: dict[str, Any] = {"loss": (result.loss_certificate, abs(result.loss), ())}
+    for name, array in result.gradients.items():
+        certificate = result.certificates[name]
+        size = arrays.norm(array, certificate.norm)
+        parts[f"d{name}"] = (certificate, size, array.shape)
+    # The degree belongs to what was made with the polynomial: the loss may be exact beside it.
+    degrees = {result.plan.method: result.plan.degree}
     return {
-        "method": certificate.method,
-        "degree": _degree(certificate, result),
-        "kind": certificate.kind,
-        "confidence": certificate.confidence,
-        "norm": certificate.norm,
-        "absolute": certificate.absolute,
-        "relative": certificate.relative,
-        "success": certificate.success,
-        "message": certificate.message,
-    }
+        name: {
+            "shape": shape, "size": size, "degree": degrees.get(certificate.method),
+            **{field: getattr(certificate, field) for field in SAID},
+        }
+        for name, (certificate, size, shape) in parts.items()
+    }  # fmt: skip
 
 
 def summary(result: GradientResult[Any]) -> dict[str, Any]:
     """All but the numbers of the gradients, as plain values."""
+    loss, *gradients = entries(result).values()
     return {
         "loss": result.loss,
-        "loss_certificate": _entry(result.loss_certificate, result),
+        "loss_certificate": loss,
         "seconds": result.seconds,
         "reason": result.plan.reason,
-        "gradients": {
-            name: {
-                "shape": array.shape,
-                "size": arrays.norm(array, result.certificates[name].norm),
-                **_entry(result.certificates[name], result),
-            }
-            for name, array in result.gradients.items()
-        },
+        "gradients": dict(zip(result.gradients, gradients, strict=True)),
     }
 
 
 def result_arrays(result: GradientResult[Any]) -> dict[str, Any]:
     """The output file: numbers and words, so that it can be read without pickle."""
     found: dict[str, Any] = {"loss": np.float64(result.loss)}
-    found |= _described("loss", result.loss_certificate, result)
-    for name, array in result.gradients.items():
-        found[f"d{name}"] = array
-        found |= _described(f"d{name}", result.certificates[name], result)
+    found |= {f"d{name}": array for name, array in result.gradients.items()}
+    for name, said in entries(result).items():
+        # In the file, where a number has to be: no polynomial, and no confidence.
+        degree = -1 if said["degree"] is None else said["degree"]
+        confidence = np.nan if said["confidence"] is None else said["confidence"]
+        described = {
+            "absolute_error": said["absolute"], "relative_error": said["relative"],
+            "norm": said["norm"], "method": said["method"], "degree": degree,
+            "kind": said["kind"], "confidence": confidence, "success": REACHED[said["success"]],
+        }  # fmt: skip
+        found |= {f"{name}_{word}": np.asarray(value) for word, value in described.items()}
     return found
 
 
-def _described(name: str, certificate: Certificate, result: GradientResult[Any]) -> dict[str, Any]:
-    degree, confidence = _degree(certificate, result), certificate.confidence
-    return {
-        f"{name}_absolute_error": np.float64(certificate.absolute),
-        f"{name}_relative_error": np.float64(certificate.relative),
-        f"{name}_norm": np.str_(certificate.norm),
-        f"{name}_method": np.str_(certificate.method),
-        f"{name}_degree": np.int64(NO_DEGREE if degree is None else degree),
-        f"{name}_kind": np.str_(certificate.kind),
-        f"{name}_confidence": np.float64(NO_CONFIDENCE if confidence is None else confidence),
-        f"{name}_success": np.str_(REACHED[certificate.success]),
-    }
-
-
-def headline(result: GradientResult[Any], out: str) -> str:
-    """The loss, the time, and why this method."""
+def print_result(result: GradientResult[Any], out: str) -> None:
+    """The loss, the time and why this method; what made each output, and how far it may be off."""
     plan = result.plan
     because = f"; {plan.method}, because {plan.reason}" if plan.reason else ""
-    return f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}{because}"
-
-
-def table(result: GradientResult[Any]) -> Table:
-    """One row for each output: what made it, what backs its error, and how large that may be."""
+    typer.echo(f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}{because}")
     norms = ", ".join(dict.fromkeys(one.norm for one in result.certificates.values()))
-    made = Table(title=f"outputs and their errors (norm: {norms}; of the loss: abs)")
-    for title in ("output", "method", "kind"):
-        made.add_column(title, no_wrap=True)
-    for title in ("size", "error", "relative"):
-        made.add_column(title, justify="right", no_wrap=True)
-    made.add_column("tolerance", no_wrap=True)
-    made.add_row("loss", *_cells(result.loss_certificate, result, abs(result.loss)))
-    for name, array in result.gradients.items():
-        certificate = result.certificates[name]
-        size = arrays.norm(array, certificate.norm)
-        made.add_row(f"d{name}", *_cells(certificate, result, size))
-    return made
-
-
-def _cells(certificate: Certificate, result: GradientResult[Any], size: float) -> tuple[str, ...]:
-    degree, confidence = _degree(certificate, result), certificate.confidence
-    return (
-        certificate.method + (f", degree {degree}" if degree is not None else ""),
-        certificate.kind + (f", {100 * confidence:g} %" if confidence is not None else ""),
-        f"{size:.6g}",
-        f"{certificate.absolute:.1e}",
-        f"{certificate.relative:.1e}",
-        REACHED[certificate.success],
+    print_table(
+        f"outputs and their errors (norm: {norms}; of the loss: abs)",
+        COLUMNS,
+        ({**said, **_words(name, said)} for name, said in entries(result).items()),
     )
+
+
+def _words(name: str, said: dict[str, Any]) -> dict[str, str]:
+    degree, confidence = said["degree"], said["confidence"]
+    return {
+        "name": name,
+        "made": said["method"] + ("" if degree is None else f", degree {degree}"),
+        "backed": said["kind"] + ("" if confidence is None else f", {100 * confidence:g} %"),
+        "reached": REACHED[said["success"]],
+    }

@@ -20,16 +20,18 @@ problem for each head.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .._inputs.files import array_names, load_arrays
+from .._inputs.options import Input
 from ..errors import OptionError, ProblemFileError
 from ..heads import Head, load_heads
 from ..heads.store import FORMAT_NAME
 
-__all__ = ["read_problem"]
+__all__ = ["default_names", "read_problem"]
 
 PROBLEM_ARRAYS = ("A1", "A2", "A3", "Y", "E")
 WEIGHTS = ("X", "W_Q", "W_K")
@@ -61,47 +63,45 @@ def read_problem(path: str, head: str | None = None) -> dict[str, Any]:
         raise OptionError(
             f"head: found {head!r} for {path}, a problem; only files of heads have it"
         )
-    pair = "W_Q" in found or "W_K" in found
-    if pair == ("X" in found) or ("W_Q" in found) != ("W_K" in found):
-        there = ", ".join(name for name in WEIGHTS if name in found) or "none"
+    weights = [name for name in WEIGHTS if name in found]
+    if weights not in (["X"], ["W_Q", "W_K"]):
+        there = ", ".join(weights) or "none"
         raise ProblemFileError(
-            f"{path}: found {there} of X, W_Q, W_K; either X, or both W_Q and W_K are wanted"
+            f"{path}: found {there} of X, W_Q, W_K; expected either X, or both W_Q and W_K"
         )
-    _widen(found)
-    arguments: dict[str, Any] = {name: found[name] for name in PROBLEM_ARRAYS}
-    # A file cannot say that three arrays are one; equal numbers say it.
-    if _equal(found["A1"], found["A2"]) and _equal(found["A1"], found["A3"]):
-        arguments.update(A2=found["A1"], A3=found["A1"])
-    arguments["X"] = (found["W_Q"], found["W_K"]) if pair else found["X"]
+    given: dict[str, Any] = {}
     for name in OPTIONS:
         if name in found:
-            if found[name].shape != ():
+            value = found.pop(name)
+            if value.shape != ():
                 raise ProblemFileError(
-                    f"{path}: found {name!r} of shape {found[name].shape}; "
-                    "a single number is wanted"
+                    f"{path}: found {name!r} of shape {value.shape}; expected a single number"
                 )
-            arguments[name] = found[name].item()
-    return arguments
+            given[name] = value.item()
+    # float16 becomes float64 where an array is that, and float32 otherwise; both hold it exactly.
+    double = any(one.dtype == np.float64 for one in found.values())
+    wide = np.float64 if double else np.float32
+    found = {
+        name: one.astype(wide) if one.dtype == np.float16 else one for name, one in found.items()
+    }
+    first, *others = (found[name] for name in ("A1", "A2", "A3"))
+    # A file cannot say that three arrays are one; equal numbers say it.
+    if all(one.dtype == first.dtype and np.array_equal(one, first) for one in others):
+        found.update(A2=first, A3=first)
+    parts = tuple(found.pop(name) for name in weights)
+    return {**found, **given, "X": parts if len(parts) == 2 else parts[0]}
 
 
-def _chosen(path: str, heads: list[Head], wanted: str | None) -> Head:
+def default_names(arguments: Mapping[str, Any]) -> tuple[Input, ...]:
+    """What to differentiate by where nothing is named: X, or the pair that stands for it."""
+    return ("W_Q", "W_K") if isinstance(arguments["X"], tuple) else ("X",)
+
+
+def _chosen(path: str, heads: list[Head], named: str | None) -> Head:
     """The head of that name, or the only one."""
-    matching = [one for one in heads if wanted in (None, one.name, f"{one.model}_{one.name}")]
+    matching = [one for one in heads if named in (None, one.name, f"{one.model}_{one.name}")]
     if len(matching) == 1:
         return matching[0]
     names = ", ".join(f"{one.model}_{one.name}" for one in heads)
-    found = "nothing" if wanted is None else repr(wanted)
-    raise OptionError(f"head: found {found} for a file of heads, {path}; one of {names} is wanted")
-
-
-def _widen(found: dict[str, Any]) -> None:
-    """float16 as float64 where an array is that, as float32 otherwise; both hold it exactly."""
-    arrays = [name for name in (*PROBLEM_ARRAYS, *WEIGHTS) if name in found]
-    double = any(found[name].dtype == np.float64 for name in arrays)
-    for name in arrays:
-        if found[name].dtype == np.float16:
-            found[name] = found[name].astype(np.float64 if double else np.float32)
-
-
-def _equal(left: Any, right: Any) -> bool:
-    return left.dtype == right.dtype and np.array_equal(left, right)
+    found = "nothing" if named is None else repr(named)
+    raise OptionError(f"head: found {found} for a file of heads, {path}; expected one of {names}")

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ParamSpec, get_type_hints
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, ParamSpec, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from typer.models import OptionInfo
 
 from ..errors import AttnGradError, InternalError
 from .exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
 from .wording import spoken
 
-__all__ = ["guarded", "output_console", "print_json", "progress_bar"]
+__all__ = ["Force", "Json", "Threads", "guarded", "print_json", "print_table", "progress_bar"]
+
+# Options that several commands have.
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Threads = Annotated[int | None, typer.Option(help="Threads to use; by default all cores.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file.")]
 
 P = ParamSpec("P")
 # Wide enough for the widest table, where nobody's window says how wide it is (a pipe, a file).
@@ -29,39 +36,29 @@ PIPE_WIDTH = 120
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Turn errors of our own tree into one line on standard error and an exit code.
 
-    Warnings become such lines too, without the place in the code that a program would want.
+    Warnings become such lines too, without the place in the code that a program would need.
     """
     flags = _flags(command)
 
+    def tell(news: object) -> None:
+        typer.echo(f"attngrad: {spoken(' '.join(str(news).split()), flags)}", err=True)
+
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with _warnings_told(flags):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_args, **_more: tell(message)
+            try:
                 command(*args, **kwargs)
-        except AttnGradError as error:
-            _tell(error, flags)
-            defect = isinstance(error, InternalError)
-            raise typer.Exit(EXIT_DEFECT if defect else EXIT_BAD_INPUT) from error
-        except KeyboardInterrupt:
-            typer.echo("attngrad: interrupted; nothing was written", err=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            except AttnGradError as error:
+                tell(error)
+                defect = isinstance(error, InternalError)
+                raise typer.Exit(EXIT_DEFECT if defect else EXIT_BAD_INPUT) from error
+            except KeyboardInterrupt:
+                typer.echo("attngrad: interrupted; nothing was written", err=True)
+                raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run
-
-
-def _tell(news: object, flags: Mapping[str, str]) -> None:
-    typer.echo(f"attngrad: {spoken(' '.join(str(news).split()), flags)}", err=True)
-
-
-@contextlib.contextmanager
-def _warnings_told(flags: Mapping[str, str]) -> Iterator[None]:
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for one in found:
-                _tell(one.message, flags)
 
 
 def _flags(command: Callable[..., None]) -> dict[str, str]:
@@ -75,12 +72,6 @@ def _flags(command: Callable[..., None]) -> dict[str, str]:
     return found
 
 
-def output_console() -> Console:
-    """Standard output; where it is not a terminal, plain and wide."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
-
-
 @contextlib.contextmanager
 def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[float], None]]:
     """A bar on standard error, moved by a number from 0 to 1; hidden where that is no terminal."""
@@ -89,23 +80,46 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[float
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(title, total=1.0)
+        yield lambda done: bar.update(task, completed=done)
 
-        def move(done: float) -> None:
-            bar.update(task, completed=done)
 
-        yield move
+def print_table(
+    title: str | None, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """A table on standard output; where that is not a terminal, plain and wide.
+
+    Parameters
+    ----------
+    title : str or None
+        Above the table; None also leaves out the headings.
+    columns : mapping of str to str
+        From headings to what ``str.format`` makes of a row. Columns that format numbers are aligned
+        at the right; None is shown as nothing.
+    rows : iterable of mapping
+        Values by name.
+    """
+    table = Table(title=title, show_header=title is not None)
+    for heading, text in columns.items():
+        number = ":" in text
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number)
+    for row in rows:
+        shown = {name: "" if value is None else value for name, value in row.items()}
+        table.add_row(*(text.format(**shown) for text in columns.values()))
+    console = Console(highlight=False)
+    (console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)).print(table)
 
 
 def print_json(value: Any) -> None:
-    """Strict JSON on standard output: what is not finite becomes null."""
-    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+    """Strict JSON on standard output: what is not finite becomes null, results their fields."""
+    typer.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        names = [one.name for one in dataclasses.fields(value) if not one.name.startswith("_")]
+        value = {name: getattr(value, name) for name in names}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from ..cli.plots import GREY, style
 from .approximations import Fit, feature_count
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import attention, exponential, from_attention, gradient, relative_error
+from .plots import GREY, style
 from .problems import FAMILIES, HEADS, Matrix, make, scaled_to
 from .rows import numbers
 

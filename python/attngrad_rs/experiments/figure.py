@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..cli.plots import rendered
 from .base import Experiment, Tables
+from .plots import rendered
 
 __all__ = ["svg"]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.plots import GREY, style
 from ..diagnose import diagnose
 from ..problem import plan_loss_gradient
 from .approximations import Fit
@@ -15,6 +14,7 @@ from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, po
 from .calls import EXACT
 from .dense import attention, exponential
 from .hard import Gap, gap
+from .plots import GREY, style
 from .problems import Matrix
 from .rows import real, whole
 

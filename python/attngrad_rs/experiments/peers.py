@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cli import machine
+from . import machine
 from .problems import Data
 
 __all__ = ["NUMPY", "TORCH", "numpy_gradient", "torch_gradient", "torch_is_there"]

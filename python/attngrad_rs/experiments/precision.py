@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.plots import style
 from .approximations import favor_features
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT, attempted, library_calls, timed
 from .dense import exponential, gradient, relative_error
 from .footprint import FEATURES, MOMENTS, RECOMPUTED, WAYS, from_features, measured
 from .peers import NUMPY, TORCH, numpy_gradient, torch_gradient, torch_is_there
+from .plots import style
 from .problems import Data, make
 from .rows import real
 

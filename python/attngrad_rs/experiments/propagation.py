@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from ..cli.plots import GREY, style
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .charges import STEPS, charges
 from .dense import attention, exponential, from_attention, steps
+from .plots import GREY, style
 from .problems import Data, Matrix, generator, make
 from .rows import numbers, real
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .._inputs.options import METHODS, Method
-from ..cli.plots import GREY, LINES, style
 from ..errors import AttnGradError
 from ..polynomials import KINDS
 from ..problem import loss_gradient
 from .approximations import Fit, favor, feature_count, sup_error_law
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import exponential, gradient, relative_error
+from .plots import GREY, LINES, style
 from .problems import Data, make
 from .rows import numbers, whole
 

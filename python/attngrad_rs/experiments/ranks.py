@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.plots import GREY, style
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import attention, epsilon_ranks, exponential, steps
 from .hard import hard
+from .plots import GREY, style
 from .problems import Data, make, trained_head
 from .rows import exponent, real, whole
 

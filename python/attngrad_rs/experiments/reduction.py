@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from .._inputs.options import METHODS
-from ..cli.plots import GREY, style
 from .approximations import Fit
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT
@@ -32,6 +31,7 @@ from .oracle import (
     slope,
     sum_bound,
 )  # fmt: skip
+from .plots import GREY, style
 from .problems import Data, generator, make
 from .rows import numbers, real, whole
 

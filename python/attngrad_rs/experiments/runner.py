@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .._core import __version__
+from .. import _core
 from .._inputs import options
-from ..cli import machine
 from ..errors import MissingDependencyError, OptionError
-from . import fingerprint
+from . import fingerprint, machine
 from .base import QUICK, SIZES, Experiment, Finding, Point, Tables, judged, plain
 from .figure import svg
 from .registry import EXPERIMENTS
@@ -85,12 +84,12 @@ def setting(size: str) -> dict[str, Any]:
     options.choice("size", size, SIZES)
     return {
         "format": FORMAT,
-        "attngrad": __version__,
+        "attngrad": _core.__version__,
         "experiments": fingerprint.experiments(),
         "library": fingerprint.library(),
         "size": size,
         "cpu": machine.cpu_name(),
-        "level": machine.level(),
+        "level": _core.level(),
         "threads": machine.thread_count(None),
         "blas_threads": BLAS_THREADS,
         "python": platform.python_version(),

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.plots import style
 from ..diagnose import diagnose
 from ..features import ExpFeatures
 from .approximations import Fit, feature_count
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .dense import attention, exponential, from_attention, gradient, relative_error
+from .plots import style
 from .problems import Data, make
 
 __all__ = ["EXPERIMENT"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.plots import GREY, MAP, style
 from .base import Tables, select
 from .calls import EXACT
+from .plots import GREY, MAP, style
 from .rows import real, whole
 
 __all__ = ["draw"]

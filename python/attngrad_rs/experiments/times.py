@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.plots import style
 from ..problem import loss_gradient
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT, attempted, library_calls, timed
 from .dense import relative_error
 from .peers import TORCH, torch_gradient, torch_is_there
+from .plots import style
 from .problems import make
 from .rows import exponent, numbers, real
 

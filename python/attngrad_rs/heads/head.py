@@ -92,15 +92,15 @@ class Head:
         DTypeError
             For any other dtype.
         """
-        wanted = _floating(dtype)
+        target = _floating(dtype)
         width = self.query.shape[1]
         return {
-            "A1": self.query.astype(wanted),
-            "A2": self.key.astype(wanted),
-            "A3": self.value.astype(wanted),
-            "X": np.eye(width, dtype=wanted),
-            "Y": np.eye(self.value.shape[1], dtype=wanted),
-            "E": np.concatenate([self.value[1:], self.value[-1:]]).astype(wanted),
+            "A1": self.query.astype(target),
+            "A2": self.key.astype(target),
+            "A3": self.value.astype(target),
+            "X": np.eye(width, dtype=target),
+            "Y": np.eye(self.value.shape[1], dtype=target),
+            "E": np.concatenate([self.value[1:], self.value[-1:]]).astype(target),
             "scale": self.scale,
             "is_causal": self.is_causal,
         }
@@ -108,9 +108,9 @@ class Head:
 
 def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
-        wanted = np.dtype(dtype)
+        target = np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"dtype: found {dtype!r}; use numpy.float32 or numpy.float64") from None
-    if wanted not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DTypeError(f"dtype: found {wanted}; use numpy.float32 or numpy.float64")
-    return wanted
+    if target not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise DTypeError(f"dtype: found {target}; use numpy.float32 or numpy.float64")
+    return target

@@ -149,7 +149,7 @@ def _check(shown: str, name: str, query: Array, key: Array, value: Array, tokens
     if not fits:
         raise ProblemFileError(
             f"{shown}: found q {query.shape}, k {shape}, v {value.shape} and tokens {tokens.shape} "
-            f"for {name!r}; wanted are (g, n, d) or (n, d), (n, d), (n, d) and (n,)"
+            f"for {name!r}; expected (g, n, d) or (n, d), (n, d), (n, d) and (n,)"
         )
     if any(array.dtype != np.float16 for array in floats) or tokens.dtype != np.int32:
         raise ProblemFileError(f"{shown}: found other dtypes than float16 and int32 for {name!r}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from ..errors import MissingDependencyError, install_line
+from ..errors import MissingDependencyError, OptionError, install_line
 
-__all__ = ["COLOURS", "GREY", "LINES", "MAP", "MARKERS", "rendered", "style"]
+__all__ = ["COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "rendered", "style"]
 
 # The palette of Okabe and Ito; markers and dashes tell series apart as well.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D1F")
@@ -20,6 +21,7 @@ GREY = "#666666"
 MAP = "cividis"
 POINTS = 9
 DPI = 150
+FORMATS = (".png", ".svg")
 
 
 def style(number: int) -> dict[str, Any]:
@@ -70,3 +72,17 @@ def rendered(
         metadata = {"Date": None} if kind == "svg" else {}
         figure.savefig(out, format=kind, dpi=DPI, metadata=metadata)
     return out.getvalue()
+
+
+def file_kind(path: str) -> str:
+    """``"png"`` or ``"svg"``, from the name of the file of a figure.
+
+    Raises
+    ------
+    OptionError
+        For any other ending.
+    """
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in FORMATS:
+        raise OptionError(f"--out: found {path!r}; expected a name ending in .png or .svg")
+    return ending[1:]

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from .. import _core
 
-__all__ = ["blas_threads", "cpu_name", "gemm_peak", "level", "thread_count"]
+__all__ = ["blas_threads", "cpu_name", "gemm_peak", "thread_count"]
 
 # 1024³ is 2.1e9 operations: long enough to reach the peak, short enough to run five times.
 GEMM_SIZE = 1024
@@ -25,11 +25,6 @@ GEMM_REPEATS = 5
 def cpu_name() -> str:
     """The processor's own name for itself."""
     return str(cpuinfo.get_cpu_info().get("brand_raw") or platform.machine())
-
-
-def level() -> str:
-    """The dispatch level that calls use."""
-    return _core.level()
 
 
 def thread_count(threads: int | None) -> int:
