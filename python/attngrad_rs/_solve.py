@@ -23,8 +23,6 @@ from ._inputs.options import Control, Request
 from .plans import Asked, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
-__all__ = ["Call", "Heads", "attention", "gradient", "loss", "plan", "pull_back"]
-
 # What a vector-Jacobian product is with respect to, as the core names query, key and value.
 HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
 STEPS = ("f", "c", "q", "p1", "p2")

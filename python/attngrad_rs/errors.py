@@ -4,25 +4,6 @@ Every message reads ``<argument>: found <what>; <what is expected, or what to do
 core raises these same classes, so that one ``except AttnGradError`` catches all that the library
 raises on purpose.
 
-==========================  ==================  ==================================================
-class                       built-in            raised when
-==========================  ==================  ==================================================
-ShapeError                  ValueError          an array has the wrong rank or shape
-DTypeError                  TypeError           an array is not float32/float64, or dtypes are mixed
-OptionError                 ValueError          an option has a value outside its range
-OptionTypeError             TypeError           an option has the wrong type
-NonFiniteError              ValueError          an input holds NaN or infinity
-RangeError                  ValueError          logits or a result leave the range of the dtype
-ToleranceError              ArithmeticError     the tolerance asked for cannot be reached
-DeadlineError               TimeoutError        ``timeout=`` seconds have passed
-OutOfMemoryError            MemoryError         the work does not fit in memory
-ThreadError                 RuntimeError        the system lets the process start no thread
-InternalError               RuntimeError        a defect of this library
-ProblemFileError            ValueError          an ``.npz`` file is missing, malformed or hostile
-OutputError                 OSError             an output file cannot be written
-MissingDependencyError      ImportError         an optional extra is not installed
-==========================  ==================  ==================================================
-
 ``PrecisionWarning``, a ``UserWarning``, is the one warning: an exact result misses its tolerance.
 """
 
@@ -31,23 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "AttnGradError",
-    "DTypeError",
-    "DeadlineError",
-    "InternalError",
-    "MissingDependencyError",
-    "NonFiniteError",
-    "OptionError",
-    "OptionTypeError",
-    "OutOfMemoryError",
-    "OutputError",
-    "PrecisionWarning",
-    "ProblemFileError",
-    "RangeError",
-    "ShapeError",
-    "ThreadError",
+    "AttnGradError", "DTypeError", "DeadlineError", "InternalError", "MissingDependencyError",
+    "NonFiniteError", "OptionError", "OptionTypeError", "OutOfMemoryError", "OutputError",
+    "PrecisionWarning", "ProblemFileError", "RangeError", "ShapeError", "ThreadError",
     "ToleranceError",
-]
+]  # fmt: skip
 
 
 class AttnGradError(Exception):

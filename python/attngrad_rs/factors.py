@@ -6,7 +6,6 @@ Computed by the core (``attngrad::factors`` in Rust); equations (107) - (112) of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from . import _core
 from ._inputs import arrays, options
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits
-from .errors import OptionError, ShapeError
+from .errors import OptionError
 from .features import Kind, request
-from .polynomials import ExpPolynomial, from_core
+from .polynomials import from_core
 
 __all__ = ["Factors", "factors", "row_kronecker"]
 
@@ -43,6 +42,12 @@ class Factors:
         U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (111). V4 is V1.
     scale : float
         s.
+    loss : float
+        L of c̃, eq. (7).
+    error : float
+        The root mean square relative error of an entry of U1 V1ᵀ, as ``ExpFeatures.error_``.
+    mean : (d,) array of float64
+        The row that keys are centred at: their mean as far as float32 tells it.
     polynomial : ExpPolynomial
         P, which stands for the exponential of the logits of centred keys.
     inputs : mapping of str to ndarray
@@ -58,40 +63,26 @@ class Factors:
     ((50, 140), (4, 4))
     """
 
-    def __init__(
-        self,
-        inputs: Mapping[str, Array],
-        scale: float,
-        kind: str,
-        asked: Mapping[str, Any],
-        threads: int | None,
-    ) -> None:
+    def __init__(self, inputs: Mapping[str, Array], scale: float, asked: Mapping[str, Any]) -> None:
         """Of private copies; :func:`factors` is the door to it."""
         self.inputs = inputs
         self.scale = scale
-        self._kind, self._asked, self._threads = kind, asked, threads
-        A1, A2, A3 = (inputs[name] for name in options.INPUT_NAMES)
-        self._is_self_attention = A1 is A2 and A2 is A3
+        self._asked = asked
         problem = _core.Problem(**inputs, scale=scale, is_causal=False)
-        degree = asked["degree"]
-        needed = _core.factors_bytes(problem, 0 if degree is None else degree)
+        needed = _core.factors_bytes(problem, asked["degree"] or 0)
         check_fits("factors", needed + arrays.total_bytes(inputs))
-        self._core = _core.factors(problem, request(**asked), self._options())
-
-    U1: Array
-    V1: Array
-    U2: Array
-    V2: Array
-    U3: Array
-    V3: Array
-    U4: Array
-    V4: Array
+        self._options = _core.Options(threads=asked["threads"])
+        self._core = _core.factors(problem, request(**asked), self._options)
+        self.loss = self._core.loss
+        self.error = self._core.error
+        self.mean = self._core.mean
+        self.polynomial = from_core(asked["kind"], self._core.polynomial)
 
     def __getattr__(self, name: str) -> Array:
         """A factor, made when it is first asked for and kept."""
         if name not in FACTORS:
             raise AttributeError(f"Factors: found no attribute {name!r}")
-        factor = self.V1 if name == "V4" else self._core.factor(name, self._options())
+        factor = self.V1 if name == "V4" else self._core.factor(name, self._options)
         self.__dict__[name] = factor
         return factor
 
@@ -99,26 +90,6 @@ class Factors:
     def ranks(self) -> dict[str, int]:
         """Columns of each pair, which bound its rank: k1, dv, k1 dv, k1."""
         return dict(zip(("f", "q", "p1", "p2"), self._core.ranks, strict=True))
-
-    @property
-    def loss(self) -> float:
-        """L of c̃, eq. (7)."""
-        return self._core.loss
-
-    @property
-    def error(self) -> float:
-        """The root mean square relative error of an entry of U1 V1ᵀ, as ``ExpFeatures.error_``."""
-        return self._core.error
-
-    @property
-    def mean(self) -> Array:
-        """The row that keys are centred at, in float64: their mean as far as float32 tells it."""
-        return self._core.mean
-
-    @cached_property
-    def polynomial(self) -> ExpPolynomial:
-        """P, which stands for the exponential of the logits of centred keys."""
-        return from_core(self._kind, self._core.polynomial)
 
     def gradient(self, wrt: options.Input = "X") -> Array:
         """dL/d(wrt) by eq. (15) - (22) with the factors in the place of f and p, eq. (112).
@@ -145,9 +116,10 @@ class Factors:
         Cost O((n + m) k1 dv d), no n × m matrix.
         """
         name = options.choice("wrt", wrt, options.WRT_NAMES)
-        pair = "X" not in self.inputs
-        options.wrt_names(name, pair=pair, self_attention=self._is_self_attention)
-        return self._core.gradient(name, self._options())
+        A1, A2, A3 = (self.inputs[side] for side in ("A1", "A2", "A3"))
+        pair, same = "X" not in self.inputs, A1 is A2 and A2 is A3
+        options.wrt_names(name, pair=pair, self_attention=same)
+        return self._core.gradient(name, self._options)
 
     def __repr__(self) -> str:
         """Sizes, on one line; never the numbers."""
@@ -157,10 +129,7 @@ class Factors:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The inputs travel, and the same bits are made from them again."""
-        return Factors, (self.inputs, self.scale, self._kind, self._asked, self._threads)
-
-    def _options(self) -> _core.Options:
-        return _core.Options(threads=self._threads)
+        return Factors, (self.inputs, self.scale, self._asked)
 
 
 def factors(
@@ -227,20 +196,18 @@ def factors(
     """
     asked = {
         "degree": degree, "rtol": rtol, "scale": None, "kind": kind, "max_features": max_features,
-        "anisotropic": anisotropic, "rng": options.rng(rng),
+        "anisotropic": anisotropic, "rng": options.rng(rng), "threads": threads,
     }  # fmt: skip
     request(**asked)
     if options.flag("is_causal", is_causal):
         raise OptionError(
-            "is_causal: found True; a causal mask is not of low rank, so False is expected: "
+            "is_causal: found True; expected False, as a causal mask is not of low rank: "
             "loss_gradient(..., is_causal=True) computes causal gradients"
         )
-    workers = options.threads(threads)
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    s = options.scale(scale, 1.0 / max(problem.sizes.d2, 1))
+    s = options.scale(scale, problem.sizes.usual_scale)
     check_fits("factors", arrays.total_bytes(problem.arrays))
-    inputs = arrays.snapshots(problem.arrays, problem.dtype, finite=True)
-    return Factors(inputs, s, kind, asked, workers)
+    return Factors(arrays.snapshots(problem.arrays, problem.dtype, finite=True), s, asked)
 
 
 def row_kronecker(U: npt.ArrayLike, W: npt.ArrayLike, *, threads: int | None = None) -> Array:
@@ -269,14 +236,9 @@ def row_kronecker(U: npt.ArrayLike, W: npt.ArrayLike, *, threads: int | None = N
     >>> row_kronecker(np.array([[1.0, 2.0]]), np.array([[10.0, 1.0]]))
     array([[10.,  1., 20.,  2.]])
     """
-    given = arrays.read_arrays({"U": U, "W": W})
-    dtype = arrays.common_dtype(given)
-    for name, array in given.items():
-        if array.ndim != 2:
-            raise ShapeError(f"{name}: found shape {array.shape}; expected a matrix")
+    given, dtype = arrays.read_matrices({"U": U, "W": W})
     size = len(given["U"]) * given["U"].shape[1] * given["W"].shape[1] * dtype.itemsize
     check_fits("row_kronecker", size + arrays.total_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=False)
-    return _core.row_kronecker(
-        copies["U"], copies["W"], _core.Options(threads=options.threads(threads))
-    )
+    control = _core.Options(threads=options.threads(threads))
+    return _core.row_kronecker(copies["U"], copies["W"], control)

@@ -26,7 +26,7 @@ from ._inputs import arrays, options
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits
 from .errors import OptionError, ShapeError
-from .polynomials import KINDS, ExpPolynomial, from_core
+from .polynomials import KINDS, from_core
 
 __all__ = ["Balance", "ExpFeatures", "IndexSet", "Kind", "LogitSample", "request"]
 
@@ -116,19 +116,6 @@ class ExpFeatures:
     True
     """
 
-    degree_: int
-    n_features_: int
-    n_features_in_: int
-    scale_: float
-    coefficients_: npt.NDArray[np.float64]
-    polynomial_: ExpPolynomial
-    interval_: tuple[float, float]
-    spectrum_: npt.NDArray[np.float64]
-    balance_: Balance
-    index_set_: IndexSet
-    error_: float
-    bound_: float
-
     def __init__(
         self,
         degree: int | None = None,
@@ -174,10 +161,7 @@ class ExpFeatures:
             ToleranceError with ``best_rtol`` where ``rtol`` is not reached with the features
             allowed, RangeError where logits overflow.
         """
-        parameters = self.get_params()
-        del parameters["threads"]
-        asked = request(**parameters)
-        control = self._options()
+        asked, control = request(**self.get_params()), self._options()
         given, dtype = arrays.read_one_head(query, query if key is None else key)
         check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looked_bytes(given))
         copies = arrays.snapshots(given, dtype, finite=True)
@@ -317,8 +301,10 @@ def request(
     max_features: object,
     anisotropic: object,
     rng: object,
+    threads: object,
 ) -> _core.FeatureRequest:
     """Options of features and factors, checked as far as their types go; the rest is the core's."""
+    options.threads(threads)
     expected = "an integer of at least 1"
     return _core.FeatureRequest(
         degree=None if degree is None else options.polynomial_degree(degree),

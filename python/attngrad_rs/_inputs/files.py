@@ -22,9 +22,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import AttnGradError, MissingDependencyError, ProblemFileError, install_line
-
-__all__ = ["array_names", "load_arrays", "write_arrays"]
+from ..errors import MissingDependencyError, ProblemFileError, install_line
 
 Path: TypeAlias = str | os.PathLike[str]
 Array: TypeAlias = npt.NDArray[Any]
@@ -93,26 +91,21 @@ def load_arrays(
     Memory: the arrays, and about 2 MiB.
     """
     required = tuple(required)
-    with _opened(path) as (shown, readers):
-        if optional is not None:
-            allowed = (*required, *optional)
-            for name in readers:
-                if name not in allowed:
-                    known = ", ".join(allowed)
-                    raise ProblemFileError(
-                        f"{shown}: found an unknown array {name!r}; known are {known}"
-                    )
+    with _opened(path) as readers:
+        known = readers if optional is None else (*required, *optional)
+        if unknown := [name for name in readers if name not in known]:
+            raise ProblemFileError(
+                f"found an unknown array {unknown[0]!r}; known are {', '.join(known)}"
+            )
         if missing := [name for name in required if name not in readers]:
             there = ", ".join(sorted(readers)) or "nothing"
-            raise ProblemFileError(
-                f"{shown}: found {there}; {', '.join(missing)} must be there as well"
-            )
+            raise ProblemFileError(f"found {there}; {', '.join(missing)} must be there as well")
         return {name: read() for name, read in readers.items()}
 
 
 def array_names(path: Path) -> list[str]:
     """Names of the arrays of a file, none of which is read; errors as ``load_arrays``."""
-    with _opened(path) as (_, readers):
+    with _opened(path) as readers:
         return list(readers)
 
 
@@ -130,8 +123,8 @@ def _is_tensors(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[str, Readers]]:
-    """The path as it is shown, and what reads each array; every failure to read is ours."""
+def _opened(path: Path) -> Iterator[Readers]:
+    """What reads each array; every failure to read is ours, and names the file."""
     shown = os.fspath(path)
     kind, maker, open_file = ".npz archive", "numpy.savez", _npz_readers
     if _is_tensors(path):
@@ -139,12 +132,12 @@ def _opened(path: Path) -> Iterator[tuple[str, Readers]]:
         open_file = _tensor_readers
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ProblemFileError(
-                f"{shown}: found no regular file; give the path of a file of arrays"
-            )
+            raise ProblemFileError("found no regular file; give the path of a file of arrays")
         with open_file(shown) as readers:
-            yield shown, readers
-    except AttnGradError:
+            yield readers
+    except ProblemFileError as error:
+        raise ProblemFileError(f"{shown}: {error}") from error.__cause__
+    except MissingDependencyError:
         raise
     except FileNotFoundError:
         raise ProblemFileError(f"{shown}: found no such file; check the path") from None
@@ -170,10 +163,10 @@ class _CappedFile(io.FileIO):
 
 
 @contextlib.contextmanager
-def _npz_readers(shown: str) -> Iterator[Readers]:
+def _npz_readers(path: str) -> Iterator[Readers]:
     with (
         warnings.catch_warnings(action="ignore"),
-        _CappedFile(shown, "rb") as file,
+        _CappedFile(path, "rb") as file,
         zipfile.ZipFile(file) as archive,
     ):
         members: dict[str, zipfile.ZipInfo] = {}
@@ -183,29 +176,28 @@ def _npz_readers(shown: str) -> Iterator[Readers]:
             name = raw.removesuffix(".npy")
             if name == raw or not PLAIN.match(name):
                 raise ProblemFileError(
-                    f"{shown}: found a member called {raw!r}; members are plain names ending in "
-                    ".npy"
+                    f"found a member called {raw!r}; members are plain names ending in .npy"
                 )
             if name in members:
-                raise ProblemFileError(f"{shown}: found {name!r} twice; each name may occur once")
+                raise ProblemFileError(f"found {name!r} twice; each name may occur once")
             if info.flag_bits & ENCRYPTED or info.compress_type not in COMPRESSIONS:
                 raise ProblemFileError(
-                    f"{shown}: found {raw!r} encrypted, or compressed by method "
-                    f"{info.compress_type}; use numpy.savez or numpy.savez_compressed"
+                    f"found {raw!r} encrypted, or compressed by method {info.compress_type}; "
+                    "use numpy.savez or numpy.savez_compressed"
                 )
             members[name] = info
-        size, total = os.path.getsize(shown), sum(info.file_size for info in members.values())
+        size, total = os.path.getsize(path), sum(info.file_size for info in members.values())
         if total > (limit := FREE_BYTES + EXPANSION_LIMIT * size):
             raise ProblemFileError(
-                f"{shown}: found {size} bytes that unpack to {total}; at most {limit} are unpacked "
-                "from a file of this size (if it is genuine, save it with numpy.savez)"
+                f"found {size} bytes that unpack to {total}; at most {limit} are unpacked from a "
+                "file of this size (if it is genuine, save it with numpy.savez)"
             )
         for name, info in members.items():
-            _check_member(archive, shown, name, info)
+            _check_member(archive, name, info)
         yield {name: functools.partial(_member, archive, info) for name, info in members.items()}
 
 
-def _check_member(archive: zipfile.ZipFile, shown: str, name: str, info: zipfile.ZipInfo) -> None:
+def _check_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> None:
     """Hold the header of an array against the size of its member."""
     with archive.open(info) as stream:
         try:
@@ -213,18 +205,18 @@ def _check_member(archive: zipfile.ZipFile, shown: str, name: str, info: zipfile
             shape, _, dtype = parse(stream, max_header_size=MAX_NPY_HEADER)
         except Exception as error:
             raise ProblemFileError(
-                f"{shown}: found no array in {name!r} that NumPy reads; save it with numpy.savez"
+                f"found no array in {name!r} that NumPy reads; save it with numpy.savez"
             ) from error
         there = info.file_size - stream.tell()
     if dtype.kind not in PLAIN_KINDS:
         what = "pickled Python objects" if dtype.hasobject else f"dtype {dtype}"
         raise ProblemFileError(
-            f"{shown}: found {what} in {name!r}; only plain numbers are read, nothing is unpickled"
+            f"found {what} in {name!r}; only plain numbers are read, nothing is unpickled"
         )
     claimed = math.prod(shape) * dtype.itemsize
     if claimed != there or min(shape, default=0) < 0:
         raise ProblemFileError(
-            f"{shown}: found {name!r} claiming shape {shape} of {dtype} ({claimed} bytes) where "
+            f"found {name!r} claiming shape {shape} of {dtype} ({claimed} bytes) where "
             f"the archive holds {there} bytes; the file is damaged"
         )
 
@@ -237,24 +229,23 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
 
 
 @contextlib.contextmanager
-def _tensor_readers(shown: str) -> Iterator[Readers]:
+def _tensor_readers(path: str) -> Iterator[Readers]:
     """The package holds the header against the size of the file; the rest is checked here."""
     module = _safetensors("safetensors")
-    with open(shown, "rb") as file:
+    with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > min(os.path.getsize(shown), MAX_TENSOR_HEADER):
+    if length > min(os.path.getsize(path), MAX_TENSOR_HEADER):
         raise ProblemFileError(
-            f"{shown}: found a header of {length} bytes; at most {MAX_TENSOR_HEADER} are read"
+            f"found a header of {length} bytes; at most {MAX_TENSOR_HEADER} are read"
         )
-    with module.safe_open(shown, framework="numpy") as tensors:
+    with module.safe_open(path, framework="numpy") as tensors:
         names = tensors.keys()
         for name in names:
             if not PLAIN.match(name):
-                raise ProblemFileError(f"{shown}: found an array called {name!r}; names are plain")
+                raise ProblemFileError(f"found an array called {name!r}; names are plain")
             if (kind := tensors.get_slice(name).get_dtype()) not in TENSOR_KINDS:
                 raise ProblemFileError(
-                    f"{shown}: found dtype {kind} in {name!r}, which NumPy does not have; "
-                    "save it as float32"
+                    f"found dtype {kind} in {name!r}, which NumPy does not have; save it as float32"
                 )
         yield {name: functools.partial(tensors.get_tensor, name) for name in names}
 

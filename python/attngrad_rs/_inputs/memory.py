@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 from ..errors import OutOfMemoryError
 
-__all__ = ["available_bytes", "check_fits", "format_bytes", "free_bytes"]
-
 CGROUP = "/proc/self/cgroup"
 
 

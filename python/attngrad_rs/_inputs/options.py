@@ -52,7 +52,6 @@ class GradientOptions(CallOptions, total=False):
     rng: int | np.random.Generator | None
 
 
-INPUT_NAMES = ("A1", "A2", "A3")
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
 NORMS: tuple[Norm, ...] = get_args(Norm)
 CERTIFICATE_KINDS: tuple[CertificateKind, ...] = get_args(CertificateKind)

@@ -10,8 +10,6 @@ from typing import IO
 
 from ..errors import AttnGradError, OutputError
 
-__all__ = ["atomic_output", "check_output"]
-
 
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Refuse an output path early, before any work is done for it.

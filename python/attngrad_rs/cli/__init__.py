@@ -7,8 +7,6 @@ import sys
 from ..errors import install_line
 from .exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
-__all__ = ["main"]
-
 # Modules of the extra `cli` that a command may miss.
 EXTRA = ("cpuinfo", "jinja2", "rich", "safetensors", "scipy", "threadpoolctl", "typer")
 

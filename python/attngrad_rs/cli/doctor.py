@@ -15,8 +15,6 @@ from .._inputs.options import Input
 from ..experiments.machine import cpu_name
 from ..problem import loss_gradient
 
-__all__ = ["describe", "examine"]
-
 DISTRIBUTION = "attngrad-rs"
 # A requirement as the metadata of a wheel hold it: `rich>=13.9 ; extra == 'cli'`.
 REQUIREMENT = re.compile(r"([\w.-]+)[^;]*;.*extra == ['\"]([\w-]+)['\"]")

@@ -14,8 +14,6 @@ from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem
 from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
 
-__all__ = ["PROBLEM_HELP", "HeadName", "app"]
-
 app = typer.Typer()
 
 PROBLEM_HELP = (

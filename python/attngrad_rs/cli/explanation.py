@@ -10,8 +10,6 @@ from ..plans import Plan
 from ..problem import plan_loss_gradient
 from .problem_file import default_names
 
-__all__ = ["Explanation", "explanation"]
-
 
 class Explanation(NamedTuple):
     """A diagnosis of the queries and keys, and the plan for the gradient."""

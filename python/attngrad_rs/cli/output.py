@@ -11,8 +11,6 @@ from .._inputs import arrays
 from ..results import GradientResult
 from .terminal import print_table
 
-__all__ = ["print_result", "result_arrays", "summary"]
-
 # What is said of each output, as its certificate has it.
 SAID = (
     "method", "kind", "confidence", "norm", "absolute", "relative", "success", "message",

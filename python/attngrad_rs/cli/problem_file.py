@@ -31,8 +31,6 @@ from ..errors import OptionError, ProblemFileError
 from ..heads import Head, load_heads
 from ..heads.store import FORMAT_NAME
 
-__all__ = ["default_names", "read_problem"]
-
 PROBLEM_ARRAYS = ("A1", "A2", "A3", "Y", "E")
 WEIGHTS = ("X", "W_Q", "W_K")
 OPTIONS = ("scale", "is_causal")

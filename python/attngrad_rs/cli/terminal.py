@@ -21,8 +21,6 @@ from ..errors import AttnGradError, InternalError
 from .exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
 from .wording import spoken
 
-__all__ = ["Force", "Json", "Threads", "guarded", "print_json", "print_table", "progress_bar"]
-
 # Options that several commands have.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; by default all cores.")]

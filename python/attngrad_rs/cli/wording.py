@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["spoken"]
-
 # Options whose flag is not their name in the library.
 RENAMED = {"rng": "seed", "is_causal": "causal", "heads": "head"}
 # What the library asks of a call, and what that is for a file and a command. Patterns are tried in
