@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._inputs import arrays
+from ._inputs import arrays, options
 from ._inputs.arrays import Array, Sizes
 from ._inputs.memory import check_fits, free_bytes
-from ._inputs.options import Control, Request
-from .plans import Asked, Plan, Reuse
+from ._inputs.options import Control, Given, Request
+from .plans import Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
 # What a vector-Jacobian product is with respect to, as the core names query, key and value.
@@ -45,6 +45,7 @@ class _Checked:
     is_causal: bool
     request: Request
     control: Control
+    given: Given
 
     @cached_property
     def options(self) -> _core.Options:
@@ -157,6 +158,18 @@ class Heads(_Checked):
         return _core.decide_heads(stack, self.scale, self.is_causal, self.request.of_core())
 
 
+def checked(given: Given, usual_scale: float) -> dict[str, Any]:
+    """Options as fields of a call."""
+    request = options.request(given)
+    return {
+        "scale": options.scale(given.scale, usual_scale),
+        "is_causal": options.flag("is_causal", given.is_causal),
+        "request": request,
+        "control": options.control(given),
+        "given": given.to_replay(request.seed),
+    }
+
+
 def gradient(
     call: Call, replayed: Plan | None, again: Callable[..., GradientResult[Any]], start: float
 ) -> GradientResult[Any]:
@@ -266,5 +279,5 @@ def _made(
         reason=decision.reason,
         _call=again,
         _reuse=reuse,
-        _asked=Asked(**call.request.as_options()),
+        _asked=call.given,
     )

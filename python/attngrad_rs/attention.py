@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _solve
-from ._inputs import arrays, options
-from ._inputs.arrays import Array
+from ._inputs.arrays import Array, read_heads
 from ._inputs.options import (
     CallOptions,
     CertificateKind,
     F,
+    Given,
     GradientOptions,
     Method,
     Norm,
     Progress,
 )
-from .plans import Asked, Plan
+from .plans import Plan, beside
 from .results import AttentionGradients
 
 __all__ = ["attention", "attention_vjp", "plan"]
@@ -96,9 +96,11 @@ def attention(
     >>> ag.attention(q, q, v, is_causal=True)[0].ravel()
     array([0. , 0.5, 1. ])
     """
-    control = options.control(threads, progress, timeout, check_finite)
-    named = {"query": query, "key": key, "value": value}
-    return _solve.attention(_heads(named, scale, is_causal, Asked(method="exact"), control))
+    given = Given(
+        scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
+        check_finite=check_finite,
+    )  # fmt: skip
+    return _solve.attention(_heads({"query": query, "key": key, "value": value}, given))
 
 
 class _Options(GradientOptions, total=False):
@@ -195,14 +197,13 @@ def attention_vjp(
     ('rigorous', None)
     """
     start = time.perf_counter()
-    asked = Asked(method, degree, rtol, atol, norm, certificate, rng).beside(plan)
-    named = {"query": query, "key": key, "value": value, "dout": dout}
-    control = options.control(threads, progress, timeout, check_finite)
-    heads = _heads(named, scale, is_causal, asked, control)
-    again = functools.partial(
-        attention_vjp, scale=scale, is_causal=is_causal, threads=threads,
-        **heads.request.as_options(),
+    given = Given(
+        scale, is_causal, rtol, atol, norm, method, degree, certificate, rng, threads, progress,
+        timeout, check_finite,
     )  # fmt: skip
+    named = {"query": query, "key": key, "value": value, "dout": dout}
+    heads = _heads(named, beside(given, plan))
+    again = functools.partial(attention_vjp, **heads.given._asdict())
     return _solve.pull_back(heads, plan, again, start)
 
 
@@ -210,17 +211,7 @@ def plan(
     query: npt.ArrayLike,
     key: npt.ArrayLike,
     value: npt.ArrayLike,
-    *,
-    is_causal: bool = False,
-    scale: float | None = None,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    norm: Norm = "fro",
-    method: Method = "auto",
-    degree: int | None = None,
-    certificate: CertificateKind = "any",
-    threads: int | None = None,
-    rng: int | np.random.Generator | None = None,
+    **options: Unpack[GradientOptions],
 ) -> Plan:
     """What ``attention_vjp`` would run for these shapes; computes nothing big.
 
@@ -229,8 +220,8 @@ def plan(
     query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
         As in ``attention``; only their shapes and dtype are looked at, for the polynomial method
         some rows of every head as well.
-    is_causal, scale, rtol, atol, norm, method, degree, certificate, threads, rng
-        As in ``attention_vjp``.
+    **options
+        Those of ``attention_vjp``, but for ``plan``.
 
     Returns
     -------
@@ -254,27 +245,18 @@ def plan(
     >>> ag.plan(q, q, q, rtol=1e-3).method
     'exact'
     """
-    asked = Asked(method, degree, rtol, atol, norm, certificate, rng)
     named = {"query": query, "key": key, "value": value}
-    control = options.control(threads, None, None, check_finite=True)
-    heads = _heads(named, scale, is_causal, asked, control)
+    given = Given(**options)
+    heads = _heads(named, given)
     again = functools.partial(
-        attention_vjp, query=query, key=key, value=value, scale=scale, is_causal=is_causal,
-        threads=threads, **heads.request.as_options(),
-    )  # fmt: skip
+        attention_vjp, **named, **given._replace(rng=heads.request.seed)._asdict()
+    )
     return _solve.plan(heads, again)
 
 
-def _heads(
-    named: Mapping[str, object],
-    scale: object,
-    is_causal: object,
-    asked: Asked,
-    control: options.Control,
-) -> _solve.Heads:
+def _heads(named: Mapping[str, object], given: Given) -> _solve.Heads:
     """A call with all of its options checked."""
-    causal, request = options.flag("is_causal", is_causal), options.request(*asked)
-    given, dtype = arrays.read_heads(named)
+    read, dtype = read_heads(named)
     # With E = 0 every logit is 0, whatever the scale.
-    usual = 1.0 / math.sqrt(max(given["query"].shape[-1], 1))
-    return _solve.Heads(given, dtype, options.scale(scale, usual), causal, request, control)
+    usual = 1.0 / math.sqrt(max(read["query"].shape[-1], 1))
+    return _solve.Heads(arrays=read, dtype=dtype, **_solve.checked(given, usual))

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import _core
 from ._inputs import options
 from ._inputs.memory import format_bytes
+from ._inputs.options import Given
 from .errors import OptionError
 
 __all__ = ["Plan"]
@@ -25,41 +26,30 @@ SIZES = {
 MAX_BYTES = 2**128
 
 
-def _same(given: object, usual: object) -> bool:
+# What a plan was asked for, besides the arrays.
+ASKED = ("rtol", "atol", "norm", "method", "degree", "certificate", "rng")
+
+
+def beside(given: Given, plan: object) -> Given:
+    """The same with what a plan was asked for in the place of what is left at its default."""
+    if plan is None:
+        return given
+    if not isinstance(plan, Plan):
+        raise options.wrong_type("plan", plan, "a Plan or None")
+    plan._check()
+    kept = {name for name in ASKED if _is_default(given, name)}
+    if plan._asked is not None:
+        return given._replace(**{name: getattr(plan._asked, name) for name in kept})
+    # A plan made by hand names its method where no tolerance says what else would do.
+    if plan.degree is None or not {"rtol", "atol", "method", "degree"} <= kept:
+        return given
+    return given._replace(method=plan.method, degree=plan.degree)
+
+
+def _is_default(given: Given, name: str) -> bool:
     """Whether an option was left at its default; an array has no truth value, and is none."""
-    return type(given) is type(usual) and bool(given == usual)
-
-
-class Asked(NamedTuple):
-    """What was asked for where a plan was made; the defaults are those of ``loss_gradient``."""
-
-    method: object = "auto"
-    degree: object = None
-    rtol: object = None
-    atol: object = 0.0
-    norm: object = "fro"
-    certificate: object = "any"
-    rng: object = None
-
-    def beside(self, plan: object) -> Asked:
-        """The same with what the plan was asked for in the place of what is left at its default."""
-        if plan is None:
-            return self
-        if not isinstance(plan, Plan):
-            raise options.wrong_type("plan", plan, "a Plan or None")
-        plan._check()
-        usual, planned = Asked(), plan._asked
-        kept = {
-            name
-            for name, given, default in zip(self._fields, self, usual, strict=True)
-            if _same(given, default)
-        }
-        if planned is not None:
-            return self._replace(**{name: getattr(planned, name) for name in kept})
-        # A plan made by hand names its method where no tolerance says what else would do.
-        if plan.degree is None or not {"rtol", "atol", "method", "degree"} <= kept:
-            return self
-        return self._replace(method=plan.method, degree=plan.degree)
+    value, default = getattr(given, name), Given._field_defaults[name]
+    return type(value) is type(default) and bool(value == default)
 
 
 @dataclass
@@ -109,7 +99,7 @@ class Plan:
     # The function that it is a plan of, with everything filled in but what `execute` is given.
     _call: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     _reuse: Reuse | None = field(default=None, repr=False, compare=False)
-    _asked: Asked | None = field(default=None, repr=False, compare=False)
+    _asked: Given | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what means nothing.
@@ -201,7 +191,7 @@ class Plan:
                 "pass it to loss_gradient or attention_vjp with plan="
             )
         # Every option is there already, or changed: what is at its default is meant so.
-        return self._call(plan=replace(self, _asked=Asked()), **changes)
+        return self._call(plan=replace(self, _asked=Given()), **changes)
 
     def decision(self, rows: int) -> _core.Decision:
         """The plan as the core takes it, for so many query rows.

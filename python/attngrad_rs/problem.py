@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _solve
-from ._inputs import options
 from ._inputs.arrays import read_problem
 from ._inputs.options import (
     CertificateKind,
     F,
+    Given,
     GradientOptions,
     Input,
     Method,
     Norm,
     Progress,
+    wrt_names,
 )
-from .plans import Asked, Plan
+from .plans import Plan, beside
 from .results import GradientResult
 
 __all__ = ["loss", "loss_gradient", "plan_loss_gradient"]
@@ -196,13 +197,12 @@ def loss_gradient(
     ['X', 'Y']
     """
     start = time.perf_counter()
-    asked = Asked(method, degree, rtol, atol, norm, certificate, rng).beside(plan)
-    control = options.control(threads, progress, timeout, check_finite)
-    call = _call((A1, A2, A3, X, Y, E), wrt, scale, is_causal, asked, control)
-    again = functools.partial(
-        loss_gradient, wrt=call.wrt, scale=scale, is_causal=is_causal, threads=threads,
-        **call.request.as_options(),
+    given = Given(
+        scale, is_causal, rtol, atol, norm, method, degree, certificate, rng, threads, progress,
+        timeout, check_finite,
     )  # fmt: skip
+    call = _call((A1, A2, A3, X, Y, E), wrt, beside(given, plan))
+    again = functools.partial(loss_gradient, wrt=call.wrt, **call.given._asdict())
     return _solve.gradient(call, plan, again, start)
 
 
@@ -251,9 +251,11 @@ def loss(
     >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
-    control = options.control(threads, progress, timeout, check_finite)
-    given = (A1, A2, A3, X, Y, E)
-    return _solve.loss(_call(given, LOSS, scale, is_causal, Asked(method="exact"), control))
+    given = Given(
+        scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
+        check_finite=check_finite,
+    )  # fmt: skip
+    return _solve.loss(_call((A1, A2, A3, X, Y, E), LOSS, given))
 
 
 def plan_loss_gradient(
@@ -265,27 +267,16 @@ def plan_loss_gradient(
     E: npt.ArrayLike,
     *,
     wrt: Input | Sequence[Input] = "X",
-    scale: float | None = None,
-    is_causal: bool = False,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    norm: Norm = "fro",
-    method: Method = "auto",
-    degree: int | None = None,
-    certificate: CertificateKind = "any",
-    threads: int | None = None,
-    rng: int | np.random.Generator | None = None,
-    progress: Progress | None = None,
-    timeout: float | None = None,
-    check_finite: bool = True,
+    **options: Unpack[GradientOptions],
 ) -> Plan:
     """What ``loss_gradient`` would do with these arguments; computes nothing big.
 
     Parameters
     ----------
-    A1, A2, A3, X, Y, E, wrt, scale, is_causal, rtol, atol, norm, method, degree, certificate, \
-threads, rng, progress, timeout, check_finite
+    A1, A2, A3, X, Y, E, wrt
         As in ``loss_gradient``. The arrays are kept (not copied) for ``Plan.execute``.
+    **options
+        Those of ``loss_gradient``, but for ``plan``.
 
     Returns
     -------
@@ -313,29 +304,18 @@ threads, rng, progress, timeout, check_finite
     >>> plan.execute().loss < 1e-20
     True
     """
-    asked = Asked(method, degree, rtol, atol, norm, certificate, rng)
-    control = options.control(threads, progress, timeout, check_finite)
-    call = _call((A1, A2, A3, X, Y, E), wrt, scale, is_causal, asked, control)
+    given = Given(**options)
+    call = _call((A1, A2, A3, X, Y, E), wrt, given)
     again = functools.partial(
-        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, scale=scale,
-        is_causal=is_causal, threads=threads, progress=progress, timeout=timeout,
-        check_finite=check_finite, **call.request.as_options(),
+        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt,
+        **given._replace(rng=call.request.seed)._asdict(),
     )  # fmt: skip
     return _solve.plan(call, again)
 
 
-def _call(
-    given: tuple[object, ...],
-    wrt: object,
-    scale: object,
-    is_causal: object,
-    asked: Asked,
-    control: options.Control,
-) -> _solve.Call:
+def _call(given_arrays: tuple[object, ...], wrt: object, given: Given) -> _solve.Call:
     """A call with all of its options checked."""
-    arrays, sizes, dtype, same = read_problem(*given)
-    names = () if wrt is LOSS else options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
-    return _solve.Call(
-        arrays, dtype, options.scale(scale, sizes.usual_scale),
-        options.flag("is_causal", is_causal), options.request(*asked), control, sizes, names,
-    )  # fmt: skip
+    arrays, sizes, dtype, same = read_problem(*given_arrays)
+    names = () if wrt is LOSS else wrt_names(wrt, pair=sizes.pair, self_attention=same)
+    common = _solve.checked(given, sizes.usual_scale)
+    return _solve.Call(arrays=arrays, dtype=dtype, sizes=sizes, wrt=names, **common)

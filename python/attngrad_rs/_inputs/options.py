@@ -11,7 +11,7 @@ import numbers
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, get_args
 
 import numpy as np
 
@@ -50,6 +50,28 @@ class GradientOptions(CallOptions, total=False):
     degree: int | None
     certificate: CertificateKind
     rng: int | np.random.Generator | None
+
+
+class Given(NamedTuple):
+    """The options of a call as they are given; the defaults are those of ``loss_gradient``."""
+
+    scale: object = None
+    is_causal: object = False
+    rtol: object = None
+    atol: object = 0.0
+    norm: object = "fro"
+    method: object = "auto"
+    degree: object = None
+    certificate: object = "any"
+    rng: object = None
+    threads: object = None
+    progress: Any = None
+    timeout: object = None
+    check_finite: object = True
+
+    def to_replay(self, seed: int | None) -> Given:
+        """The same for a plan to keep: with the seed that was drawn, and with nobody to call."""
+        return self._replace(rng=seed, progress=None, timeout=None, check_finite=True)
 
 
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
@@ -91,11 +113,6 @@ class Request:
     def of_core(self) -> _core.Request:
         """The same as the core takes it."""
         return _core.Request(**vars(self))
-
-    def as_options(self) -> dict[str, Any]:
-        """The same as keyword arguments of the functions that compute gradients."""
-        own = vars(self).copy()
-        return {"rng": own.pop("seed"), **own}
 
     def shown(self) -> str:
         """The tolerance as a message names it."""
@@ -215,13 +232,13 @@ def rtol(value: object) -> float | None:
     return None if value is None else real("rtol", value, expected, 0.0)
 
 
-def control(threads_: object, progress: Any, timeout_: object, check_finite: object) -> Control:
+def control(given: Given) -> Control:
     """The options that every computing function has."""
+    progress = given.progress
     if progress is not None and not callable(progress):
         raise wrong_type("progress", progress, "a function of one number from 0 to 1, or None")
-    return Control(
-        threads(threads_), progress, timeout(timeout_), flag("check_finite", check_finite)
-    )
+    finite = flag("check_finite", given.check_finite)
+    return Control(threads(given.threads), progress, timeout(given.timeout), finite)
 
 
 def rng(value: object) -> int | None:
@@ -234,24 +251,17 @@ def rng(value: object) -> int | None:
     return integer("rng", value, 0, math.inf, expected) & MAX_SEED
 
 
-def request(
-    method: object,
-    degree: object,
-    rtol_: object,
-    atol: object,
-    norm: object,
-    certificate: object,
-    rng_: object,
-) -> Request:
+def request(given: Given) -> Request:
     """What is asked of a gradient."""
+    method, degree = choice("method", given.method, (AUTO, *METHODS)), given.degree
     asked = Request(
-        method=choice("method", method, (AUTO, *METHODS)),
+        method=method,
         degree=None if degree is None else polynomial_degree(degree, f"{DEGREE}, or None"),
-        rtol=rtol(rtol_),
-        atol=real("atol", atol, "a finite number >= 0", 0.0),
-        norm=choice("norm", norm, NORMS),
-        certificate=choice("certificate", certificate, CERTIFICATE_KINDS),
-        seed=rng(rng_),
+        rtol=rtol(given.rtol),
+        atol=real("atol", given.atol, "a finite number >= 0", 0.0),
+        norm=choice("norm", given.norm, NORMS),
+        certificate=choice("certificate", given.certificate, CERTIFICATE_KINDS),
+        seed=rng(given.rng),
     )
     if degree is not None and method != "polynomial":
         raise OptionError(
