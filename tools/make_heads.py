@@ -16,7 +16,6 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from pydoc_data import topics
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 from attngrad_rs._inputs.files import write_arrays
 from attngrad_rs._inputs.output import atomic_output
 from attngrad_rs.heads import MODELS, load_heads
-from attngrad_rs.heads.models.make import model_heads
+from attngrad_rs.heads.models.make import default_text, model_heads
 from attngrad_rs.heads.models.smollm2 import SmolLM2
 from attngrad_rs.heads.store import BUNDLED
 
@@ -55,8 +54,8 @@ def figures(path: Path, nll: float) -> Iterator[str]:
 
 def main() -> None:
     """Run both models on the text, write the file, then the figures."""
-    text = "\n\n".join(topics.topics.values())
-    name = f"pydoc_data.topics of CPython {platform.python_version()} (PSF-2.0)"
+    text, name = default_text()
+    name = f"{name} (PSF-2.0)"
     arrays: dict[str, Any] = {}
     for model in MODELS:
         print(f"running {model} on {TOKENS} tokens", file=sys.stderr)

@@ -12,17 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _solve
+from ._inputs import options
 from ._inputs.arrays import Array, read_heads
-from ._inputs.options import (
-    CallOptions,
-    CertificateKind,
-    F,
-    Given,
-    GradientOptions,
-    Method,
-    Norm,
-    Progress,
-)
+from ._inputs.options import CallOptions, F, Given, GradientOptions
 from .plans import Plan, beside
 from .results import AttentionGradients
 
@@ -51,7 +43,7 @@ def attention(
     is_causal: bool = False,
     scale: float | None = None,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
 ) -> Array:
@@ -133,14 +125,14 @@ def attention_vjp(
     scale: float | None = None,
     rtol: float | None = None,
     atol: float = 0.0,
-    norm: Norm = "fro",
-    method: Method = "auto",
+    norm: options.Norm = "fro",
+    method: options.Method = "auto",
     degree: int | None = None,
-    certificate: CertificateKind = "any",
+    certificate: options.CertificateKind = "any",
     plan: Plan | None = None,
     threads: int | None = None,
     rng: int | np.random.Generator | None = None,
-    progress: Progress | None = None,
+    progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
 ) -> AttentionGradients[Any]:

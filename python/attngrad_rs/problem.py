@@ -11,18 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _solve
+from ._inputs import options
 from ._inputs.arrays import read_problem
-from ._inputs.options import (
-    CertificateKind,
-    F,
-    Given,
-    GradientOptions,
-    Input,
-    Method,
-    Norm,
-    Progress,
-    wrt_names,
-)
+from ._inputs.options import CertificateKind, F, Given, GradientOptions, Input, Method, Norm
 from .plans import Plan, beside
 from .results import GradientResult
 
@@ -79,7 +70,7 @@ def loss_gradient(
     plan: Plan | None = None,
     threads: int | None = None,
     rng: int | np.random.Generator | None = None,
-    progress: Progress | None = None,
+    progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
 ) -> GradientResult[Any]:
@@ -217,7 +208,7 @@ def loss(
     scale: float | None = None,
     is_causal: bool = False,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
 ) -> float:
@@ -316,6 +307,6 @@ def plan_loss_gradient(
 def _call(given_arrays: tuple[object, ...], wrt: object, given: Given) -> _solve.Call:
     """A call with all of its options checked."""
     arrays, sizes, dtype, same = read_problem(*given_arrays)
-    names = () if wrt is LOSS else wrt_names(wrt, pair=sizes.pair, self_attention=same)
+    names = () if wrt is LOSS else options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
     common = _solve.checked(given, sizes.usual_scale)
     return _solve.Call(arrays=arrays, dtype=dtype, sizes=sizes, wrt=names, **common)

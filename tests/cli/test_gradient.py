@@ -19,7 +19,7 @@ from attngrad_rs.cli import commands
 from attngrad_rs.cli.problem_file import read_problem
 from attngrad_rs.experiments import demo
 from attngrad_rs.heads import load_heads
-from attngrad_rs.heads.store import pack
+from attngrad_rs.heads.models.make import pack
 
 ENDINGS = (".npz", ".safetensors")
 # What the file says of each output besides its numbers.

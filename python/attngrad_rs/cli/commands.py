@@ -9,7 +9,6 @@ import numpy as np
 import typer
 
 from .._core import __version__
-from .._inputs import options
 from .._inputs.output import atomic_output, check_output
 from ..errors import ProblemFileError
 from ..heads import load_heads
@@ -19,7 +18,7 @@ from .exit_codes import EXIT_DEFECT
 from .experiments import PROBLEM_HELP, HeadName
 from .experiments import app as experiment_app
 from .problem_file import default_names, read_problem
-from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
+from .terminal import Force, Json, Threads, guarded, print_json, progress_bar
 
 app = typer.Typer(
     name="attngrad",
@@ -45,50 +44,6 @@ def attngrad(
     ] = False,
 ) -> None:
     """Gradients of softmax attention, with an error bar."""
-
-
-@app.command()
-@guarded
-def demo(
-    file: Annotated[
-        str | None,
-        typer.Argument(help="A file of heads; by default those that come with the package."),
-    ] = None,
-    json: Json = False,
-    out: Annotated[str | None, typer.Option(help="Write a figure: a .png or .svg file.")] = None,
-    threads: Threads = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    force: Force = False,
-) -> None:
-    """Gradients of real trained heads, and exact against near-linear where entries are small."""
-    from ..experiments import demo as demonstration
-    from ..experiments.plots import file_kind
-
-    options.choice("--dtype", dtype, ("float32", "float64"))
-    kind = "" if out is None else file_kind(out)
-    if out is not None:
-        check_output(out, force=force)
-    chosen = load_heads(file)
-    with progress_bar("heads", quiet=json) as move:
-        found = demonstration.run(dtype, threads, move, chosen)
-    if out is not None:
-        with atomic_output(out, force=force) as target:
-            target.write(demonstration.demo_figure(found, kind))
-    if json:
-        print_json(found)
-        return
-    title = "exact gradient by X of trained attention heads"
-    print_table(title, demonstration.HEAD_COLUMNS, found.heads)
-    typer.echo(
-        f"{found.cpu}, {found.level}, {found.threads} threads, {found.dtype}; "
-        f"GEMM peak {found.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
-        "half for causal heads. Error: of dL/dX against the definitions in float64."
-    )
-    tokens, width = demonstration.TOKENS, demonstration.WIDTH
-    title = f"gradient by X, n = {tokens}, d = {width}, entries uniform in [-1, 1]"
-    print_table(title, demonstration.CALL_COLUMNS, found.near_linear)
-    if out is not None:
-        typer.echo(f"figure: {out}")
 
 
 @app.command()
@@ -175,12 +130,15 @@ def heads(
     force: Force = False,
 ) -> None:
     """Queries, keys and values of a trained model on a text of yours: problems for gradient."""
-    from ..heads import make_heads
+    from ..heads.models import make as models
 
     check_output(out, force=force)
-    words, name = _default_text() if text is None else (_read_text(text), os.path.basename(text))
+    if text is None:
+        words, name = models.default_text()
+    else:
+        words, name = _read_text(text), os.path.basename(text)
     with progress_bar(model) as move:
-        make_heads(
+        models.make_heads(
             model, words, out=out, heads=head, tokens=tokens, force=force, text_name=name,
             progress=move,
         )  # fmt: skip
@@ -201,12 +159,3 @@ def _read_text(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ProblemFileError(f"--text: found {path!r}, which cannot be read ({reason})") from None
-
-
-def _default_text() -> tuple[str, str]:
-    """The text that the bundled heads were made from: it comes with every CPython."""
-    import platform
-    from pydoc_data import topics
-
-    name = f"pydoc_data.topics of CPython {platform.python_version()}"
-    return "\n\n".join(topics.topics.values()), name

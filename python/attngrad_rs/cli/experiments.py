@@ -1,4 +1,4 @@
-"""The commands that show the theorem at work: experiments, bench, report, and explain."""
+"""The commands that show the theorem at work: demo, experiments, bench, report, and explain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from .._inputs import options
 from .._inputs.output import atomic_output, check_output
 from ..errors import OptionError, install_line
+from ..heads import load_heads
 from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem
 from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
@@ -28,6 +30,50 @@ REPORT = "report.html"
 DEFAULT_RTOL = 1e-3
 BENCH = "precision"
 NO_FIGURES = f"found no package 'matplotlib'; figures are left out: {install_line('cli')}"
+
+
+@app.command()
+@guarded
+def demo(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="A file of heads; by default those that come with the package."),
+    ] = None,
+    json: Json = False,
+    out: Annotated[str | None, typer.Option(help="Write a figure: a .png or .svg file.")] = None,
+    threads: Threads = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    force: Force = False,
+) -> None:
+    """Gradients of real trained heads, and exact against near-linear where entries are small."""
+    from ..experiments import demo as demonstration
+    from ..experiments.plots import file_kind
+
+    options.choice("--dtype", dtype, ("float32", "float64"))
+    kind = "" if out is None else file_kind(out)
+    if out is not None:
+        check_output(out, force=force)
+    chosen = load_heads(file)
+    with progress_bar("heads", quiet=json) as move:
+        found = demonstration.run(dtype, threads, move, chosen)
+    if out is not None:
+        with atomic_output(out, force=force) as target:
+            target.write(demonstration.demo_figure(found, kind))
+    if json:
+        print_json(found)
+        return
+    title = "exact gradient by X of trained attention heads"
+    print_table(title, demonstration.HEAD_COLUMNS, found.heads)
+    typer.echo(
+        f"{found.cpu}, {found.level}, {found.threads} threads, {found.dtype}; "
+        f"GEMM peak {found.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
+        "half for causal heads. Error: of dL/dX against the definitions in float64."
+    )
+    tokens, width = demonstration.TOKENS, demonstration.WIDTH
+    title = f"gradient by X, n = {tokens}, d = {width}, entries uniform in [-1, 1]"
+    print_table(title, demonstration.CALL_COLUMNS, found.near_linear)
+    if out is not None:
+        typer.echo(f"figure: {out}")
 
 
 @app.command()

@@ -16,18 +16,17 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from .._inputs.files import load_arrays
-from ..errors import ProblemFileError, RangeError
+from ..errors import ProblemFileError
 from .head import Array, Head
-from .models.layers import Ids, Triple
 
-__all__ = ["BUNDLED", "CAUSAL", "FORMAT_NAME", "load_heads", "pack"]
+__all__ = ["BUNDLED", "CAUSAL", "FORMAT", "FORMAT_NAME", "load_heads"]
 
 FORMAT = 1
 # What a file of heads is known by.
@@ -62,34 +61,6 @@ def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
         with resources.as_file(resources.files("attngrad_rs") / "data" / BUNDLED) as bundled:
             return _heads(os.fspath(bundled), load_arrays(bundled))
     return _heads(os.fspath(path), load_arrays(path))
-
-
-def pack(
-    model: str, names: Sequence[str], triples: Sequence[Triple], tokens: Ids, source: str
-) -> dict[str, Array]:
-    """The arrays of a file, for one model.
-
-    Raises
-    ------
-    RangeError
-        If a number of the head does not fit into float16.
-    """
-    arrays: dict[str, Array] = {
-        FORMAT_NAME: np.array(FORMAT, dtype=np.int64),
-        f"{model}_tokens": tokens.astype(np.int32),
-        f"{model}_source": np.frombuffer(source.encode(), dtype=np.uint8),
-    }
-    for name, triple in zip(names, triples, strict=True):
-        for role, numbers in zip("qkv", triple, strict=True):
-            with np.errstate(over="ignore"):
-                half = numbers.astype(np.float16)
-            if not np.isfinite(half).all():
-                raise RangeError(
-                    f"heads: found {np.abs(numbers).max():.3g} in {role} of {name}; float16 holds "
-                    "numbers up to 65504, choose another head"
-                )
-            arrays[f"{model}_{role}_{name}"] = half
-    return arrays
 
 
 def _heads(shown: str, arrays: dict[str, Array]) -> list[Head]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import operator
 import os
+import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..._inputs.files import write_arrays
 from ..._inputs.output import atomic_output, check_output
-from ...errors import AttnGradError, OptionError, OptionTypeError
-from ..store import pack
+from ...errors import AttnGradError, OptionError, OptionTypeError, RangeError
+from ..head import Array
+from ..store import FORMAT, FORMAT_NAME
 from . import minilm, smollm2
-from .layers import Ids, Network, Progress
+from .layers import Ids, Network, Progress, Triple
 from .packages import WeightPackage
 
-__all__ = ["MODELS", "HeadModel", "make_heads", "model_heads"]
+__all__ = ["MODELS", "HeadModel", "default_text", "make_heads", "model_heads", "pack"]
 
 _PLACE = re.compile(r"(\d{1,4})_(\d{1,4})\Z")
 
@@ -156,6 +160,42 @@ def model_heads(
     return pack(model, names, triples, ids[:count], source)
 
 
+def pack(
+    model: str, names: Sequence[str], triples: Sequence[Triple], tokens: Ids, source: str
+) -> dict[str, Array]:
+    """The arrays of a file, for one model.
+
+    Raises
+    ------
+    RangeError
+        If a number of the head does not fit into float16.
+    """
+    arrays: dict[str, Array] = {
+        FORMAT_NAME: np.array(FORMAT, dtype=np.int64),
+        f"{model}_tokens": tokens.astype(np.int32),
+        f"{model}_source": np.frombuffer(source.encode(), dtype=np.uint8),
+    }
+    for name, triple in zip(names, triples, strict=True):
+        for role, numbers in zip("qkv", triple, strict=True):
+            with np.errstate(over="ignore"):
+                half = numbers.astype(np.float16)
+            if not np.isfinite(half).all():
+                raise RangeError(
+                    f"heads: found {np.abs(numbers).max():.3g} in {role} of {name}; float16 holds "
+                    "numbers up to 65504, choose another head"
+                )
+            arrays[f"{model}_{role}_{name}"] = half
+    return arrays
+
+
+def default_text() -> tuple[str, str]:
+    """The text that the bundled heads were made from, and its name: it comes with every CPython."""
+    from pydoc_data import topics
+
+    name = f"pydoc_data.topics of CPython {platform.python_version()}"
+    return "\n\n".join(topics.topics.values()), name
+
+
 def _opened(info: HeadModel) -> Network:
     """The model; a weight file that its reader chokes on is an installation to repeat."""
     try:
@@ -183,7 +223,7 @@ def _place(name: str, network: Network) -> tuple[int, int]:
     # The round trip refuses "02_6", which would be a second name for "2_6".
     if name != f"{layer}_{head}" or layer >= network.layers or head >= network.key_heads:
         raise OptionError(
-            f"heads: found {name!r}; wanted is layer_head with layers 0 to {network.layers - 1} "
+            f"heads: found {name!r}; expected layer_head with layers 0 to {network.layers - 1} "
             f"and heads (or groups) 0 to {network.key_heads - 1}, such as '0_0'"
         )
     return layer, head
