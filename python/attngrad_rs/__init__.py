@@ -1,27 +1,10 @@
 """Gradients of softmax attention to the accuracy asked for, with an error bar to be trusted."""
 
-from . import polynomials, reference
+from . import errors, polynomials, reference
 from ._core import __version__
 from .attention import attention, attention_vjp, plan
 from .diagnose import Diagnosis, diagnose
-from .errors import (
-    AttnGradError,
-    DeadlineError,
-    DTypeError,
-    InternalError,
-    MissingDependencyError,
-    NonFiniteError,
-    OptionError,
-    OptionTypeError,
-    OutOfMemoryError,
-    OutputError,
-    PrecisionWarning,
-    ProblemFileError,
-    RangeError,
-    ShapeError,
-    ThreadError,
-    ToleranceError,
-)
+from .errors import *  # noqa: F403
 from .factors import Factors, factors
 from .features import ExpFeatures
 from .plans import Plan
@@ -30,11 +13,8 @@ from .results import AttentionGradients, Certificate, GradientResult
 
 # fmt: off
 __all__ = [
-    "AttentionGradients", "AttnGradError", "Certificate", "DTypeError", "DeadlineError",
-    "Diagnosis", "ExpFeatures", "Factors", "GradientResult", "InternalError",
-    "MissingDependencyError", "NonFiniteError", "OptionError", "OptionTypeError",
-    "OutOfMemoryError", "OutputError", "Plan", "PrecisionWarning", "ProblemFileError", "RangeError",
-    "ShapeError", "ThreadError", "ToleranceError", "__version__", "attention", "attention_vjp",
-    "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials",
-    "reference",
+    "AttentionGradients", "Certificate", "Diagnosis", "ExpFeatures", "Factors", "GradientResult",
+    "Plan", "__version__", "attention", "attention_vjp", "diagnose", "factors", "loss",
+    "loss_gradient", "plan", "plan_loss_gradient", "polynomials", "reference",
 ]
+__all__ += errors.__all__

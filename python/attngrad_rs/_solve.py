@@ -26,6 +26,10 @@ from .results import AttentionGradients, Certificate, GradientResult, deliver
 # What a vector-Jacobian product is with respect to, as the core names query, key and value.
 HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
 STEPS = ("f", "c", "q", "p1", "p2")
+# What a plan has of a decision.
+DECIDED = (
+    "method", "degree", "samples", "features", "exact_rows", "predicted_error", "reason",
+)  # fmt: skip
 
 
 class Forecast(NamedTuple):
@@ -268,15 +272,9 @@ def _made(
     """A decision and its cost for the eyes of the caller."""
     expected = call.expected(decision)
     return Plan(
-        method=decision.method,
-        degree=decision.degree,
-        samples=decision.samples,
-        features=decision.features,
-        exact_rows=decision.exact_rows,
+        **{name: getattr(decision, name) for name in DECIDED},
         predicted_seconds=expected.seconds,
-        predicted_error=decision.predicted_error,
         peak_bytes=expected.peak_bytes,
-        reason=decision.reason,
         _call=again,
         _reuse=reuse,
         _asked=call.given,

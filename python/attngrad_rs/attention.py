@@ -23,22 +23,16 @@ __all__ = ["attention", "attention_vjp", "plan"]
 
 @overload
 def attention(
-    query: npt.NDArray[F],
-    key: npt.NDArray[F],
-    value: npt.NDArray[F],
+    query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     **options: Unpack[CallOptions],
-) -> npt.NDArray[F]: ...
+) -> npt.NDArray[F]: ...  # fmt: skip
 @overload
 def attention(
-    query: npt.ArrayLike,
-    key: npt.ArrayLike,
-    value: npt.ArrayLike,
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     **options: Unpack[CallOptions],
-) -> Array: ...
+) -> Array: ...  # fmt: skip
 def attention(
-    query: npt.ArrayLike,
-    key: npt.ArrayLike,
-    value: npt.ArrayLike,
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     is_causal: bool = False,
     scale: float | None = None,
@@ -46,7 +40,7 @@ def attention(
     progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
-) -> Array:
+) -> Array:  # fmt: skip
     """Softmax attention, softmax(scale · query keyᵀ) value.
 
     Parameters
@@ -101,25 +95,16 @@ class _Options(GradientOptions, total=False):
 
 @overload
 def attention_vjp(
-    query: npt.NDArray[F],
-    key: npt.NDArray[F],
-    value: npt.NDArray[F],
-    dout: npt.NDArray[F],
+    query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F], dout: npt.NDArray[F],
     **options: Unpack[_Options],
-) -> AttentionGradients[F]: ...
+) -> AttentionGradients[F]: ...  # fmt: skip
 @overload
 def attention_vjp(
-    query: npt.ArrayLike,
-    key: npt.ArrayLike,
-    value: npt.ArrayLike,
-    dout: npt.ArrayLike,
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike, dout: npt.ArrayLike,
     **options: Unpack[_Options],
-) -> AttentionGradients[Any]: ...
+) -> AttentionGradients[Any]: ...  # fmt: skip
 def attention_vjp(
-    query: npt.ArrayLike,
-    key: npt.ArrayLike,
-    value: npt.ArrayLike,
-    dout: npt.ArrayLike,
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike, dout: npt.ArrayLike,
     *,
     is_causal: bool = False,
     scale: float | None = None,
@@ -135,7 +120,7 @@ def attention_vjp(
     progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
-) -> AttentionGradients[Any]:
+) -> AttentionGradients[Any]:  # fmt: skip
     """Gradients of attention: dq, dk, dv for an incoming gradient ``dout`` of the output.
 
     Parameters
@@ -200,11 +185,9 @@ def attention_vjp(
 
 
 def plan(
-    query: npt.ArrayLike,
-    key: npt.ArrayLike,
-    value: npt.ArrayLike,
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     **options: Unpack[GradientOptions],
-) -> Plan:
+) -> Plan:  # fmt: skip
     """What ``attention_vjp`` would run for these shapes; computes nothing big.
 
     Parameters

@@ -133,12 +133,8 @@ class Factors:
 
 
 def factors(
-    A1: npt.ArrayLike,
-    A2: npt.ArrayLike,
-    A3: npt.ArrayLike,
-    X: npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike],
-    Y: npt.ArrayLike,
-    E: npt.ArrayLike,
+    A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
+    X: npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike], Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     degree: int | None = None,
     rtol: float | None = None,
@@ -149,7 +145,7 @@ def factors(
     is_causal: bool = False,
     rng: int | np.random.Generator | None = None,
     threads: int | None = None,
-) -> Factors:
+) -> Factors:  # fmt: skip
     """The low-rank factors of the paper for a polynomial, explicitly.
 
     Parameters

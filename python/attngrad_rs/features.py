@@ -129,14 +129,9 @@ class ExpFeatures:
         threads: int | None = None,
     ) -> None:
         """Store the parameters, untouched; ``fit`` checks them."""
-        self.degree = degree
-        self.rtol = rtol
-        self.scale = scale
-        self.kind = kind
-        self.max_features = max_features
-        self.anisotropic = anisotropic
-        self.rng = rng
-        self.threads = threads
+        self.degree, self.rtol, self.scale, self.kind = degree, rtol, scale, kind
+        self.max_features, self.anisotropic = max_features, anisotropic
+        self.rng, self.threads = rng, threads
 
     def fit(self, query: npt.ArrayLike, key: npt.ArrayLike | None = None) -> ExpFeatures:
         """Choose coordinates, degree and monomials for these queries and keys.

@@ -24,8 +24,6 @@ SIZES = {
 }  # fmt: skip
 # A forecast may be of more than any machine has, as that of an absurd shape is.
 MAX_BYTES = 2**128
-
-
 # What a plan was asked for, besides the arrays.
 ASKED = ("rtol", "atol", "norm", "method", "degree", "certificate", "rng")
 
@@ -36,7 +34,7 @@ def beside(given: Given, plan: object) -> Given:
         return given
     if not isinstance(plan, Plan):
         raise options.wrong_type("plan", plan, "a Plan or None")
-    plan._check()
+    plan.__post_init__()
     kept = {name for name in ASKED if _is_default(given, name)}
     if plan._asked is not None:
         return given._replace(**{name: getattr(plan._asked, name) for name in kept})
@@ -57,7 +55,7 @@ class Reuse:
     """What a plan keeps from one execution for the next, and the choices behind it."""
 
     made_from: tuple[object, ...] = ()
-    prepared: _core.Prepared | None = field(default=None, repr=False)
+    prepared: _core.Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,6 @@ class Plan:
         OptionError, OptionTypeError
             The message names the field.
         """
-        self._check()
-
-    def _check(self) -> None:
         method = options.choice("plan.method", self.method, options.METHODS)
         for name, high in SIZES.items():
             if (value := getattr(self, name)) is not None:
@@ -201,7 +196,7 @@ class Plan:
         OptionError, OptionTypeError
             If it cannot be run: it came from a file that was changed, or lacks its degree.
         """
-        self._check()
+        self.__post_init__()
         if self.method == "polynomial" and self.degree is None:
             raise OptionError(
                 f"plan.degree: found None for method 'polynomial'; expected {options.DEGREE}"

@@ -32,31 +32,19 @@ class _Options(GradientOptions, total=False):
 
 @overload
 def loss_gradient(
-    A1: npt.NDArray[F],
-    A2: npt.NDArray[F],
-    A3: npt.NDArray[F],
-    X: npt.NDArray[F] | tuple[npt.NDArray[F], npt.NDArray[F]],
-    Y: npt.NDArray[F],
-    E: npt.NDArray[F],
+    A1: npt.NDArray[F], A2: npt.NDArray[F], A3: npt.NDArray[F],
+    X: npt.NDArray[F] | tuple[npt.NDArray[F], npt.NDArray[F]], Y: npt.NDArray[F], E: npt.NDArray[F],
     **options: Unpack[_Options],
-) -> GradientResult[F]: ...
+) -> GradientResult[F]: ...  # fmt: skip
 @overload
 def loss_gradient(
-    A1: npt.ArrayLike,
-    A2: npt.ArrayLike,
-    A3: npt.ArrayLike,
-    X: Weights,
-    Y: npt.ArrayLike,
-    E: npt.ArrayLike,
+    A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
+    X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     **options: Unpack[_Options],
-) -> GradientResult[Any]: ...
+) -> GradientResult[Any]: ...  # fmt: skip
 def loss_gradient(
-    A1: npt.ArrayLike,
-    A2: npt.ArrayLike,
-    A3: npt.ArrayLike,
-    X: Weights,
-    Y: npt.ArrayLike,
-    E: npt.ArrayLike,
+    A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
+    X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     wrt: Input | Sequence[Input] = "X",
     scale: float | None = None,
@@ -73,7 +61,7 @@ def loss_gradient(
     progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
-) -> GradientResult[Any]:
+) -> GradientResult[Any]:  # fmt: skip
     """Gradient of the attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F.
 
     Parameters
@@ -198,12 +186,8 @@ def loss_gradient(
 
 
 def loss(
-    A1: npt.ArrayLike,
-    A2: npt.ArrayLike,
-    A3: npt.ArrayLike,
-    X: Weights,
-    Y: npt.ArrayLike,
-    E: npt.ArrayLike,
+    A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
+    X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     scale: float | None = None,
     is_causal: bool = False,
@@ -211,7 +195,7 @@ def loss(
     progress: options.Progress | None = None,
     timeout: float | None = None,
     check_finite: bool = True,
-) -> float:
+) -> float:  # fmt: skip
     """The attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F alone.
 
     Parameters
@@ -250,16 +234,12 @@ def loss(
 
 
 def plan_loss_gradient(
-    A1: npt.ArrayLike,
-    A2: npt.ArrayLike,
-    A3: npt.ArrayLike,
-    X: Weights,
-    Y: npt.ArrayLike,
-    E: npt.ArrayLike,
+    A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
+    X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     wrt: Input | Sequence[Input] = "X",
     **options: Unpack[GradientOptions],
-) -> Plan:
+) -> Plan:  # fmt: skip
     """What ``loss_gradient`` would do with these arguments; computes nothing big.
 
     Parameters

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context
 from typing import Generic, TypeVar
 
 import numpy.typing as npt
@@ -110,18 +111,17 @@ class Certificate:
     def _error(self) -> str:
         return f"{self.kind}, relative error <= {self.relative:.1e}"
 
-    def _items(self) -> list[tuple[str, str]]:
-        return [
-            ("kind", self.kind),
-            ("relative", f"{self.relative:.2e}"),
-            ("absolute", f"{self.absolute:.2e} ({self.norm})"),
-            ("success", str(self.success)),
-            ("message", self.message),
-        ]
-
     def _repr_html_(self) -> str:
         """The main figures as a table, for notebooks."""
-        return html_table(self._items())
+        return html_table(
+            [
+                ("kind", self.kind),
+                ("relative", f"{self.relative:.2e}"),
+                ("absolute", f"{self.absolute:.2e} ({self.norm})"),
+                ("success", str(self.success)),
+                ("message", self.message),
+            ]
+        )
 
 
 class _Certified:
@@ -153,13 +153,10 @@ class _Certified:
 
     def _repr_html_(self) -> str:
         """Shapes, errors and the plan as a table, for notebooks."""
-        items = [
-            (
-                f"gradient, {name}",
-                f"{array.shape} {array.dtype}; {self.certificates[name]._error()}",
-            )
-            for name, array in self._arrays().items()
-        ]
+        items = []
+        for name, array in self._arrays().items():
+            error = self.certificates[name]._error()
+            items.append((f"gradient, {name}", f"{array.shape} {array.dtype}; {error}"))
         return html_table([*items, *self.plan._items()])
 
 
@@ -307,17 +304,11 @@ def _frames_within() -> int:
 
 def worst(certificates: Mapping[str, Certificate]) -> Certificate:
     """The certificate that says least: a missed tolerance, then the largest relative error."""
-    return max(
-        certificates.values(),
-        key=lambda one: (one.success is False, one.relative, one.absolute),
-    )
+    known = certificates.values()
+    return max(known, key=lambda one: (one.success is False, one.relative, one.absolute))
 
 
 def round_up(value: float) -> str:
     """Two significant digits, never below the value: what a user may copy out of a message."""
-    if not math.isfinite(value) or value <= 0.0:
-        return f"{value:g}"
-    # Below the smallest normal number a step of two digits may be none.
-    value = max(value, sys.float_info.min)
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(value / step) * step:.2g}"
+    upwards = Context(prec=2, rounding=ROUND_CEILING)
+    return f"{float(upwards.create_decimal(repr(value))):.2g}"
