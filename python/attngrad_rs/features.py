@@ -274,14 +274,13 @@ class ExpFeatures:
     def _rows(self, name: str, value: npt.ArrayLike) -> Array:
         """A checked private copy, and the promise that its features fit in memory."""
         self._require_fitted()
-        given = arrays.read_arrays({name: value})
+        given, dtype = arrays.read_arrays({name: value})
         array = given[name]
         if array.ndim != 2 or array.shape[1] != self.n_features_in_:
             raise ShapeError(
                 f"{name}: found shape {array.shape}; "
                 f"expected (rows, {self.n_features_in_}), as in fit"
             )
-        dtype = arrays.common_dtype(given)
         needed = self._fitted.transform_bytes(len(array), dtype.itemsize)
         check_fits(f"transform_{name}", needed + arrays.total_bytes(given))
         return arrays.snapshots(given, dtype, finite=True)[name]

@@ -122,8 +122,7 @@ def test_nested_lists_are_matrices() -> None:
 def test_snapshots_are_private_native_and_contiguous(dtype: str, order: Any) -> None:
     given = np.array(matrix(), dtype=dtype, order=order)
     strided = np.array(np.repeat(matrix(), 2, axis=1), dtype=dtype)[::-1, ::2]
-    read = arrays.read_arrays({"A1": given, "A2": strided})
-    native = arrays.common_dtype(read)
+    read, native = arrays.read_arrays({"A1": given, "A2": strided})
     assert native.isnative
     copies = arrays.snapshots(read, native, finite=True)
     for name, original in read.items():
@@ -149,7 +148,7 @@ def test_one_object_is_copied_once() -> None:
 
 def test_a_view_met_twice_is_copied_once() -> None:
     base = matrix()
-    read = arrays.read_arrays({"A1": base[1:], "A2": base[1:], "A3": base[:-1]})
+    read, _ = arrays.read_arrays({"A1": base[1:], "A2": base[1:], "A3": base[:-1]})
     copies = arrays.snapshots(read, base.dtype, finite=True)
     assert copies["A1"] is copies["A2"]
     assert copies["A3"] is not copies["A1"]

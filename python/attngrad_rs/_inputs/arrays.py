@@ -80,16 +80,13 @@ class Problem(NamedTuple):
 
 def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: object) -> Problem:
     """Check rank, dtype and shapes of the paper's problem. Copies nothing that is an array."""
-    pair = is_pair(X)
-    named: dict[str, object] = {"A1": A1, "A2": A2, "A3": A3}
-    if pair:
+    weights: dict[str, object] = {"X": X}
+    if pair := is_pair(X):
         assert isinstance(X, (tuple, list))
         if len(X) != 2:
             raise ShapeError(f"X: found {len(X)} matrices; a pair (W_Q, W_K) is two")
-        named.update(W_Q=X[0], W_K=X[1])
-    else:
-        named["X"] = X
-    named.update(Y=Y, E=E)
+        weights = {"W_Q": X[0], "W_K": X[1]}
+    named = {"A1": A1, "A2": A2, "A3": A3, **weights, "Y": Y, "E": E}
     arrays, dtype = read_matrices(named)
     _check_sizes(arrays, (*(PAIR_RULES if pair else X_RULES), *PROBLEM_RULES))
     (n, d1), (m, d2), (d3, dv) = (arrays[name].shape for name in ("A1", "A2", "Y"))
@@ -127,31 +124,33 @@ def _check_sizes(arrays: Mapping[str, Array], rules: Iterable[tuple[str, int, st
         )
 
 
-def read_matrices(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
-    """Matrices of one dtype."""
-    arrays = read_arrays(named)
-    dtype = common_dtype(arrays)
-    _require_matrices(arrays)
-    return arrays, dtype
-
-
-def _require_matrices(arrays: Mapping[str, Array], hint: str = "") -> None:
+def read_matrices(named: Mapping[str, object], hint: str = "") -> tuple[dict[str, Array], DType]:
+    """Matrices of one dtype; ``hint`` says what else may be meant."""
+    arrays, dtype = read_arrays(named)
     for name, array in arrays.items():
         if array.ndim != 2:
             raise ShapeError(
                 f"{name}: found {_dimensions(array)}; expected a matrix (two dimensions){hint}"
             )
+    return arrays, dtype
 
 
-def read_arrays(named: Mapping[str, object]) -> dict[str, Array]:
-    """Everything as a NumPy array of one float dtype; the same object gives the same array."""
+def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
+    """NumPy arrays, and their one dtype in native byte order; the same object, the same array."""
     seen: dict[int, Array] = {}
     arrays: dict[str, Array] = {}
     for name, value in named.items():
         if id(value) not in seen:
             seen[id(value)] = _read_array(name, value)
         arrays[name] = seen[id(value)]
-    return arrays
+    (first, dtype), *others = ((name, one.dtype.newbyteorder("=")) for name, one in arrays.items())
+    for name, found in others:
+        if found != dtype:
+            raise DTypeError(
+                f"{name}: found {found} where {first} is {dtype}; expected one dtype for all "
+                f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
+            )
+    return arrays, dtype
 
 
 def _read_array(name: str, value: object) -> Array:
@@ -173,22 +172,9 @@ def _read_array(name: str, value: object) -> Array:
     return array
 
 
-def common_dtype(arrays: Mapping[str, Array]) -> DType:
-    """The one dtype of all arrays, in native byte order; a mixture is refused."""
-    (first, dtype), *others = ((name, one.dtype.newbyteorder("=")) for name, one in arrays.items())
-    for name, found in others:
-        if found != dtype:
-            raise DTypeError(
-                f"{name}: found {found} where {first} is {dtype}; expected one dtype for all "
-                f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
-            )
-    return dtype
-
-
 def read_heads(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     """Check query, key, value and (where given) dout: equal leading dimensions, matching sizes."""
-    arrays = read_arrays(named)
-    dtype = common_dtype(arrays)
+    arrays, dtype = read_arrays(named)
     lead = arrays["query"].shape[:-2]
     for name, array in arrays.items():
         if array.ndim < 2:
@@ -206,9 +192,8 @@ def read_heads(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
 
 def read_one_head(query: object, key: object) -> tuple[dict[str, Array], DType]:
     """The query and key of one head, two matrices."""
-    arrays, dtype = read_heads({"query": query, "key": key})
-    _require_matrices(arrays, ": pass one head at a time")
-    return arrays, dtype
+    arrays, _ = read_heads({"query": query, "key": key})
+    return read_matrices(arrays, ": pass one head at a time")
 
 
 def _dimensions(array: Array) -> str:

@@ -202,10 +202,9 @@ def choice(name: str, value: object, known: Sequence[Word]) -> Word:
     expected = f"one of {', '.join(map(repr, known))}"
     if not isinstance(value, str):
         raise wrong_type(name, value, expected)
-    for word in known:
-        if word == value:
-            return word
-    raise wrong_value(name, value, expected)
+    if value not in known:
+        raise wrong_value(name, value, expected)
+    return known[known.index(value)]
 
 
 def scale(value: object, default: Any) -> Any:

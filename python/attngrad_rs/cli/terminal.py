@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ParamSpec, get_type_hints
@@ -19,7 +20,6 @@ from typer.models import OptionInfo
 
 from ..errors import AttnGradError, InternalError
 from .exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
-from .wording import spoken
 
 # Options that several commands have.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -29,6 +29,17 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing output
 P = ParamSpec("P")
 # Wide enough for the widest table, where nobody's window says how wide it is (a pipe, a file).
 PIPE_WIDTH = 120
+# Options whose flag is not their name in the library.
+RENAMED = {"rng": "seed", "is_causal": "causal", "heads": "head"}
+# What the library asks of a call, and what that is for a file and a command. Patterns are tried in
+# turn, after the names of options have become flags.
+PHRASES = (
+    (r"pass X=\(W_Q, W_K\)", "give W_Q and W_K in the file"),
+    (r"pass X = W_Q @ W_K\.T", "give X = W_Q W_Kᵀ in the file"),
+    (r"are not one object; pass the same array three times", "are not equal; make them so"),
+    (r"a numpy\.random\.Generator or None", "or nothing"),
+    (r"\b(found|or) None\b", r"\1 nothing"),
+)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -68,6 +79,26 @@ def _flags(command: Callable[..., None]) -> dict[str, str]:
                 given = [flag for flag in one.param_decls or () if flag.startswith("--")]
                 found[name] = given[0] if given else f"--{name}"
     return found
+
+
+def spoken(message: str, flags: Mapping[str, str]) -> str:
+    """A message with options as flags; ``flags`` maps names of options to them."""
+    known = {**flags, **{name: flags[own] for name, own in RENAMED.items() if own in flags}}
+
+    def flag(found: re.Match[str]) -> str:
+        value = found["text"] or found["word"] or ""
+        if value == "None":
+            return f"no {known[found['name']]}"
+        return known[found["name"]] + (f" {value}" if value not in ("", "True") else "")
+
+    if known:
+        names = "|".join(sorted(known, key=len, reverse=True))
+        # name='auto', name=None, name=True, name=0.1, name= and "name: found", "name >= 0.1"
+        given = r"=(?:'(?P<text>[^']*)'|(?P<word>[\w.+-]*\w))?|(?=:| [<>]=? )"
+        message = re.sub(rf"(?<![\w'\"/.-])(?P<name>{names})(?:{given})", flag, message)
+    for pattern, words in PHRASES:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 @contextlib.contextmanager
