@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._inputs import arrays, options
+from ._inputs import arrays
 from ._inputs.arrays import Array, Sizes
 from ._inputs.memory import check_fits, free_bytes
-from ._inputs.options import Control, Given, Request
+from ._inputs.options import Given
 from .plans import Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
@@ -45,16 +45,18 @@ class _Checked:
 
     arrays: dict[str, Array]
     dtype: np.dtype[Any]
-    scale: float
-    is_causal: bool
-    request: Request
-    control: Control
     given: Given
+    usual_scale: float
+
+    @property
+    def scale(self) -> float:
+        """The factor in front of the logits."""
+        return self.usual_scale if self.given.scale is None else float(self.given.scale)
 
     @cached_property
     def options(self) -> _core.Options:
         """What changes how the call runs, as the core takes it."""
-        return self.control.of_core()
+        return self.given.control()
 
     @cached_property
     def input_bytes(self) -> int:
@@ -64,7 +66,7 @@ class _Checked:
     def copies(self, title: str, needed: int) -> dict[str, Array]:
         """Private copies of the arrays, once there is room for all that is known to be needed."""
         check_fits(title, needed)
-        finite, threads = self.control.check_finite, self.control.threads
+        finite, threads = self.given.check_finite, self.given.threads
         return arrays.snapshots(self.arrays, self.dtype, finite=finite, threads=threads)
 
     def forecast(
@@ -72,17 +74,17 @@ class _Checked:
     ) -> _core.Forecast:
         """What a decision is expected to take, besides copies of the arrays."""
         shape, dtype = sizes.of_core(), str(self.dtype)
-        return decision.forecast(shape, dtype, list(wrt), self.is_causal, self.options)
+        return decision.forecast(shape, dtype, list(wrt), self.given.is_causal, self.options)
 
     def certificates(
         self, solution: _core.Solution, names: Mapping[str, str]
     ) -> dict[str, Certificate]:
         """The certificate of each gradient, from its name in the core to that in the result."""
         steps = dict(zip(STEPS, solution.steps or (), strict=False))
-        method, request = solution.decision.method, self.request
+        method, given = solution.decision.method, self.given
         return {
             shown: Certificate.of_core(
-                solution.certificates[name], method, request.norm, request.rtol, steps
+                solution.certificates[name], method, given.norm, given.rtol, steps
             )
             for name, shown in names.items()
         }
@@ -110,12 +112,12 @@ class Call(_Checked):
         """The problem in private copies."""
         needed = self.expected(decision).peak_bytes if decision else self.input_bytes
         copies = self.copies(title, needed)
-        return _core.Problem(**copies, scale=self.scale, is_causal=self.is_causal)
+        return _core.Problem(**copies, scale=self.scale, is_causal=self.given.is_causal)
 
     def foreseen(self) -> _core.Decision:
         """What would run, by a look at some rows."""
         problem = self.problem("plan_loss_gradient", None)
-        return _core.foresee(problem, list(self.wrt), self.request.of_core(), self.options)
+        return _core.foresee(problem, list(self.wrt), self.given.request(), self.options)
 
 
 @dataclass(frozen=True)
@@ -159,19 +161,7 @@ class Heads(_Checked):
         copies = self.copies("plan", self.input_bytes)
         copies["dout"] = np.zeros(self.output_shape, self.dtype)
         stack = self.stack(copies, "dout")
-        return _core.decide_heads(stack, self.scale, self.is_causal, self.request.of_core())
-
-
-def checked(given: Given, usual_scale: float) -> dict[str, Any]:
-    """Options as fields of a call."""
-    request = options.request(given)
-    return {
-        "scale": options.scale(given.scale, usual_scale),
-        "is_causal": options.flag("is_causal", given.is_causal),
-        "request": request,
-        "control": options.control(given),
-        "given": given.to_replay(request.seed),
-    }
+        return _core.decide_heads(stack, self.scale, self.given.is_causal, self.given.request())
 
 
 def gradient(
@@ -183,12 +173,13 @@ def gradient(
     reuse = replayed._reuse if replayed is not None and replayed._reuse is not None else Reuse()
     # The choices behind what was prepared; the core itself knows the numbers it was made from.
     degree = None if replayed is None else replayed.degree
-    made_from = (call.wrt, call.scale, call.is_causal, call.request, degree, call.dtype)
+    asked = call.given.to_replay()._replace(threads=None)
+    made_from = (call.wrt, call.scale, asked, degree, call.dtype)
     # Bytes that are free matter where it is not decided yet what will run.
     memory = free_bytes(call.input_bytes) if decision is None else None
     solution = _core.solve(
         problem, list(call.wrt), request, None if replayed is None else decision,
-        reuse.prepared if reuse.made_from == made_from else None, call.control.of_core(memory),
+        reuse.prepared if reuse.made_from == made_from else None, call.given.control(memory),
     )  # fmt: skip
     if replayed is not None and solution.prepared is not None:
         reuse.made_from, reuse.prepared = made_from, solution.prepared
@@ -202,12 +193,12 @@ def gradient(
         plan=_made(call, solution.decision, again, reuse),
         seconds=time.perf_counter() - start,
     )
-    return deliver(result, result.certificates, call.request, str(call.dtype))
+    return deliver(result, result.certificates, call.given, str(call.dtype))
 
 
 def loss(call: Call) -> float:
     """The loss alone."""
-    request = call.request.of_core()
+    request = call.given.request()
     problem = call.problem("loss", request.settled(heads=False))
     return _core.solve(problem, [], request, None, None, call.options).loss
 
@@ -225,7 +216,7 @@ def pull_back(
     request, decision = _settled(heads, replayed)
     needed = heads.input_bytes if decision is None else heads.expected(decision).peak_bytes
     stack = heads.stack(heads.copies("attention_vjp", needed), "dout")
-    form = (heads.scale, heads.is_causal)
+    form = (heads.scale, heads.given.is_causal)
     if decision is None:
         decision = _core.decide_heads(stack, *form, request)
         check_fits("attention_vjp", heads.expected(decision).peak_bytes)
@@ -242,7 +233,7 @@ def pull_back(
         plan=_made(heads, solution.decision, again, None),
         seconds=time.perf_counter() - start,
     )
-    return deliver(result, result.certificates, heads.request, str(heads.dtype))
+    return deliver(result, result.certificates, heads.given, str(heads.dtype))
 
 
 def attention(heads: Heads) -> Array:
@@ -252,14 +243,14 @@ def attention(heads: Heads) -> Array:
     stack = heads.stack(heads.copies("attention", heads.input_bytes + 3 * own))
     if not stack:
         return np.empty(shape, heads.dtype)
-    return _core.attention(stack, heads.scale, heads.is_causal, heads.options).reshape(shape)
+    return _core.attention(stack, heads.scale, heads.given.is_causal, heads.options).reshape(shape)
 
 
 def _settled(
     call: Call | Heads, replayed: Plan | None
 ) -> tuple[_core.Request, _core.Decision | None]:
     """What is asked of the core, and what it is decided to do if no look at the data is needed."""
-    request = call.request.of_core()
+    request = call.given.request()
     request.check(str(call.dtype))
     if replayed is not None:
         return request, replayed.decision(call.rows)
@@ -277,5 +268,5 @@ def _made(
         peak_bytes=expected.peak_bytes,
         _call=again,
         _reuse=reuse,
-        _asked=call.given,
+        _asked=call.given.to_replay(),
     )

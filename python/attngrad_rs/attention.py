@@ -180,7 +180,7 @@ def attention_vjp(
     )  # fmt: skip
     named = {"query": query, "key": key, "value": value, "dout": dout}
     heads = _heads(named, beside(given, plan))
-    again = functools.partial(attention_vjp, **heads.given._asdict())
+    again = functools.partial(attention_vjp, **heads.given.to_replay()._asdict())
     return _solve.pull_back(heads, plan, again, start)
 
 
@@ -221,12 +221,8 @@ def plan(
     'exact'
     """
     named = {"query": query, "key": key, "value": value}
-    given = Given(**options)
-    heads = _heads(named, given)
-    again = functools.partial(
-        attention_vjp, **named, **given._replace(rng=heads.request.seed)._asdict()
-    )
-    return _solve.plan(heads, again)
+    heads = _heads(named, Given(**options))
+    return _solve.plan(heads, functools.partial(attention_vjp, **named, **heads.given._asdict()))
 
 
 def _heads(named: Mapping[str, object], given: Given) -> _solve.Heads:
@@ -234,4 +230,4 @@ def _heads(named: Mapping[str, object], given: Given) -> _solve.Heads:
     read, dtype = read_heads(named)
     # With E = 0 every logit is 0, whatever the scale.
     usual = 1.0 / math.sqrt(max(read["query"].shape[-1], 1))
-    return _solve.Heads(arrays=read, dtype=dtype, **_solve.checked(given, usual))
+    return _solve.Heads(read, dtype, given.checked(), usual)

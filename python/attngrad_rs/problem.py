@@ -181,7 +181,7 @@ def loss_gradient(
         timeout, check_finite,
     )  # fmt: skip
     call = _call((A1, A2, A3, X, Y, E), wrt, beside(given, plan))
-    again = functools.partial(loss_gradient, wrt=call.wrt, **call.given._asdict())
+    again = functools.partial(loss_gradient, wrt=call.wrt, **call.given.to_replay()._asdict())
     return _solve.gradient(call, plan, again, start)
 
 
@@ -275,12 +275,10 @@ def plan_loss_gradient(
     >>> plan.execute().loss < 1e-20
     True
     """
-    given = Given(**options)
-    call = _call((A1, A2, A3, X, Y, E), wrt, given)
+    call = _call((A1, A2, A3, X, Y, E), wrt, Given(**options))
     again = functools.partial(
-        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt,
-        **given._replace(rng=call.request.seed)._asdict(),
-    )  # fmt: skip
+        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, **call.given._asdict()
+    )
     return _solve.plan(call, again)
 
 
@@ -288,5 +286,4 @@ def _call(given_arrays: tuple[object, ...], wrt: object, given: Given) -> _solve
     """A call with all of its options checked."""
     arrays, sizes, dtype, same = read_problem(*given_arrays)
     names = () if wrt is LOSS else options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
-    common = _solve.checked(given, sizes.usual_scale)
-    return _solve.Call(arrays=arrays, dtype=dtype, sizes=sizes, wrt=names, **common)
+    return _solve.Call(arrays, dtype, given.checked(), sizes.usual_scale, sizes, names)

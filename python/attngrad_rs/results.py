@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._inputs.arrays import Array
-from ._inputs.options import F, Request
+from ._inputs.options import F, Given
 from .errors import OptionError, PrecisionWarning, ToleranceError
 from .plans import Plan, html_table
 
@@ -250,7 +250,7 @@ class AttentionGradients(_Certified, Generic[F]):
         return f"AttentionGradients(gradients={self._summary(('dq', 'dk', 'dv'))})"
 
 
-def deliver(result: R, certificates: Mapping[str, Certificate], request: Request, dtype: str) -> R:
+def deliver(result: R, certificates: Mapping[str, Certificate], given: Given, dtype: str) -> R:
     """The result, where its tolerance is reached or nobody named the method.
 
     Raises
@@ -264,7 +264,7 @@ def deliver(result: R, certificates: Mapping[str, Certificate], request: Request
         If "auto" misses it: no method is more accurate than the exact one.
     """
     missed = {name: one for name, one in certificates.items() if one.success is False}
-    if not missed or (request.rtol is None and not request.atol):
+    if not missed or (given.rtol is None and not given.atol):
         return result
     name = max(missed, key=lambda one: (missed[one].best_rtol, missed[one].absolute))
     made = missed[name]
@@ -274,7 +274,7 @@ def deliver(result: R, certificates: Mapping[str, Certificate], request: Request
     else:
         remedy = "use method='auto', or "
         limit = f"below what method {made.method!r} could certify ({made.kind})"
-    if math.isfinite(made.best_rtol) and (request.rtol or not request.atol):
+    if math.isfinite(made.best_rtol) and (given.rtol or not given.atol):
         ask = f"ask for rtol >= {round_up(made.best_rtol)} (or None for exact)"
     elif math.isfinite(made.absolute):
         # No tolerance relative to a gradient that may be zero can be certified.
@@ -282,8 +282,8 @@ def deliver(result: R, certificates: Mapping[str, Certificate], request: Request
         ask += "" if math.isfinite(made.best_rtol) else ", as the gradient may be zero"
     else:
         ask = "ask for rtol=None (exact)"
-    words = f"{request.shown()}, {limit} for the gradient by {name}"
-    if request.method != "auto":
+    words = f"{given.tolerance()}, {limit} for the gradient by {name}"
+    if given.method != "auto":
         raise ToleranceError(f"{words}; {remedy}{ask}", made.best_rtol, result)
     warnings.warn(
         f"{words}, whose exact value is returned with success=False; {remedy}{ask}",

@@ -10,7 +10,6 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, get_args
 
 import numpy as np
@@ -53,25 +52,80 @@ class GradientOptions(CallOptions, total=False):
 
 
 class Given(NamedTuple):
-    """The options of a call as they are given; the defaults are those of ``loss_gradient``."""
+    """The options of a call; the defaults are those of ``loss_gradient``.
 
-    scale: object = None
-    is_causal: object = False
-    rtol: object = None
-    atol: object = 0.0
-    norm: object = "fro"
-    method: object = "auto"
-    degree: object = None
-    certificate: object = "any"
-    rng: object = None
-    threads: object = None
+    A tolerance asks for ``error <= rtol * ||gradient|| + atol`` in ``norm``; ``rtol=None`` with
+    ``atol=0`` asks for no more than the method's own accuracy.
+    """
+
+    scale: Any = None
+    is_causal: Any = False
+    rtol: Any = None
+    atol: Any = 0.0
+    norm: Any = "fro"
+    method: Any = "auto"
+    degree: Any = None
+    certificate: Any = "any"
+    rng: Any = None
+    threads: Any = None
     progress: Any = None
-    timeout: object = None
-    check_finite: object = True
+    timeout: Any = None
+    check_finite: Any = True
 
-    def to_replay(self, seed: int | None) -> Given:
-        """The same for a plan to keep: with the seed that was drawn, and with nobody to call."""
-        return self._replace(rng=seed, progress=None, timeout=None, check_finite=True)
+    def checked(self) -> Given:
+        """The same as plain Python values; ``rng`` is a seed, and None is a hash of the data."""
+        method, degree = choice("method", self.method, (AUTO, *METHODS)), self.degree
+        if self.progress is not None and not callable(self.progress):
+            expected = "a function of one number from 0 to 1, or None"
+            raise wrong_type("progress", self.progress, expected)
+        given = Given(
+            scale=scale(self.scale, None),
+            is_causal=flag("is_causal", self.is_causal),
+            rtol=rtol(self.rtol),
+            atol=real("atol", self.atol, "a finite number >= 0", 0.0),
+            norm=choice("norm", self.norm, NORMS),
+            method=method,
+            degree=None if degree is None else polynomial_degree(degree, f"{DEGREE}, or None"),
+            certificate=choice("certificate", self.certificate, CERTIFICATE_KINDS),
+            rng=rng(self.rng),
+            threads=threads(self.threads),
+            progress=self.progress,
+            timeout=timeout(self.timeout),
+            check_finite=flag("check_finite", self.check_finite),
+        )
+        if degree is not None and method != "polynomial":
+            raise OptionError(
+                f"degree: found {degree} for method {method!r}; it belongs to method='polynomial'"
+            )
+        if degree is None and method == "polynomial" and not given.rtol and not given.atol:
+            raise OptionError(
+                "degree: found None for method 'polynomial' without a tolerance; "
+                "give degree=, or rtol > 0 or atol > 0 to choose it by"
+            )
+        return given
+
+    def request(self) -> _core.Request:
+        """What is asked, as the core takes it."""
+        return _core.Request(
+            method=self.method, degree=self.degree, rtol=self.rtol, atol=self.atol, norm=self.norm,
+            certificate=self.certificate, seed=self.rng,
+        )  # fmt: skip
+
+    def control(self, memory: int | None = None) -> _core.Options:
+        """What changes how the core runs, with the bytes that are free, if they are known."""
+        return _core.Options(
+            threads=self.threads, progress=self.progress, timeout=self.timeout, memory=memory
+        )
+
+    def to_replay(self) -> Given:
+        """The same for a plan to keep, with nobody to call."""
+        return self._replace(progress=None, timeout=None, check_finite=True)
+
+    def tolerance(self) -> str:
+        """The tolerance as a message names it."""
+        parts = {"rtol": self.rtol or 0.0, "atol": self.atol}
+        given = {name: value for name, value in parts.items() if value} or {"rtol": 0.0}
+        return ", ".join(f"{name}: found {value:g}" for name, value in given.items())
 
 
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
@@ -92,49 +146,6 @@ DEGREE = f"an integer from 0 to {MAX_DEGREE}"
 MAX_SHOWN = 60
 MAX_SHOWN_BITS = 128
 SHORT = (int, float, complex, str, bytes, np.generic, type(None))
-
-
-@dataclass(frozen=True)
-class Request:
-    """A method and an accuracy, checked: ``error <= rtol * ||gradient|| + atol`` in ``norm``.
-
-    ``rtol=None`` with ``atol=0`` asks for no more than the method's own accuracy. ``seed`` is that
-    of sampled rows; None is a hash of the data.
-    """
-
-    method: str
-    degree: int | None
-    rtol: float | None
-    atol: float
-    norm: str
-    certificate: str
-    seed: int | None
-
-    def of_core(self) -> _core.Request:
-        """The same as the core takes it."""
-        return _core.Request(**vars(self))
-
-    def shown(self) -> str:
-        """The tolerance as a message names it."""
-        parts = {"rtol": self.rtol or 0.0, "atol": self.atol}
-        given = {name: value for name, value in parts.items() if value} or {"rtol": 0.0}
-        return ", ".join(f"{name}: found {value:g}" for name, value in given.items())
-
-
-@dataclass(frozen=True)
-class Control:
-    """What changes how a computation runs, and never what it returns."""
-
-    threads: int | None
-    progress: Progress | None
-    timeout: float | None
-    check_finite: bool
-
-    def of_core(self, memory: int | None = None) -> _core.Options:
-        """The same as the core takes it, with the bytes that are free, if they are known."""
-        return _core.Options(
-            threads=self.threads, progress=self.progress, timeout=self.timeout, memory=memory
-        )
 
 
 def show(value: object) -> str:
@@ -231,15 +242,6 @@ def rtol(value: object) -> float | None:
     return None if value is None else real("rtol", value, expected, 0.0)
 
 
-def control(given: Given) -> Control:
-    """The options that every computing function has."""
-    progress = given.progress
-    if progress is not None and not callable(progress):
-        raise wrong_type("progress", progress, "a function of one number from 0 to 1, or None")
-    finite = flag("check_finite", given.check_finite)
-    return Control(threads(given.threads), progress, timeout(given.timeout), finite)
-
-
 def rng(value: object) -> int | None:
     """The seed of sampled rows: a Generator gives its next number, None is a hash of the data."""
     if value is None:
@@ -248,30 +250,6 @@ def rng(value: object) -> int | None:
         return int(value.integers(MAX_SEED, dtype=np.uint64))
     expected = "an integer seed >= 0, a numpy.random.Generator or None"
     return integer("rng", value, 0, math.inf, expected) & MAX_SEED
-
-
-def request(given: Given) -> Request:
-    """What is asked of a gradient."""
-    method, degree = choice("method", given.method, (AUTO, *METHODS)), given.degree
-    asked = Request(
-        method=method,
-        degree=None if degree is None else polynomial_degree(degree, f"{DEGREE}, or None"),
-        rtol=rtol(given.rtol),
-        atol=real("atol", given.atol, "a finite number >= 0", 0.0),
-        norm=choice("norm", given.norm, NORMS),
-        certificate=choice("certificate", given.certificate, CERTIFICATE_KINDS),
-        seed=rng(given.rng),
-    )
-    if degree is not None and method != "polynomial":
-        raise OptionError(
-            f"degree: found {degree} for method {method!r}; it belongs to method='polynomial'"
-        )
-    if degree is None and method == "polynomial" and not asked.rtol and not asked.atol:
-        raise OptionError(
-            "degree: found None for method 'polynomial' without a tolerance; "
-            "give degree=, or rtol > 0 or atol > 0 to choose it by"
-        )
-    return asked
 
 
 def polynomial_degree(value: object, expected: str = DEGREE) -> int:
