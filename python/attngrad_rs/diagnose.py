@@ -192,16 +192,9 @@ def diagnose_problem(
 ) -> Diagnosis:
     """The diagnosis of the queries and keys of a problem, with what is planned for the problem.
 
-    Parameters
-    ----------
-    arguments : mapping
-        Arrays of ``loss_gradient``, and ``scale`` and ``is_causal`` where they are not the default.
-    wrt : sequence of str
-        What is differentiated by.
-    besides : sequence of float
-        Accuracies to plan for besides those of ``diagnose``.
-    threads : int or None
-        As in ``loss_gradient``.
+    ``arguments`` are arrays of ``loss_gradient``, and ``scale`` and ``is_causal`` where they are
+    not the default; ``wrt`` is what is differentiated by; ``besides`` are accuracies to plan for
+    besides those of ``diagnose``.
     """
     problem = arrays.read_problem(*(arguments[name] for name in ("A1", "A2", "A3", "X", "Y", "E")))
     copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)

@@ -100,13 +100,7 @@ class Plan:
     _asked: Given | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing.
-
-        Raises
-        ------
-        OptionError, OptionTypeError
-            The message names the field.
-        """
+        """Refuse what means nothing, by an OptionError or OptionTypeError that names the field."""
         method = options.choice("plan.method", self.method, options.METHODS)
         for name, high in SIZES.items():
             if (value := getattr(self, name)) is not None:
@@ -191,10 +185,8 @@ class Plan:
     def decision(self, rows: int) -> _core.Decision:
         """The plan as the core takes it, for so many query rows.
 
-        Raises
-        ------
-        OptionError, OptionTypeError
-            If it cannot be run: it came from a file that was changed, or lacks its degree.
+        Raises OptionError or OptionTypeError if it cannot be run: it came from a file that was
+        changed, or lacks its degree.
         """
         self.__post_init__()
         if self.method == "polynomial" and self.degree is None:

@@ -253,15 +253,8 @@ class AttentionGradients(_Certified, Generic[F]):
 def deliver(result: R, certificates: Mapping[str, Certificate], given: Given, dtype: str) -> R:
     """The result, where its tolerance is reached or nobody named the method.
 
-    Raises
-    ------
-    ToleranceError
-        If the method that the caller named misses the tolerance.
-
-    Warns
-    -----
-    PrecisionWarning
-        If "auto" misses it: no method is more accurate than the exact one.
+    Raises ToleranceError if the method that the caller named misses the tolerance. Warns with
+    PrecisionWarning if "auto" misses it: no method is more accurate than the exact one.
     """
     missed = {name: one for name, one in certificates.items() if one.success is False}
     if not missed or (given.rtol is None and not given.atol):

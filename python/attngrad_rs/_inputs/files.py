@@ -61,34 +61,16 @@ def load_arrays(
 ) -> dict[str, Array]:
     """The arrays of a ``.safetensors`` file, where the name ends so, or of an ``.npz`` file.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file. It must be a regular file (or a link to one).
-    required : iterable of str
-        Names that must be there.
-    optional : iterable of str, optional
-        Names that may be there. Any other name is refused, so that a misspelt one is not ignored.
-        None (the default) lets every plain name in.
+    New arrays, in the order, dtype and byte order of the file, which must be a regular one (or a
+    link to one). ``required`` are names that must be there, ``optional`` those that may be: any
+    other is refused, so that a misspelt one is not ignored; None lets every plain name in.
 
-    Returns
-    -------
-    dict of str to ndarray
-        New arrays, in the order, dtype and byte order of the file.
-
-    Raises
-    ------
-    ProblemFileError
-        Naming the file, the array and what was found, before any array is read: for a file that is
-        missing, truncated or of another kind; for pickled objects, headers that disagree with the
-        size of the file, duplicate or odd names (``../``), encryption, and archives that unpack to
-        more than 32 MiB + 16 times their own size.
-    MissingDependencyError
-        For a ``.safetensors`` file where the extra ``cli`` is not installed.
-
-    Notes
-    -----
-    Memory: the arrays, and about 2 MiB.
+    Raises ProblemFileError, naming the file, the array and what was found, before any array is
+    read: for a file that is missing, truncated or of another kind; for pickled objects, headers
+    that disagree with the size of the file, duplicate or odd names (``../``), encryption, and
+    archives that unpack to more than 32 MiB + 16 times their own size. MissingDependencyError for
+    a ``.safetensors`` file where the extra ``cli`` is not installed. Memory: the arrays, and about
+    2 MiB.
     """
     required = tuple(required)
     with _opened(path) as readers:

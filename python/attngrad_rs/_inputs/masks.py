@@ -25,12 +25,8 @@ LEAVES = (numbers.Number, np.generic, str, bytes, bytearray, memoryview, standar
 def unmasked(name: str, value: object) -> npt.NDArray[Any]:
     """``value`` as a plain array.
 
-    Raises
-    ------
-    DTypeError
-        If there is a mask anywhere in it, whether or not it hides anything.
-    Exception
-        Whatever NumPy, or the ``__array__`` of an object, raises.
+    Raises DTypeError if there is a mask anywhere in it, whether or not it hides anything, and
+    whatever NumPy, or the ``__array__`` of an object, raises.
     """
     return np.asarray(_opened(name, value))
 

@@ -14,21 +14,16 @@ from ..errors import AttnGradError, OutputError
 def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Refuse an output path early, before any work is done for it.
 
-    Raises
-    ------
-    OutputError
-        If something is there already and ``force`` is False, if it is a folder, or if its folder
-        does not exist.
+    Raises OutputError if something is there already and ``force`` is False, if it is a folder, or
+    if its folder does not exist.
     """
     shown = os.fspath(path)
     if os.path.isdir(shown):
         raise OutputError(f"{shown}: found a folder; give the path of a file", path=shown)
     # lexists: a dangling link counts as something that is there.
     if os.path.lexists(shown) and not force:
-        raise OutputError(
-            f"{shown}: found an existing file; choose another name, or pass force=True",
-            path=shown,
-        )
+        text = f"{shown}: found an existing file; choose another name, or pass force=True"
+        raise OutputError(text, path=shown)
     folder = os.path.dirname(shown) or "."
     if not os.path.isdir(folder):
         raise OutputError(f"{shown}: found no folder {folder!r}; make it first", path=shown)
@@ -36,25 +31,13 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[IO[bytes]]:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all; its folder must exist, ``force`` replaces what is there.
 
     Yields a binary file (seekable) beside the target; on leaving the block without an exception it
     is flushed to disk and renamed to ``path`` in one step. After an exception, of any kind, neither
     the target nor the temporary file has been touched or left behind. A link at ``path`` is
-    replaced, not followed.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file to write; its folder must exist.
-    force : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    OutputError
-        With the path, for everything the system refuses: existing file, missing folder, permission,
-        full disk.
+    replaced, not followed. Raises OutputError with the path, for everything the system refuses:
+    existing file, missing folder, permission, full disk.
     """
     check_output(path, force=force)
     shown = os.fspath(path)
@@ -71,10 +54,8 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"{shown}: found that it cannot be written ({reason}); nothing was left behind",
-            path=shown,
-        ) from error
+        text = f"{shown}: found that it cannot be written ({reason}); nothing was left behind"
+        raise OutputError(text, path=shown) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

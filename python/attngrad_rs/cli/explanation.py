@@ -27,24 +27,10 @@ def explanation(
 ) -> Explanation:
     """Diagnose the queries A1 X (or A1 W_Q) and keys A2 (or A2 W_K), and plan the gradient by X.
 
-    Parameters
-    ----------
-    arguments : mapping
-        Arrays and options of ``loss_gradient``.
-    rtol : float
-        The accuracy asked for.
-    threads : int, optional
-        By default all cores.
-
-    Raises
-    ------
-    AttnGradError
-        Whatever ``plan_loss_gradient`` and ``diagnose`` raise.
-
-    Notes
-    -----
+    ``arguments`` are arrays and options of ``loss_gradient``, ``rtol`` is the accuracy asked for.
     No gradient is computed. The diagnosis holds the plans for its own accuracies and for ``rtol``,
-    so that it and the plan are one answer. Cost O((n + m) d²) and a fixed sample of pairs.
+    so that it and the plan are one answer. Cost O((n + m) d²) and a fixed sample of pairs. Raises
+    whatever ``plan_loss_gradient`` and ``diagnose`` raise.
     """
     wrt = default_names(arguments)
     # First: it checks all arguments.

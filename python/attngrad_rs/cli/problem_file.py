@@ -37,22 +37,12 @@ OPTIONS = ("scale", "is_causal")
 
 
 def read_problem(path: str, head: str | None = None) -> dict[str, Any]:
-    """The arguments of ``loss_gradient`` from a file.
+    """The arguments of ``loss_gradient`` from a problem file, or from a file of heads.
 
-    Parameters
-    ----------
-    path : str
-        A problem file, or a file of heads.
-    head : str, optional
-        Which head of a file of heads: ``layer_head``, as ``attngrad heads`` prints them. It may be
-        left out where there is one.
-
-    Raises
-    ------
-    ProblemFileError
-        For a file that is missing, damaged, or not a problem; the message says what it holds.
-    OptionError
-        For a head that is not in the file, or one of several that is not named.
+    ``head`` is which head of a file of heads, ``layer_head``, as ``attngrad heads`` prints them;
+    it may be left out where there is one. Raises ProblemFileError for a file that is missing,
+    damaged, or not a problem; the message says what it holds. OptionError for a head that is not
+    in the file, or one of several that is not named.
     """
     if FORMAT_NAME in array_names(path):
         return _chosen(path, load_heads(path), head).problem(np.float32)

@@ -117,15 +117,8 @@ def print_table(
 ) -> None:
     """A table on standard output; where that is not a terminal, plain and wide.
 
-    Parameters
-    ----------
-    title : str or None
-        Above the table; None also leaves out the headings.
-    columns : mapping of str to str
-        From headings to what ``str.format`` makes of a row. Columns that format numbers are aligned
-        at the right; None is shown as nothing.
-    rows : iterable of mapping
-        Values by name.
+    ``columns`` are headings and what ``str.format`` makes of a row; those that format numbers are
+    aligned at the right, and None is shown as nothing. Without a title there are no headings.
     """
     table = Table(title=title, show_header=title is not None)
     for heading, text in columns.items():
