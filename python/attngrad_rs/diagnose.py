@@ -144,12 +144,8 @@ def diagnose(
     ----------
     query, key : array_like, (n, E), (m, E)
         One head; both float32 or both float64.
-    scale : float, optional
-        By default 1/√E.
-    rng : int or numpy.random.Generator, optional
-        For the sampled pairs; None is a fixed seed.
-    threads : int, optional
-        By default all that the process may use.
+    scale, rng, threads
+        As in ``ExpFeatures``.
 
     Returns
     -------

@@ -52,15 +52,6 @@ class Factors:
         P, which stands for the exponential of the logits of centred keys.
     inputs : mapping of str to ndarray
         Private copies of A1, A2, A3, Y, E and of X or W_Q and W_K.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import attngrad_rs as ag
-    >>> A = np.random.default_rng(0).uniform(-1, 1, (50, 4))
-    >>> parts = ag.factors(A, A, A, np.eye(4), np.eye(4), A, degree=3)
-    >>> parts.U3.shape, parts.gradient("Y").shape
-    ((50, 140), (4, 4))
     """
 
     def __init__(self, inputs: Mapping[str, Array], scale: float, asked: Mapping[str, Any]) -> None:
@@ -186,6 +177,8 @@ def factors(
     >>> parts = ag.factors(A, A, A, np.eye(4), np.eye(4), A, degree=3)
     >>> parts.ranks
     {'f': 35, 'q': 4, 'p1': 140, 'p2': 35}
+    >>> parts.U3.shape, parts.gradient("Y").shape
+    ((50, 140), (4, 4))
     >>> exact = ag.loss_gradient(A, A, A, np.eye(4), np.eye(4), A).gradient
     >>> bool(np.linalg.norm(parts.gradient("X") - exact) < 1e-3 * np.linalg.norm(exact))
     True

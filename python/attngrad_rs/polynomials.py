@@ -170,7 +170,9 @@ def exp_polynomial(
     Takes well below 10 ms, and O(N degree**2) for ``least_squares``.
     """
     kind = options.choice("kind", kind, KINDS)
-    ends = _interval(interval)
+    if not isinstance(interval, (tuple, list)) or len(interval) != 2:
+        raise options.wrong_type("interval", interval, "a pair (low, high)")
+    low, high = (options.real("interval", end, "a pair of finite numbers") for end in interval)
     pair = None
     if samples is not None:
         t = _vector("samples", samples)
@@ -180,8 +182,9 @@ def exp_polynomial(
             f"samples: found {'none' if pair is None else 'some'} for kind {kind!r}; "
             "'least_squares' needs samples, other kinds take neither samples nor weights"
         )
-    chebyshev, power = _core.exp_polynomial(kind, options.polynomial_degree(degree), ends, pair)
-    return from_core(kind, (chebyshev, power, ends))
+    degree = options.polynomial_degree(degree)
+    chebyshev, power = _core.exp_polynomial(kind, degree, (low, high), pair)
+    return from_core(kind, (chebyshev, power, (low, high)))
 
 
 def from_core(kind: str, parts: tuple[Doubles, Doubles, tuple[float, float]]) -> ExpPolynomial:
@@ -189,13 +192,6 @@ def from_core(kind: str, parts: tuple[Doubles, Doubles, tuple[float, float]]) ->
     chebyshev, power, interval = parts
     chebyshev.flags.writeable = power.flags.writeable = False
     return ExpPolynomial(kind, len(power) - 1, interval, chebyshev, power)
-
-
-def _interval(value: object) -> tuple[float, float]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise options.wrong_type("interval", value, "a pair (low, high)")
-    low, high = (options.real("interval", end, "a pair of finite numbers") for end in value)
-    return low, high
 
 
 def _doubles(name: str, value: object) -> Doubles:

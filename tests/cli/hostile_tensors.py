@@ -56,17 +56,17 @@ def nothing() -> bytes:
     return b""
 
 
-@hostile("found a header of")
+@hostile("no readable .safetensors file")
 def text() -> bytes:
     return b"A1,A2\n1,2\n" * 100
 
 
-@hostile("found a header of 9223372036854775807 bytes")
+@hostile("no readable .safetensors file")
 def header_of_exabytes() -> bytes:
     return (2**63 - 1).to_bytes(8, "little") + bytes(64)
 
 
-@hostile("at most 1048576 are read")
+@hostile("no readable .safetensors file")
 def header_of_megabytes() -> bytes:
     return header(b" " * (2**21))
 
@@ -160,7 +160,7 @@ def array_missing() -> bytes:
     return save(made)
 
 
-@hostile("dtype BF16 in 'E'")
+@hostile("'bfloat16'")
 def bfloat() -> bytes:
     content = problem(E=arrays(np.float16)["E"])
     assert content.count(b'"F16"') == 1

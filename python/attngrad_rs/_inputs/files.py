@@ -7,7 +7,6 @@ from its content, and sizes are compared with what is there before anything is a
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import math
 import os
@@ -16,6 +15,7 @@ import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from typing import IO, Any, TypeAlias
 
@@ -39,7 +39,7 @@ EXPANSION_LIMIT = 16
 ENCRYPTED = 0x1
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # NumPy's own limit for the header of an array that is not trusted.
-MAX_NPY_HEADER = 10_000
+MAX_HEADER_BYTES = 10_000
 NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -48,12 +48,6 @@ NPY_HEADERS = {
 PLAIN_KINDS = "biufc"
 # The largest single read. It also caps the zip directory: 1 MiB of it is about 10 000 arrays.
 READ_BYTES = 2**20
-# The header of safetensors is JSON, and is held in memory several times over.
-MAX_TENSOR_HEADER = 2**20
-# What NumPy has as well: bfloat16 and the eight-bit floats are missing.
-TENSOR_KINDS = (
-    "BOOL", "U8", "U16", "U32", "U64", "I8", "I16", "I32", "I64", "F16", "F32", "F64",
-)  # fmt: skip
 
 
 def load_arrays(
@@ -65,7 +59,7 @@ def load_arrays(
     link to one). ``required`` are names that must be there, ``optional`` those that may be: any
     other is refused, so that a misspelt one is not ignored; None lets every plain name in.
 
-    Raises ProblemFileError, naming the file, the array and what was found, before any array is
+    Raises ProblemFileError, naming the file, the array and what was found, before that array is
     read: for a file that is missing, truncated or of another kind; for pickled objects, headers
     that disagree with the size of the file, duplicate or odd names (``../``), encryption, and
     archives that unpack to more than 32 MiB + 16 times their own size. MissingDependencyError for
@@ -174,62 +168,46 @@ def _npz_readers(path: str) -> Iterator[Readers]:
                 f"found {size} bytes that unpack to {total}; at most {limit} are unpacked from a "
                 "file of this size (if it is genuine, save it with numpy.savez)"
             )
-        for name, info in members.items():
-            _check_member(archive, name, info)
-        yield {name: functools.partial(_member, archive, info) for name, info in members.items()}
+        yield {name: partial(_member, archive, name, info) for name, info in members.items()}
 
 
-def _check_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> None:
-    """Hold the header of an array against the size of its member."""
+def _member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
+    """One array, once its header agrees with the size of its member.
+
+    It is read in pieces; at its end zipfile compares the checksum.
+    """
     with archive.open(info) as stream:
         try:
             parse = NPY_HEADERS[np.lib.format.read_magic(stream)]
-            shape, _, dtype = parse(stream, max_header_size=MAX_NPY_HEADER)
+            shape, _, dtype = parse(stream, max_header_size=MAX_HEADER_BYTES)
         except Exception as error:
             raise ProblemFileError(
                 f"found no array in {name!r} that NumPy reads; save it with numpy.savez"
             ) from error
-        there = info.file_size - stream.tell()
-    if dtype.kind not in PLAIN_KINDS:
-        what = "pickled Python objects" if dtype.hasobject else f"dtype {dtype}"
-        raise ProblemFileError(
-            f"found {what} in {name!r}; only plain numbers are read, nothing is unpickled"
-        )
-    claimed = math.prod(shape) * dtype.itemsize
-    if claimed != there or min(shape, default=0) < 0:
-        raise ProblemFileError(
-            f"found {name!r} claiming shape {shape} of {dtype} ({claimed} bytes) where "
-            f"the archive holds {there} bytes; the file is damaged"
-        )
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
-    """One array, read in pieces; at its end zipfile compares the checksum."""
-    with archive.open(info) as stream:
-        array: Array = np.lib.format.read_array(stream, max_header_size=MAX_NPY_HEADER)
+        if dtype.kind not in PLAIN_KINDS:
+            what = "pickled Python objects" if dtype.hasobject else f"dtype {dtype}"
+            raise ProblemFileError(
+                f"found {what} in {name!r}; only plain numbers are read, nothing is unpickled"
+            )
+        claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+        if claimed != there or min(shape, default=0) < 0:
+            raise ProblemFileError(
+                f"found {name!r} claiming shape {shape} of {dtype} ({claimed} bytes) where "
+                f"the archive holds {there} bytes; the file is damaged"
+            )
+        stream.seek(0)
+        array: Array = np.lib.format.read_array(stream, max_header_size=MAX_HEADER_BYTES)
     return array
 
 
 @contextlib.contextmanager
 def _tensor_readers(path: str) -> Iterator[Readers]:
-    """The package holds the header against the size of the file; the rest is checked here."""
-    module = _safetensors("safetensors")
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > min(os.path.getsize(path), MAX_TENSOR_HEADER):
-        raise ProblemFileError(
-            f"found a header of {length} bytes; at most {MAX_TENSOR_HEADER} are read"
-        )
-    with module.safe_open(path, framework="numpy") as tensors:
+    """The package holds the header against the size of the file, and maps its memory."""
+    with _safetensors("safetensors").safe_open(path, framework="numpy") as tensors:
         names = tensors.keys()
-        for name in names:
-            if not PLAIN.match(name):
-                raise ProblemFileError(f"found an array called {name!r}; names are plain")
-            if (kind := tensors.get_slice(name).get_dtype()) not in TENSOR_KINDS:
-                raise ProblemFileError(
-                    f"found dtype {kind} in {name!r}, which NumPy does not have; save it as float32"
-                )
-        yield {name: functools.partial(tensors.get_tensor, name) for name in names}
+        if odd := [name for name in names if not PLAIN.match(name)]:
+            raise ProblemFileError(f"found an array called {odd[0]!r}; names are plain")
+        yield {name: partial(tensors.get_tensor, name) for name in names}
 
 
 def _safetensors(name: str) -> Any:

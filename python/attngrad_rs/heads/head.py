@@ -110,7 +110,7 @@ def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         target = np.dtype(dtype)
     except TypeError:
-        raise DTypeError(f"dtype: found {dtype!r}; use numpy.float32 or numpy.float64") from None
+        target = np.dtype(object)
     if target not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DTypeError(f"dtype: found {target}; use numpy.float32 or numpy.float64")
+        raise DTypeError(f"dtype: found {dtype!r}; use numpy.float32 or numpy.float64")
     return target

@@ -17,7 +17,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,8 @@ def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
     ProblemFileError
         If the file is missing, damaged, or no file of heads.
     """
-    if path is None:
-        with resources.as_file(resources.files("attngrad_rs") / "data" / BUNDLED) as bundled:
-            return _heads(os.fspath(bundled), load_arrays(bundled))
-    return _heads(os.fspath(path), load_arrays(path))
+    file = Path(__file__).parents[1] / "data" / BUNDLED if path is None else path
+    return _heads(os.fspath(file), load_arrays(file))
 
 
 def _heads(shown: str, arrays: dict[str, Array]) -> list[Head]:
