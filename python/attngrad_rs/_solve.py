@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -32,26 +32,22 @@ DECIDED = (
 )  # fmt: skip
 
 
-class Forecast(NamedTuple):
-    """Seconds, and bytes at the peak."""
-
-    seconds: float
-    peak_bytes: int
-
-
 @dataclass(frozen=True)
-class _Checked:
-    """A checked call: nothing has been copied or computed yet."""
+class Call:
+    """A checked call for a problem: nothing has been copied or computed yet."""
 
     arrays: dict[str, Array]
     dtype: np.dtype[Any]
     given: Given
     usual_scale: float
+    sizes: Sizes
+    wrt: tuple[str, ...]
 
     @property
-    def scale(self) -> float:
-        """The factor in front of the logits."""
-        return self.usual_scale if self.given.scale is None else float(self.given.scale)
+    def form(self) -> tuple[float, bool]:
+        """The factor in front of the logits, and whether there is a causal mask."""
+        scale = self.given.scale
+        return self.usual_scale if scale is None else scale, self.given.is_causal
 
     @cached_property
     def options(self) -> _core.Options:
@@ -63,105 +59,76 @@ class _Checked:
         """What copies of the arrays take."""
         return arrays.total_bytes(self.arrays)
 
-    def copies(self, title: str, needed: int) -> dict[str, Array]:
+    def expected(self, decision: _core.Decision) -> tuple[float, int]:
+        """Seconds that a decision is expected to take, and bytes at the peak: with the copies."""
+        shape, dtype, causal = self.sizes.of_core(), str(self.dtype), self.given.is_causal
+        made = decision.forecast(shape, dtype, list(self.wrt), causal, self.options)
+        return made.seconds, self.input_bytes + made.peak_bytes
+
+    def copies(self, title: str, known: _core.Decision | None, more: int = 0) -> dict[str, Array]:
         """Private copies of the arrays, once there is room for all that is known to be needed."""
-        check_fits(title, needed)
+        needed = self.input_bytes if known is None else self.expected(known)[1]
+        check_fits(title, needed + more)
         finite, threads = self.given.check_finite, self.given.threads
         return arrays.snapshots(self.arrays, self.dtype, finite=finite, threads=threads)
 
-    def forecast(
-        self, decision: _core.Decision, sizes: Sizes, wrt: Iterable[str]
-    ) -> _core.Forecast:
-        """What a decision is expected to take, besides copies of the arrays."""
-        shape, dtype = sizes.of_core(), str(self.dtype)
-        return decision.forecast(shape, dtype, list(wrt), self.given.is_causal, self.options)
+    def problem(self, title: str, decision: _core.Decision | None) -> _core.Problem:
+        """The problem in private copies."""
+        scale, is_causal = self.form
+        return _core.Problem(**self.copies(title, decision), scale=scale, is_causal=is_causal)
 
-    def certificates(
-        self, solution: _core.Solution, names: Mapping[str, str]
-    ) -> dict[str, Certificate]:
-        """The certificate of each gradient, from its name in the core to that in the result."""
-        steps = dict(zip(STEPS, solution.steps or (), strict=False))
-        method, given = solution.decision.method, self.given
+    def settled(self, request: _core.Request) -> _core.Decision | None:
+        """What is decided without a look at the data."""
+        return request.settled(heads=False)
+
+    def foreseen(self, request: _core.Request) -> _core.Decision:
+        """What would run, by a look at some rows."""
+        problem = self.problem("plan_loss_gradient", None)
+        return _core.foresee(problem, list(self.wrt), request, self.options)
+
+    def certificates(self, found: _core.Solution, names: Iterable[str]) -> dict[str, Certificate]:
+        """The certificate of each gradient, by its name in the result."""
+        steps = dict(zip(STEPS, found.steps or (), strict=False))
+        method, norm, rtol = found.decision.method, self.given.norm, self.given.rtol
         return {
-            shown: Certificate.of_core(
-                solution.certificates[name], method, given.norm, given.rtol, steps
-            )
-            for name, shown in names.items()
+            name: Certificate.of_core(found.certificates[own], method, norm, rtol, steps)
+            for own, name in zip(self.wrt, names, strict=True)
         }
 
 
-@dataclass(frozen=True)
-class Call(_Checked):
-    """A checked call for a problem."""
-
-    sizes: Sizes
-    wrt: tuple[str, ...]
-    IS_HEADS = False
-
-    @property
-    def rows(self) -> int:
-        """Query rows."""
-        return self.sizes.n
-
-    def expected(self, decision: _core.Decision) -> Forecast:
-        """What the call is expected to take: copies, buffers and outputs."""
-        own = self.forecast(decision, self.sizes, self.wrt)
-        return Forecast(own.seconds, self.input_bytes + own.peak_bytes)
-
-    def problem(self, title: str, decision: _core.Decision | None) -> _core.Problem:
-        """The problem in private copies."""
-        needed = self.expected(decision).peak_bytes if decision else self.input_bytes
-        copies = self.copies(title, needed)
-        return _core.Problem(**copies, scale=self.scale, is_causal=self.given.is_causal)
-
-    def foreseen(self) -> _core.Decision:
-        """What would run, by a look at some rows."""
-        problem = self.problem("plan_loss_gradient", None)
-        return _core.foresee(problem, list(self.wrt), self.given.request(), self.options)
-
-
-@dataclass(frozen=True)
-class Heads(_Checked):
-    """A checked call for heads of attention."""
-
-    IS_HEADS = True
-
-    @property
-    def rows(self) -> int:
-        """Query rows of a head."""
-        return int(self.arrays["query"].shape[-2])
+class Heads(Call):
+    """A checked call for heads of attention; sizes are those of one."""
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, and of the gradient that comes in."""
-        return (*self.arrays["query"].shape[:-1], self.arrays["value"].shape[-1])
+        return (*self.arrays["query"].shape[:-1], self.sizes.dv)
 
-    def expected(self, decision: _core.Decision) -> Forecast:
-        """What all heads are expected to take: copies, outputs, and the buffers of one head."""
-        width, (m, dv) = self.arrays["query"].shape[-1], self.arrays["value"].shape[-2:]
-        sizes = Sizes(self.rows, m, width, width, dv, dv, width, pair=False)
-        head = self.forecast(decision, sizes, HEAD_INPUTS)
+    def expected(self, decision: _core.Decision) -> tuple[float, int]:
+        """The same for all heads, of which one is computed at a time."""
+        seconds, peak_bytes = super().expected(decision)
         outputs = sum(math.prod(self.arrays[name].shape) for name in HEAD_INPUTS.values())
-        # Every head's own, and all of them in one.
-        own = 2 * outputs * self.dtype.itemsize
         count = math.prod(self.output_shape[:-2])
-        # Without a head nothing was decided, and its price is not known.
-        seconds = count * head.seconds if count else 0.0
-        return Forecast(seconds, self.input_bytes + own + head.peak_bytes)
+        # Without a head nothing was decided, and its price is not known. Outputs are every head's
+        # own, and all of them in one.
+        seconds = count * seconds if count else 0.0
+        return seconds, peak_bytes + 2 * outputs * self.dtype.itemsize
 
     def stack(self, copies: Mapping[str, Array], *more: str) -> list[list[Array]]:
         """Query, key, value and ``more`` of each head."""
         names = (*HEAD_INPUTS.values(), *more)
-        return [
-            [copies[name][index] for name in names] for index in np.ndindex(*self.output_shape[:-2])
-        ]
+        lead = self.output_shape[:-2]
+        return [[copies[name][index] for name in names] for index in np.ndindex(*lead)]
 
-    def foreseen(self) -> _core.Decision:
+    def settled(self, request: _core.Request) -> _core.Decision | None:
+        """What is decided without a look at the data."""
+        return request.settled(heads=True)
+
+    def foreseen(self, request: _core.Request) -> _core.Decision:
         """What would run, by a look at some rows of each head; ``dout`` need not be known."""
-        copies = self.copies("plan", self.input_bytes)
+        copies = self.copies("plan", None)
         copies["dout"] = np.zeros(self.output_shape, self.dtype)
-        stack = self.stack(copies, "dout")
-        return _core.decide_heads(stack, self.scale, self.given.is_causal, self.given.request())
+        return _core.decide_heads(self.stack(copies, "dout"), *self.form, request)
 
 
 def gradient(
@@ -174,7 +141,7 @@ def gradient(
     # The choices behind what was prepared; the core itself knows the numbers it was made from.
     degree = None if replayed is None else replayed.degree
     asked = call.given.to_replay()._replace(threads=None)
-    made_from = (call.wrt, call.scale, asked, degree, call.dtype)
+    made_from = (call.wrt, call.usual_scale, asked, degree, call.dtype)
     # Bytes that are free matter where it is not decided yet what will run.
     memory = free_bytes(call.input_bytes) if decision is None else None
     solution = _core.solve(
@@ -186,7 +153,7 @@ def gradient(
     result = GradientResult(
         loss=solution.loss,
         gradients={name: solution.gradients[name] for name in call.wrt},
-        certificates=call.certificates(solution, dict(zip(call.wrt, call.wrt, strict=True))),
+        certificates=call.certificates(solution, call.wrt),
         loss_certificate=Certificate.of_core(
             solution.loss_certificate, solution.decision.method, "abs", None, {}
         ),
@@ -199,14 +166,14 @@ def gradient(
 def loss(call: Call) -> float:
     """The loss alone."""
     request = call.given.request()
-    problem = call.problem("loss", request.settled(heads=False))
+    problem = call.problem("loss", call.settled(request))
     return _core.solve(problem, [], request, None, None, call.options).loss
 
 
-def plan(call: Call | Heads, again: Callable[..., Any]) -> Plan:
+def plan(call: Call, again: Callable[..., Any]) -> Plan:
     """What would run, by all that is known before anything big is computed."""
-    _, decision = _settled(call, None)
-    return _made(call, call.foreseen() if decision is None else decision, again, Reuse())
+    request, decision = _settled(call, None)
+    return _made(call, call.foreseen(request) if decision is None else decision, again, Reuse())
 
 
 def pull_back(
@@ -214,13 +181,11 @@ def pull_back(
 ) -> AttentionGradients[Any]:
     """Gradients of attention with respect to query, key and value of all heads."""
     request, decision = _settled(heads, replayed)
-    needed = heads.input_bytes if decision is None else heads.expected(decision).peak_bytes
-    stack = heads.stack(heads.copies("attention_vjp", needed), "dout")
-    form = (heads.scale, heads.given.is_causal)
+    stack = heads.stack(heads.copies("attention_vjp", decision), "dout")
     if decision is None:
-        decision = _core.decide_heads(stack, *form, request)
-        check_fits("attention_vjp", heads.expected(decision).peak_bytes)
-    solution = _core.solve_heads(stack, *form, request, decision, heads.options)
+        decision = _core.decide_heads(stack, *heads.form, request)
+        check_fits("attention_vjp", heads.expected(decision)[1])
+    solution = _core.solve_heads(stack, *heads.form, request, decision, heads.options)
     dq, dk, dv = (
         solution.gradients[name].reshape(heads.arrays[own].shape)
         for name, own in HEAD_INPUTS.items()
@@ -229,7 +194,7 @@ def pull_back(
         dq=dq,
         dk=dk,
         dv=dv,
-        certificates=heads.certificates(solution, HEAD_INPUTS),
+        certificates=heads.certificates(solution, HEAD_INPUTS.values()),
         plan=_made(heads, solution.decision, again, None),
         seconds=time.perf_counter() - start,
     )
@@ -240,32 +205,30 @@ def attention(heads: Heads) -> Array:
     """The output of all heads."""
     shape = heads.output_shape
     own = math.prod(shape) * heads.dtype.itemsize
-    stack = heads.stack(heads.copies("attention", heads.input_bytes + 3 * own))
+    stack = heads.stack(heads.copies("attention", None, 3 * own))
     if not stack:
         return np.empty(shape, heads.dtype)
-    return _core.attention(stack, heads.scale, heads.given.is_causal, heads.options).reshape(shape)
+    return _core.attention(stack, *heads.form, heads.options).reshape(shape)
 
 
-def _settled(
-    call: Call | Heads, replayed: Plan | None
-) -> tuple[_core.Request, _core.Decision | None]:
+def _settled(call: Call, replayed: Plan | None) -> tuple[_core.Request, _core.Decision | None]:
     """What is asked of the core, and what it is decided to do if no look at the data is needed."""
     request = call.given.request()
     request.check(str(call.dtype))
     if replayed is not None:
-        return request, replayed.decision(call.rows)
-    return request, request.settled(heads=call.IS_HEADS)
+        return request, replayed.decision(call.sizes.n)
+    return request, call.settled(request)
 
 
 def _made(
-    call: Call | Heads, decision: _core.Decision, again: Callable[..., Any], reuse: Reuse | None
+    call: Call, decision: _core.Decision, again: Callable[..., Any], reuse: Reuse | None
 ) -> Plan:
     """A decision and its cost for the eyes of the caller."""
-    expected = call.expected(decision)
+    seconds, peak_bytes = call.expected(decision)
     return Plan(
         **{name: getattr(decision, name) for name in DECIDED},
-        predicted_seconds=expected.seconds,
-        peak_bytes=expected.peak_bytes,
+        predicted_seconds=seconds,
+        peak_bytes=peak_bytes,
         _call=again,
         _reuse=reuse,
         _asked=call.given.to_replay(),

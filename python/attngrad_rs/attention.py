@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _solve
 from ._inputs import options
-from ._inputs.arrays import Array, read_heads
+from ._inputs.arrays import Array, Sizes, read_heads
 from ._inputs.options import CallOptions, F, Given, GradientOptions
 from .plans import Plan, beside
 from .results import AttentionGradients
@@ -228,6 +228,8 @@ def plan(
 def _heads(named: Mapping[str, object], given: Given) -> _solve.Heads:
     """A call with all of its options checked."""
     read, dtype = read_heads(named)
+    (n, width), (m, dv) = (read[name].shape[-2:] for name in ("query", "value"))
+    sizes = Sizes(n, m, width, width, dv, dv, width, pair=False)
     # With E = 0 every logit is 0, whatever the scale.
-    usual = 1.0 / math.sqrt(max(read["query"].shape[-1], 1))
-    return _solve.Heads(read, dtype, given.checked(), usual)
+    usual = 1.0 / math.sqrt(max(width, 1))
+    return _solve.Heads(read, dtype, given.checked(), usual, sizes, tuple(_solve.HEAD_INPUTS))

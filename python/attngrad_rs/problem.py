@@ -21,9 +21,6 @@ __all__ = ["loss", "loss_gradient", "plan_loss_gradient"]
 
 Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
 
-# With respect to nothing.
-LOSS = object()
-
 
 class _Options(GradientOptions, total=False):
     wrt: Input | Sequence[Input]
@@ -230,7 +227,8 @@ def loss(
         scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
         check_finite=check_finite,
     )  # fmt: skip
-    return _solve.loss(_call((A1, A2, A3, X, Y, E), LOSS, given))
+    # The loss alone is with respect to nothing; a name that any problem has will do.
+    return _solve.loss(_call((A1, A2, A3, X, Y, E), "Y", given))
 
 
 def plan_loss_gradient(
@@ -285,5 +283,5 @@ def plan_loss_gradient(
 def _call(given_arrays: tuple[object, ...], wrt: object, given: Given) -> _solve.Call:
     """A call with all of its options checked."""
     arrays, sizes, dtype, same = read_problem(*given_arrays)
-    names = () if wrt is LOSS else options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
+    names = options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
     return _solve.Call(arrays, dtype, given.checked(), sizes.usual_scale, sizes, names)
