@@ -77,10 +77,6 @@ class Call:
         scale, is_causal = self.form
         return _core.Problem(**self.copies(title, decision), scale=scale, is_causal=is_causal)
 
-    def settled(self, request: _core.Request) -> _core.Decision | None:
-        """What is decided without a look at the data."""
-        return request.settled(heads=False)
-
     def foreseen(self, request: _core.Request) -> _core.Decision:
         """What would run, by a look at some rows."""
         problem = self.problem("plan_loss_gradient", None)
@@ -119,10 +115,6 @@ class Heads(Call):
         names = (*HEAD_INPUTS.values(), *more)
         lead = self.output_shape[:-2]
         return [[copies[name][index] for name in names] for index in np.ndindex(*lead)]
-
-    def settled(self, request: _core.Request) -> _core.Decision | None:
-        """What is decided without a look at the data."""
-        return request.settled(heads=True)
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
         """What would run, by a look at some rows of each head; ``dout`` need not be known."""
@@ -166,7 +158,7 @@ def gradient(
 def loss(call: Call) -> float:
     """The loss alone."""
     request = call.given.request()
-    problem = call.problem("loss", call.settled(request))
+    problem = call.problem("loss", request.settled(heads=False))
     return _core.solve(problem, [], request, None, None, call.options).loss
 
 
@@ -217,7 +209,7 @@ def _settled(call: Call, replayed: Plan | None) -> tuple[_core.Request, _core.De
     request.check(str(call.dtype))
     if replayed is not None:
         return request, replayed.decision(call.sizes.n)
-    return request, call.settled(request)
+    return request, request.settled(heads=isinstance(call, Heads))
 
 
 def _made(

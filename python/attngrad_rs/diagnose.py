@@ -174,8 +174,8 @@ def diagnose(
     'exact'
     """
     seed = options.rng(rng)
-    workers = options.threads(threads)
-    s = options.scale(scale, None)
+    workers = options.number("threads", threads)
+    s = options.number("scale", scale)
     given, dtype = arrays.read_one_head(query, key)
     check_fits("diagnose", arrays.total_bytes(given) + looked_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=True, threads=workers)
@@ -196,7 +196,7 @@ def diagnose_problem(
     copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
     given = _core.Problem(
         **copies,
-        scale=options.scale(arguments.get("scale"), problem.sizes.usual_scale),
+        scale=arguments.get("scale", problem.sizes.usual_scale),
         is_causal=arguments.get("is_causal", False),
     )
     control = _core.Options(threads=threads)

@@ -63,7 +63,7 @@ class Factors:
         needed = _core.factors_bytes(problem, asked["degree"] or 0)
         check_fits("factors", needed + arrays.total_bytes(inputs))
         self._options = _core.Options(threads=asked["threads"])
-        self._core = _core.factors(problem, request(**asked), self._options)
+        self._core = _core.factors(problem, request(asked), self._options)
         self.loss = self._core.loss
         self.error = self._core.error
         self.mean = self._core.mean
@@ -185,16 +185,18 @@ def factors(
     """
     asked = {
         "degree": degree, "rtol": rtol, "scale": None, "kind": kind, "max_features": max_features,
-        "anisotropic": anisotropic, "rng": options.rng(rng), "threads": threads,
+        "anisotropic": anisotropic, "rng": options.rng(rng),
+        "threads": options.number("threads", threads),
     }  # fmt: skip
-    request(**asked)
+    request(asked)
     if options.flag("is_causal", is_causal):
         raise OptionError(
             "is_causal: found True; expected False, as a causal mask is not of low rank: "
             "loss_gradient(..., is_causal=True) computes causal gradients"
         )
     problem = arrays.read_problem(A1, A2, A3, X, Y, E)
-    s = options.scale(scale, problem.sizes.usual_scale)
+    s = options.number("scale", scale)
+    s = problem.sizes.usual_scale if s is None else s
     check_fits("factors", arrays.total_bytes(problem.arrays))
     return Factors(arrays.snapshots(problem.arrays, problem.dtype, finite=True), s, asked)
 
@@ -229,5 +231,5 @@ def row_kronecker(U: npt.ArrayLike, W: npt.ArrayLike, *, threads: int | None = N
     size = len(given["U"]) * given["U"].shape[1] * given["W"].shape[1] * dtype.itemsize
     check_fits("row_kronecker", size + arrays.total_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=False)
-    control = _core.Options(threads=options.threads(threads))
+    control = _core.Options(threads=options.number("threads", threads))
     return _core.row_kronecker(copies["U"], copies["W"], control)

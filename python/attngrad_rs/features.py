@@ -13,7 +13,6 @@ Everything is computed by the core (``attngrad::features`` in Rust); docs/math.m
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -156,7 +155,7 @@ class ExpFeatures:
             ToleranceError with ``best_rtol`` where ``rtol`` is not reached with the features
             allowed, RangeError where logits overflow.
         """
-        asked, control = request(**self.get_params()), self._options()
+        asked, control = request(self.get_params()), self._options()
         given, dtype = arrays.read_one_head(query, query if key is None else key)
         check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looked_bytes(given))
         copies = arrays.snapshots(given, dtype, finite=True)
@@ -265,7 +264,7 @@ class ExpFeatures:
         )
 
     def _options(self) -> _core.Options:
-        return _core.Options(threads=options.threads(self.threads))
+        return _core.Options(threads=options.number("threads", self.threads))
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "_fitted"):
@@ -286,28 +285,14 @@ class ExpFeatures:
         return arrays.snapshots(given, dtype, finite=True)[name]
 
 
-def request(
-    *,
-    degree: object,
-    rtol: object,
-    scale: object,
-    kind: object,
-    max_features: object,
-    anisotropic: object,
-    rng: object,
-    threads: object,
-) -> _core.FeatureRequest:
-    """Options of features and factors, checked as far as their types go; the rest is the core's."""
-    options.threads(threads)
-    expected = "an integer of at least 1"
+def request(asked: Mapping[str, Any]) -> _core.FeatureRequest:
+    """Parameters of ``ExpFeatures``, checked as far as their types go; the rest is the core's."""
+    numbers = ("degree", "rtol", "scale", "max_features")
     return _core.FeatureRequest(
-        degree=None if degree is None else options.polynomial_degree(degree),
-        rtol=options.rtol(rtol),
-        scale=options.scale(scale, None),
-        kind=options.choice("kind", kind, KINDS),
-        max_features=options.integer("max_features", max_features, 1, sys.maxsize, expected),
-        anisotropic=options.flag("anisotropic", anisotropic),
-        seed=options.rng(rng) or 0,
+        **{name: options.number(name, asked[name]) for name in numbers},
+        kind=options.choice("kind", asked["kind"], KINDS),
+        anisotropic=options.flag("anisotropic", asked["anisotropic"]),
+        seed=options.rng(asked["rng"]) or 0,
     )
 
 

@@ -105,7 +105,7 @@ class Plan:
         for name, high in SIZES.items():
             if (value := getattr(self, name)) is not None:
                 expected = f"an integer from 0 to {high}, or None"
-                number = options.integer(f"plan.{name}", value, 0, high, expected)
+                number = options.integer(f"plan.{name}", value, expected, 0, high)
                 if method == "exact":
                     raise OptionError(
                         f"plan.{name}: found {number} for method 'exact', which has no size; "
@@ -115,7 +115,7 @@ class Plan:
             value = getattr(self, name)
             if not (isinstance(value, float) and value == math.inf):
                 options.real(f"plan.{name}", value, "a number >= 0", 0.0)
-        options.integer("plan.peak_bytes", self.peak_bytes, 0, MAX_BYTES, "an integer >= 0")
+        options.integer("plan.peak_bytes", self.peak_bytes, "an integer >= 0", 0, MAX_BYTES)
         if not isinstance(self.reason, str):
             raise options.wrong_type("plan.reason", self.reason, "words")
 

@@ -182,7 +182,7 @@ def exp_polynomial(
             f"samples: found {'none' if pair is None else 'some'} for kind {kind!r}; "
             "'least_squares' needs samples, other kinds take neither samples nor weights"
         )
-    degree = options.polynomial_degree(degree)
+    degree = options.integer("degree", degree, options.DEGREE, 0, MAX_DEGREE)
     chebyshev, power = _core.exp_polynomial(kind, degree, (low, high), pair)
     return from_core(kind, (chebyshev, power, (low, high)))
 

@@ -25,21 +25,19 @@ def matrix(seed: int = 0, rows: int = N, columns: int = D) -> Array:
     "value", [1, 0, -2.5, np.float32(0.5), np.int64(3), fractions.Fraction(1, 2)]
 )
 def test_any_real_number_is_a_scale(value: Any) -> None:
-    assert arguments.scale(value, 7.0) == float(value)
+    assert arguments.number("scale", value) == float(value)
 
 
 def test_defaults() -> None:
-    assert arguments.scale(None, 7.0) == 7.0
-    assert arguments.threads(None) is None
-    assert arguments.timeout(None) is None
-    assert arguments.rtol(None) is None
+    for name in ("scale", "threads", "timeout", "rtol"):
+        assert arguments.number(name, None) is None
 
 
 def test_numpy_scalars_pass() -> None:
     assert arguments.flag("is_causal", np.True_) is True
-    assert arguments.threads(np.int32(2)) == 2
-    assert arguments.timeout(np.float32(2)) == 2.0
-    assert arguments.rtol(np.float32(0.5)) == 0.5
+    assert arguments.number("threads", np.int32(2)) == 2
+    assert arguments.number("timeout", np.float32(2)) == 2.0
+    assert arguments.number("rtol", np.float32(0.5)) == 0.5
 
 
 @pytest.mark.parametrize("value", [None, 0, 12345, np.int64(3), 2**80])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, get_args
 
@@ -74,25 +75,20 @@ class Given(NamedTuple):
 
     def checked(self) -> Given:
         """The same as plain Python values; ``rng`` is a seed, and None is a hash of the data."""
-        method, degree = choice("method", self.method, (AUTO, *METHODS)), self.degree
         if self.progress is not None and not callable(self.progress):
             expected = "a function of one number from 0 to 1, or None"
             raise wrong_type("progress", self.progress, expected)
-        given = Given(
-            scale=scale(self.scale, None),
+        numbers = ("scale", "rtol", "atol", "degree", "threads", "timeout")
+        given = self._replace(
+            **{name: number(name, getattr(self, name)) for name in numbers},
             is_causal=flag("is_causal", self.is_causal),
-            rtol=rtol(self.rtol),
-            atol=real("atol", self.atol, "a finite number >= 0", 0.0),
             norm=choice("norm", self.norm, NORMS),
-            method=method,
-            degree=None if degree is None else polynomial_degree(degree, f"{DEGREE}, or None"),
+            method=choice("method", self.method, (AUTO, *METHODS)),
             certificate=choice("certificate", self.certificate, CERTIFICATE_KINDS),
             rng=rng(self.rng),
-            threads=threads(self.threads),
-            progress=self.progress,
-            timeout=timeout(self.timeout),
             check_finite=flag("check_finite", self.check_finite),
         )
+        method, degree = given.method, given.degree
         if degree is not None and method != "polynomial":
             raise OptionError(
                 f"degree: found {degree} for method {method!r}; it belongs to method='polynomial'"
@@ -134,14 +130,10 @@ CERTIFICATE_KINDS: tuple[CertificateKind, ...] = get_args(CertificateKind)
 AUTO: Method = "auto"
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != AUTO)
 
-# A thread needs a stack and a scheduler slot; more than this is a slip, not a wish.
-MAX_THREADS = 1024
-# 31 years: beyond it a deadline cannot be represented by every clock, and None says the same.
-MAX_TIMEOUT_SECONDS = 1e9
-MAX_SEED = 2**64 - 1
 # The core's limit (rust/src/polynomial): features of more are out of reach.
 MAX_DEGREE = 30
 DEGREE = f"an integer from 0 to {MAX_DEGREE}"
+MAX_SEED = 2**64 - 1
 # Shown in messages; a longer value helps nobody, and Python refuses to print huge integers.
 MAX_SHOWN = 60
 MAX_SHOWN_BITS = 128
@@ -188,7 +180,7 @@ def real(
     return number
 
 
-def integer(name: str, value: object, low: int, high: float, expected: str) -> int:
+def integer(name: str, value: object, expected: str, low: float, high: float) -> int:
     """An integer from low to high, of any integer type; bool, floats and strings are refused."""
     try:
         if isinstance(value, (bool, np.bool_)):
@@ -218,28 +210,38 @@ def choice(name: str, value: object, known: Sequence[Word]) -> Word:
     return known[known.index(value)]
 
 
-def scale(value: object, default: Any) -> Any:
-    """The factor in front of the logits; None means the default of the function."""
-    return default if value is None else real("scale", value, "a finite real number or None")
+class Rule(NamedTuple):
+    """The numbers that an option may have; not every option may be None."""
+
+    low: float
+    high: float
+    expected: str
+    is_integer: bool = False
+    may_be_none: bool = True
 
 
-def threads(value: object) -> int | None:
-    """A number of threads, or None for the machine's own."""
-    expected = f"an integer from 1 to {MAX_THREADS}, or None for all cores"
-    return None if value is None else integer("threads", value, 1, MAX_THREADS, expected)
+RULES = {
+    "scale": Rule(-math.inf, math.inf, "a finite real number or None"),
+    "rtol": Rule(0.0, math.inf, "a finite number >= 0, or None for exact"),
+    "atol": Rule(0.0, math.inf, "a finite number >= 0", may_be_none=False),
+    # 31 years: beyond it a deadline cannot be represented by every clock, and None says the same.
+    "timeout": Rule(
+        math.ulp(0.0), 1e9, "a positive number of seconds up to 1e+09, or None for no limit"
+    ),
+    # A thread needs a stack and a scheduler slot; more than this is a slip, not a wish.
+    "threads": Rule(1, 1024, "an integer from 1 to 1024, or None for all cores", is_integer=True),
+    "degree": Rule(0, MAX_DEGREE, f"{DEGREE}, or None", is_integer=True),
+    "max_features": Rule(1, sys.maxsize, "an integer of at least 1", True, may_be_none=False),
+}
 
 
-def timeout(value: object) -> float | None:
-    """A number of seconds, or None for no limit."""
-    expected = f"a positive number of seconds up to {MAX_TIMEOUT_SECONDS:g}, or None for no limit"
-    least = math.ulp(0.0)
-    return None if value is None else real("timeout", value, expected, least, MAX_TIMEOUT_SECONDS)
-
-
-def rtol(value: object) -> float | None:
-    """A relative accuracy."""
-    expected = "a finite number >= 0, or None for exact"
-    return None if value is None else real("rtol", value, expected, 0.0)
+def number(name: str, value: object) -> Any:
+    """The number that an option of this name is given, or None where it may be."""
+    rule = RULES[name]
+    if value is None and rule.may_be_none:
+        return None
+    kind = integer if rule.is_integer else real
+    return kind(name, value, rule.expected, rule.low, rule.high)
 
 
 def rng(value: object) -> int | None:
@@ -249,12 +251,7 @@ def rng(value: object) -> int | None:
     if isinstance(value, np.random.Generator):
         return int(value.integers(MAX_SEED, dtype=np.uint64))
     expected = "an integer seed >= 0, a numpy.random.Generator or None"
-    return integer("rng", value, 0, math.inf, expected) & MAX_SEED
-
-
-def polynomial_degree(value: object, expected: str = DEGREE) -> int:
-    """Degree of a polynomial for exp."""
-    return integer("degree", value, 0, MAX_DEGREE, expected)
+    return integer("rng", value, expected, 0, math.inf) & MAX_SEED
 
 
 def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[Input, ...]:
