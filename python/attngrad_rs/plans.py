@@ -193,15 +193,11 @@ class Plan:
             raise OptionError(
                 f"plan.degree: found None for method 'polynomial'; expected {options.DEGREE}"
             )
+        samples = None if self.samples is None else min(self.samples, rows)
         return _core.Decision(
-            method=self.method,
-            degree=self.degree,
-            samples=None if self.samples is None else min(self.samples, rows),
-            features=self.features,
-            predicted_error=self.predicted_error,
-            operations=math.inf,
-            reason=self.reason,
-        )
+            method=self.method, degree=self.degree, samples=samples, features=self.features,
+            predicted_error=self.predicted_error, operations=math.inf, reason=self.reason,
+        )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the arrays: a plan travels as a decision."""

@@ -124,6 +124,7 @@ class Certificate:
         )
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class _Certified:
     """A result with one certificate for each of its arrays."""
 
@@ -183,10 +184,7 @@ class GradientResult(_Certified, Generic[F]):
 
     loss: float
     gradients: Mapping[str, npt.NDArray[F]]
-    certificates: Mapping[str, Certificate]
     loss_certificate: Certificate
-    plan: Plan
-    seconds: float
 
     @property
     def gradient(self) -> npt.NDArray[F]:
@@ -234,9 +232,6 @@ class AttentionGradients(_Certified, Generic[F]):
     dq: npt.NDArray[F]
     dk: npt.NDArray[F]
     dv: npt.NDArray[F]
-    certificates: Mapping[str, Certificate]
-    plan: Plan
-    seconds: float
 
     def __iter__(self) -> Iterator[npt.NDArray[F]]:
         """Unpack as dq, dk, dv."""

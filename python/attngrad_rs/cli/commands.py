@@ -21,13 +21,10 @@ from .problem_file import default_names, read_problem
 from .terminal import Force, Json, Threads, guarded, print_json, progress_bar
 
 app = typer.Typer(
-    name="attngrad",
-    help="Gradients of softmax attention, with an error bar.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+    name="attngrad", help="Gradients of softmax attention, with an error bar.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False,
-)
+)  # fmt: skip
 app.add_typer(experiment_app)
 
 

@@ -92,16 +92,10 @@ def _group(shown: str, arrays: Mapping[str, Array], name: str) -> Iterator[Head]
         array.setflags(write=False)
     for member, rows in enumerate(query):
         yield Head(
-            name=place if len(query) == 1 else f"{place}.{member}",
-            model=model,
-            query=rows,
-            key=key,
-            value=value,
-            is_causal=CAUSAL[model],
-            scale=1.0 / math.sqrt(key.shape[1]),
-            tokens=tokens,
+            place if len(query) == 1 else f"{place}.{member}", model, rows, key, value,
+            is_causal=CAUSAL[model], scale=1.0 / math.sqrt(key.shape[1]), tokens=tokens,
             source=text,
-        )
+        )  # fmt: skip
 
 
 def _check(shown: str, name: str, query: Array, key: Array, value: Array, tokens: Array) -> None:
