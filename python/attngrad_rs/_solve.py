@@ -23,10 +23,11 @@ from ._inputs.options import Given
 from .plans import Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
-# What a vector-Jacobian product is with respect to, as the core names query, key and value.
+# Inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in
+# the core.
 HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
 STEPS = ("f", "c", "q", "p1", "p2")
-# What a plan has of a decision.
+# Fields of a decision that a plan has as well.
 DECIDED = (
     "method", "degree", "samples", "features", "exact_rows", "predicted_error", "reason",
 )  # fmt: skip
@@ -51,12 +52,12 @@ class Call:
 
     @cached_property
     def options(self) -> _core.Options:
-        """What changes how the call runs, as the core takes it."""
+        """Options of the core: how the call runs."""
         return self.given.control()
 
     @cached_property
     def input_bytes(self) -> int:
-        """What copies of the arrays take."""
+        """Bytes of the copies of the arrays."""
         return arrays.total_bytes(self.arrays)
 
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
@@ -78,7 +79,7 @@ class Call:
         return _core.Problem(**self.copies(title, decision), scale=scale, is_causal=is_causal)
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
-        """What would run, by a look at some rows."""
+        """The decision after a look at some rows."""
         problem = self.problem("plan_loss_gradient", None)
         return _core.foresee(problem, list(self.wrt), request, self.options)
 
@@ -117,7 +118,7 @@ class Heads(Call):
         return [[copies[name][index] for name in names] for index in np.ndindex(*lead)]
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
-        """What would run, by a look at some rows of each head; ``dout`` need not be known."""
+        """The decision after a look at some rows of each head; ``dout`` need not be known."""
         copies = self.copies("plan", None)
         copies["dout"] = np.zeros(self.output_shape, self.dtype)
         return _core.decide_heads(self.stack(copies, "dout"), *self.form, request)
@@ -163,7 +164,7 @@ def loss(call: Call) -> float:
 
 
 def plan(call: Call, again: Callable[..., Any]) -> Plan:
-    """What would run, by all that is known before anything big is computed."""
+    """The plan, from all that is known before anything big is computed."""
     request, decision = _settled(call, None)
     return _made(call, call.foreseen(request) if decision is None else decision, again, Reuse())
 
@@ -204,7 +205,7 @@ def attention(heads: Heads) -> Array:
 
 
 def _settled(call: Call, replayed: Plan | None) -> tuple[_core.Request, _core.Decision | None]:
-    """What is asked of the core, and what it is decided to do if no look at the data is needed."""
+    """The request to the core, and the decision if no look at the data is needed for it."""
     request = call.given.request()
     request.check(str(call.dtype))
     if replayed is not None:

@@ -188,7 +188,7 @@ def plan(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     **options: Unpack[GradientOptions],
 ) -> Plan:  # fmt: skip
-    """What ``attention_vjp`` would run for these shapes; computes nothing big.
+    """The plan of ``attention_vjp`` for these shapes; computes nothing big.
 
     Parameters
     ----------

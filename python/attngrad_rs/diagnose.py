@@ -87,9 +87,9 @@ class Diagnosis:
         ``"near-linear"`` where the planner takes a near-linear method at 0.01, ``"borderline"``
         where it does at 0.1 only, and ``"exact"``.
     findings : tuple of str
-        What stands in the way, in words.
+        Obstacles, in words.
     advice : str
-        What to do.
+        The next step, in words.
     """
 
     n: int

@@ -58,7 +58,7 @@ class ToleranceError(AttnGradError, ArithmeticError):
         Where ``result`` is None nothing was computed, as no data could reach the tolerance: then
         it is the least that some data could reach in this dtype.
     result : GradientResult, AttentionGradients or None
-        What was computed, with its certificates.
+        The result that was computed, with its certificates.
     """
 
     def __init__(self, message: str, best_rtol: float = float("inf"), result: Any = None) -> None:

@@ -297,7 +297,7 @@ def request(asked: Mapping[str, Any]) -> _core.FeatureRequest:
 
 
 def looked_bytes(given: Mapping[str, Array]) -> int:
-    """What a look at queries and keys keeps of them besides their copies."""
+    """Bytes that a look at queries and keys keeps of them besides their copies."""
     return LOOK_BYTES * sum(map(len, given.values()))
 
 

@@ -24,7 +24,7 @@ SIZES = {
 }  # fmt: skip
 # A forecast may be of more than any machine has, as that of an absurd shape is.
 MAX_BYTES = 2**128
-# What a plan was asked for, besides the arrays.
+# Options that a plan keeps for those who replay it.
 ASKED = ("rtol", "atol", "norm", "method", "degree", "certificate", "rng")
 
 
@@ -52,7 +52,7 @@ def _is_default(given: Given, name: str) -> bool:
 
 @dataclass
 class Reuse:
-    """What a plan keeps from one execution for the next, and the choices behind it."""
+    """Moments that a plan keeps from one execution for the next, and the choices behind them."""
 
     made_from: tuple[object, ...] = ()
     prepared: _core.Prepared | None = None
@@ -164,7 +164,7 @@ class Plan:
         Returns
         -------
         GradientResult or AttentionGradients
-            What that function returns.
+            The result of that function.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class Plan:
             If the plan cannot be run: one made by hand. A plan that came with a result holds no
             arrays (it would keep them alive): give them all.
         AttnGradError
-            Whatever the function raises.
+            Any error of that function.
         """
         if self._call is None:
             raise OptionError(

@@ -125,7 +125,7 @@ class ExpPolynomial:
         return _core.polynomial_bounds(self.interval, self.chebyshev, ends)
 
     def __repr__(self) -> str:
-        """What it is, on one line; never the numbers."""
+        """Kind, degree and interval, on one line; never the numbers."""
         low, high = self.interval
         return f"ExpPolynomial({self.kind!r}, degree={self.degree}, interval=({low:g}, {high:g}))"
 

@@ -78,7 +78,7 @@ def loss_gradient(
     E : array_like, (n, dv)
         Target.
     wrt : str or sequence of str
-        What to differentiate by: one or several of "X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A".
+        Names to differentiate by: one or several of "X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A".
         Several share the passes. "X" wants X given as one matrix, "W_Q" and "W_K" as the pair; "A"
         is dA1 + dA2 + dA3 and wants A1, A2 and A3 to be the same object.
     scale : float, optional
@@ -116,13 +116,13 @@ def loss_gradient(
         Threads to use; by default all that the process may use. The result has the same bits for
         any number.
     rng : int or numpy.random.Generator, optional
-        What sampled rows are drawn with; the exact method draws nothing. None takes a hash of the
+        The seed or source of sampled rows; the exact method draws nothing. None takes a hash of the
         weights and of some rows of the arrays: the same call draws the same rows, and the next step
         of a training draws others. A stated confidence then assumes data that were not chosen by
         that hash.
     progress : callable, optional
-        Called with a number that rises from 0 to 1, from the calling thread. What it raises ends
-        the computation and reaches the caller.
+        Called with a number that rises from 0 to 1, from the calling thread. An exception
+        from it ends the computation and reaches the caller.
     timeout : float, optional
         Seconds after which to give up.
     check_finite : bool
@@ -238,7 +238,7 @@ def plan_loss_gradient(
     wrt: Input | Sequence[Input] = "X",
     **options: Unpack[GradientOptions],
 ) -> Plan:  # fmt: skip
-    """What ``loss_gradient`` would do with these arguments; computes nothing big.
+    """The plan of ``loss_gradient`` for these arguments; computes nothing big.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What comes back: results, and what is known about their errors."""
+"""Results, and what is known about their errors."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Certificate:
         looked; None otherwise. It is that of the draws: with ``rng=None`` their seed is a hash of
         the data, and the confidence assumes data that were not chosen by that hash.
     terms : mapping of str to float
-        What ``absolute`` is made of: rounding, and for approximations truncation, sampling and
+        Parts of ``absolute``: rounding, and for approximations truncation, sampling and
         skipped mass.
     steps : mapping of str to float
-        What f, c, q, p1 and p2 were charged each, where a rigorous bound knows; empty for exact.
+        Charges of f, c, q, p1 and p2, where a rigorous bound knows; empty for exact.
     rtol_requested : float or None
         The tolerance asked for.
     best_rtol : float
@@ -95,7 +95,7 @@ class Certificate:
         rtol: float | None,
         steps: Mapping[str, float],
     ) -> Certificate:
-        """What the core found out about a result of a method."""
+        """The findings of the core about a result of a method."""
         terms = ("rounding",) if found.kind == "exact" else ("truncation", "sampling", "rounding")
         same = ("kind", "absolute", "relative", "confidence", "best_rtol", "message")
         return cls(
@@ -177,7 +177,7 @@ class GradientResult(_Certified, Generic[F]):
     loss_certificate : Certificate
         That of the loss.
     plan : Plan
-        What was run and why. It holds none of the arrays.
+        The decision that was run, and why. It holds none of the arrays.
     seconds : float
         Wall time of the whole call.
     """
@@ -224,7 +224,7 @@ class AttentionGradients(_Certified, Generic[F]):
     certificates : mapping of str to Certificate
         By ``"query"``, ``"key"``, ``"value"``, each over all leading dimensions together.
     plan : Plan
-        What was run and why.
+        The decision that was run, and why.
     seconds : float
         Wall time of the whole call.
     """

@@ -1,1 +1,1 @@
-"""What comes in: options, arrays and files, checked; and how much memory there is for them."""
+"""Inputs, checked: options, arrays and files; and how much memory there is for them."""

@@ -229,7 +229,7 @@ def snapshots(
 
 
 def _view(array: Array) -> tuple[object, ...]:
-    """What tells whether two arrays show the same numbers in the same way."""
+    """A key that is equal for arrays that show the same numbers in the same way."""
     interface = array.__array_interface__
     return interface["data"][0], array.shape, array.strides, array.dtype
 

@@ -44,7 +44,7 @@ NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# Bool, signed, unsigned, floating, complex. What an argument accepts is narrower.
+# Bool, signed, unsigned, floating, complex. An argument accepts fewer.
 PLAIN_KINDS = "biufc"
 # The largest single read. It also caps the zip directory: 1 MiB of it is about 10 000 arrays.
 READ_BYTES = 2**20
@@ -100,7 +100,7 @@ def _is_tensors(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Readers]:
-    """What reads each array; every failure to read is ours, and names the file."""
+    """A reader for each array; every failure to read is ours, and names the file."""
     shown = os.fspath(path)
     kind, maker, open_file = ".npz archive", "numpy.savez", _npz_readers
     if _is_tensors(path):
@@ -119,7 +119,7 @@ def _opened(path: Path) -> Iterator[Readers]:
         raise ProblemFileError(f"{shown}: found no such file; check the path") from None
     except MemoryError:
         raise ProblemFileError(f"{shown}: found arrays that do not fit in memory") from None
-    # Whatever a damaged file sets off in its reader is the same news to the caller.
+    # Anything that a damaged file sets off in its reader is the same news to the caller.
     except Exception as error:
         text = str(error) or type(error).__name__
         raise ProblemFileError(

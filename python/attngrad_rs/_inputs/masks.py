@@ -41,7 +41,7 @@ def _opened(name: str, value: object) -> object:
         _refuse_missing(name, value)
         # Subclasses come through here, the masked ones too.
         return _plain(name, np.asanyarray(value))
-    # What NumPy takes for a sequence.
+    # NumPy takes these for sequences.
     sequence = hasattr(type(value), "__len__") and hasattr(type(value), "__getitem__")
     if sequence and not isinstance(value, Mapping):
         length = len(value)  # type: ignore[arg-type]

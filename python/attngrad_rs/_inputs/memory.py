@@ -57,7 +57,7 @@ def _machine_bytes() -> int | None:
 
 
 def _limit_bytes() -> int | None:
-    """What the process's own limits leave: of its address space, and of its data."""
+    """Bytes that the process's own limits leave, of its address space and of its data."""
     import psutil
 
     process = psutil.Process()
@@ -75,7 +75,7 @@ def _limit_bytes() -> int | None:
 
 
 def _group_bytes() -> Iterator[int]:
-    """What each control group that the process is in, or is below of, leaves of its limit."""
+    """Bytes that each control group leaves which the process is in, or is below of."""
     try:
         lines = [line.split(":", 2) for line in _text(CGROUP).splitlines()]
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """Options, checked: one small function per kind of option, one message form for all.
 
-Nothing here touches an array. What leaves this module is a plain Python value that the rest of the
-library, and the compiled core, may trust.
+Nothing here touches an array. Values that leave this module are plain ones of Python, which the
+rest of the library, and the compiled core, may trust.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ class Given(NamedTuple):
         return given
 
     def request(self) -> _core.Request:
-        """What is asked, as the core takes it."""
+        """The method and the accuracy, as the core takes them."""
         return _core.Request(
             method=self.method, degree=self.degree, rtol=self.rtol, atol=self.atol, norm=self.norm,
             certificate=self.certificate, seed=self.rng,
         )  # fmt: skip
 
     def control(self, memory: int | None = None) -> _core.Options:
-        """What changes how the core runs, with the bytes that are free, if they are known."""
+        """Options of the core: how it runs, and the bytes that are free, if they are known."""
         return _core.Options(
             threads=self.threads, progress=self.progress, timeout=self.timeout, memory=memory
         )

@@ -1,4 +1,4 @@
-"""What a report of a problem should hold: versions, the machine, and a check of the answers."""
+"""Facts that a report of a problem needs: versions, the machine, and a check of the answers."""
 
 from __future__ import annotations
 

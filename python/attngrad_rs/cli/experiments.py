@@ -223,7 +223,7 @@ def explain(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """What a problem in a file is like, and how its gradient would be computed."""
+    """Statistics of a problem in a file, and how its gradient would be computed."""
     from .explanation import explanation
 
     with progress_bar("explain", quiet=json):

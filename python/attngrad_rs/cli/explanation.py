@@ -1,4 +1,4 @@
-"""What a problem is like, and what the library would do about it: ``attngrad explain``."""
+"""Statistics of a problem, and the plan for its gradient: ``attngrad explain``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .._inputs import arrays
 from ..results import GradientResult
 from .terminal import print_table
 
-# What is said of each output, as its certificate has it.
+# Fields of each output that are those of its certificate.
 SAID = (
     "method", "kind", "confidence", "norm", "absolute", "relative", "success", "message",
 )  # fmt: skip
@@ -23,7 +23,7 @@ COLUMNS = {
 
 
 def entries(result: GradientResult[Any]) -> dict[str, dict[str, Any]]:
-    """What is said of the loss, ``"loss"``, and of each gradient, such as ``"dX"``."""
+    """Fields of the loss, ``"loss"``, and of each gradient, such as ``"dX"``."""
     parts: dict[str, Any] = {"loss": (result.loss_certificate, abs(result.loss), ())}
     for name, array in result.gradients.items():
         certificate = result.certificates[name]

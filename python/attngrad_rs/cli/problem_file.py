@@ -1,21 +1,9 @@
 """A problem in a file, as the arguments of ``loss_gradient``: ``.npz``, or ``.safetensors``.
 
-==================  ===================  =====================================================
-name                shape                content
-==================  ===================  =====================================================
-``A1, A2, A3``      (n, d1), (m, d2),    inputs on the query, key and value side
-                    (m, d3)
-``X``               (d1, d2)             weights of the logits, or in its place ...
-``W_Q, W_K``        (d1, k), (d2, k)     ... the pair with X = W_Q W_Kᵀ
-``Y``               (d3, dv)             weights of the values
-``E``               (n, dv)              target
-``scale``           ()                   factor of the logits; 1/d2 where it is left out
-``is_causal``       ()                   whether query j sees keys up to j only; not by default
-==================  ===================  =====================================================
-
-Nothing is unpickled. All arrays are float32, or all float64. float16 is read as the other arrays
-are, or as float32: these hold its numbers exactly. A file of heads (``attngrad heads``) holds a
-problem for each head.
+Names and shapes of the arrays are those of docs/commands.md, section on problem files. Nothing is
+unpickled. All arrays are float32, or all float64. float16 is read as the other arrays are, or as
+float32: these hold its numbers exactly. A file of heads (``attngrad heads``) holds a problem for
+each head.
 """
 
 from __future__ import annotations
@@ -81,7 +69,7 @@ def read_problem(path: str, head: str | None = None) -> dict[str, Any]:
 
 
 def default_names(arguments: Mapping[str, Any]) -> tuple[Input, ...]:
-    """What to differentiate by where nothing is named: X, or the pair that stands for it."""
+    """Names to differentiate by where none is given: X, or the pair that stands for it."""
     return ("W_Q", "W_K") if isinstance(arguments["X"], tuple) else ("X",)
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: tables, a progress bar, JSON, and errors as one line."""
+"""Parts that the commands share: tables, a progress bar, JSON, and errors as one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 PIPE_WIDTH = 120
 # Options whose flag is not their name in the library.
 RENAMED = {"rng": "seed", "is_causal": "causal", "heads": "head"}
-# What the library asks of a call, and what that is for a file and a command. Patterns are tried in
+# Advice for a call of the library, and the same for a file and a command. Patterns are tried in
 # turn, after the names of options have become flags.
 PHRASES = (
     (r"pass X=\(W_Q, W_K\)", "give W_Q and W_K in the file"),

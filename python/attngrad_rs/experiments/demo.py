@@ -45,12 +45,12 @@ CONVENTION = 10.0
 HEAD_COLUMNS = {
     "head": "{head}", "causal": "{is_causal}", "n": "{n:d}", "d": "{d:d}",
     "spread": "{logit_spread:.2f}", "loss": "{loss:.5g}", "|dL/dX|": "{gradient_norm:.4g}",
-    "s": "{seconds:.2e}", "GF/s": "{gflops:.1f}", "of peak": "{share_of_peak:.0%}",
+    "s": "{seconds:.3g}", "GF/s": "{gflops:.1f}", "of peak": "{share_of_peak:.0%}",
     "error": "{error:.1e}", "bound": "{certificate:.1e}",
 }  # fmt: skip
 CALL_COLUMNS = {
     "call": "{call}", "method": "{method}", "degree": "{degree}", "rows": "{samples}",
-    "s": "{seconds:.2e}", "x exact": "{times_exact:.1f}", "error": "{error:.1e}",
+    "s": "{seconds:.3g}", "x exact": "{times_exact:.1f}", "error": "{error:.1e}",
     "certificate": "{certificate:.1e}", "kind": "{kind}",
 }  # fmt: skip
 BLUE, ORANGE, *_ = COLOURS
@@ -206,8 +206,8 @@ def _near_panel(axes: Any, rows: list[Row]) -> None:
     milliseconds = [1e3 * seconds for seconds in numbers(rows, "seconds")]
     _marks(axes.loglog, milliseconds, rows)
     for row, at in zip(rows, milliseconds, strict=True):
-        # What auto chose lies close to the same degree by name: their labels go to opposite sides,
-        # at two heights.
+        # The choice of auto lies close to the same degree by name: their labels go to opposite
+        # sides, at two heights.
         planned = "rtol" in str(row["call"])
         place, align = ((-4, -12), "right") if planned else ((4, -4), "left")
         axes.annotate(

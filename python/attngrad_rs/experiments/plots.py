@@ -48,7 +48,7 @@ def rendered(
     kind : {"png", "svg"}
         Of the file.
     name : str
-        What the parts of an SVG file are named after.
+        A name that parts of an SVG file are named after.
 
     Raises
     ------

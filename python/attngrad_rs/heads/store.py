@@ -29,7 +29,7 @@ from .head import Array, Head
 __all__ = ["BUNDLED", "CAUSAL", "FORMAT", "FORMAT_NAME", "load_heads"]
 
 FORMAT = 1
-# What a file of heads is known by.
+# The array that a file of heads is known by.
 FORMAT_NAME = "format"
 BUNDLED = "heads.npz"
 # The models whose heads may be in a file, and whether they are causal.
