@@ -19,7 +19,7 @@ from . import _core
 from ._inputs import arrays
 from ._inputs.arrays import Array, Sizes
 from ._inputs.memory import check_fits, free_bytes
-from ._inputs.options import Given
+from ._inputs.options import Options
 from .plans import Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
@@ -39,7 +39,7 @@ class Call:
 
     arrays: dict[str, Array]
     dtype: np.dtype[Any]
-    given: Given
+    given: Options
     usual_scale: float
     sizes: Sizes
     wrt: tuple[str, ...]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import _solve
 from ._inputs import options
 from ._inputs.arrays import Array, Sizes, read_heads
-from ._inputs.options import CallOptions, F, Given, GradientOptions
+from ._inputs.options import CallOptions, F, GradientOptions, Options
 from .plans import Plan, beside
 from .results import AttentionGradients
 
@@ -82,7 +82,7 @@ def attention(
     >>> ag.attention(q, q, v, is_causal=True)[0].ravel()
     array([0. , 0.5, 1. ])
     """
-    given = Given(
+    given = Options(
         scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
         check_finite=check_finite,
     )  # fmt: skip
@@ -174,7 +174,7 @@ def attention_vjp(
     ('rigorous', None)
     """
     start = time.perf_counter()
-    given = Given(
+    given = Options(
         scale, is_causal, rtol, atol, norm, method, degree, certificate, rng, threads, progress,
         timeout, check_finite,
     )  # fmt: skip
@@ -221,11 +221,11 @@ def plan(
     'exact'
     """
     named = {"query": query, "key": key, "value": value}
-    heads = _heads(named, Given(**options))
+    heads = _heads(named, Options(**options))
     return _solve.plan(heads, functools.partial(attention_vjp, **named, **heads.given._asdict()))
 
 
-def _heads(named: Mapping[str, object], given: Given) -> _solve.Heads:
+def _heads(named: Mapping[str, object], given: Options) -> _solve.Heads:
     """A call with all of its options checked."""
     read, dtype = read_heads(named)
     (n, width), (m, dv) = (read[name].shape[-2:] for name in ("query", "value"))

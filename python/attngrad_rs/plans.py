@@ -12,7 +12,7 @@ from typing import Any
 from . import _core
 from ._inputs import options
 from ._inputs.memory import format_bytes
-from ._inputs.options import Given
+from ._inputs.options import Options
 from .errors import OptionError
 
 __all__ = ["Plan"]
@@ -28,7 +28,7 @@ MAX_BYTES = 2**128
 ASKED = ("rtol", "atol", "norm", "method", "degree", "certificate", "rng")
 
 
-def beside(given: Given, plan: object) -> Given:
+def beside(given: Options, plan: object) -> Options:
     """The same with what a plan was asked for in the place of what is left at its default."""
     if plan is None:
         return given
@@ -44,9 +44,9 @@ def beside(given: Given, plan: object) -> Given:
     return given._replace(method=plan.method, degree=plan.degree)
 
 
-def _is_default(given: Given, name: str) -> bool:
+def _is_default(given: Options, name: str) -> bool:
     """Whether an option was left at its default; an array has no truth value, and is none."""
-    value, default = getattr(given, name), Given._field_defaults[name]
+    value, default = getattr(given, name), Options._field_defaults[name]
     return type(value) is type(default) and bool(value == default)
 
 
@@ -97,7 +97,7 @@ class Plan:
     # The function that it is a plan of, with everything filled in but what `execute` is given.
     _call: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     _reuse: Reuse | None = field(default=None, repr=False, compare=False)
-    _asked: Given | None = field(default=None, repr=False, compare=False)
+    _asked: Options | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what means nothing, by an OptionError or OptionTypeError that names the field."""
@@ -180,7 +180,7 @@ class Plan:
                 "pass it to loss_gradient or attention_vjp with plan="
             )
         # Every option is there already, or changed: what is at its default is meant so.
-        return self._call(plan=replace(self, _asked=Given()), **changes)
+        return self._call(plan=replace(self, _asked=Options()), **changes)
 
     def decision(self, rows: int) -> _core.Decision:
         """The plan as the core takes it, for so many query rows.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from . import _solve
 from ._inputs import options
 from ._inputs.arrays import read_problem
-from ._inputs.options import CertificateKind, F, Given, GradientOptions, Input, Method, Norm
+from ._inputs.options import CertificateKind, F, GradientOptions, Input, Method, Norm, Options
 from .plans import Plan, beside
 from .results import GradientResult
 
@@ -173,7 +173,7 @@ def loss_gradient(
     ['X', 'Y']
     """
     start = time.perf_counter()
-    given = Given(
+    given = Options(
         scale, is_causal, rtol, atol, norm, method, degree, certificate, rng, threads, progress,
         timeout, check_finite,
     )  # fmt: skip
@@ -223,7 +223,7 @@ def loss(
     >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
-    given = Given(
+    given = Options(
         scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
         check_finite=check_finite,
     )  # fmt: skip
@@ -273,14 +273,14 @@ def plan_loss_gradient(
     >>> plan.execute().loss < 1e-20
     True
     """
-    call = _call((A1, A2, A3, X, Y, E), wrt, Given(**options))
+    call = _call((A1, A2, A3, X, Y, E), wrt, Options(**options))
     again = functools.partial(
         loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, **call.given._asdict()
     )
     return _solve.plan(call, again)
 
 
-def _call(given_arrays: tuple[object, ...], wrt: object, given: Given) -> _solve.Call:
+def _call(given_arrays: tuple[object, ...], wrt: object, given: Options) -> _solve.Call:
     """A call with all of its options checked."""
     arrays, sizes, dtype, same = read_problem(*given_arrays)
     names = options.wrt_names(wrt, pair=sizes.pair, self_attention=same)

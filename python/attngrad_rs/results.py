@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._inputs.arrays import Array
-from ._inputs.options import F, Given
+from ._inputs.options import F, Options
 from .errors import OptionError, PrecisionWarning, ToleranceError
 from .plans import Plan, html_table
 
@@ -245,7 +245,7 @@ class AttentionGradients(_Certified, Generic[F]):
         return f"AttentionGradients(gradients={self._summary(('dq', 'dk', 'dv'))})"
 
 
-def deliver(result: R, certificates: Mapping[str, Certificate], given: Given, dtype: str) -> R:
+def deliver(result: R, certificates: Mapping[str, Certificate], given: Options, dtype: str) -> R:
     """The result, where its tolerance is reached or nobody named the method.
 
     Raises ToleranceError if the method that the caller named misses the tolerance. Warns with

@@ -47,7 +47,7 @@ def test_numbers_of_numpy_become_plain() -> None:
     assert type(plain(np.float64(1.5))) is float
     assert type(plain(np.int32(3))) is int
     assert type(plain(np.bool_(True))) is bool
-    with pytest.raises(InternalError, match="a plain value is wanted"):
+    with pytest.raises(InternalError, match="expected a plain value"):
         plain([1])
 
 
@@ -59,7 +59,7 @@ def test_a_verdict_reads_one_row() -> None:
     assert finding.holds is True
     for bad in (Cell("t", "x", {"a": 2}), Cell("t", "x", {"a": 3}), Cell("t", "y", {"a": 1}),
                 Cell("u", "x", {})):  # fmt: skip
-        with pytest.raises(InternalError, match="one is wanted"):
+        with pytest.raises(InternalError, match="expected one"):
             judged(Verdict("{x}", {"x": bad}), tables)
 
 

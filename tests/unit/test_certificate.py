@@ -12,13 +12,13 @@ import pytest
 
 import attngrad_rs as ag
 from attngrad_rs import results as certificates
-from attngrad_rs._inputs.options import Given
+from attngrad_rs._inputs.options import Options
 
 NAN, INF = math.nan, math.inf
 
 
-def tolerance(rtol: float | None, atol: float = 0.0, method: str = "auto") -> Given:
-    return Given(method=method, rtol=rtol, atol=atol)
+def tolerance(rtol: float | None, atol: float = 0.0, method: str = "auto") -> Options:
+    return Options(method=method, rtol=rtol, atol=atol)
 
 
 def certificate(**changes: Any) -> ag.Certificate:
@@ -34,7 +34,7 @@ def test_what_is_unknown_is_not_certified(value: float) -> None:
     assert one.success is False
 
 
-def judged(absolute: float, size: float, wanted: Given) -> ag.Certificate:
+def judged(absolute: float, size: float, wanted: Options) -> ag.Certificate:
     """What the core says of an exact result, by the definitions of its figures."""
     error, truth = Fraction(absolute), Fraction(size) - Fraction(absolute)
     rtol, atol = Fraction(wanted.rtol or 0.0), Fraction(wanted.atol)
@@ -51,7 +51,7 @@ class Made(NamedTuple):
     certificates: dict[str, ag.Certificate]
 
 
-def delivered(wanted: Given) -> Made:
+def delivered(wanted: Options) -> Made:
     sizes = {"X": 1.0, "Y": 0.01}
     made = {name: judged(1e-9, size, wanted) for name, size in sizes.items()}
     return certificates.deliver(Made(made), made, wanted, "float32")

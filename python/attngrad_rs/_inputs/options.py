@@ -52,7 +52,7 @@ class GradientOptions(CallOptions, total=False):
     rng: int | np.random.Generator | None
 
 
-class Given(NamedTuple):
+class Options(NamedTuple):
     """The options of a call; the defaults are those of ``loss_gradient``.
 
     A tolerance asks for ``error <= rtol * ||gradient|| + atol`` in ``norm``; ``rtol=None`` with
@@ -73,7 +73,7 @@ class Given(NamedTuple):
     timeout: Any = None
     check_finite: Any = True
 
-    def checked(self) -> Given:
+    def checked(self) -> Options:
         """The same as plain Python values; ``rng`` is a seed, and None is a hash of the data."""
         if self.progress is not None and not callable(self.progress):
             expected = "a function of one number from 0 to 1, or None"
@@ -113,7 +113,7 @@ class Given(NamedTuple):
             threads=self.threads, progress=self.progress, timeout=self.timeout, memory=memory
         )
 
-    def to_replay(self) -> Given:
+    def to_replay(self) -> Options:
         """The same for a plan to keep, with nobody to call."""
         return self._replace(progress=None, timeout=None, check_finite=True)
 

@@ -150,7 +150,7 @@ def look_up(tables: Tables, cell: Cell) -> Value:
     if len(rows) != 1 or cell.column not in rows[0]:
         raise InternalError(
             f"{cell.table}: found {len(rows)} rows with {dict(cell.where)} for the column "
-            f"{cell.column}; one is wanted"
+            f"{cell.column}; expected one"
         )
     return rows[0][cell.column]
 
@@ -178,7 +178,7 @@ def plain(value: object) -> Value:
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise InternalError(f"found {type(value).__name__} in a table; a plain value is wanted")
+    raise InternalError(f"found {type(value).__name__} in a table; expected a plain value")
 
 
 def finite(value: Value) -> bool:

@@ -78,7 +78,7 @@ class Store:
         free = shutil.disk_usage(folder).free
         if free < NEEDED_BYTES:
             raise OutputError(
-                f"{folder}: found a disk with {free} bytes left; {NEEDED_BYTES} are wanted",
+                f"{folder}: found a disk with {free} bytes left; expected at least {NEEDED_BYTES}",
                 path=folder,
             )
         store._write_json(MANIFEST, store.setting)

@@ -85,7 +85,7 @@ class Problem:
                 "the shapes do not fit: A1 (n, d1), A2 (m, d2), A3 (m, d3), X (d1, d2)"
             )
         if self.E.shape != (n, self.Y.shape[1]):
-            raise ShapeError(f"E: found {self.E.shape}; (n, dv) = {(n, self.Y.shape[1])} is wanted")
+            raise ShapeError(f"E: found {self.E.shape}; expected (n, dv) = {(n, self.Y.shape[1])}")
 
     # Sizes and weights
 
@@ -267,7 +267,7 @@ class Problem:
         """
         names = ("W_Q", "W_K") if self.is_pair else ("X",)
         if wrt not in (*names, "Y", "A1", "A2", "A3", "A"):
-            raise OptionError(f"wrt: found {wrt!r}; {names}, Y, A1, A2, A3 or A is wanted")
+            raise OptionError(f"wrt: found {wrt!r}; expected {names}, Y, A1, A2, A3 or A")
         return np.asarray(getattr(self, f"d{wrt}"))
 
     # The paper's own route: vectors and Kronecker products
@@ -306,7 +306,7 @@ class Problem:
 def _matrix(name: str, value: Any) -> Array:
     array = unmasked(name, value)
     if array.ndim != 2:
-        raise ShapeError(f"{name}: found {array.ndim} dimensions; a matrix is wanted")
+        raise ShapeError(f"{name}: found {array.ndim} dimensions; expected a matrix")
     return array
 
 
