@@ -146,11 +146,11 @@ class _Certified:
         """Whether every tolerance is certified, as ``certificate.success`` says it."""
         return self.certificate.success
 
-    def _summary(self, names: Iterable[str]) -> str:
-        """Shapes and error, on one line; never the numbers."""
+    def _summary(self, form: str, names: Iterable[str]) -> str:
+        """Shapes in this form, and the error, on one line; never the numbers."""
         arrays = zip(names, self._arrays().values(), strict=True)
         shapes = ", ".join(f"{name}: {array.shape} {array.dtype}" for name, array in arrays)
-        return f"{{{shapes}}}, {self.certificate._error()}, seconds={self.seconds:.3g}"
+        return f"{form.format(shapes)}, {self.certificate._error()}, seconds={self.seconds:.3g}"
 
     def _repr_html_(self) -> str:
         """Shapes, errors and the plan as a table, for notebooks."""
@@ -209,8 +209,8 @@ class GradientResult(_Certified, Generic[F]):
 
     def __repr__(self) -> str:
         """Shapes and error, on one line; never the numbers."""
-        summary = self._summary(self.gradients)
-        return f"GradientResult(loss={self.loss:.6g}, gradients={summary})"
+        summary = self._summary("gradients={{{}}}", self.gradients)
+        return f"GradientResult(loss={self.loss:.6g}, {summary})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -242,7 +242,7 @@ class AttentionGradients(_Certified, Generic[F]):
 
     def __repr__(self) -> str:
         """Shapes and error, on one line; never the numbers."""
-        return f"AttentionGradients(gradients={self._summary(('dq', 'dk', 'dv'))})"
+        return f"AttentionGradients({self._summary('{}', ('dq', 'dk', 'dv'))})"
 
 
 def deliver(result: R, certificates: Mapping[str, Certificate], given: Options, dtype: str) -> R:
@@ -299,4 +299,4 @@ def worst(certificates: Mapping[str, Certificate]) -> Certificate:
 def round_up(value: float) -> str:
     """Two significant digits, never below the value: what a user may copy out of a message."""
     upwards = Context(prec=2, rounding=ROUND_CEILING)
-    return f"{float(upwards.create_decimal(repr(value))):.2g}"
+    return f"{float(upwards.create_decimal(repr(float(value)))):.2g}"
