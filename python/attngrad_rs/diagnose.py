@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._inputs import arrays, options
-from ._inputs.memory import check_fits
-from .features import looked_bytes
+from .features import one_head
 
 __all__ = ["Diagnosis", "Prediction", "diagnose", "diagnose_problem"]
 
@@ -173,14 +172,10 @@ def diagnose(
     >>> ag.diagnose(*rng.uniform(-9, 9, (2, 50_000, 4)), scale=0.25).regime
     'exact'
     """
-    seed = options.rng(rng)
-    workers = options.number("threads", threads)
-    s = options.number("scale", scale)
-    given, dtype = arrays.read_one_head(query, key)
-    check_fits("diagnose", arrays.total_bytes(given) + looked_bytes(given))
-    copies = arrays.snapshots(given, dtype, finite=True, threads=workers)
-    control = _core.Options(threads=workers)
-    return _wrapped(_core.diagnose(copies["query"], copies["key"], s, seed or 0, control))
+    seed = options.rng(rng) or 0
+    workers, s = options.number("threads", threads), options.number("scale", scale)
+    copies = one_head("diagnose", query, key, workers)
+    return _wrapped(_core.diagnose(*copies, s, seed, _core.Options(threads=workers)))
 
 
 def diagnose_problem(

@@ -156,10 +156,8 @@ class ExpFeatures:
             allowed, RangeError where logits overflow.
         """
         asked, control = request(self.get_params()), self._options()
-        given, dtype = arrays.read_one_head(query, query if key is None else key)
-        check_fits("ExpFeatures.fit", arrays.total_bytes(given) + looked_bytes(given))
-        copies = arrays.snapshots(given, dtype, finite=True)
-        self._take(_core.ExpFeatures.fit(copies["query"], copies["key"], asked, control))
+        copies = one_head("ExpFeatures.fit", query, query if key is None else key, self.threads)
+        self._take(_core.ExpFeatures.fit(*copies, asked, control))
         return self
 
     def _take(self, fitted: _core.ExpFeatures) -> None:
@@ -296,9 +294,13 @@ def request(asked: Mapping[str, Any]) -> _core.FeatureRequest:
     )
 
 
-def looked_bytes(given: Mapping[str, Array]) -> int:
-    """Bytes that a look at queries and keys keeps of them besides their copies."""
-    return LOOK_BYTES * sum(map(len, given.values()))
+def one_head(title: str, query: object, key: object, threads: int | None) -> tuple[Array, Array]:
+    """Private copies of queries and keys, once there is room for them and for a look at them."""
+    given, _ = arrays.read_heads({"query": query, "key": key})
+    given, dtype = arrays.read_matrices(given, ": pass one head at a time")
+    check_fits(title, arrays.total_bytes(given) + LOOK_BYTES * sum(map(len, given.values())))
+    copies = arrays.snapshots(given, dtype, finite=True, threads=threads)
+    return copies["query"], copies["key"]
 
 
 def _parameters() -> dict[str, Any]:

@@ -190,12 +190,6 @@ def read_heads(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     return arrays, dtype
 
 
-def read_one_head(query: object, key: object) -> tuple[dict[str, Array], DType]:
-    """The query and key of one head, two matrices."""
-    arrays, _ = read_heads({"query": query, "key": key})
-    return read_matrices(arrays, ": pass one head at a time")
-
-
 def _dimensions(array: Array) -> str:
     return f"{array.ndim} dimension{'' if array.ndim == 1 else 's'}, shape {array.shape}"
 
