@@ -50,15 +50,11 @@ class RangeError(AttnGradError, ValueError):
 class ToleranceError(AttnGradError, ArithmeticError):
     """The tolerance asked for is below what can be reached.
 
-    Attributes
-    ----------
-    best_rtol : float
-        The smallest ``rtol`` that this problem can be certified to, in this dtype, with this
-        method and beside the same ``atol``; infinite where no relative tolerance can be certified.
-        Where ``result`` is None nothing was computed, as no data could reach the tolerance: then
-        it is the least that some data could reach in this dtype.
-    result : GradientResult, AttentionGradients or None
-        The result that was computed, with its certificates.
+    - ``best_rtol``: the smallest ``rtol`` that this problem can be certified to, in this dtype,
+      with this method and beside the same ``atol``; infinite where no relative tolerance can be
+      certified. Where ``result`` is None nothing was computed, as no data could reach the
+      tolerance: then it is the least that some data could reach in this dtype.
+    - ``result``: the GradientResult or AttentionGradients that was computed, with its certificates.
     """
 
     def __init__(self, message: str, best_rtol: float = float("inf"), result: Any = None) -> None:
@@ -98,10 +94,7 @@ class ProblemFileError(AttnGradError, ValueError):
 class OutputError(AttnGradError, OSError):
     """An output file cannot be written; nothing of it is left behind.
 
-    Attributes
-    ----------
-    path : str
-        The file that could not be written.
+    ``path`` is the file that could not be written.
     """
 
     def __init__(self, message: str, *, path: str = "") -> None:

@@ -42,20 +42,13 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 class ExpPolynomial:
     """A polynomial of t for exp(t) on an interval. Call it for its values.
 
-    Attributes
-    ----------
-    kind : str
-        How it was chosen.
-    degree : int
-        Its degree g; leading coefficients may be zero.
-    interval : tuple of float
-        Where it was made for.
-    chebyshev : ndarray of float64, shape (degree + 1,)
-        Coefficients of T_0, ..., T_g on the interval (40). They are the polynomial: bounds are of
-        what they define exactly.
-    power : ndarray of float64, shape (degree + 1,)
-        Coefficients of 1, t, ..., t**g (43), each rounded once. Good around zero; far from it the
-        powers cancel, and values are to be had by calling.
+    - ``kind``: how it was chosen.
+    - ``degree``: its degree g; leading coefficients may be zero.
+    - ``interval``: where it was made for.
+    - ``chebyshev``, (g + 1,): coefficients of T_0, ..., T_g on the interval (40). They are the
+      polynomial: bounds are of what they define exactly.
+    - ``power``, (g + 1,): coefficients of 1, t, ..., t**g (43), each rounded once. Good around
+      zero; far from it the powers cancel, and values are to be had by calling.
     """
 
     kind: str
