@@ -35,9 +35,8 @@ HEAD_RULES = (
     ("dout", -1, "value", -1),
 )  # fmt: skip
 # Remedies for the dtypes that people really pass.
-TO_DOUBLE = "use {name}.astype(numpy.float64)"
 REMEDIES = {
-    **dict.fromkeys("biu", TO_DOUBLE),
+    **dict.fromkeys("biu", "use {name}.astype(numpy.float64)"),
     "f": "use {name}.astype(numpy.float32) or {name}.astype(numpy.float64)",
     "c": "complex attention is not defined here: use {name}.real or {name}.imag",
 }
