@@ -63,13 +63,9 @@ def attention(
     ndarray, (..., L, Ev)
         Of the inputs' dtype in native byte order; zeros where S = 0.
 
-    Raises
-    ------
-    AttnGradError
-        As ``loss_gradient``; the message names the argument.
-
     Notes
     -----
+    Errors: as ``loss_gradient``; the message names the argument.
     Source: docs/math.md, section on attention. Cost: 2 L S (E + Ev) operations for each head, half
     if causal; memory O((L + S)(E + Ev)) beside the inputs.
 
@@ -148,13 +144,9 @@ def attention_vjp(
         Unpacks as three arrays shaped like query, key and value; ``.certificate``,
         ``.certificates``, ``.plan``.
 
-    Raises
-    ------
-    AttnGradError
-        As ``loss_gradient``; the message names the argument.
-
     Notes
     -----
+    Errors: as ``loss_gradient``; the message names the argument.
     Source: docs/math.md, section on the vector-Jacobian product. Cost: 12 L S E operations for each
     head (E = Ev), half if causal; memory O((L + S)(E + Ev)) beside the inputs. Polynomial, section
     on the moment form: 4 (L + S) N (Ev + 1) with N = C(E + g + 1, g + 1) features for degree g, and
@@ -203,13 +195,9 @@ def plan(
     Plan
         ``.explain()`` says it in words, ``.execute(dout=...)`` runs it.
 
-    Raises
-    ------
-    AttnGradError
-        As ``attention_vjp``.
-
     Notes
     -----
+    Errors: as ``attention_vjp``.
     Cost: O(1), for the polynomial method a copy of all heads and a look at some rows of each.
 
     Examples

@@ -205,13 +205,9 @@ def loss(
     float
         L, of the precision of the arrays.
 
-    Raises
-    ------
-    AttnGradError
-        As ``loss_gradient``.
-
     Notes
     -----
+    Errors: as ``loss_gradient``.
     Source: docs/math.md, section on the loss. Cost: 4 n m d operations, half if causal; memory
     O((n + m) d).
 
@@ -252,13 +248,9 @@ def plan_loss_gradient(
     Plan
         ``.explain()`` says it in words, ``.execute()`` runs it.
 
-    Raises
-    ------
-    AttnGradError
-        For everything that ``loss_gradient`` would refuse before it computes.
-
     Notes
     -----
+    Errors: for everything that ``loss_gradient`` would refuse before it computes.
     Cost: O(1) where the method is exact by name or by ``rtol``; the numbers are not read then.
     Otherwise the arrays are copied and some rows looked at.
 
