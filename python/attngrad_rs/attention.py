@@ -209,7 +209,7 @@ def plan(
     'exact'
     """
     named = {"query": query, "key": key, "value": value}
-    heads = _heads(named, Options(**options))
+    heads = _heads(named, Options.of("plan", options))
     return _solve.plan(heads, functools.partial(attention_vjp, **named, **heads.given._asdict()))
 
 

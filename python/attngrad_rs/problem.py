@@ -265,7 +265,7 @@ def plan_loss_gradient(
     >>> plan.execute().loss < 1e-20
     True
     """
-    call = _call((A1, A2, A3, X, Y, E), wrt, Options(**options))
+    call = _call((A1, A2, A3, X, Y, E), wrt, Options.of("plan_loss_gradient", options))
     again = functools.partial(
         loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, **call.given._asdict()
     )

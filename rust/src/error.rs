@@ -17,7 +17,7 @@ pub enum Error {
         wanted: String,
     },
     /// An option's value is not one of those there are.
-    #[error("{option}: found {found}; wanted {wanted}")]
+    #[error("{option}: found {found}; expected {wanted}")]
     Option {
         /// The option.
         option: &'static str,
@@ -27,7 +27,7 @@ pub enum Error {
         wanted: String,
     },
     /// An input holds NaN or an infinity.
-    #[error("{argument}: found {found} at row {row}, column {column}; wanted finite numbers")]
+    #[error("{argument}: found {found} at row {row}, column {column}; expected finite numbers")]
     NonFinite {
         /// The argument, by its name in the problem.
         argument: &'static str,
@@ -39,7 +39,7 @@ pub enum Error {
         column: usize,
     },
     /// A tolerance that cannot be reached, whatever the data.
-    #[error("rtol: found {found}, {limit}; wanted at least {least:.1e} in {precision}, or none for exact")]
+    #[error("rtol: found {found}, {limit}; expected at least {least:.1e} in {precision}, or none for exact")]
     Tolerance {
         /// The tolerance.
         found: String,

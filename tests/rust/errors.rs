@@ -70,7 +70,7 @@ fn a_problem_has_only_its_inputs() {
     {
         let error = loss_gradient(&case.problem(), &[Wrt::Y, wrt], &Options::default(), None).expect_err("refused");
         assert!(matches!(&error, Error::Option { option: "wrt", .. }), "{error:?}");
-        assert!(error.to_string().starts_with(&format!("wrt: found {:?}; wanted ", wrt.name())), "{error}");
+        assert!(error.to_string().starts_with(&format!("wrt: found {:?}; expected ", wrt.name())), "{error}");
     }
 }
 
@@ -89,11 +89,11 @@ fn names_are_parsed_or_refused() {
     assert!(Method::ALL.into_iter().all(|method| method.to_string().parse() == Ok(method)));
     assert!(Kind::ALL.into_iter().all(|kind| kind.to_string().parse() == Ok(kind)));
     let error = "sure".parse::<Asked>().expect_err("no such kind").to_string();
-    assert_eq!(error, "certificate: found \"sure\"; wanted one of any, estimated, statistical, rigorous");
+    assert_eq!(error, "certificate: found \"sure\"; expected one of any, estimated, statistical, rigorous");
     let error = "Z".parse::<Wrt>().expect_err("no such input").to_string();
-    assert_eq!(error, "wrt: found \"Z\"; wanted one of X, W_Q, W_K, Y, A1, A2, A3, A");
+    assert_eq!(error, "wrt: found \"Z\"; expected one of X, W_Q, W_K, Y, A1, A2, A3, A");
     let error = "sse".parse::<Level>().expect_err("no such level").to_string();
-    assert!(error.starts_with("level: found \"sse\"; wanted one that this machine has: baseline"), "{error}");
+    assert!(error.starts_with("level: found \"sse\"; expected one that this machine has: baseline"), "{error}");
 }
 
 /// Any number of threads and any block is either refused, with the option's name, or computed: no sum overflows.
@@ -116,7 +116,7 @@ fn sizes_beyond_every_machine() {
         ];
         for result in results {
             let text = result.expect_err("too many").to_string();
-            assert_eq!(text, format!("threads: found {threads}; wanted 1 to 1024"));
+            assert_eq!(text, format!("threads: found {threads}; expected 1 to 1024"));
         }
     }
     let gradients = |key_block| {
@@ -227,9 +227,9 @@ fn the_planner_speaks_no_python() {
     let negative = Request { wanted: Wanted::Auto, rtol: Some(-1.0), ..asked };
     let large = Request { wanted: Wanted::Polynomial(Some(7)), ..asked };
     for (request, start) in [
-        (asked, "degree: found none for the polynomial method; wanted a degree, or rtol > 0"),
-        (large, "degree: found 76904685 monomials of 32 coordinates up to grade 8; wanted a degree with at most"),
-        (negative, "rtol: found -1; wanted a finite number >= 0"),
+        (asked, "degree: found none for the polynomial method; expected a degree, or rtol > 0"),
+        (large, "degree: found 76904685 monomials of 32 coordinates up to grade 8; expected a degree with at most"),
+        (negative, "rtol: found -1; expected a finite number >= 0"),
     ] {
         let message = decide(&case.problem(), &[Wrt::X], &request).expect_err("refused").to_string();
         assert!(message.starts_with(start), "{message}");

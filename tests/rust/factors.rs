@@ -258,11 +258,11 @@ fn bad_input_has_one_clear_error() {
     let (problem, none) = (case.problem(), Options::default());
     let default = FeatureOptions::default();
     let message = refused(factors(&problem.with_causal(true), &default, &none, None));
-    assert!(message.starts_with("is_causal: found true; wanted false: a causal f is not of low rank"), "{message}");
+    assert!(message.starts_with("is_causal: found true; expected false: a causal f is not of low rank"), "{message}");
     let message = refused(factors(&problem, &FeatureOptions { scale: Some(3.0), ..default }, &none, None));
     assert!(message.starts_with("scale: found 3 beside the problem's own"), "{message}");
     let message = refused(factors(&problem, &FeatureOptions { degree: Some(99), ..default }, &none, None));
-    assert!(message.starts_with("degree: found 99; wanted 0 to 30"), "{message}");
+    assert!(message.starts_with("degree: found 99; expected 0 to 30"), "{message}");
     let message = refused(factors(&problem, &FeatureOptions { max_features: 3, ..default }, &none, None));
     assert!(message.starts_with("degree: found 2, which has 10 features at width 3"), "{message}");
     let message = refused(factors(&problem.with_scale(f64::NAN), &default, &none, None));
@@ -280,9 +280,9 @@ fn bad_input_has_one_clear_error() {
     );
     let parts = made(&problem, 1, Kind::LeastSquares);
     let message = refused(parts.gradient(Wrt::WQ, &none, None));
-    assert!(message.starts_with("wrt: found \"W_Q\"; wanted X"), "{message}");
+    assert!(message.starts_with("wrt: found \"W_Q\"; expected X"), "{message}");
     let message = refused(parts.gradient(Wrt::A, &none, None));
-    assert!(message.starts_with("wrt: found \"A\"; wanted A1, A2 or A3"), "{message}");
+    assert!(message.starts_with("wrt: found \"A\"; expected A1, A2 or A3"), "{message}");
     for name in ["A1", "A2", "A3", "Y", "E", "X"] {
         let mut spoilt = case.clone();
         let array = match name {
@@ -295,7 +295,7 @@ fn bad_input_has_one_clear_error() {
         };
         array[(2, 1)] = f64::NAN;
         let message = refused(factors(&spoilt.problem(), &default, &none, None));
-        assert_eq!(message, format!("{name}: found NaN at row 2, column 1; wanted finite numbers"));
+        assert_eq!(message, format!("{name}: found NaN at row 2, column 1; expected finite numbers"));
     }
     let row = ArrayView2::from_shape((1, 3), &[0.5, 0.1, -0.2]).expect("one row");
     let many = row.broadcast((1 << 40, 3)).expect("rows alike");

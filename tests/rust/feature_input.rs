@@ -70,12 +70,12 @@ fn bad_input_has_one_clear_error() {
     let (q, k) = data::<f64>(0, [6, 5, 3], 0.8);
     let default = FeatureOptions::default();
     let cases = [
-        (FeatureOptions { degree: Some(31), ..default }, "degree: found 31; wanted 0 to 30"),
+        (FeatureOptions { degree: Some(31), ..default }, "degree: found 31; expected 0 to 30"),
         (
             FeatureOptions { degree: Some(8), max_features: 100, ..default },
             "degree: found 8, which has 165 features at width 3",
         ),
-        (FeatureOptions { max_features: 0, ..default }, "max_features: found 0; wanted 1 or more"),
+        (FeatureOptions { max_features: 0, ..default }, "max_features: found 0; expected 1 or more"),
         (FeatureOptions { rtol: Some(-0.1), ..default }, "rtol: found -0.1"),
         (FeatureOptions { rtol: Some(f64::NAN), ..default }, "rtol: found NaN"),
         (FeatureOptions { scale: Some(f64::INFINITY), ..default }, "scale: found inf"),
@@ -90,7 +90,7 @@ fn bad_input_has_one_clear_error() {
     for (bad, found) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
         let mut spoilt = k.clone();
         spoilt[(1, 2)] = bad;
-        let wanted = format!("key: found {found} at row 1, column 2; wanted finite numbers");
+        let wanted = format!("key: found {found} at row 1, column 2; expected finite numbers");
         for degree in [0, 3] {
             let options = FeatureOptions { degree: Some(degree), ..default };
             assert_eq!(refused(fit(&q, &spoilt, &options)), wanted);

@@ -256,7 +256,10 @@ fn an_input_that_is_no_number_is_named() {
                 }
             }
             let text = named.to_string();
-            assert!(text.starts_with(&format!("{name}: found ")) && text.ends_with("wanted finite numbers"), "{text}");
+            assert!(
+                text.starts_with(&format!("{name}: found ")) && text.ends_with("expected finite numbers"),
+                "{text}"
+            );
         }
     }
 }

@@ -190,14 +190,30 @@ def test_sizes_of_a_pair() -> None:
 
 @pytest.mark.parametrize("position", [0, 1, arrays.LARGE - 1, arrays.LARGE, 3 * arrays.LARGE - 1])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_first_number_that_is_not_finite_is_named(position: int, value: float) -> None:
+@pytest.mark.parametrize("layout", ["C", "F", "swapped", "shifted"])
+def test_the_first_number_that_is_not_finite_is_named(
+    position: int, value: float, layout: str
+) -> None:
     array = np.zeros((3 * arrays.LARGE // 8, 8), dtype=np.float32)
     array.reshape(-1)[-1] = np.nan
     array.reshape(-1)[position] = value
     index = (position // 8, position % 8)
+    if layout == "F":
+        array = np.asfortranarray(array)
+    elif layout == "swapped":
+        array = array.astype(array.dtype.newbyteorder())
+    elif layout == "shifted":
+        # Not where a number may begin.
+        bytes_of = np.zeros(array.nbytes + 1, dtype=np.uint8)[1:]
+        bytes_of[:] = array.reshape(-1).view(np.uint8)
+        array = bytes_of.view(np.float32).reshape(array.shape)
     with pytest.raises(ag.NonFiniteError) as caught:
-        arrays.check_finite("E", array)
+        arrays.snapshots({"E": array}, np.dtype(np.float32), finite=True)
     assert f"E: found {value} at index {index};" in str(caught.value)
+    copy = arrays.snapshots({"E": array}, np.dtype(np.float32), finite=False)["E"]
+    assert copy.dtype == np.float32
+    assert copy.flags.c_contiguous
+    assert copy.tobytes() == array.astype(np.float32, order="C").tobytes()
 
 
 def test_finite_arrays_pass() -> None:

@@ -10,7 +10,7 @@ import math
 import numbers
 import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, get_args
 
 import numpy as np
@@ -72,6 +72,13 @@ class Options(NamedTuple):
     progress: Any = None
     timeout: Any = None
     check_finite: Any = True
+
+    @classmethod
+    def of(cls, function: str, options: Mapping[str, object]) -> Options:
+        """The options that a function was given by name; Python's own error for others."""
+        for name in options.keys() - set(cls._fields):
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+        return cls(**options)
 
     def checked(self) -> Options:
         """The same as plain Python values; ``rng`` is a seed, and None is a hash of the data."""

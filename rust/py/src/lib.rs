@@ -31,7 +31,7 @@ mod problem;
 mod sample;
 
 use attngrad::{Float, Level, default_threads};
-use numpy::{Element, IntoPyArray};
+use numpy::Element;
 use pyo3::{exceptions::PyImportError, prelude::*};
 
 use call::{Options, is_single};
@@ -104,23 +104,6 @@ fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, options: &Options) -> Resul
     in_precision!(is_single(&row), T => finite::<T>(py, &row, options))
 }
 
-fn copied<'py, T: Element + Float>(
-    py: Python<'py>,
-    array: &Bound<'py, PyAny>,
-    options: &Options,
-) -> Result<(Bound<'py, PyAny>, bool)> {
-    let array = call::read::<T>(array)?;
-    let values = array.as_array().to_slice().ok_or_else(|| Failure::internal("a row is not contiguous"))?;
-    let ((copy, finite), _) = options.run(py, |options, watch| attngrad::snapshot(values, options, watch))?;
-    Ok((copy.into_pyarray(py).into_any(), finite))
-}
-
-/// A copy of one row, (numbers), and whether it has numbers only.
-#[pyfunction]
-fn snapshot<'py>(py: Python<'py>, row: Bound<'py, PyAny>, options: &Options) -> Result<(Bound<'py, PyAny>, bool)> {
-    in_precision!(is_single(&row), T => copied::<T>(py, &row, options))
-}
-
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     require_main_interpreter()?;
@@ -156,7 +139,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(level, module)?)?;
     module.add_class::<plan::Prepared>()?;
     module.add_function(wrap_pyfunction!(all_finite, module)?)?;
-    module.add_function(wrap_pyfunction!(snapshot, module)?)?;
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;

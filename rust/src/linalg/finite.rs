@@ -1,18 +1,14 @@
-//! Whether an array has numbers only, and a copy of it, at the speed of memory.
+//! Whether an array has numbers only, at the speed of memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 use crate::float::Float;
 use crate::options::Options;
-use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
 /// Numbers of a task: some hundred microseconds of reading.
 const TASK: usize = 1 << 19;
-
-/// Numbers that are still near the processor once they were copied.
-const NEAR: usize = 1 << 12;
 
 /// What one thread reads in a nanosecond, at least.
 const BYTES_PER_NANOSECOND: usize = 8;
@@ -36,27 +32,6 @@ pub fn all_finite<T: Float>(values: &[T], options: &Options, watch: Option<Watch
     Ok(finite.into_inner())
 }
 
-/// A copy of the values, and whether none of them is NaN or infinite: both in one go, as the memory is what takes the time.
-///
-/// # Errors
-/// As [`all_finite`].
-pub fn snapshot<T: Float>(values: &[T], options: &Options, watch: Option<Watch<'_>>) -> Result<(Vec<T>, bool), Error> {
-    let finite = AtomicBool::new(true);
-    let mut copy = buffer::zeros::<T>(values.len())?;
-    let nanoseconds = 2 * size_of_val(values) / BYTES_PER_NANOSECOND;
-    let tasks = values.chunks(TASK).zip(copy.chunks_mut(TASK));
-    Run::new(options, watch).short(nanoseconds, tasks, |(values, copy), _| {
-        for (values, copy) in values.chunks(NEAR).zip(copy.chunks_mut(NEAR)) {
-            copy.copy_from_slice(values);
-            if !all_finite_of(copy) {
-                finite.store(false, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    })?;
-    Ok((copy, finite.into_inner()))
-}
-
 /// Zero times a number is zero, and what is no number stays in a sum.
 fn all_finite_of<T: Float>(values: &[T]) -> bool {
     let mut sums = [T::zero(); LANES];
@@ -76,13 +51,7 @@ mod tests {
     fn finds_each<T: Float>(worst: [T; 3]) {
         for length in [0, 1, 63, 64, 1000, TASK + 70] {
             let mut values: Vec<T> = (0..length).map(|i| T::narrow(i as f64 - 500.0)).collect();
-            let of = |values: &[T]| {
-                let finite = all_finite(values, &Options::default(), None).expect("no deadline");
-                let (copy, of_copy) = snapshot(values, &Options::default(), None).expect("a small buffer");
-                let bits = |values: &[T]| values.iter().map(|x| x.widen().to_bits()).collect::<Vec<_>>();
-                assert!(bits(&copy) == bits(values) && of_copy == finite, "{length}");
-                finite
-            };
+            let of = |values: &[T]| all_finite(values, &Options::default(), None).expect("no deadline");
             assert!(of(&values), "{length}");
             for index in [0, length / 2, length.saturating_sub(1)].into_iter().filter(|&index| index < length) {
                 let before = values[index];
