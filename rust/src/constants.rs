@@ -24,8 +24,11 @@ pub const LEAST_TASKS: usize = 8;
 /// ... of no fewer queries than the widest tile has lanes.
 pub const LEAST_TASK_QUERIES: usize = 32;
 
-/// Bytes, of all threads together, for weights that pass 1 keeps for pass 2.
+/// Bytes, of all threads together, for weights that pass 1 keeps for pass 2 ...
 pub const KEPT_BYTES: usize = 32 << 20;
+
+/// ... and of each thread where there are more than share those: kept weights save a fifth of the operations at any number.
+pub const KEPT_THREAD_BYTES: usize = 16 << 20;
 
 /// Most tiles of queries whose weights are kept at a time: two stay near L2, and share the keys that stream by.
 pub const KEPT_TILES: usize = 2;

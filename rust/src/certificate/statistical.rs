@@ -71,7 +71,10 @@ impl Capped {
     pub fn new(caps: &[f64]) -> Result<Self, Error> {
         let sum = total(caps.iter().copied());
         if let Some(row) = caps.iter().position(|cap| !(0.0..=f64::MAX).contains(cap)) {
-            return Err(Error::Internal(format!("the cap of row {row}: found {}; expected a finite number", caps[row])));
+            return Err(Error::Internal(format!(
+                "the cap of row {row}: found {}; expected a finite number",
+                caps[row]
+            )));
         }
         if sum == f64::INFINITY {
             return Err(Error::Internal("the caps of the rows: their sum overflows; use smaller units".to_string()));

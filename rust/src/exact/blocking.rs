@@ -1,6 +1,6 @@
 //! How the passes are cut into waves, chunks and what is kept between them.
 
-use crate::constants::{CHUNK_KEYS, KEPT_BYTES, WAVE_QUERIES};
+use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_THREAD_BYTES, KEPT_TILES, WAVE_QUERIES};
 
 /// The sizes that decide where pieces of work end. The order of every sum follows from them and from the shape.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,13 @@ impl Blocking {
         change(&mut blocking);
         CHOSEN.set(blocking);
     }
+}
+
+/// Tiles of queries whose weights each thread keeps at a time, where those of one take `bytes` and all threads have
+/// `kept_bytes` together, or each [`KEPT_THREAD_BYTES`] where that is more.
+pub(crate) fn kept_tiles(bytes: usize, threads: usize, kept_bytes: usize) -> usize {
+    let own = (kept_bytes / threads.max(1)).max(kept_bytes.min(KEPT_THREAD_BYTES));
+    (own / bytes.max(1)).min(KEPT_TILES)
 }
 
 #[cfg(test)]

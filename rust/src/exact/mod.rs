@@ -29,6 +29,7 @@ mod walk;
 mod waves;
 
 pub use attention::{AttentionGradients, attention, attention_vjp};
+pub(crate) use blocking::kept_tiles;
 pub use gradient::{Gradient, Gradients, loss_gradient};
 pub(crate) use operands::{Operands, Residual};
 pub use proved::ProvedRounding;

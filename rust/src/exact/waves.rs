@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::blocking::kept_tiles;
 use super::engine::{Engine, Forward, Values};
 use super::forward::Spread;
 use super::fused::{FirstTask, FusedTask};
 use super::kept;
 use super::residual::{Given, Row};
-use crate::constants::KEPT_TILES;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::take;
@@ -70,7 +70,7 @@ impl<T: Float> Engine<T> {
     }
 
     /// Both passes for the query side: as [`Engine::forward`] and then [`Engine::backward`], to the bit. `None` where
-    /// what pass 1 would keep for pass 2 is too large for all threads together.
+    /// what pass 1 would keep for pass 2 is too large.
     pub fn fused(
         &mut self,
         values: &Values<T>,
@@ -81,10 +81,10 @@ impl<T: Float> Engine<T> {
         let (n, width, value_width) = (self.count, self.keys.width, values.rows.width);
         let lanes = self.kernels.lanes;
         let stride = self.kept_stride();
-        let bytes = stride.saturating_mul(size_of::<T>()).saturating_mul(run.threads());
+        let bytes = stride.saturating_mul(size_of::<T>());
         // No more tiles at a time than leave every thread some.
         let shared = n.div_ceil(lanes).div_ceil(2 * run.threads());
-        let tiles = (self.blocking.kept_bytes / bytes.max(1)).min(KEPT_TILES).min(shared);
+        let tiles = kept_tiles(bytes, run.threads(), self.blocking.kept_bytes).min(shared);
         if tiles == 0 || self.keys.count == 0 {
             return Ok(None);
         }

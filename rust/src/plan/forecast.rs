@@ -4,10 +4,10 @@ use super::cost::Cost;
 use super::decision::{Decision, Method};
 use super::rates;
 use crate::constants::{
-    CHUNK_KEYS, KEPT_BYTES, KEPT_TILES, KEY_SIDE_QUERIES, MOMENT_BYTES, MOMENT_ROWS, WAVE_CHUNKS, WAVE_QUERIES,
+    CHUNK_KEYS, KEPT_BYTES, KEY_SIDE_QUERIES, MOMENT_BYTES, MOMENT_ROWS, WAVE_CHUNKS, WAVE_QUERIES,
 };
 use crate::error::Error;
-use crate::exact::tile_shape;
+use crate::exact::{kept_tiles, tile_shape};
 use crate::features::approximate_count;
 use crate::float::Float;
 use crate::options::{Level, Options};
@@ -178,7 +178,8 @@ impl Memory<'_> {
             return (all / row / queries * queries).min(WAVE_QUERIES as u128).min(n as u128) * row;
         }
         let tile = lanes as u128 * row;
-        (all / (threads as u128 * tile)).min(KEPT_TILES as u128) * threads as u128 * tile
+        let bytes = usize::try_from(tile).unwrap_or(usize::MAX);
+        kept_tiles(bytes, threads, KEPT_BYTES) as u128 * threads as u128 * tile
     }
 
     /// The moment form of a degree with its sampled rows.
