@@ -1,5 +1,5 @@
-//! Keys that stand out, beside the moments of all others: their weights are e^t, forward and backward, and what queries are
-//! worth to them is summed with no approximation (docs/math.md, equation 160).
+//! Keys that stand out, beside the moments of all others: their weights are e^t, forward and backward, and the
+//! contributions of the queries to them are summed with no approximation (docs/math.md, equation 160).
 
 use super::near::{Limits, Near, NearQueries, Nothing, safe};
 use super::queries::{Queries, QueryTask, queries};

@@ -15,8 +15,8 @@ use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload is
-/// the sum over the parents, which are there, of what the payload is once it is scaled by x_c.
+/// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload
+/// is the sum over the parents, which are there, of the payload scaled by x_c.
 pub struct Collector<T> {
     inner: Aligned<T>,
     leaves: Aligned<T>,
@@ -52,13 +52,13 @@ impl<T: Float> Collector<T> {
         })
     }
 
-    /// What the integers of the blocks since the last call may have lost (docs/math.md, equation 139).
+    /// Upper bound of the error of the integer sums of the blocks since the last call (docs/math.md, equation 139).
     pub fn take_lost(&mut self) -> f64 {
         self.integers.as_mut().map_or(0.0, |integers| LOST * std::mem::take(&mut integers.lost))
     }
 
-    /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block. `x` is laid out `[dimension][C]`. Sums without
-    /// room for the highest grade do without it.
+    /// sums[β] += Σ_rows x^β · payload, for the first `count` rows of the block. `x` is laid out `[dimension][C]`. Sums
+    /// without room for the highest grade do without it.
     #[inline(always)]
     pub fn add<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &mut self,
@@ -154,16 +154,16 @@ pub struct KeyMoments<'a> {
     pub integers: bool,
     /// += Σ k^β [h, 1], `[count][dv + 1]`.
     pub sums: &'a mut [f64],
-    /// What the part found besides.
+    /// Statistics of the part.
     pub found: &'a mut KeyFound,
 }
 
-/// Numbers of one part of the keys.
+/// Statistics of one part of the keys.
 #[derive(Debug, Clone, Default)]
 pub struct KeyFound {
     /// max ‖k‖².
     pub widest: f64,
-    /// What integers may have lost (docs/math.md, equation 139).
+    /// Upper bound of the error of integer sums (docs/math.md, equation 139).
     pub lost: f64,
     /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
     pub balls: [Ball; 3],

@@ -19,7 +19,8 @@ use crate::runtime::buffer;
 use crate::runtime::pool::{Cancel, Run};
 use crate::runtime::rng::Rng;
 
-/// Blocks that are summed both ways to see what integers lose: a thirtieth of the time of the query side where there are 512.
+/// Blocks that are summed both ways to estimate the error of integer sums: a thirtieth of the time of the query side
+/// where there are 512.
 pub const COMPARED: usize = 8;
 
 /// A contraction with the moments of the keys.
@@ -35,7 +36,8 @@ pub struct Contraction<'a> {
 }
 
 impl Polynomial {
-    /// How dL/dX can be had from moments: where rows of A1 can be had from their coordinates, and all keys are in them.
+    /// Contraction that gives dL/dX from moments, where rows of A1 follow from their coordinates and all keys are in
+    /// the moments.
     pub(super) fn contraction(&self, dv: usize) -> Result<Option<Contraction<'_>>, Error> {
         let Some(row) = self.coordinates.row.as_ref().filter(|_| self.exact_keys.is_empty() && !self.is_causal) else {
             return Ok(None);
@@ -86,9 +88,9 @@ impl Contraction<'_> {
         Ok(sum)
     }
 
-    /// How far sums of integers over the queries take Σ_j a_j ⊗ w_j, an estimate: blocks are drawn in proportion to `lost`, the
-    /// most that integers may lose in each, and summed both ways (docs/math.md, equation 168). Infinite where the blocks do not
-    /// tell.
+    /// Estimate of the error of Σ_j a_j ⊗ w_j that is due to integer sums over the queries: blocks are drawn in
+    /// proportion to `lost`, the most that integers may lose in each, and summed both ways (docs/math.md, equation
+    /// 168). Infinite where the blocks do not tell.
     ///
     /// Time that of the query side for 2 [`COMPARED`] blocks, and as many contractions.
     pub fn lost<T: Float>(

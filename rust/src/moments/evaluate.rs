@@ -1,4 +1,5 @@
-//! What moments say of one tile of rows: sums over the other side, and their gradient (docs/math.md, equations 57 and 60).
+//! Evaluation of the moments at one tile of rows: sums over the other side, and their gradient (docs/math.md, equations
+//! 57 and 60).
 
 use crate::error::Error;
 use crate::features::Monomials;
@@ -33,7 +34,7 @@ impl<T: Float> Moments<T> {
     }
 }
 
-/// What moments are multiplied by.
+/// Coefficients that multiply the moments, one for each monomial.
 pub struct Coefficients {
     /// coef_β for |β| ≤ g.
     values: Vec<f64>,
@@ -51,8 +52,8 @@ impl Coefficients {
         Ok(Coefficients { values, slopes })
     }
 
-    /// Times the sums `[count][width]`, whose `columns` first are wanted as values; in one go, as a causal problem does this
-    /// for each chunk.
+    /// Times the sums `[count][width]`, whose `columns` first are wanted as values; in one go, as a causal problem does
+    /// this for each chunk.
     #[inline(always)]
     pub fn moments<T: Float>(
         &self,
@@ -177,8 +178,8 @@ impl<T: Float> Evaluator<T> {
     }
 }
 
-/// Children parent · x_c of neighbouring parents in the reverse pass: the adjoint of each goes to its parent times x_c, and
-/// to the slope along c times the parent.
+/// Children parent · x_c of neighbouring parents in the reverse pass: the adjoint of each goes to its parent times x_c,
+/// and to the slope along c times the parent.
 #[inline(always)]
 fn pass_on<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     children: &tile::Tile<V, J>,

@@ -1,4 +1,4 @@
-//! The polynomial and the moments of the keys: what is prepared once for any number of gradients and rows.
+//! The polynomial and the moments of the keys: prepared once for any number of gradients and rows.
 
 use ndarray::{Array1, Array2, CowArray, Ix2};
 
@@ -48,11 +48,12 @@ pub struct Polynomial {
     pub(super) largest_key: f64,
     /// Whether sums of the highest grade may be of integers.
     pub(super) integers: bool,
-    /// What those of the keys may have lost.
+    /// Upper bound of the error of the integer sums over the keys.
     pub(super) lost: f64,
-    /// What it was fitted to; nothing where it is used for that problem alone.
+    /// Identity of the problem that it was fitted to; nothing where it is used for that problem alone.
     identity: Option<Identity>,
-    /// What bounds are made of: rows of A2 and A3, and the values; nothing where the problem is causal.
+    /// Balls around the rows of A2, the rows of A3 and the values, for the error bounds; nothing where the problem is
+    /// causal.
     pub(super) balls: [Ball; 3],
     /// Keys that are in no moment.
     pub(super) exact_keys: Vec<usize>,
@@ -122,8 +123,8 @@ impl<'b, T: Float> Sides<'b, T> {
 }
 
 impl Polynomial {
-    /// Chooses coordinates and takes the moments of the keys. Those of a causal problem are prefix sums, which every pass
-    /// takes anew; then there is no more to do than to choose.
+    /// Chooses coordinates and takes the moments of the keys. Those of a causal problem are prefix sums, which every
+    /// pass takes anew; then there is no more to do than to choose.
     ///
     /// Time 2 m N (dv + 1) with N = C(d + g + 1, d), memory O(N dv).
     ///
@@ -216,7 +217,7 @@ impl Polynomial {
         Ok(polynomial)
     }
 
-    /// An error that says what is otherwise, unless keys, values, weights and form are those that it was fitted to. The
+    /// An error that names the difference, unless keys, values, weights and form are those that it was fitted to. The
     /// queries and E may be any.
     pub(crate) fn require<T: Float>(&self, problem: &Problem<'_, T>, options: &Options) -> Result<(), Error> {
         let Some(identity) = &self.identity else {
@@ -225,7 +226,7 @@ impl Polynomial {
         identity.require(&Identity::of(problem, &mut Run::new(options, None))?)
     }
 
-    /// What bounds are made of, for values of this width.
+    /// Data that the error bounds are computed from, for values of this width.
     pub(super) fn fitted(&self, dv: usize) -> Fitted<'_> {
         // Column dv of the moments has those of the keys alone.
         let alone = |index: usize| self.sums.get(index * (dv + 1) + dv).copied();
@@ -259,7 +260,7 @@ impl Polynomial {
         &self.coordinates.mean
     }
 
-    /// What the query side reads, nothing asked of it yet.
+    /// Inputs of the query side, no output requested yet.
     pub(super) fn queries<'b, T: Float>(
         &'b self,
         problem: &Problem<'_, T>,

@@ -25,27 +25,27 @@ pub struct PolynomialGradients<T> {
     pub loss: f64,
     /// One gradient for each input asked for, in that order, without the rows that are unsafe.
     pub gradients: Vec<(Wrt, Array2<T>)>,
-    /// Query rows whose normaliser is below half of what any softmax has with centred keys, or that are not finite. They
-    /// count for nothing above (rows of dL/dA1 are zero), so that the caller can add the exact ones.
+    /// Query rows whose normaliser is below half of what any softmax has with centred keys, or that are not finite.
+    /// They count for nothing above (rows of dL/dA1 are zero), so that the caller can add the exact ones.
     pub unsafe_rows: Vec<usize>,
     /// max ‖q‖ of the safe rows, in the coordinates of the method, the scale included.
     pub largest_query: f64,
     /// max ‖k‖ in the coordinates: |logit − logit of the mean key| ≤ this · `largest_query`.
     pub largest_key: f64,
-    /// How far each of the gradients may be from that of the same rows without any error, in that order; infinite where the
-    /// problem is causal or some keys are left to exp: of such passes no bound is known.
+    /// Upper bound of the distance of each gradient from that of the same rows without any error, in that order;
+    /// infinite where the problem is causal or some keys are left to exp: of such passes no bound is known.
     pub bounds: Vec<Bound>,
-    /// How far each of dL/dX and dL/dW_Q may be from Σ_j s a_j ⊗ w_j over the same rows, with the w_j of
-    /// [`Polynomial::rows`]: what sums lose to rounding. Infinite for others, and for a causal problem.
+    /// Upper bound of the distance of dL/dX and dL/dW_Q from Σ_j s a_j ⊗ w_j over the same rows, with the w_j of
+    /// [`Polynomial::rows`]: the rounding error of the sums. Infinite for others, and for a causal problem.
     pub drifts: Vec<f64>,
-    /// An estimate of what sums of integers over the queries take from dL/dX and dL/dW_Q, where it was asked for; 0 where they
-    /// are of floats.
+    /// Estimate of the error of dL/dX and dL/dW_Q that is due to integer sums over the queries, where it was asked for;
+    /// 0 where the sums are of floats.
     pub lost: f64,
     /// ‖c‖ of every row; nothing where the problem is causal, or has no keys.
     pub residuals: Vec<f64>,
     /// The same of the loss.
     pub loss_bound: Bound,
-    /// What the steps were charged, the rounding of sums left out; nothing where no bound is known.
+    /// Upper bounds of the errors of the steps, without the rounding of sums; nothing where no bound is known.
     pub steps: Option<Steps>,
     /// The instruction set that computed them.
     pub level: Level,
@@ -66,14 +66,14 @@ impl<T: Float> PolynomialGradients<T> {
     }
 }
 
-/// L and dL/d(input) for each input in `wrt`, with the polynomial in the place of exp in the forward and in the backward
-/// pass, so that rows of p̃ still sum to zero (docs/math.md, section 8).
+/// L and dL/d(input) for each input in `wrt`, with the polynomial in the place of exp in the forward and in the
+/// backward pass, so that rows of p̃ still sum to zero (docs/math.md, section 8).
 ///
 /// dL/dX and dL/dW_Q may differ in the last bits from those of a call that asks for dL/dA1 too (equation 137).
 ///
-/// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; of causal
-/// problems also 4 n C (d + dv + 1) a side, for chunks of C = [`crate::constants::MOMENT_ROWS`] rows. Memory O((n + m) d) for
-/// the inputs and outputs, and O(N d).
+/// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; of
+/// causal problems also 4 n C (d + dv + 1) a side, for chunks of C = [`crate::constants::MOMENT_ROWS`] rows. Memory
+/// O((n + m) d) for the inputs and outputs, and O(N d).
 ///
 /// # Errors
 /// [`Error::Option`] for an input that the problem does not have and for too many monomials; [`Error::Range`] where a
@@ -110,8 +110,8 @@ impl Polynomial {
     /// L and dL/d(input) for each input in `wrt`; as [`polynomial_gradient`], with the moments already taken.
     ///
     /// # Errors
-    /// As [`polynomial_gradient`]; [`Error::Option`] for other keys, values or weights, or another form, than those that it was
-    /// fitted to.
+    /// As [`polynomial_gradient`]; [`Error::Option`] for other keys, values or weights, or another form, than those
+    /// that it was fitted to.
     pub fn gradient<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -124,8 +124,8 @@ impl Polynomial {
         self.fitted_gradient(&seen, wrt, None, options, watch)?.whole(problem)
     }
 
-    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees. With a seed it
-    /// is estimated from blocks drawn by it what sums of integers over the queries lose.
+    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees. With
+    /// a seed, the error of integer sums over the queries is estimated from blocks that it draws.
     pub(crate) fn fitted_gradient<T: Float>(
         &self,
         problem: &Problem<'_, T>,

@@ -1,4 +1,5 @@
-//! The key side, all of it: the kernels over parts of the keys, or under a mask over waves of chunks from the last query back.
+//! The key side, all of it: the kernels over parts of the keys, or under a mask over waves of chunks from the last
+//! query back.
 
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ use crate::runtime::pool::Run;
 /// Share of the moments of the queries in the time of the key side, for the progress.
 const MOMENTS_SHARE: f64 = 0.4;
 
-/// What keys see of the queries.
+/// Query-side operands of the key side.
 pub enum Answers<'a, T> {
     /// N_β, the sums over all safe queries.
     Moments(&'a [f64]),
@@ -27,7 +28,7 @@ pub enum Answers<'a, T> {
     Residuals(Rows<'a, T>),
 }
 
-/// Where rows go that are wanted, with their widths, and which sums are.
+/// Destinations of the rows that are wanted, with their widths, and which sums are wanted.
 pub struct KeyOutputs<'a, T> {
     /// pᵀ Q mapped by its product.
     pub keys: (Option<&'a mut [T]>, usize),
@@ -39,8 +40,8 @@ pub struct KeyOutputs<'a, T> {
 
 /// All keys; returns (pᵀ Q)ᵀ A2 and (fᵀ c)ᵀ A3 where they are wanted. Progress is at `start` before.
 ///
-/// Time 2 m (N_(g+1) + N_g)(dv + 1) and what is wanted besides; under a mask also that of the moments of the queries, and
-/// 4 m C (d + dv + 1) flops.
+/// Time 2 m (N_(g+1) + N_g)(dv + 1) and that of the outputs wanted besides; under a mask also that of the moments of
+/// the queries, and 4 m C (d + dv + 1) flops.
 pub fn key_side<T: Float>(
     polynomial: &Polynomial,
     operands: KeySide<'_, T>,

@@ -13,7 +13,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// What every task of the key side reads.
+/// Shared inputs of the tasks of the key side.
 #[derive(Clone, Copy)]
 pub struct KeySide<'a, T> {
     /// The keys and their values.

@@ -1,5 +1,5 @@
-//! What a tile of rows has besides moments: nothing, keys that stand out, or under a mask the other side's rows of its own
-//! chunk.
+//! Rows that a tile sees one by one, beside the moments: none, keys that stand out, or under a mask the other side's
+//! rows of its own chunk.
 
 use crate::float::Float;
 use crate::kernels::InputMap;
@@ -21,7 +21,7 @@ pub trait Near<T, V, const W: usize, const L: usize, const J: usize> {
     fn slopes(&mut self, payload: &[T], out: &mut [T]);
 }
 
-/// What tells a row that is safe, in all tasks alike.
+/// Limits within which a row is safe, the same for all tasks.
 #[derive(Clone, Copy)]
 pub struct Limits<T> {
     /// Normalisers below this are unsafe.
@@ -32,7 +32,7 @@ pub struct Limits<T> {
 
 /// The same for queries, whose normalisers may be unsafe.
 pub trait NearQueries<T, V, const W: usize, const L: usize, const J: usize>: Near<T, V, W, L, J> {
-    /// Which rows are safe, from what the moments say: `sums` are values and, last, the normaliser.
+    /// Which rows are safe, from the sums of the moments: `sums` are values and, last, the normaliser.
     fn fits(&mut self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L];
     /// [c, −r] / z of rows of the task.
     fn take(&mut self, first: usize, rows: usize, payload: &[T]);

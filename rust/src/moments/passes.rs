@@ -1,4 +1,4 @@
-//! The passes over the queries and the keys, and the gradients that are made of what they leave.
+//! The passes over the queries and the keys, and the gradients that are made of their results.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -27,7 +27,8 @@ pub(super) struct Passes<T> {
     pub residuals: Vec<f64>,
     /// max ‖k‖ of the keys that are seen.
     pub largest_key: f64,
-    /// An estimate of what integers take from Σ a ⊗ w in the coordinates of the keys, in its unit; 0 without a seed.
+    /// Estimate of the error of Σ a ⊗ w that is due to integer sums, in the coordinates of the keys, in its unit; 0
+    /// without a seed.
     pub lost: f64,
     /// wᵀ A1, (d, d1).
     weights: Option<Vec<f64>>,
@@ -41,7 +42,7 @@ pub(super) struct Passes<T> {
 }
 
 impl<T: Float> Passes<T> {
-    /// Both sides, as far as they are needed; with a seed it is estimated what sums of integers lose.
+    /// Both sides, as far as they are needed; with a seed, the error of integer sums is estimated.
     pub(super) fn run(
         polynomial: &Polynomial,
         problem: &Problem<'_, T>,
@@ -66,7 +67,8 @@ impl<T: Float> Passes<T> {
         let has_keys = needs.key_side();
         let share = QUERY_SHARE[usize::from(!problem.is_causal)];
         let end = if has_keys { share } else { 1.0 };
-        // Where a w for each row is wanted for nothing but its sum with the rows, moments of the queries say the same for less.
+        // Where a w for each row is wanted for nothing but its sum with the rows, moments of the queries say the same
+        // for less.
         let mut contraction = if needs.weights && !needs.A1 { polynomial.contraction(dv)? } else { None };
         let mut lost = 0.0;
         loop {
@@ -109,7 +111,7 @@ impl<T: Float> Passes<T> {
                     }
                 }
             }
-            // What keys are worth that no safe row sees may not fit the precision.
+            // The sums of keys that no safe row sees may not fit the precision: unsafe rows at the end are left out.
             let seen = found.unsafe_rows.iter().rev().fold(n, |end, &row| if row + 1 == end { row } else { end });
             let (mut A2, mut A3) = (rows_of(needs.A2, m, d2)?, rows_of(needs.A3, m, d3)?);
             let answers = match (&moments, &residuals) {
@@ -145,7 +147,7 @@ impl<T: Float> Passes<T> {
         }
     }
 
-    /// dL/d`wrt` from what the passes left.
+    /// dL/d`wrt` from the results of the passes.
     pub(super) fn gradient(
         &self,
         polynomial: &Polynomial,
@@ -183,7 +185,7 @@ impl<T: Float> Passes<T> {
         })
     }
 
-    /// Puts what the queries are worth to the exact keys, `sums` (keys, dv + d), where the moments left nothing.
+    /// Adds the contributions of the queries to the exact keys, `sums` (keys, dv + d), which the moments left out.
     fn add_exact(
         &mut self,
         polynomial: &Polynomial,

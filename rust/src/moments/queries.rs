@@ -20,7 +20,7 @@ use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// What every task of the query side reads.
+/// Shared inputs of the tasks of the query side.
 #[derive(Clone, Copy)]
 pub struct Queries<'a, T> {
     /// Monomials up to one above the degree.
@@ -63,11 +63,11 @@ pub struct QueryTask<'a, T> {
     pub weight_sums: Option<&'a mut [f64]>,
     /// += Σ q^β [c, −r] / z, `[count][dv + 1]`, the ones replaced by −r: N_β.
     pub moment_sums: Option<&'a mut [f64]>,
-    /// += what the queries are worth to each of [`Queries::exact`], `[keys][dv + dimension]`: fᵀ c and pᵀ Q.
+    /// += contributions of the queries to each of [`Queries::exact`], `[keys][dv + dimension]`: fᵀ c and pᵀ Q.
     pub exact_sums: Option<&'a mut [f64]>,
     /// ‖c‖ of each row, in its unit.
     pub residuals: Option<&'a mut [f64]>,
-    /// What the part found besides.
+    /// Statistics of the part.
     pub found: &'a mut Found,
 }
 
@@ -87,7 +87,7 @@ impl<'a, T> QueryTask<'a, T> {
     }
 }
 
-/// Numbers of one part.
+/// Statistics of one part of the queries.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// Σ ‖c‖² of the safe rows, in the unit of c.
@@ -96,7 +96,8 @@ pub struct Found {
     pub unsafe_rows: Vec<usize>,
     /// max ‖x‖².
     pub widest: f64,
-    /// What integers may have lost in each block of `C` rows (docs/math.md, equation 139), where there are moments.
+    /// Upper bound of the error of integer sums in each block of `C` rows (docs/math.md, equation 139), where there are
+    /// moments.
     pub lost: Vec<f64>,
     /// Safe rows by the reach of their logits, where bounds are wanted.
     pub buckets: Buckets,
@@ -147,7 +148,8 @@ impl<T: Float> Scratch<T> {
     }
 }
 
-/// o, c and w of one part, and the sums over it. Time 2 · rows · (N_(g+1) + N_g)(dv + 1) flops and what is asked besides.
+/// o, c and w of one part, and the sums over it. Time 2 · rows · (N_(g+1) + N_g)(dv + 1) flops and that of the outputs
+/// asked for besides.
 #[inline(always)]
 pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Queries<'_, T>,
@@ -234,8 +236,8 @@ fn wide_norms<T: Float, const L: usize>(a: &[[T; L]]) -> [f64; L] {
 }
 
 impl<T: Float> Queries<'_, T> {
-    /// Turns sums into c and −r, both divided by z and in their unit; whether some row is unsafe, whose x becomes zero so
-    /// that nothing but zeros comes of it.
+    /// Turns sums into c and −r, both divided by z and in their unit; whether some row is unsafe, whose x becomes zero
+    /// so that nothing but zeros comes of it.
     #[inline(always)]
     fn residual<V: Vector<T, W>, const W: usize, const L: usize>(
         &self,

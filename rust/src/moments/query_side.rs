@@ -1,5 +1,5 @@
-//! The query side, all of it: the kernels over parts of the queries, or under a mask over waves of chunks from the first key
-//! on.
+//! The query side, all of it: the kernels over parts of the queries, or under a mask over waves of chunks from the
+//! first key on.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ use crate::runtime::pool::Run;
 /// Share of the moments of the keys in the time of the query side, for the progress.
 const MOMENTS_SHARE: f64 = 0.4;
 
-/// Where rows go that are wanted.
+/// Destinations of the rows that are wanted.
 #[derive(Default)]
 pub struct RowOutputs<'a, T> {
     /// w mapped by the product of the operands, and how wide a row is.
@@ -35,18 +35,18 @@ pub struct RowOutputs<'a, T> {
     pub residuals: Option<&'a mut [T]>,
 }
 
-/// How many numbers there are of each of the sums that are wanted.
+/// Lengths of the sums that are wanted.
 #[derive(Clone, Copy, Default)]
 pub struct SumSizes {
     /// wᵀ A1.
     pub weights: Option<usize>,
     /// N_β, which a mask has no use for.
     pub moments: Option<usize>,
-    /// What the queries are worth to the exact keys.
+    /// Contributions of the queries to the exact keys.
     pub exact: Option<usize>,
 }
 
-/// What the query side found besides rows.
+/// Statistics and sums of the query side.
 pub struct QuerySide {
     /// Of all rows.
     pub found: Found,
@@ -71,11 +71,11 @@ impl<'a, T> RowOutputs<'a, T> {
     }
 }
 
-/// All queries, whose `indices` are theirs where they are only some of a causal problem; progress goes up to `end`. Buckets are
-/// filled where bounds are wanted.
+/// The query side over all rows. `indices` are the places of the queries where they are only some of a causal problem;
+/// progress goes up to `end`; buckets are filled where bounds are wanted.
 ///
-/// Time 2 n (N_(g+1) + N_g)(dv + 1) and what is wanted besides; under a mask also that of the moments of the keys, and
-/// 4 n C (d + dv + 1) flops.
+/// Time 2 n (N_(g+1) + N_g)(dv + 1) and that of the outputs wanted besides; under a mask also that of the moments of
+/// the keys, and 4 n C (d + dv + 1) flops.
 pub fn query_side<T: Float>(
     polynomial: &Polynomial,
     operands: Queries<'_, T>,

@@ -1,4 +1,4 @@
-//! o and w of some query rows as the polynomial has them: what a sampled correction and a probe look at.
+//! o and w of some query rows as the polynomial has them, for a sampled correction and for a probe.
 
 use super::fit::{Inputs, Polynomial, Sides};
 use super::kernels::Kernels;
@@ -18,8 +18,8 @@ impl Polynomial {
     /// õ and w̃ of the query rows `indices`, from the moments that the gradient is made of; w̃ up to a multiple of what
     /// rounding leaves of Σ_i p̃_ji = 0 times the mean key.
     ///
-    /// Time 2 r (N_(g+1) + N_g)(dv + 1) for r rows; for causal problems also that of the moments of the keys up to the last
-    /// row.
+    /// Time 2 r (N_(g+1) + N_g)(dv + 1) for r rows; for causal problems also that of the moments of the keys up to the
+    /// last row.
     ///
     /// # Errors
     /// [`Error::Option`] for a row that is not there, and for another problem than it was fitted to;
@@ -66,7 +66,8 @@ impl Polynomial {
     /// Time that of [`Polynomial::rows`] for all rows, and O(m d (d2 + d)); memory O(n (d + dv)).
     ///
     /// # Errors
-    /// [`Error::Option`] for a causal problem, and for another than it was fitted to; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+    /// [`Error::Option`] for a causal problem, and for another than it was fitted to; [`Error::OutOfMemory`],
+    /// [`Error::Deadline`], [`Error::Cancelled`].
     pub fn caps<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -96,8 +97,8 @@ impl Polynomial {
         caps(&self.fitted(problem.Y.ncols()), problem, |run| self.evaluated(problem, None, run), &mut run)
     }
 
-    /// õ and w̃ of all query rows of `problem`, o in the unit of the values; `indices` are theirs where they are only some of a
-    /// causal problem.
+    /// õ and w̃ of all query rows of `problem`, o in the unit of the values; `indices` are theirs where they are only
+    /// some of a causal problem.
     fn evaluated<T: Float>(
         &self,
         problem: &Problem<'_, T>,

@@ -23,7 +23,7 @@ impl Parts {
         Parts { total: rows, each: rows.div_ceil(most).next_multiple_of(C).max(C) }
     }
 
-    /// How many.
+    /// Number of parts.
     pub fn count(&self) -> usize {
         self.total.div_ceil(self.each)
     }
@@ -34,8 +34,8 @@ impl Parts {
     }
 }
 
-/// Sums that a part has of its own while it is worked on. They are added up in the order of the parts, whichever is done
-/// first, so that no bit depends on the threads; and then lent again, so that there are about as many as threads.
+/// Sums that a part has of its own while it is worked on. They are added up in the order of the parts, whichever is
+/// done first, so that no bit depends on the threads; and then lent again, so that there are about as many as threads.
 pub(super) struct Sums {
     size: usize,
     added: Mutex<Added>,
@@ -57,7 +57,8 @@ impl Sums {
         size.map(|size| Sums { size, added: Mutex::default() })
     }
 
-    /// Does part `part` of the work with sums of its own, zeros at first, which are added to `all` when their turn comes.
+    /// Does part `part` of the work with sums of its own, zeros at first, which are added to `all` when their turn
+    /// comes.
     pub fn with<const N: usize>(
         all: &[Option<Self>; N],
         part: usize,

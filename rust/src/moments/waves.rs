@@ -1,5 +1,5 @@
-//! A prefix scan in waves of chunks: moments of each chunk side by side, sums of those before it, and then each chunk with
-//! its own prefix.
+//! A prefix scan in waves of chunks: moments of each chunk side by side, sums of those before it, and then each chunk
+//! with its own prefix.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ pub struct Waves {
 }
 
 impl Waves {
-    /// For `total` chunks of `size` moments and `others` more sums each, by the shape alone: the order of summation must not
-    /// know the threads.
+    /// For `total` chunks of `size` moments and `others` more sums each, by the shape alone: the order of summation
+    /// must not know the threads.
     pub fn new(total: usize, size: usize, others: usize) -> Result<Self, Error> {
         let bytes = size.saturating_add(others).saturating_mul(size_of::<f64>());
         let fit = (WAVE_BYTES / bytes.max(1)).clamp(2, MOMENT_PARTS);
@@ -75,7 +75,7 @@ impl Waves {
         })
     }
 
-    /// What [`Waves::scan`] left of `count` chunks.
+    /// Exclusive prefix or suffix sums that [`Waves::scan`] left for `count` chunks.
     pub fn scanned(&self, count: usize) -> std::slice::ChunksExact<'_, f64> {
         self.sums[..count * self.size].chunks_exact(self.size)
     }

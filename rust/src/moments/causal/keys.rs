@@ -37,7 +37,7 @@ pub struct QueryMoments<'a> {
     pub sums: &'a mut [f64],
 }
 
-/// What every task of the key side reads.
+/// Shared inputs of the tasks of the key side.
 pub struct CausalKeys<'a, T> {
     /// As without a mask; its moments are not used.
     pub keys: KeySide<'a, T>,
@@ -49,7 +49,7 @@ pub struct CausalKeys<'a, T> {
 
 /// One chunk of the keys.
 pub struct CausalKeyTask<'a, T> {
-    /// Its rows and what they write.
+    /// Its rows and their outputs.
     pub task: KeyTask<'a, T>,
     /// The queries of the chunk.
     pub queries: Range<usize>,
@@ -112,7 +112,8 @@ pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, 
     Ok(())
 }
 
-/// pᵀ Q and fᵀ c of one chunk. Time as without a mask, and 4 · rows · queries · (d + dv + 1) flops for half of the chunk.
+/// pᵀ Q and fᵀ c of one chunk. Time as without a mask, and 4 · rows · queries · (d + dv + 1) flops for half of the
+/// chunk.
 #[inline(always)]
 pub fn causal_keys<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &CausalKeys<'_, T>,

@@ -16,7 +16,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// What every task of the query side reads.
+/// Shared inputs of the tasks of the query side.
 pub struct CausalQueries<'a, T> {
     /// As without a mask; its moments are not used.
     pub queries: Queries<'a, T>,
@@ -32,7 +32,7 @@ pub struct CausalQueries<'a, T> {
 
 /// One chunk of the queries.
 pub struct CausalTask<'a, T> {
-    /// Its rows and what they write.
+    /// Its rows and their outputs.
     pub task: QueryTask<'a, T>,
     /// Rows of [c, −r] / z.
     pub residuals: Option<&'a mut [T]>,
@@ -71,7 +71,7 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
         residuals: task.residuals,
         chunk,
     };
-    // Where the moments do not fit the precision no row is safe, and what is made of nothing is finite.
+    // Where the moments do not fit the precision no row is safe, and results without any row are finite.
     let moments = moments.as_ref().filter(|moments| moments.finite);
     queries::<T, V, W, L, J>(&Queries { moments, ..operands.queries }, task.task, &mut own, cancel)
 }
@@ -80,7 +80,7 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
 struct Rule<T> {
     /// The mean of the keys before the chunk.
     mean: Vec<T>,
-    /// How many there are.
+    /// Number of the keys before the chunk.
     before: T,
     /// |P_0|, …, |P_g|.
     magnitudes: Vec<T>,

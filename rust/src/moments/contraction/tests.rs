@@ -1,4 +1,4 @@
-//! What integers are said to take from a contraction, against the same moments summed in floats.
+//! Estimated error of integer sums in a contraction, against the same moments summed in floats.
 
 use ndarray::{Array2, Zip};
 
@@ -7,8 +7,8 @@ use crate::options::{Level, Options};
 use crate::problem::{Approximation, Problem, Weights, Wrt};
 use crate::runtime::rng::Rng;
 
-/// Of what is lost, an estimate from eight blocks is at most this multiple, on average over the seeds: their number is ten times
-/// as large at most, the root of it adds up to a sum of as many, and few draws are allowed for twice and a half.
+/// Largest ratio of an estimate from eight blocks to the error, on average over the seeds: their number is ten times as
+/// large at most, the root of it adds up to a sum of as many, and few draws are allowed for twice and a half.
 const MOST: f64 = 60.0;
 
 /// Numbers in [−1, 1].
@@ -16,7 +16,7 @@ fn uniform(rng: &mut Rng, rows: usize, columns: usize) -> Array2<f32> {
     Array2::from_shape_simple_fn((rows, columns), || (2.0 * rng.unit() - 1.0) as f32)
 }
 
-/// How the sizes of query rows differ: not at all, in all of a few blocks, or in a few rows.
+/// Sizes of the query rows: all alike, or different in all rows of a few blocks, or in a few rows.
 #[derive(Clone, Copy, Debug)]
 enum Sizes {
     Alike,
