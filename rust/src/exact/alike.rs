@@ -1,4 +1,4 @@
-//! How much rows are alike: what decides whether their rounding errors cancel or add up (docs/math.md, section 5).
+//! Likeness of rows, which decides whether their rounding errors cancel or add up (docs/math.md, section 5).
 
 use ndarray::ArrayView2;
 
@@ -19,7 +19,7 @@ const SUMS: usize = 16;
 /// Roundings that numbers may differ by and still be rounded alike.
 const ALIKE: f64 = 4.0;
 
-/// What is kept of a row to tell which rows are alike.
+/// Trace of a row, from which rows that are alike are found.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trace {
     /// ‖row‖.
@@ -60,7 +60,7 @@ impl Trace {
         Trace { norm, tag, sketch }
     }
 
-    /// The cell of the row where those alike lie in one, `width` being what tags of these may differ by.
+    /// The cell of the row where those alike lie in one, `width` being the difference that their tags may have.
     pub fn cell(&self, width: f64) -> u64 {
         cell(self.tag, width)
     }
@@ -120,7 +120,8 @@ const fn mixed(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Added to a number it leaves the number's integer in the last bits; the instruction that rounds is no part of every level.
+/// Added to a number it leaves the number's integer in the last bits; the instruction that rounds is no part of every
+/// level.
 const ROUNDING: f64 = 1.5 * (1u64 << 52) as f64;
 
 #[inline(always)]
@@ -135,7 +136,7 @@ pub fn both(one: u64, other: u64) -> u64 {
     mixed(one ^ other.rotate_left(32))
 }
 
-/// What tags of rows of norms up to `largest` differ by that `block` roundings could have made.
+/// Difference of the tags of rows of norms up to `largest` that `block` roundings could have made.
 pub fn alike(largest: f64, unit: f64, block: f64) -> f64 {
     ALIKE * unit * block * largest
 }
@@ -202,7 +203,7 @@ pub fn longest(traces: &[Trace]) -> f64 {
     largest(traces.iter().map(|trace| trace.norm))
 }
 
-/// How many of some rows, given by their cells, the fullest cell holds.
+/// Number of rows in the fullest cell, from the cells of the rows.
 pub fn most_in_a_cell(cells: impl ExactSizeIterator<Item = u64>) -> Result<f64, Error> {
     // Open addressing: a place for every other row at least stays free.
     let places = cells.len().saturating_mul(2).next_power_of_two();

@@ -1,4 +1,4 @@
-//! How large keys and values are, how many are alike, and how much they line up (docs/math.md, section 5).
+//! Sizes of keys and values, numbers of those that are alike, and how much they line up (docs/math.md, section 5).
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use crate::runtime::pool::Run;
 /// Rows between two looks at a partial sum over a block: no multiple of it is a period that data have.
 pub const LOOK: usize = 5;
 
-/// About what counting a row takes.
+/// Approximate time of counting a row.
 const COUNT_NANOSECONDS: usize = 10;
 
-/// Where some rows lie.
+/// Norms of some rows, of their mean, and of their distances from it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Place {
     /// max ‖row‖.
@@ -76,7 +76,7 @@ pub struct Side<'a, T> {
     pub traces: &'a [Trace],
 }
 
-/// What keys and values meet.
+/// Parameters of the sums over keys and values.
 pub struct Meets {
     /// The longest query, the scale included, so that its products with keys are natural logits.
     pub query: f64,
@@ -88,27 +88,29 @@ pub struct Meets {
     pub has_products: bool,
 }
 
-/// How much keys are alike, and values.
+/// Sizes and likeness of keys and of values.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Keys {
     pub key: Place,
     pub value: Place,
-    /// Most keys that are alike to rounding, and values; and values that lost the same when they were made.
+    /// Largest number of keys that are alike to rounding; of values that are; and of values with the same rounding
+    /// error.
     pub key_repeats: f64,
     pub value_repeats: f64,
     pub value_losses: f64,
-    /// Most keys that are alike as terms of a sum over a block are, which no query tells apart; the same of values; and of
-    /// both together.
+    /// Largest number of keys that are alike as terms of a sum over a block, so that no query tells them apart; of
+    /// values that are; and of pairs of both that are.
     pub key_terms: f64,
     pub value_terms: f64,
     pub terms: f64,
-    /// As `key_terms`, of keys whose weights are as small beside the largest as any can be; counted where blocks are folded
-    /// no finer than the numbers are, and one elsewhere.
+    /// As `key_terms`, of keys whose weights are as small beside the largest as any can be; counted where blocks are
+    /// folded no finer than the numbers are, and one elsewhere.
     pub small_terms: f64,
     /// The largest norm of a partial sum of values over whole blocks, over their number.
     pub folded: f64,
-    /// The largest ‖partial sum over a block‖ over Σ ‖·‖ of values, and of outer products of keys and centred values, root
-    /// mean square over the blocks: one where they line up, 1/√block where they are independent, and 2/block at least.
+    /// The largest ‖partial sum over a block‖ over Σ ‖·‖ of values, and of outer products of keys and centred values,
+    /// root mean square over the blocks: one where they line up, 1/√block where they are independent, and 2/block at
+    /// least.
     pub values_line_up: f64,
     pub products_line_up: f64,
 }
@@ -158,7 +160,7 @@ impl Keys {
             farthest: largest(blocks.iter().map(|block| block.farthest_value)),
         };
         let length = block.min(m.max(1)) as f64;
-        // What a key and a value may differ by to be counted with another one, alone or both together.
+        // Difference up to which a key and a value are counted with another one, alone or both together.
         let width = |largest: f64, terms: f64| Some(alike(largest, T::UNIT_ROUNDOFF, terms));
         // Keys that differ by less make no difference to a weight.
         let (key_term, value_term) = (width(key.largest.max(query.recip()), length), width(value.largest, length));

@@ -1,7 +1,7 @@
 //! The rounding estimate of the exact gradient (docs/math.md, section 5).
 //!
 //! Each step's error is taken by its size, row by row. Rounding errors of different rows cancel like independent ones,
-//! and those of rows that are alike add up: both sums are taken, the second of what lines up in the data.
+//! and those of rows that are alike add up: both sums are taken, the second over the errors that line up in the data.
 
 use std::f64::consts::LN_2;
 
@@ -82,7 +82,7 @@ impl RowErrors {
         self.p = squares;
     }
 
-    /// What is known of c.
+    /// Statistics of c, row by row.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -224,8 +224,8 @@ impl RowErrors {
         })
     }
 
-    /// Of Σ_i a_i ⊗ b_i over the keys besides, where b_i are sums over rows, of Frobenius norm `size`: of the product, and
-    /// of rows of either sign whose sums grew.
+    /// Of Σ_i a_i ⊗ b_i over the keys besides, where b_i are sums over rows, of Frobenius norm `size`: of the product,
+    /// and of rows of either sign whose sums grew.
     pub fn over_keys(&self, a: &[Trace], b: &[Trace], size: f64) -> Result<f64, Error> {
         Ok(ROUNDING_SAFETY * (self.product(a, b)? + self.u * self.grown_rows() * longest(a) * size))
     }
@@ -241,12 +241,12 @@ impl RowErrors {
         Ok(both_errors(apart, together))
     }
 
-    /// The error of Σ_j left_j ⊗ (row j): as if rows had nothing to do with one another, and of what lines up.
+    /// The error of Σ_j left_j ⊗ (row j): as if rows were independent, and of the parts that line up.
     ///
     /// An error that hangs on c_j is linear in it, so left_j ⊗ c_j says how much such errors line up: among rows whose
     /// logits round alike, among rows whose c_j are the same but for rounding, among rows of f A3 that a product with Y
-    /// rounds alike, or among all for what all rows share, be it in one direction of the queries or in all. An error of o
-    /// does not hang on c_j; there left_j says it.
+    /// rounds alike, or among all for what all rows share, be it in one direction of the queries or in all. An error of
+    /// o does not hang on c_j; there left_j says it.
     fn sums(
         &self,
         run: &mut Run<'_>,
@@ -296,8 +296,8 @@ impl RowErrors {
     }
 }
 
-/// Errors that have nothing to do with one another and errors that line up, with what each allows for. They are different
-/// errors, so their squares add up; where rows have nothing in common, the second sum sees the first one again.
+/// Independent errors and errors that line up, each with its safety factor. They are different errors, so their squares
+/// add up; where rows have nothing in common, the second sum sees the first one again.
 fn both_errors(apart: f64, together: f64) -> f64 {
     (ROUNDING_SAFETY * apart).hypot(LINED_UP_SAFETY * together)
 }

@@ -1,4 +1,4 @@
-//! What rounding does in one row: to o, p and w.
+//! Rounding errors of one row: of o, p and w.
 
 use std::f64::consts::LN_2;
 
@@ -20,33 +20,33 @@ const WEIGHT_ROUNDINGS: f64 = 4.0;
 /// a unit of its partial sum, which is half of the largest in the mean.
 const SUM_ROUNDINGS: f64 = 0.25;
 
-/// Steps that count as rounded alike where none are: √k is what they come to in the mean, and where all rows share one sum
-/// there is one draw, which may be twice that.
+/// Steps that count as rounded alike where none are: √k is the expected size of their sum, and where all rows share one
+/// sum there is one draw, which may be twice that.
 const ONE_DRAW: f64 = 4.0;
 
-/// What rounding does to o and to p, row by row.
+/// Rounding errors of o and p, row by row.
 pub struct RowErrors {
     pub(super) u: f64,
     pub(super) before: Before,
-    /// What is known of c.
+    /// Statistics of c, row by row.
     pub(super) rows: Vec<Row>,
-    /// How the weights of each row are spread.
+    /// Spread of the weights of each row.
     pub(super) spread: Vec<Spread>,
     /// ‖p_j‖, after pass 2.
     pub(super) p: Vec<f64>,
-    /// What tags of queries and of rows of c differ by that are rounded alike in sums over rows or over keys; for queries where
-    /// they are in the terms, and where only the weights are that they make.
+    /// Differences of tags up to which sums over rows or over keys round alike: of queries that are factors of the
+    /// terms, of queries of which only the weights are, and of rows of c.
     pub(super) query_cell: f64,
     pub(super) weights_cell: f64,
     pub(super) c_cell: f64,
-    /// What a sum over keys loses, in roundings of the whole sum.
+    /// Rounding error of a sum over keys, in roundings of the whole sum.
     pub(super) block: f64,
-    /// What sums over keys lose in every row alike.
+    /// Rounding errors of sums over keys, the same for every row.
     pub(super) sums: Constant,
     pub(super) rows_alike: RowsAlike,
 }
 
-/// How many rows are alike as terms of a sum over rows, in the mean.
+/// Mean number of rows that are alike as terms of a sum over rows.
 #[derive(Clone, Copy)]
 pub(super) struct RowsAlike {
     /// In query and c.
@@ -67,7 +67,8 @@ pub(super) struct Errors {
     /// Of f_j by its own logits, and by what all rows share.
     pub f: f64,
     pub f_shared: f64,
-    /// Of o_j by its own weights and sums, by what all rows share, by its product of (f A3)_j with Y; and of c_j itself.
+    /// Of o_j by its own weights and sums, by what all rows share, by its product of (f A3)_j with Y; and of c_j
+    /// itself.
     pub o: f64,
     pub o_shared: f64,
     pub o_mixed: f64,
@@ -81,15 +82,15 @@ pub(super) struct Errors {
     /// Of r_j itself and by o_j: the same multiple of f_j in every entry of p_j.
     pub r: f64,
     pub r_output: f64,
-    /// What an error of c_j of size one makes of p_j, and of p_j K over max ‖key‖.
+    /// Errors of p_j, and of p_j K over max ‖key‖, that an error of c_j of size one makes.
     pub p_share: f64,
     pub share: f64,
-    /// Of a logit, and of the normaliser: what w_j is multiplied by.
+    /// Of a logit, and of the normaliser: a relative error of w_j.
     pub logit: f64,
-    /// What rows whose sums run over small strips lose alike: relative, of the normaliser; and of r_j by it.
+    /// Errors common to rows whose sums run over small strips: relative, of the normaliser; and of r_j by it.
     pub total_shared: f64,
     pub r_shared: f64,
-    /// What the normaliser loses in its sum, relative; the sums of o_j; of (f A3)_j, where pass 1 runs on A3; and of p_j K
+    /// Rounding errors of sums: of the normaliser, relative; of o_j; of (f A3)_j, where pass 1 runs on A3; and of p_j K
     /// over max ‖key‖.
     pub total: f64,
     pub sums: f64,
@@ -99,18 +100,19 @@ pub(super) struct Errors {
     pub left: f64,
 }
 
-/// What sums over keys lose, and what else is the same for every row.
+/// Rounding errors of sums over keys, and other constants of all rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Constant {
     /// √ of the keys of a block.
     block: f64,
-    /// What the normaliser loses where queries tell keys apart; and where weights are one, beside their mean and at most.
+    /// Rounding error of the normaliser where queries tell keys apart; and where weights are one, beside their mean and
+    /// at most.
     total: f64,
     flat_totals: [f64; 2],
-    /// Blocks of keys, and to each those besides whose sums are alike where they are small.
+    /// Number of blocks of keys, and for each the number of others whose sums are alike where they are small.
     blocks: f64,
     small_blocks: f64,
-    /// What o loses, (f A3)_j where pass 1 runs on A3, and p K for a c of size one.
+    /// Rounding errors of o, of (f A3)_j where pass 1 runs on A3, and of p K for a c of size one.
     values: SumOf,
     inputs: SumOf,
     products: SumOf,
@@ -122,11 +124,11 @@ pub(super) struct Constant {
     dimension: f64,
     one_direction: f64,
     isotropic: f64,
-    /// What logits may differ by for weights that are one.
+    /// Difference of logits up to which all weights count as one.
     flat: f64,
 }
 
-/// What Σ_i f_ji h_i loses, where queries tell keys apart and where weights are one.
+/// Rounding error of Σ_i f_ji h_i, where queries tell keys apart and where weights are one.
 #[derive(Debug, Clone, Copy, Default)]
 struct SumOf {
     /// For a whole sum of norm one whose partial sums only grow.
@@ -139,7 +141,7 @@ struct SumOf {
 }
 
 impl SumOf {
-    /// The whole sum being of norm `output`, and `spread` the weights of a block over what they can be.
+    /// The whole sum being of norm `output`, and `spread` the weights of a block over the most that they can be.
     fn lost(&self, output: f64, spread: f64, is_flat: bool) -> f64 {
         let kind = usize::from(is_flat);
         (self.whole[kind] * output).max((self.walked[kind] * spread).min(self.most)) + self.folded
@@ -162,24 +164,24 @@ impl RowErrors {
         [length, (self.before.count as f64 / length).max(1.0)]
     }
 
-    /// What a sum over all keys loses, in roundings of the whole sum where its partial sums only grow: `repeats` equal terms
-    /// round alike, in every block.
+    /// Rounding error of a sum over all keys, in roundings of the whole sum where its partial sums only grow: `repeats`
+    /// equal terms round alike, in every block.
     pub(super) fn summed_keys(&self, repeats: f64) -> f64 {
         let ([length, blocks], repeats) = (self.blocks(), repeats.max(1.0));
         let [apart, alike] = self.walks((repeats / blocks).min(length));
         SUM_ROUNDINGS * (apart / blocks.sqrt()).max(alike) + self.folded(length, blocks, repeats)
     }
 
-    /// Steps that a sum over a block is rounded like: √ of all where terms have nothing to do with each other, with room for
-    /// one draw, and the part of them that √ of the part is where `repeats` are alike.
+    /// Effective steps of the rounding of a sum over a block: √ of all where terms are independent, with room for one
+    /// draw; and all times √ of the share of terms that are alike, where `repeats` are.
     fn walks(&self, repeats: f64) -> [f64; 2] {
         let [length, _] = self.blocks();
         let steps = block_steps(length as usize, self.before.strip) as f64;
         [steps.min((ONE_DRAW * steps).sqrt()), steps * (repeats / length).sqrt()]
     }
 
-    /// What a sum over rows loses, in roundings of a row where these are of either sign: those of equal rows all go the
-    /// same way.
+    /// Rounding error of a sum over rows, in roundings of a row where these are of either sign: those of equal rows all
+    /// go the same way.
     pub(super) fn summed_rows(&self, length: usize, rows_alike: f64) -> f64 {
         let length = length as f64;
         let blocks = (self.rows.len() as f64 / length).max(1.0);
@@ -193,8 +195,8 @@ impl RowErrors {
         SUM_ROUNDINGS * (length / blocks).sqrt() + self.folded(length, blocks, 1.0)
     }
 
-    /// What Σ_i a_i ⊗ b_i loses, from the traces of both: by the largest partial sums in blocks, and over blocks. Terms
-    /// that are alike round alike, in every block.
+    /// Rounding error of Σ_i a_i ⊗ b_i, from the traces of both: by the largest partial sums in blocks, and over
+    /// blocks. Terms that are alike round alike, in every block.
     pub(super) fn product(&self, a: &[Trace], b: &[Trace]) -> Result<f64, Error> {
         let length = PRODUCT_ROWS.min(a.len()).max(1);
         let [of_a, of_b] = [a, b].map(|rows| alike(longest(rows), self.u, length as f64));
@@ -222,15 +224,15 @@ impl RowErrors {
         Ok(self.u * (in_blocks + self.folded(length, blocks, repeats) * most))
     }
 
-    /// The part of both that is lost when blocks are folded in double precision, which is no finer where the numbers are
-    /// in double precision too.
+    /// The part of both that is lost when blocks are folded in double precision, which is no finer where the numbers
+    /// are in double precision too.
     fn folded(&self, length: f64, blocks: f64, repeats: f64) -> f64 {
         let alike = (repeats / length).max(ONE_DRAW).min(blocks);
         SUM_ROUNDINGS * f64::UNIT_ROUNDOFF / self.u * (blocks * alike).sqrt()
     }
 
-    /// What sums over keys lose of terms whose sizes are at most `size`; `repeats` of them are alike, where queries tell keys
-    /// apart and where weights are one.
+    /// Rounding errors of sums over keys of terms whose sizes are at most `size`; `repeats` of them are alike, where
+    /// queries tell keys apart and where weights are one.
     fn sum_of(&self, repeats: [f64; 2], size: f64, folded: f64) -> SumOf {
         let [length, blocks] = self.blocks();
         let step = self.u * SUM_ROUNDINGS * size;
@@ -247,7 +249,7 @@ impl RowErrors {
         self.sum_of([keys.terms, keys.value_terms], keys.values_line_up * keys.value.largest, keys.folded)
     }
 
-    /// What no row changes.
+    /// Constants that do not depend on the row.
     pub(super) fn constant(&self) -> Constant {
         let before = &self.before;
         let (keys, [width, value_width]) = (&before.keys, before.widths);
@@ -271,8 +273,8 @@ impl RowErrors {
         }
     }
 
-    /// What the fold of the blocks loses, relative to a whole that a few of them hold: sums of the others, which agree to
-    /// a rounding of the whole, are rounded alike.
+    /// Rounding error of the fold of the blocks, relative to a whole that a few of them hold: sums of the others, which
+    /// agree to a rounding of the whole, are rounded alike.
     fn small_blocks(&self, squares: f64) -> f64 {
         // Weights of sum one lie on at least 1 / Σ f² keys, all but a little of them; the others are what follows.
         let held = (self.before.count as f64 * squares).recip().min(1.0);
@@ -281,8 +283,8 @@ impl RowErrors {
         2.0 * SUM_ROUNDINGS * f64::UNIT_ROUNDOFF * (small * (ONE_DRAW * self.sums.small_blocks).min(small)).sqrt()
     }
 
-    /// Roundings that may all go the same way in sums of a row over small strips, and in the strips that those are small
-    /// beside; as many as there are, so that nothing has to be allowed for besides.
+    /// Roundings that may all go the same way in sums of a row over small strips, and in the strips that those are
+    /// small beside; as many as there are, so that nothing has to be allowed for besides.
     fn rounded_alike(&self, j: usize) -> f64 {
         let small = self.spread[j].small;
         let strip = self.before.strip.min(self.before.count) as f64;
@@ -312,8 +314,8 @@ impl RowErrors {
         let different = (sums_of.key_repeats * spread).min(1.0);
         let different_values = (sums_of.value_repeats * different).min(1.0);
         let (h, centred) = (keys.value.largest, keys.value.farthest);
-        // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost of
-        // logits that only stand in the last bits is no more than they are in the mean.
+        // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost
+        // of logits that only stand in the last bits is no more than they are in the mean.
         let is_flat = query * keys.key.farthest <= sums_of.flat;
         let small_blocks = if is_flat { 0.0 } else { self.small_blocks(squares) };
         let total = if is_flat {

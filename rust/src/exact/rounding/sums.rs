@@ -4,7 +4,7 @@ use super::parts::Parts;
 use crate::exact::alike::LinedUp;
 use crate::linalg::norms::largest;
 
-/// What lines up among the rows added so far.
+/// Sums of the parts that line up among the rows added so far.
 pub struct Sums {
     logits: LinedUp,
     own: LinedUp,
@@ -17,7 +17,8 @@ pub struct Sums {
     square: f64,
 }
 
-/// In which rows a row lines up with others: those of its weights, of its c, of its direction and of its row of f A3.
+/// Cells of the rows with which a row lines up: those of its weights, of its c, of its direction and of its row of f
+/// A3.
 #[derive(Clone, Copy)]
 pub struct Cells {
     pub weights: u64,
