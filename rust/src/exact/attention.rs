@@ -68,7 +68,8 @@ fn of_seen<T: Float>(heads: &Heads<'_, T>, options: &Options, watch: Option<Watc
 
 /// dL/dquery, dL/dkey and dL/dvalue for the incoming gradient `dout` = dL/do: the loss gradient with c replaced by it.
 ///
-/// Linear in `dout`. Time 12 n m d (14 where keys are too many for what pass 1 keeps), half if causal; memory O((n + m)(d + dv)).
+/// Linear in `dout`. Time 12 n m d (14 where keys are too many for the score cache of pass 1), half if causal; memory
+/// O((n + m)(d + dv)).
 ///
 /// # Errors
 /// [`Error::Shape`] where `dout` is not (n, dv), and those of [`attention`].

@@ -9,13 +9,13 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// What pass 2 reads and writes for the queries `first..first + residual.shift.len()`.
+/// Inputs and outputs of pass 2 for the queries `first..first + residual.shift.len()`.
 pub struct BackwardTask<'a, T> {
     /// Index of the first query.
     pub first: usize,
     /// In: queries times scale · log2 e. Out: w = p K, row-major.
     pub queries: &'a mut [T],
-    /// The rows of c and what pass 1 found out about them.
+    /// The rows of c with the results of pass 1 for them.
     pub residual: Residual<'a, T>,
     /// Σ_i p_i².
     pub squares: &'a mut [f64],
@@ -39,9 +39,9 @@ pub(super) struct Block<'a, T> {
     pub(super) sums: &'a mut [T],
 }
 
-/// Where the weights P of a strip come from.
+/// Source of the weights P of a strip.
 pub(super) trait Source<T, V, const W: usize, const L: usize, const J: usize> {
-    /// What comes next is of the `t`-th tile of queries.
+    /// Moves to the `t`-th tile of queries.
     fn tile(&mut self, t: usize);
     fn weights<const SHIFTED: bool, const MASKED: bool>(
         &self,
@@ -123,7 +123,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
             *p = tile::zip(tile::zip(*p, r, V::sub), weight, V::mul);
         }
         if MASKED {
-            // The weight is zero, but c·h of what is hidden may overflow.
+            // The weight is zero, but c·h of a hidden key may overflow.
             tile::mask(&mut p, last, T::zero());
         }
         for p in &p {

@@ -1,4 +1,4 @@
-//! How the passes are cut into waves, chunks and what is kept between them.
+//! Schedule of the passes: waves, chunks, and the score cache between them.
 
 use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_THREAD_BYTES, KEPT_TILES, WAVE_QUERIES};
 
@@ -9,7 +9,7 @@ pub(super) struct Blocking {
     pub wave_queries: usize,
     /// Least keys of a chunk.
     pub chunk_keys: usize,
-    /// Bytes for what pass 1 keeps.
+    /// Bytes for the score cache of pass 1.
     pub kept_bytes: usize,
 }
 

@@ -79,8 +79,8 @@ fn keep<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(tile
     }
 }
 
-/// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `panels` are the
-/// rows of each tile, of `padded` columns; `seen` says which of them see a strip.
+/// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `panels` are
+/// the rows of each tile, of `padded` columns; `seen` says which of them see a strip.
 #[inline(always)]
 fn key_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     kept: &[[[T; L]; J]],
@@ -188,7 +188,7 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     let mut sums = buffer::aligned::<T>(width * L)?;
     let mut panels = [buffer::with_capacity(tiles)?, buffer::with_capacity(tiles)?];
     let mut ends = buffer::with_capacity(tiles)?;
-    // What the wave before left.
+    // Sums of the wave before are cleared.
     task.partial.fill(0.0);
     task.squares.fill(0.0);
     for start in task.keys.clone().step_by(block_keys) {
@@ -240,7 +240,8 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 }
                 tile::fold(&mut sums, &mut task.partial[at * width..][..width * L]);
             }
-            // The tiles that visited a strip, and so wrote it: the later ones, as no tile sees fewer keys than the last.
+            // The tiles that visited a strip, and so wrote it: the later ones, as no tile sees fewer keys than the
+            // last.
             let seen = |strip: usize| ends.partition_point(|&end| end <= block.start + strip * J)..ends.len();
             key_products::<T, V, W, L, J>(kept.p, tiles, &panels[0], padded, seen, &mut key_sums);
             key_products::<T, V, W, L, J>(kept.weights, tiles, &panels[1], value_padded, seen, &mut value_sums);

@@ -43,7 +43,7 @@ pub struct Engine<T: Float> {
     pub(super) blocking: Blocking,
 }
 
-/// Which keys each query sees.
+/// Mask: the keys that each query sees.
 #[derive(Default)]
 pub struct Sight {
     /// Whether query j sees keys 0..=j only.
@@ -62,8 +62,8 @@ impl Sight {
         Order(self.indices.as_deref())
     }
 
-    /// The largest of these numbers, one a key, that each of `count` queries sees: what a mask hides from a query must not
-    /// matter to it. NaN comes through.
+    /// The largest of these numbers, one a key, that each of `count` queries sees: keys that a mask hides from a query
+    /// must not matter to it. NaN comes through.
     fn largest(&self, numbers: &[f64], count: usize) -> Result<Vec<f64>, Error> {
         if !self.is_causal {
             return buffer::filled(count, largest(numbers));
@@ -106,15 +106,15 @@ impl<T: Float> Engine<T> {
     }
 }
 
-/// What pass 1 found.
+/// Results of pass 1.
 pub struct Forward<T> {
     /// o, (n, dv).
     pub output: Vec<T>,
-    /// What was subtracted from the logits.
+    /// Shift that was subtracted from the logits.
     pub shift: Vec<T>,
     /// α after the shift.
     pub total: Vec<f64>,
-    /// How the weights of each row are spread.
+    /// Spread of the weights of each row.
     pub spread: Vec<Spread>,
 }
 

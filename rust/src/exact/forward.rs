@@ -10,7 +10,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// What pass 1 reads and writes for the queries `first..first + shift.len()`.
+/// Inputs and outputs of pass 1 for the queries `first..first + shift.len()`.
 pub struct ForwardTask<'a, T> {
     /// Index of the first query.
     pub first: usize,
@@ -20,21 +20,21 @@ pub struct ForwardTask<'a, T> {
     pub bound: &'a [f64],
     /// o, row-major.
     pub output: &'a mut [T],
-    /// What is subtracted from the logits of a row.
+    /// Shift that is subtracted from the logits of a row.
     pub shift: &'a mut [T],
     /// Σ_i 2^(S_i − shift).
     pub total: &'a mut [f64],
-    /// How the weights of each row are spread.
+    /// Spread of the weights of each row.
     pub spread: &'a mut [Spread],
 }
 
-/// How the weights f of a row are spread over the keys.
+/// Spread of the weights f of a row over the keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Spread {
     /// Σ_i f_i².
     pub squares: f64,
-    /// Roundings that may all go the same way, of the whole sum: strips that are few roundings of what was summed before
-    /// them lose a rounding of that, or all that they are where that is less.
+    /// Roundings that may all go the same way, of the whole sum: strips that are few roundings of the sum before them
+    /// lose a rounding of that sum, or all of themselves where that is less.
     pub small: f64,
 }
 
@@ -59,9 +59,10 @@ struct Block<'a, T> {
     sums64: &'a mut [f64],
 }
 
-/// Takes what pass 2 would otherwise compute again: the weights of a strip, or its logits where the shift still moves.
+/// Takes the tiles that pass 2 would otherwise compute again: the weights of a strip, or its logits where the shift
+/// still moves.
 pub(super) trait Keep<T, V, const W: usize, const J: usize> {
-    /// What comes next is of the `t`-th tile of queries.
+    /// Moves to the `t`-th tile of queries.
     fn tile(&mut self, t: usize);
     fn keep(&mut self, key: usize, tile: &Tile<V, J>);
 }
@@ -93,7 +94,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         }
     }
 
-    /// Moves the shift of the lanes whose logits outgrew it, and rescales what they have summed.
+    /// Moves the shift of the lanes whose logits outgrew it, and rescales their sums.
     #[cold]
     #[inline(never)]
     fn raise(&mut self, high: &[T; L], block: &mut Block<'_, T>) {
@@ -233,8 +234,8 @@ fn may_be_small<T: Float>(bound: f64) -> bool {
     2.0 * bound > -(SMALL_STRIP * T::UNIT_ROUNDOFF * KEY_BLOCK as f64).log2()
 }
 
-/// What may be lost, in roundings, where a strip of sum `strip` brings a sum to `total`: less and less the more roundings of
-/// the total the strip is, since the last bits of what is many differ from strip to strip.
+/// Possible loss, in roundings, where a strip of sum `strip` brings a sum to `total`: the more roundings of the total
+/// the strip is, the less, since the last bits of strips of many roundings differ from strip to strip.
 #[inline(always)]
 fn small<T: Float, V: Vector<T, W>, const W: usize>(total: Pair<V>, strip: Pair<V>) -> Pair<V> {
     let zero = V::splat(T::zero());

@@ -1,6 +1,6 @@
 //! Pass 1 that keeps its weights, and goes on to c; and both passes over a few tiles of queries at once.
 //!
-//! With what is kept the query side costs 8 n² d operations, not 10, and both sides 12, not 14.
+//! With the score cache the query side costs 8 n² d operations, not 10, and both sides 12, not 14.
 
 use super::backward::{BackwardTask, backward};
 use super::forward::{ForwardTask, Spread, forward};
@@ -13,7 +13,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// What pass 1 and the step to c read and write for the queries `first..first + rows.len()`.
+/// Inputs and outputs of pass 1 and of the step to c for the queries `first..first + rows.len()`.
 pub struct FirstTask<'a, T> {
     /// Index of the first query.
     pub first: usize,
@@ -21,7 +21,7 @@ pub struct FirstTask<'a, T> {
     pub queries: &'a [T],
     /// ‖query‖ · max ‖key‖, in the units of the logits.
     pub bound: &'a [f64],
-    /// What c is made of.
+    /// Rows that c is made of.
     pub given: Given<'a, T>,
     /// The power of two taken out of c.
     pub unit: f64,
@@ -29,15 +29,15 @@ pub struct FirstTask<'a, T> {
     pub c: &'a mut [T],
     /// ⟨c, o⟩ / (α · unit).
     pub r: &'a mut [T],
-    /// What is subtracted from the logits of a row.
+    /// Shift that is subtracted from the logits of a row.
     pub shift: &'a mut [T],
     /// Σ_i 2^(S_i − shift).
     pub total: &'a mut [f64],
-    /// How the weights of each row are spread.
+    /// Spread of the weights of each row.
     pub spread: &'a mut [Spread],
-    /// What is known of c, row by row.
+    /// Statistics of c, row by row.
     pub rows: &'a mut [Row],
-    /// Room for what is kept.
+    /// Room for the score cache.
     pub kept: &'a mut [T],
 }
 

@@ -48,8 +48,8 @@ pub struct Gradient<T> {
     pub wrt: Wrt,
     /// dL/d(input), of its shape.
     pub value: Array2<T>,
-    /// Estimate of the rounding error in the Frobenius norm (docs/math.md, section 5); 0 where the gradient is zero by the
-    /// structure of the problem: equal keys or values, zero queries or weights, a zero incoming gradient.
+    /// Estimate of the rounding error in the Frobenius norm (docs/math.md, section 5); 0 where the gradient is zero by
+    /// the structure of the problem: equal keys or values, zero queries or weights, a zero incoming gradient.
     pub rounding: f64,
 }
 
@@ -63,16 +63,16 @@ impl<T> Gradients<T> {
 /// L and dL/d(input) for each input in `wrt`; the passes are shared (docs/math.md, equations of sections 2 and 3).
 ///
 /// Shapes as in [`Problem`]. Exact up to rounding, for logits of any size; n, m, d of any size, zero included (no keys:
-/// o = 0 and zero gradients). Keys that a mask hides from all queries do not matter, whatever they hold. `watch` is called on this thread every few milliseconds with the fraction done.
+/// o = 0 and zero gradients). Keys that a mask hides from all queries do not matter, whatever they hold. `watch` is
+/// called on this thread every few milliseconds with the fraction done.
 ///
 /// Time 4 n m d for the loss or dL/dY, 8 n m d for X, W_Q and A1, 12 n m d with any of the others (10 and 14 where keys
-/// are too many for what pass 1 keeps; half if causal);
-/// memory O((n + m) d).
+/// are too many for the score cache of pass 1; half if causal); memory O((n + m) d).
 ///
 /// # Errors
 /// [`Error::Option`] for an input that the problem does not have and for a scale that is no finite number;
-/// [`Error::Range`] where a logit or a result does not fit the precision, or [`Error::NonFinite`] where that is because an
-/// input holds NaN or an infinity; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
+/// [`Error::Range`] where a logit or a result does not fit the precision, or [`Error::NonFinite`] where that is because
+/// an input holds NaN or an infinity; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
 pub fn loss_gradient<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -89,7 +89,7 @@ pub fn loss_gradient<T: Float>(
     Ok(found)
 }
 
-/// The same for a problem without keys that no query sees, of which it is known what its structure makes zero.
+/// The same for a problem without keys that no query sees; `zero` says which gradients are zero by its structure.
 pub(crate) fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -151,7 +151,7 @@ impl<'a, T: Float> Standard<'a, T> {
     }
 }
 
-/// What the passes leave behind for the gradients.
+/// Results of the passes that the gradients are computed from.
 struct Passes<T> {
     loss: f64,
     /// w = p K, (n, d), in `unit`.
@@ -266,7 +266,7 @@ impl<T: Float> Passes<T> {
         if second { passes.query_side(engine, p_squares, run) } else { Ok(passes) }
     }
 
-    /// What is known after pass 1.
+    /// Results that are known after pass 1.
     fn first(errors: RowErrors, unit: f64) -> Self {
         Passes {
             loss: loss(errors.rows()),
@@ -280,7 +280,7 @@ impl<T: Float> Passes<T> {
         }
     }
 
-    /// Takes what both passes together found.
+    /// Takes the results of both passes together.
     fn fused(engine: Engine<T>, found: Fused<T>, before: Before, unit: f64, run: &mut Run<'_>) -> Result<Self, Error> {
         let errors = RowErrors::new::<T>(before, found.rows, found.forward.spread);
         Passes::first(errors, unit).query_side(engine, found.p_squares, run)

@@ -1,7 +1,8 @@
-//! What pass 1 keeps for pass 2: the weights of a tile of queries, or its logits where the shift still moves.
+//! Score cache that pass 1 leaves to pass 2: the weights of a tile of queries, or its logits where the shift still
+//! moves.
 //!
-//! Pass 2 then needs neither the logits nor, without a shift, the exponentials again. What is kept has the bits that
-//! would be computed again, so whether there is room for it changes no result.
+//! Pass 2 then needs neither the logits nor, without a shift, the exponentials again. The cached numbers have the bits
+//! that would be computed again, so whether there is room for them changes no result.
 
 use super::backward::Source;
 use super::forward::Keep;

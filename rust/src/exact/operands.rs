@@ -1,4 +1,4 @@
-//! What every task of a pass reads.
+//! Shared inputs of the tasks of a pass.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub struct Residual<'a, T> {
     pub c: &'a [T],
     /// ⟨c, o⟩ / α.
     pub r: &'a [T],
-    /// What pass 1 subtracted from the logits.
+    /// Shift that pass 1 subtracted from the logits.
     pub shift: &'a [T],
     /// ‖query‖ · max ‖key‖, in the units of the logits.
     pub bound: &'a [f64],
@@ -84,8 +84,8 @@ impl<T: Float> Operands<'_, T> {
     }
 }
 
-/// Keys per block of whole strips of `strip` keys: what was asked for, or what suits the caches for rows of `width` entries
-/// in keys and values together, and no more than the rounding estimate allows for.
+/// Keys per block of whole strips of `strip` keys: the number asked for, or one that suits the caches for rows of
+/// `width` entries in keys and values together, and no more than the rounding estimate allows for.
 pub fn key_block<T>(asked: Option<NonZeroUsize>, width: usize, strip: usize) -> usize {
     let blocks = |keys: usize| keys / KEY_BLOCK_MIN * KEY_BLOCK_MIN;
     let most = blocks(KEY_BLOCK_SQUARES * strip * strip).min(KEY_BLOCK);
@@ -98,9 +98,9 @@ pub fn block_steps(block: usize, strip: usize) -> usize {
     (block.div_ceil(strip) + strip).min(block)
 }
 
-/// How often the sums of a row are rescaled at most, where no logit is above `bound` in base 2 and the largest value is
-/// between `values`. A lane of a tile asks for it when its shift has been outgrown by [`LAZY_SHIFT`], and then those of all
-/// lanes follow; the first one finds nothing that was summed.
+/// Upper bound of the number of rescales of the sums of a row, where no logit is above `bound` in base 2 and the
+/// largest value is between `values`. A lane of a tile asks for it when its shift has been outgrown by [`LAZY_SHIFT`],
+/// and then those of all lanes follow; the first one finds nothing that was summed.
 pub fn most_rescalings<T: Float>(bound: f64, values: [f64; 2], keys: usize) -> f64 {
     let room = T::UNSHIFTED_VALUES.exp2();
     let [least, most] = values;

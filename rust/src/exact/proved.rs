@@ -1,5 +1,5 @@
-//! A proved bound of what rounding does to the exact gradients, from norms of the inputs alone (docs/math.md, equations 147
-//! to 153). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
+//! A proved bound of the rounding error of the exact gradients, from norms of the inputs alone (docs/math.md, equations
+//! 147 to 153). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
 
 use std::f64::consts::LN_2;
 
@@ -43,8 +43,8 @@ struct Row {
     rounding: ExactRounding,
 }
 
-/// Bounds of the rounding of all that the exact method makes of a problem: never below the error, and some hundreds of times
-/// above it, because roundings cancel and nothing here counts on that.
+/// Bounds of the rounding of all that the exact method makes of a problem: never below the error, and some hundreds of
+/// times above it, because roundings cancel and nothing here counts on that.
 #[derive(Debug, Clone)]
 pub struct ProvedRounding {
     unit: f64,
@@ -58,7 +58,7 @@ pub struct ProvedRounding {
     /// max ‖a2‖ and max ‖a3‖, and max ‖k‖ as computed.
     inputs: [f64; 2],
     key: f64,
-    /// The smallest normal number, and √ of the entries of each of [`Wrt::ALL`]: what underflows in the end.
+    /// The smallest normal number, and √ of the entries of each of [`Wrt::ALL`], for the final underflow.
     least: f64,
     entries: [f64; 8],
 }
@@ -183,7 +183,7 @@ impl ProvedRounding {
         let sum = |of: &dyn Fn(&Row) -> f64| total(self.rows.iter().map(of));
         // w as computed is at most K ξ.
         let w = |row: &Row, lost: f64| outward(row.rounding.w + lost * self.key * row.rounding.difference);
-        // pᵀ Q: δp, δq, and what sums over the queries lose; and its norm.
+        // pᵀ Q: δp, δq, and the rounding error of sums over the queries; and its norm.
         let query_lost = outward(single(d1) * self.scale * of_queries.map_or(0.0, |of| of.frobenius));
         let waves = rows(WAVE_QUERIES, n);
         let keys = |row: &Row| {
@@ -253,7 +253,7 @@ fn longest<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
     above(largest(rows.axis_iter(Axis(0)).map(length)), rows.ncols())
 }
 
-/// The largest norm of a value and of a row of A3, from below and from above: what passes take for values.
+/// The largest norm of a value and of a row of A3, from below and from above: either may be the values of a pass.
 fn largest_values<T: Float>(problem: &Problem<'_, T>, most: [f64; 2]) -> [f64; 2] {
     let rows = problem.A3.axis_iter(Axis(0)).map(|row| (length(row), row));
     let Some((_, row)) = rows.max_by(|a, b| a.0.total_cmp(&b.0)) else { return [0.0; 2] };

@@ -12,7 +12,7 @@ use crate::runtime::pool::Run;
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.
 const GROWTH: f64 = 60.0;
 
-/// What c is made of: a target E, so that c = o − E, or c itself.
+/// Rows that c is made of: a target E, so that c = o − E, or c itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'a, T> {
     /// The rows, row-major.
@@ -45,7 +45,7 @@ impl<'a, T: Float> Given<'a, T> {
     }
 }
 
-/// What is known of a row of c.
+/// Statistics of a row of c.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Row {
     /// r_j = ⟨c_j, o_j⟩, which needs no pass of its own (docs/math.md, section 2).
@@ -82,7 +82,8 @@ impl Row {
     }
 }
 
-/// The same from what no row of c has a norm above, and no value that it sees.
+/// The power of two that brings p near f, from upper bounds of the norms of each row of c and of the values that it
+/// sees.
 fn unit(c: &[f64], seen: &[f64]) -> f64 {
     let (most_c, most_value) = (largest(c), largest(seen));
     // Of the product of both in one row: where they are largest in different rows, it is smaller than theirs.
@@ -133,7 +134,8 @@ impl<T: Float> Incoming<T> {
         Ok(Incoming { c: output, rows, width })
     }
 
-    /// Divides c and r by the row's normaliser, of which `total` has all, and by `unit`; returns what is known of c besides.
+    /// Divides c and r by the row's normaliser, of which `total` has all, and by `unit`; returns the statistics of c as
+    /// well.
     pub fn prepare(mut self, total: &[f64], unit: f64, run: &mut Run<'_>) -> Result<(Prepared<T>, Vec<Row>), Error> {
         let mut r = buffer::zeros(self.rows.len())?;
         if self.width == 0 {

@@ -1,4 +1,4 @@
-//! The exact o and w = p K of some query rows: what a sampled correction compares an approximation with.
+//! The exact o and w = p K of some query rows, with which a sampled correction compares an approximation.
 
 use std::f64::consts::LOG2_E;
 

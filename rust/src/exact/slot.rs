@@ -1,4 +1,4 @@
-//! A few tiles of queries between the passes: what pass 1 leaves, packed once for all chunks of keys of pass 2.
+//! A few tiles of queries between the passes: the results of pass 1, packed once for all chunks of keys of pass 2.
 
 use crate::error::Error;
 use crate::float::Float;
@@ -11,7 +11,7 @@ pub struct Slot<T> {
     pub c: Vec<T>,
     /// ⟨c, o⟩ / (α · unit).
     pub r: Vec<T>,
-    /// What pass 1 subtracted from the logits.
+    /// Shift that pass 1 subtracted from the logits.
     pub shift: Vec<T>,
     /// The weights or logits that pass 1 kept, if it did.
     pub kept: Aligned<T>,

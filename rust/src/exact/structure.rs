@@ -12,9 +12,9 @@ use crate::runtime::buffer;
 /// Which gradients of a problem are zero in exact arithmetic because of equal rows, zero rows or zero weights.
 ///
 /// Such a gradient is returned as zeros with an error bound of 0. Every answer `true` is a proof; a gradient that
-/// vanishes because sums cancel is not found. What is asked: does every query row j contribute nothing, because its c_j
-/// is zero, because the keys it sees are equal (p_j K = Σ_i p_ji k = 0, rows of p sum to zero), because the values it
-/// sees are equal (p_j = 0), or because the row of A1, or the query, that its contribution is multiplied by is zero?
+/// vanishes because sums cancel is not found. The question is: does every query row j contribute nothing, because its
+/// c_j is zero, because the keys it sees are equal (p_j K = Σ_i p_ji k = 0, rows of p sum to zero), because the values
+/// it sees are equal (p_j = 0), or because the row of A1, or the query, that its contribution is multiplied by is zero?
 /// And are the weights behind the sum zero? Columns that only meet zeros of the weights do not count.
 ///
 /// Making one takes O(d²) at most, an answer O((n + m) d) at most and O(d) on data without such structure: each look
@@ -176,12 +176,12 @@ impl<'a, T: Float> Rows<'a, T> {
         self.all(row, |_, x| x.is_zero())
     }
 
-    /// How many rows from the first on are equal to it.
+    /// Number of rows from the first on that are equal to it.
     fn equal(&self) -> usize {
         self.leading(|row| self.all(row, |column, x| x == self.array[[0, column]]))
     }
 
-    /// How many rows from the first on are zero.
+    /// Number of rows from the first on that are zero.
     fn zeros(&self) -> usize {
         self.leading(|row| self.is_zero(row))
     }

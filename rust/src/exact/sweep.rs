@@ -1,5 +1,5 @@
 //! Every tile shape against the reference, around every edge: tiles of queries, panels, blocks and chunks of keys,
-//! waves and tasks. What a pass is to write begins as NaN here ([`crate::runtime::buffer::poison`]).
+//! waves and tasks. Buffers that a pass is to write begin as NaN here ([`crate::runtime::buffer::poison`]).
 
 mod case;
 

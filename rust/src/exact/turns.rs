@@ -1,8 +1,8 @@
 //! Both passes for both sides, in waves of queries that all threads go through together.
 //!
 //! All waves are one list of tasks: the slots of a wave are loaded while the sums of the wave before are folded, and
-//! then every chunk of keys meets the wave. What a later task takes over from an earlier one is behind a lock, which
-//! nobody else holds by then.
+//! then every chunk of keys meets the wave. Data that a later task takes over from an earlier one are behind a lock,
+//! which no other task holds by then.
 
 use std::f64::consts::LN_2;
 use std::ops::Range;
@@ -24,7 +24,7 @@ use crate::linalg::products::scale_into;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::{Cancel, Run};
 
-/// What the key side of pass 2 found.
+/// Results of the key side of pass 2.
 pub struct KeySide<T> {
     /// s pᵀ Q, (m, d), in natural units.
     pub keys: Vec<T>,

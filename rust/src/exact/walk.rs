@@ -16,7 +16,8 @@ impl Order<'_> {
 }
 
 /// A block of keys as one tile of queries sees it. The lanes that fill up the tile see what its last query sees and no
-/// more: what a pass visits depends on its queries alone, not on the width of the tile or the ends of the blocks.
+/// more: the keys that a pass visits depend on its queries alone, not on the width of the tile or the ends of the
+/// blocks.
 pub struct Walk<'a> {
     /// Keys of the block that some query of the tile sees.
     keys: Range<usize>,

@@ -1,4 +1,4 @@
-//! Both passes for the query side, a few tiles of queries at a time with what pass 1 keeps of them.
+//! Both passes for the query side, a few tiles of queries at a time with the score cache of pass 1.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,11 +14,11 @@ use crate::linalg::layout::take;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
-/// What both passes found, besides w.
+/// Results of both passes, besides w.
 pub struct Fused<T> {
     /// Without its output.
     pub forward: Forward<T>,
-    /// What is known of c.
+    /// Statistics of c, row by row.
     pub rows: Vec<Row>,
     /// Σ_i p_i² of each row.
     pub p_squares: Vec<f64>,
@@ -70,7 +70,7 @@ impl<T: Float> Engine<T> {
     }
 
     /// Both passes for the query side: as [`Engine::forward`] and then [`Engine::backward`], to the bit. `None` where
-    /// what pass 1 would keep for pass 2 is too large.
+    /// the score cache is too large.
     pub fn fused(
         &mut self,
         values: &Values<T>,

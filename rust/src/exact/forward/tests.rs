@@ -1,4 +1,4 @@
-//! Strips that are small beside what was summed before them.
+//! Strips that are small beside the sum before them.
 
 use super::*;
 use crate::exact::engine::{Engine, Sight};
@@ -7,7 +7,7 @@ use crate::linalg::layout::Rows;
 use crate::options::{Level, Options};
 use crate::runtime::pool::Run;
 
-/// Relative error of a count that is made in single precision, and what is too little to be counted.
+/// Relative error of a count that is made in single precision, and the largest loss that is not counted.
 const SLACK: f64 = 1e-4;
 const NOTHING: f64 = 1e-30;
 const KEYS: usize = 30;
@@ -38,7 +38,8 @@ fn expected<T: Float>(level: Level, keys: &[f64]) -> f64 {
 
 fn holds<T: Float>(level: Level) {
     let unit = T::UNIT_ROUNDOFF.log2();
-    // Weights from nothing to many roundings beside one or two that hold the row, the second where it is followed by some.
+    // Weights from nothing to many roundings beside one or two that hold the row, the second where it is followed by
+    // some.
     for gap in [-400.0, unit - 9.0, unit - 1.0, unit, unit + 2.0, unit + 6.0, unit + 14.0, -3.0, 0.0] {
         for second in [0, 17] {
             let keys: Vec<f64> = (0..KEYS).map(|i| if i == 0 || i == second { 0.0 } else { gap }).collect();
@@ -56,7 +57,7 @@ fn small_strips_are_counted_at_every_level() {
     }
 }
 
-/// In the second one a larger logit comes late, so that what was counted before it is rescaled with the sums.
+/// In the second one a larger logit comes late, so that the count before it is rescaled with the sums.
 #[test]
 fn what_was_counted_follows_the_shift() {
     for level in Level::available() {

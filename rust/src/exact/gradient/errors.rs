@@ -57,7 +57,7 @@ impl<T: Float> Passes<T> {
 }
 
 impl<T: Float> Passes<T> {
-    /// What the last product over the keys loses: that of `inputs` with sums over rows, if those were made.
+    /// Rounding error of the last product over the keys: that of `inputs` with sums over rows, if those were made.
     fn over_keys(
         &self,
         inputs: &CowArray<'_, T, Ix2>,
@@ -72,7 +72,7 @@ impl<T: Float> Passes<T> {
 }
 
 impl<T: Float> Standard<'_, T> {
-    /// What the products before the passes lost.
+    /// Rounding errors of the products before the passes.
     pub(super) fn inherited(&self, largest_key: f64, run: &mut Run<'_>) -> Result<Inherited, Error> {
         let (query_weights, key_weights) = match self.weights {
             Weights::Product(X) => (X, None),
@@ -92,19 +92,19 @@ impl<T: Float> Standard<'_, T> {
 }
 
 impl Mixed {
-    /// From what is known of A3 as values, the rows of f A3, and Y.
+    /// From the statistics of A3 as values, the rows of f A3, and Y.
     pub(super) fn new<T: Float>(keys: Keys, outputs: Vec<Trace>, Y: ArrayView2<'_, T>) -> Self {
         let cell = alike(longest(&outputs), T::UNIT_ROUNDOFF, Y.nrows() as f64);
         Mixed { keys, outputs, cell, stretch: stretch(Y), lost: lost(Y) }
     }
 }
 
-/// What a product with these weights loses, in roundings, for a row of norm one.
+/// Rounding error of a product with these weights, in roundings, for a row of norm one.
 fn lost<T: Float>(weights: ArrayView2<'_, T>) -> f64 {
     if is_exact(weights) { 0.0 } else { frobenius(weights) }
 }
 
-/// By how much a product with `matrix` can stretch an error that knows nothing of it.
+/// Factor by which a product with `matrix` can stretch an error that is independent of it.
 fn stretch<T: Float>(matrix: ArrayView2<'_, T>) -> f64 {
     let share = isotropic(matrix.nrows().min(matrix.ncols()));
     (share * frobenius(matrix)).min(spectral_bound(matrix))

@@ -1,4 +1,4 @@
-//! One problem and what is known of its results.
+//! One problem and its reference results.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -10,10 +10,10 @@ use crate::reference::Reference;
 use crate::runtime::rng::Rng;
 use crate::{Float, exact_rows};
 
-/// What [`Case::check`] allows, in units of docs/math.md, equation (35).
+/// Slack of [`Case::check`], in units of docs/math.md, equation (35).
 const SLACK: f64 = 30.0;
 
-/// How the logits lie.
+/// Distribution of the logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Logits {
     /// Small: no maximum is needed.
@@ -98,15 +98,16 @@ impl<T: Float> Case<T> {
         problem(&self.arrays, &self.weights, self.is_causal)
     }
 
-    /// 30 ε (1 + max |S| + log2 max(n, m)), eq. (35): what an entry may be off, in units of its sum of absolute values.
+    /// 30 ε (1 + max |S| + log2 max(n, m)), eq. (35): the error allowed in an entry, in units of its sum of absolute
+    /// values.
     fn slack(&self) -> f64 {
         let (n, m) = self.truth.S.dim();
         let largest = self.sums.S.iter().fold(0.0, |largest: f64, &s| largest.max(s));
         SLACK * 2.0 * T::UNIT_ROUNDOFF * (1.0 + largest + (n.max(m) as f64).log2())
     }
 
-    /// The loss and these gradients against the truth. The passes get all keys, those too that the doors of the crate cut
-    /// off because no query sees them.
+    /// The loss and these gradients against the truth. The passes get all keys, those too that the doors of the crate
+    /// cut off because no query sees them.
     pub fn check(&self, wrt: &[Wrt], options: &Options) {
         let problem = self.problem();
         let zero = zeros(&problem, wrt).expect("room for a few answers");

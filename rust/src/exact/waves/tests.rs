@@ -1,4 +1,4 @@
-//! What is kept has the bits that would be computed again.
+//! The score cache has the bits that would be computed again.
 
 use super::*;
 use crate::constants::KEPT_BYTES;
