@@ -1,7 +1,8 @@
 //! The levels of this machine beside each other on the near-linear gradient.
 //!
-//! `cargo bench --bench levels [-- ROUNDS [N [DEGREE]]]` runs every level in turn, again and again, and prints the medians of
-//! their times and of their ratios to the first: what a machine does at a time then counts for all levels alike.
+//! `cargo bench --bench levels [-- ROUNDS [N [DEGREE]]]` runs every level in turn, again and again, and prints the
+//! medians of their times and of their ratios to the first: what a machine does at a time then counts for all levels
+//! alike.
 #![allow(missing_docs, reason = "a program")]
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X")]
 #![allow(clippy::print_stdout, reason = "its result")]

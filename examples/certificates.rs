@@ -1,4 +1,5 @@
-//! Kinds of certificates: a bound that always holds, one at a stated confidence, and an estimate; and one that is missed.
+//! Kinds of certificates: a bound that always holds, one at a stated confidence, and an estimate; and one that is
+//! missed.
 //!
 //! `cargo run --release --example certificates`
 #![allow(clippy::print_stdout, reason = "an example shows its results")]

@@ -48,7 +48,7 @@ impl Shape {
     }
 }
 
-/// What is special about the numbers.
+/// Families of inputs, by the special property of their numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Family {
     /// Entries uniform in [−1, 1).

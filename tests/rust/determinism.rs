@@ -66,7 +66,7 @@ fn bits_do_not_depend_on_other_callers() {
     });
 }
 
-/// What is asked for beside it does not change a gradient whose passes are the same.
+/// Other inputs in the same request do not change a gradient whose passes are the same.
 #[test]
 fn order_of_the_inputs_does_not_matter() {
     let case = Case::<f32>::new(SHAPE, Family::Uniform, true, 3);

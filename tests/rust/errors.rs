@@ -150,7 +150,7 @@ fn range_error(a: f32, y: f32, e: f32) -> Result<(), Error> {
     let mut case = Case::<f32>::new(Shape::square(3, 3, 2), Family::Uniform, false, 1);
     case.A1.fill(a);
     case.A2.fill(a);
-    // What is equal in all rows leaves gradients that are zero by structure.
+    // Equal rows leave gradients that are zero by structure.
     case.A2[(0, 0)] = 0.5 * a;
     case.A3.fill(1.0);
     case.A3[(0, 0)] = 0.5;
@@ -211,7 +211,7 @@ fn messages_say_what_to_do() {
     }
 }
 
-/// What the planner refuses is told in words that hold for callers of any language: no keyword of one is in them.
+/// Refusals of the planner are worded for callers of any language: no keyword of one is in them.
 #[test]
 fn the_planner_speaks_no_python() {
     let case = Case::<f64>::new(Shape::square(4, 4, 32), Family::Uniform, false, 1);

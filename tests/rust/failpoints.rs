@@ -203,7 +203,7 @@ fn reservations() {
 /// Above this an allocation must be a reservation; 0 where nothing is watched.
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
-/// Where others were made.
+/// Places where other allocations were made.
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! {

@@ -12,7 +12,7 @@ use crate::data::Rng;
 /// Roundings that line up, of those that a feature and its coordinates make: a few of the many.
 const SLACK: f64 = 2.0;
 
-/// What a mean may be off by, in the size of the data: it is cut to single precision.
+/// Upper limit of the error of a mean, relative to the size of the data: it is cut to single precision.
 const MEAN: f64 = 1.0 / (1 << 20) as f64;
 
 /// Second moments of both sides are widened by 1e-6 of their mean.

@@ -13,7 +13,8 @@ fn approximation() -> Approximation {
     Approximation { coefficients: vec![1.0, 1.0, 0.5], integers: false, exact_keys: vec![] }
 }
 
-/// How often each way to use a polynomial, and what was prepared with it, refuses a problem, and what it names.
+/// Option that each way to use a polynomial, and what was prepared with it, names when it refuses a problem; `None`
+/// where it does not refuse.
 fn refusals<T: Float>(fitted: &Polynomial, prepared: &Prepared, problem: &Problem<'_, T>) -> Vec<Option<String>> {
     let options = Options::default();
     let errors = [

@@ -1,4 +1,5 @@
-//! What a causal mask hides does not matter: it ends no call and changes no bit. And what is no number is named.
+//! Numbers that a causal mask hides do not matter: they end no call and change no bit. And an input that is no number
+//! is named.
 
 use attngrad::exact::{attention_vjp, loss_gradient};
 use attngrad::plan::{Asked, Norm, Request, Solution, Start, Wanted, decide, solve};
@@ -24,7 +25,7 @@ fn second_degree() -> Approximation {
     Approximation { coefficients: vec![1.0, 1.0, 0.5], integers: false, exact_keys: vec![] }
 }
 
-/// What every function finds, by its name; the outputs by key without those keys that no query sees, which must be zero.
+/// Results of every function, by its name; rows of the outputs by key that no query sees must be zero.
 fn found<T: Float>(case: &Case<T>, level: Level) -> Vec<(String, Vec<f64>)> {
     let options = Options { level: Some(level), ..Options::default() };
     let (problem, n) = (case.problem(), case.A1.nrows());

@@ -1,4 +1,4 @@
-//! The judge of tolerances: what is unknown is never certified, and errors are held against the truth, not the result.
+//! The judge of tolerances: an unknown error is never certified, and errors are held against the truth, not the result.
 
 use attngrad::plan::{Certificate, Kind, Request, Verdict, Wanted};
 

@@ -1,4 +1,5 @@
-//! The moment form against the dense formula with P in the place of exp, at every level, precision, degree and shape class.
+//! The moment form against the dense formula with P in the place of exp, at every level, precision, degree and shape
+//! class.
 
 use attngrad::exact::loss_gradient;
 use attngrad::reference::Reference;
@@ -252,7 +253,8 @@ fn rows_add_up_to_the_gradient() {
     }
 }
 
-/// Weights that are far from singular: their gradient alone comes from the moments of both sides, without slopes of rows.
+/// Weights that are far from singular: their gradient alone comes from the moments of both sides, without slopes of
+/// rows.
 fn regular<T: Float>(shape: Shape, family: Family, seed: u64) -> Case<T> {
     let mut case = small::<T>(shape, family, seed);
     let near_one = |mut weights: Array2<T>| {
@@ -279,8 +281,8 @@ fn check_contraction<T: Float>(shape: Shape, family: Family, degree: usize, leve
         let result = polynomial_gradient(&case.problem(), wrt, &taylor(degree), &options, None);
         result.expect("a regular problem").get(weights).expect("it was asked for").clone()
     };
-    // The slopes are there where dL/dA1 is wanted as well; the last digits tell which way it was. Keys that do not differ, or
-    // rows that do not reach every direction, cannot be balanced.
+    // The slopes are there where dL/dA1 is wanted as well; the last digits tell which way it was. Keys that do not
+    // differ, or rows that do not reach every direction, cannot be balanced.
     let (alone, beside) = (gradient(&[weights]), gradient(&[weights, Wrt::A1]));
     let rounds = family != Family::EqualKeys && degree > 0 && shape.d1 > 2 && shape.n.min(shape.m) > 2 * shape.d1;
     assert!(!rounds || alone != beside, "{what}: no contraction");

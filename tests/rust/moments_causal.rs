@@ -64,7 +64,7 @@ fn every_size_and_width() {
     }
 }
 
-/// What is asked for alone has the bits that it has among others, and no others are needed.
+/// A gradient asked for alone has the bits that it has among others, and no others are needed.
 #[test]
 fn every_input_alone() {
     let case = causal::<f32>(Shape::square(BLOCK + 90, BLOCK + 90, 3), Family::Uniform, 5);
@@ -147,8 +147,8 @@ fn one_chunk_is_exact() {
     }
 }
 
-/// Rows whose polynomial is not positive, or whose diagonal needs a shift, are named, and count for nothing; rows before
-/// them are as without them.
+/// Rows whose polynomial is not positive, or whose diagonal needs a shift, are named, and count for nothing; rows
+/// before them are as without them.
 #[test]
 fn unsafe_rows_are_named_and_left_out() {
     let shape = Shape::square(2 * BLOCK + 60, 2 * BLOCK + 50, 2);
@@ -196,8 +196,8 @@ fn unsafe_rows_are_named_and_left_out() {
     }
 }
 
-/// Jensen's inequality is about the keys that are seen, whose mean drifts here: rows with much smaller and much larger sums
-/// than the number of keys are safe where P is near exp.
+/// Jensen's inequality is about the keys that are seen, whose mean drifts here: rows with much smaller and much larger
+/// sums than the number of keys are safe where P is near exp.
 #[test]
 fn a_mean_that_drifts_is_safe() {
     let mut case = causal::<f64>(Shape::square(6 * BLOCK, 6 * BLOCK, 1), Family::Uniform, 8);

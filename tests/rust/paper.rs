@@ -12,7 +12,7 @@ const SLACK: f64 = 64.0 * f64::EPSILON;
 /// Step of a central difference: the cube root of the spacing balances its truncation and its rounding.
 const STEP: f64 = 6e-6;
 
-/// What a central difference leaves, relative to the largest entry: STEP² and rounding / STEP.
+/// Error of a central difference, relative to the largest entry: STEP² and rounding / STEP.
 const DIFFERENCE_SLACK: f64 = 1e-8;
 
 fn assert_near<'a>(

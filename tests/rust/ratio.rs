@@ -5,7 +5,7 @@ use attngrad::reference::Reference;
 use attngrad::{Float, Wrt};
 use ndarray::{Array2, Axis};
 
-/// What the ratio may be, as in LAPACK's tests: a few roundings per step, with room for the worst entry of many.
+/// Upper limit of the ratio, as in LAPACK's tests: a few roundings per step, with room for the worst entry of many.
 pub const BAR: f64 = 30.0;
 
 /// The growth of errors that the measure forgives.
@@ -59,8 +59,8 @@ pub fn ratio<T: Float>(got: &Array2<T>, want: &Array2<f64>, sums: &Array2<f64>, 
     worst
 }
 
-/// What weights that are dropped can change in an entry of dL/d`wrt`: n m of them at most, each times the largest of
-/// its factors.
+/// Upper bound of the change that dropped weights can make in an entry of a gradient: n m of them at most, each times
+/// the largest of its factors.
 pub fn floor<T: Float>(absolute: &Reference) -> f64 {
     let largest = |array: &Array2<f64>| array.iter().fold(1.0, |max: f64, &x| max.max(x));
     let sizes = [&absolute.A1, &absolute.A2, &absolute.A3, &absolute.X, &absolute.Y, &absolute.c, &absolute.c]

@@ -9,8 +9,8 @@ use crate::data::Rng;
 /// The most that may be lost, over the exact passes.
 const MOST: f64 = 0.25;
 
-/// What most requests lose at most, and how many of them: among the shortest that anything is tried for, where looks weigh
-/// most.
+/// Upper limit of the work that most requests lose, over the exact passes, and the share of such requests: among the
+/// shortest that anything is tried for, where looks weigh most.
 const USUAL: f64 = 0.05;
 const USUALLY: f64 = 0.8;
 
@@ -152,8 +152,8 @@ fn outcome<T>(planned: Solution<T>) -> (attngrad::plan::Decision, Vec<Kind>) {
     (planned.decision, kinds)
 }
 
-/// Of terms that cancel, squares lose in their rounding what a high degree leaves: a sample would know nothing of it, and the
-/// moments be lost.
+/// Where terms cancel, the rounding of squares hides the error that a high degree leaves: a sample would know nothing
+/// of it, and the moments be lost.
 #[test]
 fn the_smallest_error_of_values_is_seen() {
     let (n, d) = (2000, 3);
@@ -180,7 +180,8 @@ fn the_smallest_error_of_values_is_seen() {
         let error = Norm::Frobenius.of(&(&one.value - &exact.gradients[0].value));
         let rounding = exact.gradients[0].rounding;
         assert!(error <= one.certificate.absolute + rounding, "degree {degree}: {error:e}, {:?}", one.certificate);
-        // 128 of 2000 rows, with their safety; cancelled terms leave thousands of times the error at the higher degrees.
+        // 128 of 2000 rows, with their safety; cancelled terms leave thousands of times the error at the higher
+        // degrees.
         let most = 40.0 * error + rounding;
         assert!(one.certificate.sampling <= most, "degree {degree}: {:?} of {error:e}", one.certificate);
     }

@@ -7,7 +7,7 @@ use ndarray::{Array2, Axis};
 use super::normal;
 use crate::data::Rng;
 
-/// What is special about the rows of a matrix.
+/// Number of families that the rows of a matrix may be of.
 const FAMILIES: u64 = 10;
 
 fn rows(rng: &mut Rng, count: usize, width: usize) -> Array2<f64> {

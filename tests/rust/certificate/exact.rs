@@ -1,4 +1,4 @@
-//! The proved bounds of what rounding does to the exact gradients, against dense f64.
+//! The proved bounds of the rounding error of the exact gradients, against dense f64.
 
 use attngrad::exact::loss_gradient;
 use attngrad::reference::Reference;

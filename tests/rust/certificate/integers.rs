@@ -1,4 +1,4 @@
-//! Sums of integers: taken where they are worth it and nowhere else, and charged for what they lose.
+//! Sums of integers: taken where they are worth it and nowhere else, and charged for their error.
 
 use attngrad::{Approximation, Float, Level, Options, PolynomialGradients, Wrt, polynomial_gradient};
 
@@ -38,7 +38,7 @@ fn only_where_they_are_worth_it() {
         let x = [Wrt::X];
         assert_eq!(same(&entries::<f32>(300, WIDE, 2), level, &x), !has_integers(level), "{level}");
         assert_eq!(same(&entries::<f32>(300, WIDE, 3), level, &x), !has_integers(level), "{level}");
-        // Small logits, whose next term is no larger than what integers lose.
+        // Small logits, whose next term is no larger than the error of integer sums.
         assert!(same(&entries::<f32>(300, 0.25, 2), level, &x));
         // Of moments of the second grade the covariance of the keys is made.
         assert!(same(&entries::<f32>(300, WIDE, 1), level, &x));

@@ -1,4 +1,4 @@
-//! What stands out is found, in bounded number.
+//! Outliers are found, in bounded number.
 
 use attngrad::certificate::outliers::{budget, outliers};
 use attngrad::rng::{self, without_replacement};

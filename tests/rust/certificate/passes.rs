@@ -22,7 +22,8 @@ const NEAR: f64 = 0.5;
 /// At least this share of the problems has weights that moments of both sides are enough for.
 const CONTRACTED: f64 = 0.05;
 
-/// Room for the width of a bucket and for rounding, points to look at P at, and how many problems have one of both signs.
+/// Room for the width of a bucket and for rounding, points to look at P at, and how many problems have one of both
+/// signs.
 const WIDER: f64 = 1.15;
 const GRID: u32 = 2000;
 const SIGNED: usize = 20;
@@ -30,7 +31,7 @@ const SIGNED: usize = 20;
 /// Bounds are useless beyond this many times the error.
 const USEFUL: f64 = 3e4;
 
-/// What a problem says of its bounds.
+/// Statistics of the bounds of a problem.
 #[derive(Default)]
 struct Found {
     finite: usize,
@@ -127,8 +128,8 @@ fn a_bound_for_a_given_c_is_never_below_the_truth_of_many() {
     never_below_the_truth(DEEP, true);
 }
 
-/// Where |P − e^t| m is less than the normaliser of every row, no bound is infinite, whatever the signs of P; tells whether
-/// that is so, and whether P has both.
+/// Where |P − e^t| m is less than the normaliser of every row, no bound is infinite, whatever the signs of P; tells
+/// whether that is so, and whether P has both.
 fn finite_by_difference(seed: u64, given: bool) -> Option<[bool; 2]> {
     let mut rng = Rng::new(seed);
     let mut case = Case::<f64>::random(&mut rng);
@@ -264,8 +265,8 @@ fn tightness<T: Float>(n: usize, size: f64, degree: usize) -> Vec<(&'static str,
     found
 }
 
-/// From the other side: not uselessly above. The rows' errors of the loss have either sign and cancel in its sum; in f32
-/// rounding, whose worst case does not happen, is all there is for entries below 1.
+/// From the other side: not uselessly above. The rows' errors of the loss have either sign and cancel in its sum; in
+/// f32 rounding, whose worst case does not happen, is all there is for entries below 1.
 #[test]
 fn a_bound_is_within_reach_of_the_truth() {
     let single = tightness::<f32>(600, 1.0, 2);

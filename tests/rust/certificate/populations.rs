@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2};
 use super::normal;
 use crate::data::Rng;
 
-/// What the errors of the rows have to do with one another.
+/// Joint distributions of the errors of the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Family {
     /// Independent, uniform in [−1, 1).
@@ -28,7 +28,7 @@ pub enum Family {
     OneSpike,
 }
 
-/// The factors of all rows and what is true of their sum.
+/// The factors of all rows and the exact sum.
 pub struct Population {
     pub left: Array2<f64>,
     pub right: Array2<f64>,

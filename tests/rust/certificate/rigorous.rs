@@ -1,5 +1,5 @@
 //! The rigorous bounds of a row, and what gradients they give, against dense f64 on small problems in which the ratio
-//! P(t) e^−t, or the difference P(t) − e^t, takes any values within what is known of it.
+//! P(t) e^−t, or the difference P(t) − e^t, takes any values within its known limits.
 
 use attngrad::certificate::rigorous::{
     Difference, Enclosure, Incoming, Radii, Row, Spread, Steps, Weights, aggregated,
@@ -18,8 +18,8 @@ const CASES_PER_SEED: usize = 50;
 const STARTS: u64 = 12;
 /// A search reaches every bound by ratios to this factor ...
 const SHARP: f64 = 0.98;
-/// ... and every one by differences to this, but for the Euclidean norm of Δf, whose two terms are seldom at their largest
-/// together.
+/// ... and every one by differences to this, but for the Euclidean norm of Δf, whose two terms are seldom at their
+/// largest together.
 const SHARP_DIFFERENCE: f64 = 0.8;
 const SHARP_WEIGHTS: f64 = 0.45;
 
@@ -48,7 +48,7 @@ fn ratios(case: &Case, weights: Weights) -> Vec<(&'static str, f64)> {
     let loss = if case.given { 0.0 } else { (half_square(&truth.c) - half_square(&got.c)).abs() };
     let mixed = |side: &Side| outer(&mean(&side.f, &case.keys), &side.c);
     let fc = |side: &Side| outer(&side.f, &side.c);
-    // What the dense computation itself loses.
+    // Rounding error of the dense computation itself.
     let scale = ROUNDING * (1.0 + k) * (1.0 + h) * (1.0 + h + norm(&case.target));
     [
         ("f in 1-norm", one_norm(&truth.f, &got.f), row.mass()),
@@ -118,7 +118,7 @@ fn differences_are_of_both_signs() {
         };
         counts[0] += usize::from(weights.is_some());
         counts[1] += usize::from(weights.is_some() && approximate.iter().any(|p| *p < 0.0));
-        // What makes a variance under f̃ itself useless.
+        // Negative variances, for which the variance under f̃ itself is useless.
         counts[2] += usize::from(weights.is_some() && variance(&case.weights()[1], &case.keys) < 0.0);
     }
     assert!(counts[0] > 700 && counts[1] > 100 && counts[2] > 20, "{counts:?} of 1000");

@@ -8,7 +8,7 @@ use crate::data::Rng;
 /// Rounding of the dense computation, relative to the sizes that enter it.
 pub(super) const ROUNDING: f64 = 1e-13;
 
-/// Which of the two.
+/// Law of P: limits of the ratio P(t) e^−t, or of the difference P(t) − e^t.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Law {
     Ratio,
@@ -97,7 +97,7 @@ impl Case {
         })
     }
 
-    /// What is known of the weights; nothing where P is so far off that its sum need not be positive.
+    /// Known limits of the weights; nothing where P is so far off that its sum need not be positive.
     pub(super) fn known(&self) -> Option<Weights> {
         if self.law == Law::Ratio {
             return Some(Weights::Ratio(Enclosure { lo: self.lo, hi: self.hi }));

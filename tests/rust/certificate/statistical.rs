@@ -15,8 +15,8 @@ const MISS: f64 = statistical::MISS;
 const ALLOWED: usize = (RUNS as f64 * MISS) as usize;
 /// Most looks of a run that does not find what it wants.
 const LOOKS: u32 = 6;
-/// Median of bound / error where the caps are tight and errors have nothing to do with one another: the norm of the estimate
-/// is some standard errors of which √(n/m) make the error, and √(2 ln 6/0.01) = 3.6 more are allowed for.
+/// Median of bound / error where the caps are tight and errors are independent: the norm of the estimate is some
+/// standard errors of which √(n/m) make the error, and √(2 ln 6/0.01) = 3.6 more are allowed for.
 const USEFUL: f64 = 12.0;
 
 /// Bound over error for one sample.
@@ -71,7 +71,7 @@ fn misses_are_counted() {
     }
 }
 
-/// Whoever looks until he likes what he sees must not miss more often than who looks once.
+/// Looking until a result is good enough must not miss more often than looking once.
 #[test]
 fn looks_spend_the_confidence_once() {
     let spent: f64 = (1..=60).map(allowance).sum();
@@ -118,7 +118,7 @@ fn no_look_sees_the_rows_of_another() {
     assert_eq!(rows(1, 2), rows(1, 2));
 }
 
-/// What rows lose to rounding makes a bound larger by at least as much.
+/// The rounding error of the rows makes a bound larger by at least as much.
 #[test]
 fn what_rows_lost_is_charged() {
     let population = Population::new(Family::Uniform, 100, 2, 3);
@@ -212,8 +212,8 @@ fn coins(count: usize, most: usize, heads: f64) -> f64 {
     sum
 }
 
-/// Of all numbers in [0, 1] with a given mean, coins are spread out most: the bound of their mean covers them, and is not much
-/// more than they ask for.
+/// Of all numbers in [0, 1] with a given mean, coins are spread out most: the bound of their mean covers them, and is
+/// not much more than they ask for.
 #[test]
 fn a_mean_covers_coins() {
     for count in [10, 200] {

@@ -76,7 +76,7 @@ fn a_stronger_certificate_has_the_same_gradient() {
     assert!(exact_keys > 0, "no estimate differs from the plain gradient");
 }
 
-/// What is reached without the change stays reached.
+/// A tolerance that is reached without the change stays reached.
 #[test]
 fn a_tolerance_that_is_reached_stays_so() {
     let data = Data::new(4, 0.5, 1.0, 3);
