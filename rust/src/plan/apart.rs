@@ -16,7 +16,7 @@ use crate::problem::{Problem, Wrt};
 /// Room for norms that are themselves rounded.
 const ADDED: f64 = 1.0 + 1.0 / 1024.0;
 
-/// What some rows contribute: to be added to the sums over all others.
+/// Contribution of some rows, to be added to the sums over all others.
 pub struct Share<T> {
     /// To the loss.
     pub loss: f64,
@@ -40,7 +40,7 @@ pub fn parts(wrt: &[Wrt]) -> Vec<Wrt> {
     parts
 }
 
-/// What the rows `indices` contribute exactly. Not for causal problems.
+/// Exact contribution of the rows `indices`. Not for causal problems.
 pub fn exact_share<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],

@@ -21,8 +21,8 @@ use crate::problem::Approximation;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
 
-/// What exact rows may lose to rounding over one rounding of a typical term: logits and normalisers carry some of their
-/// own, and those of equal keys line up. With one coordinate a third of it has been seen.
+/// Largest rounding error of exact rows, in units of one rounding of a typical term: logits and normalisers carry some
+/// of their own, and those of equal keys line up. With one coordinate a third of it has been seen.
 const LINED_UP: f64 = 40.0;
 
 /// Some query rows: their inputs, and how far the approximation is off in them.
@@ -120,7 +120,7 @@ impl Sample {
         })
     }
 
-    /// What `of` makes of the errors of an output that is a sum over rows, each a sum of products of rows.
+    /// Result of `of` for the errors of an output that is a sum over rows, each a sum of products of rows.
     pub fn errors<T: Float, R>(
         &self,
         problem: &Problem<'_, T>,
@@ -142,7 +142,8 @@ impl Sample {
                 of(&[(self.difference.view(), dot(self.left.view(), wide(W_Q).view())?.view())])
             }
             (Wrt::Y, _, Some([exact, approximate])) => {
-                // m ⊗ c − m̃ ⊗ c̃ by what is small: squares of terms that cancel would lose the error in their rounding.
+                // m ⊗ c − m̃ ⊗ c̃ from small differences: squares of terms that cancel would lose the error in their
+                // rounding.
                 let [c, c_approximate] = &self.residuals;
                 let (off, c_off) = (less(exact, copied(approximate)?), less(c, copied(c_approximate)?));
                 of(&[(exact.view(), c_off.view()), (off.view(), c_approximate.view())])
@@ -214,14 +215,14 @@ impl Sample {
         stages.run(0.0, |options, _| ProvedRounding::new(&problem.with_queries(A1.view(), E.view()), options))
     }
 
-    /// What each s a_j ⊗ (w_j − w̃_j) may be wrong by, a bound.
+    /// Upper bound of the rounding error of each s a_j ⊗ (w_j − w̃_j).
     pub fn lost<T: Float>(&self, problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<Vec<f64>, Error> {
         let proved = self.proved(problem, stages)?;
         let lost = |(row, left): (usize, ArrayView1<'_, f64>)| outward(left.dot(&left).sqrt() * proved.w(row));
         buffer::collected(self.left.rows().into_iter().enumerate().map(lost))
     }
 
-    /// Σ ‖x_j‖ over all rows as these have it: what cancels in a sum of errors has been rounded before.
+    /// Σ ‖x_j‖ over all rows as these have it: terms that cancel in a sum of errors have been rounded before.
     pub fn total(&self, population: usize) -> f64 {
         self.each_norm().sum::<f64>() * population as f64 / self.indices.len().max(1) as f64
     }
