@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 
-/// Defines the names of an enum's values: `ALL`, `name`, `Display`, and `FromStr`, which refuses another name as the value of
-/// an option.
+/// Defines the names of an enum's values: `ALL`, `name`, `Display`, and `FromStr`, which refuses another name as the
+/// value of an option.
 macro_rules! named {
     ($type:ident, $option:literal: $($value:ident = $name:literal),*) => {
         impl $type {

@@ -8,7 +8,7 @@ use super::outward::{FOLD_UNIT, gamma, outward};
 /// Squarings of a matrix: ‖C^32‖_F^(1/32) is above the largest eigenvalue by d^(1/64) at most, 4 % for d = 16.
 const SQUARINGS: i32 = 5;
 
-/// What a number in f64 may lose to underflow in a product of two, with room for the square root.
+/// Largest loss to underflow in a product of two numbers in f64, with room for the square root.
 const TINY: f64 = 1e-150;
 
 /// ‖M‖_F.
