@@ -1,4 +1,4 @@
-//! The two precisions, and what a kernel must know of each.
+//! The two precisions, and the facts of each that a kernel needs.
 
 use ndarray::{LinalgScalar, NdFloat};
 

@@ -1,4 +1,4 @@
-//! Names of the values of an enum, in both directions: what a user writes and reads.
+//! Names of the values of an enum, as a user writes and reads them.
 
 use crate::error::Error;
 

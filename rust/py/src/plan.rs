@@ -1,4 +1,4 @@
-//! The planner: what it would run, and running it.
+//! The planner: its decisions, and their execution.
 
 use attngrad::plan::{self, Asked, Norm, Start, Wanted};
 use attngrad::{Float, Wrt};
@@ -52,7 +52,7 @@ impl Request {
         }))
     }
 
-    /// Refuses what no data could reach in a precision, by the name of its dtype.
+    /// Refuses a request that no data could meet in a precision, which is given by the name of its dtype.
     fn check(&self, dtype: &str) -> Result<()> {
         Ok(in_precision!(dtype == f32::NAME, T => self.0.check_in::<T>())?)
     }
@@ -166,7 +166,7 @@ pub struct Forecast {
     peak_bytes: u128,
 }
 
-/// The error of one output, held against what was asked.
+/// The error of one output, compared with the request.
 #[pyclass(frozen, get_all, module = "attngrad_rs._core")]
 pub struct Certificate {
     kind: &'static str,

@@ -161,7 +161,7 @@ impl Correction {
         }
     }
 
-    /// Standard deviations that are allowed for, times √(λ₁/trace), with what few rows add.
+    /// Standard deviations that are allowed for, times √(λ₁/trace), with the correction for few rows.
     fn square_deviation(&self) -> f64 {
         let root = self.concentration.sqrt();
         SQUARE_DEVIATION * root * self.safety / (1.0 + NORM_DEVIATION * root)

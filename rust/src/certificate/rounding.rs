@@ -1,4 +1,4 @@
-//! A-priori bounds of what rounding adds to the sums of the polynomial path (docs/math.md, equations 78 to 82).
+//! A-priori bounds of the rounding errors of the sums of the polynomial path (docs/math.md, equations 78 to 82).
 //!
 //! Assumed: no overflow; what underflows is below the bounds (the path scales its operands so); the order of a sum
 //! within a block is free, and a fused product counts as a rounded one.
@@ -95,9 +95,9 @@ pub struct RowSizes {
     pub output: f64,
     /// ‖c_j‖.
     pub incoming: Incoming,
-    /// max ‖δh_i‖: what the product A3 Y lost.
+    /// max ‖δh_i‖: the error of the product A3 Y.
     pub inherited_values: f64,
-    /// max ‖δk_i‖: what centring, balancing and A2 W_K lost. (What logits lost widens the enclosure instead.)
+    /// max ‖δk_i‖: the error of centring, balancing and A2 W_K. (The error of the logits widens the enclosure instead.)
     pub inherited_keys: f64,
 }
 
@@ -112,8 +112,8 @@ pub struct RowRounding {
     pub w: f64,
 }
 
-/// Roundings of one exponential of the exact passes: 2.4 for the sums of its polynomial, a half for what that misses,
-/// one for its last sum and room for a processor that rounds products before it adds them.
+/// Roundings of one exponential of the exact passes: 2.4 for the sums of its polynomial, a half for its truncation
+/// error, one for its last sum and room for a processor that rounds products before it adds them.
 const EXPONENTIAL_ROUNDINGS: f64 = 4.0;
 
 /// Roundings of one rescaling: the exponential of the difference of two shifts, by the standard library, and the
@@ -144,7 +144,7 @@ pub struct ExactArithmetic {
     pub lag: f64,
 }
 
-/// The sizes of one exact row that its rounding depends on: upper bounds of what they are without rounding.
+/// The sizes of one exact row that its rounding depends on: upper bounds of their values without rounding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExactSizes {
     /// s ‖q_j‖ max ‖k_i‖.

@@ -43,7 +43,7 @@ const DIVERGENCE_ROUNDING: f64 = 32.0 * f64::EPSILON;
 /// Caps are rounded up to multiples of 2^−52 of their sum, about: probabilities are then exact fractions.
 const CAP_BITS: i32 = 52;
 
-/// Room for what a norm and its difference lose in double precision.
+/// Room for the rounding errors of a norm and its difference in double precision.
 const SUMMED: f64 = 1e-12;
 
 /// Rows to be drawn by their caps.

@@ -37,7 +37,7 @@ pub struct Coordinates {
     pub transposed: Array2<f64>,
     /// Root mean square of ⟨q, k⟩ over all pairs, of a sample of them; 0 where it is not known.
     pub spread: f64,
-    /// A row near the middle of those of A3, (d3): what their spread is measured around.
+    /// A row near the middle of those of A3, (d3): their spread is measured around it.
     pub input_centre: Array1<f64>,
     /// log2 of the unit of the values: h / 2^this is near 1.
     pub value_exponent: f64,

@@ -21,7 +21,7 @@ pub fn frobenius(matrix: ArrayView2<'_, f64>) -> f64 {
     if plain == 0.0 { 0.0 } else { outward(plain * (1.0 + size * f64::EPSILON)) }
 }
 
-/// The largest eigenvalue of a symmetric C ⪰ 0, of which `error` is the Frobenius norm of what C is wrong by.
+/// The largest eigenvalue of a symmetric C ⪰ 0, where `error` is the Frobenius norm of the error of C.
 pub fn largest_eigenvalue(matrix: &Array2<f64>, error: f64) -> f64 {
     let d = matrix.nrows() as f64;
     let (mut power, mut size) = (matrix.clone(), 0.0);

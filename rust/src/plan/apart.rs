@@ -83,7 +83,8 @@ impl<T: Float> Share<T> {
         self.gradients.iter().filter(|(part, _)| of(*part)).map(|(_, share)| Norm::Frobenius.of(share)).sum()
     }
 
-    /// A bound of what the share in an output is wrong by, and of what adding it to a result of norm `size` loses.
+    /// An upper bound of the error of the share in an output, and of the rounding error of adding it to a result of
+    /// norm `size`.
     pub fn bound(&self, wrt: Wrt, size: f64) -> f64 {
         let parts = if wrt == Wrt::A { 3.0 } else { 1.0 };
         outward(self.proved.gradient(wrt) + parts * T::UNIT_ROUNDOFF * (size + self.norm(wrt)) * ADDED)

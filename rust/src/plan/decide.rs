@@ -132,7 +132,7 @@ impl<'a> Law<'a> {
         )
     }
 
-    /// Operations of what a decision looks at.
+    /// Operations of the looks of a decision.
     pub fn looks(&self) -> f64 {
         self.cost.looks(probe::is_needed(self.request))
     }

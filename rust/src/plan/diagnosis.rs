@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::decision::{Decision, Method};
 
-/// The planner's answer to one accuracy, and what the sampled logits say of it.
+/// The planner's answer to one accuracy, and the error estimates from the sampled logits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// The accuracy.

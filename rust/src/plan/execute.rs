@@ -111,7 +111,7 @@ pub(super) fn exact<T: Float>(
 }
 
 impl<T: Float> Search<'_, T> {
-    /// Tries until one reaches what is asked, or until no other is worth it.
+    /// Tries until one reaches the tolerance, or until no other is worth it.
     pub(super) fn run(
         &mut self,
         first: Decision,

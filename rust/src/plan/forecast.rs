@@ -80,7 +80,7 @@ pub fn forecast<T: Float>(
     })
 }
 
-/// Refuses what is expected to take more memory than it may.
+/// Refuses a call that is expected to take more memory than it may.
 pub(super) fn check_memory<T: Float>(
     shape: &Shape,
     wrt: &[Wrt],
@@ -93,7 +93,7 @@ pub(super) fn check_memory<T: Float>(
     if needed > u128::from(free) { Err(Error::Memory { needed, free }) } else { Ok(()) }
 }
 
-/// Takes note of what a call took, so that the seconds of later forecasts are those of this machine.
+/// Records the seconds of a call, so that the seconds of later forecasts are those of this machine.
 pub(super) fn observe<T: Float>(
     shape: &Shape,
     wrt: &[Wrt],
@@ -119,7 +119,7 @@ fn table<T>(operations: f64, threads: usize, level: Level) -> f64 {
     operations / (rate(level) * threads as f64 * precision)
 }
 
-/// Sizes of what is held at the same time, as exact integers.
+/// Sizes of the buffers that are held at the same time, as exact integers.
 struct Memory<'a> {
     shape: &'a Shape,
     passes: ExactPasses,
@@ -165,7 +165,7 @@ impl Memory<'_> {
         peak * self.size + kept + DOUBLE * (product(ROW_NUMBERS, n) + product(KEY_NUMBERS, m))
     }
 
-    /// Bytes of what pass 1 keeps for pass 2; 0 where it does not fit.
+    /// Bytes that pass 1 keeps for pass 2; 0 where it does not fit.
     fn kept(&self, lanes: usize, threads: usize) -> u128 {
         let (n, m) = (self.shape.n, self.shape.m as u128);
         let (row, all) = (m * self.size, KEPT_BYTES as u128);

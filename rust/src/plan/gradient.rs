@@ -79,7 +79,7 @@ pub fn loss_gradient<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &
     solve(problem, wrt, request, Start::Fresh, None)
 }
 
-/// A decision, and what it is expected to take.
+/// A decision, and its expected cost.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Plan {

@@ -1,4 +1,4 @@
-//! Several heads of attention as one result: what is run for all of them, and what is known of the error of all.
+//! Several heads of attention as one result: the decision for all of them, and the certificate of all.
 
 use std::time::Instant;
 

@@ -52,7 +52,7 @@ pub struct Passes<T> {
     standing: Vec<usize>,
     /// Bounds of s ‖a_j‖ ‖Δw_j‖ for every row that is not apart, where rows are drawn by them.
     caps: Vec<f64>,
-    /// About what they are, where rows are drawn uniformly.
+    /// Approximations of them, where rows are drawn uniformly.
     sizes: Sizes,
     /// Rows drawn uniformly so far, in the order of their indices.
     sample: Option<Sample>,
@@ -69,7 +69,7 @@ impl<T: Float> Passes<T> {
     ) -> Result<Option<Self>, Error> {
         let Setting { problem, prepared, .. } = setting;
         let asked = setting.asked();
-        // A sample of rows sees what sums of integers over the keys lose, but not what those over the queries do.
+        // A sample of rows sees the errors of sums of integers over the keys, but not those of sums over the queries.
         let seed = (backing == Backing::Estimated).then_some(setting.seed);
         let result = stages
             .run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, seed, options, watch))?;
@@ -152,7 +152,7 @@ impl<T: Float> Passes<T> {
         Ok(Some(passes))
     }
 
-    /// Adds what rows contribute that the polynomial left out.
+    /// Adds the contribution of rows that the polynomial left out.
     fn add(&mut self, setting: &Setting<'_, T>, rows: &[usize], stages: &mut Stages<'_>) -> Result<(), Error> {
         let share = exact_share(&setting.original, setting.wrt, rows, stages)?;
         self.loss += share.loss;

@@ -114,7 +114,7 @@ struct Look<'a, 'b, T> {
 }
 
 impl<'a, T: Float> Look<'a, '_, T> {
-    /// Adds what a block of keys has.
+    /// Adds the contribution of a block of keys.
     fn add(&self, block: Range<usize>, sums: &mut Sums) -> Result<(), Error> {
         let of = |all: Rows<'a, T>| {
             let data = &all.data[block.start * all.width..block.end * all.width];

@@ -27,7 +27,7 @@ const AGREE: f64 = 2.0;
 /// With a relative error of 1 nothing is known of a gradient: no goal is looser.
 const LOOSEST: f64 = 1.0;
 
-/// About what one output is: ‖g‖_F, and its largest entry over that.
+/// Approximate size of one output: ‖g‖_F, and its largest entry over that.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     norm: f64,

@@ -32,7 +32,7 @@ pub(super) fn factor(key: Key) -> f64 {
     known.iter().find(|(other, _)| *other == key).map_or(1.0, |(_, rate)| rate.log.exp())
 }
 
-/// Takes note of what a call took, and of what the table says for a machine of rate 1.
+/// Records the seconds of a call, and those of the table for a machine of rate 1.
 pub(super) fn observe(key: Key, seconds: f64, predicted: f64) {
     if seconds.min(predicted) < LEAST_SECONDS {
         return;

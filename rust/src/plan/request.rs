@@ -339,7 +339,7 @@ pub struct Certificate {
     pub absolute: f64,
     /// Of the polynomial in the place of exp.
     pub truncation: f64,
-    /// Of what sampled rows say instead.
+    /// Of the estimate from sampled rows instead.
     pub sampling: f64,
     /// Of the arithmetic.
     pub rounding: f64,

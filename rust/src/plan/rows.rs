@@ -1,4 +1,4 @@
-//! Sampled rows, exact and approximate, and what they say of each output (docs/math.md, equations 88 to 93).
+//! Sampled rows, exact and approximate, and the estimates from them for each output (docs/math.md, equations 88 to 93).
 
 use std::ops::Range;
 
@@ -184,9 +184,9 @@ impl Sample {
         Ok(TokenError::by_caps(&errors, &drawn, total, square(largest(rest)), population))
     }
 
-    /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the
-    /// keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b times as
-    /// few keys share the mass.
+    /// An estimate of the error of an output from the rounding of exact rows: that of one term of each row's mean over
+    /// the keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b
+    /// times as few keys share the mass.
     pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> Result<f64, Error> {
         let logit = typical_of(&dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
         let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
@@ -209,7 +209,7 @@ impl Sample {
         Ok(LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat)
     }
 
-    /// Bounds of what rounding does to the exact rows.
+    /// Bounds of the rounding errors of the exact rows.
     pub fn proved<T: Float>(&self, problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<ProvedRounding, Error> {
         let (A1, E) = (selected(problem.A1, &self.indices)?, selected(problem.E, &self.indices)?);
         stages.run(0.0, |options, _| ProvedRounding::new(&problem.with_queries(A1.view(), E.view()), options))
@@ -306,7 +306,7 @@ fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
     mapped(array.view(), |x| x)
 }
 
-/// Adds a share of what rows were wrong by.
+/// Adds a share of the errors of rows.
 pub(super) fn add<T: Float>(value: &mut Array2<T>, error: &Array2<f64>, share: f64) {
     value.zip_mut_with(error, |to, &term| *to = T::narrow(to.widen() + share * term));
 }

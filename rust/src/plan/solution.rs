@@ -47,7 +47,7 @@ pub struct Solution<T> {
 }
 
 impl<T: Float> Gradient<T> {
-    /// Takes what rows say of it where that is less than its bound.
+    /// Takes the estimate from rows where it is less than its bound.
     pub(super) fn offer(
         &mut self,
         request: &Request,

@@ -28,7 +28,7 @@ impl<'a> Stages<'a> {
         self.looks
     }
 
-    /// Runs `work`, which takes this share of what is left to do.
+    /// Runs `work`, which takes this share of the remaining work.
     ///
     /// # Errors
     /// [`Error::Deadline`] where no time is left; those of `work`.

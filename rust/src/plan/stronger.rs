@@ -92,7 +92,7 @@ impl Wide {
     }
 }
 
-/// The results of `estimate` with what `plain` says of them.
+/// The results of `estimate` with certificates derived from those of `plain`.
 fn both<T: Float>(request: &Request, plain: Solution<f64>, mut estimate: Solution<T>) -> Result<Solution<T>, Error> {
     if estimate.decision.method == Method::Exact {
         for Gradient { certificate, .. } in &mut estimate.gradients {

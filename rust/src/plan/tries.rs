@@ -1,4 +1,4 @@
-//! Tries held against each other and against what was asked.
+//! Tries compared with each other and with the request.
 
 use super::request::{Certificate, Request};
 use super::solution::{Gradient, Solution};

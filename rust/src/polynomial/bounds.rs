@@ -8,7 +8,7 @@
 //!
 //! and sup |D″| comes from the Taylor coefficients of P at the middle of the cell (50). A cell is halved until its
 //! bound is no further from the largest D met so far than [`TIGHTNESS`]. Values are computed in 106 bits, and
-//! `VALUE_ERROR` and `OUTWARD` cover what that loses.
+//! `VALUE_ERROR` and `OUTWARD` cover their rounding errors.
 
 use super::double::Double;
 use super::evaluation::{clenshaw, derivative, magnitude};
@@ -241,7 +241,7 @@ impl Enclosure {
         ((1.0 + self.low).next_down(), (1.0 + self.high).next_up())
     }
 
-    /// The largest size of what is enclosed.
+    /// The largest absolute value in the enclosure.
     pub fn size(self) -> f64 {
         self.high.max(-self.low)
     }

@@ -1,4 +1,4 @@
-//! Lengths of rows, and of what a map makes of them: what a look at all queries, keys and values is made of.
+//! Lengths of rows, and of their images under a map, for a look at all queries, keys and values.
 
 use std::ops::Range;
 

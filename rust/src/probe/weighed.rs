@@ -31,7 +31,7 @@ pub struct Weighed<T> {
     pub(super) isa: Isa,
 }
 
-/// Sums over keys of the weights e^t of each query, and of what P is off by.
+/// Sums over keys of the weights e^t of each query, and of the error of P.
 pub struct Sums {
     /// Times the values, (queries, width), row-major.
     pub values: [Vec<f64>; 2],

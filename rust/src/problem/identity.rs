@@ -52,7 +52,7 @@ impl Identity {
         Ok(Identity { precision: T::NAME, scale: *scale, is_causal: *is_causal, is_target: *is_target, inputs })
     }
 
-    /// An error that names what another problem has otherwise.
+    /// An error that names the part in which another problem differs.
     pub fn require(&self, other: &Identity) -> Result<(), Error> {
         let differs = |option, found: String, wanted: String| {
             let wanted = format!("{wanted}, as in the problem that the polynomial was fitted to");

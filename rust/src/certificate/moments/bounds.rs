@@ -1,4 +1,4 @@
-//! Rigorous bounds of the gradients from what the passes leave behind (docs/math.md, equations 113 to 124).
+//! Rigorous bounds of the gradients from the records of the passes (docs/math.md, equations 113 to 124).
 
 use ndarray::ArrayView2;
 

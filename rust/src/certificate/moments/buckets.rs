@@ -1,5 +1,5 @@
-//! Query rows by the reach of their logits, b = ‖q‖ max ‖k‖: what the bounds of a sum over rows are made of
-//! (docs/math.md, equation 117).
+//! Query rows by the reach of their logits, b = ‖q‖ max ‖k‖: the terms of the bounds of a sum over rows (docs/math.md,
+//! equation 117).
 
 use crate::error::Error;
 use crate::runtime::buffer;

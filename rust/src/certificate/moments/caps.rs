@@ -1,4 +1,4 @@
-//! A cap of the error of every query row: what rows are drawn in proportion to, and what outliers stand out by
+//! A cap of the error of every query row: rows are drawn in proportion to it, and outliers stand out by it
 //! (docs/math.md, equations 87 and 125).
 
 use std::sync::OnceLock;
@@ -101,7 +101,7 @@ struct Rows<'a, 'b, T> {
     edges: Vec<f64>,
     known: Vec<Known>,
     shells: Shells,
-    /// The same as `known` with what the shells say, made when a row first asks for it.
+    /// The same as `known` with the shells taken into account, made when a row first asks for it.
     by_shells: Vec<OnceLock<Known>>,
     /// log2 of the units of the values and of c.
     exponent: f64,

@@ -80,7 +80,7 @@ pub struct Sizes {
 }
 
 impl<'a> Charges<'a> {
-    /// With what is known of P over |t| ≤ ‖x‖ max ‖k‖.
+    /// From the bounds of P over |t| ≤ ‖x‖ max ‖k‖.
     pub fn new(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let Sizes { query, input, output, normaliser } = sizes;
         let [_, keys] = setting.counts;

@@ -13,7 +13,7 @@ use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 use crate::linalg::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
 use crate::problem::{Problem, Weights};
 
-/// Room for products of what integers lose with what else is lost, which is thousandths.
+/// Room for products of the errors of integers with the other errors, which are thousandths.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 64.0;
 
 /// How far vectors are from their mean.
@@ -310,7 +310,7 @@ impl Measure {
     }
 }
 
-/// Σ k kᵀ / m from the moments of grade 2, and the Frobenius norm of what it is wrong by.
+/// Σ k kᵀ / m from the moments of grade 2, and the Frobenius norm of its error.
 struct Covariance {
     matrix: Array2<f64>,
     error: f64,

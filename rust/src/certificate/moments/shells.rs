@@ -99,7 +99,7 @@ impl Shells {
     }
 }
 
-/// The shell of a key of this part of the largest length; NaN and what is longer are in the first.
+/// The shell of a key of this part of the largest length; NaN and longer keys are in the first.
 fn shell(part: f64) -> usize {
     let halvings = -part.log2() * f64::from(EACH) * (1.0 - 4.0 * f64::EPSILON);
     // Rounded towards the longer keys.
