@@ -4,14 +4,16 @@
 /// keys at that of one block, for a fold that costs 2 % of the block. A multiple of every level's strip of keys.
 pub const KEY_BLOCK: usize = 240;
 
-/// Bytes of keys and values in a block: half of a 256 KiB share of L2, so that a block stays there for all tiles of a task.
+/// Bytes of keys and values in a block: half of a 256 KiB share of L2, so that a block stays there for all tiles of a
+/// task.
 pub const KEY_BLOCK_BYTES: usize = 128 << 10;
 
 /// Least keys in a block, however wide: two strips of 12, a multiple of every level's strip.
 pub const KEY_BLOCK_MIN: usize = 24;
 
-/// Keys in a block over the square of a strip's, at most: b / J strips of J may be rounded alike behind a key that holds a
-/// row, √b roundings are usual, and the first should be no more of the second where strips are short.
+/// Largest ratio of the keys in a block to the square of the keys in a strip: b / J strips of J may be rounded alike
+/// behind a key that holds a row, √b roundings are usual, and the first over the second should be no larger where
+/// strips are short.
 pub const KEY_BLOCK_SQUARES: usize = 7;
 
 /// Queries per task of a pass over the query side: a block of keys from L2 is used by this many queries before the
@@ -59,37 +61,39 @@ pub const PART_ENTRIES: usize = 1 << 15;
 /// Most partial sums of a product AᵀB; its order of summation is fixed by them.
 pub const PRODUCT_PARTS: usize = 16;
 
-/// How often the waiting thread looks for signals and the deadline: an answer within 0.5 s leaves room for one task's block.
+/// Interval at which the waiting thread looks for signals and the deadline: an answer within 0.5 s leaves room for one
+/// task's block.
 pub const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Most threads that may be asked for: more than most machines have, and few enough to multiply.
 pub const MOST_THREADS: usize = 1024;
 
-/// Work that waking other threads is not worth: it takes about so long until they have begun, and the one that waits for
-/// them has gone on.
+/// Work below which waking other threads does not pay: it takes about as long until they have begun, and the one that
+/// waits for them has gone on.
 pub const WAKE_NANOSECONDS: usize = 150_000;
 
 /// How often a worker looks for the end of the tasks before its own until it lets others have the processor: some ten
 /// microseconds, what an even share of tasks ends apart by.
 pub const AWAKE_LOOKS: usize = 1000;
 
-/// How often it does that until it sleeps: a few milliseconds, next to which the tenth that waking takes is little. Where
-/// there are more threads than tasks at a time, some would otherwise burn a core to the end.
+/// How often it does that until it sleeps: a few milliseconds, next to which the tenth that waking takes is little.
+/// Where there are more threads than tasks at a time, some would otherwise burn a core to the end.
 pub const AWAKE_YIELDS: usize = 10_000;
 
-/// What the rounding estimate allows for rows whose errors cancel: tests/accuracy holds it above the error on
+/// Safety factor of the rounding estimate for rows whose errors cancel: tests/accuracy holds it above the error on
 /// 20 000 problems of all kinds, and within 1000 of it on typical data.
 pub const ROUNDING_SAFETY: f64 = 5.0;
 
-/// The same for errors that line up, of which there is one and not many: it is as large as it can be, or smaller. On rows
-/// that are alike the estimate stays within 100 times the error with 2.
+/// The same for errors that line up, of which there is one and not many: it is as large as it can be, or smaller. On
+/// rows that are alike the estimate stays within 100 times the error with 2.
 pub const LINED_UP_SAFETY: f64 = 2.0;
 
-/// Roundings of a sum that a strip of keys is small beside it with: the last bits of what is more differ from strip to strip.
+/// Roundings of a sum up to which a strip of keys counts as small beside it: the last bits of larger strips differ from
+/// strip to strip.
 pub const SMALL_STRIP: f64 = 1024.0;
 
-/// Rows per block of the moment form: sums over them stay in working precision, their features in L2 (157 KB at degree 2
-/// and 16 coordinates in f32), and one register tile's features with the rows' values in L1.
+/// Rows per block of the moment form: sums over them stay in working precision, their features in L2 (157 KB at
+/// degree 2 and 16 coordinates in f32), and one register tile's features with the rows' values in L1.
 pub const MOMENT_ROWS: usize = 256;
 
 /// Most parts that the moments' rows are cut into, each with sums of its own: enough to keep 64 threads busy.
@@ -98,8 +102,8 @@ pub const MOMENT_PARTS: usize = 64;
 /// Bytes of all parts' sums together, where more than two parts are to be had: they count against the memory promised.
 pub const MOMENT_BYTES: usize = 4 << 20;
 
-/// Bytes of the moments of one wave of chunks of a causal problem, where more than two chunks are to be had: threads wait for
-/// one another three times a wave, so waves should be long, and this is a quarter of the memory promised.
+/// Bytes of the moments of one wave of chunks of a causal problem, where more than two chunks are to be had: threads
+/// wait for one another three times a wave, so waves should be long, and this is a quarter of the memory promised.
 pub const WAVE_BYTES: usize = 8 << 20;
 
 /// Rows that centring and balancing look at: the covariance's error of 1/√1024 costs nothing, as any choice is valid.

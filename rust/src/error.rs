@@ -1,4 +1,4 @@
-//! What can go wrong. Each message says what was found and what to do.
+//! Errors: each message says what was found and what to do.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub enum Error {
         argument: &'static str,
         /// Its shape.
         found: Vec<usize>,
-        /// What would fit.
+        /// The shape that would fit.
         wanted: String,
     },
     /// An option's value is not one of those there are.
@@ -23,7 +23,7 @@ pub enum Error {
         option: &'static str,
         /// Its value.
         found: String,
-        /// What is possible.
+        /// The values that are possible.
         wanted: String,
     },
     /// An input holds NaN or an infinity.
@@ -57,19 +57,19 @@ pub enum Error {
         rtol: f64,
         /// The tolerance that would have been reached.
         best: f64,
-        /// What was tried, and what it reaches.
+        /// The approximations that were tried, and the tolerance that they reach.
         limit: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// A number between input and output is larger than the precision can hold.
     #[error("{quantity} exceeds the range of {precision}; {remedy}")]
     Range {
-        /// What overflows.
+        /// The quantity that overflows.
         quantity: String,
         /// The precision of the computation.
         precision: &'static str,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// A buffer could not be had.

@@ -14,7 +14,8 @@ thread_local! {
     static RESERVING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on the `k`-th reservation fails; 0 switches it off. Returns how many were still to come: 0 where it has failed.
+/// Makes the `k`-th reservation from now on fail; 0 switches it off. Returns how many were still to come: 0 where it
+/// has failed.
 pub fn fail_reservation(k: usize) -> usize {
     RESERVATION.swap(k, Ordering::SeqCst)
 }

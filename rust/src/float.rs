@@ -1,4 +1,4 @@
-//! The two precisions, and what a kernel must know of each.
+//! The two precisions, and the facts of each that a kernel needs.
 
 use ndarray::{LinalgScalar, NdFloat};
 
@@ -9,8 +9,8 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// Something that there is for each precision, such as a table of compiled kernels: whoever has it says where it is, and
-/// [`Float::choose`] picks, so that this trait knows nothing of what stands on it.
+/// A value for each precision, such as a table of compiled kernels: the implementor says where each one is, and
+/// [`Float::choose`] picks one, so that [`Float`] does not depend on its users.
 pub trait ByPrecision {
     /// The thing in one precision.
     type Of<T>;

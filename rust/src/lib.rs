@@ -1,5 +1,6 @@
-//! The gradient of softmax attention to the accuracy asked for, at the lowest cost known for the data, with an error bar
-//! that can be trusted: exact in two passes over tiles and O((n + m) d) memory, or near-linear where a polynomial will do.
+//! The gradient of softmax attention to the accuracy asked for, at the lowest cost known for the data, with an error
+//! bar that can be trusted: exact in two passes over tiles and O((n + m) d) memory, or near-linear where a polynomial
+//! will do.
 //!
 //! # The problem
 //!
@@ -45,9 +46,10 @@
 //! # Ok::<(), attngrad::Error>(())
 //! ```
 //!
-//! Where to begin: [`loss_gradient`] and [`plan_loss_gradient`] for the problem, [`attention_vjp`] and [`attention`] for heads,
-//! [`diagnose`] for data, [`ExpFeatures`] and [`factors()`] for the paper's features and factors; [`plan::solve`] where a
-//! computation is watched or begins with what an earlier one left. The folder `examples` has a program for each.
+//! Where to begin: [`loss_gradient`] and [`plan_loss_gradient`] for the problem, [`attention_vjp`] and [`attention`]
+//! for heads, [`diagnose`] for data, [`ExpFeatures`] and [`factors()`] for the paper's features and factors;
+//! [`plan::solve`] where a computation is watched or reuses parts of an earlier one. The folder `examples` has a
+//! program for each.
 //!
 //! # Notation
 //!
@@ -63,7 +65,7 @@
 //! | s | `scale` | | scale of the logits, 1/d2 unless given |
 //! | S | `logits` | (n, m) | s A1 X A2ᵀ; in the kernels times log2 e, so that weights are powers of two |
 //! | Q, K | `queries`, `keys` | (n, d), (m, d) | A1 X and A2, or A1 W_Q and A2 W_K |
-//! | μ_j | `shift` | (n) | what is subtracted from the logits of a row |
+//! | μ_j | `shift` | (n) | the offset subtracted from the logits of a row |
 //! | P | `weights` | (n, m) | 2^(logit − shift), before it is normalised |
 //! | α_j | `total` | (n) | the normaliser Σ_i P_ji |
 //! | f | | (n, m) | P / α: rows of attention |
@@ -78,24 +80,24 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `problem` | [`Problem`], [`Weights`], [`Wrt`], [`Heads`] of attention itself, [`Approximation`], the polynomial in place of exp: shapes checked once, at the door |
-//! | `options`, `error`, `names` | [`Options`], [`Level`]; [`Error`], whose messages say what to do; names of values, in both directions |
-//! | [`exact`] | the two passes: `engine` walks tiles, `gradient` and `attention` the public functions, `rounding` the error estimate |
+//! | `problem` | [`Problem`], [`Weights`], [`Wrt`], [`Heads`], [`Approximation`] by a polynomial: shapes checked once |
+//! | `options`, `error`, `names` | [`Options`], [`Level`]; [`Error`], with the remedy in its message; names of values |
+//! | [`exact`] | two passes: `engine` walks tiles, `gradient` and `attention` for callers, `rounding` the estimate |
 //! | [`features`] | [`ExpFeatures`]: the map from rows to features, index sets, balanced coordinates |
 //! | `factors` | [`factors()`]: the paper's U1, V1 … U4, V4 and the gradients from them |
 //! | [`moments`] | the polynomial method, near-linear: moments of one side, values and slopes on the other |
 //! | [`polynomial`] | polynomials for exp on an interval, with guaranteed bounds of their error |
 //! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
-//! | [`plan`] | from the data and the accuracy asked for to a method and its size, and the result with its certificate |
+//! | [`plan`] | from the data and the accuracy to a method and its size, and the result with its certificate |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `simd` | a vector register as a type, the shapes of tiles, the table of kernels of each instruction set |
 //! | `kernels` | the arithmetic of all methods: the register tile, packed rows, right-hand sides and their sums |
-//! | `runtime` | threads, deadline, progress, cancelling: the only door to rayon; fallible buffers; [`rng`], the same random numbers everywhere |
+//! | `runtime` | threads, deadline, progress, cancelling; fallible buffers; [`rng`], the same numbers everywhere |
 //! | `float` | the two precisions |
 //! | `linalg` | small products in a fixed order, safe norms, eigenvectors of small matrices, rows of arrays |
 //! | [`constants`] | every constant that is not mathematics, with its reason |
 //!
-//! # What is promised
+//! # Guarantees
 //!
 //! Logits of any size; any shape, zero included; results that are bitwise the same for any number of threads; an
 //! estimate of the rounding error beside every result; an [`Error`] instead of a panic or an abort.

@@ -1,9 +1,9 @@
-//! Names of the values of an enum, in both directions: what a user writes and reads.
+//! Names of the values of an enum, as a user writes and reads them.
 
 use crate::error::Error;
 
-/// Defines the names of an enum's values: `ALL`, `name`, `Display`, and `FromStr`, which refuses another name as the value of
-/// an option.
+/// Defines the names of an enum's values: `ALL`, `name`, `Display`, and `FromStr`, which refuses another name as the
+/// value of an option.
 macro_rules! named {
     ($type:ident, $option:literal: $($value:ident = $name:literal),*) => {
         impl $type {

@@ -1,4 +1,4 @@
-//! What may be asked of a computation besides its data.
+//! Options of a computation, besides its data.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::names::unknown;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Level {
-    /// What every processor of this architecture has.
+    /// The instruction set that every processor of this architecture has.
     Baseline,
     /// AVX2 and fused multiply-add, on x86-64.
     Avx2,
@@ -82,8 +82,8 @@ impl std::str::FromStr for Level {
     }
 }
 
-/// A level that this processor has, and the proof of it: only [`Isa::of`] and [`Isa::best`] make one, and look at the processor
-/// first. Tables of kernels are given out for this alone, so that nobody can run what the processor lacks.
+/// A level that this processor has, and the proof of it: only [`Isa::of`] and [`Isa::best`] make one, and look at the
+/// processor first. Tables of kernels are given out for this alone, so that nobody can run what the processor lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Level);
 
@@ -122,11 +122,13 @@ impl Isa {
 ///
 /// | name | default | purpose | range |
 /// |---|---|---|---|
-/// | `threads` | all that the process may use | threads that work at once; bits do not depend on it | 1 to [`MOST_THREADS`] |
+/// | `threads` | all that the process may use | threads that work at once; no effect on bits | 1 to [`MOST_THREADS`] |
 /// | `level` | best of the machine | instruction set; changes the last bits | [`Level::available`] |
 /// | `timeout` | none | gives up with [`Error::Deadline`] | > 0 |
 /// | `memory` | all there is | a planned call that is expected to take more ends with [`Error::Memory`] at once | ≥ 0 |
-/// | `key_block` | by size | keys that are summed in working precision at a time; changes the last bits | ≥ 1; more than 240 (96 at [`Level::Baseline`]) is taken as that |
+/// | `key_block` | by size | keys summed in working precision at a time; changes the last bits | ≥ 1 |
+///
+/// A `key_block` of more than 240 (96 at [`Level::Baseline`]) is taken as that.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Options {
     /// Threads that work at once.
@@ -142,11 +144,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The settings of the environment: `ATTNGRAD_LEVEL` names a [`Level`], `ATTNGRAD_KEY_BLOCK` is `key_block`; what is
-    /// unset or empty stays as by default. They are for tests and for a look into a machine.
+    /// The settings of the environment: `ATTNGRAD_LEVEL` names a [`Level`], `ATTNGRAD_KEY_BLOCK` is `key_block`; what
+    /// is unset or empty stays as by default. They are for tests and for a look into a machine.
     ///
     /// # Errors
-    /// [`Error::Option`] with the name of a variable that means nothing.
+    /// [`Error::Option`] with the name of a variable whose value is invalid.
     pub fn from_env() -> Result<Options, Error> {
         let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         let level = read("ATTNGRAD_LEVEL").map(|text| text.parse()).transpose()?;
@@ -160,8 +162,8 @@ impl Options {
         Ok(Options { level, key_block: key_block.transpose()?, ..Options::default() })
     }
 
-    /// The instruction set to run, checked against the machine: a [`Level`] can be named on a machine that lacks it. Every
-    /// computation asks for it first, so the other options are checked here too.
+    /// The instruction set to run, checked against the machine: a [`Level`] can be named on a machine that lacks it.
+    /// Every computation asks for it first, so the other options are checked here too.
     pub(crate) fn isa(&self) -> Result<Isa, Error> {
         if let Some(threads) = self.threads
             && threads.get() > MOST_THREADS

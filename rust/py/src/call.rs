@@ -37,7 +37,7 @@ impl Options {
 }
 
 impl Options {
-    /// What the core takes of them.
+    /// The options of the core.
     pub fn get(&self) -> &attngrad::Options {
         &self.options
     }

@@ -99,7 +99,7 @@ fn of_heads<T: Element + Float>(
     Ok(found.0.into())
 }
 
-/// The same of a problem, with what is planned for itself, also for the accuracies `besides`.
+/// The same of a problem, with the decisions for the problem itself, also for the accuracies `besides`.
 #[pyfunction]
 pub fn diagnose_problem(
     py: Python<'_>,

@@ -82,7 +82,7 @@ impl IndexSet {
     }
 }
 
-/// What is asked of features and factors.
+/// The request for features and factors.
 #[pyclass(frozen, module = "attngrad_rs._core")]
 #[derive(Clone, Copy)]
 pub struct FeatureRequest(pub FeatureOptions);

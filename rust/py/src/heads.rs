@@ -65,7 +65,7 @@ fn is_single_stack(stack: &Stack<'_>) -> bool {
     stack.first().is_some_and(|head| is_single(&head[0]))
 }
 
-/// What would be run for every head.
+/// The decision for all heads, before anything is run.
 #[pyfunction]
 pub fn decide_heads(
     py: Python<'_>,

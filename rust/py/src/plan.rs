@@ -1,4 +1,4 @@
-//! The planner: what it would run, and running it.
+//! The planner: its decisions, and their execution.
 
 use attngrad::plan::{self, Asked, Norm, Start, Wanted};
 use attngrad::{Float, Wrt};
@@ -13,7 +13,7 @@ use crate::problem::{Arrays, Problem, inputs};
 #[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Prepared(plan::Prepared);
 
-/// What is asked: a method and an accuracy.
+/// The request: a method and an accuracy.
 #[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Request(pub plan::Request);
 
@@ -52,7 +52,7 @@ impl Request {
         }))
     }
 
-    /// Refuses what no data could reach in a precision, by the name of its dtype.
+    /// Refuses a request that no data could meet in a precision, which is given by the name of its dtype.
     fn check(&self, dtype: &str) -> Result<()> {
         Ok(in_precision!(dtype == f32::NAME, T => self.0.check_in::<T>())?)
     }
@@ -126,7 +126,8 @@ impl Decision {
         Ok(Decision { method, degree, samples, exact_rows: None, features, predicted_error, operations, reason })
     }
 
-    /// What it is expected to take for a problem of a shape, besides the inputs and their copies.
+    /// Expected operations, seconds and bytes for a problem of a shape; the bytes are besides the inputs and their
+    /// copies.
     fn forecast(
         &self,
         shape: &Shape,
@@ -157,7 +158,7 @@ impl Shape {
     }
 }
 
-/// What a decision is expected to take.
+/// Expected cost of a decision.
 #[pyclass(frozen, get_all, module = "attngrad_rs._core")]
 pub struct Forecast {
     operations: f64,
@@ -165,7 +166,7 @@ pub struct Forecast {
     peak_bytes: u128,
 }
 
-/// The error of one output, held against what was asked.
+/// The error of one output, compared with the request.
 #[pyclass(frozen, get_all, module = "attngrad_rs._core")]
 pub struct Certificate {
     kind: &'static str,
@@ -208,7 +209,7 @@ pub struct Solution {
     loss_certificate: Py<Certificate>,
     gradients: Py<PyDict>,
     certificates: Py<PyDict>,
-    /// What f, c, q, p1 and p2 were charged, where a rigorous bound knows.
+    /// Error bounds of f, c, q, p1 and p2, where a rigorous bound provides them.
     steps: Option<[f64; 5]>,
     decision: Decision,
     prepared: Option<Py<Prepared>>,
@@ -234,8 +235,8 @@ impl Solution {
     }
 }
 
-/// Loss and gradients by the method that the request leads to, or by a decision that was made before; what was prepared is
-/// used where it fits.
+/// Loss and gradients by the method that the request leads to, or by a decision that was made before; what was prepared
+/// is used where it fits.
 #[pyfunction]
 pub fn solve(
     py: Python<'_>,
@@ -279,7 +280,7 @@ fn solved<T: Element + Float>(
     Solution::new(py, request, found)
 }
 
-/// What would be run, by all that is known before anything big is computed.
+/// The decision from all that is known before anything big is computed.
 #[pyfunction]
 pub fn foresee(
     py: Python<'_>,

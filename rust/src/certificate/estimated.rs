@@ -1,8 +1,8 @@
-//! The sampled correction and what its own spread says of the error (docs/math.md, equations 88 to 93).
+//! The sampled correction and the error estimate from its own spread (docs/math.md, equations 88 to 93).
 //!
-//! The error of an approximate gradient is Δ = G − G̃ = Σ_j x_j over the n query rows, x_j = a_j ⊗ (w_j − w̃_j) or a sum
-//! of a few such products. From m rows computed exactly follow an unbiased estimate Δ̂, its standard error, and bounds
-//! with a safety factor for Δ and for what is left of it after Δ̂, or a part of it, has been added.
+//! The error of an approximate gradient is Δ = G − G̃ = Σ_j x_j over the n query rows, x_j = a_j ⊗ (w_j − w̃_j) or a
+//! sum of a few such products. From m rows computed exactly follow an unbiased estimate Δ̂, its standard error, and
+//! bounds with a safety factor for Δ and for what is left of it after Δ̂, or a part of it, has been added.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Zip};
@@ -19,9 +19,9 @@ const NORM_DEVIATION: f64 = 2.33;
 /// hundred.
 const SQUARE_DEVIATION: f64 = 3.0;
 
-/// Few rows know little of their own spread: with ν = m − 1 degrees of freedom deviations are raised by 1 + 5 / ν + 30 / ν².
-/// For normal terms 1 + 18 / ν² would do (3.33 times that is above the 0.995 quantile of Student's t), the rest is for
-/// skewed ones, such as products a ⊗ a.
+/// Correction of a spread that is estimated from few rows: with ν = m − 1 degrees of freedom, deviations are multiplied
+/// by 1 + 5 / ν + 30 / ν². For normal terms 1 + 18 / ν² would do (3.33 times that is above the 0.995 quantile of
+/// Student's t), the rest is for skewed ones, such as products a ⊗ a.
 const FEW_ROWS: [f64; 2] = [5.0, 30.0];
 
 /// Steps of the power iteration for λ₁, each of 4 m p d operations. It stops earlier where λ₁ moves by less than
@@ -32,8 +32,8 @@ const POWER_TOLERANCE: f64 = 1e-3;
 /// Start of the power iteration: any vector that no data is orthogonal to.
 const POWER_SEED: u64 = 0x9041_3E57;
 
-/// Rows like the largest that was drawn, for each share of the others that the sample stands for: squares of errors have
-/// long tails, and the half that was not seen may hold the larger end.
+/// Rows like the largest that was drawn, for each share of the others that the sample stands for: squares of errors
+/// have long tails, and the half that was not seen may hold the larger end.
 const UNSEEN: f64 = 5.0;
 
 /// A spread that is less than this share of the squares is rounding, and says nothing.
@@ -55,7 +55,7 @@ pub enum Drawing<'a> {
 /// (m, p), ⊗ row t of the right, shape (m, d).
 pub type Factors<'a> = (ArrayView2<'a, f64>, ArrayView2<'a, f64>);
 
-/// What m rows say of Δ.
+/// Estimate of Δ from m rows, with its error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Correction {
     /// Δ̂, unbiased, of shape (p, d).
@@ -161,14 +161,14 @@ impl Correction {
         }
     }
 
-    /// Standard deviations that are allowed for, times √(λ₁/trace), with what few rows add.
+    /// Standard deviations that are allowed for, times √(λ₁/trace), with the correction for few rows.
     fn square_deviation(&self) -> f64 {
         let root = self.concentration.sqrt();
         SQUARE_DEVIATION * root * self.safety / (1.0 + NORM_DEVIATION * root)
     }
 }
 
-/// What the squared errors of m rows, uniformly drawn without replacement, say of an output by token.
+/// Estimate of the squared error of an output by token, from the errors of m rows drawn uniformly without replacement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenError {
     /// Σ of the squared errors of the drawn rows: known.
@@ -178,7 +178,7 @@ pub struct TokenError {
     /// Standard error of `others`; infinite where nothing is known.
     pub standard_error: f64,
     safety: f64,
-    /// What rows like the largest that was drawn may add unseen.
+    /// Allowance for unseen rows like the largest that was drawn.
     unseen: f64,
 }
 
@@ -205,10 +205,10 @@ impl TokenError {
         TokenError { drawn, others: rest * mean, standard_error: variance.sqrt(), safety, unseen }
     }
 
-    /// The same where caps of all errors are known: `caps` are the squares of those of the drawn rows, `total` their sum
-    /// over all rows and `largest` the largest of the others. The others are taken to err in proportion to their caps, as
-    /// the drawn ones do together; what these miss of it is their spread, and by as much the row with the largest cap may
-    /// err more.
+    /// The same where caps of all errors are known: `caps` are the squares of those of the drawn rows, `total` their
+    /// sum over all rows and `largest` the largest of the others. The others are taken to err in proportion to their
+    /// caps, as the drawn ones do together; their deviations from this proportion are the spread, and the row with the
+    /// largest cap may err by as much more.
     pub fn by_caps(squares: &[f64], caps: &[f64], total: f64, largest: f64, population: usize) -> Self {
         let plain = TokenError::new(squares, population);
         let (drawn, drawn_caps): (f64, f64) = (squares.iter().sum(), caps.iter().sum());

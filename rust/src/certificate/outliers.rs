@@ -18,12 +18,12 @@ pub const OUTLIER_LEAST: usize = 16;
 /// standard error by a hundredth.
 pub const WEIGHTY: f64 = 0.02;
 
-/// What is computed exactly, and what that leaves.
+/// The outliers, which are computed exactly, and the caps of the others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outliers {
-    /// What stands out, in rising order.
+    /// The indices that stand out, in rising order.
     pub exact: Vec<usize>,
-    /// Σ of the caps of the others, rounded up: a bound of all they can contribute. Infinite if one of them is.
+    /// Σ of the caps of the others, rounded up: an upper bound of their contribution. Infinite if one of them is.
     pub remaining: f64,
     /// The largest cap of the others.
     pub largest: f64,
@@ -52,8 +52,8 @@ fn size(cap: f64) -> f64 {
     if cap.is_nan() { f64::INFINITY } else { cap }
 }
 
-/// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, in rising order, the largest `most` of them, and
-/// how many there are in all.
+/// The indices whose cap exceeds [`OUTLIER_RATIO`] times the upper quartile, in rising order, the largest `most` of
+/// them, and how many there are in all.
 fn standing(caps: &[f64], most: usize) -> Result<(Vec<usize>, usize), Error> {
     let place = upper(caps.len());
     let quartile = match place < caps.len() {
@@ -81,7 +81,7 @@ fn standing(caps: &[f64], most: usize) -> Result<(Vec<usize>, usize), Error> {
     Ok((exact, count))
 }
 
-/// What stands out, the largest `most` of it, and what that leaves.
+/// The outliers, at most the `most` largest of them, and the caps of the others.
 ///
 /// A cap that is NaN or infinite stands out always. Equal caps are taken in the order of their index.
 pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
@@ -95,7 +95,8 @@ pub fn outliers(caps: &[f64], most: usize) -> Result<Outliers, Error> {
     Ok(Outliers { exact, remaining, largest, overflow: standing > most })
 }
 
-/// At most `most` that stand out by their cap, where they hold enough of the sum of the squares to be worth another pass.
+/// At most `most` that stand out by their cap, where they hold enough of the sum of the squares to be worth another
+/// pass.
 pub fn weighty(caps: &[f64], most: usize) -> Result<Vec<usize>, Error> {
     let largest = largest_of(caps);
     if are_even(caps, largest) {

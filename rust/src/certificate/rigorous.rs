@@ -1,9 +1,9 @@
 //! Rigorous bounds of the polynomial path, row by row (docs/math.md, equations 70 to 77 and 142 to 146).
 //!
 //! A row's approximate weights are f̃ = P(t) / ΣP(t) where the true ones are f = e^t / Σe^t. All that enters is how far
-//! the ratio P(t) e^−t moves over the range of the row's logits and the spread of values and keys under f̃; or how large
-//! P(t) − e^t is there, and their spread over all keys alike. The second needs no P(t) > 0. Rounding is not included: see
-//! [`super::rounding`].
+//! the ratio P(t) e^−t moves over the range of the row's logits and the spread of values and keys under f̃; or how
+//! large P(t) − e^t is there, and their spread over all keys alike. The second needs no P(t) > 0. Rounding is not
+//! included: see [`super::rounding`].
 
 use crate::linalg::outward::{outward, total};
 
@@ -80,7 +80,7 @@ impl Difference {
     }
 }
 
-/// What is known of P(t) beside e^t in a row.
+/// Bounds of P(t) relative to e^t in a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weights {
     /// Their ratio.
@@ -89,7 +89,7 @@ pub enum Weights {
     Difference(Difference),
 }
 
-/// How far vectors are from their mean in the direction where they are farthest: the standard deviation of ⟨v, x⟩ for the
+/// Spread of vectors around their mean in the direction where it is largest: the standard deviation of ⟨v, x⟩ for the
 /// worst unit vector v. The root of a trace of a covariance is never below it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
@@ -119,7 +119,7 @@ impl Incoming {
     }
 }
 
-/// What the bounds of a row depend on; every number an upper bound.
+/// The quantities that the bounds of a row depend on, each an upper bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// Over |t| ≤ s ‖q_j‖ max ‖k‖.
@@ -128,8 +128,8 @@ pub struct Row {
     pub values: Spread,
     /// ‖c̃_j‖.
     pub incoming: Incoming,
-    /// max_i f̃_ji with [`Weights::Ratio`], max_i f_ji with [`Weights::Difference`]; 1 where it is not known. Only what is by
-    /// key depends on it.
+    /// max_i f̃_ji with [`Weights::Ratio`], max_i f_ji with [`Weights::Difference`]; 1 where it is not known. Only
+    /// bounds by key depend on it.
     pub peak: f64,
 }
 
@@ -309,7 +309,7 @@ pub fn aggregated(scale: f64, terms: impl IntoIterator<Item = (f64, f64)>) -> f6
     if scale == 0.0 { 0.0 } else { outward(scale.abs() * sum) }
 }
 
-/// What each step of the paper's chain was charged: the largest over the rows, each bounding the entrywise error too.
+/// Error bounds of the steps of the paper's chain: the largest over the rows, each bounding the entrywise error too.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Steps {
     /// ‖Δf_j‖₁.

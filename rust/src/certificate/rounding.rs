@@ -1,4 +1,4 @@
-//! A-priori bounds of what rounding adds to the sums of the polynomial path (docs/math.md, equations 78 to 82).
+//! A-priori bounds of the rounding errors of the sums of the polynomial path (docs/math.md, equations 78 to 82).
 //!
 //! Assumed: no overflow; what underflows is below the bounds (the path scales its operands so); the order of a sum
 //! within a block is free, and a fused product counts as a rounded one.
@@ -10,8 +10,8 @@ use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 /// moments and sums to working precision, and the division by the normaliser.
 const TERM_ROUNDINGS: f64 = 8.0;
 
-/// What a sum of `length` terms loses, relative to the sum of absolute values, when blocks of `block` terms are summed
-/// with unit roundoff `unit` and folded in f64.
+/// Upper bound of the rounding error of a sum of `length` terms, relative to the sum of absolute values, when blocks of
+/// `block` terms are summed with unit roundoff `unit` and folded in f64.
 pub fn blocked_sum(length: usize, block: usize, unit: f64) -> f64 {
     let block = block.max(1);
     folded_sum(length.min(block), length.div_ceil(block), unit)
@@ -95,13 +95,13 @@ pub struct RowSizes {
     pub output: f64,
     /// ‖c_j‖.
     pub incoming: Incoming,
-    /// max ‖δh_i‖: what the product A3 Y lost.
+    /// max ‖δh_i‖: the error of the product A3 Y.
     pub inherited_values: f64,
-    /// max ‖δk_i‖: what centring, balancing and A2 W_K lost. (What logits lost widens the enclosure instead.)
+    /// max ‖δk_i‖: the error of centring, balancing and A2 W_K. (The error of the logits widens the enclosure instead.)
     pub inherited_keys: f64,
 }
 
-/// What rounding adds to one row.
+/// Upper bounds of the rounding errors of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowRounding {
     /// Of ‖o_j‖.
@@ -112,14 +112,15 @@ pub struct RowRounding {
     pub w: f64,
 }
 
-/// Roundings of one exponential of the exact passes: 2.4 for the sums of its polynomial, a half for what that misses, one
-/// for its last sum and room for a processor that rounds products before it adds them.
+/// Roundings of one exponential of the exact passes: 2.4 for the sums of its polynomial, a half for its truncation
+/// error, one for its last sum and room for a processor that rounds products before it adds them.
 const EXPONENTIAL_ROUNDINGS: f64 = 4.0;
 
-/// Roundings of one rescaling: the exponential of the difference of two shifts, by the standard library, and the product.
+/// Roundings of one rescaling: the exponential of the difference of two shifts, by the standard library, and the
+/// product.
 const RESCALING_ROUNDINGS: f64 = 6.0;
 
-/// What may be missing of a weight, beside a sum of weights of at least 1, because it is too small.
+/// Largest error of a weight that is flushed to zero, where the sum of the weights is at least 1.
 const FLUSHED: f64 = 1.0 / (1u128 << 96) as f64;
 
 /// How the exact passes sum.
@@ -143,12 +144,12 @@ pub struct ExactArithmetic {
     pub lag: f64,
 }
 
-/// The sizes of one exact row that its rounding depends on: upper bounds of what they are without rounding.
+/// The sizes of one exact row that its rounding depends on: upper bounds of their values without rounding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExactSizes {
     /// s ‖q_j‖ max ‖k_i‖.
     pub logit: f64,
-    /// What the products before the passes make logits wrong by.
+    /// Bound of the error of the logits from the products before the passes.
     pub inherited_logit: f64,
     /// max ‖h_i‖.
     pub values: f64,
@@ -162,7 +163,7 @@ pub struct ExactSizes {
     pub incoming: Incoming,
 }
 
-/// What rounding does to one exact row.
+/// Upper bounds of the rounding errors of one exact row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExactRounding {
     /// ε with |f̂_ji / f_ji − 1| ≤ ε for all i but for a mass of ε: ‖δf_j‖₁.

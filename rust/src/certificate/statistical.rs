@@ -3,7 +3,8 @@
 //!
 //! The error Δ = Σ_j x_j is a sum over rows of which each cap M_j ≥ ‖x_j‖ is known. Rows are drawn with replacement
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
-//! estimate x_j / p_j of Δ, of norm at most M. A call that looks again draws other rows, and spends less of its confidence.
+//! estimate x_j / p_j of Δ, of norm at most M. A call that looks again draws other rows, and spends less of its
+//! confidence.
 
 use crate::error::Error;
 use crate::linalg::outward::{FOLD_UNIT, gamma, outward, total};
@@ -13,11 +14,11 @@ use crate::runtime::rng::Rng;
 /// A statement of kind statistical fails in at most this part of all calls, however often a call looks.
 pub const MISS: f64 = 0.01;
 
-/// Of what may be missed, all looks but the first have this part together, all but the second that part of it, and so on: most
-/// calls look once, and the second look costs no more than a fifth of its bound.
+/// Part of the miss probability that all looks but the first have together; all but the second have this part of that,
+/// and so on: most calls look once, and the second look costs no more than a fifth of its bound.
 const LATER: f64 = 0.25;
 
-/// What the look with this number, from 1 on, may miss: Σ over all looks is [`MISS`].
+/// Miss probability of the look with this number, from 1 on: Σ over all looks is [`MISS`].
 pub fn allowance(look: u32) -> f64 {
     MISS * (1.0 - LATER) * LATER.powi(look.max(1) as i32 - 1)
 }
@@ -42,7 +43,7 @@ const DIVERGENCE_ROUNDING: f64 = 32.0 * f64::EPSILON;
 /// Caps are rounded up to multiples of 2^−52 of their sum, about: probabilities are then exact fractions.
 const CAP_BITS: i32 = 52;
 
-/// Room for what a norm and its difference lose in double precision.
+/// Room for the rounding errors of a norm and its difference in double precision.
 const SUMMED: f64 = 1e-12;
 
 /// Rows to be drawn by their caps.
@@ -112,9 +113,9 @@ impl Capped {
         Ok(draws)
     }
 
-    /// What ‖Δ‖ is at most, at the confidence 1 − `miss`, whatever the caps and `draws` say of it: `norms` are the ‖x_j‖ of
-    /// the drawn rows and `lost` what each x_j is wrong by, `mean` is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over the draws, in the same
-    /// order.
+    /// Upper bound of ‖Δ‖ at the confidence 1 − `miss`, the smallest that the caps and `draws` give: `norms` are the
+    /// ‖x_j‖ of the drawn rows and `lost` the error bound of each x_j, `mean` is ‖Δ̂‖ for Δ̂ = (1/m) Σ x_j / p_j over
+    /// the draws, in the same order.
     ///
     /// A norm above its cap voids the statement: nothing is known then.
     pub fn bound(&self, draws: &[Draw], norms: &[f64], lost: &[f64], mean: f64, miss: f64) -> f64 {
@@ -136,10 +137,10 @@ impl Capped {
             })
         };
         let squares = total(sizes().map(|size| outward(size * size)));
-        // What Δ̂ as computed is wrong by; its own sums are in double precision.
+        // Error of Δ̂ as computed; its own sums are in double precision.
         let sums = gamma(count + 64.0, FOLD_UNIT);
         let lost = total(rows().map(|((draw, norm), lost)| (lost + sums * norm) / (draw.probability * count)));
-        // Half of what may be missed for either.
+        // Half of the miss probability for each.
         let radius = bernstein(squares, draws.len(), 1.0, (outward(mean / cap), outward(lost / cap)), 0.5 * miss);
         let lengths = mean_at_most(total(sizes()) / count, draws.len(), (2.0 / miss).ln());
         // The caps bound Δ itself, whatever was drawn.
@@ -151,8 +152,8 @@ impl Capped {
     }
 }
 
-/// With probability 1 − `miss`, ‖Δ̂ − Δ‖ is at most this, for the mean Δ̂ of `count` independent vectors of norm ≤ `cap`
-/// and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ but for `lost` (equation 85).
+/// With probability 1 − `miss`, ‖Δ̂ − Δ‖ is at most this, for the mean Δ̂ of `count` independent vectors of
+/// norm ≤ `cap` and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ but for `lost` (equation 85).
 pub fn bernstein(squares: f64, count: usize, cap: f64, (mean, lost): (f64, f64), miss: f64) -> f64 {
     if count == 0 {
         return f64::INFINITY;

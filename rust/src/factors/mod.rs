@@ -114,8 +114,8 @@ pub fn factors<T: Float>(
     made(problem, features, &mut run).map_err(|error| problem.blame(error))
 }
 
-/// Bytes that [`factors()`] takes for features of a degree, in numbers of the precision: the inputs' copies and all that
-/// stays in [`Factors`], but not U3, V3 and U4, which are made when they are asked for.
+/// Bytes that [`factors()`] takes for features of a degree, in numbers of the precision: the inputs' copies and all
+/// that stays in [`Factors`], but not U3, V3 and U4, which are made when they are asked for.
 pub fn factors_bytes<T: Float>(problem: &Problem<'_, T>, degree: usize) -> u128 {
     let shape = Shape::of(problem);
     let (n, m, dv, width) = (shape.n as u128, shape.m as u128, shape.dv as u128, shape.d as u128);

@@ -10,24 +10,24 @@ use crate::linalg::some_rows::{some_rows, some_rows_but};
 use crate::linalg::spectral::{frobenius, spectral};
 use crate::problem::{Problem, Weights};
 
-/// Largest condition of the map of the queries that rows are had back from their coordinates: 4 bits of what was computed
-/// may be lost on the way.
+/// Largest condition number of the map of the queries with which rows are recovered from their coordinates: 4 bits of
+/// what was computed may be lost on the way.
 const MOST_CONDITION: f64 = 16.0;
 
-/// Steps to an inverse: 16 until the norm is a half, for that condition and [`BALANCED_MOST`] coordinates, and 6 to squares of
-/// squares of it that are below rounding; and what is left then, with room.
+/// Steps to an inverse: 16 until the norm is a half, for that condition and [`BALANCED_MOST`] coordinates, and 6 to
+/// squares of squares of it that are below rounding; and the error that is left then, with room.
 const INVERSE_STEPS: usize = 22;
 const INVERSE_MISSED: f64 = 1e-10;
 
 /// The linear maps into and out of the coordinates. Any invertible ones are valid: logits do not change.
 #[derive(Debug, Clone)]
 pub struct Coordinates {
-    /// What is subtracted from every row of A2, (d2).
+    /// The mean that is subtracted from every row of A2, (d2).
     pub mean: Array1<f64>,
     /// From rows of A1, the scale included, (d1, d).
     pub query: Array2<f64>,
-    /// From the coordinates of a query back to its row of A1, (d, d1): the inverse of the above as it is rounded, where its
-    /// condition is small.
+    /// From the coordinates of a query back to its row of A1, (d, d1): the inverse of the above as it is rounded, where
+    /// its condition is small.
     pub row: Option<Array2<f64>>,
     /// From rows of A2, (d2, d).
     pub key: Array2<f64>,
@@ -37,7 +37,7 @@ pub struct Coordinates {
     pub transposed: Array2<f64>,
     /// Root mean square of ⟨q, k⟩ over all pairs, of a sample of them; 0 where it is not known.
     pub spread: f64,
-    /// A row near the middle of those of A3, (d3): what their spread is measured around.
+    /// A row near the middle of those of A3, (d3): their spread is measured around it.
     pub input_centre: Array1<f64>,
     /// log2 of the unit of the values: h / 2^this is near 1.
     pub value_exponent: f64,
@@ -48,7 +48,8 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// From some of the rows, of keys and values those that are not left to exp. Time O(1024 d (d1 + d2 + d3 + dv) + d³).
+    /// From some of the rows, of keys and values those that are not left to exp. Time
+    /// O(1024 d (d1 + d2 + d3 + dv) + d³).
     pub fn new<T: Float>(problem: &Problem<'_, T>, exact_keys: &[usize]) -> Self {
         let (query_weights, key_weights) = match problem.weights {
             Weights::Product(X) => (wide(X), Array2::eye(problem.A2.ncols())),
@@ -72,7 +73,7 @@ impl Coordinates {
         let values = size(&inputs.dot(&wide(problem.Y)));
         let target = size(&some_rows(problem.E));
         let value_exponent = exponent(values);
-        // What is given is linear in its unit, so that no size of it is too small for the passes.
+        // The gradients are linear in a c that is given, so that no size of it is too small for the passes.
         let (incoming_exponent, residual_exponent) = match problem.is_target {
             true => (value_exponent, exponent(target.max(values)) - value_exponent),
             false => (exponent(target).clamp(T::MIN_EXP, -T::MIN_EXP), 0.0),
@@ -129,8 +130,8 @@ impl Coordinates {
     }
 }
 
-/// The inverse Y of a square matrix M whose condition is small: Y ← Y (2 − M Y) squares 1 − M Y, whose norm is less than one
-/// from Y = Mᵀ / ‖M‖² on. A fraction of the time of an eigenvalue problem.
+/// The inverse Y of a square matrix M whose condition is small: Y ← Y (2 − M Y) squares 1 − M Y, whose norm is less
+/// than one from Y = Mᵀ / ‖M‖² on. A fraction of the time of an eigenvalue problem.
 fn inverted(matrix: Array2<f64>) -> Option<Array2<f64>> {
     let (size, d) = (size(&matrix), matrix.nrows());
     if !matrix.is_square() || d > BALANCED_MOST || !size.is_normal() || !size.recip().is_normal() {

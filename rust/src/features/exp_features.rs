@@ -82,7 +82,7 @@ impl ExpFeatures {
         Ok(ExpFeatures { balance, set, polynomial, power, interval, error, bound })
     }
 
-    /// What was fitted before, from its parts: those that the methods of the same names give.
+    /// Features that were fitted before, from their parts: those that the methods of the same names return.
     ///
     /// # Errors
     /// [`Error::Option`] for parts that do not belong together, and for numbers that are not finite.

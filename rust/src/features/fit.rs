@@ -11,7 +11,7 @@ use crate::runtime::buffer;
 /// vanish have no spread of their own to fit to.
 const NARROWEST: f64 = 1e-3;
 
-/// Outwards, for what the logits and their bound lose to rounding.
+/// Outward allowance for the rounding errors of the logits and their bound.
 const ROUNDING: f64 = 1e-6;
 
 /// An interval that holds every centred logit of the data: their range, or −bound ... bound.

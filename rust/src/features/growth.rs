@@ -84,8 +84,8 @@ impl IndexSet {
         Ok(best)
     }
 
-    /// The set of these multi-indices, (N, d), in whichever order they are given; [`IndexSet::exponents`] gives them back
-    /// in the order of the set. Time N d log N.
+    /// The set of these multi-indices, (N, d), in whichever order they are given; [`IndexSet::exponents`] gives them
+    /// back in the order of the set. Time N d log N.
     ///
     /// ```
     /// use attngrad::features::IndexSet;

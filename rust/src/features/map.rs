@@ -46,13 +46,13 @@ impl Side {
 }
 
 impl IndexSet {
-    /// x^β for the rows x of `array`, (n, d), and all members, (n, N), in the order of the set. Time n (N + d²), no memory
-    /// beside the result.
+    /// x^β for the rows x of `array`, (n, d), and all members, (n, N), in the order of the set. Time n (N + d²), no
+    /// memory beside the result.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless rows have a number for each coordinate; [`Error::NonFinite`] with the first that is none;
-    /// [`Error::Range`] where a power leaves the range of the precision; [`Error::OutOfMemory`], [`Error::Deadline`],
-    /// [`Error::Cancelled`].
+    /// [`Error::Shape`] unless rows have a number for each coordinate; [`Error::NonFinite`] with the first that is not
+    /// finite; [`Error::Range`] where a power leaves the range of the precision; [`Error::OutOfMemory`],
+    /// [`Error::Deadline`], [`Error::Cancelled`].
     pub fn monomials<T: Float>(
         &self,
         array: ArrayView2<'_, T>,

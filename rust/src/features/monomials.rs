@@ -85,8 +85,8 @@ impl Monomials {
         self.leaves.windows(2).map(|ends| ends[0]..ends[1])
     }
 
-    /// max |x^β| of the grade below the highest, at most, from max |x_c|; not finite where one of a lower grade is not. Rounding
-    /// keeps the order, so a product that was computed is not above that of its largest factors.
+    /// Upper bounds of max |x^β| for the grade below the highest, from max |x_c|; not finite where one of a lower grade
+    /// is not. Rounding keeps the order, so a product that was computed is not above that of its largest factors.
     pub fn bounds<T: Float>(&self, largest: &[T], to: &mut [T]) {
         to.iter_mut().zip(self.parents()).for_each(|(to, index)| *to = self.bound(largest, index));
     }

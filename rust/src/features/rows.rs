@@ -19,8 +19,8 @@ pub(super) const LANES: usize = 16;
 /// A number of each of some rows.
 pub(super) type Lane<T> = [T; LANES];
 
-/// What `of` makes of ranges of 0, …, `count` − 1 that depend on the sizes alone, in their order: of at least `size`
-/// rows each, so that parts with a square matrix of that size take no more memory than the rows.
+/// Results of `of` for ranges of 0, …, `count` − 1, in their order. The ranges depend on the sizes alone and have at
+/// least `size` rows each, so that parts with a square matrix of that size take no more memory than the rows.
 pub(super) fn by_parts<S: Send>(
     count: usize,
     size: usize,

@@ -23,7 +23,8 @@ const EXTREMES: usize = 16;
 /// Different logits per coefficient below which least squares takes the whole interval for them.
 pub(super) const SAMPLES_PER_COEFFICIENT: usize = 4;
 
-/// Different logits beyond which their number does not matter: more than any polynomial has coefficients, several times.
+/// Number of different logits beyond which more of them do not matter: more than any polynomial has coefficients,
+/// several times.
 const MOST_DISTINCT: usize = SAMPLES_PER_COEFFICIENT * (MAX_DEGREE + 1);
 
 /// Squared norms of a row in its coordinates and, less the mean, as it is given in units of its size; and the logarithm

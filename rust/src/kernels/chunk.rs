@@ -1,7 +1,7 @@
 //! Rows of one side against a few of the other, with exp: the diagonal of a causal problem, and keys that stand out.
 //!
-//! Under a mask it serves both sides: a tile of queries sees the first keys of its chunk, and a tile of keys is seen by the
-//! last queries, which are the first ones in reverse order.
+//! Under a mask it serves both sides: a tile of queries sees the first keys of its chunk, and a tile of keys is seen by
+//! the last queries, which are the first ones in reverse order.
 
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
@@ -107,8 +107,8 @@ impl<T: Float> Chunk<T> {
         self.count
     }
 
-    /// The tile of rows with the coordinates `x`, `[dimension][L]`; lanes that are not `used` are taken for zero, so that
-    /// their weights are finite.
+    /// The tile of rows with the coordinates `x`, `[dimension][L]`; lanes that are not `used` are taken for zero, so
+    /// that their weights are finite.
     #[inline(always)]
     pub fn set<const L: usize>(&mut self, x: &[T], used: &[bool; L]) {
         let factor = T::narrow(LOG2_E);
@@ -119,8 +119,8 @@ impl<T: Float> Chunk<T> {
         }
     }
 
-    /// Adds Σ e^t · payload to `out`, `[columns][L]`, as many columns as it has. Lane l sees the rows up to `last[l]`, none
-    /// where that is negative. Time 2 · L · rows · (d + columns).
+    /// Adds Σ e^t · payload to `out`, `[columns][L]`, as many columns as it has. Lane l sees the rows up to `last[l]`,
+    /// none where that is negative. Time 2 · L · rows · (d + columns).
     #[inline(always)]
     pub fn values<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &mut self,
@@ -159,8 +159,8 @@ impl<T: Float> Chunk<T> {
         add::<T, V, W, L>(sums, out);
     }
 
-    /// Adds Σ e^t ⟨`payload`, payload⟩ · x to `out`, `[dimension][L]`, for the tile that [`Chunk::values`] was called with;
-    /// `payload` is laid out `[width][L]`. Time 2 · L · rows · (d + width).
+    /// Adds Σ e^t ⟨`payload`, payload⟩ · x to `out`, `[dimension][L]`, for the tile that [`Chunk::values`] was called
+    /// with; `payload` is laid out `[width][L]`. Time 2 · L · rows · (d + width).
     #[inline(always)]
     pub fn slopes<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &mut self,
@@ -181,9 +181,9 @@ impl<T: Float> Chunk<T> {
         add::<T, V, W, L>(sums, out);
     }
 
-    /// Adds what each row is worth to the tile that [`Chunk::values`] was called with, Σ_l e^t · payload without the last
-    /// column, and Σ_l e^t ⟨`payload`, payload⟩ · x_l, to `sums`, `[row][width − 1 + dimension]`; `payload` is laid out
-    /// `[width][L]`. Time 2 · L · rows · (d + 2 width).
+    /// Adds the contribution of each row to the tile that [`Chunk::values`] was called with, Σ_l e^t · payload without
+    /// the last column, and Σ_l e^t ⟨`payload`, payload⟩ · x_l, to `sums`, `[row][width − 1 + dimension]`; `payload` is
+    /// laid out `[width][L]`. Time 2 · L · rows · (d + 2 width).
     #[inline(always)]
     pub fn gather<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &self,

@@ -18,7 +18,7 @@ pub struct InputMap<'a, T> {
     shift: Vec<T>,
     /// The columns of W as strips.
     weights: Strips<T>,
-    /// What the distances of rows, once they are shifted, and of their coordinates are measured from.
+    /// The points from which the distances of rows, once they are shifted, and of their coordinates are measured.
     pub centres: [Vec<f64>; 2],
 }
 

@@ -1,11 +1,11 @@
-//! Packing and tiles: the arithmetic that all methods have in common, written once for every precision and instruction set.
+//! Packing and tiles: the arithmetic that all methods share, written once for every precision and instruction set.
 //!
 //! | module | content |
 //! |---|---|
 //! | `tile` | the register tile: two vectors of queries × `J` keys |
 //! | `strips` | rows packed beside one another, [`Strips`] |
 //! | `input_map` | rows of an input mapped to their coordinates, [`InputMap`] |
-//! | `rhs`, `quantized` | blocks of rows that products are summed over: the right-hand side, and the same in 16-bit integers |
+//! | `rhs`, `quantized` | blocks of rows that products are summed over: the right-hand side, also in 16-bit integers |
 //! | `outputs` | rows of an output, and sums of outer products, from the coordinates of a block |
 //! | `chunk` | rows of one side against a few of the other, with exp |
 

@@ -1,4 +1,4 @@
-//! What becomes of the slopes and values of rows: rows of an output, or a sum of outer products.
+//! Outputs from the slopes and values of rows: rows of an output, or a sum of outer products.
 
 use ndarray::Array2;
 

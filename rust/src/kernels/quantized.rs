@@ -1,6 +1,8 @@
-//! Sums over parents and a scaled rhs as 16-bit integers: twice as many products in a register (docs/math.md, equation 139).
+//! Sums over parents and a scaled rhs as 16-bit integers: twice as many products in a register (docs/math.md,
+//! equation 139).
 //!
-//! The highest grade is the smallest part of a gradient, and what integers lose of it is less than what the polynomial misses.
+//! The highest grade is the smallest part of a gradient, and the error of integers in it is smaller than the truncation
+//! error of the polynomial.
 
 use super::rhs::{C, Rhs, add};
 use crate::error::Error;
@@ -15,7 +17,7 @@ const HALF: usize = C / 2;
 const LARGEST: f64 = 2895.0;
 const _: () = assert!(LARGEST * LARGEST * (C as f64) < i32::MAX as f64);
 
-/// What an integer is off by, in units of the largest number that it stands for: half a step, and a 256th of that for the
+/// Error of an integer, in units of the largest number that it stands for: half a step, and a 256th of that for the
 /// roundings on the way, which are no more than six.
 const STEP: f64 = 0.5 * (1.0 + 1.0 / 256.0) / LARGEST;
 
@@ -36,7 +38,7 @@ pub struct Quantized<T> {
     rhs: Rhs<T>,
     /// That times one coordinate, in pairs.
     scaled: Aligned<i32>,
-    /// What a product of two is worth in each column, in units of max |x^β|.
+    /// Value of a product of two integers in each column, in units of max |x^β|.
     units: Vec<T>,
     /// Σ over the blocks of rows ‖max |x|‖^grade ‖max |rhs|‖.
     pub lost: f64,
@@ -59,8 +61,8 @@ impl<T: Float> Quantized<T> {
         })
     }
 
-    /// Takes a block, or refuses it: a number is not finite, or so small that its reciprocal is not. `bounds` makes max |x^β|
-    /// for the grade below the highest, `grade`, from max |x_c|; `parents` are these x^β themselves.
+    /// Takes a block, or refuses one in which a number is not finite, or so small that its reciprocal is not. `bounds`
+    /// computes max |x^β| for the grade below the highest, `grade`, from max |x_c|; `parents` are these x^β themselves.
     #[inline(always)]
     pub fn set<V: Vector<T, W>, const W: usize>(
         &mut self,
@@ -225,7 +227,7 @@ impl<T: Float> Quantized<T> {
     }
 }
 
-/// What turns the largest number into the largest integer; zeros stay zeros.
+/// Factor from the largest number to the largest integer; zeros stay zeros.
 #[inline(always)]
 fn inverse<T: Float>(largest: T) -> T {
     if largest > T::zero() { T::narrow(LARGEST) / largest } else { T::zero() }

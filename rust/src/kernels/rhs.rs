@@ -1,4 +1,4 @@
-//! What moments are taken of: a block of rows in the order of the register tile, and the product with features.
+//! Right-hand sides of moments: a block of rows in the order of the register tile, and the product with features.
 
 use super::tile;
 use crate::constants::MOMENT_ROWS;
@@ -137,8 +137,8 @@ impl<T: Float> Rhs<T> {
         }
     }
 
-    /// sums[i][c] += Σ_rows columns[i][row] · payload[row][c] for i < `count`, with `columns` laid out `[·][C]` in whole
-    /// tiles of `J`, and rows of `sums` `stride` apart.
+    /// sums[i][c] += Σ_rows columns[i][row] · payload[row][c] for i < `count`, with `columns` laid out `[·][C]` in
+    /// whole tiles of `J`, and rows of `sums` `stride` apart.
     #[inline(always)]
     pub fn accumulate<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &self,
@@ -268,8 +268,8 @@ pub fn total<T: Float, V: Vector<T, W>, const W: usize>(sum: V) -> T {
 mod tests {
     use super::*;
 
-    /// Every column is where its place is, whichever way it came in: panels of two registers, full or not, that of one, and
-    /// the columns past them.
+    /// Every column is where its place is, whichever way it came in: panels of two registers, full or not, that of one,
+    /// and the columns past them.
     fn holds<const W: usize, const L: usize>(width: usize) {
         let number = |row: usize, column: usize| (row * width + column + 1) as f32;
         let rows: Vec<f32> = (0..C * width).map(|i| number(i / width, i % width)).collect();

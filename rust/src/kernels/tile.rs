@@ -69,8 +69,8 @@ pub fn first_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     tile
 }
 
-/// Products added one after another in a sum over the keys of a strip. The next one waits for the last, so a strip's sum
-/// is cut into chains short enough for the processor to overlap them.
+/// Products added one after another in a sum over the keys of a strip. The next one waits for the last, so a strip's
+/// sum is cut into chains short enough for the processor to overlap them.
 const CHAIN: usize = 6;
 
 /// Chains of the longest strip.
@@ -78,8 +78,8 @@ const CHAINS: usize = 2;
 
 /// out[i][l] += Σ_j weights[j][l] · row_j[i], with `out` laid out `[width][L]` and `rows` `[width][J]`.
 ///
-/// A strip has a sum of its own: a large term in `out` then rounds what follows once a strip, not once a key, which counts
-/// where what follows is no larger than a rounding.
+/// A strip has a sum of its own: a large term in `out` then rounds the terms after it once a strip, not once a key,
+/// which matters where they are no larger than a rounding.
 #[inline(always)]
 pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     out: &mut [T],
@@ -109,7 +109,8 @@ pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
 /// processor busy within the registers of every level.
 pub const ABREAST: usize = 4;
 
-/// 2^x in each lane, zero from [`Float::EXP2_MIN`] down. Without `CLAMP` the caller knows that |x| is at most [`Float::UNSHIFTED_MAX`].
+/// 2^x in each lane, zero from [`Float::EXP2_MIN`] down. Without `CLAMP` the caller knows that |x| is at most
+/// [`Float::UNSHIFTED_MAX`].
 #[inline(always)]
 pub fn exp2<T: Float, V: Vector<T, W>, const W: usize, const CLAMP: bool>(mut x: [V; ABREAST]) -> [V; ABREAST] {
     let rounding = V::splat(T::ROUNDING_SHIFT);

@@ -38,7 +38,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Of the matrix with these entries: the first on the diagonal, the one beside it, which is not zero, and the second.
+    /// Of the matrix with these entries: the first on the diagonal, the one beside it, which is not zero, and the
+    /// second.
     pub fn new([first, off, second]: [f64; 3]) -> Self {
         let theta = (second - first) / (2.0 * off);
         // The smaller root of t² + 2θt − 1 = 0; hypot, so that a large θ does not overflow.

@@ -10,7 +10,7 @@ use crate::runtime::pool::{Run, Watch};
 /// Numbers of a task: some hundred microseconds of reading.
 const TASK: usize = 1 << 19;
 
-/// What one thread reads in a nanosecond, at least.
+/// Bytes that one thread reads in a nanosecond, at least.
 const BYTES_PER_NANOSECOND: usize = 8;
 
 /// Independent sums, so that they are made many at a time.

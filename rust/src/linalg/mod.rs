@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `norms`, `products` | norms that do not overflow, products in a fixed order |
-//! | `eigen`, `spectral` | eigenvectors of small symmetric matrices, norms of small ones that are never below the truth |
+//! | `eigen`, `spectral` | eigenvectors of small symmetric matrices, upper bounds of norms of small matrices |
 //! | `outward` | sums and roundings of bounds |
 //! | `layout` | rows of arrays, pieces of buffers that tasks write, numbers that must fit the precision |
 //! | `rows`, `some_rows` | chosen rows of a problem, a look at some rows of an array |

@@ -1,4 +1,4 @@
-//! Some rows of a problem: their numbers, and what is computed of them alone.
+//! Some rows of a problem: their numbers, and the results for them alone.
 
 use ndarray::{Array2, ArrayView2};
 

@@ -8,7 +8,7 @@ use super::outward::{FOLD_UNIT, gamma, outward};
 /// Squarings of a matrix: ‖C^32‖_F^(1/32) is above the largest eigenvalue by d^(1/64) at most, 4 % for d = 16.
 const SQUARINGS: i32 = 5;
 
-/// What a number in f64 may lose to underflow in a product of two, with room for the square root.
+/// Largest loss to underflow in a product of two numbers in f64, with room for the square root.
 const TINY: f64 = 1e-150;
 
 /// ‖M‖_F.
@@ -21,7 +21,7 @@ pub fn frobenius(matrix: ArrayView2<'_, f64>) -> f64 {
     if plain == 0.0 { 0.0 } else { outward(plain * (1.0 + size * f64::EPSILON)) }
 }
 
-/// The largest eigenvalue of a symmetric C ⪰ 0, of which `error` is the Frobenius norm of what C is wrong by.
+/// The largest eigenvalue of a symmetric C ⪰ 0, where `error` is the Frobenius norm of the error of C.
 pub fn largest_eigenvalue(matrix: &Array2<f64>, error: f64) -> f64 {
     let d = matrix.nrows() as f64;
     let (mut power, mut size) = (matrix.clone(), 0.0);

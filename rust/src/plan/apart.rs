@@ -16,7 +16,7 @@ use crate::problem::{Problem, Wrt};
 /// Room for norms that are themselves rounded.
 const ADDED: f64 = 1.0 + 1.0 / 1024.0;
 
-/// What some rows contribute: to be added to the sums over all others.
+/// Contribution of some rows, to be added to the sums over all others.
 pub struct Share<T> {
     /// To the loss.
     pub loss: f64,
@@ -40,7 +40,7 @@ pub fn parts(wrt: &[Wrt]) -> Vec<Wrt> {
     parts
 }
 
-/// What the rows `indices` contribute exactly. Not for causal problems.
+/// Exact contribution of the rows `indices`. Not for causal problems.
 pub fn exact_share<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -83,7 +83,8 @@ impl<T: Float> Share<T> {
         self.gradients.iter().filter(|(part, _)| of(*part)).map(|(_, share)| Norm::Frobenius.of(share)).sum()
     }
 
-    /// A bound of what the share in an output is wrong by, and of what adding it to a result of norm `size` loses.
+    /// An upper bound of the error of the share in an output, and of the rounding error of adding it to a result of
+    /// norm `size`.
     pub fn bound(&self, wrt: Wrt, size: f64) -> f64 {
         let parts = if wrt == Wrt::A { 3.0 } else { 1.0 };
         outward(self.proved.gradient(wrt) + parts * T::UNIT_ROUNDOFF * (size + self.norm(wrt)) * ADDED)

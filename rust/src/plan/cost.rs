@@ -4,8 +4,8 @@ use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
 
 /// Prices in operations of the exact passes, of which two threads with AVX2 do 143 a nanosecond: least squares over the
-/// times of n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md, equation
-/// 136). A fixed table, so that a decision never depends on a timing.
+/// times of n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md,
+/// equation 136). A fixed table, so that a decision never depends on a timing.
 mod price {
     /// A call of either method: arguments, copies, waking threads.
     pub const CALL: f64 = 1.5e8;
@@ -25,11 +25,11 @@ mod price {
     pub const CAUSAL: f64 = 1.4;
     /// Sampled rows: drawing, and the spread of what they miss.
     pub const SAMPLE: f64 = 1.0e8;
-    /// The share in it of each query with its key, and of each of their coordinates: norms, and keys and values in the order
-    /// of the kernels.
+    /// The share in it of each query with its key, and of each of their coordinates: norms, and keys and values in the
+    /// order of the kernels.
     pub const SAMPLE_TOKEN: [f64; 2] = [1.6e4, 2.7e3];
-    /// A pair of a sampled row over one of the exact passes: few rows share the keys that stream by, and nothing is kept of
-    /// one pass for the next.
+    /// A pair of a sampled row over one of the exact passes: few rows share the keys that stream by, and nothing is
+    /// kept of one pass for the next.
     pub const SAMPLE_PAIR: f64 = 1.6;
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
     pub const SAMPLE_ENTRY: f64 = 1e3;
@@ -43,7 +43,8 @@ mod price {
     pub const GUARD: [f64; 3] = [1.2e8, 1.1e4, 5.0];
     /// The pilot, a pair of a row of it, and each of its coordinates.
     pub const PILOT: [f64; 3] = [2.5e7, 100.0, 7.0];
-    /// What bounds of every gradient and of rounding add to each query with its key in the passes, and one of every row.
+    /// Cost of the bounds of every gradient and of rounding in the passes, for each query with its key, and of one of
+    /// every row.
     pub const BOUNDS: f64 = 3.3e5;
     pub const CAPS: f64 = 1.5e5;
 }
@@ -141,7 +142,7 @@ impl Cost {
             + self.near * self.pair()
     }
 
-    /// What bounds add to them, with `caps` one of every row as well.
+    /// Cost of the bounds in the passes, with `caps` that of one of every row as well.
     pub fn bounds(&self, caps: bool) -> f64 {
         (price::BOUNDS + if caps { price::CAPS } else { 0.0 }) * 0.5 * (self.n + self.m)
     }
@@ -166,7 +167,7 @@ impl Cost {
         call + rows as f64 * self.m * (pair + coordinate * (self.d as f64 + 2.0 * self.d3))
     }
 
-    /// What a try costs that leads to nothing: the exact passes after it need their own call anyway.
+    /// Cost of a try that leads to nothing: the exact passes after it need their own call anyway.
     pub fn lost(&self, operations: f64) -> f64 {
         operations - price::CALL
     }
@@ -188,8 +189,8 @@ impl Cost {
         self.n
     }
 
-    /// Rows that are in effect as large as the largest, of all of a causal problem: means over j keys from the second chunk
-    /// on, whose squares go as 1/j. Nothing without a mask, where rows see alike.
+    /// Number of rows of a causal problem that are in effect as large as the largest: means over j keys from the second
+    /// chunk on, whose squares go as 1/j. Nothing without a mask, where rows see alike.
     pub fn masked(&self) -> Option<f64> {
         let chunk = CHUNK as f64;
         (self.near > 0.0 && self.n > chunk).then(|| chunk * (self.n / chunk).ln().powi(2) / (1.0 - chunk / self.n))

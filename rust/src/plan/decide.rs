@@ -1,4 +1,5 @@
-//! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md, equations 132, 133).
+//! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md,
+//! equations 132, 133).
 
 use super::cost::Cost;
 use super::decision::{Backing, Decision, Method};
@@ -25,18 +26,18 @@ const GLANCE_ROOM: f64 = 3.0;
 /// not make the whole much slower.
 pub const WORTHWHILE: f64 = 0.85;
 
-/// What would be run; reads some 3000 rows and computes nothing big.
+/// The decision for a problem; reads some 3000 rows and computes nothing big.
 ///
 /// # Errors
-/// [`Error::Option`] for an output that the problem does not have, for a request that means nothing, and for a degree that
-/// has too many features.
+/// [`Error::Option`] for an output that the problem does not have, for an invalid request, and for a degree that has
+/// too many features.
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let problem = &problem.admitted()?;
     Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?, &Drawn::new())
 }
 
-/// An error for what cannot be asked of the problem.
+/// An error for a request that the problem does not allow.
 pub(super) fn check<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<(), Error> {
     request.check_in::<T>()?;
     wrt.iter().try_for_each(|&wrt| problem.check(wrt))
@@ -51,7 +52,7 @@ const STAKE: f64 = 0.2;
 pub(super) const TOO_SHORT: &str =
     "the problem is so short that to find out whether something is cheaper costs too much";
 
-/// What a decision is made from.
+/// The inputs of a decision.
 #[derive(Clone, Copy)]
 pub(super) struct Law<'a> {
     pub cost: Cost,
@@ -69,8 +70,8 @@ impl<'a> Law<'a> {
         Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal }
     }
 
-    /// What would be run, where it is known which gradients are zero by structure. The logits that it took to know that
-    /// are left to whoever goes on.
+    /// The decision where it is known which gradients are zero by structure. The logits drawn for it are left for later
+    /// steps.
     pub fn decide<T: Float>(self, problem: &Problem<'_, T>, zero: &[bool], logits: &Drawn) -> Result<Decision, Error> {
         Ok(match self.request.wanted {
             Wanted::Polynomial(Some(degree)) => {
@@ -131,7 +132,7 @@ impl<'a> Law<'a> {
         )
     }
 
-    /// Operations of what a decision looks at.
+    /// Operations of the looks of a decision.
     pub fn looks(&self) -> f64 {
         self.cost.looks(probe::is_needed(self.request))
     }
@@ -193,8 +194,8 @@ impl<'a> Law<'a> {
         self.cheapest(logits, 1, f64::INFINITY).unwrap_or_else(|| self.named(self.highest(), logits))
     }
 
-    /// Of the degrees from `first` on that cost at most `most` with the fewest rows, the cheapest that is expected to reach
-    /// the goal.
+    /// Of the degrees from `first` on that cost at most `most` with the fewest rows, the cheapest that is expected to
+    /// reach the goal.
     fn cheapest(&self, logits: &Logits, first: usize, most: f64) -> Option<Decision> {
         let (least, highest) = (self.fewest(), self.affordable(most)?);
         let mut best: Option<Decision> = None;

@@ -1,4 +1,4 @@
-//! What is decided: a method and its size, and how a certificate is to be had.
+//! The decision: a method and its size, and how a certificate is obtained.
 
 use super::request::{Asked, Request, Wanted};
 use crate::names::named;
@@ -16,7 +16,7 @@ pub enum Method {
 
 named!(Method, "method": Exact = "exact", Polynomial = "polynomial");
 
-/// What to run, and why.
+/// The method to run, and the reason.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Decision {
@@ -78,7 +78,7 @@ impl Request {
         }
     }
 
-    /// What is run where the shapes alone do not matter either: no number of the arrays is read for it.
+    /// The decision where not even the shapes matter: no number of the arrays is read for it.
     pub fn settled(&self) -> Option<Decision> {
         self.exact_because().map(|reason| Decision::exact(reason.into()))
     }

@@ -1,4 +1,4 @@
-//! What queries and keys are like, and what the planner would do about them for some accuracies.
+//! Statistics of queries and keys, and the decisions of the planner for some accuracies.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -36,9 +36,9 @@ const ROUNDING_TROUBLE: f64 = 1e-3;
 const PLAN_SHARE: f64 = 0.25;
 const PRODUCT_SHARE: f64 = 0.1;
 
-/// Whether gradients of softmax(s · query keyᵀ) can be had in near-linear time, and how: statistics, and the planner's answer
-/// for dL/dX to an error of 0.1, 0.01 and 0.001 where values and target are as wide as the keys. s is 1/√E unless given; `seed`
-/// is that of the sampled pairs.
+/// Whether gradients of softmax(s · query keyᵀ) can be computed in near-linear time, and how: statistics, and the
+/// planner's answer for dL/dX to an error of 0.1, 0.01 and 0.001 where values and target are as wide as the keys. s is
+/// 1/√E unless given; `seed` is that of the sampled pairs.
 ///
 /// Time O((n + m) E²), a fixed sample of pairs and one plan for each accuracy.
 ///
@@ -75,7 +75,7 @@ pub fn diagnose<T: Float>(
     data.diagnosed::<T>(planned(&problem, &[Wrt::X], &TOLERANCES, &mut stages)?)
 }
 
-/// The same of the queries and keys of a problem, A1 X and A2 or A1 W_Q and A2 W_K, with what is planned for the problem
+/// The same of the queries and keys of a problem, A1 X and A2 or A1 W_Q and A2 W_K, with the decisions for the problem
 /// itself, also for the accuracies `besides`.
 ///
 /// # Errors
@@ -109,7 +109,7 @@ pub fn diagnose_problem<T: Float>(
     Data::of(query.view(), key, problem.scale, seed, &mut stages)?.diagnosed::<T>(plans)
 }
 
-/// What is planned for each accuracy, in their order.
+/// The decision for each accuracy, in their order.
 fn planned<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -175,7 +175,7 @@ impl Data {
         })
     }
 
-    /// What is planned for each accuracy, beside the errors of one rising sweep of degrees.
+    /// The decision for each accuracy, with the errors of one rising sweep of degrees.
     fn predictions(&self, plans: Vec<(f64, Decision)>) -> Result<Vec<Prediction>, Error> {
         let finest = plans.iter().fold(f64::INFINITY, |least, (rtol, _)| least.min(*rtol));
         let (low, high) = self.sample.range();

@@ -1,18 +1,18 @@
-//! What a diagnosis says: its figures, and the words for them.
+//! A diagnosis: its figures, and the words for them.
 
 use std::fmt;
 
 use super::decision::{Decision, Method};
 
-/// The planner's answer to one accuracy, and what the sampled logits say of it.
+/// The planner's answer to one accuracy, and the error estimates from the sampled logits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// The accuracy.
     pub rtol: f64,
-    /// What is planned for it.
+    /// The decision for it.
     pub decision: Decision,
-    /// Smallest degree whose polynomial is within `rtol` of exp on the sampled logits, eq. (106), whatever it costs; none
-    /// where none up to 10 is.
+    /// Smallest degree whose polynomial is within `rtol` of exp on the sampled logits, eq. (106), whatever it costs;
+    /// none where none up to 10 is.
     pub smallest_degree: Option<usize>,
     /// The error of that degree; without one, the least that was reached.
     pub least_error: f64,
@@ -73,9 +73,9 @@ pub struct Diagnosis {
     pub predictions: Vec<Prediction>,
     /// Whether a near-linear method serves.
     pub regime: Regime,
-    /// What stands in the way, in words.
+    /// The obstacles, in words.
     pub findings: Vec<String>,
-    /// What to do, in words.
+    /// The remedy, in words.
     pub advice: String,
 }
 

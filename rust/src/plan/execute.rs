@@ -111,7 +111,7 @@ pub(super) fn exact<T: Float>(
 }
 
 impl<T: Float> Search<'_, T> {
-    /// Tries until one reaches what is asked, or until no other is worth it.
+    /// Tries until one reaches the tolerance, or until no other is worth it.
     pub(super) fn run(
         &mut self,
         first: Decision,
@@ -163,8 +163,8 @@ impl<T: Float> Search<'_, T> {
         }
     }
 
-    /// Whether something else is left: a try that does not fit in memory is none where another one did, and one whose numbers
-    /// do not fit the precision is none where the exact gradient may do.
+    /// Whether an error ends the try and not the call: a try that does not fit in memory where another one did, or one
+    /// whose numbers do not fit the precision where the exact gradient may do.
     fn is_no_try(&self, error: &Error, has_tried: bool) -> bool {
         matches!(error, Error::OutOfMemory { .. }) && has_tried
             || matches!(error, Error::Range { .. }) && self.request.wanted == Wanted::Auto
@@ -175,8 +175,8 @@ impl<T: Float> Search<'_, T> {
         exact(&self.original, self.wrt, self.request, &self.zero, self.given_up(reason), stages)
     }
 
-    /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial, or so
-    /// few make up its error that a sample would have to hold most.
+    /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial,
+    /// or so few make up its error that a sample would have to hold most.
     fn attempt(
         &mut self,
         decision: &mut Decision,

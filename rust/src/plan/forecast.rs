@@ -1,4 +1,4 @@
-//! What a decision is expected to take: operations, seconds and memory, from shapes alone.
+//! Expected cost of a decision: operations, seconds and memory, from shapes alone.
 
 use super::cost::Cost;
 use super::decision::{Decision, Method};
@@ -14,8 +14,8 @@ use crate::options::{Level, Options};
 use crate::problem::{ExactPasses, OutputSet, Shape, Wrt};
 use crate::runtime::pool::default_threads;
 
-/// Operations of the exact passes a second and thread in single precision, in double precision half of them: rough figures
-/// of machines with two cores at d = 32. They make seconds of operations, and decide nothing.
+/// Operations of the exact passes per second and thread in single precision, half as many in double precision: rough
+/// figures of machines with two cores at d = 32. They convert operations to seconds, and decide nothing.
 fn rate(level: Level) -> f64 {
     match level {
         Level::Baseline => 15e9,
@@ -24,13 +24,13 @@ fn rate(level: Level) -> f64 {
     }
 }
 
-/// Numbers in double precision that the exact passes keep for each query (norms, normalisers, terms of the rounding estimate)
-/// and key ...
+/// Numbers in double precision that the exact passes keep for each query (norms, normalisers, terms of the rounding
+/// estimate) and key ...
 const ROW_NUMBERS: usize = 12;
 const KEY_NUMBERS: usize = 2;
 
-/// ... and the moment form for each query and its key: lengths, residual, caps twice by two norms, and room for the rows that
-/// are computed apart.
+/// ... and the moment form for each query and its key: lengths, residual, caps twice by two norms, and room for the
+/// rows that are computed apart.
 const MOMENT_NUMBERS: usize = 9;
 
 /// Bytes of the tree of monomials for each feature: parent, coordinate, multinomial.
@@ -41,7 +41,7 @@ const INTEGER_BYTES: usize = 2;
 
 const DOUBLE: u128 = size_of::<f64>() as u128;
 
-/// What a call is expected to take.
+/// Expected cost of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
     /// Operations in those of the exact passes.
@@ -80,7 +80,7 @@ pub fn forecast<T: Float>(
     })
 }
 
-/// Refuses what is expected to take more memory than it may.
+/// Refuses a call that is expected to take more memory than it may.
 pub(super) fn check_memory<T: Float>(
     shape: &Shape,
     wrt: &[Wrt],
@@ -93,7 +93,7 @@ pub(super) fn check_memory<T: Float>(
     if needed > u128::from(free) { Err(Error::Memory { needed, free }) } else { Ok(()) }
 }
 
-/// Takes note of what a call took, so that the seconds of later forecasts are those of this machine.
+/// Records the seconds of a call, so that the seconds of later forecasts are those of this machine.
 pub(super) fn observe<T: Float>(
     shape: &Shape,
     wrt: &[Wrt],
@@ -119,7 +119,7 @@ fn table<T>(operations: f64, threads: usize, level: Level) -> f64 {
     operations / (rate(level) * threads as f64 * precision)
 }
 
-/// Sizes of what is held at the same time, as exact integers.
+/// Sizes of the buffers that are held at the same time, as exact integers.
 struct Memory<'a> {
     shape: &'a Shape,
     passes: ExactPasses,
@@ -144,8 +144,8 @@ impl Memory<'_> {
         self.wrt.iter().map(of).sum()
     }
 
-    /// The exact passes: follows the life of the buffers through pass 1, pass 2 and the products after it. O((n + m) d),
-    /// whatever the tiles.
+    /// The exact passes: follows the life of the buffers through pass 1, pass 2 and the products after it.
+    /// O((n + m) d), whatever the tiles.
     fn exact(&self, lanes: usize, threads: usize) -> u128 {
         let Shape { n, m, d, d1, d3, dv, pair, .. } = *self.shape;
         let kept = self.kept(lanes, threads);
@@ -165,7 +165,7 @@ impl Memory<'_> {
         peak * self.size + kept + DOUBLE * (product(ROW_NUMBERS, n) + product(KEY_NUMBERS, m))
     }
 
-    /// Bytes of what pass 1 keeps for pass 2; 0 where it does not fit.
+    /// Bytes that pass 1 keeps for pass 2; 0 where it does not fit.
     fn kept(&self, lanes: usize, threads: usize) -> u128 {
         let (n, m) = (self.shape.n, self.shape.m as u128);
         let (row, all) = (m * self.size, KEPT_BYTES as u128);

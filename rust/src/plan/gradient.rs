@@ -18,15 +18,15 @@ use crate::runtime::pool::Watch;
 
 /// L and dL/d(input) for each input in `wrt` by the method that [`super::decide()`] chooses, each with its certificate.
 ///
-/// Where a tolerance is asked for and the certificate misses it, more rows are drawn, then the next degree is tried; in the
-/// end `auto` computes the exact gradient, while a method that was named returns its best with `reached` false.
+/// Where a tolerance is asked for and the certificate misses it, more rows are drawn, then the next degree is tried; in
+/// the end `auto` computes the exact gradient, while a method that was named returns its best with `reached` false.
 ///
-/// Time: that of [`crate::polynomial_gradient`] and 8 r m d for r exact rows, or that of [`crate::exact::loss_gradient`].
+/// Time: that of [`crate::polynomial_gradient`] and 8 r m d for r exact rows, or that of
+/// [`crate::exact::loss_gradient`].
 ///
 /// # Errors
-/// [`Error::Option`] for a request or a start that means nothing, what was prepared for other keys, values or weights, an
-/// output that the problem does not have, and too many features;
-/// those of both methods.
+/// [`Error::Option`] for an invalid request or start, a start prepared for other keys, values or weights, an output
+/// that the problem does not have, and too many features; those of both methods.
 pub fn solve<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -43,7 +43,7 @@ pub fn solve<T: Float>(
     for Gradient { wrt, value, .. } in &mut planned.gradients {
         *value = problem.whole(*wrt, std::mem::take(value))?;
     }
-    // What was prepared before makes a call cheaper than its forecast.
+    // A call with prepared moments is cheaper than its forecast.
     if !matches!(start, Start::Prepared(_)) {
         let seconds = begin.elapsed().as_secs_f64();
         observe::<T>(&Shape::of(problem), wrt, problem.is_causal, &planned.decision, options, seconds)?;
@@ -51,7 +51,7 @@ pub fn solve<T: Float>(
     Ok(planned)
 }
 
-/// L and dL/d(input) for each input in `wrt`, each with its certificate: [`solve`] from the beginning, watched by nobody.
+/// L and dL/d(input) for each input in `wrt`, each with its certificate: [`solve`] from a fresh start, without a watch.
 ///
 /// ```
 /// use attngrad::plan::Method;
@@ -79,7 +79,7 @@ pub fn loss_gradient<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &
     solve(problem, wrt, request, Start::Fresh, None)
 }
 
-/// A decision, and what it is expected to take.
+/// A decision, and its expected cost.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Plan {
@@ -89,8 +89,8 @@ pub struct Plan {
     pub forecast: Forecast,
 }
 
-/// What [`loss_gradient`] would do, by all that is known before anything big is computed. Time O((n + m) d²), and none where
-/// the exact passes are asked for.
+/// The plan of [`loss_gradient`], from all that is known before anything big is computed. Time O((n + m) d²), and none
+/// where the exact passes are requested.
 ///
 /// ```
 /// use attngrad::{Problem, Request, Weights, Wrt, plan_loss_gradient};

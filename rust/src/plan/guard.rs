@@ -1,4 +1,4 @@
-//! What stands before a try: the keys that are left to exp, and the rows in which a polynomial is not believed
+//! Checks before a try: the keys that are left to exp, and the rows in which a polynomial is not believed
 //! (docs/math.md, equations 161 to 163).
 
 use super::decide::{DOUBTFUL, Law, TOO_SHORT, WORTHWHILE, check};
@@ -25,13 +25,13 @@ use crate::runtime::pool::Watch;
 /// Coordinates are balanced to look at the reach of logits where this costs less than this part of the exact passes.
 const BALANCE_SHARE: f64 = 0.02;
 
-/// All that is spent before the exact passes, over these, where looks say that a try will do. What costs more is begun only
-/// where the error may be larger than they say by this.
+/// Largest cost before the exact passes, relative to these, where looks say that a try will do. A costlier try is begun
+/// only where the error may be larger than they say by this factor.
 pub(super) const LOST: f64 = 0.25;
 const SURE_ROOM: f64 = 1.5;
 
-/// Errors of the output line up where rows are alike, and those of the weights do not: up to eight times what squares make of
-/// them has been seen of rows around few centres, with a residual of a hundredth, and none of most others.
+/// Errors of the output line up where rows are alike, and those of the weights do not: up to eight times what squares
+/// make of them has been seen of rows around few centres, with a residual of a hundredth, and none of most others.
 const IN_LINE: f64 = 1.5;
 
 /// A sample is made larger before it is drawn where a pilot makes more of the error than this.
@@ -42,8 +42,8 @@ const FEW_ROWS: &str = "a try that rests on what few rows say of the size of a g
 /// The part of the exact passes that a pilot may cost, with the fewest rows or more.
 const PILOT_SHARE: f64 = 0.02;
 
-/// What would be run, by all that is known before moments are taken: the law, and what logits and rows that stand out say.
-/// Time O((n + m) d²).
+/// The decision from all that is known before moments are taken: the law, the logits, and the rows that stand out. Time
+/// O((n + m) d²).
 ///
 /// # Errors
 /// Those of [`super::decide()`]; [`Error::Range`] or [`Error::NonFinite`], [`Error::OutOfMemory`], [`Error::Deadline`],
@@ -81,7 +81,7 @@ pub(super) enum Begun {
 }
 
 impl<T: Float> Search<'_, T> {
-    /// All that comes before moments: the polynomial, and whether rows of a sample can speak of it. Where they cannot, the
+    /// The steps before moments: the polynomial, and whether rows of a sample can speak of it. Where they cannot, the
     /// next degree is looked at.
     pub(super) fn begin(
         &mut self,
@@ -144,13 +144,13 @@ impl<T: Float> Search<'_, T> {
             _ => Vec::new(),
         };
         if !exact_keys.is_empty() && self.other_logits.get().is_none() {
-            // What P is fitted to is what it stands for.
+            // P is fitted to the logits that it stands for.
             let others = self.other_logits.get_or_init(|| Logits::draw(&self.original, &exact_keys));
             *decision = self.law.sized(decision.degree, decision.samples, others);
         }
         let polynomial = self.logits().least_squares(decision.degree)?;
-        // Bounds that hold for certain are charged for the most that integers may lose, which is far more than they do; a sample
-        // sees what they lose.
+        // Guaranteed bounds include the largest error that integers may have, which is far above the actual one; a
+        // sample sees the actual one.
         let is_sampled = self.law.backing == Backing::Estimated && estimated && self.request.asked <= Asked::Estimated;
         let integers = is_sampled || self.request.asked == Asked::Any && !self.request.tolerates();
         Some(Approximation { coefficients: polynomial.power(), integers, exact_keys })
@@ -183,8 +183,8 @@ impl<T: Float> Search<'_, T> {
         Ok(())
     }
 
-    /// Rows of which no sample of others tells anything, as the polynomial is not believed in them; nothing where they are
-    /// too many.
+    /// Rows of which no sample of others tells anything, as the polynomial is not believed in them; nothing where they
+    /// are too many.
     fn beyond(
         &self,
         approximation: &Approximation,
@@ -249,9 +249,9 @@ impl<T: Float> Search<'_, T> {
         probe::is_needed(self.request) && !self.affords(price, LOST)
     }
 
-    /// How many rows are computed by themselves, as far as norms tell, once the sample holds enough of the others to see what
-    /// the error is made of; nothing where they are too many. The passes ask the same when they know the residuals; here
-    /// nothing has been spent on moments yet.
+    /// Number of rows that are computed by themselves, as far as norms tell, once the sample holds enough of the others
+    /// to see what the error is made of; nothing where they are too many. The passes ask the same when they know the
+    /// residuals; here nothing has been spent on moments yet.
     fn standing(&self, decision: &mut Decision, beyond: &[usize]) -> Result<Option<usize>, Error> {
         let Some(reach) = self.reach.get() else { return Ok(Some(0)) };
         let mut sizes = Sizes::new(&self.problem, decision.degree, reach, &[])?;

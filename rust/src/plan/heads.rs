@@ -1,4 +1,4 @@
-//! Several heads of attention as one result: what is run for all of them, and what is known of the error of all.
+//! Several heads of attention as one result: the decision for all of them, and the certificate of all.
 
 use std::time::Instant;
 
@@ -23,7 +23,8 @@ use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
 
-/// What a vector-Jacobian product is with respect to, as the problem with unit weights names query, key and value.
+/// The inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in the problem
+/// with unit weights.
 pub const HEAD_INPUTS: [Wrt; 3] = [Wrt::A1, Wrt::A2, Wrt::A3];
 
 /// One head and the gradient of its output.
@@ -52,8 +53,8 @@ pub fn attention_vjp<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Re
     solve_heads(heads, decide_heads(heads, request)?, request, None)
 }
 
-/// What is run for all heads: one degree and one number of rows. `auto` is exact, as dk and dv are certified by nothing
-/// cheaper.
+/// The decision for all heads: one degree and one number of rows. `auto` is exact, as dk and dv are certified by
+/// nothing cheaper.
 ///
 /// # Errors
 /// Those of [`super::decide()`], for the first head that has one.
@@ -76,8 +77,8 @@ pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Res
     })
 }
 
-/// dq, dk and dv of all heads, rows of one head after those of the one before, as gradients with respect to A1, A2 and A3, each
-/// with one certificate for all heads; L is 0. The decision is that of [`decide_heads`].
+/// dq, dk and dv of all heads, rows of one head after those of the one before, as gradients with respect to A1, A2 and
+/// A3, each with one certificate for all heads; L is 0. The decision is that of [`decide_heads`].
 ///
 /// Time: that of each head by the method that is run for it, one after the other.
 ///
@@ -215,14 +216,14 @@ fn together<T: Float>(
         let certificates: Vec<Certificate> = parts.iter().map(|part| part.certificate).collect();
         let certificate = of_all(&certificates, request, request.norm.of(&value));
         gradients.push(Gradient { wrt, value, certificate });
-        // What is copied is let go of.
+        // The copied parts are freed.
         found.iter_mut().for_each(|one| one.gradients[place].value = Array2::zeros((0, 0)));
     }
     let loss_certificate = Certificate::exact(&request.without_tolerance(), 0.0, 0.0);
     Ok(Solution { loss: 0.0, loss_certificate, gradients, steps, decision, prepared: None, level })
 }
 
-/// What was run, in one: the costliest head that did not end with the exact method.
+/// One decision for the run of all heads: that of the costliest head that did not end with the exact method.
 fn run_in_one<T>(asked: Decision, found: &[Solution<T>]) -> Decision {
     let Some(first) = found.first().filter(|_| asked.method != Method::Exact) else { return asked };
     let others = || found.iter().map(|one| &one.decision).filter(|one| one.method != Method::Exact);

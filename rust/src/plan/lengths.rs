@@ -80,7 +80,8 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Without the keys `left_out`, in rising order, in what is measured around a mean. Time O(n (d1 d + dv) + m (d2 d + d3 dv)).
+    /// Lengths; those around a mean are without the keys `left_out`, which are in rising order. Time
+    /// O(n (d1 d + dv) + m (d2 d + d3 dv)).
     pub fn new<T: Float>(
         problem: &Problem<'_, T>,
         maps: &Maps,

@@ -11,16 +11,16 @@ use crate::polynomial::{Interval, Polynomial};
 use crate::problem::{Problem, Weights};
 use crate::runtime::rng::Rng;
 
-/// Queries looked at, and keys for each: what 3072 logits say of the error of a polynomial is right to a fifth where tails
-/// are short, and costs nothing beside the rows that verify it.
+/// Queries looked at, and keys for each: the error of a polynomial as estimated from 3072 logits is right to a fifth
+/// where tails are short, and costs nothing compared with the rows that verify it.
 const QUERIES: usize = 64;
 const KEYS: usize = 48;
 
 /// Queries of a glance, which tells what is far out of reach.
 const GLANCE: usize = 16;
 
-/// One in so many of them is what the polynomial is fitted to: enough for a few coefficients, and the others see it as data
-/// that it was not fitted to would.
+/// One in so many of them is used to fit the polynomial: enough for a few coefficients, and the others test it as
+/// unseen data would.
 const FITTED: usize = 3;
 
 /// Points to a wave of the error of a polynomial.
@@ -52,7 +52,7 @@ pub struct Logits {
     range: f64,
     /// The root mean square of ‖q‖ in the place of its largest.
     typical: f64,
-    /// What exact rows are taken to lose to rounding, over rows of independent terms.
+    /// Assumed rounding error of exact rows, relative to the size of rows of independent terms.
     pub rounding: f64,
     /// The polynomials that were asked for so far.
     fits: RefCell<Vec<Fit>>,
@@ -67,8 +67,8 @@ struct Fit {
 }
 
 impl Logits {
-    /// From at most 64 queries and 48 keys for each, all of which a mask lets through, without the keys `left_out` (in rising
-    /// order, and none under a mask). Time O(3072 d + 64 d1 d).
+    /// From at most 64 queries and 48 keys for each, all of which a mask lets through, without the keys `left_out` (in
+    /// rising order, and none under a mask). Time O(3072 d + 64 d1 d).
     pub fn draw<T: Float>(problem: &Problem<'_, T>, left_out: &[usize]) -> Self {
         Logits::of(problem, left_out, QUERIES)
     }
@@ -127,14 +127,15 @@ impl Logits {
         (self.values.iter().map(|t| t * t).sum::<f64>() / self.values.len().max(1) as f64).sqrt()
     }
 
-    /// The polynomial of least squares for a part of the sample, the same for every kind of certificate: relative minimax makes
-    /// bounds smaller and errors larger. Nothing where the logits are too large for any.
+    /// The polynomial of least squares for a part of the sample, the same for every kind of certificate: relative
+    /// minimax makes bounds smaller and errors larger. Nothing where the logits are too large for any.
     pub fn least_squares(&self, degree: usize) -> Option<Polynomial> {
         self.fit(degree).polynomial
     }
 
-    /// Relative error of a sum over rows of a_j ⊗ Σ_i f_ji (…) k_i whose other factors are independent of the logits, at a
-    /// degree: that of the weights, P(t) e^−t over its mean in each row, in the mean square with the weights ‖a_j‖² f² ‖k‖².
+    /// Relative error of a sum over rows of a_j ⊗ Σ_i f_ji (…) k_i whose other factors are independent of the logits,
+    /// at a degree: that of the weights, P(t) e^−t over its mean in each row, in the mean square with the weights
+    /// ‖a_j‖² f² ‖k‖².
     pub fn error(&self, degree: usize) -> f64 {
         self.fit(degree).error
     }
@@ -156,14 +157,15 @@ impl Logits {
         fit
     }
 
-    /// What a bound says of the weights of a row of usual length, instead of their error: R − 1 of (70), or α + 2 ε′ of
-    /// (144) where that is less.
+    /// Bound for the weights of a row of usual length, instead of their error: R − 1 of (70), or α + 2 ε′ of (144)
+    /// where that is less.
     pub fn excess(&self, degree: usize) -> f64 {
         let Some(polynomial) = self.least_squares(degree) else { return f64::INFINITY };
         if Interval::symmetric(self.typical).is_err() {
             return f64::INFINITY;
         }
-        // A plan needs no proof: the extrema are met closely enough on as many points as the error has waves, many times.
+        // A plan needs no proof: the extrema are met closely enough on as many points as the error has waves, many
+        // times.
         let count = WAVE_POINTS * (polynomial.degree() + 2);
         let (mut lo, mut hi, mut share) = (f64::INFINITY, f64::NEG_INFINITY, 0.0f64);
         for point in 0..=count {

@@ -3,37 +3,37 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`request`] | what is asked for, the judge of it, and the certificate of an error |
-//! | `solution` | what comes back |
+//! | [`request`] | the request, the judge of it, and the certificate of an error |
+//! | `solution` | the result |
 //! | `logits` | a sample of logits, and how well a polynomial serves for it |
 //! | `cost` | operations of every method, from shapes alone |
 //! | `forecast`, `rates` | operations, seconds and memory of a decision; how fast this machine is |
-//! | `decision` | what is decided: a method and its size, and how a certificate is to be had |
+//! | `decision` | the decision: a method and its size, and how a certificate is obtained |
 //! | [`mod@decide`] | the law from all of these to exact or polynomial, degree and rows |
 //! | `needed` | how many rows a certificate is expected to take |
 //! | `probe` | about how large the gradients are, from a few rows |
 //! | `pilot` | by how much an error of o moves c, from a few rows with all of their keys |
 //! | `stages` | one deadline, one progress bar and one confidence over several computations |
-//! | `rows` | sampled rows, exact and approximate, and what they say of each output |
+//! | `rows` | sampled rows, exact and approximate, and the estimates from them for each output |
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
 //! | `lengths` | lengths of all queries, keys, values and targets |
-//! | `sizes` | about what each row can contribute to an error: what outliers stand out by |
+//! | `sizes` | approximate contribution of each row to an error, by which outliers stand out |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
 //! | `seed` | the seed of a call that was given none |
 //! | `unfold` | the pair W_Q, W_K multiplied out |
-//! | `setting` | what every step of one degree reads |
+//! | `setting` | shared inputs of every step of one degree |
 //! | `passes` | one degree: the approximate gradient and its certificates from rows or bounds |
-//! | `search` | the tries of one call: what they read, what was spent, what the next one may cost |
-//! | `guard` | what stands before a try: keys that are left to exp, rows in which a polynomial is not believed |
-//! | `tries` | tries held against each other and against what was asked |
-//! | `prepared` | what a call leaves for others: the polynomial and the moments of the keys |
-//! | `diagnosis`, `diagnose` | statistics of queries and keys, and what is planned for them |
+//! | `search` | the tries of one call: their shared inputs, the cost so far, the cost that the next one may have |
+//! | `guard` | checks before a try: keys that are left to exp, rows in which a polynomial is not believed |
+//! | `tries` | tries compared with each other and with the request |
+//! | `prepared` | reusable parts of a call: the polynomial and the moments of the keys |
+//! | `diagnosis`, `diagnose` | statistics of queries and keys, and the decisions for them |
 //! | `heads` | several heads of attention as one result |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `gradient` | the gradient by the method that all of these lead to |
 //!
-//! A decision depends on the data, on what is asked and on the constants here, never on a clock.
+//! A decision depends on the data, on the request and on the constants here, never on a clock.
 
 mod apart;
 pub mod cost;

@@ -20,27 +20,28 @@ const MOST_SAMPLES: f64 = 2.0;
 const MOST_NAMED_SAMPLES: f64 = 4.0;
 
 /// The bound from m sampled rows over √(n/m − 1) times the error that a sample of logits predicts for degree g,
-/// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and the
-/// tails that make the error of a high degree are missed ...
+/// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and
+/// the tails that make the error of a high degree are missed ...
 const SAMPLED: [f64; 3] = [0.58, 7.2, 1.48];
 
-/// ... and √m times what m rows make of that by chance: their own covariance is more concentrated than that of all rows.
-/// With it five in six samples of uniform data do at once; more rows are drawn where they do not.
+/// ... and √m times what m rows make of that by chance: their own covariance is more concentrated than that of all
+/// rows. With it five in six samples of uniform data do at once; more rows are drawn where they do not.
 const CHANCE: f64 = 9.0;
 
-/// A rigorous bound over √(n m) times what it says of the weights of a row: caps add up where errors cancel. The median over
-/// uniform data of 4 to 32 dimensions, degrees 1 to 3 and 2048 and 8192 rows; four of five are between 0.3 and 0.9.
+/// Ratio of a rigorous bound to √(n m) times its value for the weights of a row: caps add up where errors cancel. The
+/// median over uniform data of 4 to 32 dimensions, degrees 1 to 3 and 2048 and 8192 rows; four of five are between 0.3
+/// and 0.9.
 const RIGOROUS: f64 = 0.45;
 
-/// A statistical bound at m rows over the rigorous one at 1/m, on the same data: ln(2 / 0.75 %) and what was seen of the
-/// errors, with caps that are half of what rows of a bucket are charged.
+/// A statistical bound at m rows over the rigorous one at 1/m, on the same data: ln(2 / 0.75 %) and what was seen of
+/// the errors, with caps that are half of what rows of a bucket are charged.
 const STATISTICAL: f64 = 4.0;
 
 /// Room in a sample of a causal problem for rows of different sizes.
 const UNEVEN: f64 = 2.0;
 
-/// What rounding is allowed for over what it is for rows of independent terms: rows that are alike, or whose residual is
-/// small, make it several times as much.
+/// Ratio of the rounding error that is allowed for to that of rows of independent terms: rows that are alike, or whose
+/// residual is small, make it several times as large.
 const ROUNDING_ROOM: f64 = 4.0;
 
 impl Law<'_> {
@@ -80,7 +81,7 @@ impl Law<'_> {
         (needed <= self.most_samples()).then(|| self.bounded(needed))
     }
 
-    /// What exact rows are taken to lose to rounding, over the gradient: rows of dL/dA1 are bounded by the norm of X.
+    /// Assumed rounding error of exact rows, relative to the gradient: rows of dL/dA1 are bounded by the norm of X.
     fn rounding(&self, logits: &Logits) -> f64 {
         let by_token = self.wrt.contains(&Wrt::A1);
         logits.rounding * if by_token { (self.cost.dimension() as f64).sqrt() } else { 1.0 }
@@ -96,7 +97,8 @@ impl Law<'_> {
         always + narrow * tail.powi(degree as i32 - 1) / self.cost.dimension().max(1) as f64
     }
 
-    /// The most rows that a decision takes, and those of the last try of a named method: every tolerance ends with the same.
+    /// The most rows that a decision takes, and those of the last try of a named method: every tolerance ends with the
+    /// same.
     pub fn most_samples(&self) -> f64 {
         self.cost.queries() / if self.request.wanted == Wanted::Auto { MOST_SAMPLES } else { MOST_NAMED_SAMPLES }
     }

@@ -31,7 +31,8 @@ use crate::runtime::rng::{Rng, without_replacement};
 /// Above this part of the rows apart, all are computed exactly.
 pub const MOST_APART: usize = 4;
 
-/// Above this relative error of the weights a polynomial is no approximation, and a few of its rows say nothing of others.
+/// Relative error of the weights above which a polynomial is no approximation, and a few of its rows say nothing of
+/// others.
 const BELIEVABLE: f64 = 0.3;
 
 /// The approximate gradient, rows apart included.
@@ -41,9 +42,9 @@ pub struct Passes<T> {
     gradients: Vec<(Wrt, Array2<T>)>,
     bounds: Vec<Bound>,
     steps: Option<Steps>,
-    /// What each gradient lost to rounding when rows were added to it, which may cancel: an estimate.
+    /// Estimate of the rounding error of each gradient, with that of adding rows to it, which may cancel.
     lost: Vec<f64>,
-    /// How far each is from Σ s a ⊗ w over the rows, with the rows apart exact: a bound of what rounding does.
+    /// How far each is from Σ s a ⊗ w over the rows, with the rows apart exact: a bound of the rounding error.
     drifts: Vec<f64>,
     /// Rows that are computed exactly, in rising order.
     pub apart: Vec<usize>,
@@ -51,7 +52,7 @@ pub struct Passes<T> {
     standing: Vec<usize>,
     /// Bounds of s ‖a_j‖ ‖Δw_j‖ for every row that is not apart, where rows are drawn by them.
     caps: Vec<f64>,
-    /// About what they are, where rows are drawn uniformly.
+    /// Approximations of them, where rows are drawn uniformly.
     sizes: Sizes,
     /// Rows drawn uniformly so far, in the order of their indices.
     sample: Option<Sample>,
@@ -68,7 +69,7 @@ impl<T: Float> Passes<T> {
     ) -> Result<Option<Self>, Error> {
         let Setting { problem, prepared, .. } = setting;
         let asked = setting.asked();
-        // A sample of rows sees what sums of integers over the keys lose, but not what those over the queries do.
+        // A sample of rows sees the errors of sums of integers over the keys, but not those of sums over the queries.
         let seed = (backing == Backing::Estimated).then_some(setting.seed);
         let result = stages
             .run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, seed, options, watch))?;
@@ -151,7 +152,7 @@ impl<T: Float> Passes<T> {
         Ok(Some(passes))
     }
 
-    /// Adds what rows contribute that the polynomial left out.
+    /// Adds the contribution of rows that the polynomial left out.
     fn add(&mut self, setting: &Setting<'_, T>, rows: &[usize], stages: &mut Stages<'_>) -> Result<(), Error> {
         let share = exact_share(&setting.original, setting.wrt, rows, stages)?;
         self.loss += share.loss;
@@ -198,7 +199,7 @@ impl<T: Float> Passes<T> {
                 _ => bound.rounding + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value),
             };
             bound.rounding = outward(bound.rounding + added);
-            // What the rows of P lost is in the drift already.
+            // The rounding error of the rows of P is in the drift already.
             let sums = FOLD_UNIT * (count as f64 + ADDITIONS) * rows.total(count);
             *drift =
                 outward(*drift + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value) + sums);

@@ -1,8 +1,8 @@
 //! A look at a few rows with all of their keys, before anything is spent on moments: by how much an error of o moves c
 //! (docs/math.md, equation 165).
 //!
-//! Logits alone say how far the weights are off. Where o is near its target, c is small beside what o is made of, and the same
-//! error of o is a larger one of c, hence of every gradient.
+//! Logits alone say how far the weights are off. Where o is near its target, c is small compared with the terms of o,
+//! and the same error of o is a larger relative error of c, hence of every gradient.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 use crate::runtime::rng::Rng;
 
-/// Most rows looked at, whole strips of every tile: the mean square of as many is right to two fifths; and fewest, which are
-/// right to a factor of two.
+/// Most rows looked at, whole strips of every tile: the mean square of as many is right to two fifths; and fewest,
+/// which are right to a factor of two.
 pub const ROWS: usize = 12;
 pub const FEWEST: usize = 4;
 
@@ -114,7 +114,7 @@ struct Look<'a, 'b, T> {
 }
 
 impl<'a, T: Float> Look<'a, '_, T> {
-    /// Adds what a block of keys has.
+    /// Adds the contribution of a block of keys.
     fn add(&self, block: Range<usize>, sums: &mut Sums) -> Result<(), Error> {
         let of = |all: Rows<'a, T>| {
             let data = &all.data[block.start * all.width..block.end * all.width];

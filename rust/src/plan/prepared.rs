@@ -1,4 +1,4 @@
-//! What a call leaves for others: the polynomial and the moments of the keys.
+//! Reusable parts of a call: the polynomial and the moments of the keys.
 
 use super::decision::{Backing, Decision};
 use super::request::Request;
@@ -10,7 +10,8 @@ use crate::options::Options;
 use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
 
-/// What a call leaves for others with the same keys, values and weights: the polynomial and the moments of the keys.
+/// Parts of a call that others with the same keys, values and weights can reuse: the polynomial and the moments of the
+/// keys.
 pub struct Prepared {
     pub(super) approximation: Approximation,
     pub(super) moments: Polynomial,
@@ -36,7 +37,7 @@ impl Prepared {
         options: &Options,
     ) -> Result<bool, Error> {
         let seen = problem.admitted()?;
-        // What a stronger kind leaves is of the estimate whose gradient it returns.
+        // A stronger kind leaves the parts of the estimate whose gradient it returns.
         let backing = if request.borrows() { Backing::Estimated } else { Backing::of(request) };
         let product = unfolded(&seen, wrt, backing);
         match self.moments.require(&with_product(&seen, &product), options) {
@@ -45,7 +46,7 @@ impl Prepared {
         }
     }
 
-    /// What was decided for the problem it was made from.
+    /// The decision for the problem that it was made from.
     pub fn decision(&self) -> &Decision {
         &self.decision
     }

@@ -1,7 +1,7 @@
 //! A look at a few rows with a part of the keys: about how large the gradients are (docs/math.md, section 11).
 //!
-//! A tolerance for the largest entry, or an absolute one, says nothing of the relative error that is allowed in the Frobenius
-//! norm, in which degrees and rows are chosen, until the size of the gradient is known.
+//! A tolerance for the largest entry, or an absolute one, says nothing about the relative error that is allowed in the
+//! Frobenius norm, in which degrees and rows are chosen, until the size of the gradient is known.
 
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -13,7 +13,8 @@ use crate::linalg::norms::largest;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::rng::Rng;
 
-/// Rows looked at, and keys for all of them: some ten million operations at d = 64, of a call that takes thousands of them.
+/// Rows looked at, and keys for all of them: some ten million operations at d = 64, of a call that takes thousands of
+/// them.
 const ROWS: usize = 16;
 const KEYS: usize = 1024;
 
@@ -26,7 +27,7 @@ const AGREE: f64 = 2.0;
 /// With a relative error of 1 nothing is known of a gradient: no goal is looser.
 const LOOSEST: f64 = 1.0;
 
-/// About what one output is: ‖g‖_F, and its largest entry over that.
+/// Approximate size of one output: ‖g‖_F, and its largest entry over that.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     norm: f64,
@@ -70,7 +71,7 @@ pub fn goal<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) 
     }
 }
 
-/// What some rows contribute to the gradients.
+/// Contribution of some rows to the gradients.
 struct Rows {
     /// s a_j.
     left: Array2<f64>,

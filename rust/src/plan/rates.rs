@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use super::decision::Method;
 use crate::options::Level;
 
-/// Calls that a rate is a mean over: what machines do besides changes within minutes, and no single problem, whose cost the
-/// table may miss by a third, should decide for the next one.
+/// Number of calls that a rate is a mean over: the other load of a machine changes within minutes, and no single
+/// problem, whose cost the table may miss by a third, should decide for the next one.
 const MEMORY: f64 = 100.0;
 
 /// Calls below it are mostly what the table does not price.
 const LEAST_SECONDS: f64 = 2e-3;
 
-/// What a rate depends on: the method, bytes of a number, threads and the instruction set.
+/// The quantities that a rate depends on: the method, bytes of a number, threads and the instruction set.
 pub(super) type Key = (Method, usize, usize, Level);
 
 /// The geometric mean of seconds over those of the table, the latest calls counting most.
@@ -32,7 +32,7 @@ pub(super) fn factor(key: Key) -> f64 {
     known.iter().find(|(other, _)| *other == key).map_or(1.0, |(_, rate)| rate.log.exp())
 }
 
-/// Takes note of what a call took, and of what the table says for a machine of rate 1.
+/// Records the seconds of a call, and those of the table for a machine of rate 1.
 pub(super) fn observe(key: Key, seconds: f64, predicted: f64) {
     if seconds.min(predicted) < LEAST_SECONDS {
         return;

@@ -1,5 +1,5 @@
-//! How far logits reach: lengths of all queries and keys in the metric of the logits, keys that stand out, and the range on
-//! which a polynomial is believed where no sample looks (docs/math.md, equations 161 to 163).
+//! How far logits reach: lengths of all queries and keys in the metric of the logits, keys that stand out, and the
+//! range on which a polynomial is believed where no sample looks (docs/math.md, equations 161 to 163).
 
 use std::cell::OnceCell;
 
@@ -25,23 +25,23 @@ use crate::runtime::pool::Run;
 /// Most keys that are left to exp: at 16 coordinates they cost less than the moments of degree 1.
 const MOST_KEYS: usize = 64;
 
-/// What P may be off by, in units of the mean weight, for any logit that a query can have: a pair that is off by less does
-/// not stand out among those of its row ...
+/// Largest harmless error of P, in units of the mean weight, for any logit that a query can have: a pair that is off by
+/// less does not stand out among those of its row ...
 const HARMLESS: f64 = 2.0;
 
 /// ... nor does one that is off by less than this part of its weight, which the normaliser has then seen ...
 const SEEN: f64 = 0.5;
 
-/// ... and √512 pairs, of 64 queries with 8 keys, that are off by ε √(n m) / 32 add half to the squares that n m pairs off by
-/// ε make.
+/// ... and √512 pairs, of 64 queries with 8 keys, that are off by ε √(n m) / 32 add half to the squares that n m pairs
+/// off by ε make.
 const PAIRS: f64 = 32.0;
 
-/// The degree whose neglected power says which keys stand out, whatever the degree of a try: what is left to exp must not
-/// depend on where a search begins.
+/// The degree whose neglected power says which keys stand out, whatever the degree of a try: what is left to exp must
+/// not depend on where a search begins.
 const KEY_DEGREE: usize = 2;
 
-/// Steps to 1 of the scan for the range of a polynomial, and the largest range. Between two of them P(t) − e^t is off its
-/// chord by less than the room that is left.
+/// Steps to 1 of the scan for the range of a polynomial, and the largest range. Between two of them P(t) − e^t is off
+/// its chord by less than the room that is left.
 const STEPS: usize = 64;
 const LARGEST: usize = 16;
 const ROOM: f64 = 0.99;
@@ -55,8 +55,8 @@ pub struct Reach {
     pub lengths: Lengths,
     /// Keys that stand out, in rising order; none under a mask.
     pub exact_keys: Vec<usize>,
-    /// How much more an error of the normaliser moves w_j where the query looks at keys that stand out, one for each query;
-    /// nothing where no key does.
+    /// Factor by which an error of the normaliser moves w_j more where the query looks at keys that stand out, one for
+    /// each query; nothing where no key does.
     pulls: Vec<f64>,
     /// Lengths of queries and keys in balanced coordinates, measured when first asked for.
     balanced: OnceCell<[Vec<f64>; 2]>,
@@ -84,7 +84,7 @@ impl Reach {
         })
     }
 
-    /// What a polynomial of a degree neglects of the logits of each query, as it moves w.
+    /// The share of the weights of each query that a polynomial of a degree neglects, as it moves w.
     pub fn lost(&self, degree: usize) -> Result<Vec<f64>, Error> {
         let mut lost = buffer::copied(&self.lengths.logits)?;
         neglect(&mut lost, degree, self.isa);
@@ -93,8 +93,8 @@ impl Reach {
         Ok(lost)
     }
 
-    /// Queries one of whose logits may be above `limit`, the keys `exact_keys` left out; nothing where there are more than
-    /// may be computed exactly. Balanced coordinates are tried too where they are `affordable`.
+    /// Queries one of whose logits may be above `limit`, the keys `exact_keys` left out; nothing where there are more
+    /// than may be computed exactly. Balanced coordinates are tried too where they are `affordable`.
     pub fn beyond<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -124,8 +124,8 @@ impl Reach {
     }
 }
 
-/// Replaces logits, of which none is negative, by what their first neglected power is of their weight: x^(g+1) e^x / (g+1)!,
-/// at most 1.
+/// Replaces logits, of which none is negative, by what their first neglected power is of their weight:
+/// x^(g+1) e^x / (g+1)!, at most 1.
 fn neglect(logits: &mut [f64], degree: usize, isa: Isa) {
     for logits in logits.chunks_mut(PRODUCT_ROWS) {
         let mut weights = [0.0; PRODUCT_ROWS];
@@ -145,8 +145,8 @@ fn neglect(logits: &mut [f64], degree: usize, isa: Isa) {
     }
 }
 
-/// The largest r such that a P(t) = Σ P_a t^a is believed for |t| ≤ r: what it is off by is harmless, seen, or little beside
-/// what `pairs` pairs make that are off by `error` in the mean square.
+/// The largest r such that a P(t) = Σ P_a t^a is believed for |t| ≤ r: its error is harmless, seen, or small compared
+/// with that of `pairs` pairs that are off by `error` in the mean square.
 pub fn believed(coefficients: &[f64], error: f64, pairs: f64) -> f64 {
     let little = error * pairs.sqrt() / PAIRS;
     let allowed = |t: f64| HARMLESS.max(SEEN * t.exp()).max(little);
@@ -228,8 +228,8 @@ fn balanced<T: Float>(
     Ok([queries, of(problem.A2, &coordinates.key, Some(&coordinates.mean.to_vec()))?])
 }
 
-/// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `exact_keys` have of its attention, R how far they and their
-/// values stand out from the others (docs/math.md, equation 164).
+/// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `exact_keys` have of its attention, R how far they and
+/// their values stand out from the others (docs/math.md, equation 164).
 fn pulled<T: Float>(
     problem: &Problem<'_, T>,
     maps: &Maps,

@@ -1,4 +1,4 @@
-//! What is asked of the planner, the judge of it, and the certificate of an error.
+//! The request to the planner, the judge of it, and the certificate of an error.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub enum Wanted {
     Polynomial(Option<usize>),
 }
 
-/// What is asked.
+/// The request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Request {
     /// The method.
@@ -169,8 +169,8 @@ impl Request {
     }
 }
 
-/// A tolerance of fewer unit roundoffs is out of reach whatever the data: the gradient itself is rounded to the precision,
-/// and the sums behind it add a few more.
+/// Unit roundoffs below which a tolerance is out of reach whatever the data: the gradient itself is rounded to the
+/// precision, and the sums behind it add a few more.
 const LEAST_ROUNDINGS: f64 = 4.0;
 
 impl Request {
@@ -184,7 +184,8 @@ impl Request {
         self.rtol.unwrap_or(0.0) == 0.0 && self.atol == 0.0
     }
 
-    /// The error that is allowed of a result of norm `size` with an error of at most `absolute`: ‖g‖ may be smaller by that.
+    /// The error that is allowed for a result of norm `size` with an error of at most `absolute`: ‖g‖ may be smaller by
+    /// that.
     pub fn allowed(&self, absolute: f64, size: f64) -> f64 {
         let rtol = self.rtol.unwrap_or(0.0);
         let truth = (size - absolute).max(0.0);
@@ -192,13 +193,14 @@ impl Request {
         if rtol == 0.0 { self.atol } else { self.atol + rtol * truth }
     }
 
-    /// Whether the gradient is that of an estimate, with a bound that holds for it: for a stronger kind of a degree that was
-    /// named. Where the tolerance decides, a stronger kind takes the degree that reaches it, which is better by far.
+    /// Whether the gradient is that of an estimate, with a bound that holds for it: for a stronger kind of a degree
+    /// that was named. Where the tolerance decides, a stronger kind takes the degree that reaches it, which is better
+    /// by far.
     pub fn borrows(&self) -> bool {
         matches!(self.asked, Asked::Statistical | Asked::Rigorous) && matches!(self.wanted, Wanted::Polynomial(_))
     }
 
-    /// The same without a tolerance: what a loss is held against.
+    /// The same without a tolerance, against which a loss is checked.
     pub fn without_tolerance(&self) -> Self {
         Request { rtol: None, atol: 0.0, ..*self }
     }
@@ -311,7 +313,7 @@ pub(super) fn check_degree(degree: usize) -> Result<(), Error> {
     })
 }
 
-/// What backs a certificate; kinds are never mixed.
+/// The kind of evidence for a certificate; kinds are never mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Kind {
@@ -331,13 +333,13 @@ named!(Kind, "kind": Exact = "exact", Rigorous = "rigorous", Statistical = "stat
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Certificate {
-    /// What backs it.
+    /// The kind of evidence for it.
     pub kind: Kind,
     /// The error is at most this: the sum of the terms below.
     pub absolute: f64,
     /// Of the polynomial in the place of exp.
     pub truncation: f64,
-    /// Of what sampled rows say instead.
+    /// Of the estimate from sampled rows instead.
     pub sampling: f64,
     /// Of the arithmetic.
     pub rounding: f64,

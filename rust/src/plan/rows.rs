@@ -1,4 +1,4 @@
-//! Sampled rows, exact and approximate, and what they say of each output (docs/math.md, equations 88 to 93).
+//! Sampled rows, exact and approximate, and the estimates from them for each output (docs/math.md, equations 88 to 93).
 
 use std::ops::Range;
 
@@ -21,8 +21,8 @@ use crate::problem::Approximation;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
 
-/// What exact rows may lose to rounding over one rounding of a typical term: logits and normalisers carry some of their
-/// own, and those of equal keys line up. With one coordinate a third of it has been seen.
+/// Largest rounding error of exact rows, in units of one rounding of a typical term: logits and normalisers carry some
+/// of their own, and those of equal keys line up. With one coordinate a third of it has been seen.
 const LINED_UP: f64 = 40.0;
 
 /// Some query rows: their inputs, and how far the approximation is off in them.
@@ -120,7 +120,7 @@ impl Sample {
         })
     }
 
-    /// What `of` makes of the errors of an output that is a sum over rows, each a sum of products of rows.
+    /// Result of `of` for the errors of an output that is a sum over rows, each a sum of products of rows.
     pub fn errors<T: Float, R>(
         &self,
         problem: &Problem<'_, T>,
@@ -142,7 +142,8 @@ impl Sample {
                 of(&[(self.difference.view(), dot(self.left.view(), wide(W_Q).view())?.view())])
             }
             (Wrt::Y, _, Some([exact, approximate])) => {
-                // m ⊗ c − m̃ ⊗ c̃ by what is small: squares of terms that cancel would lose the error in their rounding.
+                // m ⊗ c − m̃ ⊗ c̃ from small differences: squares of terms that cancel would lose the error in their
+                // rounding.
                 let [c, c_approximate] = &self.residuals;
                 let (off, c_off) = (less(exact, copied(approximate)?), less(c, copied(c_approximate)?));
                 of(&[(exact.view(), c_off.view()), (off.view(), c_approximate.view())])
@@ -183,9 +184,9 @@ impl Sample {
         Ok(TokenError::by_caps(&errors, &drawn, total, square(largest(rest)), population))
     }
 
-    /// An estimate of what an output loses to the rounding of exact rows: that of one term of each row's mean over the
-    /// keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b times as
-    /// few keys share the mass.
+    /// An estimate of the error of an output from the rounding of exact rows: that of one term of each row's mean over
+    /// the keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b
+    /// times as few keys share the mass.
     pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> Result<f64, Error> {
         let logit = typical_of(&dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
         let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
@@ -208,20 +209,20 @@ impl Sample {
         Ok(LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat)
     }
 
-    /// Bounds of what rounding does to the exact rows.
+    /// Bounds of the rounding errors of the exact rows.
     pub fn proved<T: Float>(&self, problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<ProvedRounding, Error> {
         let (A1, E) = (selected(problem.A1, &self.indices)?, selected(problem.E, &self.indices)?);
         stages.run(0.0, |options, _| ProvedRounding::new(&problem.with_queries(A1.view(), E.view()), options))
     }
 
-    /// What each s a_j ⊗ (w_j − w̃_j) may be wrong by, a bound.
+    /// Upper bound of the rounding error of each s a_j ⊗ (w_j − w̃_j).
     pub fn lost<T: Float>(&self, problem: &Problem<'_, T>, stages: &mut Stages<'_>) -> Result<Vec<f64>, Error> {
         let proved = self.proved(problem, stages)?;
         let lost = |(row, left): (usize, ArrayView1<'_, f64>)| outward(left.dot(&left).sqrt() * proved.w(row));
         buffer::collected(self.left.rows().into_iter().enumerate().map(lost))
     }
 
-    /// Σ ‖x_j‖ over all rows as these have it: what cancels in a sum of errors has been rounded before.
+    /// Σ ‖x_j‖ over all rows as these have it: terms that cancel in a sum of errors have been rounded before.
     pub fn total(&self, population: usize) -> f64 {
         self.each_norm().sum::<f64>() * population as f64 / self.indices.len().max(1) as f64
     }
@@ -305,7 +306,7 @@ fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
     mapped(array.view(), |x| x)
 }
 
-/// Adds a share of what rows were wrong by.
+/// Adds a share of the errors of rows.
 pub(super) fn add<T: Float>(value: &mut Array2<T>, error: &Array2<f64>, share: f64) {
     value.zip_mut_with(error, |to, &term| *to = T::narrow(to.widen() + share * term));
 }

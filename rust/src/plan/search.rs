@@ -1,4 +1,4 @@
-//! The tries of one call: what all of them read, what has been spent on them, and what the next one may cost.
+//! The tries of one call: their shared inputs, the cost so far, and the cost that the next one may have.
 
 use std::cell::OnceCell;
 

@@ -1,4 +1,4 @@
-//! The seed of a call that was given none: a hash of what it was given, so that the same call draws the same rows, and the
+//! The seed of a call that was given none: a hash of its inputs, so that the same call draws the same rows, and the
 //! next step of a training, whose weights are others, draws others.
 
 use ndarray::ArrayView2;
@@ -8,8 +8,8 @@ use crate::float::Float;
 use crate::problem::{Problem, Weights};
 use crate::runtime::rng::{Rng, scattered};
 
-/// Rows of each array that are hashed: data of which all of these are the same are the same data, or made to be. Four times as
-/// many would cost a tenth of a call of ten milliseconds.
+/// Rows of each array that are hashed: data of which all of these are the same are the same data, or made to be. Four
+/// times as many would cost a tenth of a call of ten milliseconds.
 const HASHED_ROWS: usize = 256;
 
 /// The one that a request names, or else that of the problem.
@@ -17,8 +17,9 @@ pub fn seed<T: Float>(problem: &Problem<'_, T>, request: &Request) -> u64 {
     request.seed.unwrap_or_else(|| seed_of(problem))
 }
 
-/// Of the weights, which every step of a training changes, all numbers; of the other arrays, which may be larger than what
-/// a low degree reads in all of its passes, the sizes and some rows. Bits do not depend on the threads.
+/// Hash of all numbers of the weights, which every step of a training changes, and of the sizes and some rows of the
+/// other arrays, which may be larger than what a low degree reads in all of its passes. Bits do not depend on the
+/// threads.
 fn seed_of<T: Float>(problem: &Problem<'_, T>) -> u64 {
     let mut hash = Hash(0);
     hash.add(problem.scale.to_bits());
@@ -35,7 +36,7 @@ fn seed_of<T: Float>(problem: &Problem<'_, T>) -> u64 {
     hash.0
 }
 
-/// What was added so far: each number moves the state of a generator, whose next bits are the state then.
+/// Hash of the numbers added so far: each number moves the state of a generator, whose next bits are the state then.
 struct Hash(u64);
 
 impl Hash {

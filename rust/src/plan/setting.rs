@@ -1,4 +1,4 @@
-//! What every step of one degree reads, and outputs with W_Q W_Kᵀ multiplied out.
+//! Shared inputs of every step of one degree, and outputs with W_Q W_Kᵀ multiplied out.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -12,7 +12,7 @@ use crate::linalg::products::mapped;
 use crate::linalg::spectral::spectral;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// What every step of one degree reads.
+/// Shared inputs of every step of one degree.
 pub struct Setting<'a, T> {
     /// The problem as it was given.
     pub original: Problem<'a, T>,
@@ -20,7 +20,7 @@ pub struct Setting<'a, T> {
     pub problem: Problem<'a, T>,
     /// The outputs.
     pub wrt: &'a [Wrt],
-    /// What is asked.
+    /// The request.
     pub request: &'a Request,
     /// Rows are drawn from the sequence that belongs to it.
     pub seed: u64,

@@ -1,5 +1,5 @@
-//! About what each row can contribute to the error: what outliers stand out by, and what errors by token are in proportion
-//! to (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
+//! Approximate contribution of each row to the error: outliers stand out by it, and errors by token are in proportion
+//! to it (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
 
 use super::lengths::Lengths;
 use super::reach::Reach;
@@ -14,8 +14,8 @@ use crate::runtime::buffer;
 /// Of the rows that an error is made of in effect, a sample must hold this many: with fewer, its spread says little.
 pub const LEAST_SEEN: f64 = 12.0;
 
-/// Of every row, twice: with the c that the polynomial leaves it, and with what o may move by in its place, where c moves with
-/// o; a row may stand out by either.
+/// Sizes of every row, twice: with the c that the polynomial gives it, and with the possible change of o in the place
+/// of c, where c moves with o; a row may stand out by either.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sizes {
     /// In proportion to ‖w_j − w̃_j‖.
@@ -25,8 +25,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// ‖c_j‖ times what a polynomial of degree g neglects of logits of the size that the row has. `residuals` are ‖c̃_j‖;
-    /// without them, ‖E_j‖ + typical ‖h‖ serves. Time O(n (d1 + dv)).
+    /// ‖c_j‖ times the share that a polynomial of degree g neglects of logits of the size that the row has. `residuals`
+    /// are ‖c̃_j‖; without them, ‖E_j‖ + typical ‖h‖ serves. Time O(n (d1 + dv)).
     pub fn new<T: Float>(
         problem: &Problem<'_, T>,
         degree: usize,
@@ -53,8 +53,8 @@ impl Sizes {
         self.own.iter_mut().chain(&mut self.weighted).filter(|sizes| !sizes.is_empty())
     }
 
-    /// What a causal mask makes of them: a row is a mean over the keys that it sees, of `count` in all, and those of its own
-    /// chunk have no error.
+    /// Adapts them to a causal mask: a row is a mean over the keys that it sees, of `count` in all, and those of its
+    /// own chunk have no error.
     pub fn mask(&mut self, count: usize) {
         for sizes in self.all() {
             for (row, size) in sizes.iter_mut().enumerate() {
@@ -70,8 +70,8 @@ impl Sizes {
         }
     }
 
-    /// Rows that stand out, to be computed exactly; nothing where one of them weighs by itself and no row can be, as under
-    /// a mask.
+    /// Rows that stand out, to be computed exactly; nothing where one of them weighs by itself and no row can be, as
+    /// under a mask.
     pub fn standing(&self, asked: &[Wrt], is_causal: bool) -> Result<Option<Vec<usize>>, Error> {
         if is_causal {
             return Ok(self.weighted.iter().all(|sizes| !spiked(sizes)).then(Vec::new));
@@ -79,8 +79,8 @@ impl Sizes {
         stand_out(self, asked, self.own[0].len()).map(Some)
     }
 
-    /// Rows that a uniform sample must hold to see enough of those that the error is made of, `apart` of all being counted
-    /// out.
+    /// Rows that a uniform sample must hold to see enough of those that the error is made of, `apart` of all being
+    /// counted out.
     pub fn least_samples(&self, apart: usize) -> usize {
         let population = self.own[0].len().saturating_sub(apart);
         let share = self.least_share();

@@ -1,4 +1,4 @@
-//! What the planner gives back.
+//! The result of the planner.
 
 use ndarray::Array2;
 
@@ -36,18 +36,18 @@ pub struct Solution<T> {
     pub loss_certificate: Certificate,
     /// In the order in which they were asked for.
     pub gradients: Vec<Gradient<T>>,
-    /// What each step was charged, where a rigorous bound knows.
+    /// Error bounds of the steps, where a rigorous bound provides them.
     pub steps: Option<Steps>,
-    /// What was run and why.
+    /// The method that was run, and the reason.
     pub decision: Decision,
-    /// What another call with the same keys, values and weights can use again.
+    /// The parts that another call with the same keys, values and weights can reuse.
     pub prepared: Option<Prepared>,
     /// The instruction set that computed them.
     pub level: Level,
 }
 
 impl<T: Float> Gradient<T> {
-    /// Takes what rows say of it where that is less than its bound.
+    /// Takes the estimate from rows where it is less than its bound.
     pub(super) fn offer(
         &mut self,
         request: &Request,

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::runtime::pool::Watch;
 
-/// What is left of the time, how much of the whole is done, and how often rows were looked at.
+/// The time that is left, the part of the work that is done, and the number of looks at rows.
 pub struct Stages<'a> {
     options: Options,
     start: Instant,
@@ -21,13 +21,14 @@ impl<'a> Stages<'a> {
         Stages { options: *options, start: Instant::now(), watch, done: 0.0, looks: 0 }
     }
 
-    /// The number of the next look at rows that are drawn by their caps, from 1 on: all looks of a call spend one confidence.
+    /// The number of the next look at rows that are drawn by their caps, from 1 on: all looks of a call spend one
+    /// confidence.
     pub fn look(&mut self) -> u32 {
         self.looks += 1;
         self.looks
     }
 
-    /// Runs `work`, which takes this share of what is left to do.
+    /// Runs `work`, which takes this share of the remaining work.
     ///
     /// # Errors
     /// [`Error::Deadline`] where no time is left; those of `work`.

@@ -1,8 +1,9 @@
 //! A stronger kind of certificate for the gradient of a weaker one: to ask for more proof is to get the same numbers.
 //!
-//! An estimate has keys and rows exact and a correction from sampled rows, of which the bounds of the passes know nothing. They
-//! hold for the plain result of the passes, and the other one is as far from it as it is (docs/math.md, equation 156). The
-//! plain one is made in double precision, so that what is bounded is the polynomial and not the arithmetic.
+//! An estimate has exact keys and rows and a correction from sampled rows, which the bounds of the passes do not cover.
+//! These hold for the plain result of the passes, whose distance from the estimate is known (docs/math.md,
+//! equation 156). The plain result is computed in double precision, so that the bounds are those of the polynomial and
+//! not of the arithmetic.
 
 use ndarray::Array2;
 
@@ -23,7 +24,7 @@ use crate::linalg::products::mapped;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 
-/// What is asked, of a request that [`Request::borrows`].
+/// The solution of a request that [`Request::borrows`].
 pub(super) fn borrowed<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
@@ -91,7 +92,7 @@ impl Wide {
     }
 }
 
-/// The results of `estimate` with what `plain` says of them.
+/// The results of `estimate` with certificates derived from those of `plain`.
 fn both<T: Float>(request: &Request, plain: Solution<f64>, mut estimate: Solution<T>) -> Result<Solution<T>, Error> {
     if estimate.decision.method == Method::Exact {
         for Gradient { certificate, .. } in &mut estimate.gradients {
@@ -110,7 +111,7 @@ fn both<T: Float>(request: &Request, plain: Solution<f64>, mut estimate: Solutio
             with_distance(&plain.certificate, request, moved, request.norm.of(value))
         };
         one.certificate = of(&one.value);
-        // What is reached stays so.
+        // A tolerance that is reached stays reached.
         if plain.certificate.reached == Some(true) && one.certificate.reached != Some(true) {
             one.value = mapped(plain.value.view(), T::narrow)?;
             one.certificate = of(&one.value);

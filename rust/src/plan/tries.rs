@@ -1,12 +1,12 @@
-//! Tries held against each other and against what was asked.
+//! Tries compared with each other and with the request.
 
 use super::request::{Certificate, Request};
 use super::solution::{Gradient, Solution};
 use crate::float::Float;
 use crate::linalg::norms::largest;
 
-/// By what factor more rows or another degree must make the worst error smaller; what rounding leaves of the tolerance may be
-/// nothing, which no factor does.
+/// Factor by which more rows or another degree must reduce the worst error; rounding may leave nothing of the
+/// tolerance, which no factor reaches.
 pub fn missed<T: Float>(request: &Request, planned: &Solution<T>) -> f64 {
     let of = |one: &Gradient<T>| {
         let Certificate { absolute, rounding, size, reached, .. } = one.certificate;

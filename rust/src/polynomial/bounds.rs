@@ -6,9 +6,9 @@
 //! D ≤ max(D(left), D(right)) + w²/8 · sup |D″|
 //! ```
 //!
-//! and sup |D″| comes from the Taylor coefficients of P at the middle of the cell (50). A cell is halved until its bound
-//! is no further from the largest D met so far than [`TIGHTNESS`]. Values are computed in 106 bits, and `VALUE_ERROR`
-//! and `OUTWARD` cover what that loses.
+//! and sup |D″| comes from the Taylor coefficients of P at the middle of the cell (50). A cell is halved until its
+//! bound is no further from the largest D met so far than [`TIGHTNESS`]. Values are computed in 106 bits, and
+//! `VALUE_ERROR` and `OUTWARD` cover their rounding errors.
 
 use super::double::Double;
 use super::evaluation::{clenshaw, derivative, magnitude};
@@ -59,7 +59,7 @@ impl Enclosure {
     }
 }
 
-/// What is known of D on some set: the bounds, and what D was seen to reach.
+/// Bounds of D on some set, and the extremes that D was seen to reach.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub bounds: Enclosure,
@@ -81,7 +81,7 @@ impl Known {
 pub(super) struct Deviation {
     interval: Interval,
     measure: Measure,
-    /// What is too small to matter.
+    /// Size below which an error does not matter.
     resolution: f64,
     values: Series,
     /// S_j / j! for the j-th derivatives of S by x: of P″ − 2 half P′ + half² P, or of P″.
@@ -100,7 +100,7 @@ impl Deviation {
         let interval = polynomial.interval();
         let extent = [low, high].iter().fold(1.0, |max: f64, &t| max.max(interval.coordinate(t).abs())) * OUTWARD;
         let exact: Vec<Double> = polynomial.chebyshev_coefficients().iter().map(|&c| c.into()).collect();
-        // The same sums with absolute values: what rounding is relative to.
+        // The same sums with absolute values, to which rounding errors are relative.
         let sizes: Vec<Double> = exact.iter().map(|c| c.value().abs().into()).collect();
         let slack = |sizes: &[Double]| VALUE_ERROR * magnitude(sizes, extent) * OUTWARD;
         let (curves, curve_sizes) = (curve(&exact, interval, measure, -1.0), curve(&sizes, interval, measure, 1.0));
@@ -142,7 +142,7 @@ impl Deviation {
         let (middle, half) = (0.5 * left + 0.5 * right, self.interval.half());
         let reach = (right - middle).max(middle - left) * OUTWARD;
         let x = self.basis(middle);
-        // What P″ is held against at each power of x: the series of half² e^t.
+        // The coefficient that P″ is compared with at each power of x: the series of half² e^t.
         let mut rival = match self.measure {
             Measure::Relative => Double::default(),
             Measure::Absolute => Double::exp(middle) * Double::from(half) * half.into(),
@@ -241,7 +241,7 @@ impl Enclosure {
         ((1.0 + self.low).next_down(), (1.0 + self.high).next_up())
     }
 
-    /// The largest size of what is enclosed.
+    /// The largest absolute value in the enclosure.
     pub fn size(self) -> f64 {
         self.high.max(-self.low)
     }

@@ -6,7 +6,7 @@ use super::series::Polynomial;
 use crate::error::Error;
 use crate::names::named;
 
-/// What a polynomial of a given degree is best at.
+/// The criterion by which a polynomial of a given degree is best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {

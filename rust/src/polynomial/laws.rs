@@ -1,4 +1,4 @@
-//! What the error of each kind must be, before anything is computed.
+//! A-priori bounds of the error of each kind of polynomial.
 
 use super::{Interval, Kind, MAX_DEGREE, Polynomial};
 use crate::error::Error;

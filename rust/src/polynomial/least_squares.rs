@@ -9,8 +9,8 @@ impl Polynomial {
     /// The least Σ_i w_i (P(t_i) − e^(t_i))², eq. (48): of all polynomials that reach it, the one whose coefficients
     /// are closest to those of the interpolant (45).
     ///
-    /// So samples that are few, equal, or of weight zero correct exp where they are and leave it alone elsewhere. Samples
-    /// may lie outside of the interval, though the basis is made for it. Memory O(degree²) besides the samples,
+    /// So samples that are few, equal, or of weight zero correct exp where they are and leave it alone elsewhere.
+    /// Samples may lie outside of the interval, though the basis is made for it. Memory O(degree²) besides the samples,
     /// time O(samples · degree²).
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! | `kind` | [`Kind`], and the polynomial of each |
 //! | `taylor`, `interpolation`, `remez`, `least_squares` | one way to choose the polynomial each |
 //! | `evaluation`, `power` | values by Clenshaw's recurrence; coefficients of the powers of t |
-//! | [`bounds`], [`table`] | enclosures of P(t) e^−t and of P(t) − e^t over an interval, and for many intervals at once |
+//! | [`bounds`], [`table`] | enclosures of P(t) e^−t and of P(t) − e^t over one interval, and over many at once |
 //! | [`laws`] | the error that each kind must have, before anything is computed |
 //! | `double`, `triangle` | arithmetic of 106 bits; a small least-squares solver |
 

@@ -26,8 +26,8 @@ impl Polynomial {
         powers.into_iter().map(Double::value).collect()
     }
 
-    /// The polynomial Σ_a `powers`_a t^a in the basis of |t| ≤ `range`, and a number that its values there do not differ
-    /// from that sum by, eq. (113).
+    /// The polynomial Σ_a `powers`_a t^a in the basis of |t| ≤ `range`, and an upper bound of the difference between
+    /// its values there and that sum, eq. (113).
     ///
     /// # Errors
     /// [`Error::Option`] unless 0 ≤ range ≤ 256, and for powers that are none, too many or not finite.

@@ -41,8 +41,8 @@ pub struct Minimax {
 
 /// The best polynomial of that degree in the given measure, eq. (46), to `CONVERGED` or to rounding.
 ///
-/// Where 2^−53 e^(high − low) exceeds 1, double-precision coefficients cannot hold a polynomial of small relative error;
-/// leading coefficients are then zero, and the error is that of the highest degree which is better than P = 0.
+/// Where 2^−53 e^(high − low) exceeds 1, double-precision coefficients cannot hold a polynomial of small relative
+/// error; leading coefficients are then zero, and the error is that of the highest degree which is better than P = 0.
 ///
 /// # Errors
 /// [`Error::Option`] for a degree above [`super::MAX_DEGREE`].
@@ -123,7 +123,7 @@ impl<'a> Levelled<'a> {
         };
         let weights: Vec<f64> = (0..reference.len()).map(weight).collect();
         let targets: Vec<f64> = reference.iter().map(|&x| interval.point(x).exp()).collect();
-        // What one unit of h is worth at each point, with the sign of its turn.
+        // Value of one unit of h at each point, with the sign of its turn.
         let unit = |i: usize| {
             let size = if measure == Measure::Relative { targets[i] } else { 1.0 };
             if i.is_multiple_of(2) { size } else { -size }

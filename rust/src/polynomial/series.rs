@@ -7,8 +7,8 @@ use crate::error::Error;
 /// lose all digits to cancellation.
 pub const MAX_DEGREE: usize = 30;
 
-/// What is below this part of the largest coefficient is rounding: a coefficient is a sum of up to 31 values with
-/// half an ulp of error each, and the errors of a sum of cosines mostly cancel.
+/// Part of the largest coefficient below which others are rounding: a coefficient is a sum of up to 31 values with half
+/// an ulp of error each, and the errors of a sum of cosines mostly cancel.
 const NOISE: f64 = 4.0 * f64::EPSILON / 2.0;
 
 /// A polynomial of t for exp(t) on an interval, P(t) = Σ_k c_k T_k((t − middle) / half), eq. (40).

@@ -9,7 +9,7 @@ use crate::runtime::buffer;
 /// Most steps: 1 MiB, and a resolution far below what the bounds have.
 pub const MAX_STEPS: usize = 1 << 16;
 
-/// What P(t) e^−t is between for |t| ≤ b, for each of equally spaced b.
+/// Bounds of P(t) e^−t for |t| ≤ b, for each of equally spaced b.
 #[derive(Debug, Clone)]
 pub struct RatioTable {
     max_range: f64,

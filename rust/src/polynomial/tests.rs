@@ -216,7 +216,7 @@ fn a_table_holds_for_every_range() {
             assert!(lo <= inner.0 && inner.1 <= hi, "not monotone at {b}");
             inner = (lo, hi);
             let here = polynomial.ratio_bounds(-b, b).expect("bounds");
-            // What the direct bound leaves open, the table may have closed.
+            // The table may have closed a gap that the direct bound leaves open.
             let slack = |end: f64| BOUND_SLACK * (end - 1.0).abs() + ROUNDING;
             assert!(lo <= here.0 + slack(here.0) && here.1 - slack(here.1) <= hi, "not an enclosure at {b}");
             let step = (b / range * STEPS as f64).ceil().min(STEPS as f64) / STEPS as f64 * range;

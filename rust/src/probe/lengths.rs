@@ -1,4 +1,4 @@
-//! Lengths of rows, and of what a map makes of them: what a look at all queries, keys and values is made of.
+//! Lengths of rows, and of their images under a map, for a look at all queries, keys and values.
 
 use std::ops::Range;
 
@@ -101,7 +101,7 @@ fn careful(x: impl Iterator<Item = f64> + Clone, y: impl Iterator<Item = f64> + 
         return f64::INFINITY;
     }
     let sum: f64 = x.zip(y).map(|(x, y)| (x / x_unit) * (y / y_unit)).sum();
-    // What is below zero is rounding. NaN stays.
+    // A negative sum is rounding. NaN stays.
     if sum < 0.0 { 0.0 } else { x_unit.sqrt() * y_unit.sqrt() * sum.sqrt() }
 }
 

@@ -48,8 +48,8 @@ impl<T: Float> Weighed<T> {
         self.looks.ends[query]
     }
 
-    /// Adds what a few hundred keys have, `first` being the index of the first of them; false, and nothing added, where a logit
-    /// is too large for an exponential alone. NaN comes through.
+    /// Adds the contribution of a few hundred keys, of which the first has the index `first`; false, and nothing added,
+    /// where a logit is too large for an exponential alone. NaN comes through.
     pub fn add(&self, first: usize, keys: Rows<'_, T>, values: Rows<'_, T>, sums: &mut Sums) -> Result<bool, Error> {
         Kernels::of(self.isa).weigh(self, first, keys, values, sums)
     }

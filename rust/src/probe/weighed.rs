@@ -1,4 +1,5 @@
-//! Values weighed by e^t and by P(t) − e^t, for a few queries with all of their keys: what a look before a try is made of.
+//! Values weighted by e^t and by P(t) − e^t, for a few queries with all of their keys, as a look before a try needs
+//! them.
 
 use crate::error::Error;
 use crate::float::Float;
@@ -30,7 +31,7 @@ pub struct Weighed<T> {
     pub(super) isa: Isa,
 }
 
-/// Sums over keys of the weights e^t of each query, and of what P is off by.
+/// Sums over keys of the weights e^t of each query, and of the error of P.
 pub struct Sums {
     /// Times the values, (queries, width), row-major.
     pub values: [Vec<f64>; 2],
@@ -54,8 +55,8 @@ impl Sums {
     }
 }
 
-/// Adds what a few hundred keys have with registers of one kind: keys are in the lanes of the tile, and queries beside them. The sums over the keys are
-/// in working precision.
+/// Adds the contribution of a few hundred keys with registers of one kind: keys are in the lanes of the tile, and
+/// queries beside them. The sums over the keys are in working precision.
 #[inline(always)]
 pub fn weigh<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     weighed: &Weighed<T>,

@@ -57,7 +57,7 @@ impl<'a, T: Float> Heads<'a, T> {
         Ok(Heads { key: self.key.slice_move(s![..n, ..]), value: self.value.slice_move(s![..n, ..]), ..*self })
     }
 
-    /// An overflow, or what it comes from.
+    /// An overflow, or its cause.
     pub(crate) fn blame(&self, dout: Option<ArrayView2<'_, T>>, error: Error) -> Error {
         let inputs = [("query", &self.query), ("key", &self.key), ("value", &self.value)];
         blame(error, inputs.into_iter().chain(dout.as_ref().map(|dout| ("dout", dout))))

@@ -1,5 +1,5 @@
-//! What a polynomial was made from, so that it is not used with anything else: it would give the gradient of a problem that
-//! is neither, and a bound beside it.
+//! Identity of the data that a polynomial was made from, so that it is not used with anything else: it would give the
+//! gradient of a problem that is neither, and a bound beside it.
 
 use ndarray::{ArrayView2, Axis};
 
@@ -15,8 +15,8 @@ const TASK: usize = 1 << 16;
 /// Independent chains, so that multiplications overlap.
 const LANES: usize = 8;
 
-/// An odd number of which half of the bits are set (2^64 over the golden ratio): a multiplication by it can be undone, so
-/// that no change of a single number goes unseen.
+/// An odd number of which half of the bits are set (2^64 over the golden ratio): a multiplication by it can be undone,
+/// so that no change of a single number goes unseen.
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Brings the high bits, which depend on all others, down to where the next number goes.
@@ -52,7 +52,7 @@ impl Identity {
         Ok(Identity { precision: T::NAME, scale: *scale, is_causal: *is_causal, is_target: *is_target, inputs })
     }
 
-    /// An error that names what another problem has otherwise.
+    /// An error that names the part in which another problem differs.
     pub fn require(&self, other: &Identity) -> Result<(), Error> {
         let differs = |option, found: String, wanted: String| {
             let wanted = format!("{wanted}, as in the problem that the polynomial was fitted to");

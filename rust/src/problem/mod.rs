@@ -122,8 +122,8 @@ impl<'a, T: Float> Problem<'a, T> {
         Problem { is_causal, ..self }
     }
 
-    /// The same problem where the rows of E are c itself, dL/do given from outside, and no target: what is differentiated is
-    /// then ⟨E, o⟩, and there is no loss (docs/math.md, equation 30).
+    /// The same problem where the rows of E are c itself, dL/do given from outside, and no target: what is
+    /// differentiated is then ⟨E, o⟩, and there is no loss (docs/math.md, equation 30).
     #[must_use]
     pub fn with_incoming(self) -> Self {
         Problem { is_target: false, ..self }
@@ -143,7 +143,8 @@ impl<'a, T: Float> Problem<'a, T> {
         Ok(Problem { A2: self.A2.slice_move(s![..n, ..]), A3: self.A3.slice_move(s![..n, ..]), ..*self })
     }
 
-    /// An output of this problem from that of [`Problem::admitted`]: nothing depends on keys that are hidden from all queries.
+    /// An output of this problem from that of [`Problem::admitted`]: nothing depends on keys that are hidden from all
+    /// queries.
     pub(crate) fn whole(&self, wrt: Wrt, value: Array2<T>) -> Result<Array2<T>, Error> {
         if matches!(wrt, Wrt::A2 | Wrt::A3) { extended(value, self.A2.nrows()) } else { Ok(value) }
     }
@@ -221,8 +222,8 @@ pub(crate) fn check_scale(scale: f64) -> Result<(), Error> {
     Err(Error::Option { option: "scale", found: scale.to_string(), wanted: "a finite number".into() })
 }
 
-/// An overflow, or the first entry of the inputs that is not finite, which it comes from; also where that was found in a part
-/// of the problem.
+/// An overflow, or the first entry of the inputs that is not finite, which it comes from; also where that was found in
+/// a part of the problem.
 pub(crate) fn blame<'b, T: Float>(
     error: Error,
     inputs: impl IntoIterator<Item = (&'static str, &'b ArrayView2<'b, T>)>,

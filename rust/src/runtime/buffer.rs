@@ -18,7 +18,7 @@ pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<(), Error> {
     asked::<T, _>(more, || buffer.try_reserve_exact(more).ok())
 }
 
-/// What an allocation of so many items gives, nothing where there is no memory: the one place where it is asked for.
+/// Result of an allocation of so many items, or an error where there is no memory: the one place where it is requested.
 fn asked<T, R>(items: usize, allocate: impl FnOnce() -> Option<R>) -> Result<R, Error> {
     let bytes = items.saturating_mul(size_of::<T>());
     #[cfg(feature = "failpoints")]
@@ -35,7 +35,7 @@ fn asked<T, R>(items: usize, allocate: impl FnOnce() -> Option<R>) -> Result<R, 
     allocated.ok_or(Error::OutOfMemory { bytes })
 }
 
-/// What an iterator gives that knows how much it is.
+/// The items of an iterator that knows its length.
 pub fn collected<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>, Error> {
     let mut buffer = with_capacity(items.len())?;
     buffer.extend(items);

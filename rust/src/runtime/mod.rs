@@ -1,4 +1,4 @@
-//! What a computation runs on.
+//! The runtime of a computation.
 //!
 //! | module | content |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! The only door to rayon: one pool a process, and the calling thread waits while others work.
 //!
-//! Work is a list of tasks that `threads` workers take in order. What a task writes is its own, so results do not
+//! Work is a list of tasks that `threads` workers take in order. Each task writes data of its own, so results do not
 //! depend on which worker took it, nor on how many there are.
 
 use std::any::Any;
@@ -67,8 +67,8 @@ impl<'a> Run<'a> {
         self.phase = (self.phase.1, end);
     }
 
-    /// Does every task, `threads` at a time. The first error stops the rest; so does a panic of a task, or of the iterator
-    /// that makes it, which is an [`Error::Internal`].
+    /// Does every task, `threads` at a time. The first error stops the rest; so does a panic of a task, or of the
+    /// iterator that makes it, which is an [`Error::Internal`].
     pub fn for_each<I>(
         &mut self,
         tasks: I,
@@ -80,8 +80,8 @@ impl<'a> Run<'a> {
         self.in_turn(usize::MAX, tasks.map(|task| (0, task)), work)
     }
 
-    /// The same for tasks that take about so many nanoseconds together: where waking other threads takes longer, this one
-    /// does them all.
+    /// The same for tasks that take about so many nanoseconds together: where waking other threads takes longer, this
+    /// one does them all.
     pub fn short<I>(
         &mut self,
         nanoseconds: usize,
@@ -226,7 +226,8 @@ struct Done {
 }
 
 impl Done {
-    /// One more. Both this and a sleeper write before they read, in one order for all threads: one of them sees the other.
+    /// One more. Both this and a sleeper write before they read, in one order for all threads: one of them sees the
+    /// other.
     fn add_one(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.wake_all();

@@ -39,9 +39,9 @@ impl Rng {
     }
 }
 
-/// `wanted` of the numbers 0, …, `population` − 1, all sets equally likely, in the order in which they are drawn; all of
-/// them where more are wanted. Fewer numbers are the first of more (Fisher and Yates' shuffle, as far as it is wanted).
-/// O(population) time and memory.
+/// `wanted` of the numbers 0, …, `population` − 1, all sets equally likely, in the order in which they are drawn; all
+/// of them where more are wanted. Fewer numbers are the first of more (Fisher and Yates' shuffle, as far as it is
+/// wanted). O(population) time and memory.
 pub fn without_replacement(rng: &mut Rng, population: usize, wanted: usize) -> Result<Vec<usize>, Error> {
     let wanted = wanted.min(population);
     let mut order = buffer::with_capacity(population)?;
@@ -53,11 +53,13 @@ pub fn without_replacement(rng: &mut Rng, population: usize, wanted: usize) -> R
     Ok(order)
 }
 
-/// Seed of [`scattered`]: what is only looked at is no part of what a caller's seed draws, so that moments serve for every seed.
+/// Seed of [`scattered`]: rows that are only looked at do not depend on the caller's seed, so that moments serve for
+/// every seed.
 const LOOK_SEED: u64 = 0x10_0CED;
 
-/// About `wanted` of the numbers 0, …, `count` − 1 in rising order, one at random from each of as many stretches of equal
-/// length; all of them where there are no more. Every so-manieth instead may be the first of every window of a context.
+/// About `wanted` of the numbers 0, …, `count` − 1 in rising order, one at random from each of as many stretches of
+/// equal length; all of them where there are no more. A fixed stride instead may always hit the first of every window
+/// of a context.
 pub fn scattered(count: usize, wanted: usize) -> Vec<usize> {
     if count <= wanted {
         return (0..count).collect();

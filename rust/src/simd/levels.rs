@@ -1,16 +1,17 @@
-//! The tile shapes: one table for every kernel, of the level's name, precision, register, its width and the keys beside it.
+//! The tile shapes: one table for every kernel, of the level's name, precision, register, its width and the keys beside
+//! it.
 //!
-//! A tile is two registers of queries by as many keys as the level's other registers hold sums of. Under test the shapes of
-//! the levels that this processor may lack are there too, on portable vectors, so that what depends on a shape is
-//! tested on every machine.
+//! A tile is two registers of queries by as many keys as the level's other registers hold sums of. Under test the
+//! shapes of the levels that this processor may lack are there too, on portable vectors, so that code that depends on a
+//! shape is tested on every machine.
 
-/// Defines `Kernels<T>`, the compiled kernels of one level and precision, with the numbers of its tile's shape and a method for
-/// each kernel. Each function given is compiled once for every level: in its body `T` is the precision, `V` the register, `W`
-/// its width, `L = 2 W` and `J` the keys beside it.
+/// Defines `Kernels<T>`, the compiled kernels of one level and precision, with the numbers of its tile's shape and a
+/// method for each kernel. Each function given is compiled once for every level: in its body `T` is the precision, `V`
+/// the register, `W` its width, `L = 2 W` and `J` the keys beside it.
 ///
 /// With `integers`, kernels in single precision at AVX-512 are there a second time for processors that have VNNI: one
-/// instruction then multiplies and adds pairs of integers, where the same source takes two. No level is made of it, because
-/// sums of integers are exact and the bits those of the other.
+/// instruction then multiplies and adds pairs of integers, where the same source takes two. No level is made of it,
+/// because sums of integers are exact and the bits those of the other.
 macro_rules! kernels {
     (integers $($kernels:tt)*) => {
         $crate::simd::levels::table! { $($kernels)* }
@@ -49,9 +50,9 @@ macro_rules! table {
             $(
                 #[inline(always)]
                 pub fn $kernel(&self, $($argument: $type),*) $(-> $result)? {
-                    // SAFETY: the fields are private to the module that defines the kernels, whose tables only `Kernels::of`
-                    // hands out, for an `Isa`: the proof that this processor has the table's instruction set, which is all
-                    // that these functions ask of a caller.
+                    // SAFETY: the fields are private to the module that defines the kernels, whose tables only
+                    // `Kernels::of` hands out, for an `Isa`: the proof that this processor has the table's instruction
+                    // set, which is all that these functions ask of a caller.
                     unsafe { (self.$kernel)($($argument),*) }
                 }
             )*

@@ -60,7 +60,7 @@ pub trait Vector<T, const W: usize>: Copy {
     fn pow2(self) -> Self;
 }
 
-/// What every processor can do: an array, in whatever registers the compiler has for it.
+/// The vector of every processor: an array, in whatever registers the compiler has for it.
 #[derive(Clone, Copy)]
 pub struct Portable<T, const W: usize>([T; W]);
 

@@ -11,8 +11,8 @@ pub fn transposed<T: Float>(rows: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
     T::choose(Transpose)(rows)
 }
 
-/// The ways to transpose a block: entry by entry the compiler makes shuffles of it for some instruction sets alone, and a load
-/// and a store of each number for others.
+/// The ways to transpose a block: entry by entry the compiler makes shuffles of it for some instruction sets alone, and
+/// a load and a store of each number for others.
 struct Transpose;
 
 impl ByPrecision for Transpose {

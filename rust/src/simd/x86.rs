@@ -12,9 +12,9 @@ macro_rules! vector {
         #[derive(Clone, Copy)]
         pub struct $name($register);
 
-        // SAFETY of every block below: the type is named by the kernels of its level alone, and a table of those is given out
-        // for an `Isa`, so that they run only where the processor has their instruction set; memory is reached through
-        // references to arrays of its length.
+        // SAFETY of every block below: the type is named by the kernels of its level alone, and a table of those is
+        // given out for an `Isa`, so that they run only where the processor has their instruction set; memory is
+        // reached through references to arrays of its length.
         impl Vector<$t, $w> for $name {
             type Pairs = $pairs;
             const HALVES: bool = $halves;

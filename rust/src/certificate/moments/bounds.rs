@@ -1,4 +1,4 @@
-//! Rigorous bounds of the gradients from what the passes leave behind (docs/math.md, equations 113 to 124).
+//! Rigorous bounds of the gradients from the records of the passes (docs/math.md, equations 113 to 124).
 
 use ndarray::ArrayView2;
 
@@ -19,9 +19,9 @@ use crate::runtime::buffer;
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Bound {
-    /// What P in the place of exp may cost.
+    /// Bound of the error from P in the place of exp.
     pub truncation: f64,
-    /// What rounding adds, from the inputs on.
+    /// Bound of the rounding error, from the inputs on.
     pub rounding: f64,
 }
 
@@ -125,8 +125,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// From the buckets of the query pass, which has no mask, whose longest query has the square `widest`, and what its sums of
-    /// integers have lost. Time O(buckets + d³).
+    /// From the buckets of the query pass, which has no mask, whose longest query has the square `widest`, and the
+    /// error of its sums of integers. Time O(buckets + d³).
     pub fn new<T: Float>(
         fitted: &Fitted<'_>,
         problem: &Problem<'_, T>,
@@ -158,8 +158,8 @@ impl Bounds {
         Bound::of(truncation, outward(absolute + self.last(value)))
     }
 
-    /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`crate::Polynomial::rows`] has (equation 155);
-    /// nothing is known of the others.
+    /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`crate::Polynomial::rows`] has
+    /// (equation 155); nothing is known of the others.
     pub fn drift<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> f64 {
         let [_, setting] = &self.settings;
         let [unit, incoming] = self.units;
@@ -187,7 +187,7 @@ impl Bounds {
         Bound::of(truncation, outward(absolute * (1.0 + gamma(8.0, FOLD_UNIT))))
     }
 
-    /// What f, c, q, p1 and p2 were charged, the largest over the rows; logits count with their rounding.
+    /// Error bounds of f, c, q, p1 and p2, the largest over the rows; logits count with their rounding.
     pub fn steps(&self) -> Steps {
         let [_, setting] = &self.settings;
         let mut steps = Steps::default();

@@ -1,5 +1,5 @@
-//! Query rows by the reach of their logits, b = ‖q‖ max ‖k‖: what the bounds of a sum over rows are made of
-//! (docs/math.md, equation 117).
+//! Query rows by the reach of their logits, b = ‖q‖ max ‖k‖: the terms of the bounds of a sum over rows (docs/math.md,
+//! equation 117).
 
 use crate::error::Error;
 use crate::runtime::buffer;
@@ -17,7 +17,7 @@ const HIGHEST: u64 = 1023 + 16;
 /// Buckets, the last of which holds what is beyond the range and what is not a number.
 const COUNT: usize = ((HIGHEST - LOWEST) << (52 - SHIFT)) as usize + 1;
 
-/// What the pass knows of one row.
+/// The numbers of one row that the pass has.
 pub struct RowNumbers {
     /// b².
     pub reach: f64,

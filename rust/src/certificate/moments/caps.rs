@@ -1,4 +1,4 @@
-//! A cap of the error of every query row: what rows are drawn in proportion to, and what outliers stand out by
+//! A cap of the error of every query row: rows are drawn in proportion to it, and outliers stand out by it
 //! (docs/math.md, equations 87 and 125).
 
 use std::sync::OnceLock;
@@ -30,21 +30,22 @@ const LOWEST: i32 = -16;
 /// Edges from one shell of keys to the next.
 const SHELL: usize = (EDGES / shells::EACH) as usize;
 
-/// Steps of the error of P that a mean over a shell is taken of: what is below them counts with the lowest, five doublings down.
+/// Steps of the error of P over which the mean of a shell is taken: smaller errors count with the lowest step, five
+/// doublings down.
 const STEPS: usize = 5 * EDGES as usize;
 
 /// Caps of all query rows.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Caps {
-    /// M_j ≥ ‖w_j − w̃_j‖, (n), with w̃ as [`crate::Polynomial::rows`] has it; an unsafe row has w̃ = 0. Finite also where P says
-    /// nothing of the row.
+    /// M_j ≥ ‖w_j − w̃_j‖, (n), with w̃ as [`crate::Polynomial::rows`] has it; an unsafe row has w̃ = 0. Finite also
+    /// where P says nothing of the row.
     pub w: Vec<f64>,
     /// |s| ‖a_j‖ M_j ≥ ‖s a_j ⊗ (w_j − w̃_j)‖, (n): of the terms of dL/dX and dL/dW_Q.
     pub weighted: Vec<f64>,
 }
 
-/// What the moments say of query rows.
+/// Query rows as evaluated from the moments.
 pub struct Evaluated<T> {
     /// w̃, or nothing, row-major.
     pub w: Vec<T>,
@@ -88,7 +89,7 @@ pub fn caps<T: Float>(
     Ok(caps)
 }
 
-/// What the caps of all rows have in common.
+/// Shared inputs of the caps of all rows.
 struct Rows<'a, 'b, T> {
     problem: &'a Problem<'b, T>,
     /// õ in the unit of the values, and w̃.
@@ -100,7 +101,7 @@ struct Rows<'a, 'b, T> {
     edges: Vec<f64>,
     known: Vec<Known>,
     shells: Shells,
-    /// The same as `known` with what the shells say, made when a row first asks for it.
+    /// The same as `known` with the shells taken into account, made when a row first asks for it.
     by_shells: Vec<OnceLock<Known>>,
     /// log2 of the units of the values and of c.
     exponent: f64,
@@ -137,7 +138,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
         })
     }
 
-    /// What is known of P for |t| up to the edge with this number, keys of every length apart (equation 159).
+    /// Bounds of P for |t| up to the edge with this number, keys of every length apart (equation 159).
     fn known(&self, edge: usize) -> Known {
         let (Some(known), Some(made)) = (self.known.get(edge), self.by_shells.get(edge)) else { return Known::NOTHING };
         *made.get_or_init(|| {

@@ -1,11 +1,11 @@
-//! What one query row adds to the bounds of the gradients (docs/math.md, equations 118 to 123).
+//! Contribution of one query row to the bounds of the gradients (docs/math.md, equations 118 to 123).
 
 use super::setting::{Setting, Spread as Flat};
 use crate::certificate::rigorous::{Difference, Enclosure, Incoming, Row, Spread, Weights};
 use crate::certificate::rounding::{RowRounding, RowSizes};
 use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 
-/// What is known of P for |t| up to some b.
+/// Bounds of P relative to e^t for |t| up to some b.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     /// lo ≤ P(t) e^−t ≤ hi.
@@ -35,7 +35,7 @@ pub enum Law {
     Ratio,
     /// Equations 142 to 146, which allow P of both signs.
     Difference,
-    /// P stands for itself: what is left is what rounding does.
+    /// P stands for itself: only rounding errors are left.
     Itself,
 }
 
@@ -56,13 +56,13 @@ pub struct Charges<'a> {
     is_signed: bool,
     /// The mean under f̃ is no further from that of all keys alike than this times a deviation.
     shifted: f64,
-    /// The joint mean of [`Known`] with what logits are wrong by, in units of the mean weight.
+    /// The joint mean of [`Known`] with the error of the logits, in units of the mean weight.
     joint: f64,
     /// ‖x‖.
     query: f64,
     /// ‖o‖.
     output: f64,
-    /// What integers lose of w, over ‖[c, −r]‖ (equation 140).
+    /// Error of w from sums of integers, relative to ‖[c, −r]‖ (equation 140).
     integers: f64,
 }
 
@@ -80,7 +80,7 @@ pub struct Sizes {
 }
 
 impl<'a> Charges<'a> {
-    /// With what is known of P over |t| ≤ ‖x‖ max ‖k‖.
+    /// From the bounds of P over |t| ≤ ‖x‖ max ‖k‖.
     pub fn new(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let Sizes { query, input, output, normaliser } = sizes;
         let [_, keys] = setting.counts;
@@ -91,7 +91,7 @@ impl<'a> Charges<'a> {
         let lost = setting.sums[0].loss() * amplification;
         // keys over the exact normaliser.
         let mean = if lost < 1.0 { outward(keys / (normaliser * (1.0 - lost))) } else { f64::INFINITY };
-        // What logits are wrong by.
+        // Bound of the error of the logits.
         let wrong =
             if setting.unit > 0.0 { outward(setting.logits[0] * input + setting.logits[1] * query) } else { 0.0 };
         let (lo, hi) = known.ratio;
@@ -127,14 +127,14 @@ impl<'a> Charges<'a> {
         Charges { setting, weights, amplification, peak, mass, is_signed, shifted, joint, query, output, integers }
     }
 
-    /// The same without a normaliser: by Jensen's inequality Σe^t is at least m e^⟨x, mean k⟩, ΣP(t) at least lo times that,
-    /// or less by what the difference allows, and a safe row has at least half of m as computed (66).
+    /// The same without a normaliser: by Jensen's inequality Σe^t is at least m e^⟨x, mean k⟩, ΣP(t) at least lo times
+    /// that, or less by what the difference allows, and a safe row has at least half of m as computed (66).
     pub fn least(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let [_, keys] = setting.counts;
         let least = (-outward(sizes.query * setting.mean_key)).exp().next_down();
         let exact = (known.ratio.0 * least).max(least - known.usual).next_down();
         let normaliser = (keys * exact).next_down();
-        // What is lost is relative to the absolute sum, amplification times the normaliser.
+        // The rounding error is relative to the sum of absolute values, amplification times the normaliser.
         let with = Charges::new(setting, law, known, Sizes { normaliser, ..sizes });
         let computed = normaliser * (1.0 - setting.sums[0].loss() * with.amplification) * (1.0 - 4.0 * f64::EPSILON);
         let half = keys / 2.0 * (1.0 - 2.0 * setting.unit);
@@ -205,14 +205,14 @@ impl<'a> Charges<'a> {
         self.setting.sums[0].row(&self.sizes(c, self.setting.key, self.setting.lost[1]))
     }
 
-    /// What rounding does to w, sums of integers included.
+    /// Bound of the rounding error of w, sums of integers included.
     fn lost(&self, c: f64) -> f64 {
         // r was computed from c and o.
         let r = c * self.output * (1.0 + gamma(self.setting.widths[1] + 4.0, self.setting.unit));
         outward(self.rounding(c).w + self.integers * (c + r))
     }
 
-    /// What rounding does to a p_ji, in units of f̃_ji.
+    /// Bound of the rounding error of a p_ji, in units of f̃_ji.
     fn entry(&self, c: f64) -> f64 {
         self.setting.sums[0].row(&self.sizes(c, 1.0, 0.0)).w
     }
@@ -255,24 +255,25 @@ impl<'a> Charges<'a> {
         outward(self.own(c, outward(w + product + self.setting.maps[0].spectral * self.lost(c))) + product)
     }
 
-    /// What the product that makes rows of w loses, in units of ‖w‖.
+    /// Bound of the rounding error of the product that makes rows of w, in units of ‖w‖.
     fn product(&self) -> f64 {
         outward(gamma(self.setting.widths[0] + 4.0, self.setting.unit) * self.setting.maps[0].frobenius)
     }
 
-    /// The term of dL/dX and dL/dW_Q: ‖Δw‖, and what summing a ⊗ w loses.
+    /// The term of dL/dX and dL/dW_Q: ‖Δw‖, and the rounding error of the sum of a ⊗ w.
     pub fn weights(&self, c: f64) -> f64 {
         outward(self.own(c, f64::INFINITY) + self.summing(c))
     }
 
-    /// How far the term of dL/dX and dL/dW_Q is from a ⊗ w with w as rows of it are returned, where the law is that P stands
-    /// for itself: both have lost something of their own (equation 155).
+    /// How far the term of dL/dX and dL/dW_Q is from a ⊗ w with w as rows of it are returned, where the law is that P
+    /// stands for itself: each has a rounding error of its own (equation 155).
     pub fn drift(&self, c: f64) -> f64 {
         let lost = 2.0 * self.setting.maps[0].spectral * self.lost(c) + self.product() * self.computed(c);
         outward(lost + self.summing(c))
     }
 
-    /// What summing a ⊗ w loses, or the contraction of the moments of both sides (equations 119 and 138).
+    /// Bound of the rounding error of the sum of a ⊗ w, or of the contraction of the moments of both sides
+    /// (equations 119 and 138).
     fn summing(&self, c: f64) -> f64 {
         let setting = self.setting;
         let back = &setting.maps[0];
@@ -294,12 +295,13 @@ impl<'a> Charges<'a> {
         outward(truth + rows.spectral * self.lost(c) + missed + product)
     }
 
-    /// What sums over the queries lose of a term, in units of its absolute value at a key of average weight.
+    /// Bound of the rounding error of a term in sums over the queries, in units of its absolute value at a key of
+    /// average weight.
     fn summed(&self) -> f64 {
         self.setting.sums[1].loss() * self.amplification
     }
 
-    /// ‖Δ(A2ᵀ p_j)‖, and the norm itself, to be multiplied by ‖s q‖ and by what a query is wrong by: dL/dW_K.
+    /// ‖Δ(A2ᵀ p_j)‖, and the norm itself, to be multiplied by ‖s q‖ and by the error of a query: dL/dW_K.
     pub fn key_weights(&self, c: f64) -> (f64, f64) {
         let setting = self.setting;
         let summed = self.summed();

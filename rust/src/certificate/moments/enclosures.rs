@@ -1,4 +1,4 @@
-//! What is known of P beside exp over the logits of a row, |t| ≤ b (docs/math.md, equations 113 and 144).
+//! Bounds of P relative to exp over the logits of a row, |t| ≤ b (docs/math.md, equations 113 and 144).
 
 use super::charges::Known;
 use crate::error::Error;
@@ -10,19 +10,19 @@ use crate::runtime::buffer;
 /// Largest b = ‖q‖ max ‖k‖ that enclosures of P(t) e^−t are made for.
 pub const MAX_RANGE: f64 = 256.0;
 
-/// Neighbouring steps of [`Steps`] are at most this far apart: a step counts with its whole width, and the mean of a cube moves
+/// Largest ratio of neighbouring steps of [`Steps`]: a step counts with its whole width, and the mean of a cube moves
 /// by a quarter over this one.
 const APART: f64 = 1.09;
 
-/// Below the first b steps go down to this part of it: keys are at most √d times as long as they are wide, and what P is off
-/// by there is less than elsewhere.
+/// Lowest step below the first b, as a part of it: keys are at most √d times as long as they are wide, and the error of
+/// P is smaller there than elsewhere.
 const LOWEST: f64 = 1.0 / 32.0;
 
 /// Room for the rounding of a chord.
 const CHORD: f64 = 1.0 + 1.0 / (1u64 << 40) as f64;
 
-/// For each b of a rising list; nothing beyond the range. The root mean square of the logits of a row is at most `direction`
-/// times b.
+/// Bounds for each b of a rising list; nothing is known beyond the range. The root mean square of the logits of a row
+/// is at most `direction` times b.
 pub fn enclosures(powers: &[f64], reaches: &[f64], direction: f64) -> Result<Vec<Known>, Error> {
     let mut all = buffer::filled(reaches.len(), Known::NOTHING)?;
     let range = reaches.iter().copied().filter(|b| *b <= MAX_RANGE).fold(0.0, f64::max);
@@ -53,8 +53,8 @@ pub fn enclosures(powers: &[f64], reaches: &[f64], direction: f64) -> Result<Vec
     Ok(all)
 }
 
-/// The least concave function that is not below |P(t) − e^t|², as a function of t²: its value at the mean of t² is not below
-/// the mean of |P(t) − e^t|² (Jensen).
+/// The least concave function that is not below |P(t) − e^t|², as a function of t²: its value at the mean of t² is not
+/// below the mean of |P(t) − e^t|² (Jensen).
 #[derive(Default)]
 pub struct Steps {
     /// (t², |P − e^t|²) at the corners of the function, from left to right.
@@ -116,7 +116,7 @@ mod tests {
         // Where logits are all as large as they may be, it is the largest difference.
         let all = enclosures(&powers, &reaches, 1.0).expect("memory");
         assert!(all.iter().all(|known| known.usual <= known.difference && known.usual >= 0.95 * known.difference));
-        // What is not a number says nothing.
+        // NaN carries no information.
         let none = enclosures(&powers, &reaches, f64::NAN).expect("memory");
         assert!(none.iter().all(|known| known.usual == known.difference));
     }

@@ -1,8 +1,8 @@
-//! Bounds of what the passes of the moment form leave behind (docs/math.md, equations 113 to 125 and 159).
+//! Error bounds of the passes of the moment form (docs/math.md, equations 113 to 125 and 159).
 //!
-//! The passes count every query row into one of the `buckets`; `bounds` turns these into bounds of every gradient through
-//! `setting`, what all rows have in common, `enclosures`, what is known of P, and `charges`, what one row adds. `caps` has one
-//! bound a row, and `shells` for it what keys of each length there are.
+//! The passes count every query row into one of the `buckets`; `bounds` turns these into bounds of every gradient
+//! through `setting`, the quantities that all rows share, `enclosures`, the bounds of P, and `charges`, the
+//! contribution of one row. `caps` has one bound a row, for which `shells` groups the keys by their length.
 
 mod bounds;
 mod buckets;
@@ -34,7 +34,7 @@ pub(crate) struct Fitted<'a> {
     pub features: usize,
     /// max ‖k‖ in the coordinates, as computed.
     pub largest_key: f64,
-    /// What sums of integers over the keys may have lost (139).
+    /// Bound of the error of sums of integers over the keys (139).
     pub lost: f64,
     /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
     pub balls: [Ball; 3],

@@ -1,5 +1,5 @@
-//! What the bounds of all rows have in common: sizes, spreads, norms of maps, and what each product has lost before
-//! (docs/math.md, equations 114 to 116).
+//! Shared quantities of the bounds of all rows: sizes, spreads, norms of maps, and the rounding errors of the products
+//! before them (docs/math.md, equations 114 to 116).
 
 use ndarray::{Array2, ArrayView2};
 
@@ -13,7 +13,7 @@ use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 use crate::linalg::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
 use crate::problem::{Problem, Weights};
 
-/// Room for products of what integers lose with what else is lost, which is thousandths.
+/// Room for products of the errors of integers with the other errors, which are thousandths.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 64.0;
 
 /// How far vectors are from their mean.
@@ -47,7 +47,7 @@ pub struct Setting {
     pub powers: Vec<f64>,
     /// Sums over the keys for a query, and over the queries for a key.
     pub sums: [Arithmetic; 2],
-    /// What sums of outer products over the queries, and over the keys, lose.
+    /// Rounding errors of sums of outer products over the queries, and over the keys.
     pub outer: [f64; 2],
     /// max ‖k‖ in the coordinates.
     pub key: f64,
@@ -75,11 +75,11 @@ pub struct Setting {
     pub key_error: f64,
     /// The same of a query, s q = x · transposed, in units of ‖a‖.
     pub query_error: f64,
-    /// Rows of A1 as they are had back from their coordinates, in units of ‖a‖ (138): the longest way back, and what is missed.
-    /// Zeros where dL/dX is no contraction of moments.
+    /// Rows of A1 as they are recovered from their coordinates, in units of ‖a‖ (138): bounds of their norm and of
+    /// their error. Zeros where dL/dX is no contraction of moments.
     pub row: [f64; 2],
-    /// What sums of integers lose over the keys, and over the queries, in units of |P_g| and of powers of a length of the other
-    /// side (equations 139 and 140).
+    /// Errors of sums of integers over the keys, and over the queries, in units of |P_g| and of powers of a length of
+    /// the other side (equations 139 and 140).
     pub integers: [f64; 2],
     /// ‖Q̂⁻¹‖₂ of the same way back.
     pub back: f64,
@@ -96,8 +96,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates, and whose sums have lost `lost`
-    /// to integers. Time O(d³).
+    /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates, and whose sums of
+    /// integers have the error `lost`. Time O(d³).
     pub fn new<T: Float>(fitted: &Fitted<'_>, problem: &Problem<'_, T>, widest: f64, lost: f64) -> Self {
         let unit = T::UNIT_ROUNDOFF;
         let coordinates = fitted.coordinates;
@@ -219,20 +219,20 @@ impl Setting {
         self.powers.last().copied().unwrap_or(0.0)
     }
 
-    /// What sums of integers over the queries add to pᵀ Q at each key (equation 140).
+    /// Error of pᵀ Q at each key from sums of integers over the queries (equation 140).
     pub fn key_integers(&self) -> f64 {
         let h = (self.value + self.lost[0]).hypot(1.0);
         outward(self.last_power() * self.integers[1] * self.key.powi(self.degree()) * h * SECOND_ORDER)
     }
 
-    /// What they add to Σ w ⊗ a where that is a contraction of moments (equation 141).
+    /// Error of Σ w ⊗ a from them, where it is a contraction of moments (equation 141).
     pub fn contracted_integers(&self) -> f64 {
         let [keys, queries] = self.integers;
         let sums = self.counts[1] * self.key * self.key_integers() + self.last_power() * queries * keys;
         outward(self.back * self.maps[0].spectral * sums * SECOND_ORDER)
     }
 
-    /// The same problem in exact arithmetic: what is left is the error of P.
+    /// The same problem in exact arithmetic: only the error of P is left.
     pub fn without_rounding(&self) -> Self {
         Setting {
             unit: 0.0,
@@ -286,7 +286,7 @@ fn ball_of(key: f64, norms: Norms) -> Spread {
 /// How squares were summed.
 struct Measure {
     unit: f64,
-    /// What a square may lose by underflow.
+    /// Largest loss of a square by underflow.
     tiny: f64,
 }
 
@@ -310,7 +310,7 @@ impl Measure {
     }
 }
 
-/// Σ k kᵀ / m from the moments of grade 2, and the Frobenius norm of what it is wrong by.
+/// Σ k kᵀ / m from the moments of grade 2, and the Frobenius norm of its error.
 struct Covariance {
     matrix: Array2<f64>,
     error: f64,

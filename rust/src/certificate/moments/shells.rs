@@ -1,5 +1,5 @@
-//! Keys by their length: P is off at a key by what its logit can be, and few keys are as long as the longest (docs/math.md,
-//! equation 159).
+//! Keys by their length: the error of P at a key depends on how large its logit can be, and few keys are as long as the
+//! longest (docs/math.md, equation 159).
 
 use ndarray::{Array2, s};
 
@@ -99,7 +99,7 @@ impl Shells {
     }
 }
 
-/// The shell of a key of this part of the largest length; NaN and what is longer are in the first.
+/// The shell of a key of this part of the largest length; NaN and longer keys are in the first.
 fn shell(part: f64) -> usize {
     let halvings = -part.log2() * f64::from(EACH) * (1.0 - 4.0 * f64::EPSILON);
     // Rounded towards the longer keys.

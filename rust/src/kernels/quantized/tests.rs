@@ -8,7 +8,7 @@ use crate::simd::Portable;
 type Narrow = Block<8, 16, 6>;
 type Wide = Block<16, 32, 12>;
 
-/// Of a bound, the least share that some sum must come to: both integers of a product are rarely off by all that they can be at once.
+/// Least share of a bound that some sum must reach: both integers of a product rarely have their largest error at once.
 const NEAR: f64 = 0.4;
 
 /// Deterministic numbers in [−1, 1].
@@ -109,7 +109,7 @@ impl<const W: usize, const L: usize, const J: usize> Block<W, L, J> {
                 }
             }
         }
-        // What is said of all of them together counts each as often as its factors can be ordered.
+        // The bound of all of them together counts each as often as its factors can be ordered.
         let often: f64 = (1..=tree.grades()).map(|k| k as f64).product();
         let between = (1.0 - 1e-6) * size.sqrt()..=(1.0 + 1e-6) * (often * size).sqrt();
         assert!(between.contains(&integers.lost), "{:e} {between:?}", integers.lost);

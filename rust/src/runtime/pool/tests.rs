@@ -1,4 +1,4 @@
-//! What goes wrong in a list of tasks, and who waits for whom.
+//! Failures in a list of tasks, and who waits for whom.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
