@@ -51,10 +51,7 @@ impl Coordinates {
     /// From some of the rows, of keys and values those that are not left to exp. Time
     /// O(1024 d (d1 + d2 + d3 + dv) + d³).
     pub fn new<T: Float>(problem: &Problem<'_, T>, exact_keys: &[usize]) -> Self {
-        let (query_weights, key_weights) = match problem.weights {
-            Weights::Product(X) => (wide(X), Array2::eye(problem.A2.ncols())),
-            Weights::Pair(W_Q, W_K) => (wide(W_Q), wide(W_K)),
-        };
+        let [query_weights, key_weights] = problem.weights.wide();
         let keys = some_rows_but(problem.A2, exact_keys);
         let mean = mean(&keys);
         let query = problem.scale * query_weights;

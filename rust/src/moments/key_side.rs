@@ -9,16 +9,13 @@ use super::fit::{Polynomial, Sides};
 use super::kernels::Kernels;
 use super::keys::{KeySide, KeyTask};
 use super::sums::{Parts, Sums};
-use super::waves::{Waves, rows};
+use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::rhs::C;
 use crate::linalg::layout::{Rows, cut, cut_tail, in_range};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
-
-/// Share of the moments of the queries in the time of the key side, for the progress.
-const MOMENTS_SHARE: f64 = 0.4;
 
 /// Query-side operands of the key side.
 pub enum Answers<'a, T> {

@@ -71,7 +71,7 @@ impl<T: Float> Passes<T> {
         // for less.
         let mut contraction = if needs.weights && !needs.A1 { polynomial.contraction(dv)? } else { None };
         let mut lost = 0.0;
-        loop {
+        let (side, A1, norms, residuals) = loop {
             operands.slopes = needs.query_slopes() && contraction.is_none();
             let count = if needs.key_slopes() || contraction.is_some() { tree.count() } else { tree.inner() };
             let has_moments = (has_keys || contraction.is_some()) && !problem.is_causal;
@@ -89,62 +89,62 @@ impl<T: Float> Passes<T> {
                 norms: (!problem.is_causal).then_some(&mut norms),
                 residuals: residuals.as_deref_mut(),
             };
-            let side = query_side(polynomial, operands, sides, outputs, sizes, (None, !problem.is_causal, end), run)?;
-            let QuerySide { found, sums: [weights, moments, exact], largest_key } = side;
-            let unsafe_rows = found.unsafe_rows.len();
-            let mut weights = weights;
-            if let (Some(sums), Some(contracted)) = (&moments, &contraction) {
+            let mut side =
+                query_side(polynomial, operands, sides, outputs, sizes, (None, !problem.is_causal, end), run)?;
+            if let ([_, Some(sums), _], Some(contracted)) = (&side.sums, &contraction) {
                 // Where no row is safe, the moments of the keys need not fit the precision.
-                let is_safe = unsafe_rows < n;
+                let is_safe = side.found.unsafe_rows.len() < n;
                 let sum = if is_safe { contracted.of(sums, run)? } else { buffer::zeros(d * d1)? };
                 if sum.iter().any(|x| !x.is_finite()) {
                     // Powers of a query may be beyond the precision where its logits are not.
                     contraction = None;
                     continue;
                 }
-                weights = Some(sum);
                 if let Some(seed) = seed.filter(|_| operands.integers && is_safe) {
-                    lost = contracted.lost(&operands, &found.lost, seed, run)?;
+                    lost = contracted.lost(&operands, &side.found.lost, seed, run)?;
                     if lost == f64::INFINITY {
                         (operands.integers, lost) = (false, 0.0);
                         continue;
                     }
                 }
+                side.sums[0] = Some(sum);
             }
-            // The sums of keys that no safe row sees may not fit the precision: unsafe rows at the end are left out.
-            let seen = found.unsafe_rows.iter().rev().fold(n, |end, &row| if row + 1 == end { row } else { end });
-            let (mut A2, mut A3) = (rows_of(needs.A2, m, d2)?, rows_of(needs.A3, m, d3)?);
-            let answers = match (&moments, &residuals) {
-                _ if !has_keys || unsafe_rows == n => None,
-                (Some(moments), _) => Some(Answers::Moments(moments)),
-                (None, Some(rows)) => Some(Answers::Residuals(Rows { data: rows, count: seen, width: dv + 1 })),
-                (None, None) => None,
+            break (side, A1, norms, residuals);
+        };
+        let QuerySide { found, sums: [weights, moments, exact], largest_key } = side;
+        // The sums of keys that no safe row sees may not fit the precision: unsafe rows at the end are left out.
+        let seen = found.unsafe_rows.iter().rev().fold(n, |end, &row| if row + 1 == end { row } else { end });
+        let (mut A2, mut A3) = (rows_of(needs.A2, m, d2)?, rows_of(needs.A3, m, d3)?);
+        let answers = match (&moments, &residuals) {
+            _ if !has_keys || found.unsafe_rows.len() == n => None,
+            (Some(moments), _) => Some(Answers::Moments(moments)),
+            (None, Some(rows)) => Some(Answers::Residuals(Rows { data: rows, count: seen, width: dv + 1 })),
+            (None, None) => None,
+        };
+        let [W_K, Y] = if let Some(answers) = answers {
+            let keys = Product::new(coordinates.to_A2(problem), strip)?;
+            let values = Product::new(coordinates.to_A3(problem), strip)?;
+            let operands = KeySide {
+                keys: &sides.keys_of(polynomial),
+                moments: None,
+                key_product: needs.A2.then_some(&keys),
+                value_product: needs.A3.then_some(&values),
+                slopes: needs.key_slopes(),
             };
-            let [W_K, Y] = if let Some(answers) = answers {
-                let keys = Product::new(coordinates.to_A2(problem), strip)?;
-                let values = Product::new(coordinates.to_A3(problem), strip)?;
-                let operands = KeySide {
-                    keys: &sides.keys_of(polynomial),
-                    moments: None,
-                    key_product: needs.A2.then_some(&keys),
-                    value_product: needs.A3.then_some(&values),
-                    slopes: needs.key_slopes(),
-                };
-                let outputs = KeyOutputs {
-                    keys: (A2.as_deref_mut(), d2),
-                    values: (A3.as_deref_mut(), d3),
-                    sums: [needs.W_K, needs.Y],
-                };
-                key_side(polynomial, operands, sides, answers, outputs, end, run)?
-            } else {
-                [sums_of(needs.W_K, d * d2)?, sums_of(needs.Y, dv * d3)?]
+            let outputs = KeyOutputs {
+                keys: (A2.as_deref_mut(), d2),
+                values: (A3.as_deref_mut(), d3),
+                sums: [needs.W_K, needs.Y],
             };
-            let mut passes = Passes { found, residuals: norms, largest_key, lost, weights, A1, W_K, A2, Y, A3 };
-            if let Some(sums) = exact {
-                passes.add_exact(polynomial, problem, inputs, &sums)?;
-            }
-            return Ok(passes);
+            key_side(polynomial, operands, sides, answers, outputs, end, run)?
+        } else {
+            [sums_of(needs.W_K, d * d2)?, sums_of(needs.Y, dv * d3)?]
+        };
+        let mut passes = Passes { found, residuals: norms, largest_key, lost, weights, A1, W_K, A2, Y, A3 };
+        if let Some(sums) = exact {
+            passes.add_exact(polynomial, problem, inputs, &sums)?;
         }
+        Ok(passes)
     }
 
     /// dL/d`wrt` from the results of the passes.

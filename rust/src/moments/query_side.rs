@@ -10,7 +10,7 @@ use super::fit::{Polynomial, Sides};
 use super::kernels::Kernels;
 use super::queries::{Found, Queries, QueryTask};
 use super::sums::{Parts, Sums};
-use super::waves::{Waves, rows};
+use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::rhs::C;
@@ -18,9 +18,6 @@ use crate::linalg::layout::cut;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
-
-/// Share of the moments of the keys in the time of the query side, for the progress.
-const MOMENTS_SHARE: f64 = 0.4;
 
 /// Destinations of the rows that are wanted.
 #[derive(Default)]

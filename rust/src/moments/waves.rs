@@ -15,6 +15,9 @@ const SCANNED: usize = 1024;
 /// Waves of more chunks than this are multiples of it.
 const SHARED: usize = 8;
 
+/// Share of the moments of the other side in the time of a wave, for the progress.
+pub const MOMENTS_SHARE: f64 = 0.4;
+
 /// The moments of the chunks of one wave, and of all chunks before it.
 pub struct Waves {
     /// `[chunk][size]`.

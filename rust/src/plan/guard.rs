@@ -151,8 +151,11 @@ impl<T: Float> Search<'_, T> {
         let polynomial = self.logits().least_squares(decision.degree)?;
         // Guaranteed bounds include the largest error that integers may have, which is far above the actual one; a
         // sample sees the actual one.
-        let is_sampled = self.law.backing == Backing::Estimated && estimated && self.request.asked <= Asked::Estimated;
-        let integers = is_sampled || self.request.asked == Asked::Any && !self.request.tolerates();
+        let integers = match self.law.backing {
+            Backing::Estimated => estimated,
+            Backing::Rigorous => self.request.asked == Asked::Any,
+            Backing::Statistical => false,
+        };
         Some(Approximation { coefficients: polynomial.power(), integers, exact_keys })
     }
 

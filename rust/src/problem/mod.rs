@@ -11,6 +11,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::layout::wide;
 use crate::linalg::products::matrix;
 use crate::names::named;
 use crate::runtime::buffer;
@@ -30,6 +31,16 @@ pub enum Weights<'a, T> {
     Product(ArrayView2<'a, T>),
     /// W_Q, (d1, d), and W_K, (d2, d).
     Pair(ArrayView2<'a, T>, ArrayView2<'a, T>),
+}
+
+impl<T: Float> Weights<'_, T> {
+    /// The maps of queries and of keys in double precision: X and the identity, or the pair.
+    pub(crate) fn wide(&self) -> [Array2<f64>; 2] {
+        match self {
+            Weights::Product(X) => [wide(*X), Array2::eye(X.ncols())],
+            Weights::Pair(W_Q, W_K) => [wide(*W_Q), wide(*W_K)],
+        }
+    }
 }
 
 /// An input with respect to which the loss is differentiated.

@@ -11,7 +11,7 @@ use crate::linalg::layout::wide;
 use crate::linalg::norms::norm;
 use crate::linalg::outward::{FOLD_UNIT, gamma, outward};
 use crate::linalg::spectral::{frobenius, largest_eigenvalue, product_error, spectral};
-use crate::problem::{Problem, Weights};
+use crate::problem::Problem;
 
 /// Room for products of the errors of integers with the other errors, which are thousandths.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 64.0;
@@ -103,10 +103,7 @@ impl Setting {
         let coordinates = fitted.coordinates;
         let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
-        let (query_weights, key_weights) = match problem.weights {
-            Weights::Product(X) => (wide(X), Array2::eye(d2)),
-            Weights::Pair(W_Q, W_K) => (wide(W_Q), wide(W_K)),
-        };
+        let [query_weights, key_weights] = problem.weights.wide();
         let scaled = problem.scale * &query_weights;
         let Y = wide(problem.Y) * (-coordinates.value_exponent).exp2();
         let degree = fitted.coefficients.len() - 1;
