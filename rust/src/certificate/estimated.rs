@@ -4,33 +4,20 @@
 //! sum of a few such products. From m rows computed exactly follow an unbiased estimate Δ̂, its standard error, and
 //! bounds with a safety factor for Δ and for what is left of it after Δ̂, or a part of it, has been added.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, Zip};
+use ndarray::{Array2, ArrayView2};
 
+use super::terms::{Spectrum, Terms, square};
 use crate::error::Error;
-use crate::runtime::buffer;
-use crate::runtime::rng::Rng;
 
-/// Standard errors that a deviation in one direction may amount to: the normal law exceeds 2.33 once in a hundred times
-/// on one side. For the norm: 1 + 2.33 √(λ₁/trace).
-const NORM_DEVIATION: f64 = 2.33;
-
-/// The same for the square of the norm of Δ̂: a second event, that must not spend what the first has left of one in a
-/// hundred.
-const SQUARE_DEVIATION: f64 = 3.0;
+/// Standard errors that a deviation in one direction may amount to: the normal law exceeds 2.58 five times in a
+/// thousand on one side. The bounds rest on two such events, that of the norm of Δ̂ − Δ, 1 + 2.58 √(λ₁/trace), and that
+/// of ‖Δ̂‖², which together are missed once in a hundred times.
+const DEVIATION: f64 = 2.58;
 
 /// Correction of a spread that is estimated from few rows: with ν = m − 1 degrees of freedom, deviations are multiplied
-/// by 1 + 5 / ν + 30 / ν². For normal terms 1 + 18 / ν² would do (3.33 times that is above the 0.995 quantile of
+/// by 1 + 5 / ν + 30 / ν². For normal terms 1 + 18 / ν² would do (3.58 times that is above the 0.995 quantile of
 /// Student's t), the rest is for skewed ones, such as products a ⊗ a.
 const FEW_ROWS: [f64; 2] = [5.0, 30.0];
-
-/// Steps of the power iteration for λ₁, each of 4 m p d operations. It stops earlier where λ₁ moves by less than
-/// `POWER_TOLERANCE`; a flat spectrum, where it converges slowly, is where λ₁ matters least.
-const POWER_STEPS: usize = 30;
-const POWER_TOLERANCE: f64 = 1e-3;
-
-/// Start of the power iteration: any vector that no data is orthogonal to.
-const POWER_SEED: u64 = 0x9041_3E57;
 
 /// Rows like the largest that was drawn, for each share of the others that the sample stands for: squares of errors
 /// have long tails, and the half that was not seen may hold the larger end.
@@ -66,6 +53,8 @@ pub struct Correction {
     pub standard_error: f64,
     /// λ₁ / trace of the covariance of the terms: 1 if they err in one direction, 1/(p d) if in all alike.
     pub concentration: f64,
+    /// Σ λ² / trace² of it: between the square of the concentration and the concentration itself.
+    pub square_concentration: f64,
     /// κ: ‖Δ̂ − Δ‖ is taken to be at most κ standard errors.
     pub safety: f64,
     /// λ = max(0, 1 − SE² / ‖Δ̂‖²), the part of Δ̂ that is worth adding.
@@ -91,14 +80,15 @@ impl Correction {
         let value = terms.sum(&terms.weights)?;
         let squared_norm = square(&value);
         if matches!(drawing, Drawing::Uniform { population } if population == terms.count) {
-            return Ok(Correction::of(value, squared_norm.sqrt(), 0.0, 1.0, terms.count));
+            return Ok(Correction::of(value, squared_norm.sqrt(), 0.0, Spectrum::UNKNOWN, terms.count));
         }
-        let squares = terms.squares()?;
+        let norms = terms.squares()?;
+        let squares: f64 = norms.iter().sum();
         let deviations = squares - terms.count as f64 * squared_norm;
         // False for NaN, which gives infinity.
         let spread_known = deviations > SPREAD_FLOOR * squares;
         if terms.count < 2 || !spread_known {
-            return Ok(Correction::of(value, squared_norm.sqrt(), f64::INFINITY, 1.0, terms.count));
+            return Ok(Correction::of(value, squared_norm.sqrt(), f64::INFINITY, Spectrum::UNKNOWN, terms.count));
         }
         let count = terms.count as f64;
         let trace = deviations / (count - 1.0);
@@ -106,16 +96,17 @@ impl Correction {
             Drawing::Uniform { population } => 1.0 - count / population as f64,
             Drawing::Weighted(_) => 1.0,
         };
-        let concentration = (terms.largest_variance(&value)? / trace).min(1.0);
-        Ok(Correction::of(value, squared_norm.sqrt(), (left * trace / count).sqrt(), concentration, terms.count))
+        let spectrum = Spectrum::new(&terms, &value, &norms, trace)?;
+        Ok(Correction::of(value, squared_norm.sqrt(), (left * trace / count).sqrt(), spectrum, terms.count))
     }
 
-    fn of(value: Array2<f64>, norm: f64, standard_error: f64, concentration: f64, count: usize) -> Self {
-        let safety = (1.0 + NORM_DEVIATION * concentration.sqrt()) * few_rows(count);
+    fn of(value: Array2<f64>, norm: f64, standard_error: f64, spectrum: Spectrum, count: usize) -> Self {
+        let Spectrum { concentration, square_concentration } = spectrum;
+        let safety = (1.0 + DEVIATION * concentration.sqrt()) * few_rows(count);
         let share = 1.0 - (standard_error / norm).powi(2);
         // Nothing is worth adding of what is zero or not known.
         let shrinkage = if share > 0.0 { share } else { 0.0 };
-        Correction { value, norm, standard_error, concentration, safety, shrinkage }
+        Correction { value, norm, standard_error, concentration, square_concentration, safety, shrinkage }
     }
 
     /// Error of G̃ + Δ̂ (equation 91).
@@ -126,10 +117,12 @@ impl Correction {
     /// Error of G̃ (equation 92).
     pub fn uncorrected(&self) -> f64 {
         self.unless_settled(self.norm, || {
-            let excess = (self.norm * self.norm - self.standard_error.powi(2)).max(0.0);
+            let variance = self.standard_error.powi(2);
+            let excess = (self.norm * self.norm - variance).max(0.0);
             let part = self.square_deviation().powi(2);
-            let half = excess + 2.0 * part * self.standard_error.powi(2);
-            let square = half + (half * half - excess * excess + 2.0 * part * self.standard_error.powi(4)).sqrt();
+            let half = excess + 2.0 * part * self.concentration * variance;
+            let spread = 2.0 * part * self.square_concentration * variance * variance;
+            let square = half + (half * half - excess * excess + spread).sqrt();
             (self.norm + self.corrected()).min(square.sqrt())
         })
     }
@@ -143,10 +136,12 @@ impl Correction {
             let uncorrected = 2.0 * rest * self.uncorrected();
             let part = self.square_deviation() * self.standard_error;
             let square = if left >= 0.0 {
-                left * self.corrected().powi(2) + part * uncorrected + (rest * self.norm).powi(2)
+                let along = part * self.concentration.sqrt() * uncorrected;
+                left * self.corrected().powi(2) + along + (rest * self.norm).powi(2)
             } else {
                 let expected = left * variance + (rest * self.norm).powi(2);
-                expected.max(0.0) + part * (2.0 * left * left * variance + uncorrected * uncorrected).sqrt()
+                let spread = 2.0 * left * left * self.square_concentration * variance;
+                expected.max(0.0) + part * (spread + self.concentration * uncorrected * uncorrected).sqrt()
             };
             (self.corrected() + rest * self.norm).min(square.sqrt())
         })
@@ -161,10 +156,9 @@ impl Correction {
         }
     }
 
-    /// Standard deviations that are allowed for, times √(λ₁/trace), with the correction for few rows.
+    /// Standard deviations of ‖Δ̂‖² that are allowed for, with the correction for few rows.
     fn square_deviation(&self) -> f64 {
-        let root = self.concentration.sqrt();
-        SQUARE_DEVIATION * root * self.safety / (1.0 + NORM_DEVIATION * root)
+        DEVIATION * self.safety / (1.0 + DEVIATION * self.concentration.sqrt())
     }
 }
 
@@ -188,7 +182,7 @@ impl TokenError {
         let count = squares.len() as f64;
         let rest = population.saturating_sub(squares.len()) as f64;
         let drawn: f64 = squares.iter().sum();
-        let safety = (1.0 + NORM_DEVIATION) * few_rows(squares.len());
+        let safety = (1.0 + DEVIATION) * few_rows(squares.len());
         if rest == 0.0 {
             return TokenError { drawn, others: 0.0, standard_error: 0.0, safety, unseen: 0.0 };
         }
@@ -253,125 +247,4 @@ impl TokenError {
 fn few_rows(count: usize) -> f64 {
     let [first, second] = FEW_ROWS;
     if count < 2 { f64::INFINITY } else { 1.0 + (first + second / (count - 1) as f64) / (count - 1) as f64 }
-}
-
-fn square(matrix: &Array2<f64>) -> f64 {
-    matrix.iter().map(|x| x * x).sum()
-}
-
-/// The terms of the drawn rows, never formed: only sums of them and products with a matrix.
-struct Terms<'a> {
-    factors: &'a [Factors<'a>],
-    /// ω_t, so that Δ̂ = Σ ω_t x_t.
-    weights: Vec<f64>,
-    count: usize,
-    /// (p, d).
-    shape: (usize, usize),
-}
-
-impl<'a> Terms<'a> {
-    fn new(factors: &'a [Factors<'a>], drawing: Drawing<'_>) -> Result<Self, Error> {
-        let Some((left, right)) = factors.first() else {
-            return Err(Error::Internal("the sampled rows: found no factors".to_string()));
-        };
-        let (count, shape) = (left.nrows(), (left.ncols(), right.ncols()));
-        let fits = |(left, right): &Factors<'_>| left.dim() == (count, shape.0) && right.dim() == (count, shape.1);
-        let drawn = match drawing {
-            Drawing::Uniform { population } => count <= population,
-            Drawing::Weighted(weights) => weights.len() == count,
-        };
-        if !drawn || !factors.iter().all(fits) {
-            return Err(Error::Internal(format!(
-                "the sampled rows: found {count} whose factors or weights do not fit"
-            )));
-        }
-        let weights = match drawing {
-            Drawing::Uniform { population } => buffer::filled(count, population as f64 / count as f64)?,
-            Drawing::Weighted(weights) => {
-                let mut copy = buffer::with_capacity(count)?;
-                copy.extend_from_slice(weights);
-                copy
-            }
-        };
-        Ok(Terms { factors, weights, count, shape })
-    }
-
-    /// Σ_t coefficient_t x_t.
-    fn sum(&self, coefficients: &[f64]) -> Result<Array2<f64>, Error> {
-        let mut sum = matrix(self.shape)?;
-        let mut scaled = matrix((self.count, self.shape.1))?;
-        for (left, right) in self.factors {
-            scaled.assign(right);
-            for (mut row, coefficient) in scaled.rows_mut().into_iter().zip(coefficients) {
-                row *= *coefficient;
-            }
-            general_mat_mul(1.0, &left.t(), &scaled, 1.0, &mut sum);
-        }
-        Ok(sum)
-    }
-
-    /// ⟨x_t, direction⟩ for each t.
-    fn inner(&self, direction: &Array2<f64>) -> Result<Vec<f64>, Error> {
-        let mut inner = buffer::zeros(self.count)?;
-        let mut product = matrix((self.count, self.shape.1))?;
-        for (left, right) in self.factors {
-            general_mat_mul(1.0, left, direction, 0.0, &mut product);
-            for ((sum, a), b) in inner.iter_mut().zip(product.rows()).zip(right.rows()) {
-                *sum += a.dot(&b);
-            }
-        }
-        Ok(inner)
-    }
-
-    /// Σ_t ‖y_t‖², y_t = m ω_t x_t.
-    fn squares(&self) -> Result<f64, Error> {
-        let mut norms: Vec<f64> = buffer::zeros(self.count)?;
-        for (left, right) in self.factors {
-            for (other_left, other_right) in self.factors {
-                let rows = left.rows().into_iter().zip(right.rows());
-                let others = other_left.rows().into_iter().zip(other_right.rows());
-                for ((norm, (a, b)), (c, d)) in norms.iter_mut().zip(rows).zip(others) {
-                    *norm += a.dot(&c) * b.dot(&d);
-                }
-            }
-        }
-        let count = self.count as f64;
-        Ok(norms.iter().zip(&self.weights).map(|(norm, weight)| (count * weight).powi(2) * norm).sum())
-    }
-
-    /// λ₁ of the sample covariance of the y_t, whose mean is `mean`, by power iteration.
-    fn largest_variance(&self, mean: &Array2<f64>) -> Result<f64, Error> {
-        let count = self.count as f64;
-        let mut rng = Rng::new(POWER_SEED);
-        let mut direction = matrix(self.shape)?;
-        direction.map_inplace(|x| *x = rng.unit() - 0.5);
-        let mut largest = 0.0;
-        for _ in 0..POWER_STEPS {
-            let norm = square(&direction).sqrt();
-            if norm == 0.0 {
-                break;
-            }
-            direction /= norm;
-            let mut coefficients = self.inner(&direction)?;
-            for (coefficient, weight) in coefficients.iter_mut().zip(&self.weights) {
-                *coefficient *= (count * weight).powi(2) / (count - 1.0);
-            }
-            let along_mean = count / (count - 1.0) * Zip::from(mean).and(&direction).fold(0.0, |sum, a, b| sum + a * b);
-            direction = self.sum(&coefficients)?;
-            direction.scaled_add(-along_mean, mean);
-            let next = square(&direction).sqrt();
-            let settled = (next - largest).abs() <= POWER_TOLERANCE * next;
-            largest = next;
-            if settled {
-                break;
-            }
-        }
-        Ok(largest)
-    }
-}
-
-/// A matrix of zeros.
-fn matrix(shape: (usize, usize)) -> Result<Array2<f64>, Error> {
-    let zeros = buffer::zeros(buffer::size(&[shape.0, shape.1])?)?;
-    Array2::from_shape_vec(shape, zeros).map_err(|error| Error::Internal(error.to_string()))
 }

@@ -17,5 +17,6 @@ pub mod outliers;
 pub mod rigorous;
 pub mod rounding;
 pub mod statistical;
+mod terms;
 
 pub use crate::linalg::outward::{gamma, root_total, total};

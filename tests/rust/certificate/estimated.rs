@@ -4,7 +4,7 @@ use attngrad::certificate::estimated::{Correction, Drawing, TokenError};
 use attngrad::rng;
 use ndarray::Array2;
 
-use super::populations::{Family, Population};
+use super::populations::{Family, Population, Sizes};
 use super::{median, normal};
 use crate::data::Rng;
 
@@ -14,8 +14,8 @@ const RUNS: u64 = 2000;
 const SAMPLES: u64 = 40;
 const ALLOWED: usize = 20;
 /// Median of bound / error of a corrected gradient from many rows. An error in one direction is a normal number, whose
-/// median is 0.67: 3.33 / 0.67 is the least there.
-const USEFUL: f64 = 3.0;
+/// median is 0.67: 3.58 / 0.67 is the least there.
+const USEFUL: f64 = 3.2;
 const USEFUL_IN_ONE_DIRECTION: f64 = 5.5;
 /// Factor φ of equation 89 for a hundred rows, which is in every bound.
 const HUNDRED_ROWS: f64 = 1.054;
@@ -233,7 +233,7 @@ fn outputs_by_token_are_covered() {
             }
             assert!(missed.iter().all(|&missed| missed <= ALLOWED), "width {width}, {count} of {n}: {missed:?} missed");
             let middle = median(ratios);
-            assert!(middle < 1.3, "width {width}, {count} of {n}: median bound / error {middle}");
+            assert!(middle < 1.35, "width {width}, {count} of {n}: median bound / error {middle}");
         }
     }
     for squares in [&[][..], &[1.0], &[0.0, 0.0], &[2.0, 2.0], &[f64::NAN, 1.0]] {
@@ -273,4 +273,42 @@ fn the_square_says_more_than_the_triangle() {
     }
     let (bound, triangle) = (median(bounds), median(triangles));
     assert!(bound > 1.0 && bound < 0.55 * triangle, "{bound} for {triangle}");
+}
+
+#[test]
+fn sums_along_the_direction_of_most_variance_are_covered() {
+    let (width, runs) = (64, 200);
+    let families = [
+        (Sizes::Equal, 1.3),
+        (Sizes::LargeInOneDirection, 2.6),
+        (Sizes::LogNormal, 2.75),
+        (Sizes::Student, 2.0),
+        (Sizes::Rare, 2.7),
+        (Sizes::RareInOneDirection, 4.1),
+    ];
+    for (sizes, useful) in families {
+        for drawn in [64, 128, 300] {
+            let (mut missed, mut bounds) = ([0; 3], vec![]);
+            for (part, size) in [0.0, 0.75, 1.25, 2.5].into_iter().enumerate() {
+                let mut population = Population::aligned(sizes, (4096, drawn), width, size, 0);
+                for seed in 0..runs {
+                    if seed % SAMPLES == 0 {
+                        population = Population::aligned(sizes, (4096, drawn), width, size, seed);
+                    }
+                    let pairs = run(&population, drawn, seed + runs * part as u64);
+                    for (missed, (error, bound)) in missed.iter_mut().zip(pairs) {
+                        *missed += usize::from(error > bound);
+                    }
+                    if size == 0.0 {
+                        bounds.push(pairs[2].1 / population.standard_error(drawn));
+                    }
+                }
+            }
+            let bound = median(bounds);
+            let all = format!("{sizes:?}, {drawn} rows: missed {missed:?} of {}, bound {bound:.2}", 4 * runs);
+            // One in a hundred.
+            assert!(missed.iter().all(|&missed| 100 * missed <= 4 * runs as usize), "{all}");
+            assert!(drawn < ENOUGH_ROWS || bound <= useful, "{all}");
+        }
+    }
 }
