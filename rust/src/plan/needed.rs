@@ -22,7 +22,7 @@ const MOST_NAMED_SAMPLES: f64 = 4.0;
 /// The bound from m sampled rows over √(n/m − 1) times the error that a sample of logits predicts for degree g,
 /// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and
 /// the tails that make the error of a high degree are missed ...
-const SAMPLED: [f64; 3] = [0.58, 7.2, 1.48];
+const SAMPLED: [f64; 3] = [0.38, 7.2, 1.48];
 
 /// ... and √m times what m rows make of that by chance: their own covariance is more concentrated than that of all
 /// rows. With it five in six samples of uniform data do at once; more rows are drawn where they do not.
