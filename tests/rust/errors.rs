@@ -29,19 +29,27 @@ fn misfit(shapes: [(usize, usize); 6], pair: Option<[(usize, usize); 2]>) -> Opt
 fn every_misfit_is_named() {
     let fit = [(5, 2), (6, 3), (6, 4), (2, 3), (4, 7), (5, 7)];
     assert_eq!(misfit(fit, None), None);
-    let wrong =
-        [("X", 3, (3, 3)), ("X", 3, (2, 2)), ("A3", 2, (5, 4)), ("Y", 4, (3, 7)), ("E", 5, (6, 7)), ("E", 5, (5, 8))];
-    for (name, index, shape) in wrong {
+    // The array that is changed, its shape, and the array that is named with its own.
+    let wrong = [
+        (3, (3, 3), "A1", (5, 2)),
+        (3, (2, 2), "A2", (6, 3)),
+        (2, (5, 4), "A3", (5, 4)),
+        (4, (3, 7), "A3", (6, 4)),
+        (5, (6, 7), "E", (6, 7)),
+        (5, (5, 8), "E", (5, 8)),
+    ];
+    for (index, shape, name, found) in wrong {
         let mut shapes = fit;
         shapes[index] = shape;
-        assert_names(misfit(shapes, None), name, shape);
+        assert_names(misfit(shapes, None), name, found);
     }
     assert_eq!(misfit(fit, Some([(2, 9), (3, 9)])), None);
-    for (name, pair, shape) in
-        [("W_Q", [(3, 9), (3, 9)], (3, 9)), ("W_K", [(2, 9), (2, 9)], (2, 9)), ("W_K", [(2, 9), (3, 8)], (3, 8))]
-    {
-        assert_names(misfit(fit, Some(pair)), name, shape);
+    let wrong = [([(3, 9), (3, 9)], "A1", (5, 2)), ([(2, 9), (2, 9)], "A2", (6, 3)), ([(2, 9), (3, 8)], "W_K", (3, 8))];
+    for (pair, name, found) in wrong {
+        assert_names(misfit(fit, Some(pair)), name, found);
     }
+    let error = misfit([(5, 2), (6, 3), (6, 4), (2, 3), (4, 1), (5, 7)], None).expect("E is too wide");
+    assert_eq!(error.to_string(), "E: found shape [5, 7]; Y has 1 column, so E needs 1 column");
 }
 
 fn assert_names(error: Option<Error>, name: &str, (rows, columns): (usize, usize)) {
@@ -50,6 +58,31 @@ fn assert_names(error: Option<Error>, name: &str, (rows, columns): (usize, usize
     assert_eq!((*argument, &found[..]), (name, &[rows, columns][..]));
     assert!(error.to_string().starts_with(&format!("{name}: found shape [{rows}, {columns}]; ")), "{error}");
     assert!(error.to_string().contains("needs"), "{error}");
+}
+
+/// The shape of heads whose query, key, value and dout have these shapes.
+fn of_heads(shapes: [&[usize]; 4]) -> Result<attngrad::Shape, Error> {
+    let names = ["query", "key", "value", "dout"];
+    attngrad::Shape::of_heads(|name| names.iter().position(|&one| one == name).map(|place| shapes[place]))
+}
+
+#[test]
+fn misfits_of_heads_are_named() {
+    let fit: [&[usize]; 4] = [&[2, 5, 3], &[2, 6, 3], &[2, 6, 4], &[2, 5, 4]];
+    assert_eq!(of_heads(fit), Ok(attngrad::Shape::of_head(5, 6, 3, 4)));
+    let wrong: [(usize, &[usize], &str); 6] = [
+        (0, &[3], "query: found shape [3]; expected at least two dimensions, (..., rows, columns)"),
+        (1, &[2, 6, 5], "key: found shape [2, 6, 5]; query has 3 columns, so key needs 3 columns"),
+        (1, &[3, 6, 3], "key: found shape [3, 6, 3]; query has leading dimensions 2, so key needs the same"),
+        (2, &[2, 1, 4], "value: found shape [2, 1, 4]; key has 6 rows, so value needs 6 rows"),
+        (3, &[2, 6, 4], "dout: found shape [2, 6, 4]; query has 5 rows, so dout needs 5 rows"),
+        (3, &[2, 5, 3], "dout: found shape [2, 5, 3]; value has 4 columns, so dout needs 4 columns"),
+    ];
+    for (place, shape, words) in wrong {
+        let mut shapes = fit;
+        shapes[place] = shape;
+        assert_eq!(of_heads(shapes).expect_err("they do not fit").to_string(), words);
+    }
 }
 
 #[test]
@@ -70,7 +103,7 @@ fn a_problem_has_only_its_inputs() {
     {
         let error = loss_gradient(&case.problem(), &[Wrt::Y, wrt], &Options::default(), None).expect_err("refused");
         assert!(matches!(&error, Error::Option { option: "wrt", .. }), "{error:?}");
-        assert!(error.to_string().starts_with(&format!("wrt: found {:?}; expected ", wrt.name())), "{error}");
+        assert!(error.to_string().starts_with(&format!("wrt: found '{}'; expected ", wrt.name())), "{error}");
     }
 }
 

@@ -280,9 +280,9 @@ fn bad_input_has_one_clear_error() {
     );
     let parts = made(&problem, 1, Kind::LeastSquares);
     let message = refused(parts.gradient(Wrt::WQ, &none, None));
-    assert!(message.starts_with("wrt: found \"W_Q\"; expected X"), "{message}");
+    assert!(message.starts_with("wrt: found 'W_Q'; expected X"), "{message}");
     let message = refused(parts.gradient(Wrt::A, &none, None));
-    assert!(message.starts_with("wrt: found \"A\"; expected A1, A2 or A3"), "{message}");
+    assert!(message.starts_with("wrt: found 'A'; expected A1, A2 or A3"), "{message}");
     for name in ["A1", "A2", "A3", "Y", "E", "X"] {
         let mut spoilt = case.clone();
         let array = match name {

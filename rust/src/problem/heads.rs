@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, s};
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::{blame, check_scale};
+use crate::problem::{Shape, blame, check_scale};
 
 /// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
 #[derive(Debug, Clone, Copy)]
@@ -20,17 +20,14 @@ impl<'a, T: Float> Heads<'a, T> {
     /// Not causal, with torch's scale 1/√d.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming the first array that does not fit those before it.
+    /// [`Error::Shape`] naming the first array that does not fit another one.
     pub fn new(query: ArrayView2<'a, T>, key: ArrayView2<'a, T>, value: ArrayView2<'a, T>) -> Result<Self, Error> {
-        let misfit = |argument, array: &ArrayView2<'_, T>, wanted: String| {
-            Err(Error::Shape { argument, found: array.shape().to_vec(), wanted })
-        };
-        if key.ncols() != query.ncols() {
-            return misfit("key", &key, format!("query has {0} columns, so key needs {0} columns", query.ncols()));
-        }
-        if value.nrows() != key.nrows() {
-            return misfit("value", &value, format!("key has {0} rows, so value needs {0} rows", key.nrows()));
-        }
+        Shape::of_heads(|name| match name {
+            "query" => Some(query.shape()),
+            "key" => Some(key.shape()),
+            "value" => Some(value.shape()),
+            _ => None,
+        })?;
         let scale = (query.ncols().max(1) as f64).sqrt().recip();
         Ok(Heads { query, key, value, scale, is_causal: false })
     }

@@ -87,7 +87,7 @@ impl<'a, T: Float> Problem<'a, T> {
     /// The problem with the paper's scale 1/d2, not causal.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming the first array that does not fit those before it.
+    /// [`Error::Shape`] naming the first array that does not fit another one.
     pub fn new(
         A1: ArrayView2<'a, T>,
         A2: ArrayView2<'a, T>,
@@ -96,27 +96,17 @@ impl<'a, T: Float> Problem<'a, T> {
         Y: ArrayView2<'a, T>,
         E: ArrayView2<'a, T>,
     ) -> Result<Self, Error> {
-        let rows = |argument, array: &ArrayView2<'_, T>, wanted: usize, why: &str| {
-            check(argument, array, array.nrows() == wanted, format!("{why}, so {argument} needs {wanted} rows"))
-        };
-        let columns = |argument, array: &ArrayView2<'_, T>, wanted: usize, why: &str| {
-            check(argument, array, array.ncols() == wanted, format!("{why}, so {argument} needs {wanted} columns"))
-        };
-        match &weights {
-            Weights::Product(X) => {
-                rows("X", X, A1.ncols(), "A1 has that many columns")?;
-                columns("X", X, A2.ncols(), "A2 has that many columns")?;
-            }
-            Weights::Pair(W_Q, W_K) => {
-                rows("W_Q", W_Q, A1.ncols(), "A1 has that many columns")?;
-                rows("W_K", W_K, A2.ncols(), "A2 has that many columns")?;
-                columns("W_K", W_K, W_Q.ncols(), "W_Q has that many columns")?;
-            }
-        }
-        rows("A3", &A3, A2.nrows(), "A2 has that many rows")?;
-        rows("Y", &Y, A3.ncols(), "A3 has that many columns")?;
-        rows("E", &E, A1.nrows(), "A1 has that many rows")?;
-        columns("E", &E, Y.ncols(), "Y has that many columns")?;
+        Shape::of_arrays(|name| match (name, &weights) {
+            ("A1", _) => Some(A1.shape()),
+            ("A2", _) => Some(A2.shape()),
+            ("A3", _) => Some(A3.shape()),
+            ("Y", _) => Some(Y.shape()),
+            ("E", _) => Some(E.shape()),
+            ("X", Weights::Product(X)) => Some(X.shape()),
+            ("W_Q", Weights::Pair(W_Q, _)) => Some(W_Q.shape()),
+            ("W_K", Weights::Pair(_, W_K)) => Some(W_K.shape()),
+            _ => None,
+        })?;
         let scale = 1.0 / A2.ncols().max(1) as f64;
         Ok(Problem { A1, A2, A3, weights, Y, E, scale, is_causal: false, is_target: true })
     }
@@ -208,20 +198,36 @@ impl<'a, T: Float> Problem<'a, T> {
         }
     }
 
-    /// Whether `wrt` can be asked of this problem.
+    /// Whether `wrt` can be asked of this problem, as [`Shape::check`] says it.
+    pub(crate) fn check(&self, wrt: Wrt) -> Result<(), Error> {
+        Shape::of(self).check(wrt)
+    }
+}
+
+impl Shape {
+    /// That of a problem.
+    pub fn of<T>(problem: &Problem<'_, T>) -> Self {
+        let ((n, d1), (m, d2), (d3, dv)) = (problem.A1.dim(), problem.A2.dim(), problem.Y.dim());
+        let (d, pair) = match problem.weights {
+            Weights::Product(_) => (d2, false),
+            Weights::Pair(W_Q, _) => (W_Q.ncols(), true),
+        };
+        Shape { n, m, d, d1, d2, d3, dv, pair }
+    }
+
+    /// Whether `wrt` can be asked of a problem of this shape.
     ///
     /// # Errors
     /// [`Error::Option`] for X of a pair, for W_Q and W_K of a product, for A of inputs of different shapes.
-    pub(crate) fn check(&self, wrt: Wrt) -> Result<(), Error> {
-        let pair = matches!(self.weights, Weights::Pair(..));
-        let same = self.A1.dim() == self.A2.dim() && self.A2.dim() == self.A3.dim();
+    pub fn check(&self, wrt: Wrt) -> Result<(), Error> {
+        let same = self.n == self.m && self.d1 == self.d2 && self.d2 == self.d3;
         let wanted = match wrt {
-            Wrt::X if pair => "W_Q or W_K, because X is given as a pair",
-            Wrt::WQ | Wrt::WK if !pair => "X, or X given as a pair (W_Q, W_K)",
-            Wrt::A if !same => "A1, A2 or A3, because they are not one array",
+            Wrt::X if self.pair => "W_Q or W_K where X is given as the pair (W_Q, W_K); their product has X",
+            Wrt::WQ | Wrt::WK if !self.pair => "X where X is one matrix; the pair (W_Q, W_K) in its place has both",
+            Wrt::A if !same => "A1, A2 or A3 where they are not one array",
             _ => return Ok(()),
         };
-        Err(Error::Option { option: "wrt", found: format!("{:?}", wrt.name()), wanted: wanted.into() })
+        Err(Error::Option { option: "wrt", found: format!("'{}'", wrt.name()), wanted: wanted.into() })
     }
 }
 
@@ -259,8 +265,4 @@ pub(crate) fn extended<T: Float>(value: Array2<T>, rows: usize) -> Result<Array2
     data.extend(value.iter().copied());
     data.resize(rows * width, T::zero());
     matrix(data, rows, width)
-}
-
-fn check<T>(argument: &'static str, array: &ArrayView2<'_, T>, fits: bool, wanted: String) -> Result<(), Error> {
-    if fits { Ok(()) } else { Err(Error::Shape { argument, found: array.shape().to_vec(), wanted }) }
 }

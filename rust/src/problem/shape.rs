@@ -1,6 +1,68 @@
-//! The sizes of a problem.
+//! The sizes of a problem, and the law of which sizes fit together.
 
-use super::{Problem, Weights};
+use crate::error::Error;
+
+/// A side of a matrix: the last two axes of an array are rows and columns.
+#[derive(Clone, Copy)]
+enum Side {
+    Rows,
+    Columns,
+}
+
+use Side::{Columns, Rows};
+
+/// An array, a side of it, and the side of another array that is as long.
+type Rule = (&'static str, Side, &'static str, Side);
+
+/// Rules of the paper's problem, for weights of either kind.
+const PROBLEM: [Rule; 9] = [
+    ("A1", Columns, "X", Rows),
+    ("A2", Columns, "X", Columns),
+    ("W_K", Columns, "W_Q", Columns),
+    ("A1", Columns, "W_Q", Rows),
+    ("A2", Columns, "W_K", Rows),
+    ("A3", Rows, "A2", Rows),
+    ("A3", Columns, "Y", Rows),
+    ("E", Rows, "A1", Rows),
+    ("E", Columns, "Y", Columns),
+];
+
+/// Rules of heads of attention.
+const HEADS: [Rule; 4] = [
+    ("key", Columns, "query", Columns),
+    ("value", Rows, "key", Rows),
+    ("dout", Rows, "query", Rows),
+    ("dout", Columns, "value", Columns),
+];
+
+impl Side {
+    /// Its length in an array of this shape; no axis is of length 0.
+    fn of(self, shape: &[usize]) -> usize {
+        let back = if matches!(self, Rows) { 2 } else { 1 };
+        shape.len().checked_sub(back).map_or(0, |axis| shape[axis])
+    }
+
+    /// So many of them, in words.
+    fn count(self, length: usize) -> String {
+        let name = if matches!(self, Rows) { "row" } else { "column" };
+        format!("{length} {name}{}", if length == 1 { "" } else { "s" })
+    }
+}
+
+/// Holds the sizes of arrays, which `find` finds by name, against the rules; those of arrays that are not given say
+/// nothing.
+fn fit<'a>(rules: &[Rule], find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<(), Error> {
+    for &(argument, side, other, other_side) in rules {
+        let (Some(found), Some(known)) = (find(argument), find(other)) else { continue };
+        let wanted = other_side.of(known);
+        if side.of(found) != wanted {
+            let wanted =
+                format!("{other} has {}, so {argument} needs {}", other_side.count(wanted), side.count(wanted));
+            return Err(Error::Shape { argument, found: found.to_vec(), wanted });
+        }
+    }
+    Ok(())
+}
 
 /// The shape of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +86,42 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// That of a problem.
-    pub fn of<T>(problem: &Problem<'_, T>) -> Self {
-        let ((n, d1), (m, d2), (d3, dv)) = (problem.A1.dim(), problem.A2.dim(), problem.Y.dim());
-        let (d, pair) = match problem.weights {
-            Weights::Product(_) => (d2, false),
-            Weights::Pair(W_Q, _) => (W_Q.ncols(), true),
-        };
-        Shape { n, m, d, d1, d2, d3, dv, pair }
+    /// That of a problem whose arrays have these shapes: A1, A2, A3, Y, E, and X or W_Q and W_K, found by name.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first array that does not fit another one.
+    pub fn of_arrays<'a>(find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Self, Error> {
+        fit(&PROBLEM, &find)?;
+        let size = |name: &str, side: Side| find(name).map_or(0, |shape| side.of(shape));
+        let pair = find("W_Q").is_some();
+        let d = size(if pair { "W_Q" } else { "X" }, Columns);
+        let [(n, d1), (m, d2), (d3, dv)] = ["A1", "A2", "Y"].map(|name| (size(name, Rows), size(name, Columns)));
+        Ok(Shape { n, m, d, d1, d2, d3, dv, pair })
+    }
+
+    /// That of one of the heads of attention whose arrays have these shapes, query, key, value and, where it is given,
+    /// dout, found by name; axes before the last two count heads, and are those of the query.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first array that does not fit another one.
+    pub fn of_heads<'a>(find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Self, Error> {
+        let lead = |shape: &'a [usize]| &shape[..shape.len().saturating_sub(2)];
+        let given = ["query", "key", "value", "dout"].map(|name| find(name).map(|shape| (name, shape)));
+        for (argument, found) in given.into_iter().flatten() {
+            let misfit = |wanted: String| Err(Error::Shape { argument, found: found.to_vec(), wanted });
+            if found.len() < 2 {
+                return misfit("expected at least two dimensions, (..., rows, columns)".into());
+            }
+            let wanted = find("query").map_or(&[][..], lead);
+            if lead(found) != wanted {
+                let wanted: Vec<String> = wanted.iter().map(usize::to_string).collect();
+                let wanted = if wanted.is_empty() { "none".into() } else { wanted.join(" × ") };
+                return misfit(format!("query has leading dimensions {wanted}, so {argument} needs the same"));
+            }
+        }
+        fit(&HEADS, &find)?;
+        let size = |name: &str, side: Side| find(name).map_or(0, |shape| side.of(shape));
+        Ok(Shape::of_head(size("query", Rows), size("value", Rows), size("query", Columns), size("value", Columns)))
     }
 
     /// That of a head of attention as a problem with unit weights.
