@@ -330,6 +330,11 @@ impl<T: Float> Factors<T> {
         &self.polynomial
     }
 
+    /// s, the factor of the logits.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// The root mean square of the relative error of a weight, as [`crate::ExpFeatures::error`].
     pub fn error(&self) -> f64 {
         self.error

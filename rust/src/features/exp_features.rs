@@ -164,6 +164,12 @@ impl ExpFeatures {
         Err(blame(error, [(side.argument(), &array)]))
     }
 
+    /// Bytes that a fit, or a diagnosis, keeps of so many queries and keys together, besides the rows themselves.
+    pub fn fit_bytes(rows: usize) -> u128 {
+        // Three norms of each row, and its place in the draw.
+        4 * size_of::<f64>() as u128 * rows as u128
+    }
+
     /// Bytes that features of so many rows take, in numbers of `itemsize` bytes.
     pub fn transform_bytes(&self, rows: usize, itemsize: usize) -> u128 {
         rows as u128 * self.count() as u128 * itemsize as u128

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
 //! | `buffer` | memory that grows with the input: a lack of it is an error |
+//! | `limits` | limits of memory of the process and its control groups |
 //! | [`rng`] | random numbers: the same on every platform |
 
 pub mod buffer;
+pub mod limits;
 pub mod pool;
 pub mod rng;
