@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _core
 from ._inputs import arrays
-from ._inputs.arrays import Array, Sizes
+from ._inputs.arrays import Array
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import Options
 from .plans import Plan, Reuse
@@ -26,7 +26,6 @@ from .results import AttentionGradients, Certificate, GradientResult, deliver
 # Inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in
 # the core.
 HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
-STEPS = ("f", "c", "q", "p1", "p2")
 # Fields of a decision that a plan has as well.
 DECIDED = (
     "method", "degree", "samples", "features", "exact_rows", "predicted_error", "reason",
@@ -39,16 +38,14 @@ class Call:
 
     arrays: dict[str, Array]
     dtype: np.dtype[Any]
+    shape: _core.Shape
     given: Options
-    usual_scale: float
-    sizes: Sizes
     wrt: tuple[str, ...]
 
     @property
-    def form(self) -> tuple[float, bool]:
-        """The factor in front of the logits, and whether there is a causal mask."""
-        scale = self.given.scale
-        return self.usual_scale if scale is None else scale, self.given.is_causal
+    def form(self) -> tuple[float | None, bool]:
+        """The factor of the logits, None for the usual one, and whether there is a causal mask."""
+        return self.given.scale, self.given.is_causal
 
     @cached_property
     def options(self) -> _core.Options:
@@ -62,8 +59,8 @@ class Call:
 
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
         """Seconds that a decision is expected to take, and bytes at the peak: with the copies."""
-        shape, dtype, causal = self.sizes.of_core(), str(self.dtype), self.given.is_causal
-        made = decision.forecast(shape, dtype, list(self.wrt), causal, self.options)
+        causal, dtype = self.given.is_causal, str(self.dtype)
+        made = decision.forecast(self.shape, dtype, list(self.wrt), causal, self.options)
         return made.seconds, self.input_bytes + made.peak_bytes
 
     def copies(self, title: str, known: _core.Decision | None, more: int = 0) -> dict[str, Array]:
@@ -83,23 +80,14 @@ class Call:
         problem = self.problem("plan_loss_gradient", None)
         return _core.foresee(problem, list(self.wrt), request, self.options)
 
-    def certificates(self, found: _core.Solution, names: Iterable[str]) -> dict[str, Certificate]:
-        """The certificate of each gradient, by its name in the result."""
-        steps = dict(zip(STEPS, found.steps or (), strict=False))
-        method, norm, rtol = found.decision.method, self.given.norm, self.given.rtol
-        return {
-            name: Certificate.of_core(found.certificates[own], method, norm, rtol, steps)
-            for own, name in zip(self.wrt, names, strict=True)
-        }
-
 
 class Heads(Call):
-    """A checked call for heads of attention; sizes are those of one."""
+    """A checked call for heads of attention; the shape is that of one."""
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, and of the gradient that comes in."""
-        return (*self.arrays["query"].shape[:-1], self.sizes.dv)
+        return (*self.arrays["query"].shape[:-1], self.arrays["value"].shape[-1])
 
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
         """The same for all heads, of which one is computed at a time."""
@@ -134,7 +122,7 @@ def gradient(
     # The choices behind what was prepared; the core itself knows the numbers it was made from.
     degree = None if replayed is None else replayed.degree
     asked = call.given.to_replay()._replace(threads=None)
-    made_from = (call.wrt, call.usual_scale, asked, degree, call.dtype)
+    made_from = (call.wrt, asked, degree, call.dtype)
     # Bytes that are free matter where it is not decided yet what will run.
     memory = free_bytes(call.input_bytes) if decision is None else None
     solution = _core.solve(
@@ -146,10 +134,8 @@ def gradient(
     result = GradientResult(
         loss=solution.loss,
         gradients={name: solution.gradients[name] for name in call.wrt},
-        certificates=call.certificates(solution, call.wrt),
-        loss_certificate=Certificate.of_core(
-            solution.loss_certificate, solution.decision.method, "abs", None, {}
-        ),
+        certificates={name: Certificate.of_core(solution.certificates[name]) for name in call.wrt},
+        loss_certificate=Certificate.of_core(solution.loss_certificate),
         plan=_made(call, solution.decision, again, reuse),
         seconds=time.perf_counter() - start,
     )
@@ -187,7 +173,10 @@ def pull_back(
         dq=dq,
         dk=dk,
         dv=dv,
-        certificates=heads.certificates(solution, HEAD_INPUTS.values()),
+        certificates={
+            own: Certificate.of_core(solution.certificates[name])
+            for name, own in HEAD_INPUTS.items()
+        },
         plan=_made(heads, solution.decision, again, None),
         seconds=time.perf_counter() - start,
     )
@@ -209,7 +198,7 @@ def _settled(call: Call, replayed: Plan | None) -> tuple[_core.Request, _core.De
     request = call.given.request()
     request.check(str(call.dtype))
     if replayed is not None:
-        return request, replayed.decision(call.sizes.n)
+        return request, replayed.decision(call.shape.n)
     return request, request.settled(heads=isinstance(call, Heads))
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Mapping
 from typing import Any, Unpack, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from . import _solve
-from ._inputs import options
-from ._inputs.arrays import Array, Sizes, read_heads
+from ._inputs.arrays import Array, read_heads
 from ._inputs.options import CallOptions, F, GradientOptions, Options
+from ._inputs.signatures import accepting, documented
 from .plans import Plan, beside
+from .problem import loss_gradient
 from .results import AttentionGradients
 
 __all__ = ["attention", "attention_vjp", "plan"]
@@ -31,15 +30,11 @@ def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     **options: Unpack[CallOptions],
 ) -> Array: ...  # fmt: skip
+@documented(loss_gradient)
+@accepting(CallOptions)
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
-    *,
-    is_causal: bool = False,
-    scale: float | None = None,
-    threads: int | None = None,
-    progress: options.Progress | None = None,
-    timeout: float | None = None,
-    check_finite: bool = True,
+    **options: Unpack[CallOptions],
 ) -> Array:  # fmt: skip
     """Softmax attention, softmax(scale · query keyᵀ) value.
 
@@ -55,7 +50,7 @@ def attention(
         Query j sees the keys 0 ... j only (aligned at the top left, also where L ≠ S).
     scale : float, optional
         By default 1/√E.
-    threads, progress, timeout, check_finite
+    **options
         As in ``loss_gradient``.
 
     Returns
@@ -78,10 +73,7 @@ def attention(
     >>> ag.attention(q, q, v, is_causal=True)[0].ravel()
     array([0. , 0.5, 1. ])
     """
-    given = Options(
-        scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
-        check_finite=check_finite,
-    )  # fmt: skip
+    given = Options.of("attention", CallOptions, options)._replace(method="exact")
     return _solve.attention(_heads({"query": query, "key": key, "value": value}, given))
 
 
@@ -99,44 +91,37 @@ def attention_vjp(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike, dout: npt.ArrayLike,
     **options: Unpack[_Options],
 ) -> AttentionGradients[Any]: ...  # fmt: skip
+@documented(loss_gradient, attention)
+@accepting(GradientOptions)
 def attention_vjp(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike, dout: npt.ArrayLike,
     *,
-    is_causal: bool = False,
-    scale: float | None = None,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    norm: options.Norm = "fro",
-    method: options.Method = "auto",
-    degree: int | None = None,
-    certificate: options.CertificateKind = "any",
     plan: Plan | None = None,
-    threads: int | None = None,
-    rng: int | np.random.Generator | None = None,
-    progress: options.Progress | None = None,
-    timeout: float | None = None,
-    check_finite: bool = True,
+    **options: Unpack[GradientOptions],
 ) -> AttentionGradients[Any]:  # fmt: skip
     """Gradients of attention: dq, dk, dv for an incoming gradient ``dout`` of the output.
 
     Parameters
     ----------
-    query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
+    query, key, value
         As in ``attention``.
     dout : array_like, (..., L, Ev)
         Gradient of a scalar by the output of ``attention``.
     is_causal, scale
         As in ``attention``.
-    rtol, atol, norm, certificate, plan, threads, rng, progress, timeout, check_finite
-        As in ``loss_gradient``; the tolerance is for dq, dk and dv each, over all heads together.
+    rtol
+        As in ``loss_gradient``.
+        The tolerance is for dq, dk and dv each, over all heads together.
+    **options
+        As in ``loss_gradient``.
     method : {"auto", "exact", "polynomial"}
         "auto" is exact for every tolerance: dk and dv are certified by nothing cheaper.
         "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
         logits; all heads are looked at before its degree is chosen, and a head with too many rows
         beyond it is computed exactly.
-    degree : int, optional
-        As in ``loss_gradient``. With ``rtol=None`` each certificate is the rigorous bound that
-        comes with the degree, infinite where it must be, as always with ``is_causal``.
+    degree
+        As in ``loss_gradient``.
+        With ``is_causal`` that bound is always infinite.
 
     Returns
     -------
@@ -166,16 +151,15 @@ def attention_vjp(
     ('rigorous', None)
     """
     start = time.perf_counter()
-    given = Options(
-        scale, is_causal, rtol, atol, norm, method, degree, certificate, rng, threads, progress,
-        timeout, check_finite,
-    )  # fmt: skip
+    given = Options.of("attention_vjp", GradientOptions, options)
     named = {"query": query, "key": key, "value": value, "dout": dout}
     heads = _heads(named, beside(given, plan))
     again = functools.partial(attention_vjp, **heads.given.to_replay()._asdict())
     return _solve.pull_back(heads, plan, again, start)
 
 
+@documented(attention_vjp)
+@accepting(GradientOptions)
 def plan(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     **options: Unpack[GradientOptions],
@@ -184,11 +168,8 @@ def plan(
 
     Parameters
     ----------
-    query, key, value : array_like, (..., L, E), (..., S, E), (..., S, Ev)
-        As in ``attention``; only their shapes and dtype are looked at, for the polynomial method
-        some rows of every head as well.
     **options
-        Those of ``attention_vjp``, but for ``plan``.
+        As in ``attention_vjp``.
 
     Returns
     -------
@@ -198,7 +179,8 @@ def plan(
     Notes
     -----
     Errors: as ``attention_vjp``.
-    Cost: O(1), for the polynomial method a copy of all heads and a look at some rows of each.
+    Cost: O(1), from shapes and dtype alone; for the polynomial method a copy of all heads and a
+    look at some rows of each.
 
     Examples
     --------
@@ -209,15 +191,10 @@ def plan(
     'exact'
     """
     named = {"query": query, "key": key, "value": value}
-    heads = _heads(named, Options.of("plan", options))
+    heads = _heads(named, Options.of("plan", GradientOptions, options))
     return _solve.plan(heads, functools.partial(attention_vjp, **named, **heads.given._asdict()))
 
 
 def _heads(named: Mapping[str, object], given: Options) -> _solve.Heads:
     """A call with all of its options checked."""
-    read, dtype = read_heads(named)
-    (n, width), (m, dv) = (read[name].shape[-2:] for name in ("query", "value"))
-    sizes = Sizes(n, m, width, width, dv, dv, width, pair=False)
-    # With E = 0 every logit is 0, whatever the scale.
-    usual = 1.0 / math.sqrt(max(width, 1))
-    return _solve.Heads(read, dtype, given.checked(), usual, sizes, tuple(_solve.HEAD_INPUTS))
+    return _solve.Heads(*read_heads(named), given.checked(), tuple(_solve.HEAD_INPUTS))

@@ -6,7 +6,7 @@ Figures, findings and advice are the core's (``attngrad::diagnose`` in Rust), by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from . import _core
 from ._inputs import arrays, options
-from .features import one_head
+from ._inputs.signatures import documented
+from .features import ExpFeatures, one_head
+from .results import public_fields
 
 __all__ = ["Diagnosis", "Prediction", "diagnose", "diagnose_problem"]
 
@@ -101,6 +103,7 @@ class Diagnosis:
         return self._text
 
 
+@documented(ExpFeatures)
 def diagnose(
     query: npt.ArrayLike,
     key: npt.ArrayLike,
@@ -165,23 +168,17 @@ def diagnose_problem(
     """
     problem = arrays.read_problem(*(arguments[name] for name in ("A1", "A2", "A3", "X", "Y", "E")))
     copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
-    given = _core.Problem(
-        **copies,
-        scale=arguments.get("scale", problem.sizes.usual_scale),
-        is_causal=arguments.get("is_causal", False),
-    )
+    scale, is_causal = arguments.get("scale"), arguments.get("is_causal", False)
+    given = _core.Problem(**copies, scale=scale, is_causal=is_causal)
     control = _core.Options(threads=threads)
     return _wrapped(_core.diagnose_problem(given, list(wrt), list(besides), 0, control))
 
 
 def _wrapped(found: _core.Diagnosis) -> Diagnosis:
-    own = {one.name: getattr(found, one.name) for one in fields(Diagnosis) if one.name[0] != "_"}
-    own |= {name: tuple(own[name]) for name in ("spectrum", "findings")}
+    own: dict[str, Any] = public_fields(Diagnosis, found)
+    for name in ("spectrum", "findings"):
+        own[name] = tuple(own[name])
     own["predictions"] = tuple(
-        Prediction(
-            one.rtol, one.decision.method, one.decision.degree, one.decision.features,
-            one.decision.predicted_error, one.decision.reason, one.smallest_degree, one.least_error,
-        )
-        for one in found.predictions
-    )  # fmt: skip
+        Prediction(**public_fields(Prediction, one)) for one in own["predictions"]
+    )
     return Diagnosis(**own, _text=found.text)

@@ -15,9 +15,11 @@ from . import _core
 from ._inputs import arrays, options
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits
+from ._inputs.signatures import documented
 from .errors import OptionError
-from .features import Kind, request
-from .polynomials import from_core
+from .features import ExpFeatures, Kind, request
+from .polynomials import ExpPolynomial
+from .problem import Weights, loss_gradient
 
 __all__ = ["Factors", "factors", "row_kronecker"]
 
@@ -47,20 +49,22 @@ class Factors:
     - ``inputs``: private copies of A1, A2, A3, Y, E and of X or W_Q and W_K, by name.
     """
 
-    def __init__(self, inputs: Mapping[str, Array], scale: float, asked: Mapping[str, Any]) -> None:
+    def __init__(
+        self, inputs: Mapping[str, Array], scale: float | None, asked: Mapping[str, Any]
+    ) -> None:
         """Of private copies; :func:`factors` is the door to it."""
         self.inputs = inputs
-        self.scale = scale
         self._asked = asked
         problem = _core.Problem(**inputs, scale=scale, is_causal=False)
         needed = _core.factors_bytes(problem, asked["degree"] or 0)
         check_fits("factors", needed + arrays.total_bytes(inputs))
         self._options = _core.Options(threads=asked["threads"])
         self._core = _core.factors(problem, request(asked), self._options)
+        self.scale = self._core.scale
         self.loss = self._core.loss
         self.error = self._core.error
         self.mean = self._core.mean
-        self.polynomial = from_core(asked["kind"], self._core.polynomial)
+        self.polynomial = ExpPolynomial(asked["kind"], self._core.polynomial)
 
     def __getattr__(self, name: str) -> Array:
         """A factor, made when it is first asked for and kept."""
@@ -99,10 +103,7 @@ class Factors:
         -----
         Cost O((n + m) k1 dv d), no n × m matrix.
         """
-        name = options.choice("wrt", wrt, options.WRT_NAMES)
-        A1, A2, A3 = (self.inputs[side] for side in ("A1", "A2", "A3"))
-        pair, same = "X" not in self.inputs, A1 is A2 and A2 is A3
-        options.wrt_names(name, pair=pair, self_attention=same)
+        (name,) = options.wrt_names(options.choice("wrt", wrt, options.WRT_NAMES), self.inputs)
         return self._core.gradient(name, self._options)
 
     def __repr__(self) -> str:
@@ -116,9 +117,10 @@ class Factors:
         return Factors, (self.inputs, self.scale, self._asked)
 
 
+@documented(ExpFeatures, loss_gradient)
 def factors(
     A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
-    X: npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike], Y: npt.ArrayLike, E: npt.ArrayLike,
+    X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     degree: int | None = None,
     rtol: float | None = None,
@@ -134,13 +136,14 @@ def factors(
 
     Parameters
     ----------
-    A1, A2, A3, X, Y, E
-        As in ``loss_gradient``; X may be a pair (W_Q, W_K).
-    degree, rtol, kind, max_features, anisotropic, rng, threads
-        As in ``ExpFeatures``. With all monomials of degree g the rank k1 of f̃ is C(d + g, g), with
-        d the width of the logits' inner product.
-    scale : float, optional
-        By default 1/d2, as in ``loss_gradient``.
+    A1, A2, A3, X, Y, E, scale
+        As in ``loss_gradient``.
+    degree
+        As in ``ExpFeatures``.
+        With all monomials of degree g the rank k1 of f̃ is C(d + g, g), with d the width of the
+        logits' inner product.
+    rtol, kind, max_features, anisotropic, rng, threads
+        As in ``ExpFeatures``.
     is_causal : bool
         Only False: a causal f is not of low rank, its factors hold for full attention.
 
@@ -187,9 +190,8 @@ def factors(
             "is_causal: found True; expected False, as a causal mask is not of low rank: "
             "loss_gradient(..., is_causal=True) computes causal gradients"
         )
-    problem = arrays.read_problem(A1, A2, A3, X, Y, E)
     s = options.number("scale", scale)
-    s = problem.sizes.usual_scale if s is None else s
+    problem = arrays.read_problem(A1, A2, A3, X, Y, E)
     check_fits("factors", arrays.total_bytes(problem.arrays))
     return Factors(arrays.snapshots(problem.arrays, problem.dtype, finite=True), s, asked)
 

@@ -25,13 +25,11 @@ from ._inputs import arrays, options
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits
 from .errors import OptionError, ShapeError
-from .polynomials import KINDS, from_core
+from .polynomials import KINDS, ExpPolynomial
 
 __all__ = ["Balance", "ExpFeatures", "IndexSet", "Kind", "LogitSample", "request"]
 
 Kind: TypeAlias = Literal["least_squares", "minimax_relative", "minimax", "chebyshev", "taylor"]
-# Bytes that a fit keeps of each row besides its copy: three norms, and its place in the draw.
-LOOK_BYTES = 32
 
 
 class ExpFeatures:
@@ -150,7 +148,7 @@ class ExpFeatures:
 
     def _take(self, fitted: _core.ExpFeatures) -> None:
         self._fitted = fitted
-        self.polynomial_ = from_core(self.kind, fitted.polynomial)
+        self.polynomial_ = ExpPolynomial(self.kind, fitted.polynomial)
         self.coefficients_ = self.polynomial_.power
         self.degree_ = self.polynomial_.degree
         self.balance_ = fitted.balance
@@ -284,9 +282,10 @@ def request(asked: Mapping[str, Any]) -> _core.FeatureRequest:
 
 def one_head(title: str, query: object, key: object, threads: int | None) -> tuple[Array, Array]:
     """Private copies of queries and keys, once there is room for them and for a look at them."""
-    given, _ = arrays.read_heads({"query": query, "key": key})
-    given, dtype = arrays.read_matrices(given, ": pass one head at a time")
-    check_fits(title, arrays.total_bytes(given) + LOOK_BYTES * sum(map(len, given.values())))
+    read = arrays.read_heads({"query": query, "key": key})
+    given, dtype = arrays.read_matrices(read.arrays, ": pass one head at a time")
+    look_bytes = _core.ExpFeatures.fit_bytes(sum(map(len, given.values())))
+    check_fits(title, arrays.total_bytes(given) + look_bytes)
     copies = arrays.snapshots(given, dtype, finite=True, threads=threads)
     return copies["query"], copies["key"]
 

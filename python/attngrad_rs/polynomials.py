@@ -19,7 +19,6 @@ kind                  what it is best at, for its degree (``docs/math.md``, sect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -38,7 +37,6 @@ KINDS = ("taylor", "chebyshev", "minimax", "minimax_relative", "least_squares")
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class ExpPolynomial:
     """A polynomial of t for exp(t) on an interval. Call it for its values.
 
@@ -51,11 +49,14 @@ class ExpPolynomial:
       zero; far from it the powers cancel, and values are to be had by calling.
     """
 
-    kind: str
-    degree: int
-    interval: tuple[float, float]
-    chebyshev: Doubles
-    power: Doubles
+    def __init__(self, kind: str, core: _core.Polynomial) -> None:
+        """Of one of the core; :func:`exp_polynomial` makes both."""
+        self.kind = kind
+        self.interval = core.interval
+        self.chebyshev, self.power = core.chebyshev, core.power
+        self.chebyshev.flags.writeable = self.power.flags.writeable = False
+        self.degree = len(self.power) - 1
+        self._core = core
 
     def __call__(self, t: object) -> Doubles:
         """P(t) for each t, by Clenshaw's recurrence (41).
@@ -75,8 +76,7 @@ class ExpPolynomial:
             If ``t`` is of another dtype.
         """
         array = _doubles("t", t)
-        values = _core.evaluate_polynomial(self.interval, self.chebyshev, array.ravel())
-        return values.reshape(array.shape)
+        return self._core(array.ravel()).reshape(array.shape)
 
     def ratio_bounds(
         self, low: float | None = None, high: float | None = None
@@ -100,7 +100,7 @@ class ExpPolynomial:
         OptionError, OptionTypeError
             If the range is none.
         """
-        return self._bounds(low, high)[0]
+        return self._core.ratio_bounds(*self._ends(low, high))
 
     def absolute_bound(self, low: float | None = None, high: float | None = None) -> float:
         """A number that abs(P(t) - exp(t)) does not exceed for any t from ``low`` to ``high``.
@@ -108,14 +108,13 @@ class ExpPolynomial:
         Guaranteed, rounding included, and at most 0.2 % above the largest (49). Parameters and
         errors are those of :meth:`ratio_bounds`.
         """
-        return self._bounds(low, high)[1]
+        return self._core.absolute_bound(*self._ends(low, high))
 
-    def _bounds(self, low: float | None, high: float | None) -> tuple[tuple[float, float], float]:
-        ends = (
+    def _ends(self, low: float | None, high: float | None) -> tuple[float, float]:
+        return (
             self.interval[0] if low is None else options.real("low", low, "a finite number"),
             self.interval[1] if high is None else options.real("high", high, "a finite number"),
         )
-        return _core.polynomial_bounds(self.interval, self.chebyshev, ends)
 
     def __repr__(self) -> str:
         """Kind, degree and interval, on one line; never the numbers."""
@@ -176,15 +175,7 @@ def exp_polynomial(
             "'least_squares' needs samples, other kinds take neither samples nor weights"
         )
     degree = options.integer("degree", degree, options.DEGREE, 0, MAX_DEGREE)
-    chebyshev, power = _core.exp_polynomial(kind, degree, (low, high), pair)
-    return from_core(kind, (chebyshev, power, (low, high)))
-
-
-def from_core(kind: str, parts: tuple[Doubles, Doubles, tuple[float, float]]) -> ExpPolynomial:
-    """A polynomial of the core: its two kinds of coefficients, and the interval of its basis."""
-    chebyshev, power, interval = parts
-    chebyshev.flags.writeable = power.flags.writeable = False
-    return ExpPolynomial(kind, len(power) - 1, interval, chebyshev, power)
+    return ExpPolynomial(kind, _core.Polynomial.of_exp(kind, degree, (low, high), pair))
 
 
 def _doubles(name: str, value: object) -> Doubles:

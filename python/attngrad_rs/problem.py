@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Unpack, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from . import _solve
 from ._inputs import options
 from ._inputs.arrays import read_problem
-from ._inputs.options import CertificateKind, F, GradientOptions, Input, Method, Norm, Options
+from ._inputs.options import CallOptions, F, GradientOptions, Input, Options
+from ._inputs.signatures import accepting, documented
 from .plans import Plan, beside
 from .results import GradientResult
 
@@ -39,25 +39,14 @@ def loss_gradient(
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     **options: Unpack[_Options],
 ) -> GradientResult[Any]: ...  # fmt: skip
+@accepting(GradientOptions)
 def loss_gradient(
     A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     wrt: Input | Sequence[Input] = "X",
-    scale: float | None = None,
-    is_causal: bool = False,
-    rtol: float | None = None,
-    atol: float = 0.0,
-    norm: Norm = "fro",
-    method: Method = "auto",
-    degree: int | None = None,
-    certificate: CertificateKind = "any",
     plan: Plan | None = None,
-    threads: int | None = None,
-    rng: int | np.random.Generator | None = None,
-    progress: options.Progress | None = None,
-    timeout: float | None = None,
-    check_finite: bool = True,
+    **options: Unpack[GradientOptions],
 ) -> GradientResult[Any]:  # fmt: skip
     """Gradient of the attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F.
 
@@ -173,31 +162,24 @@ def loss_gradient(
     ['X', 'Y']
     """
     start = time.perf_counter()
-    given = Options(
-        scale, is_causal, rtol, atol, norm, method, degree, certificate, rng, threads, progress,
-        timeout, check_finite,
-    )  # fmt: skip
+    given = Options.of("loss_gradient", GradientOptions, options)
     call = _call((A1, A2, A3, X, Y, E), wrt, beside(given, plan))
     again = functools.partial(loss_gradient, wrt=call.wrt, **call.given.to_replay()._asdict())
     return _solve.gradient(call, plan, again, start)
 
 
+@documented(loss_gradient)
+@accepting(CallOptions)
 def loss(
     A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
-    *,
-    scale: float | None = None,
-    is_causal: bool = False,
-    threads: int | None = None,
-    progress: options.Progress | None = None,
-    timeout: float | None = None,
-    check_finite: bool = True,
+    **options: Unpack[CallOptions],
 ) -> float:  # fmt: skip
     """The attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F alone.
 
     Parameters
     ----------
-    A1, A2, A3, X, Y, E, scale, is_causal, threads, progress, timeout, check_finite
+    **options
         As in ``loss_gradient``.
 
     Returns
@@ -219,14 +201,13 @@ def loss(
     >>> round(ag.loss(A, A, A, np.zeros((2, 2)), np.eye(2), np.zeros((2, 2))), 12)
     0.5
     """
-    given = Options(
-        scale, is_causal, method="exact", threads=threads, progress=progress, timeout=timeout,
-        check_finite=check_finite,
-    )  # fmt: skip
+    given = Options.of("loss", CallOptions, options)._replace(method="exact")
     # The loss alone is with respect to nothing; a name that any problem has will do.
     return _solve.loss(_call((A1, A2, A3, X, Y, E), "Y", given))
 
 
+@documented(loss_gradient)
+@accepting(GradientOptions)
 def plan_loss_gradient(
     A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
@@ -238,15 +219,14 @@ def plan_loss_gradient(
 
     Parameters
     ----------
-    A1, A2, A3, X, Y, E, wrt
-        As in ``loss_gradient``. The arrays are kept (not copied) for ``Plan.execute``.
     **options
-        Those of ``loss_gradient``, but for ``plan``.
+        As in ``loss_gradient``.
 
     Returns
     -------
     Plan
-        ``.explain()`` says it in words, ``.execute()`` runs it.
+        ``.explain()`` says it in words, ``.execute()`` runs it on the arrays, which the plan keeps
+        and does not copy.
 
     Notes
     -----
@@ -265,7 +245,8 @@ def plan_loss_gradient(
     >>> plan.execute().loss < 1e-20
     True
     """
-    call = _call((A1, A2, A3, X, Y, E), wrt, Options.of("plan_loss_gradient", options))
+    given = Options.of("plan_loss_gradient", GradientOptions, options)
+    call = _call((A1, A2, A3, X, Y, E), wrt, given)
     again = functools.partial(
         loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, **call.given._asdict()
     )
@@ -274,6 +255,7 @@ def plan_loss_gradient(
 
 def _call(given_arrays: tuple[object, ...], wrt: object, given: Options) -> _solve.Call:
     """A call with all of its options checked."""
-    arrays, sizes, dtype, same = read_problem(*given_arrays)
-    names = options.wrt_names(wrt, pair=sizes.pair, self_attention=same)
-    return _solve.Call(arrays, dtype, given.checked(), sizes.usual_scale, sizes, names)
+    read = read_problem(*given_arrays)
+    names = options.wrt_names(wrt, read.arrays)
+    read.shape.check(names)
+    return _solve.Call(*read, given.checked(), names)

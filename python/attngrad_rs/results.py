@@ -6,9 +6,9 @@ import math
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import ROUND_CEILING, Context
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 
@@ -22,6 +22,11 @@ __all__ = ["AttentionGradients", "Certificate", "GradientResult"]
 
 
 R = TypeVar("R")
+
+
+def public_fields(cls: type, found: object) -> dict[str, Any]:
+    """Fields of a class of data by their names, as an object of the core has them."""
+    return {one.name: getattr(found, one.name) for one in fields(cls) if one.name[0] != "_"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Certificate:
       an approximation. Without a tolerance an exact result is a success where its rounding is
       bounded. A gradient that is merely smaller than its rounding bound is none.
     - ``message``: the same in words.
+    - ``size``: ``norm`` of the result itself; None in a certificate that was made by hand.
     """
 
     method: str
@@ -64,6 +70,7 @@ class Certificate:
     best_rtol: float = math.inf
     success: bool | None = None
     message: str = ""
+    size: float | None = None
 
     def __post_init__(self) -> None:
         """Turn NaN into infinity, and take back a success that nothing backs."""
@@ -74,26 +81,9 @@ class Certificate:
             object.__setattr__(self, "success", False)
 
     @classmethod
-    def of_core(
-        cls,
-        found: _core.Certificate,
-        method: str,
-        norm: str,
-        rtol: float | None,
-        steps: Mapping[str, float],
-    ) -> Certificate:
-        """The findings of the core about a result of a method."""
-        terms = ("rounding",) if found.kind == "exact" else ("truncation", "sampling", "rounding")
-        same = ("kind", "absolute", "relative", "confidence", "best_rtol", "message")
-        return cls(
-            method=method,
-            norm=norm,
-            terms={name: getattr(found, name) for name in terms},
-            steps=steps,
-            rtol_requested=rtol,
-            success=found.reached,
-            **{name: getattr(found, name) for name in same},
-        )
+    def of_core(cls, found: _core.Certificate) -> Certificate:
+        """The findings of the core about a result."""
+        return cls(**public_fields(cls, found))
 
     def _error(self) -> str:
         return f"{self.kind}, relative error <= {self.relative:.1e}"

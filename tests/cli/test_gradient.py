@@ -272,7 +272,7 @@ def test_half_precision_is_read_as_what_holds_it(target: Any, tmp_path: Path) ->
     ("options", "words"),
     [
         (("--wrt", "Z"), "--wrt: found 'Z'"),
-        (("--wrt", "W_Q"), "ask for 'X', or give W_Q and W_K in the file"),
+        (("--wrt", "W_Q"), "--wrt: found 'W_Q'; expected X where X is one matrix"),
         (("--wrt", "A"), "--wrt: found 'A' where A1, A2 and A3 are not equal; make them so"),
         (("--scale", "nan"), "--scale: found nan"),
         (
@@ -285,7 +285,7 @@ def test_half_precision_is_read_as_what_holds_it(target: Any, tmp_path: Path) ->
         (("--method", "magic"), "--method: found 'magic'"),
         (("--certificate", "sure"), "--certificate: found 'sure'"),
         (("--seed", "-1"), "--seed: found -1"),
-        (("--method", "polynomial"), "--degree: found nothing for method 'polynomial'"),
+        (("--method", "polynomial"), "a degree, or --rtol > 0 or --atol > 0 to choose it by"),
         (("--degree", "2"), "it belongs to --method polynomial"),
         (
             ("--method", "polynomial", "--degree", "99"),

@@ -20,8 +20,8 @@ LEAST_CASES = 80
 # Entries of the core that tell what there is, hold it, or judge shapes and numbers that are handed
 # over; all others read arrays.
 DESCRIBE = {
-    "Decision", "Forecast", "Options", "Prepared", "Problem", "Request", "Shape",
-    "default_threads", "level", "levels", "tile_shape",
+    "Decision", "Forecast", "Options", "Prepared", "Problem", "Request", "Shape", "all_finite",
+    "default_threads", "level", "levels", "limited_memory", "tile_shape",
 }  # fmt: skip
 # Options by which a call may do without a tolerance, or with which one means something else.
 INSTEAD = {"rtol", "atol", "degree", "method", "plan", "certificate"}
@@ -34,12 +34,18 @@ REFUSALS = 3
 def idle_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """A core that must not be called."""
 
-    def refuse(*_args: object, **_kwargs: object) -> None:
-        raise AssertionError("computed before the arguments were checked")
+    class Refusing:
+        """In the place of a function, or of a class and what makes one of it."""
+
+        def __call__(self, *_args: object, **_kwargs: object) -> None:
+            raise AssertionError("computed before the arguments were checked")
+
+        def __getattr__(self, _name: str) -> None:
+            self()
 
     for name in set(_core.__all__) - DESCRIBE:
         if callable(getattr(_core, name)):
-            monkeypatch.setattr(_core, name, refuse)
+            monkeypatch.setattr(_core, name, Refusing())
 
 
 def test_there_are_enough_cases() -> None:

@@ -206,9 +206,9 @@ case("wrt-number", ag.OptionTypeError, "wrt: found 1 of type int", "tuple or lis
 case("wrt-number-inside", ag.OptionTypeError, "wrt: found 1 of type int", **problem(wrt=("X", 1)))
 case("wrt-set", ag.OptionTypeError, "wrt: found an object of type set", **problem(wrt={"X"}))
 case("wrt-none", ag.OptionTypeError, "wrt: found None", **problem(wrt=None))
-case("wrt-X-of-pair", ag.OptionError, "wrt: found 'X'", "pair (W_Q, W_K)", "ask for 'W_Q'",
+case("wrt-X-of-pair", ag.OptionError, "wrt: found 'X'", "expected W_Q or W_K", "pair (W_Q, W_K)",
      **pair(wrt="X"))  # fmt: skip
-case("wrt-W_Q-of-X", ag.OptionError, "wrt: found 'W_Q'", "ask for 'X'", **problem(wrt="W_Q"))
+case("wrt-W_Q-of-X", ag.OptionError, "wrt: found 'W_Q'", "expected X where", **problem(wrt="W_Q"))
 case("wrt-W_K-of-X", ag.OptionError, "wrt: found 'W_K'", **problem(wrt=("X", "W_K")))
 case("wrt-A-of-three", ag.OptionError, "wrt: found 'A'", "same array three times",
      **problem(wrt="A"))  # fmt: skip
@@ -234,7 +234,7 @@ case("degree-of-exact", ag.OptionError, "degree: found 2 for method 'exact'",
      "method='polynomial'", **problem(method="exact", degree=2))  # fmt: skip
 case("degree-of-auto", ag.OptionError, "degree: found 2 for method 'auto'", **problem(degree=2))
 for value in (None, 0.0):
-    case(f"degree-missing-rtol-{value}", ag.OptionError, "degree: found None", "give degree=",
+    case(f"degree-missing-rtol-{value}", ag.OptionError, "degree: found none", "a degree",
          "rtol > 0", **problem(method="polynomial", rtol=value))  # fmt: skip
 case("certificate", ag.OptionError, "certificate: found 'sure'", "'rigorous'",
      **problem(certificate="sure"))  # fmt: skip
@@ -269,7 +269,7 @@ for function in HEAD_ARRAYS:
         function,
         "vector",
         ag.ShapeError,
-        "query: found 1 dimension",
+        "query: found shape (3,)",
         "at least two",
         query=made((3,)),
     )
@@ -296,7 +296,7 @@ for function in HEAD_ARRAYS:
         "leading",
         ag.ShapeError,
         "key: found shape (3, 6, 3)",
-        "leading dimensions (2,)",
+        "leading dimensions 2,",
         key=made((3, M, 3)),
     )
     head_case(
@@ -304,7 +304,7 @@ for function in HEAD_ARRAYS:
         "fewer-leading",
         ag.ShapeError,
         "value: found shape (6, 4)",
-        "leading dimensions (2,)",
+        "leading dimensions 2,",
         value=made((M, 4)),
     )
     head_case(
@@ -350,7 +350,7 @@ for function, names in ((ag.attention_vjp, HEAD_SHAPES), (ag.plan, ("query", "ke
          function=function, **heads(*names, degree=2))  # fmt: skip
     case(f"{title}-degree-of-exact", ag.OptionError, "degree: found 2 for method 'exact'",
          function=function, **heads(*names, degree=2, method="exact"))  # fmt: skip
-    case(f"{title}-degree-missing", ag.OptionError, "degree: found None", "give degree=",
+    case(f"{title}-degree-missing", ag.OptionError, "degree: found none", "a degree",
          function=function, **heads(*names, method="polynomial"))  # fmt: skip
     case(f"{title}-degree-31", ag.OptionError, "degree: found 31", "integer from 0 to 30",
          function=function, **heads(*names, method="polynomial", degree=31))  # fmt: skip

@@ -233,7 +233,7 @@ Q, K = uniform(6, 3, 1.0)
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "nothing": ({"key": None}, ag.DTypeError, "key: found dtype object"),
     "stack": ({"query": Q[None], "key": K[None]}, ag.ShapeError, "query: found 3 dimensions"),
-    "vector": ({"key": K[0]}, ag.ShapeError, "key: found 1 dimension"),
+    "vector": ({"key": K[0]}, ag.ShapeError, "key: found shape (3,)"),
     "widths": ({"key": K[:, :2]}, ag.ShapeError, "key: found shape (6, 2)"),
     "integers": ({"query": Q.astype(int)}, ag.DTypeError, "query: found dtype int64"),
     "mixed": ({"key": K.astype(np.float32)}, ag.DTypeError, "key: found float32"),

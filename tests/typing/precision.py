@@ -28,3 +28,6 @@ def slips(a: npt.NDArray[np.float64]) -> None:
     ag.loss_gradient(a, a, a, a, a, a, norm="frobenius")  # type: ignore[call-overload]
     ag.loss_gradient(a, a, a, a, a, a, wrt="Z")  # type: ignore[arg-type]
     ag.attention(a, a, a, casual=True)  # type: ignore[call-overload]
+    ag.plan(a, a, a, casual=True)  # type: ignore[call-arg]
+    ag.plan_loss_gradient(a, a, a, a, a, a, rtol="1e-3")  # type: ignore[arg-type]
+    ag.loss(a, a, a, a, a, a, rtol=1e-3)  # type: ignore[call-arg]

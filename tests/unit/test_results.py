@@ -181,7 +181,8 @@ def forecast(wrt: tuple[str, ...], dtype: str, *, is_causal: bool) -> _core.Fore
     )
     decision = asked.settled(heads=False)
     assert decision is not None
-    shape = _core.Shape(n=100, m=80, d=8, d1=8, d2=8, d3=8, dv=8, pair=False)
+    rows = {"A1": 100, "A2": 80, "A3": 80, "X": 8, "Y": 8, "E": 100}
+    shape = _core.Shape.of_problem({name: (count, 8) for name, count in rows.items()})
     return decision.forecast(shape, dtype, list(wrt), is_causal, _core.Options(threads=1))
 
 

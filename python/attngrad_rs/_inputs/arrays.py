@@ -8,7 +8,7 @@ to an input during a call changes nothing of the call.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,17 +23,6 @@ Array: TypeAlias = npt.NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-# From here on waking the threads of the core costs less than reading with one.
-LARGE = 2**18
-AXES = ("rows", "columns")
-# (name, axis) must be as large as (other, axis).
-X_RULES = (("A1", 1, "X", 0), ("A2", 1, "X", 1))
-PAIR_RULES = (("W_K", 1, "W_Q", 1), ("A1", 1, "W_Q", 0), ("A2", 1, "W_K", 0))
-PROBLEM_RULES = (("A3", 0, "A2", 0), ("A3", 1, "Y", 0), ("E", 0, "A1", 0), ("E", 1, "Y", 1))
-HEAD_RULES = (
-    ("key", -1, "query", -1), ("value", -2, "key", -2), ("dout", -2, "query", -2),
-    ("dout", -1, "value", -1),
-)  # fmt: skip
 # Remedies for the dtypes that people really pass.
 REMEDIES = {
     **dict.fromkeys("biu", "use {name}.astype(numpy.float64)"),
@@ -42,56 +31,28 @@ REMEDIES = {
 }
 
 
-class Sizes(NamedTuple):
-    """Sizes of a problem in the paper's letters; ``d`` is that of the logits' inner product."""
+class Read(NamedTuple):
+    """The arrays of a problem, or of heads of attention: checked, not yet copied.
 
-    n: int
-    m: int
-    d1: int
-    d2: int
-    d3: int
-    dv: int
-    d: int
-    pair: bool
-
-    def of_core(self) -> _core.Shape:
-        """The same as the core takes it."""
-        return _core.Shape(**self._asdict())
-
-    @property
-    def usual_scale(self) -> float:
-        """The paper's 1/d; with d2 = 0 every logit is 0, whatever the scale."""
-        return 1.0 / max(self.d2, 1)
-
-
-class Problem(NamedTuple):
-    """The arrays of one loss-gradient problem: checked, not yet copied.
-
-    ``arrays`` holds A1, A2, A3, Y, E and either X or W_Q and W_K. ``self_attention`` tells that A1,
-    A2 and A3 were one and the same object.
+    A problem has A1, A2, A3, Y, E and either X or W_Q and W_K.
     """
 
     arrays: dict[str, Array]
-    sizes: Sizes
     dtype: DType
-    self_attention: bool
+    shape: _core.Shape
 
 
-def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: object) -> Problem:
+def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: object) -> Read:
     """Check rank, dtype and shapes of the paper's problem. Copies nothing that is an array."""
     weights: dict[str, object] = {"X": X}
-    if pair := is_pair(X):
+    if is_pair(X):
         assert isinstance(X, (tuple, list))
         if len(X) != 2:
             raise ShapeError(f"X: found {len(X)} matrices; a pair (W_Q, W_K) is two")
         weights = {"W_Q": X[0], "W_K": X[1]}
     named = {"A1": A1, "A2": A2, "A3": A3, **weights, "Y": Y, "E": E}
     arrays, dtype = read_matrices(named)
-    _check_sizes(arrays, (*(PAIR_RULES if pair else X_RULES), *PROBLEM_RULES))
-    (n, d1), (m, d2), (d3, dv) = (arrays[name].shape for name in ("A1", "A2", "Y"))
-    width = arrays["W_K" if pair else "X"].shape[1]
-    sizes = Sizes(n, m, d1, d2, d3, dv, width, pair)
-    return Problem(arrays, sizes, dtype, A1 is A2 and A2 is A3)
+    return Read(arrays, dtype, _core.Shape.of_problem(_shapes(arrays)))
 
 
 def is_pair(X: object) -> bool:
@@ -105,22 +66,8 @@ def is_pair(X: object) -> bool:
     )
 
 
-def _check_sizes(arrays: Mapping[str, Array], rules: Iterable[tuple[str, int, str, int]]) -> None:
-    """Hold sizes against each other; rules of arrays that are not given say nothing."""
-    for name, axis, other, other_axis in rules:
-        if name not in arrays:
-            continue
-        needed = arrays[other].shape[other_axis]
-        if arrays[name].shape[axis] == needed:
-            continue
-        # Indexed by 0, 1 or by -2, -1.
-        have, need = AXES[other_axis], AXES[axis]
-        if needed == 1:
-            have, need = have[:-1], need[:-1]
-        raise ShapeError(
-            f"{name}: found shape {arrays[name].shape}; {other} has {needed} {have}, "
-            f"so {name} needs {needed} {need}"
-        )
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def read_matrices(named: Mapping[str, object], hint: str = "") -> tuple[dict[str, Array], DType]:
@@ -128,8 +75,10 @@ def read_matrices(named: Mapping[str, object], hint: str = "") -> tuple[dict[str
     arrays, dtype = read_arrays(named)
     for name, array in arrays.items():
         if array.ndim != 2:
+            count = f"{array.ndim} dimension{'' if array.ndim == 1 else 's'}"
             raise ShapeError(
-                f"{name}: found {_dimensions(array)}; expected a matrix (two dimensions){hint}"
+                f"{name}: found {count}, shape {array.shape}; "
+                f"expected a matrix (two dimensions){hint}"
             )
     return arrays, dtype
 
@@ -171,26 +120,10 @@ def _read_array(name: str, value: object) -> Array:
     return array
 
 
-def read_heads(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
-    """Check query, key, value and (where given) dout: equal leading dimensions, matching sizes."""
+def read_heads(named: Mapping[str, object]) -> Read:
+    """Check query, key and, where they are given, value and dout: equal leading dimensions too."""
     arrays, dtype = read_arrays(named)
-    lead = arrays["query"].shape[:-2]
-    for name, array in arrays.items():
-        if array.ndim < 2:
-            raise ShapeError(
-                f"{name}: found {_dimensions(array)}; expected at least two, (..., rows, columns)"
-            )
-        if array.shape[:-2] != lead:
-            raise ShapeError(
-                f"{name}: found shape {array.shape}; query has leading dimensions {lead}, "
-                f"so {name} needs the same"
-            )
-    _check_sizes(arrays, HEAD_RULES)
-    return arrays, dtype
-
-
-def _dimensions(array: Array) -> str:
-    return f"{array.ndim} dimension{'' if array.ndim == 1 else 's'}, shape {array.shape}"
+    return Read(arrays, dtype, _core.Shape.of_heads(_shapes(arrays)))
 
 
 def total_bytes(arrays: Mapping[str, Array]) -> int:
@@ -235,22 +168,10 @@ def _held(array: Array) -> Array:
 def check_finite(name: str, array: Array, threads: int | None = None) -> None:
     """Raise NonFiniteError with the first index of a NaN or an infinity in a contiguous array."""
     flat = array.reshape(-1)
-    if flat.size >= LARGE:
-        all_finite = _core.all_finite(flat[None], _core.Options(threads=threads))
-    else:
-        all_finite = bool(np.isfinite(flat).all())
-    if not all_finite:
+    if not _core.all_finite(flat[None], _core.Options(threads=threads)):
         position = int(np.argmin(np.isfinite(flat)))
         index = tuple(map(int, np.unravel_index(position, array.shape)))
         raise NonFiniteError(
             f"{name}: found {flat[position]} at index {index}; expected finite numbers "
             "(numpy.nan_to_num replaces them; check_finite=False skips this test)"
         )
-
-
-def norm(array: Array, kind: str = "fro") -> float:
-    """Frobenius norm or largest modulus, in float64, without overflow."""
-    largest = float(np.abs(array).max(initial=0.0))
-    if kind == "max" or largest == 0.0 or not math.isfinite(largest):
-        return largest
-    return largest * float(np.linalg.norm(array.astype(np.float64) / largest))

@@ -74,9 +74,9 @@ class Options(NamedTuple):
     check_finite: Any = True
 
     @classmethod
-    def of(cls, function: str, options: Mapping[str, object]) -> Options:
-        """The options that a function was given by name; Python's own error for others."""
-        for name in options.keys() - set(cls._fields):
+    def of(cls, function: str, kind: type, options: Mapping[str, object]) -> Options:
+        """Options of a kind that a function was given by name; Python's own error for others."""
+        for name in options.keys() - kind.__annotations__.keys():
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
         return cls(**options)
 
@@ -95,15 +95,10 @@ class Options(NamedTuple):
             rng=rng(self.rng),
             check_finite=flag("check_finite", self.check_finite),
         )
-        method, degree = given.method, given.degree
-        if degree is not None and method != "polynomial":
+        if given.degree is not None and given.method != "polynomial":
             raise OptionError(
-                f"degree: found {degree} for method {method!r}; it belongs to method='polynomial'"
-            )
-        if degree is None and method == "polynomial" and not given.rtol and not given.atol:
-            raise OptionError(
-                "degree: found None for method 'polynomial' without a tolerance; "
-                "give degree=, or rtol > 0 or atol > 0 to choose it by"
+                f"degree: found {given.degree} for method {given.method!r}; "
+                "it belongs to method='polynomial'"
             )
         return given
 
@@ -261,8 +256,8 @@ def rng(value: object) -> int | None:
     return integer("rng", value, expected, 0, math.inf) & MAX_SEED
 
 
-def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[Input, ...]:
-    """The names to differentiate by, in the order given."""
+def wrt_names(value: object, arrays: Mapping[str, object]) -> tuple[Input, ...]:
+    """The names to differentiate by, in the order given; ``arrays`` are those of the problem."""
     names = (value,) if isinstance(value, str) else value
     known = ", ".join(WRT_NAMES)
     if not isinstance(names, (tuple, list)):
@@ -273,16 +268,8 @@ def wrt_names(value: object, *, pair: bool, self_attention: bool) -> tuple[Input
     for name in checked:
         if checked.count(name) > 1:
             raise OptionError(f"wrt: found {name!r} twice; each name may occur once")
-        if name == "X" and pair:
-            raise OptionError(
-                "wrt: found 'X' where X is given as the pair (W_Q, W_K); "
-                "ask for 'W_Q' and 'W_K', or pass X = W_Q @ W_K.T"
-            )
-        if name in ("W_Q", "W_K") and not pair:
-            raise OptionError(
-                f"wrt: found {name!r} where X is one matrix; ask for 'X', or pass X=(W_Q, W_K)"
-            )
-        if name == "A" and not self_attention:
+        # Equal shapes are not enough, which are all that the core can tell.
+        if name == "A" and not arrays["A1"] is arrays["A2"] is arrays["A3"]:
             raise OptionError(
                 "wrt: found 'A' where A1, A2 and A3 are not one object; "
                 "pass the same array three times, or ask for 'A1', 'A2', 'A3'"

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import typer
 
-from .._inputs import arrays
-from ..results import GradientResult
+from ..results import Certificate, GradientResult
 from .terminal import print_table
 
 # Fields of each output that are those of its certificate.
 SAID = (
-    "method", "kind", "confidence", "norm", "absolute", "relative", "success", "message",
+    "size", "method", "kind", "confidence", "norm", "absolute", "relative", "success", "message",
 )  # fmt: skip
 REACHED = {True: "reached", False: "not reached", None: "not asked for"}
 COLUMNS = {
@@ -24,19 +23,17 @@ COLUMNS = {
 
 def entries(result: GradientResult[Any]) -> dict[str, dict[str, Any]]:
     """Fields of the loss, ``"loss"``, and of each gradient, such as ``"dX"``."""
-    parts: dict[str, Any] = {"loss": (result.loss_certificate, abs(result.loss), ())}
+    parts: dict[str, tuple[Certificate, tuple[int, ...]]] = {"loss": (result.loss_certificate, ())}
     for name, array in result.gradients.items():
-        certificate = result.certificates[name]
-        size = arrays.norm(array, certificate.norm)
-        parts[f"d{name}"] = (certificate, size, array.shape)
+        parts[f"d{name}"] = (result.certificates[name], array.shape)
     # The degree belongs to what was made with the polynomial: the loss may be exact beside it.
     degrees = {result.plan.method: result.plan.degree}
     return {
         name: {
-            "shape": shape, "size": size, "degree": degrees.get(certificate.method),
+            "shape": shape, "degree": degrees.get(certificate.method),
             **{field: getattr(certificate, field) for field in SAID},
         }
-        for name, (certificate, size, shape) in parts.items()
+        for name, (certificate, shape) in parts.items()
     }  # fmt: skip
 
 

@@ -34,8 +34,6 @@ RENAMED = {"rng": "seed", "is_causal": "causal", "heads": "head"}
 # Advice for a call of the library, and the same for a file and a command. Patterns are tried in
 # turn, after the names of options have become flags.
 PHRASES = (
-    (r"pass X=\(W_Q, W_K\)", "give W_Q and W_K in the file"),
-    (r"pass X = W_Q @ W_K\.T", "give X = W_Q W_Kᵀ in the file"),
     (r"are not one object; pass the same array three times", "are not equal; make them so"),
     (r"a numpy\.random\.Generator or None", "or nothing"),
     (r"\b(found|or) None\b", r"\1 nothing"),

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _core
 from ..errors import RangeError
 from ..features import LogitSample
-from ..polynomials import MAX_DEGREE, ExpPolynomial, from_core
+from ..polynomials import MAX_DEGREE, ExpPolynomial
 from .problems import Data, Matrix, generator
 
 __all__ = [
@@ -40,7 +40,7 @@ class Fit:
     def polynomial(self, kind: str, degree: int) -> ExpPolynomial | None:
         """P of a kind and degree; None where the logits are too large for any."""
         try:
-            return from_core(kind, self.sample.fit(kind, degree))
+            return ExpPolynomial(kind, self.sample.fit(kind, degree))
         except RangeError:
             return None
 

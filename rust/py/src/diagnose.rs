@@ -14,7 +14,11 @@ use crate::problem::{Arrays, Problem, inputs};
 #[derive(Clone)]
 pub struct Prediction {
     rtol: f64,
-    decision: Decision,
+    method: &'static str,
+    degree: Option<usize>,
+    features: Option<usize>,
+    error: f64,
+    reason: String,
     smallest_degree: Option<usize>,
     least_error: f64,
 }
@@ -44,11 +48,10 @@ pub struct Diagnosis {
 
 impl From<attngrad::Diagnosis> for Diagnosis {
     fn from(found: attngrad::Diagnosis) -> Self {
-        let prediction = |one: attngrad::plan::Prediction| Prediction {
-            rtol: one.rtol,
-            decision: one.decision.into(),
-            smallest_degree: one.smallest_degree,
-            least_error: one.least_error,
+        let prediction = |one: attngrad::plan::Prediction| {
+            let attngrad::plan::Prediction { rtol, decision, smallest_degree, least_error, .. } = one;
+            let Decision { method, degree, features, predicted_error: error, reason, .. } = decision.into();
+            Prediction { rtol, method, degree, features, error, reason, smallest_degree, least_error }
         };
         Diagnosis {
             text: found.to_string(),

@@ -42,7 +42,12 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         Failure(match error {
-            Error::Shape { .. } => ShapeError::new_err(text),
+            // A shape as Python writes a tuple.
+            Error::Shape { argument, found, wanted } => {
+                let comma = if found.len() == 1 { "," } else { "" };
+                let found = found.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+                ShapeError::new_err(format!("{argument}: found shape ({found}{comma}); {wanted}"))
+            }
             Error::Option { .. } => OptionError::new_err(text),
             Error::NonFinite { .. } => NonFiniteError::new_err(text),
             Error::Tolerance { least, .. } => ToleranceError::new_err((text, least)),

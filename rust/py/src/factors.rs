@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use crate::call::{self, Options, is_single};
 use crate::errors::Result;
 use crate::features::FeatureRequest;
-use crate::polynomial::{Parts, parts};
+use crate::polynomial::Polynomial;
 use crate::problem::{Arrays, Problem, inputs};
 
 /// The factors of one problem, of its precision.
@@ -65,8 +65,13 @@ impl Factors {
     }
 
     #[getter]
-    fn polynomial<'py>(&self, py: Python<'py>) -> Parts<'py> {
-        each!(self, factors => parts(py, factors.polynomial()))
+    fn polynomial(&self) -> Polynomial {
+        Polynomial(each!(self, factors => factors.polynomial().clone()))
+    }
+
+    #[getter]
+    fn scale(&self) -> f64 {
+        each!(self, factors => factors.scale())
     }
 }
 

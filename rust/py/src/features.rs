@@ -2,13 +2,12 @@
 
 use attngrad::Float;
 use attngrad::features::{self, FeatureOptions};
-use attngrad::polynomial::{Interval, Polynomial};
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
 use crate::call::{self, Options, is_single};
 use crate::errors::Result;
-use crate::polynomial::{Parts, parts};
+use crate::polynomial::Polynomial;
 use crate::sample::Balance;
 
 type Vector<'py> = Bound<'py, PyArray1<f64>>;
@@ -137,8 +136,7 @@ impl ExpFeatures {
     fn from_parts(
         balance: BalanceParts<'_>,
         exponents: PyReadonlyArray2<'_, u32>,
-        basis: (f64, f64),
-        coefficients: PyReadonlyArray1<'_, f64>,
+        polynomial: &Polynomial,
         interval: (f64, f64),
         error: f64,
     ) -> Result<Self> {
@@ -152,8 +150,7 @@ impl ExpFeatures {
             spectrum: spectrum.as_array().to_owned(),
         };
         let set = features::IndexSet::from_exponents(exponents.as_array())?;
-        let polynomial =
-            Polynomial::from_chebyshev(Interval::new(basis.0, basis.1)?, coefficients.as_array().to_vec())?;
+        let polynomial = polynomial.0.clone();
         Ok(ExpFeatures(attngrad::ExpFeatures::from_parts(balance, set, polynomial, interval, error)?))
     }
 
@@ -168,10 +165,14 @@ impl ExpFeatures {
             balance.key_map(py),
             balance.spectrum(py),
         );
-        let (coefficients, _, basis) = this.polynomial(py);
         let exponents = this.0.index_set().exponents().map_err(crate::errors::Failure::from)?.into_pyarray(py);
-        let state = (parts, exponents, basis, coefficients, this.0.interval(), this.0.error());
+        let state = (parts, exponents, this.polynomial(), this.0.interval(), this.0.error());
         Ok((slf.get_type().getattr("from_parts")?, state.into_pyobject(py)?.into_any()))
+    }
+
+    #[staticmethod]
+    fn fit_bytes(rows: usize) -> u128 {
+        attngrad::ExpFeatures::fit_bytes(rows)
     }
 
     fn transform_query<'py>(
@@ -217,8 +218,8 @@ impl ExpFeatures {
     }
 
     #[getter]
-    fn polynomial<'py>(&self, py: Python<'py>) -> Parts<'py> {
-        parts(py, self.0.polynomial())
+    fn polynomial(&self) -> Polynomial {
+        Polynomial(self.0.polynomial().clone())
     }
 
     #[getter]

@@ -8,61 +8,65 @@ use crate::call::{Matrix, Options, is_single, read};
 use crate::errors::{Failure, Result};
 use crate::plan::{Decision, Request, Solution};
 
-/// query, key, value and dout of each head.
-type Stack<'py> = Vec<[Bound<'py, PyAny>; 4]>;
+/// query, key and value of each head, and dout for a vector-Jacobian product.
+type Stack<'py> = Vec<Vec<Bound<'py, PyAny>>>;
+
+/// The factor of the logits, the usual one where it is None, and whether there is a causal mask.
+type Form = (Option<f64>, bool);
 
 /// The arrays of heads while the core reads them.
-struct Read<'py, T: Element>(Vec<[Matrix<'py, T>; 4]>, f64, bool);
+struct Read<'py, T: Element>(Vec<Vec<Matrix<'py, T>>>, Form);
 
 impl<'py, T: Element + Float> Read<'py, T> {
-    fn new(stack: &Stack<'py>, (scale, is_causal): (f64, bool)) -> Result<Self> {
-        let head = |[q, k, v, dout]: &[Bound<'py, PyAny>; 4]| Ok([read(q)?, read(k)?, read(v)?, read(dout)?]);
-        Ok(Read(stack.iter().map(head).collect::<Result<_>>()?, scale, is_causal))
+    fn new(stack: &Stack<'py>, form: Form) -> Result<Self> {
+        Ok(Read(stack.iter().map(|head| head.iter().map(read).collect()).collect::<Result<_>>()?, form))
     }
 
-    fn heads(&self) -> Result<Vec<plan::Pulled<'_, T>>> {
+    fn heads(&self) -> Result<Vec<Heads<'_, T>>> {
+        let (scale, is_causal) = self.1;
         let mut heads = Vec::with_capacity(self.0.len());
-        for [q, k, v, dout] in &self.0 {
-            let head = Heads::new(q.as_array(), k.as_array(), v.as_array())?;
-            heads.push((head.with_scale(self.1).with_causal(self.2), dout.as_array()));
+        for arrays in &self.0 {
+            let [query, key, value, ..] = &arrays[..] else {
+                return Err(Failure::internal("a head of too few arrays came through"));
+            };
+            let head = Heads::new(query.as_array(), key.as_array(), value.as_array())?;
+            heads.push(scale.map_or(head, |scale| head.with_scale(scale)).with_causal(is_causal));
         }
         Ok(heads)
     }
+
+    fn pulled(&self) -> Result<Vec<plan::Pulled<'_, T>>> {
+        let douts = self.0.iter().filter_map(|head| Some(head.get(3)?.as_array()));
+        Ok(self.heads()?.into_iter().zip(douts).collect())
+    }
+}
+
+fn is_single_stack(stack: &Stack<'_>) -> bool {
+    stack.first().and_then(|head| head.first()).is_some_and(is_single)
 }
 
 /// The output of all heads, rows of one head after those of the one before.
 #[pyfunction]
 pub fn attention<'py>(
     py: Python<'py>,
-    stack: Vec<[Bound<'py, PyAny>; 3]>,
-    scale: f64,
+    stack: Stack<'py>,
+    scale: Option<f64>,
     is_causal: bool,
     options: &Options,
 ) -> Result<Bound<'py, PyAny>> {
-    let single = stack.first().is_some_and(|head| is_single(&head[0]));
-    in_precision!(single, T => attended::<T>(py, &stack, scale, is_causal, options))
+    in_precision!(is_single_stack(&stack), T => attended::<T>(py, &stack, (scale, is_causal), options))
 }
 
 fn attended<'py, T: Element + Float>(
     py: Python<'py>,
-    stack: &[[Bound<'py, PyAny>; 3]],
-    scale: f64,
-    is_causal: bool,
+    stack: &Stack<'py>,
+    form: Form,
     options: &Options,
 ) -> Result<Bound<'py, PyAny>> {
-    let head = |[q, k, v]: &[Bound<'py, PyAny>; 3]| Ok::<[Matrix<'py, T>; 3], Failure>([read(q)?, read(k)?, read(v)?]);
-    let arrays = stack.iter().map(head).collect::<Result<Vec<_>>>()?;
-    let mut heads = Vec::with_capacity(arrays.len());
-    for [q, k, v] in &arrays {
-        let head = Heads::new(q.as_array(), k.as_array(), v.as_array())?;
-        heads.push(head.with_scale(scale).with_causal(is_causal));
-    }
+    let read = Read::<T>::new(stack, form)?;
+    let heads = read.heads()?;
     let (output, _) = options.run(py, |options, watch| plan::attend_heads(&heads, options, watch))?;
     Ok(output.into_pyarray(py).into_any())
-}
-
-fn is_single_stack(stack: &Stack<'_>) -> bool {
-    stack.first().is_some_and(|head| is_single(&head[0]))
 }
 
 /// The decision for all heads, before anything is run.
@@ -70,7 +74,7 @@ fn is_single_stack(stack: &Stack<'_>) -> bool {
 pub fn decide_heads(
     py: Python<'_>,
     stack: Stack<'_>,
-    scale: f64,
+    scale: Option<f64>,
     is_causal: bool,
     request: &Request,
 ) -> Result<Decision> {
@@ -80,11 +84,11 @@ pub fn decide_heads(
 fn decided<T: Element + Float>(
     py: Python<'_>,
     stack: &Stack<'_>,
-    form: (f64, bool),
+    form: Form,
     request: &plan::Request,
 ) -> Result<Decision> {
     let read = Read::<T>::new(stack, form)?;
-    let heads = read.heads()?;
+    let heads = read.pulled()?;
     Ok(py.detach(|| plan::decide_heads(&heads, request))?.into())
 }
 
@@ -93,7 +97,7 @@ fn decided<T: Element + Float>(
 pub fn solve_heads(
     py: Python<'_>,
     stack: Stack<'_>,
-    scale: f64,
+    scale: Option<f64>,
     is_causal: bool,
     request: &Request,
     decision: &Decision,
@@ -106,13 +110,13 @@ pub fn solve_heads(
 fn solved_heads<T: Element + Float>(
     py: Python<'_>,
     stack: &Stack<'_>,
-    form: (f64, bool),
+    form: Form,
     request: &plan::Request,
     decision: &Decision,
     options: &Options,
 ) -> Result<Solution> {
     let read = Read::<T>::new(stack, form)?;
-    let heads = read.heads()?;
+    let heads = read.pulled()?;
     let decision = plan::Decision::from(decision);
     let (found, _) =
         options.run(py, |options, watch| plan::solve_heads(&heads, decision, &request.options(*options), watch))?;

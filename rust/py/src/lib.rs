@@ -63,6 +63,12 @@ fn threads() -> usize {
     default_threads()
 }
 
+/// Bytes that limits of memory leave to the process, if there are any.
+#[pyfunction]
+fn limited_memory() -> Option<u64> {
+    attngrad::limited_memory()
+}
+
 /// Test builds only: the k-th reservation fails, or the k-th task panics; 0 switches off.
 #[cfg(feature = "failpoints")]
 #[pyfunction]
@@ -142,9 +148,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(levels, module)?)?;
     module.add_function(wrap_pyfunction!(tile_shape, module)?)?;
     module.add_function(wrap_pyfunction!(threads, module)?)?;
-    module.add_function(wrap_pyfunction!(polynomial::exp_polynomial, module)?)?;
-    module.add_function(wrap_pyfunction!(polynomial::evaluate_polynomial, module)?)?;
-    module.add_function(wrap_pyfunction!(polynomial::polynomial_bounds, module)?)?;
+    module.add_function(wrap_pyfunction!(limited_memory, module)?)?;
+    module.add_class::<polynomial::Polynomial>()?;
     #[cfg(feature = "failpoints")]
     module.add_function(wrap_pyfunction!(arm, module)?)?;
     Ok(())

@@ -1,6 +1,8 @@
 //! The planner: its decisions, and their execution.
 
-use attngrad::plan::{self, Asked, Norm, Start, Wanted};
+use std::collections::HashMap;
+
+use attngrad::plan::{self, Start, Wanted};
 use attngrad::{Float, Wrt};
 use numpy::{Element, IntoPyArray};
 use pyo3::{prelude::*, types::PyDict};
@@ -39,14 +41,8 @@ impl Request {
             },
             rtol,
             atol,
-            norm: if norm == "max" { Norm::Largest } else { Norm::Frobenius },
-            asked: match certificate {
-                "any" => Asked::Any,
-                "estimated" => Asked::Estimated,
-                "statistical" => Asked::Statistical,
-                "rigorous" => Asked::Rigorous,
-                _ => return Err(Failure::internal("an unknown kind of certificate came through")),
-            },
+            norm: norm.parse()?,
+            asked: certificate.parse()?,
             seed,
             options: attngrad::Options::default(),
         }))
@@ -69,14 +65,14 @@ impl Request {
 #[pyclass(frozen, get_all, module = "attngrad_rs._core")]
 #[derive(Clone)]
 pub struct Decision {
-    method: &'static str,
-    degree: Option<usize>,
+    pub method: &'static str,
+    pub degree: Option<usize>,
     samples: Option<usize>,
     exact_rows: Option<usize>,
-    features: Option<usize>,
-    predicted_error: f64,
+    pub features: Option<usize>,
+    pub predicted_error: f64,
     operations: f64,
-    reason: String,
+    pub reason: String,
 }
 
 impl From<plan::Decision> for Decision {
@@ -145,16 +141,32 @@ impl Decision {
     }
 }
 
-/// The sizes of a problem.
+/// The sizes of a problem, or of one head of attention.
 #[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Shape(attngrad::Shape);
 
 #[pymethods]
 impl Shape {
-    #[new]
-    #[pyo3(signature = (*, n, m, d, d1, d2, d3, dv, pair))]
-    fn new(n: usize, m: usize, d: usize, d1: usize, d2: usize, d3: usize, dv: usize, pair: bool) -> Self {
-        Shape(attngrad::Shape { n, m, d, d1, d2, d3, dv, pair })
+    /// Held against each other by the names of the arrays.
+    #[staticmethod]
+    fn of_problem(shapes: HashMap<String, Vec<usize>>) -> Result<Self> {
+        Ok(Shape(attngrad::Shape::of_arrays(|name| shapes.get(name).map(Vec::as_slice))?))
+    }
+
+    /// The same for query, key, value and, where it is given, dout.
+    #[staticmethod]
+    fn of_heads(shapes: HashMap<String, Vec<usize>>) -> Result<Self> {
+        Ok(Shape(attngrad::Shape::of_heads(|name| shapes.get(name).map(Vec::as_slice))?))
+    }
+
+    /// Whether these inputs can be differentiated by.
+    fn check(&self, wrt: Vec<String>) -> Result<()> {
+        Ok(inputs(&wrt)?.into_iter().try_for_each(|wrt| self.0.check(wrt))?)
+    }
+
+    #[getter]
+    fn n(&self) -> usize {
+        self.0.n
     }
 }
 
@@ -166,39 +178,55 @@ pub struct Forecast {
     peak_bytes: u128,
 }
 
-/// The error of one output, compared with the request.
+/// See attngrad_rs.Certificate.
 #[pyclass(frozen, get_all, module = "attngrad_rs._core")]
 pub struct Certificate {
+    method: &'static str,
     kind: &'static str,
     absolute: f64,
     relative: f64,
-    truncation: f64,
-    sampling: f64,
-    rounding: f64,
+    norm: &'static str,
+    size: f64,
     confidence: Option<f64>,
-    reached: Option<bool>,
+    terms: Py<PyDict>,
+    steps: Py<PyDict>,
+    rtol_requested: Option<f64>,
     best_rtol: f64,
+    success: Option<bool>,
     message: String,
 }
 
 impl Certificate {
-    fn new(certificate: &plan::Certificate, request: &plan::Request) -> Self {
-        let message = certificate.message(request);
-        let plan::Certificate { kind, absolute, truncation, sampling, rounding, confidence, .. } = *certificate;
-        let plan::Certificate { reached, relative, best_rtol, .. } = *certificate;
-        let kind = kind.name();
-        Certificate {
-            kind,
-            absolute,
-            relative,
-            truncation,
-            sampling,
-            rounding,
-            confidence,
-            reached,
-            best_rtol,
-            message,
+    /// That of an output made by a method.
+    fn new(
+        py: Python<'_>,
+        found: &plan::Certificate,
+        request: &plan::Request,
+        method: &'static str,
+        norm: &'static str,
+        steps: &Bound<'_, PyDict>,
+    ) -> Result<Self> {
+        let terms = PyDict::new(py);
+        if found.kind != plan::Kind::Exact {
+            terms.set_item("truncation", found.truncation)?;
+            terms.set_item("sampling", found.sampling)?;
         }
+        terms.set_item("rounding", found.rounding)?;
+        Ok(Certificate {
+            method,
+            kind: found.kind.name(),
+            absolute: found.absolute,
+            relative: found.relative,
+            norm,
+            size: found.size,
+            confidence: found.confidence,
+            terms: terms.unbind(),
+            steps: steps.clone().unbind(),
+            rtol_requested: request.rtol,
+            best_rtol: found.best_rtol,
+            success: found.reached,
+            message: found.message(request),
+        })
     }
 }
 
@@ -209,26 +237,29 @@ pub struct Solution {
     loss_certificate: Py<Certificate>,
     gradients: Py<PyDict>,
     certificates: Py<PyDict>,
-    /// Error bounds of f, c, q, p1 and p2, where a rigorous bound provides them.
-    steps: Option<[f64; 5]>,
     decision: Decision,
     prepared: Option<Py<Prepared>>,
 }
 
 impl Solution {
     pub fn new<T: Element + Float>(py: Python<'_>, request: &plan::Request, found: plan::Solution<T>) -> Result<Self> {
-        let (gradients, certificates) = (PyDict::new(py), PyDict::new(py));
+        let method = found.decision.method.name();
+        let (gradients, certificates, steps) = (PyDict::new(py), PyDict::new(py), PyDict::new(py));
+        // Error bounds of the steps, where a rigorous bound provides them.
+        let bounds = found.steps.map(|s| [("f", s.f), ("c", s.c), ("q", s.q), ("p1", s.p1), ("p2", s.p2)]);
+        bounds.into_iter().flatten().try_for_each(|(name, bound)| steps.set_item(name, bound))?;
         for one in found.gradients {
             gradients.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
-            certificates.set_item(one.wrt.name(), Bound::new(py, Certificate::new(&one.certificate, request))?)?;
+            let made = Certificate::new(py, &one.certificate, request, method, request.norm.name(), &steps)?;
+            certificates.set_item(one.wrt.name(), Bound::new(py, made)?)?;
         }
-        let loss = Certificate::new(&found.loss_certificate, &request.without_tolerance());
+        let (untold, none) = (request.without_tolerance(), PyDict::new(py));
+        let loss = Certificate::new(py, &found.loss_certificate, &untold, method, "abs", &none)?;
         Ok(Solution {
             loss: found.loss,
             loss_certificate: Py::new(py, loss)?,
             gradients: gradients.unbind(),
             certificates: certificates.unbind(),
-            steps: found.steps.map(|steps| [steps.f, steps.c, steps.q, steps.p1, steps.p2]),
             decision: found.decision.into(),
             prepared: found.prepared.map(|prepared| Py::new(py, Prepared(prepared))).transpose()?,
         })

@@ -1,6 +1,6 @@
 //! Polynomials for exp: see attngrad_rs.polynomials.
 
-use attngrad::polynomial::{Interval, Polynomial};
+use attngrad::polynomial::{self, Interval};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, ToPyArray};
 use pyo3::prelude::*;
 
@@ -8,63 +8,74 @@ use crate::errors::{Failure, Result};
 
 type Vector<'py> = Bound<'py, PyArray1<f64>>;
 
-/// Coefficients in the Chebyshev basis and of the powers of t, and the interval of the basis.
-pub type Parts<'py> = (Vector<'py>, Vector<'py>, (f64, f64));
-
 fn slice<'a>(array: &'a PyReadonlyArray1<'_, f64>) -> Result<&'a [f64]> {
     array.as_slice().map_err(|_| Failure::internal("a snapshot is not contiguous"))
 }
 
-pub fn known(interval: (f64, f64), coefficients: &PyReadonlyArray1<'_, f64>) -> Result<Polynomial> {
-    Ok(Polynomial::from_chebyshev(Interval::new(interval.0, interval.1)?, slice(coefficients)?.to_vec())?)
-}
+/// A polynomial, which its coefficients in the Chebyshev basis of an interval define.
+#[pyclass(frozen, module = "attngrad_rs._core")]
+pub struct Polynomial(pub polynomial::Polynomial);
 
-/// The coefficients of a kind, in the Chebyshev basis and of the powers of t.
-#[pyfunction]
-pub fn exp_polynomial<'py>(
-    py: Python<'py>,
-    kind: &str,
-    degree: usize,
-    interval: (f64, f64),
-    samples: Option<(PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, f64>)>,
-) -> Result<(Vector<'py>, Vector<'py>)> {
-    let (kind, interval) = (kind.parse()?, Interval::new(interval.0, interval.1)?);
-    let polynomial = match &samples {
-        Some((t, weights)) => {
-            let (t, weights) = (slice(t)?, slice(weights)?);
-            py.detach(|| Polynomial::least_squares(degree, interval, t, weights))?
-        }
-        None => Polynomial::new(kind, degree, interval)?,
-    };
-    Ok((polynomial.chebyshev_coefficients().to_vec().into_pyarray(py), polynomial.power().into_pyarray(py)))
-}
+#[pymethods]
+impl Polynomial {
+    #[new]
+    fn new(interval: (f64, f64), chebyshev: PyReadonlyArray1<'_, f64>) -> Result<Self> {
+        let interval = Interval::new(interval.0, interval.1)?;
+        Ok(Polynomial(polynomial::Polynomial::from_chebyshev(interval, slice(&chebyshev)?.to_vec())?))
+    }
 
-/// Its values.
-#[pyfunction]
-pub fn evaluate_polynomial<'py>(
-    py: Python<'py>,
-    interval: (f64, f64),
-    coefficients: PyReadonlyArray1<'py, f64>,
-    t: PyReadonlyArray1<'py, f64>,
-) -> Result<Vector<'py>> {
-    let polynomial = known(interval, &coefficients)?;
-    Ok(polynomial.eval_all(slice(&t)?)?.into_pyarray(py))
-}
+    /// That of a kind for exp; samples and their weights are those of least squares.
+    #[staticmethod]
+    fn of_exp<'py>(
+        py: Python<'py>,
+        kind: &str,
+        degree: usize,
+        interval: (f64, f64),
+        samples: Option<(PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, f64>)>,
+    ) -> Result<Self> {
+        let (kind, interval) = (kind.parse()?, Interval::new(interval.0, interval.1)?);
+        Ok(Polynomial(match &samples {
+            Some((t, weights)) => {
+                let (t, weights) = (slice(t)?, slice(weights)?);
+                py.detach(|| polynomial::Polynomial::least_squares(degree, interval, t, weights))?
+            }
+            None => polynomial::Polynomial::new(kind, degree, interval)?,
+        }))
+    }
 
-/// Enclosure of P(t) e^−t on a range, and a bound of |P(t) − e^t|.
-#[pyfunction]
-pub fn polynomial_bounds(
-    interval: (f64, f64),
-    coefficients: PyReadonlyArray1<'_, f64>,
-    range: (f64, f64),
-) -> Result<((f64, f64), f64)> {
-    let polynomial = known(interval, &coefficients)?;
-    Ok((polynomial.ratio_bounds(range.0, range.1)?, polynomial.absolute_bound(range.0, range.1)?))
-}
+    /// Its values.
+    fn __call__<'py>(&self, py: Python<'py>, t: PyReadonlyArray1<'py, f64>) -> Result<Vector<'py>> {
+        Ok(self.0.eval_all(slice(&t)?)?.into_pyarray(py))
+    }
 
-/// A polynomial as Python's class of them holds it.
-pub fn parts<'py>(py: Python<'py>, polynomial: &Polynomial) -> Parts<'py> {
-    let interval = polynomial.interval();
-    let coefficients = polynomial.chebyshev_coefficients().to_pyarray(py);
-    (coefficients, polynomial.power().into_pyarray(py), (interval.low(), interval.high()))
+    /// Enclosure of P(t) e^−t on a range.
+    fn ratio_bounds(&self, low: f64, high: f64) -> Result<(f64, f64)> {
+        Ok(self.0.ratio_bounds(low, high)?)
+    }
+
+    /// A bound of |P(t) − e^t| on a range.
+    fn absolute_bound(&self, low: f64, high: f64) -> Result<f64> {
+        Ok(self.0.absolute_bound(low, high)?)
+    }
+
+    #[getter]
+    fn interval(&self) -> (f64, f64) {
+        (self.0.interval().low(), self.0.interval().high())
+    }
+
+    #[getter]
+    fn chebyshev<'py>(&self, py: Python<'py>) -> Vector<'py> {
+        self.0.chebyshev_coefficients().to_pyarray(py)
+    }
+
+    /// Coefficients of the powers of t.
+    #[getter]
+    fn power<'py>(&self, py: Python<'py>) -> Vector<'py> {
+        self.0.power().into_pyarray(py)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let state = (slf.get().interval(), slf.get().chebyshev(slf.py()));
+        Ok((slf.get_type().into_any(), state.into_pyobject(slf.py())?.into_any()))
+    }
 }

@@ -1,13 +1,11 @@
 //! The arrays of a problem, and what the core makes of them.
 
 use attngrad::{Float, Weights, Wrt};
-use numpy::{Element, PyReadonlyArray2};
+use numpy::Element;
 use pyo3::prelude::*;
 
-use crate::call;
+use crate::call::{self, Matrix};
 use crate::errors::{Failure, Result};
-
-type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
 /// A problem: private snapshots of its arrays, the scale, and whether it is causal.
 #[pyclass(frozen, module = "attngrad_rs._core")]
@@ -19,7 +17,8 @@ pub struct Problem {
     /// E, or dout where that is given.
     target: Py<PyAny>,
     is_target: bool,
-    scale: f64,
+    /// The usual scale where it is None.
+    scale: Option<f64>,
     is_causal: bool,
 }
 
@@ -37,7 +36,7 @@ impl Problem {
         W_K: Option<Py<PyAny>>,
         E: Option<Py<PyAny>>,
         dout: Option<Py<PyAny>>,
-        scale: f64,
+        scale: Option<f64>,
         is_causal: bool,
     ) -> Result<Self> {
         let is_target = E.is_some();
@@ -88,7 +87,8 @@ impl<'py, T: Element + Float> Arrays<'py, T> {
         let (y, target) = (self.y.as_array(), self.target.as_array());
         let problem = attngrad::Problem::new(a1.as_array(), a2.as_array(), a3.as_array(), weights, y, target)?;
         let problem = if given.is_target { problem } else { problem.with_incoming() };
-        Ok(problem.with_scale(given.scale).with_causal(given.is_causal))
+        let problem = given.scale.map_or(problem, |scale| problem.with_scale(scale));
+        Ok(problem.with_causal(given.is_causal))
     }
 }
 

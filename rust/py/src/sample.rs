@@ -2,12 +2,12 @@
 
 use attngrad::Float;
 use attngrad::features;
-use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, ToPyArray};
+use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray2, ToPyArray};
 use pyo3::prelude::*;
 
 use crate::call::{self, Options, is_single};
 use crate::errors::Result;
-use crate::polynomial::{known, parts};
+use crate::polynomial::Polynomial;
 
 type Vector<'py> = Bound<'py, PyArray1<f64>>;
 type Matrix<'py> = Bound<'py, PyArray2<f64>>;
@@ -105,14 +105,14 @@ impl LogitSample {
         in_precision!(is_single(query), T => drawn::<T>(py, [query, key], scale, center_query, seed, options))
     }
 
-    /// Coefficients of a kind, in the Chebyshev basis and of the powers of t, and the interval of the basis.
-    fn fit<'py>(&self, py: Python<'py>, kind: &str, degree: usize) -> Result<crate::polynomial::Parts<'py>> {
-        Ok(parts(py, &self.0.fit(kind.parse()?, degree)?))
+    /// The polynomial of a kind.
+    fn fit(&self, kind: &str, degree: usize) -> Result<Polynomial> {
+        Ok(Polynomial(self.0.fit(kind.parse()?, degree)?))
     }
 
-    /// The error of values that a polynomial gives, by its interval and its Chebyshev coefficients.
-    fn error(&self, interval: (f64, f64), coefficients: PyReadonlyArray1<'_, f64>) -> Result<f64> {
-        Ok(self.0.error(&known(interval, &coefficients)?))
+    /// The error of values that a polynomial gives.
+    fn error(&self, polynomial: &Polynomial) -> f64 {
+        self.0.error(&polynomial.0)
     }
 
     #[getter]
