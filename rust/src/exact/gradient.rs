@@ -2,9 +2,9 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+use ndarray::{Array2, CowArray};
 
-use crate::linalg::layout::{in_range, row_major, rows};
+use crate::linalg::layout::{in_range, rows};
 
 use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Sight};
@@ -20,7 +20,7 @@ use crate::linalg::layout::Rows;
 use crate::linalg::norms::row_norms;
 use crate::linalg::products::{mapped, matrix, product, transposed_product, view};
 use crate::options::{Level, Options};
-use crate::problem::{ExactPasses, OutputSet, Problem, Weights, Wrt};
+use crate::problem::{ExactPasses, OutputSet, Problem, RowMajor, Weights, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
@@ -99,10 +99,11 @@ pub(crate) fn of_seen<T: Float>(
 ) -> Result<Gradients<T>, Error> {
     let isa = options.isa()?;
     let mut run = Run::new(options, watch);
-    let standard = Standard::new(problem)?;
+    let row_major = RowMajor::of(problem)?;
+    let problem = &row_major.problem();
     let mut rest = buffer::with_capacity(wrt.len())?;
     rest.extend(wrt.iter().zip(zero).filter(|(_, zero)| !**zero).map(|(&wrt, _)| wrt));
-    let passes = Passes::run(&standard, &OutputSet::of(&rest).exact_passes(problem.Y.dim()), options, &mut run)?;
+    let passes = Passes::run(problem, &OutputSet::of(&rest).exact_passes(problem.Y.dim()), options, &mut run)?;
     let loss = if problem.is_target { passes.loss } else { 0.0 };
     in_range("the loss", T::NAME, loss.is_finite())?;
     let mut gradients = buffer::with_capacity(wrt.len())?;
@@ -113,42 +114,13 @@ pub(crate) fn of_seen<T: Float>(
             gradients.push(Gradient { wrt, value, rounding: 0.0 });
             continue;
         }
-        let value = passes.gradient(&standard, wrt, &mut run)?;
+        let value = passes.gradient(problem, wrt, &mut run)?;
         in_range(&format!("dL/d{}", wrt.name()), T::NAME, value.iter().all(|x| x.is_finite()))?;
-        let rounding = passes.rounding(&standard, wrt, &value, &mut run)?;
+        let rounding = passes.rounding(problem, wrt, &value, &mut run)?;
         gradients.push(Gradient { wrt, value, rounding });
     }
     let loss_rounding = if problem.is_target { passes.errors.loss(loss, &mut run)? } else { 0.0 };
     Ok(Gradients { loss, loss_rounding, gradients, level: isa.level() })
-}
-
-/// The problem in row-major order, with the products that the passes work on.
-pub(super) struct Standard<'a, T> {
-    pub A1: CowArray<'a, T, Ix2>,
-    pub A2: CowArray<'a, T, Ix2>,
-    pub A3: CowArray<'a, T, Ix2>,
-    pub E: CowArray<'a, T, Ix2>,
-    pub Y: ArrayView2<'a, T>,
-    pub weights: Weights<'a, T>,
-    pub scale: f64,
-    pub is_causal: bool,
-    pub is_target: bool,
-}
-
-impl<'a, T: Float> Standard<'a, T> {
-    fn new(problem: &Problem<'a, T>) -> Result<Self, Error> {
-        Ok(Standard {
-            A1: row_major(problem.A1)?,
-            A2: row_major(problem.A2)?,
-            A3: row_major(problem.A3)?,
-            E: row_major(problem.E)?,
-            Y: problem.Y,
-            weights: problem.weights,
-            scale: problem.scale,
-            is_causal: problem.is_causal,
-            is_target: problem.is_target,
-        })
-    }
 }
 
 /// Results of the passes that the gradients are computed from.
@@ -169,12 +141,7 @@ struct Passes<T> {
 }
 
 impl<T: Float> Passes<T> {
-    fn run(
-        problem: &Standard<'_, T>,
-        needs: &ExactPasses,
-        options: &Options,
-        run: &mut Run<'_>,
-    ) -> Result<Self, Error> {
+    fn run(problem: &Problem<'_, T>, needs: &ExactPasses, options: &Options, run: &mut Run<'_>) -> Result<Self, Error> {
         let (n, m, dv) = (problem.A1.nrows(), problem.A2.nrows(), problem.Y.ncols());
         let (query_weights, keys) = match problem.weights {
             Weights::Product(X) => (X, problem.A2.view().into()),
@@ -301,7 +268,7 @@ impl<T: Float> Passes<T> {
 
 impl<T: Float> Passes<T> {
     /// dL/d`wrt` from the sums of the passes.
-    fn gradient(&self, problem: &Standard<'_, T>, wrt: Wrt, run: &mut Run<'_>) -> Result<Array2<T>, Error> {
+    fn gradient(&self, problem: &Problem<'_, T>, wrt: Wrt, run: &mut Run<'_>) -> Result<Array2<T>, Error> {
         let (query_weights, key_weights) = match problem.weights {
             Weights::Product(X) => (X, None),
             Weights::Pair(W_Q, W_K) => (W_Q, Some(W_K)),

@@ -1,6 +1,6 @@
 //! Arrays as the passes read them, pieces of them that tasks write, and numbers that they may leave.
 
-use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+use ndarray::{Array2, ArrayBase, ArrayView2, CowArray, Data, Ix2};
 
 use crate::constants::PART_ENTRIES;
 use crate::error::Error;
@@ -64,7 +64,7 @@ pub(crate) fn row_major<T: Float>(array: ArrayView2<'_, T>) -> Result<CowArray<'
 }
 
 /// The rows of a matrix in row-major order.
-pub(crate) fn rows<'b, T>(array: &'b CowArray<'_, T, Ix2>) -> Result<Rows<'b, T>, Error> {
+pub(crate) fn rows<T>(array: &ArrayBase<impl Data<Elem = T>, Ix2>) -> Result<Rows<'_, T>, Error> {
     let data = array.as_slice().ok_or_else(|| Error::Internal("an array is not row-major".into()))?;
     Ok(Rows { data, count: array.nrows(), width: array.ncols() })
 }

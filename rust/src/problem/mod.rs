@@ -1,10 +1,12 @@
 //! The paper's problem, its shapes checked once at the door; in `heads` query, key and value of attention itself, in
-//! `approximation` the polynomial in the place of exp, in `identity` which problem something was fitted to.
+//! `approximation` the polynomial in the place of exp, in `identity` which problem something was fitted to, in
+//! `row_major` its inputs in the order in which the passes read them.
 
 mod approximation;
 mod heads;
 mod identity;
 mod outputs;
+mod row_major;
 mod shape;
 
 use ndarray::{Array2, ArrayView2, s};
@@ -22,6 +24,7 @@ pub(crate) use identity::Identity;
 #[cfg(test)]
 pub(crate) use outputs::WIDE_A3;
 pub(crate) use outputs::{ExactPasses, OutputSet};
+pub(crate) use row_major::RowMajor;
 pub use shape::Shape;
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.

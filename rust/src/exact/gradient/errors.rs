@@ -1,22 +1,22 @@
 //! The rounding estimates of the gradients, from those of the rows (docs/math.md, section 5).
 
-use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+use ndarray::{Array2, ArrayView2};
 
-use super::{Passes, Standard, rows};
+use super::{Passes, rows};
 use crate::error::Error;
 use crate::exact::alike::{Trace, alike, is_exact, longest, traces};
 use crate::exact::measures::{Keys, Place};
 use crate::exact::rounding::{Inherited, Mixed, isotropic};
 use crate::float::Float;
 use crate::linalg::norms::{frobenius, largest_row, row_norms, spectral_bound};
-use crate::problem::{Weights, Wrt};
+use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::pool::Run;
 
 impl<T: Float> Passes<T> {
     /// The rounding estimate of one gradient.
     pub(super) fn rounding(
         &self,
-        problem: &Standard<'_, T>,
+        problem: &Problem<'_, T>,
         wrt: Wrt,
         value: &Array2<T>,
         run: &mut Run<'_>,
@@ -58,20 +58,15 @@ impl<T: Float> Passes<T> {
 
 impl<T: Float> Passes<T> {
     /// Rounding error of the last product over the keys: that of `inputs` with sums over rows, if those were made.
-    fn over_keys(
-        &self,
-        inputs: &CowArray<'_, T, Ix2>,
-        sums: &Option<Array2<T>>,
-        run: &mut Run<'_>,
-    ) -> Result<f64, Error> {
+    fn over_keys(&self, inputs: &ArrayView2<'_, T>, sums: &Option<Array2<T>>, run: &mut Run<'_>) -> Result<f64, Error> {
         let Some(sums) = sums else { return Ok(0.0) };
         let size = frobenius(sums.view());
-        let (inputs, sums) = (traces(rows(inputs)?, run)?, traces(rows(&sums.view().into())?, run)?);
+        let (inputs, sums) = (traces(rows(inputs)?, run)?, traces(rows(sums)?, run)?);
         self.errors.over_keys(&inputs, &sums, size)
     }
 }
 
-impl<T: Float> Standard<'_, T> {
+impl<T: Float> Problem<'_, T> {
     /// Rounding errors of the products before the passes.
     pub(super) fn inherited(&self, largest_key: f64, run: &mut Run<'_>) -> Result<Inherited, Error> {
         let (query_weights, key_weights) = match self.weights {
