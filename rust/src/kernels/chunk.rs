@@ -82,11 +82,8 @@ impl<T: Float> Chunk<T> {
         let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
         let mut payload = buffer::aligned::<T>(buffer::size(&[dv + 1, C])?)?;
         let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
-        for at in (0..rows.len()).step_by(L) {
-            let count = (rows.len() - at).min(L);
-            keys.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut x[at..], C);
-            values.coordinates::<V, W, L, J>(rows.start + at, count, &mut scratch, &mut payload[at..], C);
-        }
+        keys.block::<V, W, L, J>(rows.clone(), &mut scratch, &mut x);
+        values.block::<V, W, L, J>(rows.clone(), &mut scratch, &mut payload);
         payload[dv * C..].fill(T::one());
         let finite = all_finite(&x) & all_finite(&payload);
         if !finite {

@@ -269,6 +269,18 @@ pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [
     }
 }
 
+/// Rows `first..first + count` of the row-major `rows` from `[width][L]`.
+#[inline(always)]
+pub fn untranspose<T: Copy, const L: usize>(lanes: &[T], (first, count): (usize, usize), rows: &mut [T]) {
+    let columns = lanes.as_chunks::<L>().0;
+    let rows = rows[first * columns.len()..].chunks_exact_mut(columns.len().max(1));
+    for (l, row) in rows.take(count).enumerate() {
+        for (to, column) in row.iter_mut().zip(columns) {
+            *to = column[l];
+        }
+    }
+}
+
 /// ‖x‖² of each row; `x` is laid out `[dimension][L]`.
 #[inline(always)]
 pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
@@ -281,7 +293,19 @@ pub fn square_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [T; L] {
     squares
 }
 
-/// The largest of them, NaN if one is.
+/// ‖x‖ of each row in double precision: inputs are in any unit.
+#[inline(always)]
+pub fn wide_norms<T: Float, const L: usize>(x: &[[T; L]]) -> [f64; L] {
+    let mut squares = [0.0; L];
+    for column in x {
+        for l in 0..L {
+            squares[l] += column[l].widen() * column[l].widen();
+        }
+    }
+    squares.map(f64::sqrt)
+}
+
+/// The largest ‖x‖², NaN if one is.
 #[inline(always)]
 pub fn widest<T: Float, const L: usize>(x: &[[T; L]]) -> f64 {
     square_norms(x).iter().fold(0.0, |max, square| wider(max, square.widen()))

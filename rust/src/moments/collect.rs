@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
+use super::sides::Sides;
 use crate::certificate::moments::{Ball, BallLanes};
 use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
-use crate::kernels::InputMap;
 use crate::kernels::quantized::{LOST, Quantized};
 use crate::kernels::rhs::{C, Rhs, multiply};
 use crate::kernels::tile::widest;
@@ -119,33 +119,6 @@ impl<T: Float> Collector<T> {
     }
 }
 
-/// The keys with their values, as every task reads them.
-pub struct Keys<'a, T> {
-    /// Monomials up to one above the degree.
-    pub tree: &'a Monomials,
-    /// A2 and its coordinates.
-    pub keys: &'a InputMap<'a, T>,
-    /// A3 and its values h, in their unit.
-    pub values: &'a InputMap<'a, T>,
-    /// Keys that count for nothing in sums and get nothing from them, in rising order.
-    pub left_out: &'a [usize],
-}
-
-impl<T> Keys<'_, T> {
-    /// Those of `count` rows from `first` on that are left out, counted from there.
-    #[inline(always)]
-    pub fn left_out(&self, first: usize, count: usize) -> impl Iterator<Item = usize> {
-        let from = self.left_out.partition_point(|&key| key < first);
-        self.left_out[from..].iter().take_while(move |&&key| key < first + count).map(move |&key| key - first)
-    }
-}
-
-/// Zeros one lane of `[columns][L]`.
-#[inline(always)]
-pub fn clear<T: Float, const L: usize>(columns: &mut [T], lane: usize) {
-    columns.as_chunks_mut::<L>().0.iter_mut().for_each(|column| column[lane] = T::zero());
-}
-
 /// One part of the keys.
 pub struct KeyMoments<'a> {
     /// Its rows.
@@ -172,11 +145,11 @@ pub struct KeyFound {
 /// M_β of one part. Time 2 · rows · N · (dv + 1) flops.
 #[inline(always)]
 pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-    operands: &Keys<'_, T>,
+    sides: &Sides<'_, T>,
     task: KeyMoments<'_>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let &Keys { tree, keys, values, .. } = operands;
+    let Sides { tree, keys, values, .. } = sides;
     let width = values.columns();
     let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, task.integers)?;
     let mut payload = Rhs::<T>::new::<W>(width + 1)?;
@@ -195,10 +168,8 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
             value_inputs.add(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
             outputs.add(&h.as_chunks().0[..width], &values.centres[1], rows);
-            for lane in operands.left_out(first + at, rows) {
-                clear::<T, C>(&mut x, at + lane);
-                clear::<T, L>(&mut h, lane);
-            }
+            sides.leave_out::<C>(first + at, rows, at, &mut x);
+            sides.leave_out::<L>(first + at, rows, 0, &mut h);
             payload.set_lanes::<W, L>(at, &h);
             h[width * L..].fill(T::one());
         }

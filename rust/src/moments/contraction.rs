@@ -30,8 +30,6 @@ pub struct Contraction<'a> {
     row: &'a Array2<f64>,
     /// β + e_i of every |β| ≤ g, `[count][d]`.
     raised: Vec<u32>,
-    /// coef_β.
-    weights: Vec<f64>,
     dv: usize,
 }
 
@@ -43,8 +41,7 @@ impl Polynomial {
             return Ok(None);
         };
         let raised = self.tree.raised()?;
-        let weights = self.tree.weights(|grade| self.coefficients.get(grade).copied().unwrap_or(0.0))?;
-        Ok(Some(Contraction { polynomial: self, row, raised, weights, dv }))
+        Ok(Some(Contraction { polynomial: self, row, raised, dv }))
     }
 }
 
@@ -83,7 +80,7 @@ impl Contraction<'_> {
                 }
             }
             let [query, key] = &sides;
-            general_mat_mul(self.weights[beta], key, &query.t(), 1.0, &mut sum);
+            general_mat_mul(self.polynomial.coefficients.values[beta], key, &query.t(), 1.0, &mut sum);
         }
         Ok(sum)
     }
@@ -106,7 +103,7 @@ impl Contraction<'_> {
             return Ok(0.0);
         }
         let kernels = Kernels::<T>::of(*isa);
-        let (n, size) = (operands.queries.rows.count, buffer::size(&[tree.count(), self.dv + 1])?);
+        let (n, size) = (operands.target.count, buffer::size(&[tree.count(), self.dv + 1])?);
         let terms = buffer::size(&[self.row.ncols(), coordinates.dimension()])?;
         let mut all = buffer::zeros::<f64>(buffer::size(&[draws.len(), terms])?)?;
         let tasks = draws.iter().zip(all.chunks_exact_mut(terms.max(1)));
@@ -115,7 +112,7 @@ impl Contraction<'_> {
             let mut both = [(true, buffer::zeros::<f64>(size)?), (false, buffer::zeros(size)?)];
             for (integers, sums) in &mut both {
                 let mut found = Found::of(rows.len(), false)?;
-                let task = QueryTask { moment_sums: Some(sums), ..QueryTask::of(rows.clone(), &mut found) };
+                let task = QueryTask { sums: [None, Some(sums), None], ..QueryTask::of(rows.clone(), &mut found) };
                 kernels.queries(&Queries { integers: *integers, ..*operands }, task, cancel)?;
             }
             let [(_, mut difference), (_, floats)] = both;

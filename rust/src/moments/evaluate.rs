@@ -20,36 +20,24 @@ pub struct Moments<T> {
     pub finite: bool,
 }
 
-impl<T: Float> Moments<T> {
-    /// From the sums `[count][width]`, whose `columns` first are wanted as values.
-    pub fn new(
-        tree: &Monomials,
-        coefficients: &[f64],
-        sums: &[f64],
-        width: usize,
-        columns: usize,
-        keys: usize,
-    ) -> Result<Self, Error> {
-        Coefficients::new(tree, coefficients)?.moments(sums, width, columns, keys)
-    }
-}
-
-/// Coefficients that multiply the moments, one for each monomial.
+/// The polynomial, and the coefficients that multiply the moments, one for each monomial.
 pub struct Coefficients {
+    /// P_0, …, P_g.
+    pub powers: Vec<f64>,
     /// coef_β for |β| ≤ g.
-    values: Vec<f64>,
+    pub values: Vec<f64>,
     /// D_β for |β| ≤ g + 1: D_β = P_(|β|−1) (|β| − 1)!/β!, so that its derivative by x_i is coef at β − e_i.
     slopes: Vec<f64>,
 }
 
 impl Coefficients {
-    /// Of the polynomial with the coefficients P_0, …, P_g.
-    pub fn new(tree: &Monomials, coefficients: &[f64]) -> Result<Self, Error> {
-        let of = |grade: usize| coefficients.get(grade).copied().unwrap_or(0.0);
+    /// Of the polynomial with the coefficients `powers`.
+    pub fn new(tree: &Monomials, powers: &[f64]) -> Result<Self, Error> {
+        let of = |grade: usize| powers.get(grade).copied().unwrap_or(0.0);
         let mut values = tree.weights(of)?;
         values.truncate(tree.inner());
         let slopes = tree.weights(|grade| if grade == 0 { 0.0 } else { of(grade - 1) / grade as f64 })?;
-        Ok(Coefficients { values, slopes })
+        Ok(Coefficients { powers: buffer::copied(powers)?, values, slopes })
     }
 
     /// Times the sums `[count][width]`, whose `columns` first are wanted as values; in one go, as a causal problem does

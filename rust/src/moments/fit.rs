@@ -1,25 +1,26 @@
 //! The polynomial and the moments of the keys: prepared once for any number of gradients and rows.
 
-use ndarray::{Array1, Array2, CowArray, Ix2};
+use ndarray::{Array1, Array2};
 
-use super::collect::{KeyFound, KeyMoments, Keys};
-use super::evaluate::Moments;
+use super::collect::{KeyFound, KeyMoments};
+use super::evaluate::{Coefficients, Moments};
 use super::kernels::Kernels;
-use super::near::{Exact, Limits};
+use super::near::Limits;
 use super::queries::Queries;
+use super::sides::Sides;
 use super::sums::{Parts, Sums};
 use crate::certificate::moments::{Ball, Fitted};
 use crate::error::Error;
 use crate::features::{Coordinates, Monomials};
 use crate::float::Float;
 use crate::kernels::InputMap;
-use crate::linalg::layout::Rows;
-use crate::linalg::layout::{row_major, rows};
+use crate::linalg::layout::rows;
 use crate::linalg::norms::wider;
 use crate::linalg::products::transposed_product;
 use crate::linalg::rows::selected;
 use crate::options::{Isa, Options};
-use crate::problem::{Approximation, Identity, Problem};
+use crate::polynomial::reach;
+use crate::problem::{Approximation, Identity, Problem, RowMajor};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
@@ -39,7 +40,7 @@ fn worth_integers(degree: usize, spread: f64) -> bool {
 
 /// The polynomial method made ready for the keys of one problem.
 pub struct Polynomial {
-    pub(super) coefficients: Vec<f64>,
+    pub(super) coefficients: Coefficients,
     pub(super) coordinates: Coordinates,
     pub(super) tree: Monomials,
     /// M_β, `[count][dv + 1]`; nothing where the problem is causal.
@@ -63,65 +64,6 @@ pub struct Polynomial {
     pub(super) isa: Isa,
 }
 
-/// The inputs of a problem, row-major.
-pub(super) struct Inputs<'a, T> {
-    pub A1: CowArray<'a, T, Ix2>,
-    pub A2: CowArray<'a, T, Ix2>,
-    pub A3: CowArray<'a, T, Ix2>,
-    pub E: CowArray<'a, T, Ix2>,
-    /// Rows of A2 and of A3 that are in no moment.
-    pub exact: [Array2<T>; 2],
-}
-
-impl<'a, T: Float> Inputs<'a, T> {
-    pub fn new(problem: &Problem<'a, T>, exact_keys: &[usize]) -> Result<Self, Error> {
-        Ok(Inputs {
-            A1: row_major(problem.A1)?,
-            A2: row_major(problem.A2)?,
-            A3: row_major(problem.A3)?,
-            E: row_major(problem.E)?,
-            exact: [selected(problem.A2, exact_keys)?, selected(problem.A3, exact_keys)?],
-        })
-    }
-}
-
-/// The three inputs in their coordinates.
-pub(super) struct Sides<'a, T> {
-    pub queries: InputMap<'a, T>,
-    pub keys: InputMap<'a, T>,
-    pub values: InputMap<'a, T>,
-    pub exact: Option<Exact<'a, T>>,
-}
-
-impl<'b, T: Float> Sides<'b, T> {
-    pub fn new(
-        problem: &Problem<'_, T>,
-        inputs: &'b Inputs<'_, T>,
-        coordinates: &Coordinates,
-        strip: usize,
-    ) -> Result<Self, Error> {
-        let mean = coordinates.mean.as_slice();
-        let unit = (-coordinates.value_exponent).exp2();
-        let values = problem.Y.mapv(|x| x.widen() * unit);
-        let [exact_keys, exact_values] = &inputs.exact;
-        let some = |array: &'b Array2<T>| -> Result<Rows<'b, T>, Error> {
-            let data = array.as_slice().ok_or_else(|| Error::Internal("rows that are not row-major".into()))?;
-            Ok(Rows { data, count: array.nrows(), width: array.ncols() })
-        };
-        let exact = Exact {
-            keys: InputMap::new(some(exact_keys)?, coordinates.key.view(), mean, strip)?,
-            values: InputMap::new(some(exact_values)?, values.view(), None, strip)?,
-        };
-        Ok(Sides {
-            exact: (exact_keys.nrows() > 0).then_some(exact),
-            queries: InputMap::new(rows(&inputs.A1)?, coordinates.query.view(), None, strip)?,
-            keys: InputMap::new(rows(&inputs.A2)?, coordinates.key.view(), mean, strip)?,
-            values: InputMap::new(rows(&inputs.A3)?, values.view(), None, strip)?
-                .with_centre(coordinates.input_centre.view(), values.view()),
-        })
-    }
-}
-
 impl Polynomial {
     /// Chooses coordinates and takes the moments of the keys. Those of a causal problem are prefix sums, which every
     /// pass takes anew; then there is no more to do than to choose.
@@ -141,15 +83,14 @@ impl Polynomial {
         let mut run = Run::new(options, watch);
         let identity = Identity::of(problem, &mut run)?;
         run.phase(1.0);
-        let inputs = Inputs::new(problem, &approximation.checked_keys(problem)?)?;
-        let polynomial = Polynomial::prepare(problem, &inputs, approximation, true, options, &mut run)?;
+        let inputs = RowMajor::of(problem)?;
+        let polynomial = Polynomial::prepare(&inputs.problem(), approximation, true, options, &mut run)?;
         Ok(Polynomial { identity: Some(identity), ..polynomial })
     }
 
-    /// As [`Polynomial::fit`]; without `slopes` only what o and fᵀ c need.
+    /// As [`Polynomial::fit`], for a row-major problem; without `slopes` only what o and fᵀ c need.
     pub(super) fn prepare<T: Float>(
         problem: &Problem<'_, T>,
-        inputs: &Inputs<'_, T>,
         approximation: &Approximation,
         slopes: bool,
         options: &Options,
@@ -160,11 +101,10 @@ impl Polynomial {
         let exact_keys = approximation.checked_keys(problem)?;
         let coordinates = Coordinates::new(problem, &exact_keys);
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
-        let coefficients = approximation.coefficients.clone();
         let is_causal = problem.is_causal;
         let integers = approximation.integers && !is_causal && worth_integers(degree, coordinates.spread);
         let mut polynomial = Polynomial {
-            coefficients,
+            coefficients: Coefficients::new(&tree, &approximation.coefficients)?,
             coordinates,
             tree,
             sums: Vec::new(),
@@ -181,19 +121,18 @@ impl Polynomial {
         if is_causal {
             return Ok(polynomial);
         }
-        let Polynomial { tree, coordinates, exact_keys, .. } = &polynomial;
-        let kernels = Kernels::<T>::of(isa);
-        let sides = Sides::new(problem, inputs, coordinates, kernels.keys)?;
-        let keys = Keys { tree, keys: &sides.keys, values: &sides.values, left_out: exact_keys };
+        let (tree, exact) = (&polynomial.tree, polynomial.exact_rows(problem)?);
+        let sides = polynomial.sides(problem, &exact)?;
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
         let all_sums = [Sums::new(Some(size))];
         let mut found = buffer::filled(parts.count(), KeyFound::default())?;
+        let kernels = Kernels::<T>::of(isa);
         run.for_each(found.iter_mut().enumerate(), |(part, found), cancel| {
             Sums::with(&all_sums, part, |[sums]| {
                 let sums = sums.unwrap_or_default();
-                kernels.key_moments(&keys, KeyMoments { rows: parts.rows(part), integers, sums, found }, cancel)
+                kernels.key_moments(&sides, KeyMoments { rows: parts.rows(part), integers, sums, found }, cancel)
             })
         })?;
         let [sums] = all_sums.map(Sums::total);
@@ -206,8 +145,7 @@ impl Polynomial {
         }
         let (m, d3) = problem.A3.dim();
         polynomial.gram = if d3 * d3 <= size && m > 0 {
-            let A3 = inputs.A3.view();
-            Some(transposed_product(A3, A3, 1.0 / m as f64, run)?.mapv(T::widen))
+            Some(transposed_product(problem.A3, problem.A3, 1.0 / m as f64, run)?.mapv(T::widen))
         } else {
             None
         };
@@ -242,7 +180,7 @@ impl Polynomial {
             matrix
         });
         Fitted {
-            coefficients: &self.coefficients,
+            coefficients: &self.coefficients.powers,
             coordinates: &self.coordinates,
             features: self.tree.inner(),
             largest_key: self.largest_key,
@@ -260,18 +198,50 @@ impl Polynomial {
         &self.coordinates.mean
     }
 
+    /// The rows of A2 and of A3 of the exact keys.
+    pub(super) fn exact_rows<T: Float>(&self, problem: &Problem<'_, T>) -> Result<[Array2<T>; 2], Error> {
+        Ok([selected(problem.A2, &self.exact_keys)?, selected(problem.A3, &self.exact_keys)?])
+    }
+
+    /// The inputs of a row-major problem, of which `exact` are the [`Polynomial::exact_rows`], in their coordinates.
+    pub(super) fn sides<'b, T: Float>(
+        &'b self,
+        problem: &'b Problem<'_, T>,
+        exact: &'b [Array2<T>; 2],
+    ) -> Result<Sides<'b, T>, Error> {
+        let Polynomial { coordinates, tree, exact_keys, .. } = self;
+        let (strip, mean) = (self.strip::<T>(), coordinates.mean.as_slice());
+        let unit = (-coordinates.value_exponent).exp2();
+        let Y = problem.Y.mapv(|x| x.widen() * unit);
+        let keys = |rows| InputMap::new(rows, coordinates.key.view(), mean, strip);
+        let values = |rows| InputMap::new(rows, Y.view(), None, strip);
+        let [exact_A2, exact_A3] = exact;
+        Ok(Sides {
+            tree,
+            queries: InputMap::new(rows(&problem.A1)?, coordinates.query.view(), None, strip)?,
+            keys: keys(rows(&problem.A2)?)?,
+            values: values(rows(&problem.A3)?)?.with_centre(coordinates.input_centre.view(), Y.view()),
+            left_out: exact_keys,
+            exact: if exact_keys.is_empty() { None } else { Some([keys(rows(exact_A2)?)?, values(rows(exact_A3)?)?]) },
+        })
+    }
+
+    /// Rows of a strip of the kernels.
+    pub(super) fn strip<T: Float>(&self) -> usize {
+        Kernels::<T>::of(self.isa).keys
+    }
+
     /// Inputs of the query side, no output requested yet.
     pub(super) fn queries<'b, T: Float>(
         &'b self,
-        problem: &Problem<'_, T>,
-        inputs: &'b Inputs<'_, T>,
+        problem: &'b Problem<'_, T>,
         sides: &'b Sides<'_, T>,
         moments: Option<&'b Moments<T>>,
     ) -> Result<Queries<'b, T>, Error> {
+        let range = reach(&self.coefficients.powers, NOISE / T::UNIT_ROUNDOFF);
         Ok(Queries {
-            tree: &self.tree,
-            queries: &sides.queries,
-            target: rows(&inputs.E)?,
+            sides,
+            target: rows(&problem.E)?,
             is_target: problem.is_target,
             target_unit: T::narrow((-self.coordinates.incoming_exponent).exp2()),
             residual_unit: T::narrow((-self.coordinates.residual_exponent).exp2()),
@@ -279,36 +249,22 @@ impl Polynomial {
             // With centred keys the mean of exp is at least 1, by Jensen's inequality.
             limits: Limits {
                 least_normaliser: T::narrow((problem.A2.nrows() - self.exact_keys.len()) as f64 / 2.0),
-                largest_square: T::narrow((self.range::<T>() / self.largest_key).powi(2)),
+                largest_square: T::narrow((range / self.largest_key).powi(2)),
             },
             key_square: self.largest_key * self.largest_key,
             product: None,
             slopes: false,
             integers: self.integers,
-            exact: sides.exact.as_ref(),
         })
-    }
-
-    /// The largest b such that the terms of P at |t| = b do not drown it in their rounding: Σ_a |P_a| b^a ≤ 1 / (64 u).
-    fn range<T: Float>(&self) -> f64 {
-        let most = NOISE / T::UNIT_ROUNDOFF;
-        let terms = |b: f64| self.coefficients.iter().rev().fold(0.0, |sum, p| sum * b + p.abs());
-        // Bisection over the exponents of double precision, then within one.
-        let (mut low, mut high) = (-1000.0f64, 1000.0f64);
-        for _ in 0..64 {
-            let middle = 0.5 * (low + high);
-            if terms(middle.exp2()) <= most { low = middle } else { high = middle }
-        }
-        low.exp2()
     }
 
     /// The moments of the keys for the kernels; zeros where they do not fit the precision, so that no row is safe.
     /// Nothing under a mask.
-    pub(super) fn moments<T: Float>(&self, dv: usize, strip: usize) -> Result<Option<Moments<T>>, Error> {
+    pub(super) fn moments<T: Float>(&self, dv: usize) -> Result<Option<Moments<T>>, Error> {
         if self.is_causal {
             return Ok(None);
         }
-        let of = |sums: &[f64]| Moments::new(&self.tree, &self.coefficients, sums, dv + 1, dv + 1, strip);
+        let of = |sums: &[f64]| self.coefficients.moments(sums, dv + 1, dv + 1, self.strip::<T>());
         let moments = of(&self.sums)?;
         if moments.finite { Ok(Some(moments)) } else { of(&buffer::zeros(self.sums.len())?).map(Some) }
     }

@@ -2,8 +2,7 @@
 
 use ndarray::Array2;
 
-use super::fit::{Inputs, Polynomial, Sides};
-use super::kernels::Kernels;
+use super::fit::Polynomial;
 use super::passes::Passes;
 use crate::certificate::moments::{Bound, Bounds};
 use crate::certificate::rigorous::Steps;
@@ -13,7 +12,7 @@ use crate::float::Float;
 use crate::linalg::layout::in_range;
 use crate::linalg::outward::{FOLD_UNIT, gamma};
 use crate::options::{Level, Options};
-use crate::problem::{Approximation, OutputSet, Problem, Wrt};
+use crate::problem::{Approximation, OutputSet, Problem, RowMajor, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
@@ -91,19 +90,14 @@ pub fn polynomial_gradient<T: Float>(
         return without_keys(whole, wrt, options, watch);
     }
     let mut run = Run::new(options, watch);
-    let inputs = Inputs::new(problem, &approximation.checked_keys(problem)?)?;
+    let inputs = RowMajor::of(problem)?;
+    let problem = &inputs.problem();
     if !problem.is_causal {
         run.phase(if needs.key_side() { 0.3 } else { 0.45 });
     }
-    let polynomial = Polynomial::prepare(
-        problem,
-        &inputs,
-        approximation,
-        needs.query_slopes() || needs.key_slopes(),
-        options,
-        &mut run,
-    )?;
-    polynomial.differentiate(problem, &inputs, wrt, &needs, None, &mut run)?.whole(whole)
+    let slopes = needs.query_slopes() || needs.key_slopes();
+    let polynomial = Polynomial::prepare(problem, approximation, slopes, options, &mut run)?;
+    polynomial.differentiate(problem, wrt, &needs, None, &mut run)?.whole(whole)
 }
 
 impl Polynomial {
@@ -138,28 +132,19 @@ impl Polynomial {
         if problem.A2.nrows() == 0 {
             return without_keys(problem, wrt, options, watch);
         }
-        self.differentiate(
-            problem,
-            &Inputs::new(problem, &self.exact_keys)?,
-            wrt,
-            &needs,
-            seed,
-            &mut Run::new(options, watch),
-        )
+        self.differentiate(&RowMajor::of(problem)?.problem(), wrt, &needs, seed, &mut Run::new(options, watch))
     }
 
     fn differentiate<T: Float>(
         &self,
         problem: &Problem<'_, T>,
-        inputs: &Inputs<'_, T>,
         wrt: &[Wrt],
         needs: &OutputSet,
         seed: Option<u64>,
         run: &mut Run<'_>,
     ) -> Result<PolynomialGradients<T>, Error> {
-        let strip = Kernels::<T>::of(self.isa).keys;
-        let sides = Sides::new(problem, inputs, &self.coordinates, strip)?;
-        let passes = Passes::run(self, problem, inputs, &sides, needs, seed, run)?;
+        let exact = self.exact_rows(problem)?;
+        let passes = Passes::run(self, problem, &self.sides(problem, &exact)?, needs, seed, run)?;
         let mut gradients = buffer::with_capacity(wrt.len())?;
         for &wrt in wrt {
             let value = passes.gradient(self, problem, wrt)?;

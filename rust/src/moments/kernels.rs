@@ -1,12 +1,12 @@
 //! The kernels of the moment form, compiled for every level.
 
-use super::beside::queries_beside;
-use super::causal::keys::{self as causal_keys, Answered, CausalKeyTask, CausalKeys, QueryMoments};
+use super::causal::keys::{self as causal_keys, CausalKeyTask, CausalKeys, QueryMoments};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
-use super::collect::{self, KeyMoments, Keys};
+use super::collect::{self, KeyMoments};
 use super::keys::{self, KeySide, KeyTask};
 use super::near::Nothing;
-use super::queries::{Queries, QueryTask};
+use super::queries::{Queries, QueryTask, queries_beside};
+use super::sides::Sides;
 use crate::error::Error;
 use crate::runtime::pool::Cancel;
 use crate::simd::levels::kernels;
@@ -15,8 +15,8 @@ kernels! {
     integers
     shape { keys: "Keys of a tile." = J }
 
-    fn key_moments(operands: &Keys<'_, T>, task: KeyMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
-        collect::key_moments::<T, V, W, L, J>(operands, task, cancel)
+    fn key_moments(sides: &Sides<'_, T>, task: KeyMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
+        collect::key_moments::<T, V, W, L, J>(sides, task, cancel)
     }
 
     fn queries(operands: &Queries<'_, T>, task: QueryTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
@@ -31,7 +31,7 @@ kernels! {
         causal_queries::causal_queries::<T, V, W, L, J>(operands, task, cancel)
     }
 
-    fn query_moments(operands: &Answered<'_, T>, task: QueryMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
+    fn query_moments(operands: &CausalKeys<'_, T>, task: QueryMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
         causal_keys::query_moments::<T, V, W, L, J>(operands, task, cancel)
     }
 

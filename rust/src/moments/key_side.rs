@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::causal::keys::{Answered, CausalKeyTask, CausalKeys, QueryMoments};
-use super::evaluate::{Coefficients, Moments};
-use super::fit::{Polynomial, Sides};
+use super::causal::keys::{CausalKeyTask, CausalKeys, QueryMoments};
+use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::keys::{KeySide, KeyTask};
+use super::sides::Sides;
 use super::sums::{Parts, Sums};
 use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
@@ -27,10 +27,8 @@ pub enum Answers<'a, T> {
 
 /// Destinations of the rows that are wanted, with their widths, and which sums are wanted.
 pub struct KeyOutputs<'a, T> {
-    /// pᵀ Q mapped by its product.
-    pub keys: (Option<&'a mut [T]>, usize),
-    /// fᵀ c mapped by its product.
-    pub values: (Option<&'a mut [T]>, usize),
+    /// pᵀ Q and fᵀ c, each mapped by its product.
+    pub rows: [(Option<&'a mut [T]>, usize); 2],
     /// Whether (pᵀ Q)ᵀ A2 and (fᵀ c)ᵀ A3 are wanted.
     pub sums: [bool; 2],
 }
@@ -42,38 +40,31 @@ pub struct KeyOutputs<'a, T> {
 pub fn key_side<T: Float>(
     polynomial: &Polynomial,
     operands: KeySide<'_, T>,
-    sides: &Sides<'_, T>,
     answers: Answers<'_, T>,
     mut outputs: KeyOutputs<'_, T>,
     start: f64,
     run: &mut Run<'_>,
 ) -> Result<[Option<Vec<f64>>; 2], Error> {
     let kernels = Kernels::<T>::of(polynomial.isa);
-    let side = operands.keys;
-    let sizes = [side.keys, side.values].map(|side| side.columns() * side.rows.width);
+    let sides = operands.sides;
+    let sizes = [&sides.keys, &sides.values].map(|side| side.columns() * side.rows.width);
     let wanted = [0, 1].map(|i| outputs.sums[i].then_some(sizes[i]));
     let sums = match answers {
         Answers::Residuals(residuals) => {
-            let operands = CausalKeys {
-                keys: operands,
-                queries: &Answered { tree: side.tree, queries: &sides.queries, residuals },
-                coefficients: &Coefficients::new(side.tree, &polynomial.coefficients)?,
-            };
+            let operands = CausalKeys { keys: operands, residuals, coefficients: &polynomial.coefficients };
             operands.side(kernels, outputs, wanted, start, run)?
         }
         Answers::Moments(moments) => {
-            let dv = side.values.columns();
-            let moments = Moments::new(side.tree, &polynomial.coefficients, moments, dv + 1, dv, kernels.keys)?;
+            let dv = sides.values.columns();
+            let moments = polynomial.coefficients.moments(moments, dv + 1, dv, kernels.keys)?;
             in_range("a moment of the queries", T::NAME, moments.finite)?;
             let operands = KeySide { moments: Some(&moments), ..operands };
-            let parts = Parts::new(side.keys.rows.count, sizes.iter().sum());
+            let parts = Parts::new(sides.keys.rows.count, sizes.iter().sum());
             let sums = wanted.map(Sums::new);
             let tasks = (0..parts.count()).map(|part| (part, outputs.task(parts.rows(part))));
             run.phase(1.0);
             run.for_each(tasks, |(part, task), cancel| {
-                Sums::with(&sums, part, |[key_sums, value_sums]| {
-                    kernels.key_side(&operands, KeyTask { key_sums, value_sums, ..task }, cancel)
-                })
+                Sums::with(&sums, part, |sums| kernels.key_side(&operands, KeyTask { sums, ..task }, cancel))
             })?;
             sums
         }
@@ -85,22 +76,14 @@ pub fn key_side<T: Float>(
 impl<'a, T> KeyOutputs<'a, T> {
     /// The task of the next rows, no sums yet.
     fn task(&mut self, rows: Range<usize>) -> KeyTask<'a, T> {
-        KeyTask {
-            key_output: cut(&mut self.keys.0, rows.len() * self.keys.1),
-            value_output: cut(&mut self.values.0, rows.len() * self.values.1),
-            key_sums: None,
-            value_sums: None,
-            rows,
-        }
+        let outputs = self.rows.each_mut().map(|(output, width)| cut(output, rows.len() * *width));
+        KeyTask { rows, outputs, sums: [None, None] }
     }
 
     /// Those of the rows from `first` on, which are cut off.
     fn tail(&mut self, first: usize) -> Self {
-        KeyOutputs {
-            keys: (cut_tail(&mut self.keys.0, first * self.keys.1), self.keys.1),
-            values: (cut_tail(&mut self.values.0, first * self.values.1), self.values.1),
-            sums: self.sums,
-        }
+        let rows = self.rows.each_mut().map(|(output, width)| (cut_tail(output, first * *width), *width));
+        KeyOutputs { rows, ..*self }
     }
 }
 
@@ -113,11 +96,11 @@ impl<T: Float> CausalKeys<'_, T> {
         start: f64,
         run: &mut Run<'_>,
     ) -> Result<[Option<Sums>; 2], Error> {
-        let (end, width) = (self.queries.residuals.count, self.queries.residuals.width);
+        let Sides { tree, keys, .. } = self.keys.sides;
+        let (end, width) = (self.residuals.count, self.residuals.width);
         let chunks = end.div_ceil(C);
         // Later keys are not seen.
-        let m = self.keys.keys.keys.rows.count.min(chunks * C);
-        let tree = self.queries.tree;
+        let m = keys.rows.count.min(chunks * C);
         let count = if self.keys.slopes { tree.count() } else { tree.inner() };
         let mut waves = Waves::new(chunks, buffer::size(&[count, width])?, wanted.iter().flatten().sum())?;
         let sums = wanted.map(Sums::new);
@@ -131,7 +114,7 @@ impl<T: Float> CausalKeys<'_, T> {
             let tasks = tasks.map(|(chunk, sums)| QueryMoments { rows: rows(chunk, end), sums });
             run.for_each(tasks, |task, cancel| {
                 task.sums.fill(0.0);
-                kernels.query_moments(self.queries, task, cancel)
+                kernels.query_moments(self, task, cancel)
             })?;
             waves.scan(wave.len(), true, run)?;
             let mut own = outputs.tail(m.min(wave.start * C));
@@ -142,8 +125,8 @@ impl<T: Float> CausalKeys<'_, T> {
             });
             run.phase(progress(1.0));
             run.for_each(tasks, |(part, task), cancel| {
-                Sums::with(&sums, part, |[key_sums, value_sums]| {
-                    let own = KeyTask { key_sums, value_sums, ..task.task };
+                Sums::with(&sums, part, |sums| {
+                    let own = KeyTask { sums, ..task.task };
                     kernels.causal_keys(self, CausalKeyTask { task: own, ..task }, cancel)
                 })
             })?;

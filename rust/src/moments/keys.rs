@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::collect::{Keys, clear};
 use super::evaluate::{Evaluator, Moments};
 use super::near::Near;
+use super::sides::Sides;
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::outputs::{Outer, Product};
@@ -16,14 +16,12 @@ use crate::simd::Vector;
 /// Shared inputs of the tasks of the key side.
 #[derive(Clone, Copy)]
 pub struct KeySide<'a, T> {
-    /// The keys and their values.
-    pub keys: &'a Keys<'a, T>,
+    /// The inputs in their coordinates.
+    pub sides: &'a Sides<'a, T>,
     /// N_β, moments of the queries with [c, −r] / z, if there are any.
     pub moments: Option<&'a Moments<T>>,
-    /// pᵀ Q mapped to rows of dL/dA2.
-    pub key_product: Option<&'a Product<T>>,
-    /// fᵀ c mapped to rows of dL/dA3.
-    pub value_product: Option<&'a Product<T>>,
+    /// pᵀ Q mapped to rows of dL/dA2, and fᵀ c to rows of dL/dA3.
+    pub products: [Option<&'a Product<T>>; 2],
     /// Whether pᵀ Q is wanted.
     pub slopes: bool,
 }
@@ -32,14 +30,10 @@ pub struct KeySide<'a, T> {
 pub struct KeyTask<'a, T> {
     /// Its rows.
     pub rows: Range<usize>,
-    /// Rows of [`KeySide::key_product`].
-    pub key_output: Option<&'a mut [T]>,
-    /// Rows of [`KeySide::value_product`].
-    pub value_output: Option<&'a mut [T]>,
-    /// += (pᵀ Q)ᵀ A2, `[dimension][d2]`.
-    pub key_sums: Option<&'a mut [f64]>,
-    /// += (fᵀ c)ᵀ A3, `[dv][d3]`.
-    pub value_sums: Option<&'a mut [f64]>,
+    /// Rows of [`KeySide::products`].
+    pub outputs: [Option<&'a mut [T]>; 2],
+    /// += (pᵀ Q)ᵀ A2, `[dimension][d2]`, and (fᵀ c)ᵀ A3, `[dv][d3]`.
+    pub sums: [Option<&'a mut [f64]>; 2],
 }
 
 /// pᵀ Q and fᵀ c of one part. Time 2 · rows · (N_(g+1) + N_g)(dv + 1) flops.
@@ -47,10 +41,10 @@ pub struct KeyTask<'a, T> {
 pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &KeySide<'_, T>,
     mut task: KeyTask<'_, T>,
-    near: &mut impl Near<T, V, W, L, J>,
+    near: &mut impl Near<T, L>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let &Keys { tree, keys, values, .. } = operands.keys;
+    let Sides { tree, keys, values, .. } = operands.sides;
     let lanes = |width: usize| buffer::aligned::<T>(buffer::size(&[width, L])?);
     let (d, dv) = (keys.columns(), values.columns());
     let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
@@ -58,11 +52,10 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     let (mut x, mut v, mut g) = (lanes(d)?, lanes(d)?, lanes(dv)?);
     let mut payload = lanes(dv + 1)?;
     payload[dv * L..].fill(T::one());
-    let outer = |wanted: bool, count, width| {
-        if wanted { Outer::<T>::new::<W, J>(count, width).map(Some) } else { Ok(None) }
-    };
-    let mut key_outer = outer(task.key_sums.is_some(), d, keys.rows.width)?;
-    let mut value_outer = outer(task.value_sums.is_some(), dv, values.rows.width)?;
+    let mut outers = [None, None];
+    for ((outer, side), _) in outers.iter_mut().zip([keys, values]).zip(&task.sums).filter(|(_, sums)| sums.is_some()) {
+        *outer = Some(Outer::<T>::new::<W, J>(side.columns(), side.rows.width)?);
+    }
     for first in task.rows.clone().step_by(C) {
         cancel.check()?;
         let count = C.min(task.rows.end - first);
@@ -78,32 +71,26 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 }
                 None => g.fill(T::zero()),
             }
-            near.values(first + at, rows, &x, &mut g);
-            operands.keys.left_out(first + at, rows).for_each(|lane| clear::<T, L>(&mut g, lane));
-            if let Some(outer) = &mut value_outer {
-                outer.columns.set::<L>(at, &g);
+            near.values::<V, W, J>((first + at, rows), &x, &[true; L], &mut g);
+            operands.sides.leave_out::<L>(first + at, rows, 0, &mut g);
+            if operands.slopes {
+                match operands.moments {
+                    Some(moments) => evaluator.slopes::<V, W, L, J>(tree, moments, &payload, &x, &mut v),
+                    None => v.fill(T::zero()),
+                }
+                near.slopes::<V, W, J>(&payload, &mut v);
+                operands.sides.leave_out::<L>(first + at, rows, 0, &mut v);
             }
-            if let (Some(product), Some(output)) = (operands.value_product, &mut task.value_output) {
-                product.rows::<V, W, L, J>(&g, row, rows, output);
-            }
-            if !operands.slopes {
-                continue;
-            }
-            match operands.moments {
-                Some(moments) => evaluator.slopes::<V, W, L, J>(tree, moments, &payload, &x, &mut v),
-                None => v.fill(T::zero()),
-            }
-            near.slopes(&payload, &mut v);
-            operands.keys.left_out(first + at, rows).for_each(|lane| clear::<T, L>(&mut v, lane));
-            if let Some(outer) = &mut key_outer {
-                outer.columns.set::<L>(at, &v);
-            }
-            if let (Some(product), Some(output)) = (operands.key_product, &mut task.key_output) {
-                product.rows::<V, W, L, J>(&v, row, rows, output);
+            for (i, lanes) in [&v, &g].into_iter().enumerate() {
+                if let Some(outer) = &mut outers[i] {
+                    outer.columns.set::<L>(at, lanes);
+                }
+                if let (Some(product), Some(output)) = (operands.products[i], &mut task.outputs[i]) {
+                    product.rows::<V, W, L, J>(lanes, row, rows, output);
+                }
             }
         }
-        let sides = [(&mut key_outer, &mut task.key_sums, keys), (&mut value_outer, &mut task.value_sums, values)];
-        for (outer, sums, side) in sides {
+        for ((outer, sums), side) in outers.iter_mut().zip(&mut task.sums).zip([keys, values]) {
             if let (Some(outer), Some(sums)) = (outer, sums) {
                 outer.payload.set_rows::<W, L>(side.slice(first, count));
                 outer.add::<V, W, L, J>(sums);

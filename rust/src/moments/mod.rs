@@ -3,15 +3,14 @@
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three
 //! sums do everything: `collect` takes moments of rows, `evaluate` evaluates them at a row, values and slopes alike;
 //! `queries` and `keys` put them together block by block, in `causal` under a mask, with sums of the chunks before from
-//! a scan in `waves`. `query_side` and `key_side` run them over all rows with or without a mask, `sums` adding up the
-//! results of the parts in a fixed order; `fit`, `passes`, `rows` and `gradient` answer the requests of a problem.
+//! a scan in `waves`. All of them read the inputs in `sides`, and see a few rows of the other side one by one through
+//! `near`: keys that stand out, which keep their exp in every pass, or the chunk of the row itself under a mask.
 //!
-//! Keys that stand out keep their exp, in every pass: `chunk` has the weights of such few pairs, `near` is where they
-//! join the sums of moments, and `beside` has the sums of these keys.
+//! `query_side` and `key_side` run them over all rows with or without a mask, `sums` adding up the results of the parts
+//! in a fixed order; `fit`, `passes`, `contraction`, `rows` and `gradient` answer the requests of a problem.
 //!
 //! The passes without a mask also leave the statistics from which [`crate::certificate::moments`] makes bounds.
 
-mod beside;
 mod causal;
 mod collect;
 mod contraction;
@@ -26,6 +25,7 @@ mod passes;
 mod queries;
 mod query_side;
 mod rows;
+mod sides;
 mod sums;
 mod waves;
 

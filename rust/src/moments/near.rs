@@ -2,72 +2,99 @@
 //! rows of its own chunk.
 
 use crate::float::Float;
-use crate::kernels::InputMap;
+use crate::kernels::chunk::Chunk;
 use crate::kernels::tile::square_norms;
-
-/// Keys that stand out, which are not in the moments, and their values, as every task reads them.
-pub struct Exact<'a, T> {
-    /// Their rows of A2 and coordinates.
-    pub keys: InputMap<'a, T>,
-    /// Their rows of A3 and values h, in their unit.
-    pub values: InputMap<'a, T>,
-}
-
-/// Rows of the other side that are not in the moments.
-pub trait Near<T, V, const W: usize, const L: usize, const J: usize> {
-    /// Adds Σ weights · payload to `sums`, `[columns][L]`, of up to `L` rows from `first` on with the coordinates `x`.
-    fn values(&mut self, first: usize, rows: usize, x: &[T], sums: &mut [T]);
-    /// Adds Σ weights · ⟨`payload`, the other payload⟩ · x to `out`, `[dimension][L]`, for the same rows.
-    fn slopes(&mut self, payload: &[T], out: &mut [T]);
-}
+use crate::simd::Vector;
 
 /// Limits within which a row is safe, the same for all tasks.
 #[derive(Clone, Copy)]
 pub struct Limits<T> {
     /// Normalisers below this are unsafe.
     pub least_normaliser: T,
-    /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser.
+    /// Rows with ‖x‖² above this are unsafe: rounding drowns the normaliser, or a weight e^t needs a shift.
     pub largest_square: T,
 }
 
-/// The same for queries, whose normalisers may be unsafe.
-pub trait NearQueries<T, V, const W: usize, const L: usize, const J: usize>: Near<T, V, W, L, J> {
-    /// Which rows are safe, from the sums of the moments: `sums` are values and, last, the normaliser.
-    fn fits(&mut self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L];
-    /// [c, −r] / z of rows of the task.
-    fn take(&mut self, first: usize, rows: usize, payload: &[T]);
+/// The square of the largest logit of which the weight needs no shift.
+pub fn unshifted_square<T: Float>() -> f64 {
+    (T::UNSHIFTED_MAX * std::f64::consts::LN_2).powi(2)
 }
 
-/// Which rows are safe of which ‖x‖² may be at most `largest` (docs/math.md, equation 66).
-#[inline(always)]
-pub fn safe<T: Float, const L: usize>(limits: &Limits<T>, x: &[T], sums: &[T], largest: T) -> [bool; L] {
-    let lengths = square_norms(x.as_chunks::<L>().0);
-    let mut fits = [false; L];
-    if let Some(z) = sums.as_chunks::<L>().0.last() {
-        for l in 0..L {
-            let short = lengths[l] <= limits.largest_square && lengths[l] <= largest;
-            fits[l] = z[l] >= limits.least_normaliser && short;
+/// Rows of the other side that are not in the moments.
+pub trait Near<T: Float, const L: usize> {
+    /// Those rows, if there are any.
+    fn chunk(&mut self) -> Option<&mut Chunk<T>>;
+
+    /// The last of them that each of `rows` rows from `first` on sees; negative where it sees none.
+    fn last(&self, first: usize, rows: usize) -> [i32; L];
+
+    /// Which queries with the coordinates `x` are safe, from the sums of the moments, values and, last, the normaliser
+    /// (docs/math.md, equation 66).
+    #[inline(always)]
+    fn fits(&self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
+        let lengths = square_norms(x.as_chunks::<L>().0);
+        let mut fits = [false; L];
+        if let Some(z) = sums.as_chunks::<L>().0.last() {
+            for l in 0..L {
+                fits[l] = z[l] >= limits.least_normaliser && lengths[l] <= limits.largest_square;
+            }
+        }
+        fits
+    }
+
+    /// Adds Σ weights · payload to `sums`, `[columns][L]`, of `rows` rows from `first` on with the coordinates `x`,
+    /// those of them that are `used`.
+    #[inline(always)]
+    fn values<V: Vector<T, W>, const W: usize, const J: usize>(
+        &mut self,
+        (first, rows): (usize, usize),
+        x: &[T],
+        used: &[bool; L],
+        sums: &mut [T],
+    ) {
+        let last = self.last(first, rows);
+        if let Some(chunk) = self.chunk() {
+            chunk.set(x, used);
+            chunk.values::<V, W, L, J>(&last, sums);
         }
     }
-    fits
+
+    /// Adds Σ weights · ⟨`payload`, the other payload⟩ · x to `out`, `[dimension][L]`, for the same rows.
+    #[inline(always)]
+    fn slopes<V: Vector<T, W>, const W: usize, const J: usize>(&mut self, payload: &[T], out: &mut [T]) {
+        if let Some(chunk) = self.chunk() {
+            chunk.slopes::<V, W, L, J>(payload, out);
+        }
+    }
 }
 
 /// Every row of the other side is in the moments.
 pub struct Nothing;
 
-impl<T: Float, V, const W: usize, const L: usize, const J: usize> Near<T, V, W, L, J> for Nothing {
+impl<T: Float, const L: usize> Near<T, L> for Nothing {
     #[inline(always)]
-    fn values(&mut self, _: usize, _: usize, _: &[T], _: &mut [T]) {}
-    #[inline(always)]
-    fn slopes(&mut self, _: &[T], _: &mut [T]) {}
-}
-
-impl<T: Float, V, const W: usize, const L: usize, const J: usize> NearQueries<T, V, W, L, J> for Nothing {
-    #[inline(always)]
-    fn fits(&mut self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
-        safe(limits, x, sums, limits.largest_square)
+    fn chunk(&mut self) -> Option<&mut Chunk<T>> {
+        None
     }
 
     #[inline(always)]
-    fn take(&mut self, _: usize, _: usize, _: &[T]) {}
+    fn last(&self, _: usize, _: usize) -> [i32; L] {
+        [-1; L]
+    }
+}
+
+/// Keys that stand out, beside the moments of all others, all of which every query sees: their weights are e^t, forward
+/// and backward (docs/math.md, equation 160).
+pub struct Beside<T>(pub Chunk<T>);
+
+impl<T: Float, const L: usize> Near<T, L> for Beside<T> {
+    #[inline(always)]
+    fn chunk(&mut self) -> Option<&mut Chunk<T>> {
+        Some(&mut self.0)
+    }
+
+    #[inline(always)]
+    fn last(&self, _: usize, _: usize) -> [i32; L] {
+        [self.0.count() as i32 - 1; L]
+    }
 }

@@ -1,18 +1,18 @@
 //! The passes over the queries and the keys, and the gradients that are made of their results.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
-use super::fit::{Inputs, Polynomial, Sides};
-use super::kernels::Kernels;
+use super::fit::Polynomial;
 use super::key_side::{Answers, KeyOutputs, key_side};
 use super::keys::KeySide;
 use super::queries::Found;
-use super::query_side::{QuerySide, RowOutputs, SumSizes, query_side};
+use super::query_side::{QuerySide, RowOutputs, query_side};
+use super::sides::Sides;
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::outputs::Product;
-use crate::linalg::layout::Rows;
-use crate::linalg::products::matrix;
+use crate::linalg::layout::{Rows, wide};
+use crate::linalg::products::{matrix, view};
 use crate::problem::{OutputSet, Problem, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
@@ -20,7 +20,15 @@ use crate::runtime::pool::Run;
 /// Share of the query side in the time of both, with and without a mask.
 const QUERY_SHARE: [f64; 2] = [0.5, 0.7];
 
-/// Rows of outputs and sums that the passes leave behind, all in their units.
+/// Results for one input by token, in their units, as far as they are wanted.
+struct Output<T> {
+    /// Its sum with the rows of the input, row-major: a coordinate or a value by the width of the input.
+    sum: Option<Vec<f64>>,
+    /// Its rows of the gradient.
+    rows: Option<Vec<T>>,
+}
+
+/// Results of the passes, all in their units.
 pub(super) struct Passes<T> {
     pub found: Found,
     /// ‖c‖ of every row, in its unit; nothing under a mask.
@@ -30,15 +38,8 @@ pub(super) struct Passes<T> {
     /// Estimate of the error of Σ a ⊗ w that is due to integer sums, in the coordinates of the keys, in its unit; 0
     /// without a seed.
     pub lost: f64,
-    /// wᵀ A1, (d, d1).
-    weights: Option<Vec<f64>>,
-    A1: Option<Vec<T>>,
-    /// (pᵀ Q)ᵀ A2, (d, d2).
-    W_K: Option<Vec<f64>>,
-    A2: Option<Vec<T>>,
-    /// (fᵀ c)ᵀ A3, (dv, d3).
-    Y: Option<Vec<f64>>,
-    A3: Option<Vec<T>>,
+    /// w with A1, pᵀ Q with A2, and fᵀ c with A3.
+    outputs: [Output<T>; 3],
 }
 
 impl<T: Float> Passes<T> {
@@ -46,14 +47,13 @@ impl<T: Float> Passes<T> {
     pub(super) fn run(
         polynomial: &Polynomial,
         problem: &Problem<'_, T>,
-        inputs: &Inputs<'_, T>,
         sides: &Sides<'_, T>,
         needs: &OutputSet,
         seed: Option<u64>,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let Polynomial { coordinates, tree, exact_keys, .. } = polynomial;
-        let strip = Kernels::<T>::of(polynomial.isa).keys;
+        let strip = polynomial.strip::<T>();
         let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
         let rows_of = |is_wanted: bool, count: usize, width: usize| {
@@ -61,8 +61,8 @@ impl<T: Float> Passes<T> {
         };
         let sums_of = |is_wanted: bool, size: usize| is_wanted.then(|| buffer::zeros::<f64>(size)).transpose();
         let product = Product::new(coordinates.to_A1(problem), strip)?;
-        let moments = polynomial.moments(dv, strip)?;
-        let mut operands = polynomial.queries(problem, inputs, sides, moments.as_ref())?;
+        let moments = polynomial.moments(dv)?;
+        let mut operands = polynomial.queries(problem, sides, moments.as_ref())?;
         operands.product = needs.A1.then_some(&product);
         let has_keys = needs.key_side();
         let share = QUERY_SHARE[usize::from(!problem.is_causal)];
@@ -75,11 +75,11 @@ impl<T: Float> Passes<T> {
             operands.slopes = needs.query_slopes() && contraction.is_none();
             let count = if needs.key_slopes() || contraction.is_some() { tree.count() } else { tree.inner() };
             let has_moments = (has_keys || contraction.is_some()) && !problem.is_causal;
-            let sizes = SumSizes {
-                weights: (needs.weights && contraction.is_none()).then_some(d * d1),
-                moments: if has_moments { Some(buffer::size(&[count, dv + 1])?) } else { None },
-                exact: (has_keys && !exact_keys.is_empty()).then_some(exact_keys.len() * (dv + d)),
-            };
+            let sizes = [
+                (needs.weights && contraction.is_none()).then_some(d * d1),
+                if has_moments { Some(buffer::size(&[count, dv + 1])?) } else { None },
+                (has_keys && !exact_keys.is_empty()).then_some(exact_keys.len() * (dv + d)),
+            ];
             let mut A1 = rows_of(needs.A1, n, d1)?;
             let mut norms = buffer::zeros(if problem.is_causal { 0 } else { n })?;
             let mut residuals = rows_of(has_keys && problem.is_causal, n, dv + 1)?;
@@ -89,8 +89,7 @@ impl<T: Float> Passes<T> {
                 norms: (!problem.is_causal).then_some(&mut norms),
                 residuals: residuals.as_deref_mut(),
             };
-            let mut side =
-                query_side(polynomial, operands, sides, outputs, sizes, (None, !problem.is_causal, end), run)?;
+            let mut side = query_side(polynomial, operands, outputs, sizes, None, end, run)?;
             if let ([_, Some(sums), _], Some(contracted)) = (&side.sums, &contraction) {
                 // Where no row is safe, the moments of the keys need not fit the precision.
                 let is_safe = side.found.unsafe_rows.len() < n;
@@ -125,24 +124,20 @@ impl<T: Float> Passes<T> {
             let keys = Product::new(coordinates.to_A2(problem), strip)?;
             let values = Product::new(coordinates.to_A3(problem), strip)?;
             let operands = KeySide {
-                keys: &sides.keys_of(polynomial),
+                sides,
                 moments: None,
-                key_product: needs.A2.then_some(&keys),
-                value_product: needs.A3.then_some(&values),
+                products: [needs.A2.then_some(&keys), needs.A3.then_some(&values)],
                 slopes: needs.key_slopes(),
             };
-            let outputs = KeyOutputs {
-                keys: (A2.as_deref_mut(), d2),
-                values: (A3.as_deref_mut(), d3),
-                sums: [needs.W_K, needs.Y],
-            };
-            key_side(polynomial, operands, sides, answers, outputs, end, run)?
+            let rows = [(A2.as_deref_mut(), d2), (A3.as_deref_mut(), d3)];
+            key_side(polynomial, operands, answers, KeyOutputs { rows, sums: [needs.W_K, needs.Y] }, end, run)?
         } else {
             [sums_of(needs.W_K, d * d2)?, sums_of(needs.Y, dv * d3)?]
         };
-        let mut passes = Passes { found, residuals: norms, largest_key, lost, weights, A1, W_K, A2, Y, A3 };
+        let outputs = [(weights, A1), (W_K, A2), (Y, A3)].map(|(sum, rows)| Output { sum, rows });
+        let mut passes = Passes { found, residuals: norms, largest_key, lost, outputs };
         if let Some(sums) = exact {
-            passes.add_exact(polynomial, problem, inputs, &sums)?;
+            passes.add_exact(polynomial, problem, sides, &sums)?;
         }
         Ok(passes)
     }
@@ -155,30 +150,30 @@ impl<T: Float> Passes<T> {
         wrt: Wrt,
     ) -> Result<Array2<T>, Error> {
         let Polynomial { coordinates, .. } = polynomial;
-        let (d1, d2, d3) = (problem.A1.ncols(), problem.A2.ncols(), problem.A3.ncols());
-        let (d, dv) = (coordinates.dimension(), problem.Y.ncols());
-        let small = |sums: &Option<Vec<f64>>, shape: (usize, usize)| -> Result<Array2<f64>, Error> {
-            matrix(made(sums, wrt)?.clone(), shape.0, shape.1)
+        let [queries, keys, values] = &self.outputs;
+        let small = |of: &Output<T>, height: usize, input: ArrayView2<'_, T>| -> Result<Array2<f64>, Error> {
+            matrix(made(&of.sum, wrt)?.clone(), height, input.ncols())
         };
-        let array =
-            |rows: &Option<Vec<T>>, shape: (usize, usize)| matrix(buffer::copied(made(rows, wrt)?)?, shape.0, shape.1);
+        let (rows, columns) = problem.dim(wrt);
+        let array = |of: &Output<T>| matrix(buffer::copied(made(&of.rows, wrt)?)?, rows, columns);
+        let d = coordinates.dimension();
         Ok(match wrt {
             Wrt::X | Wrt::WQ => {
-                let sum = small(&self.weights, (d, d1))?.reversed_axes().dot(&coordinates.inverse);
+                let sum = small(queries, d, problem.A1)?.reversed_axes().dot(&coordinates.inverse);
                 rounded(sum.view(), problem.scale * coordinates.slope_unit())
             }
             Wrt::WK => {
-                let sum = small(&self.W_K, (d, d2))?.reversed_axes().dot(&coordinates.transposed);
+                let sum = small(keys, d, problem.A2)?.reversed_axes().dot(&coordinates.transposed);
                 rounded(sum.view(), coordinates.slope_unit())
             }
-            Wrt::Y => rounded(small(&self.Y, (dv, d3))?.t(), coordinates.value_unit()),
-            Wrt::A1 => array(&self.A1, problem.A1.dim())?,
-            Wrt::A2 => array(&self.A2, problem.A2.dim())?,
-            Wrt::A3 => array(&self.A3, problem.A3.dim())?,
+            Wrt::Y => rounded(small(values, problem.Y.ncols(), problem.A3)?.t(), coordinates.value_unit()),
+            Wrt::A1 => array(queries)?,
+            Wrt::A2 => array(keys)?,
+            Wrt::A3 => array(values)?,
             Wrt::A => {
-                let mut sum = array(&self.A1, problem.A1.dim())?;
-                for part in [&self.A2, &self.A3] {
-                    sum.iter_mut().zip(made(part, wrt)?).for_each(|(sum, &term)| *sum += term);
+                let mut sum = array(queries)?;
+                for part in [keys, values] {
+                    sum.iter_mut().zip(made(&part.rows, wrt)?).for_each(|(sum, &term)| *sum += term);
                 }
                 sum
             }
@@ -190,26 +185,24 @@ impl<T: Float> Passes<T> {
         &mut self,
         polynomial: &Polynomial,
         problem: &Problem<'_, T>,
-        inputs: &Inputs<'_, T>,
+        sides: &Sides<'_, T>,
         sums: &[f64],
     ) -> Result<(), Error> {
-        let Polynomial { coordinates, .. } = polynomial;
-        let (count, dv, d) = (polynomial.exact_keys.len(), problem.Y.ncols(), coordinates.dimension());
-        let sums = ArrayView2::from_shape((count, dv + d), sums).map_err(|error| Error::Internal(error.to_string()))?;
-        let (of_values, of_keys) = sums.split_at(ndarray::Axis(1), dv);
-        let wide = |rows: &Array2<T>| rows.mapv(T::widen);
-        let [keys, values] = &inputs.exact;
-        // (pᵀ Q)ᵀ A2 and (fᵀ c)ᵀ A3.
-        let sides = [(&mut self.W_K, of_keys, keys), (&mut self.Y, of_values, values)];
-        for (sum, left, right) in sides {
-            let more = left.t().dot(&wide(right));
-            sum.iter_mut().flatten().zip(&more).for_each(|(sum, more)| *sum += more);
-        }
-        let (key_map, value_map) = (coordinates.to_A2(problem), coordinates.to_A3(problem));
-        for (output, left, (map, unit)) in [(&mut self.A2, of_keys, key_map), (&mut self.A3, of_values, value_map)] {
-            let Some(output) = output else { continue };
+        let Some([keys, values]) = &sides.exact else { return Ok(()) };
+        let dv = problem.Y.ncols();
+        let sums = view(sums, polynomial.exact_keys.len(), dv + polynomial.coordinates.dimension())?;
+        let (of_values, of_keys) = sums.split_at(Axis(1), dv);
+        let (key_map, value_map) = (polynomial.coordinates.to_A2(problem), polynomial.coordinates.to_A3(problem));
+        let [_, to_keys, to_values] = &mut self.outputs;
+        for (output, sums, rows, (map, unit)) in
+            [(to_keys, of_keys, keys.rows, key_map), (to_values, of_values, values.rows, value_map)]
+        {
+            // (pᵀ Q)ᵀ A2 or (fᵀ c)ᵀ A3.
+            let more = sums.t().dot(&wide(view(rows.data, rows.count, rows.width)?));
+            output.sum.iter_mut().flatten().zip(&more).for_each(|(sum, more)| *sum += more);
+            let Some(output) = &mut output.rows else { continue };
             let width = map.ncols();
-            for (&key, row) in polynomial.exact_keys.iter().zip(left.dot(&map).rows()) {
+            for (&key, row) in polynomial.exact_keys.iter().zip(sums.dot(&map).rows()) {
                 let to = &mut output[key * width..][..width];
                 to.iter_mut().zip(row).for_each(|(to, x)| *to = T::narrow(unit * x));
             }

@@ -4,16 +4,15 @@ use std::ops::Range;
 
 use super::collect::Collector;
 use super::evaluate::{Evaluator, Moments};
-use super::near::{Exact, Limits, NearQueries};
+use super::near::{Beside, Limits, Near, Nothing, unshifted_square};
+use super::sides::Sides;
 use crate::certificate::moments::{Buckets, RowNumbers};
 use crate::error::Error;
-use crate::features::Monomials;
 use crate::float::Float;
-use crate::kernels::InputMap;
+use crate::kernels::chunk::Chunk;
 use crate::kernels::outputs::{Outer, Product};
 use crate::kernels::rhs::C;
-use crate::kernels::tile;
-use crate::kernels::tile::{square_norms, widest};
+use crate::kernels::tile::{self, square_norms, wide_norms, widest};
 use crate::linalg::layout::Rows;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
@@ -23,10 +22,8 @@ use crate::simd::Vector;
 /// Shared inputs of the tasks of the query side.
 #[derive(Clone, Copy)]
 pub struct Queries<'a, T> {
-    /// Monomials up to one above the degree.
-    pub tree: &'a Monomials,
-    /// A1 and its coordinates.
-    pub queries: &'a InputMap<'a, T>,
+    /// The inputs in their coordinates.
+    pub sides: &'a Sides<'a, T>,
     /// E.
     pub target: Rows<'a, T>,
     /// Whether c = o − E; otherwise E is c.
@@ -47,8 +44,6 @@ pub struct Queries<'a, T> {
     pub slopes: bool,
     /// Whether the sums of the highest grade may be of integers.
     pub integers: bool,
-    /// Keys that are not in the moments, but seen by every query.
-    pub exact: Option<&'a Exact<'a, T>>,
 }
 
 /// One part of the queries.
@@ -59,14 +54,13 @@ pub struct QueryTask<'a, T> {
     pub output: Option<&'a mut [T]>,
     /// Rows of o, in the unit of the values.
     pub values: Option<&'a mut [T]>,
-    /// += wᵀ A1, `[dimension][d1]`.
-    pub weight_sums: Option<&'a mut [f64]>,
-    /// += Σ q^β [c, −r] / z, `[count][dv + 1]`, the ones replaced by −r: N_β.
-    pub moment_sums: Option<&'a mut [f64]>,
-    /// += contributions of the queries to each of [`Queries::exact`], `[keys][dv + dimension]`: fᵀ c and pᵀ Q.
-    pub exact_sums: Option<&'a mut [f64]>,
+    /// Rows of [c, −r] / z.
+    pub residuals: Option<&'a mut [T]>,
     /// ‖c‖ of each row, in its unit.
-    pub residuals: Option<&'a mut [f64]>,
+    pub norms: Option<&'a mut [f64]>,
+    /// += wᵀ A1, `[dimension][d1]`; N_β = Σ q^β [c, −r] / z, `[count][dv + 1]`; and fᵀ c and pᵀ Q of each of
+    /// [`Sides::exact`], `[keys][dv + dimension]`.
+    pub sums: [Option<&'a mut [f64]>; 3],
     /// Statistics of the part.
     pub found: &'a mut Found,
 }
@@ -74,16 +68,7 @@ pub struct QueryTask<'a, T> {
 impl<'a, T> QueryTask<'a, T> {
     /// These rows, nothing asked of them yet.
     pub fn of(rows: Range<usize>, found: &'a mut Found) -> Self {
-        QueryTask {
-            rows,
-            output: None,
-            values: None,
-            weight_sums: None,
-            moment_sums: None,
-            exact_sums: None,
-            residuals: None,
-            found,
-        }
+        QueryTask { rows, output: None, values: None, residuals: None, norms: None, sums: [None, None, None], found }
     }
 }
 
@@ -128,6 +113,7 @@ impl Found {
 struct Scratch<T> {
     input: Aligned<T>,
     x: Aligned<T>,
+    /// E, and then o.
     target: Aligned<T>,
     /// The values times z, and z; then c and −r, divided by z.
     sums: Aligned<T>,
@@ -137,7 +123,7 @@ struct Scratch<T> {
 impl<T: Float> Scratch<T> {
     fn new<const L: usize>(operands: &Queries<'_, T>) -> Result<Self, Error> {
         let lanes = |width: usize| buffer::aligned::<T>(buffer::size(&[width, L])?);
-        let (side, dv) = (operands.queries, operands.target.width);
+        let (side, dv) = (&operands.sides.queries, operands.target.width);
         Ok(Scratch {
             input: lanes(side.rows.width)?,
             x: lanes(side.columns())?,
@@ -148,23 +134,44 @@ impl<T: Float> Scratch<T> {
     }
 }
 
+/// The query side without a mask, with the keys that stand out beside the moments where there are any. Time as
+/// [`queries`], and 4 · rows · keys · (d + dv + 1) flops.
+#[inline(always)]
+pub fn queries_beside<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    operands: &Queries<'_, T>,
+    task: QueryTask<'_, T>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let Some([keys, values]) = &operands.sides.exact else {
+        return queries::<T, V, W, L, J>(operands, task, &mut Nothing, cancel);
+    };
+    let (chunk, finite) = Chunk::of_keys::<V, W, L, J>(keys, values, 0..keys.rows.count)?;
+    let reach = T::narrow(unshifted_square::<T>() / chunk.widest::<J>());
+    let (largest, mut limits) = (if finite { reach } else { -T::one() }, operands.limits);
+    // So that NaN stays what it is.
+    if largest < limits.largest_square {
+        limits.largest_square = largest;
+    }
+    queries::<T, V, W, L, J>(&Queries { limits, ..*operands }, task, &mut Beside(chunk), cancel)
+}
+
 /// o, c and w of one part, and the sums over it. Time 2 · rows · (N_(g+1) + N_g)(dv + 1) flops and that of the outputs
 /// asked for besides.
 #[inline(always)]
 pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Queries<'_, T>,
     mut task: QueryTask<'_, T>,
-    near: &mut impl NearQueries<T, V, W, L, J>,
+    near: &mut impl Near<T, L>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let (tree, side, dv) = (operands.tree, operands.queries, operands.target.width);
+    let (tree, side, dv) = (operands.sides.tree, &operands.sides.queries, operands.target.width);
     let mut scratch = Scratch::<T>::new::<L>(operands)?;
     let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
-    let mut weights = match task.weight_sums {
+    let mut weights = match task.sums[0] {
         Some(_) => Some(Outer::<T>::new::<W, J>(side.columns(), side.rows.width)?),
         None => None,
     };
-    let mut gathered = match task.moment_sums {
+    let mut gathered = match task.sums[1] {
         Some(_) => Some((
             Collector::<T>::new::<V, W, J>(tree, dv + 1, operands.integers)?,
             Outer::<T>::new::<W, J>(side.columns(), dv + 1)?,
@@ -175,7 +182,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         cancel.check()?;
         let count = C.min(task.rows.end - first);
         for at in (0..count).step_by(L) {
-            let rows = (count - at).min(L);
+            let (rows, row) = ((count - at).min(L), first + at - task.rows.start);
             side.coordinates::<V, W, L, J>(first + at, rows, &mut scratch.input, &mut scratch.x, L);
             match operands.moments {
                 Some(moments) => {
@@ -185,11 +192,16 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 None => scratch.sums.fill(T::zero()),
             }
             let fits = near.fits(&operands.limits, &scratch.x, &scratch.sums);
-            near.values(first + at, rows, &scratch.x, &mut scratch.sums);
+            near.values::<V, W, J>((first + at, rows), &scratch.x, &fits, &mut scratch.sums);
             if operands.residual::<V, W, L>(first + at, rows, &fits, &mut scratch, &mut task) {
                 evaluator.set::<V, W, L>(tree, &scratch.x);
             }
-            near.take(first + at - task.rows.start, rows, &scratch.sums);
+            if let Some(residuals) = &mut task.residuals {
+                tile::untranspose::<T, L>(&scratch.sums, (row, rows), residuals);
+            }
+            if let (Some(chunk), Some(sums)) = (near.chunk(), &mut task.sums[2]) {
+                chunk.gather::<V, W, L, J>(&scratch.sums, sums);
+            }
             if let Some((_, gathered)) = &mut gathered {
                 gathered.columns.set::<L>(at, &scratch.x);
                 gathered.payload.set_lanes::<W, L>(at, &scratch.sums);
@@ -203,36 +215,24 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 }
                 None => scratch.w.fill(T::zero()),
             }
-            near.slopes(&scratch.sums, &mut scratch.w);
+            near.slopes::<V, W, J>(&scratch.sums, &mut scratch.w);
             if let Some(outer) = &mut weights {
                 outer.columns.set::<L>(at, &scratch.w);
             }
             if let (Some(product), Some(output)) = (operands.product, &mut task.output) {
-                product.rows::<V, W, L, J>(&scratch.w, first + at - task.rows.start, rows, output);
+                product.rows::<V, W, L, J>(&scratch.w, row, rows, output);
             }
         }
-        if let (Some(outer), Some(sums)) = (&mut weights, &mut task.weight_sums) {
+        if let (Some(outer), Some(sums)) = (&mut weights, &mut task.sums[0]) {
             outer.payload.set_rows::<W, L>(side.slice(first, count));
             outer.add::<V, W, L, J>(sums);
         }
-        if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.moment_sums) {
+        if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.sums[1]) {
             collector.add::<V, W, L, J>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
             task.found.lost.push(collector.take_lost());
         }
     }
     Ok(())
-}
-
-/// ‖a‖ of each row in double precision: inputs are in any unit.
-#[inline(always)]
-fn wide_norms<T: Float, const L: usize>(a: &[[T; L]]) -> [f64; L] {
-    let mut squares = [0.0; L];
-    for column in a {
-        for l in 0..L {
-            squares[l] += column[l].widen() * column[l].widen();
-        }
-    }
-    squares.map(f64::sqrt)
 }
 
 impl<T: Float> Queries<'_, T> {
@@ -256,10 +256,7 @@ impl<T: Float> Queries<'_, T> {
         for l in 0..L {
             inverse[l] = z[l].recip();
         }
-        if let Some(outputs) = &mut task.values {
-            write_values(values, &inverse, (first - task.rows.start, rows), outputs);
-        }
-        for (value, target) in values.iter_mut().zip(scratch.target.as_chunks::<L>().0) {
+        for (value, target) in values.iter_mut().zip(scratch.target.as_chunks_mut::<L>().0) {
             for l in 0..L {
                 let output = value[l] * inverse[l];
                 let given = target[l] * self.target_unit;
@@ -267,8 +264,12 @@ impl<T: Float> Queries<'_, T> {
                 r[l] += c * output;
                 outputs_squared[l] += output * output;
                 squares[l] += c * c;
-                value[l] = c;
+                (value[l], target[l]) = (c, output);
             }
+        }
+        let row = first - task.rows.start;
+        if let Some(outputs) = &mut task.values {
+            tile::untranspose::<T, L>(&scratch.target, (row, rows), outputs);
         }
         let x = scratch.x.as_chunks_mut::<L>().0;
         let lengths = square_norms(x);
@@ -277,8 +278,8 @@ impl<T: Float> Queries<'_, T> {
         for l in 0..L {
             c[l] = squares[l].widen().sqrt();
         }
-        if let Some(residuals) = &mut task.residuals {
-            residuals[first - task.rows.start..][..rows].copy_from_slice(&c[..rows]);
+        if let Some(norms) = &mut task.norms {
+            norms[row..][..rows].copy_from_slice(&c[..rows]);
         }
         let mut all_safe = true;
         for l in 0..L {
@@ -312,21 +313,5 @@ impl<T: Float> Queries<'_, T> {
         }
         task.found.widest = wider(task.found.widest, widest(x));
         !all_safe
-    }
-}
-
-/// Rows of o from sums and their normalisers.
-#[inline(always)]
-fn write_values<T: Float, const L: usize>(
-    values: &[[T; L]],
-    inverse: &[T; L],
-    (first, rows): (usize, usize),
-    outputs: &mut [T],
-) {
-    let dv = values.len();
-    for (i, value) in values.iter().enumerate() {
-        for l in 0..rows {
-            outputs[(first + l) * dv + i] = value[l] * inverse[l];
-        }
     }
 }

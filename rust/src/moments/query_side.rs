@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use super::causal::queries::{CausalQueries, CausalTask};
-use super::collect::{KeyFound, KeyMoments, Keys};
-use super::evaluate::Coefficients;
-use super::fit::{Polynomial, Sides};
+use super::collect::{KeyFound, KeyMoments};
+use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::queries::{Found, Queries, QueryTask};
+use super::sides::Sides;
 use super::sums::{Parts, Sums};
 use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
@@ -26,28 +26,17 @@ pub struct RowOutputs<'a, T> {
     pub slopes: (Option<&'a mut [T]>, usize),
     /// o, in the unit of the values.
     pub values: Option<&'a mut [T]>,
-    /// ‖c‖ in its unit.
+    /// ‖c‖ in its unit, which bounds are made of as well: buckets are filled where it is wanted.
     pub norms: Option<&'a mut [f64]>,
     /// [c, −r] / z; under a mask alone.
     pub residuals: Option<&'a mut [T]>,
-}
-
-/// Lengths of the sums that are wanted.
-#[derive(Clone, Copy, Default)]
-pub struct SumSizes {
-    /// wᵀ A1.
-    pub weights: Option<usize>,
-    /// N_β, which a mask has no use for.
-    pub moments: Option<usize>,
-    /// Contributions of the queries to the exact keys.
-    pub exact: Option<usize>,
 }
 
 /// Statistics and sums of the query side.
 pub struct QuerySide {
     /// Of all rows.
     pub found: Found,
-    /// The sums that were wanted: wᵀ A1, N_β, and those of the exact keys.
+    /// The sums of [`QueryTask`] that were wanted.
     pub sums: [Option<Vec<f64>>; 3],
     /// max ‖k‖ of the keys that are seen.
     pub largest_key: f64,
@@ -62,53 +51,44 @@ impl<'a, T> RowOutputs<'a, T> {
         QueryTask {
             output: cut(&mut self.slopes.0, rows.len() * self.slopes.1),
             values: cut(&mut self.values, rows.len() * dv),
-            residuals: cut(&mut self.norms, rows.len()),
+            residuals: cut(&mut self.residuals, rows.len() * (dv + 1)),
+            norms: cut(&mut self.norms, rows.len()),
             ..QueryTask::of(rows, found)
         }
     }
 }
 
-/// The query side over all rows. `indices` are the places of the queries where they are only some of a causal problem;
-/// progress goes up to `end`; buckets are filled where bounds are wanted.
+/// The query side over all rows. `sizes` are the lengths of the sums of [`QueryTask`] that are wanted, of which a mask
+/// has a use for the first alone; `indices` are the places of the queries where they are only some of a causal problem;
+/// progress goes up to `end`.
 ///
 /// Time 2 n (N_(g+1) + N_g)(dv + 1) and that of the outputs wanted besides; under a mask also that of the moments of
 /// the keys, and 4 n C (d + dv + 1) flops.
 pub fn query_side<T: Float>(
     polynomial: &Polynomial,
     operands: Queries<'_, T>,
-    sides: &Sides<'_, T>,
-    outputs: RowOutputs<'_, T>,
-    sizes: SumSizes,
-    (indices, has_bounds, end): (Option<&[usize]>, bool, f64),
+    mut outputs: RowOutputs<'_, T>,
+    sizes: [Option<usize>; 3],
+    indices: Option<&[usize]>,
+    end: f64,
     run: &mut Run<'_>,
 ) -> Result<QuerySide, Error> {
     let kernels = Kernels::<T>::of(polynomial.isa);
     if polynomial.is_causal {
-        let coefficients = Coefficients::new(&polynomial.tree, &polynomial.coefficients)?;
-        let operands = CausalQueries {
-            queries: operands,
-            keys: &sides.keys_of(polynomial),
-            coefficients: &coefficients,
-            magnitudes: &buffer::collected(polynomial.coefficients.iter().map(|p| p.abs()))?,
-            indices,
-        };
-        return operands.side(kernels, outputs, sizes.weights, end, run);
+        let operands = CausalQueries { queries: operands, coefficients: &polynomial.coefficients, indices };
+        return operands.side(kernels, outputs, sizes[0], end, run);
     }
-    let (n, dv) = (operands.queries.rows.count, operands.target.width);
-    let sizes = [sizes.weights, sizes.moments, sizes.exact];
+    let (n, dv) = (operands.sides.queries.rows.count, operands.target.width);
     let parts = Parts::new(n, sizes.iter().flatten().sum());
     let sums = sizes.map(Sums::new);
     let mut all = buffer::with_capacity(parts.count())?;
     for part in 0..parts.count() {
-        all.push(Found::of(parts.rows(part).len(), has_bounds)?);
+        all.push(Found::of(parts.rows(part).len(), outputs.norms.is_some())?);
     }
-    let mut outputs = outputs;
     let tasks = all.iter_mut().enumerate().map(|(part, found)| (part, outputs.task(parts.rows(part), dv, found)));
     run.phase(end);
     run.for_each(tasks, |(part, task), cancel| {
-        Sums::with(&sums, part, |[weight_sums, moment_sums, exact_sums]| {
-            kernels.queries(&operands, QueryTask { weight_sums, moment_sums, exact_sums, ..task }, cancel)
-        })
+        Sums::with(&sums, part, |sums| kernels.queries(&operands, QueryTask { sums, ..task }, cancel))
     })?;
     let mut found = Found::default();
     for one in all {
@@ -127,8 +107,8 @@ impl<T: Float> CausalQueries<'_, T> {
         end: f64,
         run: &mut Run<'_>,
     ) -> Result<QuerySide, Error> {
-        let (n, m) = (self.queries.queries.rows.count, self.keys.keys.rows.count);
-        let dv = self.keys.values.columns();
+        let sides = self.queries.sides;
+        let (n, m, dv) = (sides.queries.rows.count, sides.keys.rows.count, sides.values.columns());
         let last = self.indices.map_or(n.checked_sub(1), |indices| indices.last().copied());
         let chunks = last.map_or(0, |last| last / C + 1);
         let mut waves = Waves::new(chunks, self.moments()?, weights.unwrap_or(0))?;
@@ -143,7 +123,7 @@ impl<T: Float> CausalQueries<'_, T> {
                 tasks.map(|((chunk, sums), found)| KeyMoments { rows: rows(chunk, m), integers: false, sums, found });
             run.for_each(tasks, |task, cancel| {
                 task.sums.fill(0.0);
-                kernels.key_moments(self.keys, task, cancel)
+                kernels.key_moments(sides, task, cancel)
             })?;
             waves.scan(wave.len(), false, run)?;
             let mut all = buffer::filled(wave.len(), Found::default())?;
@@ -153,14 +133,13 @@ impl<T: Float> CausalQueries<'_, T> {
                 *widest_key = wider(*widest_key, keys.widest);
                 let rows_of = *next..self.end_of(chunk, n);
                 *next = rows_of.end;
-                let residuals = cut(&mut outputs.residuals, rows_of.len() * (dv + 1));
                 let task = outputs.task(rows_of, dv, found);
-                (chunk, CausalTask { task, residuals, keys: rows(chunk, m), before, widest: *widest_key })
+                (chunk, CausalTask { task, keys: rows(chunk, m), before, widest: *widest_key })
             });
             run.phase(progress(1.0));
             run.for_each(tasks, |(chunk, task), cancel| {
-                Sums::with(&sums, chunk, |[weight_sums]| {
-                    let own = QueryTask { weight_sums, ..task.task };
+                Sums::with(&sums, chunk, |[sums]| {
+                    let own = QueryTask { sums: [sums, None, None], ..task.task };
                     kernels.causal_queries(self, CausalTask { task: own, ..task }, cancel)
                 })
             })?;
@@ -174,20 +153,13 @@ impl<T: Float> CausalQueries<'_, T> {
 
     /// Moments of a chunk of keys: one row for each monomial that is needed, the coordinates always among them.
     fn moments(&self) -> Result<usize, Error> {
-        let tree = self.keys.tree;
-        let count = if self.queries.slopes { tree.count() } else { tree.inner().max(1 + self.keys.keys.columns()) };
-        buffer::size(&[count, self.keys.values.columns() + 1])
+        let Sides { tree, keys, values, .. } = self.queries.sides;
+        let count = if self.queries.slopes { tree.count() } else { tree.inner().max(1 + keys.columns()) };
+        buffer::size(&[count, values.columns() + 1])
     }
 
     /// One past the last of `n` query rows in a chunk.
     fn end_of(&self, chunk: usize, n: usize) -> usize {
         self.indices.map_or(n.min((chunk + 1) * C), |indices| indices.partition_point(|&index| index / C <= chunk))
-    }
-}
-
-impl<T> Sides<'_, T> {
-    /// The keys with their values, as the kernels read them.
-    pub fn keys_of<'b>(&'b self, polynomial: &'b Polynomial) -> Keys<'b, T> {
-        Keys { tree: &polynomial.tree, keys: &self.keys, values: &self.values, left_out: &polynomial.exact_keys }
     }
 }

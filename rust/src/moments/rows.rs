@@ -1,8 +1,8 @@
 //! o and w of some query rows as the polynomial has them, for a sampled correction and for a probe.
 
-use super::fit::{Inputs, Polynomial, Sides};
-use super::kernels::Kernels;
-use super::query_side::{RowOutputs, SumSizes, query_side};
+use super::fit::Polynomial;
+use super::queries::Queries;
+use super::query_side::{RowOutputs, query_side};
 use crate::certificate::moments::{Caps, Evaluated, caps};
 use crate::error::Error;
 use crate::float::Float;
@@ -10,7 +10,7 @@ use crate::kernels::outputs::Product;
 use crate::linalg::products::matrix;
 use crate::linalg::rows::{RowValues, ascending, in_order, selected};
 use crate::options::Options;
-use crate::problem::Problem;
+use crate::problem::{Problem, RowMajor};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
@@ -105,19 +105,18 @@ impl Polynomial {
         indices: Option<&[usize]>,
         run: &mut Run<'_>,
     ) -> Result<Evaluated<T>, Error> {
-        let inputs = Inputs::new(problem, &self.exact_keys)?;
-        let strip = Kernels::<T>::of(self.isa).keys;
+        let inputs = RowMajor::of(problem)?;
+        let (problem, exact) = (&inputs.problem(), self.exact_rows(problem)?);
         let (count, d, dv) = (problem.A1.nrows(), self.coordinates.dimension(), problem.Y.ncols());
-        let sides = Sides::new(problem, &inputs, &self.coordinates, strip)?;
-        let moments = self.moments(dv, strip)?;
-        let product = Product::new((self.coordinates.inverse.clone(), self.coordinates.slope_unit()), strip)?;
-        let mut operands = self.queries(problem, &inputs, &sides, moments.as_ref())?;
-        operands.product = Some(&product);
-        operands.slopes = true;
+        let (sides, moments) = (self.sides(problem, &exact)?, self.moments(dv)?);
+        let product = (self.coordinates.inverse.clone(), self.coordinates.slope_unit());
+        let product = Product::new(product, self.strip::<T>())?;
+        let operands = self.queries(problem, &sides, moments.as_ref())?;
+        let operands = Queries { product: Some(&product), slopes: true, ..operands };
         let mut w = buffer::zeros::<T>(buffer::size(&[count, d])?)?;
         let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
         let outputs = RowOutputs { slopes: (Some(&mut w), d), values: Some(&mut output), ..RowOutputs::default() };
-        let side = query_side(self, operands, &sides, outputs, SumSizes::default(), (indices, false, 1.0), run)?;
+        let side = query_side(self, operands, outputs, [None; 3], indices, 1.0, run)?;
         Ok(Evaluated { w, output, unsafe_rows: side.found.unsafe_rows })
     }
 }

@@ -30,7 +30,7 @@ mod triangle;
 pub use interval::{Interval, MAX_RANGE};
 pub use kind::Kind;
 pub use laws::degree_for;
-pub(crate) use power::horner;
+pub(crate) use power::{horner, reach};
 pub use series::{MAX_DEGREE, Polynomial};
 pub use table::RatioTable;
 pub(crate) use table::Widening;

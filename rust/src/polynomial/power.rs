@@ -9,6 +9,18 @@ pub(crate) fn horner(powers: &[f64], t: f64) -> f64 {
     powers.iter().rev().fold(0.0, |sum, p| sum * t + p)
 }
 
+/// The largest b such that Σ_a |p_a| b^a ≤ `most`, or near it: the terms of P at |t| ≤ b do not exceed that together.
+pub(crate) fn reach(powers: &[f64], most: f64) -> f64 {
+    let terms = |b: f64| powers.iter().rev().fold(0.0, |sum, p| sum * b + p.abs());
+    // Bisection over the exponents of double precision, then within one.
+    let (mut low, mut high) = (-1000.0f64, 1000.0f64);
+    for _ in 0..64 {
+        let middle = 0.5 * (low + high);
+        if terms(middle.exp2()) <= most { low = middle } else { high = middle }
+    }
+    low.exp2()
+}
+
 impl Polynomial {
     /// P_0 … P_g with P(t) = Σ_a P_a t^a, eq. (43); each is rounded once, from a computation in 106 bits.
     ///

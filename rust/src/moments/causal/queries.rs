@@ -8,10 +8,10 @@ use crate::float::Float;
 use crate::kernels::chunk::Chunk;
 use crate::kernels::rhs::C;
 use crate::kernels::tile::square_norms;
-use crate::moments::collect::Keys;
 use crate::moments::evaluate::Coefficients;
-use crate::moments::near::{Limits, Near, NearQueries};
+use crate::moments::near::{Limits, Near, unshifted_square};
 use crate::moments::queries::{Queries, QueryTask, queries};
+use crate::moments::sides::Sides;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
@@ -20,12 +20,8 @@ use crate::simd::Vector;
 pub struct CausalQueries<'a, T> {
     /// As without a mask; its moments are not used.
     pub queries: Queries<'a, T>,
-    /// The keys and their values.
-    pub keys: &'a Keys<'a, T>,
     /// P, as the moments use it.
     pub coefficients: &'a Coefficients,
-    /// |P_0|, …, |P_g|.
-    pub magnitudes: &'a [f64],
     /// The index of each query row, ascending, where it is not its place.
     pub indices: Option<&'a [usize]>,
 }
@@ -34,8 +30,6 @@ pub struct CausalQueries<'a, T> {
 pub struct CausalTask<'a, T> {
     /// Its rows and their outputs.
     pub task: QueryTask<'a, T>,
-    /// Rows of [c, −r] / z.
-    pub residuals: Option<&'a mut [T]>,
     /// The keys of the chunk.
     pub keys: Range<usize>,
     /// M_β of the keys before it, `[count][dv + 1]`.
@@ -54,21 +48,19 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     if task.task.rows.is_empty() {
         return Ok(());
     }
-    let width = operands.keys.values.columns() + 1;
+    let Sides { keys, values, .. } = operands.queries.sides;
+    let width = values.columns() + 1;
     // Before the first chunk there are no keys.
     let moments = match task.keys.start {
         0 => None,
         _ => Some(operands.coefficients.moments::<T>(task.before, width, width, J)?),
     };
     let moments_fit = moments.as_ref().is_none_or(|moments| moments.finite);
-    let &Keys { keys, values, .. } = operands.keys;
     let (chunk, all_finite) = Chunk::of_keys::<V, W, L, J>(keys, values, task.keys.clone())?;
     let mut own = Own {
         rule: Rule::new(operands, &task, all_finite && moments_fit)?,
         first_key: task.keys.start,
         indices: operands.indices,
-        width,
-        residuals: task.residuals,
         chunk,
     };
     // Where the moments do not fit the precision no row is safe, and results without any row are finite.
@@ -95,19 +87,16 @@ struct Rule<T> {
 
 impl<T: Float> Rule<T> {
     fn new(operands: &CausalQueries<'_, T>, task: &CausalTask<'_, T>, finite: bool) -> Result<Self, Error> {
-        let (d, width) = (operands.keys.keys.columns(), operands.keys.values.columns() + 1);
-        let before = task.keys.start as f64;
-        let (mut mean, mut magnitudes) = (buffer::with_capacity(d)?, buffer::with_capacity(operands.magnitudes.len())?);
+        let Sides { keys, values, .. } = operands.queries.sides;
+        let (width, before) = (values.columns() + 1, task.keys.start as f64);
         // The monomials after the constant are the coordinates.
-        let sums = task.before.chunks_exact(width).skip(1).take(d).map(|row| row[width - 1]);
-        mean.extend(sums.map(|sum| T::narrow(sum / before.max(1.0))));
-        magnitudes.extend(operands.magnitudes.iter().map(|&p| T::narrow(p)));
+        let sums = task.before.chunks_exact(width).skip(1).take(keys.columns()).map(|row| row[width - 1]);
         Ok(Rule {
-            mean,
+            mean: buffer::collected(sums.map(|sum| T::narrow(sum / before.max(1.0))))?,
             before: T::narrow(before),
-            magnitudes,
+            magnitudes: buffer::collected(operands.coefficients.powers.iter().map(|p| T::narrow(p.abs())))?,
             widest: T::narrow(task.widest),
-            largest: T::narrow((T::UNSHIFTED_MAX * std::f64::consts::LN_2).powi(2)),
+            largest: T::narrow(unshifted_square::<T>()),
             noise: T::narrow(1.0 / (32.0 * T::UNIT_ROUNDOFF)),
             finite,
         })
@@ -141,48 +130,29 @@ struct Own<'a, T> {
     rule: Rule<T>,
     first_key: usize,
     indices: Option<&'a [usize]>,
-    width: usize,
-    residuals: Option<&'a mut [T]>,
 }
 
-impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Near<T, V, W, L, J> for Own<'_, T> {
+impl<T: Float, const L: usize> Near<T, L> for Own<'_, T> {
     #[inline(always)]
-    fn values(&mut self, first: usize, rows: usize, _: &[T], sums: &mut [T]) {
+    fn chunk(&mut self) -> Option<&mut Chunk<T>> {
+        Some(&mut self.chunk)
+    }
+
+    #[inline(always)]
+    fn last(&self, first: usize, rows: usize) -> [i32; L] {
         let mut last = [-1; L];
         for (l, last) in last.iter_mut().enumerate().take(rows) {
             let index = self.indices.map_or(first + l, |indices| indices[first + l]);
             *last = (index - self.first_key).min(C) as i32;
         }
-        self.chunk.values::<V, W, L, J>(&last, sums);
+        last
     }
 
     #[inline(always)]
-    fn slopes(&mut self, payload: &[T], out: &mut [T]) {
-        self.chunk.slopes::<V, W, L, J>(payload, out);
-    }
-}
-
-impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> NearQueries<T, V, W, L, J>
-    for Own<'_, T>
-{
-    #[inline(always)]
-    fn fits(&mut self, _: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
-        let fits = match sums.as_chunks::<L>().0.last() {
+    fn fits(&self, _: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
+        match sums.as_chunks::<L>().0.last() {
             Some(z) => self.rule.fits(x.as_chunks::<L>().0, z),
             None => [false; L],
-        };
-        self.chunk.set(x, &fits);
-        fits
-    }
-
-    #[inline(always)]
-    fn take(&mut self, first: usize, rows: usize, payload: &[T]) {
-        let Some(residuals) = &mut self.residuals else { return };
-        let residuals = residuals[first * self.width..].chunks_exact_mut(self.width);
-        for (l, row) in residuals.enumerate().take(rows) {
-            for (to, column) in row.iter_mut().zip(payload.as_chunks::<L>().0) {
-                *to = column[l];
-            }
         }
     }
 }

@@ -1,0 +1,33 @@
+//! The inputs of a problem in their coordinates, as every task reads them.
+
+use crate::features::Monomials;
+use crate::float::Float;
+use crate::kernels::InputMap;
+
+/// The three inputs by token, and the monomials of their coordinates.
+pub struct Sides<'a, T> {
+    /// Monomials up to one above the degree.
+    pub tree: &'a Monomials,
+    /// A1 and its coordinates.
+    pub queries: InputMap<'a, T>,
+    /// A2 and its coordinates.
+    pub keys: InputMap<'a, T>,
+    /// A3 and its values h, in their unit.
+    pub values: InputMap<'a, T>,
+    /// Keys that count for nothing in the moments and get nothing from them, in rising order.
+    pub left_out: &'a [usize],
+    /// Their rows of A2 and of A3, which every query sees one by one, if there are any.
+    pub exact: Option<[InputMap<'a, T>; 2]>,
+}
+
+impl<T: Float> Sides<'_, T> {
+    /// Zeros in `[columns][L]` what belongs to the keys that are left out, where lane `lane` and the `count` − 1 after
+    /// it are the keys from `first` on.
+    #[inline(always)]
+    pub fn leave_out<const L: usize>(&self, first: usize, count: usize, lane: usize, columns: &mut [T]) {
+        let from = self.left_out.partition_point(|&key| key < first);
+        for key in self.left_out[from..].iter().take_while(|&&key| key < first + count) {
+            columns.as_chunks_mut::<L>().0.iter_mut().for_each(|column| column[lane + key - first] = T::zero());
+        }
+    }
+}
