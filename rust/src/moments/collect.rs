@@ -119,18 +119,6 @@ impl<T: Float> Collector<T> {
     }
 }
 
-/// One part of the keys.
-pub struct KeyMoments<'a> {
-    /// Its rows.
-    pub rows: Range<usize>,
-    /// Whether the sums of the highest grade may be of integers.
-    pub integers: bool,
-    /// += Σ k^β [h, 1], `[count][dv + 1]`.
-    pub sums: &'a mut [f64],
-    /// Statistics of the part.
-    pub found: &'a mut KeyFound,
-}
-
 /// Statistics of one part of the keys.
 #[derive(Debug, Clone, Default)]
 pub struct KeyFound {
@@ -142,25 +130,29 @@ pub struct KeyFound {
     pub balls: [Ball; 3],
 }
 
-/// M_β of one part. Time 2 · rows · N · (dv + 1) flops.
+/// M_β of some keys: `sums` += Σ k^β [h, 1], `[count][dv + 1]`; those of the highest grade may be of `integers`. Time
+/// 2 · rows · N · (dv + 1) flops.
 #[inline(always)]
 pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     sides: &Sides<'_, T>,
-    task: KeyMoments<'_>,
+    rows: Range<usize>,
+    integers: bool,
+    sums: &mut [f64],
     cancel: &Cancel,
-) -> Result<(), Error> {
+) -> Result<KeyFound, Error> {
     let Sides { tree, keys, values, .. } = sides;
     let width = values.columns();
-    let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, task.integers)?;
+    let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, integers)?;
     let mut payload = Rhs::<T>::new::<W>(width + 1)?;
     let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
     let mut h = buffer::aligned::<T>(buffer::size(&[width + 1, L])?)?;
     h[width * L..].fill(T::one());
     let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
     let [mut inputs, mut value_inputs, mut outputs] = [const { BallLanes::<L>::NONE }; 3];
-    for first in task.rows.clone().step_by(C) {
+    let mut widest_key = 0.0;
+    for first in rows.clone().step_by(C) {
         cancel.check()?;
-        let count = C.min(task.rows.end - first);
+        let count = C.min(rows.end - first);
         for at in (0..count).step_by(L) {
             let rows = (count - at).min(L);
             keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x[at..], C);
@@ -173,10 +165,9 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
             payload.set_lanes::<W, L>(at, &h);
             h[width * L..].fill(T::one());
         }
-        collector.add::<V, W, L, J>(tree, &mut x, count, &payload, task.sums);
-        task.found.widest = wider(task.found.widest, widest::<T, C>(x.as_chunks().0));
+        collector.add::<V, W, L, J>(tree, &mut x, count, &payload, sums);
+        widest_key = wider(widest_key, widest::<T, C>(x.as_chunks().0));
     }
-    task.found.lost = collector.take_lost();
-    task.found.balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
-    Ok(())
+    let balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
+    Ok(KeyFound { widest: widest_key, lost: collector.take_lost(), balls })
 }

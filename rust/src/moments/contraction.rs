@@ -7,14 +7,14 @@ use ndarray::{Array2, Axis};
 
 use super::fit::Polynomial;
 use super::kernels::Kernels;
-use super::queries::{Found, Queries, QueryTask};
+use super::queries::{Queries, QueryTask};
 use super::sums::{Parts, Sums};
 use crate::certificate::estimated::{Correction, Drawing};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::rhs::C;
-use crate::linalg::products::matrix;
+use crate::linalg::products::{matrix, view_mut};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Cancel, Run};
 use crate::runtime::rng::Rng;
@@ -52,22 +52,18 @@ impl Contraction<'_> {
     pub fn of(&self, queries: &[f64], run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
         let d = self.polynomial.coordinates.dimension();
         let parts = Parts::new(self.polynomial.tree.inner(), d * d);
-        let sums = [Sums::new(Some(d * d))];
-        run.for_each(0..parts.count(), |part, cancel| {
-            let sum = self.part(queries, parts.rows(part), cancel)?;
-            Sums::with(&sums, part, |[sums]| {
-                sums.into_iter().flatten().zip(&sum).for_each(|(to, from)| *to = *from);
-                Ok(())
-            })
+        let sums = Sums::new([Some(d * d)]);
+        sums.each(0, parts.all(), run, |monomials, [sum], cancel| {
+            self.part(queries, monomials, sum.unwrap_or_default(), cancel)
         })?;
-        let [sum] = sums.map(Sums::total);
-        Ok(matrix(sum?.unwrap_or_default(), d, d)?.dot(self.row).iter().copied().collect())
+        let [sum] = sums.totals()?;
+        Ok(matrix(sum.unwrap_or_default(), d, d)?.dot(self.row).iter().copied().collect())
     }
 
-    /// Σ_j q_j ⊗ w_j over some β, (d, d).
-    fn part(&self, queries: &[f64], monomials: Range<usize>, cancel: &Cancel) -> Result<Array2<f64>, Error> {
+    /// `sum` += Σ_j q_j ⊗ w_j over some β, `[d][d]`.
+    fn part(&self, queries: &[f64], monomials: Range<usize>, sum: &mut [f64], cancel: &Cancel) -> Result<(), Error> {
         let (d, width) = (self.polynomial.coordinates.dimension(), self.dv + 1);
-        let mut sum = Array2::zeros((d, d));
+        let mut sum = view_mut(sum, d, d)?;
         let mut sides = [Array2::zeros((d, width)), Array2::zeros((d, width))];
         for beta in monomials {
             if beta % C == 0 {
@@ -82,7 +78,7 @@ impl Contraction<'_> {
             let [query, key] = &sides;
             general_mat_mul(self.polynomial.coefficients.values[beta], key, &query.t(), 1.0, &mut sum);
         }
-        Ok(sum)
+        Ok(())
     }
 
     /// Estimate of the error of Σ_j a_j ⊗ w_j that is due to integer sums over the queries: blocks are drawn in
@@ -111,13 +107,14 @@ impl Contraction<'_> {
             let rows = draw.row * C..n.min((draw.row + 1) * C);
             let mut both = [(true, buffer::zeros::<f64>(size)?), (false, buffer::zeros(size)?)];
             for (integers, sums) in &mut both {
-                let mut found = Found::of(rows.len(), false)?;
-                let task = QueryTask { sums: [None, Some(sums), None], ..QueryTask::of(rows.clone(), &mut found) };
+                let task = QueryTask { rows: rows.clone(), sums: [None, Some(sums), None], ..QueryTask::default() };
                 kernels.queries(&Queries { integers: *integers, ..*operands }, task, cancel)?;
             }
             let [(_, mut difference), (_, floats)] = both;
             difference.iter_mut().zip(&floats).for_each(|(difference, float)| *difference -= float);
-            let sum = self.part(&difference, 0..tree.inner(), cancel)?.dot(self.row);
+            let (d, mut sum) = (coordinates.dimension(), buffer::zeros(coordinates.dimension().pow(2))?);
+            self.part(&difference, 0..tree.inner(), &mut sum, cancel)?;
+            let sum = matrix(sum, d, d)?.dot(self.row);
             to.iter_mut().zip(&sum.reversed_axes().dot(&coordinates.inverse)).for_each(|(to, from)| *to = *from);
             Ok(())
         })?;

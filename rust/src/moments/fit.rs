@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2};
 
-use super::collect::{KeyFound, KeyMoments};
+use super::collect::KeyFound;
 use super::evaluate::{Coefficients, Moments};
 use super::kernels::Kernels;
 use super::near::Limits;
@@ -126,17 +126,12 @@ impl Polynomial {
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
-        let all_sums = [Sums::new(Some(size))];
-        let mut found = buffer::filled(parts.count(), KeyFound::default())?;
+        let sums = Sums::new([Some(size)]);
         let kernels = Kernels::<T>::of(isa);
-        run.for_each(found.iter_mut().enumerate(), |(part, found), cancel| {
-            Sums::with(&all_sums, part, |[sums]| {
-                let sums = sums.unwrap_or_default();
-                kernels.key_moments(&sides, KeyMoments { rows: parts.rows(part), integers, sums, found }, cancel)
-            })
+        let found = sums.each(0, parts.all(), run, |rows, [sums], cancel| {
+            kernels.key_moments(&sides, rows, integers, sums.unwrap_or_default(), cancel)
         })?;
-        let [sums] = all_sums.map(Sums::total);
-        let sums = sums?.unwrap_or_default();
+        let [sums] = sums.totals()?;
         let mut all = KeyFound::default();
         for found in &found {
             all.widest = wider(all.widest, found.widest);
@@ -151,7 +146,7 @@ impl Polynomial {
         };
         polynomial.largest_key = all.widest.sqrt();
         KeyFound { balls: polynomial.balls, lost: polynomial.lost, .. } = all;
-        polynomial.sums = sums;
+        polynomial.sums = sums.unwrap_or_default();
         Ok(polynomial)
     }
 

@@ -1,11 +1,13 @@
 //! The kernels of the moment form, compiled for every level.
 
-use super::causal::keys::{self as causal_keys, CausalKeyTask, CausalKeys, QueryMoments};
+use std::ops::Range;
+
+use super::causal::keys::{self as causal_keys, CausalKeyTask, CausalKeys};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
-use super::collect::{self, KeyMoments};
+use super::collect::{self, KeyFound};
 use super::keys::{self, KeySide, KeyTask};
 use super::near::Nothing;
-use super::queries::{Queries, QueryTask, queries_beside};
+use super::queries::{Found, Queries, QueryTask, queries_beside};
 use super::sides::Sides;
 use crate::error::Error;
 use crate::runtime::pool::Cancel;
@@ -15,11 +17,17 @@ kernels! {
     integers
     shape { keys: "Keys of a tile." = J }
 
-    fn key_moments(sides: &Sides<'_, T>, task: KeyMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
-        collect::key_moments::<T, V, W, L, J>(sides, task, cancel)
+    fn key_moments(
+        sides: &Sides<'_, T>,
+        rows: Range<usize>,
+        integers: bool,
+        sums: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<KeyFound, Error> {
+        collect::key_moments::<T, V, W, L, J>(sides, rows, integers, sums, cancel)
     }
 
-    fn queries(operands: &Queries<'_, T>, task: QueryTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
+    fn queries(operands: &Queries<'_, T>, task: QueryTask<'_, T>, cancel: &Cancel) -> Result<Found, Error> {
         queries_beside::<T, V, W, L, J>(operands, task, cancel)
     }
 
@@ -27,12 +35,21 @@ kernels! {
         keys::key_side::<T, V, W, L, J>(operands, task, &mut Nothing, cancel)
     }
 
-    fn causal_queries(operands: &CausalQueries<'_, T>, task: CausalTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
+    fn causal_queries(
+        operands: &CausalQueries<'_, T>,
+        task: CausalTask<'_, T>,
+        cancel: &Cancel,
+    ) -> Result<Found, Error> {
         causal_queries::causal_queries::<T, V, W, L, J>(operands, task, cancel)
     }
 
-    fn query_moments(operands: &CausalKeys<'_, T>, task: QueryMoments<'_>, cancel: &Cancel) -> Result<(), Error> {
-        causal_keys::query_moments::<T, V, W, L, J>(operands, task, cancel)
+    fn query_moments(
+        operands: &CausalKeys<'_, T>,
+        rows: Range<usize>,
+        sums: &mut [f64],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        causal_keys::query_moments::<T, V, W, L, J>(operands, rows, sums, cancel)
     }
 
     fn causal_keys(operands: &CausalKeys<'_, T>, task: CausalKeyTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::causal::keys::{CausalKeyTask, CausalKeys, QueryMoments};
+use super::causal::keys::{CausalKeyTask, CausalKeys};
 use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::keys::{KeySide, KeyTask};
@@ -49,10 +49,10 @@ pub fn key_side<T: Float>(
     let sides = operands.sides;
     let sizes = [&sides.keys, &sides.values].map(|side| side.columns() * side.rows.width);
     let wanted = [0, 1].map(|i| outputs.sums[i].then_some(sizes[i]));
-    let sums = match answers {
+    match answers {
         Answers::Residuals(residuals) => {
             let operands = CausalKeys { keys: operands, residuals, coefficients: &polynomial.coefficients };
-            operands.side(kernels, outputs, wanted, start, run)?
+            operands.side(kernels, outputs, wanted, start, run)
         }
         Answers::Moments(moments) => {
             let dv = sides.values.columns();
@@ -60,17 +60,14 @@ pub fn key_side<T: Float>(
             in_range("a moment of the queries", T::NAME, moments.finite)?;
             let operands = KeySide { moments: Some(&moments), ..operands };
             let parts = Parts::new(sides.keys.rows.count, sizes.iter().sum());
-            let sums = wanted.map(Sums::new);
-            let tasks = (0..parts.count()).map(|part| (part, outputs.task(parts.rows(part))));
+            let sums = Sums::new(wanted);
             run.phase(1.0);
-            run.for_each(tasks, |(part, task), cancel| {
-                Sums::with(&sums, part, |sums| kernels.key_side(&operands, KeyTask { sums, ..task }, cancel))
+            sums.each(0, parts.all().map(|rows| outputs.task(rows)), run, |task, sums, cancel| {
+                kernels.key_side(&operands, KeyTask { sums, ..task }, cancel)
             })?;
-            sums
+            sums.totals()
         }
-    };
-    let [keys, values] = sums.map(Sums::total);
-    Ok([keys?, values?])
+    }
 }
 
 impl<'a, T> KeyOutputs<'a, T> {
@@ -95,7 +92,7 @@ impl<T: Float> CausalKeys<'_, T> {
         wanted: [Option<usize>; 2],
         start: f64,
         run: &mut Run<'_>,
-    ) -> Result<[Option<Sums>; 2], Error> {
+    ) -> Result<[Option<Vec<f64>>; 2], Error> {
         let Sides { tree, keys, .. } = self.keys.sides;
         let (end, width) = (self.residuals.count, self.residuals.width);
         let chunks = end.div_ceil(C);
@@ -103,35 +100,30 @@ impl<T: Float> CausalKeys<'_, T> {
         let m = keys.rows.count.min(chunks * C);
         let count = if self.keys.slopes { tree.count() } else { tree.inner() };
         let mut waves = Waves::new(chunks, buffer::size(&[count, width])?, wanted.iter().flatten().sum())?;
-        let sums = wanted.map(Sums::new);
+        let sums = Sums::new(wanted);
         outputs.tail(m);
         let mut done = 0;
         for wave in waves.all().rev() {
             let left = |part: f64| 1.0 - (wave.end as f64 - part * wave.len() as f64) / chunks as f64;
             let progress = |part: f64| start + (1.0 - start) * left(part);
             run.phase(progress(MOMENTS_SHARE));
-            let tasks = wave.clone().zip(waves.room(wave.len()));
-            let tasks = tasks.map(|(chunk, sums)| QueryMoments { rows: rows(chunk, end), sums });
-            run.for_each(tasks, |task, cancel| {
-                task.sums.fill(0.0);
-                kernels.query_moments(self, task, cancel)
+            waves.before(wave.clone(), true, run, |chunk, sums, cancel| {
+                kernels.query_moments(self, rows(chunk, end), sums, cancel)
             })?;
-            waves.scan(wave.len(), true, run)?;
             let mut own = outputs.tail(m.min(wave.start * C));
             let seen = wave.start..wave.end.min(m.div_ceil(C)).max(wave.start);
-            let tasks = seen.clone().zip(waves.scanned(wave.len())).map(|(chunk, after)| {
-                let task = CausalKeyTask { task: own.task(rows(chunk, m)), queries: rows(chunk, end), after };
-                (done + chunk - wave.start, task)
+            let tasks = seen.clone().zip(waves.scanned(wave.len())).map(|(chunk, after)| CausalKeyTask {
+                task: own.task(rows(chunk, m)),
+                queries: rows(chunk, end),
+                after,
             });
             run.phase(progress(1.0));
-            run.for_each(tasks, |(part, task), cancel| {
-                Sums::with(&sums, part, |sums| {
-                    let own = KeyTask { sums, ..task.task };
-                    kernels.causal_keys(self, CausalKeyTask { task: own, ..task }, cancel)
-                })
+            sums.each(done, tasks, run, |task, sums, cancel| {
+                let own = KeyTask { sums, ..task.task };
+                kernels.causal_keys(self, CausalKeyTask { task: own, ..task }, cancel)
             })?;
             done += seen.len();
         }
-        Ok(sums)
+        sums.totals()
     }
 }

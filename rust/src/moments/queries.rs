@@ -47,6 +47,7 @@ pub struct Queries<'a, T> {
 }
 
 /// One part of the queries.
+#[derive(Default)]
 pub struct QueryTask<'a, T> {
     /// Its rows.
     pub rows: Range<usize>,
@@ -56,20 +57,11 @@ pub struct QueryTask<'a, T> {
     pub values: Option<&'a mut [T]>,
     /// Rows of [c, −r] / z.
     pub residuals: Option<&'a mut [T]>,
-    /// ‖c‖ of each row, in its unit.
+    /// ‖c‖ of each row, in its unit; where it is wanted, bounds are wanted as well.
     pub norms: Option<&'a mut [f64]>,
     /// += wᵀ A1, `[dimension][d1]`; N_β = Σ q^β [c, −r] / z, `[count][dv + 1]`; and fᵀ c and pᵀ Q of each of
     /// [`Sides::exact`], `[keys][dv + dimension]`.
     pub sums: [Option<&'a mut [f64]>; 3],
-    /// Statistics of the part.
-    pub found: &'a mut Found,
-}
-
-impl<'a, T> QueryTask<'a, T> {
-    /// These rows, nothing asked of them yet.
-    pub fn of(rows: Range<usize>, found: &'a mut Found) -> Self {
-        QueryTask { rows, output: None, values: None, residuals: None, norms: None, sums: [None, None, None], found }
-    }
 }
 
 /// Statistics of one part of the queries.
@@ -141,7 +133,7 @@ pub fn queries_beside<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     operands: &Queries<'_, T>,
     task: QueryTask<'_, T>,
     cancel: &Cancel,
-) -> Result<(), Error> {
+) -> Result<Found, Error> {
     let Some([keys, values]) = &operands.sides.exact else {
         return queries::<T, V, W, L, J>(operands, task, &mut Nothing, cancel);
     };
@@ -163,8 +155,9 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     mut task: QueryTask<'_, T>,
     near: &mut impl Near<T, L>,
     cancel: &Cancel,
-) -> Result<(), Error> {
+) -> Result<Found, Error> {
     let (tree, side, dv) = (operands.sides.tree, &operands.sides.queries, operands.target.width);
+    let mut found = Found::of(task.rows.len(), task.norms.is_some())?;
     let mut scratch = Scratch::<T>::new::<L>(operands)?;
     let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
     let mut weights = match task.sums[0] {
@@ -193,7 +186,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             }
             let fits = near.fits(&operands.limits, &scratch.x, &scratch.sums);
             near.values::<V, W, J>((first + at, rows), &scratch.x, &fits, &mut scratch.sums);
-            if operands.residual::<V, W, L>(first + at, rows, &fits, &mut scratch, &mut task) {
+            if operands.residual::<V, W, L>(first + at, rows, &fits, &mut scratch, &mut task, &mut found) {
                 evaluator.set::<V, W, L>(tree, &scratch.x);
             }
             if let Some(residuals) = &mut task.residuals {
@@ -229,10 +222,10 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         }
         if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.sums[1]) {
             collector.add::<V, W, L, J>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
-            task.found.lost.push(collector.take_lost());
+            found.lost.push(collector.take_lost());
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 impl<T: Float> Queries<'_, T> {
@@ -246,6 +239,7 @@ impl<T: Float> Queries<'_, T> {
         fits: &[bool; L],
         scratch: &mut Scratch<T>,
         task: &mut QueryTask<'_, T>,
+        found: &mut Found,
     ) -> bool {
         let dv = self.target.width;
         tile::transpose::<T, L>(&self.target.data[first * dv..][..rows * dv], dv, &mut scratch.target);
@@ -285,14 +279,14 @@ impl<T: Float> Queries<'_, T> {
         for l in 0..L {
             let safe = fits[l] && (squares[l] + r[l]).is_finite();
             let used = safe && l < rows;
-            task.found.squares += if used { squares[l].widen() } else { 0.0 };
+            found.squares += if used { squares[l].widen() } else { 0.0 };
             if used {
                 let (x, o) = (lengths[l].widen(), outputs_squared[l].widen());
                 let row = RowNumbers { reach: x * self.key_square, c: c[l], a: inputs[l], o, z: z[l].widen() };
-                task.found.buckets.add(&row);
+                found.buckets.add(&row);
             }
             if l < rows && !safe {
-                task.found.unsafe_rows.push(first + l);
+                found.unsafe_rows.push(first + l);
             }
             all_safe &= safe;
             inverse[l] = if used { inverse[l] * self.residual_unit } else { T::zero() };
@@ -311,7 +305,7 @@ impl<T: Float> Queries<'_, T> {
                 values.iter_mut().chain(x.iter_mut()).for_each(|column| column[l] = T::zero());
             }
         }
-        task.found.widest = wider(task.found.widest, widest(x));
+        found.widest = wider(found.widest, widest(x));
         !all_safe
     }
 }

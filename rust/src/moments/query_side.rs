@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use super::causal::queries::{CausalQueries, CausalTask};
-use super::collect::{KeyFound, KeyMoments};
 use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::queries::{Found, Queries, QueryTask};
@@ -42,18 +41,16 @@ pub struct QuerySide {
     pub largest_key: f64,
 }
 
-impl<'a, T> RowOutputs<'a, T> {
+impl<'a, T: Default> RowOutputs<'a, T> {
     /// The task of the next rows, no sums yet.
-    fn task<'b>(&mut self, rows: Range<usize>, dv: usize, found: &'b mut Found) -> QueryTask<'b, T>
-    where
-        'a: 'b,
-    {
+    fn task(&mut self, rows: Range<usize>, dv: usize) -> QueryTask<'a, T> {
         QueryTask {
             output: cut(&mut self.slopes.0, rows.len() * self.slopes.1),
             values: cut(&mut self.values, rows.len() * dv),
             residuals: cut(&mut self.residuals, rows.len() * (dv + 1)),
             norms: cut(&mut self.norms, rows.len()),
-            ..QueryTask::of(rows, found)
+            rows,
+            ..QueryTask::default()
         }
     }
 }
@@ -80,22 +77,14 @@ pub fn query_side<T: Float>(
     }
     let (n, dv) = (operands.sides.queries.rows.count, operands.target.width);
     let parts = Parts::new(n, sizes.iter().flatten().sum());
-    let sums = sizes.map(Sums::new);
-    let mut all = buffer::with_capacity(parts.count())?;
-    for part in 0..parts.count() {
-        all.push(Found::of(parts.rows(part).len(), outputs.norms.is_some())?);
-    }
-    let tasks = all.iter_mut().enumerate().map(|(part, found)| (part, outputs.task(parts.rows(part), dv, found)));
+    let sums = Sums::new(sizes);
     run.phase(end);
-    run.for_each(tasks, |(part, task), cancel| {
-        Sums::with(&sums, part, |sums| kernels.queries(&operands, QueryTask { sums, ..task }, cancel))
+    let all = sums.each(0, parts.all().map(|rows| outputs.task(rows, dv)), run, |task, sums, cancel| {
+        kernels.queries(&operands, QueryTask { sums, ..task }, cancel)
     })?;
     let mut found = Found::default();
-    for one in all {
-        found.merge(one)?;
-    }
-    let [weights, moments, exact] = sums.map(Sums::total);
-    Ok(QuerySide { found, sums: [weights?, moments?, exact?], largest_key: polynomial.largest_key })
+    all.into_iter().try_for_each(|one| found.merge(one))?;
+    Ok(QuerySide { found, sums: sums.totals()?, largest_key: polynomial.largest_key })
 }
 
 impl<T: Float> CausalQueries<'_, T> {
@@ -112,43 +101,31 @@ impl<T: Float> CausalQueries<'_, T> {
         let last = self.indices.map_or(n.checked_sub(1), |indices| indices.last().copied());
         let chunks = last.map_or(0, |last| last / C + 1);
         let mut waves = Waves::new(chunks, self.moments()?, weights.unwrap_or(0))?;
-        let sums = [Sums::new(weights)];
+        let sums = Sums::new([weights]);
         let (mut found, mut widest_key, mut next) = (Found::default(), 0.0, 0);
         for wave in waves.all() {
             let progress = |done: f64| end * (wave.start as f64 + done * wave.len() as f64) / chunks as f64;
-            let mut keys_found = buffer::filled(wave.len(), KeyFound::default())?;
             run.phase(progress(MOMENTS_SHARE));
-            let tasks = wave.clone().zip(waves.room(wave.len())).zip(&mut keys_found);
-            let tasks =
-                tasks.map(|((chunk, sums), found)| KeyMoments { rows: rows(chunk, m), integers: false, sums, found });
-            run.for_each(tasks, |task, cancel| {
-                task.sums.fill(0.0);
-                kernels.key_moments(sides, task, cancel)
+            let keys = waves.before(wave.clone(), false, run, |chunk, sums, cancel| {
+                kernels.key_moments(sides, rows(chunk, m), false, sums, cancel)
             })?;
-            waves.scan(wave.len(), false, run)?;
-            let mut all = buffer::filled(wave.len(), Found::default())?;
             let (next, widest_key, outputs) = (&mut next, &mut widest_key, &mut outputs);
-            let tasks = wave.clone().zip(waves.scanned(wave.len())).zip(&keys_found).zip(&mut all);
-            let tasks = tasks.map(|(((chunk, before), keys), found)| {
+            let tasks = wave.clone().zip(waves.scanned(wave.len())).zip(&keys);
+            let tasks = tasks.map(|((chunk, before), keys)| {
                 *widest_key = wider(*widest_key, keys.widest);
                 let rows_of = *next..self.end_of(chunk, n);
                 *next = rows_of.end;
-                let task = outputs.task(rows_of, dv, found);
-                (chunk, CausalTask { task, keys: rows(chunk, m), before, widest: *widest_key })
+                CausalTask { task: outputs.task(rows_of, dv), keys: rows(chunk, m), before, widest: *widest_key }
             });
             run.phase(progress(1.0));
-            run.for_each(tasks, |(chunk, task), cancel| {
-                Sums::with(&sums, chunk, |[sums]| {
-                    let own = QueryTask { sums: [sums, None, None], ..task.task };
-                    kernels.causal_queries(self, CausalTask { task: own, ..task }, cancel)
-                })
+            let all = sums.each(wave.start, tasks, run, |task, [sums], cancel| {
+                let own = QueryTask { sums: [sums, None, None], ..task.task };
+                kernels.causal_queries(self, CausalTask { task: own, ..task }, cancel)
             })?;
-            for one in all {
-                found.merge(one)?;
-            }
+            all.into_iter().try_for_each(|one| found.merge(one))?;
         }
-        let [weights] = sums.map(Sums::total);
-        Ok(QuerySide { found, sums: [weights?, None, None], largest_key: f64::sqrt(widest_key) })
+        let [weights] = sums.totals()?;
+        Ok(QuerySide { found, sums: [weights, None, None], largest_key: f64::sqrt(widest_key) })
     }
 
     /// Moments of a chunk of keys: one row for each monomial that is needed, the coordinates always among them.

@@ -8,6 +8,7 @@ use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
 use crate::error::Error;
 use crate::kernels::rhs::C;
 use crate::runtime::buffer;
+use crate::runtime::pool::{Cancel, Run};
 
 /// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
 /// threads.
@@ -23,20 +24,60 @@ impl Parts {
         Parts { total: rows, each: rows.div_ceil(most).next_multiple_of(C).max(C) }
     }
 
-    /// Number of parts.
-    pub fn count(&self) -> usize {
-        self.total.div_ceil(self.each)
-    }
-
-    /// Rows of one.
-    pub fn rows(&self, part: usize) -> Range<usize> {
-        part * self.each..self.total.min((part + 1) * self.each)
+    /// The rows of each part.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Send + use<> {
+        let Parts { total, each } = *self;
+        (0..total.div_ceil(each)).map(move |part| part * each..total.min((part + 1) * each))
     }
 }
 
-/// Sums that a part has of its own while it is worked on. They are added up in the order of the parts, whichever is
-/// done first, so that no bit depends on the threads; and then lent again, so that there are about as many as threads.
-pub(super) struct Sums {
+/// Sums that every task has of its own while it works. They are added up in the order of the tasks, whichever is done
+/// first, so that no bit depends on the threads; and then lent again, so that there are about as many as threads.
+pub(super) struct Sums<const N: usize>([Option<Sum>; N]);
+
+impl<const N: usize> Sums<N> {
+    /// Of so many numbers each, where they are wanted.
+    pub fn new(sizes: [Option<usize>; N]) -> Self {
+        Sums(sizes.map(|size| size.map(|size| Sum { size, added: Mutex::default() })))
+    }
+
+    /// Does tasks that are numbered from `first` on, each with sums of its own, zeros at first; the results in order.
+    pub fn each<X, S: Clone + Default + Send>(
+        &self,
+        first: usize,
+        tasks: impl ExactSizeIterator<Item = X> + Send,
+        run: &mut Run<'_>,
+        work: impl Fn(X, [Option<&mut [f64]>; N], &Cancel) -> Result<S, Error> + Sync,
+    ) -> Result<Vec<S>, Error> {
+        let mut results = buffer::filled(tasks.len(), S::default())?;
+        run.for_each(tasks.zip(&mut results).enumerate(), |(number, (task, result)), cancel| {
+            let mut own = [const { None }; N];
+            for (own, sum) in own.iter_mut().zip(&self.0) {
+                *own = sum.as_ref().map(Sum::lend).transpose()?;
+            }
+            *result = work(task, own.each_mut().map(|own: &mut Option<Vec<f64>>| own.as_deref_mut()), cancel)?;
+            for (own, sum) in own.into_iter().zip(&self.0) {
+                if let (Some(own), Some(sum)) = (own, sum) {
+                    sum.add(first + number, own);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(results)
+    }
+
+    /// All of them together: zeros where there was no task.
+    pub fn totals(self) -> Result<[Option<Vec<f64>>; N], Error> {
+        let mut totals = [const { None }; N];
+        for (total, sum) in totals.iter_mut().zip(self.0) {
+            *total = sum.map(Sum::total).transpose()?;
+        }
+        Ok(totals)
+    }
+}
+
+/// One of the sums.
+struct Sum {
     size: usize,
     added: Mutex<Added>,
 }
@@ -44,44 +85,17 @@ pub(super) struct Sums {
 #[derive(Default)]
 struct Added {
     total: Option<Vec<f64>>,
-    /// The part that is added next.
+    /// The task whose sums are added next.
     next: usize,
     waiting: BTreeMap<usize, Vec<f64>>,
     /// Zeros.
     free: Vec<Vec<f64>>,
 }
 
-impl Sums {
-    /// Of this many numbers, where they are wanted.
-    pub fn new(size: Option<usize>) -> Option<Self> {
-        size.map(|size| Sums { size, added: Mutex::default() })
-    }
-
-    /// Does part `part` of the work with sums of its own, zeros at first, which are added to `all` when their turn
-    /// comes.
-    pub fn with<const N: usize>(
-        all: &[Option<Self>; N],
-        part: usize,
-        work: impl FnOnce([Option<&mut [f64]>; N]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut own = [const { None }; N];
-        for (own, sums) in own.iter_mut().zip(all) {
-            *own = sums.as_ref().map(Sums::lend).transpose()?;
-        }
-        work(own.each_mut().map(|own: &mut Option<Vec<f64>>| own.as_deref_mut()))?;
-        for (own, sums) in own.into_iter().zip(all) {
-            if let (Some(own), Some(sums)) = (own, sums) {
-                sums.add(part, own);
-            }
-        }
-        Ok(())
-    }
-
-    /// All of them together: zeros where there was no part.
-    pub fn total(sums: Option<Self>) -> Result<Option<Vec<f64>>, Error> {
-        let Some(Sums { size, added }) = sums else { return Ok(None) };
-        let total = added.into_inner().unwrap_or_else(PoisonError::into_inner).total;
-        total.map_or_else(|| buffer::zeros(size), Ok).map(Some)
+impl Sum {
+    fn total(self) -> Result<Vec<f64>, Error> {
+        let total = self.added.into_inner().unwrap_or_else(PoisonError::into_inner).total;
+        total.map_or_else(|| buffer::zeros(self.size), Ok)
     }
 
     fn lend(&self) -> Result<Vec<f64>, Error> {
@@ -89,10 +103,10 @@ impl Sums {
         free.map_or_else(|| buffer::zeros(self.size), Ok)
     }
 
-    fn add(&self, part: usize, own: Vec<f64>) {
+    fn add(&self, task: usize, own: Vec<f64>) {
         let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let Added { total, next, waiting, free } = &mut *added;
-        waiting.insert(part, own);
+        waiting.insert(task, own);
         while let Some(mut own) = waiting.remove(next) {
             *next += 1;
             let Some(total) = total else {

@@ -7,7 +7,7 @@ use crate::constants::{MOMENT_PARTS, WAVE_BYTES};
 use crate::error::Error;
 use crate::kernels::rhs::C;
 use crate::runtime::buffer;
-use crate::runtime::pool::Run;
+use crate::runtime::pool::{Cancel, Run};
 
 /// Moments that one task of a scan goes through: a chunk's share stays in L1.
 const SCANNED: usize = 1024;
@@ -46,13 +46,29 @@ impl Waves {
         (0..total.div_ceil(chunks)).map(move |wave| wave * chunks..total.min((wave + 1) * chunks))
     }
 
-    /// Room for the moments of `count` chunks, not cleared.
-    pub fn room(&mut self, count: usize) -> std::slice::ChunksExactMut<'_, f64> {
-        self.sums[..count * self.size].chunks_exact_mut(self.size)
+    /// Moments of all chunks before each one of a wave, [`Waves::scanned`]; after it, going `down`. `take` adds those of
+    /// one chunk to zeros, with results that are returned.
+    pub fn before<S: Clone + Default + Send>(
+        &mut self,
+        wave: Range<usize>,
+        down: bool,
+        run: &mut Run<'_>,
+        take: impl Fn(usize, &mut [f64], &Cancel) -> Result<S, Error> + Sync,
+    ) -> Result<Vec<S>, Error> {
+        let count = wave.len();
+        let mut results = buffer::filled(count, S::default())?;
+        let tasks = wave.zip(self.sums.chunks_exact_mut(self.size)).zip(&mut results);
+        run.for_each(tasks, |((chunk, sums), result), cancel| {
+            sums.fill(0.0);
+            *result = take(chunk, sums, cancel)?;
+            Ok(())
+        })?;
+        self.scan(count, down, run)?;
+        Ok(results)
     }
 
     /// Replaces the moments of each of `count` chunks by those of all chunks before it; after it, going `down`.
-    pub fn scan(&mut self, count: usize, down: bool, run: &mut Run<'_>) -> Result<(), Error> {
+    fn scan(&mut self, count: usize, down: bool, run: &mut Run<'_>) -> Result<(), Error> {
         let mut tasks = buffer::with_capacity(self.size.div_ceil(SCANNED))?;
         for running in self.running.chunks_mut(SCANNED) {
             tasks.push((running, buffer::with_capacity(count)?));
@@ -78,7 +94,7 @@ impl Waves {
         })
     }
 
-    /// Exclusive prefix or suffix sums that [`Waves::scan`] left for `count` chunks.
+    /// Exclusive prefix or suffix sums that [`Waves::before`] left for `count` chunks.
     pub fn scanned(&self, count: usize) -> std::slice::ChunksExact<'_, f64> {
         self.sums[..count * self.size].chunks_exact(self.size)
     }

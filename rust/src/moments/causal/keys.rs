@@ -16,14 +16,6 @@ use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
-/// One chunk of the queries.
-pub struct QueryMoments<'a> {
-    /// Its rows.
-    pub rows: Range<usize>,
-    /// += Σ q^β [c, −r] / z, `[count][dv + 1]`.
-    pub sums: &'a mut [f64],
-}
-
 /// Shared inputs of the tasks of the key side.
 pub struct CausalKeys<'a, T> {
     /// As without a mask; its moments are not used.
@@ -71,22 +63,23 @@ impl<T: Float> CausalKeys<'_, T> {
     }
 }
 
-/// N_β of one chunk. Time 2 · rows · N · (dv + 1) flops.
+/// N_β of some queries: `sums` += Σ q^β [c, −r] / z, `[count][dv + 1]`. Time 2 · rows · N · (dv + 1) flops.
 #[inline(always)]
 pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &CausalKeys<'_, T>,
-    task: QueryMoments<'_>,
+    rows: Range<usize>,
+    sums: &mut [f64],
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let tree = operands.keys.sides.tree;
     let mut scratch = operands.scratch::<L>()?;
     let mut collector = Collector::<T>::new::<V, W, J>(tree, operands.residuals.width, false)?;
     let mut payload = Rhs::<T>::new::<W>(operands.residuals.width)?;
-    for first in task.rows.clone().step_by(C) {
+    for first in rows.clone().step_by(C) {
         cancel.check()?;
-        let rows = first..task.rows.end.min(first + C);
+        let rows = first..rows.end.min(first + C);
         payload.set_rows::<W, L>(operands.queries::<V, W, L, J>(rows.clone(), &mut scratch));
-        collector.add::<V, W, L, J>(tree, &mut scratch[1], rows.len(), &payload, task.sums);
+        collector.add::<V, W, L, J>(tree, &mut scratch[1], rows.len(), &payload, sums);
     }
     Ok(())
 }

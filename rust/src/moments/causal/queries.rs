@@ -10,7 +10,7 @@ use crate::kernels::rhs::C;
 use crate::kernels::tile::square_norms;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::near::{Limits, Near, unshifted_square};
-use crate::moments::queries::{Queries, QueryTask, queries};
+use crate::moments::queries::{Found, Queries, QueryTask, queries};
 use crate::moments::sides::Sides;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
@@ -44,9 +44,9 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     operands: &CausalQueries<'_, T>,
     task: CausalTask<'_, T>,
     cancel: &Cancel,
-) -> Result<(), Error> {
+) -> Result<Found, Error> {
     if task.task.rows.is_empty() {
-        return Ok(());
+        return Ok(Found::default());
     }
     let Sides { keys, values, .. } = operands.queries.sides;
     let width = values.columns() + 1;
