@@ -7,8 +7,8 @@ use ndarray::{Array2, Axis};
 
 use super::fit::Polynomial;
 use super::kernels::Kernels;
+use super::parts::Parts;
 use super::queries::{Queries, QueryTask};
-use super::sums::{Parts, Sums};
 use crate::certificate::estimated::{Correction, Drawing};
 use crate::certificate::statistical::Capped;
 use crate::error::Error;
@@ -18,6 +18,7 @@ use crate::linalg::products::{matrix, view_mut};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Cancel, Run};
 use crate::runtime::rng::Rng;
+use crate::runtime::sums::Sums;
 
 /// Blocks that are summed both ways to estimate the error of integer sums: a thirtieth of the time of the query side
 /// where there are 512.

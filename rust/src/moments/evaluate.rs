@@ -141,7 +141,11 @@ impl<T: Float> Evaluator<T> {
                 if let (Some(parents), Some(adjoints)) =
                     (features[parent..].first_chunk::<J>(), adjoints[parent..].first_chunk_mut::<J>())
                 {
-                    pass_on::<T, V, W, L, J>(&tile, parents, &x[coordinate], adjoints, &mut out[coordinate]);
+                    let (x, mut slope) = (tile::load(&x[coordinate]), tile::load(&out[coordinate]));
+                    for j in 0..J {
+                        pass_on::<T, V, W, L>(tile[j], &parents[j], x, &mut adjoints[j], &mut slope);
+                    }
+                    tile::store(slope, &mut out[coordinate]);
                 }
                 continue;
             }
@@ -158,53 +162,30 @@ impl<T: Float> Evaluator<T> {
                     let own = tile::load::<T, V, W, L>(own);
                     tile::store(tile::zip(tile::load(child), own, V::add), child);
                 }
-                let parents = features[parent..].iter().zip(&mut lower[parent..]);
-                pass_on_each::<T, V, W, L>(run.iter().zip(parents), &x[coordinate], &mut out[coordinate]);
+                let (x, mut slope) = (tile::load(&x[coordinate]), tile::load(&out[coordinate]));
+                for (child, (parent, adjoint)) in run.iter().zip(features[parent..].iter().zip(&mut lower[parent..])) {
+                    pass_on::<T, V, W, L>(tile::load(child), parent, x, adjoint, &mut slope);
+                }
+                tile::store(slope, &mut out[coordinate]);
                 end = begin;
             }
         }
     }
 }
 
-/// Children parent · x_c of neighbouring parents in the reverse pass: the adjoint of each goes to its parent times x_c,
-/// and to the slope along c times the parent.
+/// A child parent · x_c in the reverse pass: its adjoint goes to that of the parent times x_c, and to the slope along c
+/// times the parent.
 #[inline(always)]
-fn pass_on<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-    children: &tile::Tile<V, J>,
-    parents: &[[T; L]; J],
-    x: &[T; L],
-    adjoints: &mut [[T; L]; J],
-    out: &mut [T; L],
+fn pass_on<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(
+    child: tile::Pair<V>,
+    parent: &[T; L],
+    x: tile::Pair<V>,
+    adjoint: &mut [T; L],
+    slope: &mut tile::Pair<V>,
 ) {
-    let x: tile::Pair<V> = tile::load(x);
-    let mut slope: tile::Pair<V> = tile::load(out);
-    for j in 0..J {
-        let (child, parent) = (children[j], tile::load::<T, V, W, L>(&parents[j]));
-        let adjoint = tile::load::<T, V, W, L>(&adjoints[j]);
-        for half in 0..2 {
-            slope[half] = child[half].mul_add(parent[half], slope[half]);
-        }
-        tile::store([child[0].mul_add(x[0], adjoint[0]), child[1].mul_add(x[1], adjoint[1])], &mut adjoints[j]);
+    let (parent, to) = (tile::load::<T, V, W, L>(parent), tile::load::<T, V, W, L>(adjoint));
+    for half in 0..2 {
+        slope[half] = child[half].mul_add(parent[half], slope[half]);
     }
-    tile::store(slope, out);
-}
-
-/// The same for any number of children, each with its parent and the parent's adjoint.
-#[inline(always)]
-fn pass_on_each<'a, T: Float, V: Vector<T, W>, const W: usize, const L: usize>(
-    children: impl Iterator<Item = (&'a [T; L], (&'a [T; L], &'a mut [T; L]))>,
-    x: &[T; L],
-    out: &mut [T; L],
-) {
-    let x: tile::Pair<V> = tile::load(x);
-    let mut slope: tile::Pair<V> = tile::load(out);
-    for (child, (parent, to)) in children {
-        let (child, parent) = (tile::load::<T, V, W, L>(child), tile::load::<T, V, W, L>(parent));
-        let adjoint = tile::load::<T, V, W, L>(to);
-        for half in 0..2 {
-            slope[half] = child[half].mul_add(parent[half], slope[half]);
-        }
-        tile::store([child[0].mul_add(x[0], adjoint[0]), child[1].mul_add(x[1], adjoint[1])], to);
-    }
-    tile::store(slope, out);
+    tile::store([child[0].mul_add(x[0], to[0]), child[1].mul_add(x[1], to[1])], adjoint);
 }

@@ -6,9 +6,9 @@ use super::collect::KeyFound;
 use super::evaluate::{Coefficients, Moments};
 use super::kernels::Kernels;
 use super::near::Limits;
+use super::parts::Parts;
 use super::queries::Queries;
 use super::sides::Sides;
-use super::sums::{Parts, Sums};
 use crate::certificate::moments::{Ball, Fitted};
 use crate::error::Error;
 use crate::features::{Coordinates, Monomials};
@@ -23,6 +23,7 @@ use crate::polynomial::reach;
 use crate::problem::{Approximation, Identity, Problem, RowMajor};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
+use crate::runtime::sums::Sums;
 
 /// The part of a normaliser that the rounding of its terms may reach in a row that is called safe.
 const NOISE: f64 = 1.0 / 64.0;

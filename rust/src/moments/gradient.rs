@@ -84,20 +84,16 @@ pub fn polynomial_gradient<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
-    let needs = outputs(problem, wrt)?;
-    let (whole, problem) = (problem, &problem.admitted()?);
-    if problem.A2.nrows() == 0 {
-        return without_keys(whole, wrt, options, watch);
-    }
-    let mut run = Run::new(options, watch);
-    let inputs = RowMajor::of(problem)?;
-    let problem = &inputs.problem();
-    if !problem.is_causal {
-        run.phase(if needs.key_side() { 0.3 } else { 0.45 });
-    }
-    let slopes = needs.query_slopes() || needs.key_slopes();
-    let polynomial = Polynomial::prepare(problem, approximation, slopes, options, &mut run)?;
-    polynomial.differentiate(problem, wrt, &needs, None, &mut run)?.whole(whole)
+    wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
+    let found = of_seen(&problem.admitted()?, wrt, options, watch, |problem, needs, run| {
+        if !problem.is_causal {
+            run.phase(if needs.key_side() { 0.3 } else { 0.45 });
+        }
+        let slopes = needs.query_slopes() || needs.key_slopes();
+        let polynomial = Polynomial::prepare(problem, approximation, slopes, options, run)?;
+        polynomial.differentiate(problem, wrt, needs, None, run)
+    });
+    found?.whole(problem)
 }
 
 impl Polynomial {
@@ -113,6 +109,7 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
+        wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
         let seen = problem.admitted()?;
         self.require(&seen, options)?;
         self.fitted_gradient(&seen, wrt, None, options, watch)?.whole(problem)
@@ -128,13 +125,10 @@ impl Polynomial {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<PolynomialGradients<T>, Error> {
-        let needs = outputs(problem, wrt)?;
-        if problem.A2.nrows() == 0 {
-            return without_keys(problem, wrt, options, watch);
-        }
-        self.differentiate(&RowMajor::of(problem)?.problem(), wrt, &needs, seed, &mut Run::new(options, watch))
+        of_seen(problem, wrt, options, watch, |problem, needs, run| self.differentiate(problem, wrt, needs, seed, run))
     }
 
+    /// The same for a row-major problem.
     fn differentiate<T: Float>(
         &self,
         problem: &Problem<'_, T>,
@@ -189,10 +183,18 @@ impl Polynomial {
     }
 }
 
-/// The outputs that are asked for, which the problem must have.
-fn outputs<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Result<OutputSet, Error> {
-    wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
-    Ok(OutputSet::of(wrt))
+/// What `differentiate` makes of a problem without keys that no query sees, in row-major order.
+fn of_seen<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+    differentiate: impl FnOnce(&Problem<'_, T>, &OutputSet, &mut Run<'_>) -> Result<PolynomialGradients<T>, Error>,
+) -> Result<PolynomialGradients<T>, Error> {
+    if problem.A2.nrows() == 0 {
+        return without_keys(problem, wrt, options, watch);
+    }
+    differentiate(&RowMajor::of(problem)?.problem(), &OutputSet::of(wrt), &mut Run::new(options, watch))
 }
 
 /// Without keys there is nothing to approximate: o = 0.

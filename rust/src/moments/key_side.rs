@@ -7,8 +7,8 @@ use super::causal::keys::{CausalKeyTask, CausalKeys};
 use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::keys::{KeySide, KeyTask};
+use super::parts::Parts;
 use super::sides::Sides;
-use super::sums::{Parts, Sums};
 use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
 use crate::float::Float;
@@ -16,6 +16,7 @@ use crate::kernels::rhs::C;
 use crate::linalg::layout::{Rows, cut, cut_tail, in_range};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
+use crate::runtime::sums::Sums;
 
 /// Query-side operands of the key side.
 pub enum Answers<'a, T> {

@@ -6,8 +6,7 @@
 //! a scan in `waves`. All of them read the inputs in `sides`, and see a few rows of the other side one by one through
 //! `near`: keys that stand out, which keep their exp in every pass, or the chunk of the row itself under a mask.
 //!
-//! `query_side` and `key_side` run them over all rows with or without a mask, `sums` adding up the results of the parts
-//! in a fixed order; `fit`, `passes`, `contraction`, `rows` and `gradient` answer the requests of a problem.
+//! `query_side` and `key_side` run them over all rows, in `parts`, with or without a mask; `fit`, `passes`, `contraction`, `rows` and `gradient` answer the requests of a problem.
 //!
 //! The passes without a mask also leave the statistics from which [`crate::certificate::moments`] makes bounds.
 
@@ -21,12 +20,12 @@ mod kernels;
 mod key_side;
 mod keys;
 mod near;
+mod parts;
 mod passes;
 mod queries;
 mod query_side;
 mod rows;
 mod sides;
-mod sums;
 mod waves;
 
 pub use fit::Polynomial;

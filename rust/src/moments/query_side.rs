@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::causal::queries::{CausalQueries, CausalTask};
 use super::fit::Polynomial;
 use super::kernels::Kernels;
+use super::parts::Parts;
 use super::queries::{Found, Queries, QueryTask};
 use super::sides::Sides;
-use super::sums::{Parts, Sums};
 use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
 use crate::float::Float;
@@ -17,6 +17,7 @@ use crate::linalg::layout::cut;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
+use crate::runtime::sums::Sums;
 
 /// Destinations of the rows that are wanted.
 #[derive(Default)]

@@ -58,6 +58,9 @@ impl<T: Float> Setting<'_, T> {
 
     /// An error of an output of the original problem from that of dL/dX or dL/dW_Q of the other.
     pub fn folded_error(&self, wrt: Wrt, error: f64) -> f64 {
+        if error == 0.0 {
+            return 0.0;
+        }
         match (wrt, self.pair().filter(|_| self.unfolded())) {
             (Wrt::WQ, Some((_, W_K))) => error * spectral(wide(W_K).view()),
             (Wrt::WK, Some((W_Q, _))) => error * spectral(wide(W_Q).view()),

@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `pool` | threads, deadline, progress, cancelling: the only door to rayon |
+//! | `sums` | sums over tasks in the order of their numbers: no bit depends on the threads |
 //! | `buffer` | memory that grows with the input: a lack of it is an error |
 //! | `limits` | limits of memory of the process and its control groups |
 //! | [`rng`] | random numbers: the same on every platform |
@@ -11,3 +12,4 @@ pub mod buffer;
 pub mod limits;
 pub mod pool;
 pub mod rng;
+pub mod sums;

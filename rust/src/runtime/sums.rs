@@ -1,39 +1,15 @@
-//! Rows in parts, and sums over them in a fixed order.
+//! Sums over tasks in the order of their numbers, whichever is done first.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::constants::{MOMENT_BYTES, MOMENT_PARTS};
+use super::buffer;
+use super::pool::{Cancel, Run};
 use crate::error::Error;
-use crate::kernels::rhs::C;
-use crate::runtime::buffer;
-use crate::runtime::pool::{Cancel, Run};
-
-/// Contiguous ranges of rows, each with sums of its own, by the shape alone: the order of summation must not know the
-/// threads.
-pub(super) struct Parts {
-    total: usize,
-    each: usize,
-}
-
-impl Parts {
-    /// Of `rows` rows with `size` sums in each part.
-    pub fn new(rows: usize, size: usize) -> Self {
-        let most = (MOMENT_BYTES / size_of::<f64>() / size.max(1)).clamp(2, MOMENT_PARTS);
-        Parts { total: rows, each: rows.div_ceil(most).next_multiple_of(C).max(C) }
-    }
-
-    /// The rows of each part.
-    pub fn all(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Send + use<> {
-        let Parts { total, each } = *self;
-        (0..total.div_ceil(each)).map(move |part| part * each..total.min((part + 1) * each))
-    }
-}
 
 /// Sums that every task has of its own while it works. They are added up in the order of the tasks, whichever is done
 /// first, so that no bit depends on the threads; and then lent again, so that there are about as many as threads.
-pub(super) struct Sums<const N: usize>([Option<Sum>; N]);
+pub struct Sums<const N: usize>([Option<Sum>; N]);
 
 impl<const N: usize> Sums<N> {
     /// Of so many numbers each, where they are wanted.
