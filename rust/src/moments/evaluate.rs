@@ -103,29 +103,35 @@ impl<T: Float> Evaluator<T> {
         }
     }
 
-    /// out[c] = Σ_β coef_β x^β M_β[c], `[columns][L]`.
+    /// out[c] = Σ_β coef_β x^β M_β[c], `[columns][L]`; zeros where there are no moments.
     #[inline(always)]
     pub fn values<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-        &self,
-        moments: &Moments<T>,
+        &mut self,
+        tree: &Monomials,
+        moments: Option<&Moments<T>>,
+        x: &[T],
         out: &mut [T],
     ) {
+        let Some(moments) = moments else { return out.fill(T::zero()) };
+        self.set::<V, W, L>(tree, x);
         map::<T, V, W, L, J>(&self.features, &moments.values, out, L);
     }
 
     /// out[i] = Σ_{|β| ≤ g} coef_β x^β ⟨M_{β + e_i}, payload⟩, `[dimension][L]`: the gradient of
-    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩ (59), by going through the tree from the leaves to the root.
+    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩ (59), by going through the tree from the leaves to the root. Of the x
+    /// that was [`Evaluator::set`]; zeros where there are no moments.
     #[inline(always)]
     pub fn slopes<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
         &mut self,
         tree: &Monomials,
-        moments: &Moments<T>,
+        moments: Option<&Moments<T>>,
         payload: &[T],
         x: &[T],
         out: &mut [T],
     ) {
-        self.adjoints.fill(T::zero());
         out.fill(T::zero());
+        let Some(moments) = moments else { return };
+        self.adjoints.fill(T::zero());
         let inner = tree.inner();
         let (features, adjoints) = (self.features.as_chunks::<L>().0, self.adjoints.as_chunks_mut::<L>().0);
         let (x, out) = (x.as_chunks::<L>().0, out.as_chunks_mut::<L>().0);

@@ -64,20 +64,11 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
             let row = first + at - task.rows.start;
             keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x, L);
             values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut payload, L);
-            match operands.moments {
-                Some(moments) => {
-                    evaluator.set::<V, W, L>(tree, &x);
-                    evaluator.values::<V, W, L, J>(moments, &mut g);
-                }
-                None => g.fill(T::zero()),
-            }
+            evaluator.values::<V, W, L, J>(tree, operands.moments, &x, &mut g);
             near.values::<V, W, J>((first + at, rows), &x, &[true; L], &mut g);
             operands.sides.leave_out::<L>(first + at, rows, 0, &mut g);
             if operands.slopes {
-                match operands.moments {
-                    Some(moments) => evaluator.slopes::<V, W, L, J>(tree, moments, &payload, &x, &mut v),
-                    None => v.fill(T::zero()),
-                }
+                evaluator.slopes::<V, W, L, J>(tree, operands.moments, &payload, &x, &mut v);
                 near.slopes::<V, W, J>(&payload, &mut v);
                 operands.sides.leave_out::<L>(first + at, rows, 0, &mut v);
             }

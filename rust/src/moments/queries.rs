@@ -177,13 +177,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         for at in (0..count).step_by(L) {
             let (rows, row) = ((count - at).min(L), first + at - task.rows.start);
             side.coordinates::<V, W, L, J>(first + at, rows, &mut scratch.input, &mut scratch.x, L);
-            match operands.moments {
-                Some(moments) => {
-                    evaluator.set::<V, W, L>(tree, &scratch.x);
-                    evaluator.values::<V, W, L, J>(moments, &mut scratch.sums);
-                }
-                None => scratch.sums.fill(T::zero()),
-            }
+            evaluator.values::<V, W, L, J>(tree, operands.moments, &scratch.x, &mut scratch.sums);
             let fits = near.fits(&operands.limits, &scratch.x, &scratch.sums);
             near.values::<V, W, J>((first + at, rows), &scratch.x, &fits, &mut scratch.sums);
             if operands.residual::<V, W, L>(first + at, rows, &fits, &mut scratch, &mut task, &mut found) {
@@ -202,12 +196,7 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             if !operands.slopes {
                 continue;
             }
-            match operands.moments {
-                Some(moments) => {
-                    evaluator.slopes::<V, W, L, J>(tree, moments, &scratch.sums, &scratch.x, &mut scratch.w);
-                }
-                None => scratch.w.fill(T::zero()),
-            }
+            evaluator.slopes::<V, W, L, J>(tree, operands.moments, &scratch.sums, &scratch.x, &mut scratch.w);
             near.slopes::<V, W, J>(&scratch.sums, &mut scratch.w);
             if let Some(outer) = &mut weights {
                 outer.columns.set::<L>(at, &scratch.w);
