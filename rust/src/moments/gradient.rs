@@ -183,7 +183,7 @@ impl Polynomial {
     }
 }
 
-/// What `differentiate` makes of a problem without keys that no query sees, in row-major order.
+/// The result of `differentiate` for a problem without keys that no query sees, which it gets in row-major order.
 fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],

@@ -21,8 +21,8 @@ pub struct Sides<'a, T> {
 }
 
 impl<T: Float> Sides<'_, T> {
-    /// Zeros in `[columns][L]` what belongs to the keys that are left out, where lane `lane` and the `count` − 1 after
-    /// it are the keys from `first` on.
+    /// Zeros the lanes of `[columns][L]` that belong to keys that are left out; `count` lanes from `lane` on are those
+    /// of the keys from `first` on.
     #[inline(always)]
     pub fn leave_out<const L: usize>(&self, first: usize, count: usize, lane: usize, columns: &mut [T]) {
         let from = self.left_out.partition_point(|&key| key < first);
