@@ -4,8 +4,9 @@
 //! sum of a few such products. From m rows computed exactly follow an unbiased estimate Δ̂, its standard error, and
 //! bounds with a safety factor for Δ and for what is left of it after Δ̂, or a part of it, has been added.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
+pub use super::terms::{Drawing, Factors};
 use super::terms::{Spectrum, Terms, square};
 use crate::error::Error;
 
@@ -25,22 +26,6 @@ const UNSEEN: f64 = 5.0;
 
 /// A spread that is less than this share of the squares is rounding, and says nothing.
 const SPREAD_FLOOR: f64 = 64.0 * f64::EPSILON;
-
-/// How the rows were drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Drawing<'a> {
-    /// All sets of m of the `population` rows equally likely, no row twice.
-    Uniform {
-        /// n.
-        population: usize,
-    },
-    /// Independent draws with replacement: m numbers 1 / (m π_j), π_j the probability of row j in each draw.
-    Weighted(&'a [f64]),
-}
-
-/// The factors of the terms of the m rows: x_t is the sum over the pairs of row t of the left, shape
-/// (m, p), ⊗ row t of the right, shape (m, d).
-pub type Factors<'a> = (ArrayView2<'a, f64>, ArrayView2<'a, f64>);
 
 /// Estimate of Δ from m rows, with its error.
 #[derive(Debug, Clone, PartialEq)]

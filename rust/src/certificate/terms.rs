@@ -3,7 +3,6 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Zip};
 
-use super::estimated::{Drawing, Factors};
 use crate::error::Error;
 use crate::runtime::buffer;
 use crate::runtime::rng::Rng;
@@ -18,6 +17,22 @@ const POWER_SEED: u64 = 0x9041_3E57;
 
 /// Most rows of which all pairs are formed: 4600 pairs know the sum of their squares within a few hundredths.
 const MOST_PAIRED: usize = 96;
+
+/// How the rows were drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Drawing<'a> {
+    /// All sets of m of the `population` rows equally likely, no row twice.
+    Uniform {
+        /// n.
+        population: usize,
+    },
+    /// Independent draws with replacement: m numbers 1 / (m π_j), π_j the probability of row j in each draw.
+    Weighted(&'a [f64]),
+}
+
+/// The factors of the terms of the m rows: x_t is the sum over the pairs of row t of the left, shape
+/// (m, p), ⊗ row t of the right, shape (m, d).
+pub type Factors<'a> = (ArrayView2<'a, f64>, ArrayView2<'a, f64>);
 
 /// How the covariance of the terms is spread over directions, in shares of its trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
