@@ -56,19 +56,19 @@ impl Enclosure {
 /// How far P(t) is from e^t over the m keys, in units of ΣP(t) / m.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// α: |P(t) − e^t| is at most this for every key.
+    /// ε∞: |P(t) − e^t| is at most this for every key.
     pub largest: f64,
-    /// ε ≤ α: its root mean square over the keys is at most this. From 1 on, and where it is NaN, nothing is known.
+    /// ε₂ ≤ ε∞: its root mean square over the keys is at most this. From 1 on, and where it is NaN, nothing is known.
     pub usual: f64,
 }
 
 impl Difference {
-    /// ε, infinite where nothing is known: Σ|P(t) − e^t| is at most this part of ΣP(t).
+    /// ε₂, infinite where nothing is known: Σ|P(t) − e^t| is at most this part of ΣP(t).
     fn of_approximate(self) -> f64 {
         if self.usual >= 0.0 && self.usual < 1.0 { self.usual } else { f64::INFINITY }
     }
 
-    /// ε′ = ε / (1 − ε): the same part of Σe^t.
+    /// ε₂′ = ε₂ / (1 − ε₂): the same part of Σe^t.
     pub fn of_true(self) -> f64 {
         let share = self.of_approximate();
         if share < 1.0 { outward(share / (1.0 - share)) } else { f64::INFINITY }

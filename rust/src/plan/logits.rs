@@ -157,7 +157,7 @@ impl Logits {
         fit
     }
 
-    /// Bound for the weights of a row of usual length, instead of their error: R − 1 of (70), or α + 2 ε′ of (144)
+    /// Bound for the weights of a row of usual length, instead of their error: R − 1 of (70), or ε∞ + 2 ε₂′ of (144)
     /// where that is less.
     pub fn excess(&self, degree: usize) -> f64 {
         let Some(polynomial) = self.least_squares(degree) else { return f64::INFINITY };
