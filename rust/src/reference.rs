@@ -92,7 +92,7 @@ impl Reference {
 
     /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54).
     /// Under a causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk:
-    /// eq. (68); without one, for the exact keys of the approximation: eq. (160). A chunk of 0 rows counts as one of 1.
+    /// eq. (68); without one, for the exact keys of the approximation: eq. (160). A chunk of 0 rows is one of 1.
     pub fn polynomial<T: Float>(
         problem: &Problem<'_, T>,
         approximation: &Approximation,

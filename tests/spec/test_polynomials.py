@@ -1,4 +1,4 @@
-"""Polynomials for exp: section 7 of docs/math.md, eqs. (40) to (51), against 60 digits and more."""
+"""Polynomials for exp: docs/math.md, section 7, eqs. (40) to (51), against 60 digits or more."""
 
 from __future__ import annotations
 

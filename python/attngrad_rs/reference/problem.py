@@ -18,7 +18,7 @@ Weight: TypeAlias = Array | tuple[Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """L(X, Y) = 1/2 || f h - E ||_F^2, the paper's attention optimisation problem; eq. (1) - (7).
+    """L(X, Y) = 1/2 || f h - E ||_F^2, the paper's optimisation problem, eq. (1) - (7).
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class Problem:
     is_causal : bool
         Whether query j sees keys 0..j only (top-left, also where n != m).
     stable : bool
-        Whether the row maximum is subtracted from the logits before the exponential, eq. (8), which
-        changes u and alpha and nothing else. False: the paper's own u = exp(S), guarded: what
+        Whether the row maximum is subtracted from the logits before the exponential, which changes
+        u and alpha and nothing else, eq. (8). False: the paper's own u = exp(S), guarded: what
         overflows raises RangeError.
     exp : function
         The exponential, applied to whole arrays.

@@ -1,4 +1,5 @@
-//! The sampled correction and the error estimate from its own spread (docs/math.md, equations 88 to 93).
+//! The sampled correction and the error estimate from its own spread (docs/math.md, Proposition 9.42, equations 88 to
+//! 93).
 //!
 //! The error of an approximate gradient is Δ = G − G̃ = Σ_j x_j over the n query rows, x_j = a_j ⊗ (w_j − w̃_j) or a
 //! sum of a few such products. From m rows computed exactly follow an unbiased estimate Δ̂, its standard error, and
@@ -40,7 +41,7 @@ pub struct Correction {
     pub concentration: f64,
     /// Σ λ² / trace² of it: between the square of the concentration and the concentration itself.
     pub square_concentration: f64,
-    /// κ: ‖Δ̂ − Δ‖ is taken to be at most κ standard errors.
+    /// χ₁: ‖Δ̂ − Δ‖ is taken to be at most χ₁ standard errors.
     pub safety: f64,
     /// λ = max(0, 1 − SE² / ‖Δ̂‖²), the part of Δ̂ that is worth adding.
     pub shrinkage: f64,

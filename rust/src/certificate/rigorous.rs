@@ -1,4 +1,5 @@
-//! Rigorous bounds of the polynomial path, row by row (docs/math.md, equations 70 to 77 and 142 to 146).
+//! Rigorous bounds of the polynomial path, row by row (docs/math.md, Theorems 9.5 and 9.11, equations 70 to 77 and
+//! 142 to 146).
 //!
 //! A row's approximate weights are f̃ = P(t) / ΣP(t) where the true ones are f = e^t / Σe^t. All that enters is how far
 //! the ratio P(t) e^−t moves over the range of the row's logits and the spread of values and keys under f̃; or how
@@ -279,7 +280,7 @@ impl Row {
         outward(self.residual() * (self.incoming.norm() + 0.5 * self.residual()))
     }
 
-    /// A cap of ‖Δw_j‖ that is finite whatever is known of the weights, if the radii are (equation 87); `w` is ‖w̃_j‖.
+    /// A cap of ‖Δw_j‖ that is finite whatever is known of the weights if the radii are (equation 87); `w` is ‖w̃_j‖.
     pub fn cap(&self, spread: Spread, w: f64, radii: &Radii) -> f64 {
         let moved = match self.incoming {
             Incoming::Residual(_) => self.output().min(outward(radii.output + radii.values)),

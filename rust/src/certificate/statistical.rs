@@ -1,5 +1,5 @@
-//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, equations 83 to 86 and
-//! 154).
+//! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, Theorems 9.30
+//! to 9.36, equations 83 to 86, 154).
 //!
 //! The error Δ = Σ_j x_j is a sum over rows of which each cap M_j ≥ ‖x_j‖ is known. Rows are drawn with replacement
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased

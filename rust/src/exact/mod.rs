@@ -1,4 +1,4 @@
-//! The exact gradient: two passes over tiles, never n × n (docs/math.md, section 3).
+//! The exact gradient: two passes over tiles, never n × n (docs/math.md, Algorithm 3.1).
 //!
 //! `engine` runs the passes over query, key and value; `gradient` and `attention` put the problem's own
 //! matrices around them. `kernels` compiles them for each instruction set, the arithmetic is in the crate's

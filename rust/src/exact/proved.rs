@@ -1,5 +1,5 @@
-//! A proved bound of the rounding error of the exact gradients, from norms of the inputs alone (docs/math.md, equations
-//! 147 to 153). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
+//! A proved bound of the rounding error of the exact gradients, from norms of the inputs alone (docs/math.md, Theorem
+//! 9.14, equations 147 to 153). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
 
 use std::f64::consts::LN_2;
 

@@ -1,4 +1,4 @@
-//! The rounding estimate of the exact gradient (docs/math.md, section 5).
+//! The rounding estimate of the exact gradient (docs/math.md, Rule 5.8).
 //!
 //! Each step's error is taken by its size, row by row. Rounding errors of different rows cancel like independent ones,
 //! and those of rows that are alike add up: both sums are taken, the second over the errors that line up in the data.

@@ -1,5 +1,5 @@
 //! Gradients that are zero by the structure of a problem, whatever its other numbers are: equal keys, equal values,
-//! zero queries, a zero incoming gradient, zero weights (docs/math.md, section 5).
+//! zero queries, a zero incoming gradient, zero weights (docs/math.md, Lemma 5.11).
 
 use ndarray::{ArrayView1, ArrayView2};
 

@@ -24,7 +24,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
 impl<T: Float> Factors<T> {
-    /// dL/d`wrt` by eqs. (15) to (22) with the factors in the place of f and p, eq. (112); of the shape of the input.
+    /// dL/d`wrt` by eqs. (15) to (22) with the factors for f and p, eq. (112), in the shape of the input.
     ///
     /// Time O((n + m) k1 dv d), no matrix of n × m nor of n × k1 dv; memory O(k1 dv d) and the result.
     ///

@@ -1,5 +1,5 @@
 //! The paper's low-rank factors: U1 V1ᵀ ≈ f, U2 V2ᵀ ≈ q, U3 V3ᵀ ≈ p1, U4 V4ᵀ ≈ p2, and the gradients from them
-//! (docs/math.md, equations 107 to 112).
+//! (docs/math.md, Theorem 10.6, equations 107 to 112).
 
 mod gradient;
 mod kronecker;

@@ -1,4 +1,4 @@
-//! The moment form of the polynomial method: near-linear time, never n × n, nor n × N (docs/math.md, section 8).
+//! The moment form of the polynomial method: near-linear time, never n × n, nor n × N (docs/math.md, Theorem 8.4).
 //!
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three
 //! sums do everything: `collect` takes moments of rows, `evaluate` evaluates them at a row, values and slopes alike;

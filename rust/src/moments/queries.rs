@@ -73,8 +73,8 @@ pub struct Found {
     pub unsafe_rows: Vec<usize>,
     /// max ‖x‖².
     pub widest: f64,
-    /// Upper bound of the error of integer sums in each block of `C` rows (docs/math.md, equation 139), where there are
-    /// moments.
+    /// Upper bound of the error of integer sums in each block of `C` rows (docs/math.md, equation 139), where there
+    /// are moments.
     pub lost: Vec<f64>,
     /// Safe rows by the reach of their logits, where bounds are wanted.
     pub buckets: Buckets,

@@ -1,4 +1,5 @@
-//! Sampled rows, exact and approximate, and the estimates from them for each output (docs/math.md, equations 88 to 93).
+//! Sampled rows, exact and approximate, and the estimates from them for each output (docs/math.md, equations 88 to
+//! 93).
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! Guaranteed bounds of the error of a polynomial: every number here is on the safe side of the exact one.
+//! Guaranteed bounds of the error of a polynomial (docs/math.md, Lemma 7.4): every number here is on the safe side of
+//! the exact one.
 //!
 //! The error D, either P e^−t − 1 or P − e^t, is enclosed on [low, high] by halving. On a cell of width w, eq. (49),
 //!

@@ -1,4 +1,4 @@
-//! A-priori bounds of the error of each kind of polynomial.
+//! A-priori bounds of the error of each kind of polynomial (docs/math.md, Theorem 7.5).
 
 use super::{Interval, Kind, MAX_DEGREE, Polynomial};
 use crate::error::Error;

@@ -1,4 +1,5 @@
-//! Rigorous bounds of the gradients from the records of the passes (docs/math.md, equations 113 to 124).
+//! Rigorous bounds of the gradients from the records of the passes (docs/math.md, Theorems 9.21 and 9.24, equations
+//! 113 to 124).
 
 use ndarray::ArrayView2;
 

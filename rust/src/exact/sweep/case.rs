@@ -163,7 +163,7 @@ fn problem<'a, T: Float>(arrays: &'a [Array2<T>; 5], weights: &'a [Array2<T>], i
     Problem::new(A1, A2, A3, weights, Y, E).expect("the shapes fit").with_causal(is_causal)
 }
 
-/// The same definitions with the absolute value of everything that is summed, (15) to (21), and with `least` added to
+/// The same definitions with the absolute value of everything that is summed, (15) to (21), and `least` added to
 /// each weight.
 fn absolute(truth: &Reference, least: f64) -> Reference {
     let mut sums = truth.clone();
