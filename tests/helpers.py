@@ -178,7 +178,7 @@ def absolute_sums(problem: reference.Problem, dtype: Any) -> dict[str, Array]:
 
 
 def error_scale(problem: reference.Problem, dtype: Any) -> float:
-    """eps * (1 + L + log2 max(n, m)), L the largest logit in absolute terms: eq. (35)."""
+    """eps * (1 + L + log2 max(n, m)), L the largest logit in absolute terms: eq. (5.13)."""
     n, m = problem.S.shape
     pair = problem.is_pair
     queries = abs(problem.A1 @ (problem.W_Q if pair else problem.matrix_X))
@@ -193,12 +193,12 @@ def directional(values: Any, step: Any) -> Any:
     return (high - low) / (2 * step)
 
 
-# Eq. (35) of docs/math.md: the accuracy that is promised of every entry of every result.
+# Eq. (5.13) of docs/math.md: the accuracy that is promised of every entry of every result.
 PROMISE = 30.0
 
 
 def assert_promise(got: Any, want: reference.Problem, name: str, dtype: Any, what: str) -> float:
-    """Entries of `name` (a gradient, "o", "loss") against `want` by eq. (35); returns the ratio.
+    """Entries of `name` (a gradient, "o", "loss") against `want` by eq. (5.13); returns the ratio.
 
     `want` is the problem in a wider type. What underflows in `dtype` is allowed for: a result may
     miss by the smallest normal number where the sums themselves are that small.

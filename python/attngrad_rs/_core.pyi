@@ -282,7 +282,7 @@ class IndexSet:
     """A downward-closed set of multi-indices: which monomials are features.
 
     Made by ``total_degree``, by ``anisotropic`` from the second moments of balanced coordinates
-    (``ExpFeatures.spectrum_``), or ``from_exponents``. Source: docs/math.md, eq. (103) - (105).
+    (``ExpFeatures.spectrum_``), or ``from_exponents``. Source: docs/math.md, eq. (10.4) - (10.6).
     """
 
     @staticmethod
@@ -304,7 +304,7 @@ class IndexSet:
 
 @final
 class Balance:
-    """A change of coordinates with sign(s) ⟨q', k'⟩ = s ⟨q - a, k - b⟩, eq. (100) - (102)."""
+    """A change of coordinates with sign(s) ⟨q', k'⟩ = s ⟨q - a, k - b⟩, eq. (10.1) - (10.3)."""
 
     def queries(self, query: _Array, options: Options) -> _Array: ...
     def keys(self, key: _Array, options: Options) -> _Array: ...
@@ -327,7 +327,7 @@ class Balance:
 
 @final
 class LogitSample:
-    """Sampled logits of centred queries and keys, and polynomials fitted to them, eq. (106)."""
+    """Sampled logits of centred queries and keys, and polynomials fitted to them, eq. (10.7)."""
 
     @staticmethod
     def draw(

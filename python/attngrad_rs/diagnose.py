@@ -32,7 +32,7 @@ class Prediction:
     - ``error``: the error beyond rounding that the planner expects; 0 for the exact method.
     - ``reason``: why this method, in the planner's words.
     - ``smallest_degree``: smallest degree whose polynomial is within ``rtol`` of exp on the sampled
-      logits (eq. 106), whatever it costs; None if none up to 10 is.
+      logits (eq. 10.7), whatever it costs; None if none up to 10 is.
     - ``least_error``: reached at that degree; without one, the least that was reached.
     """
 
@@ -138,7 +138,7 @@ def diagnose(
 
     Notes
     -----
-    Source: docs/math.md, eq. (100), (101), (106), and section 11. Cost O((n + m) E²), a fixed
+    Source: docs/math.md, eq. (10.1), (10.2), (10.7), and section 11. Cost O((n + m) E²), a fixed
     sample of pairs, and one plan for each accuracy.
 
     Examples

@@ -1,6 +1,6 @@
 """The paper's low-rank factors: U1 V1ᵀ ≈ f, U2 V2ᵀ ≈ q, U3 V3ᵀ ≈ p1, U4 V4ᵀ ≈ p2.
 
-Computed by the core (``attngrad::factors`` in Rust); equations (107) - (112) of docs/math.md.
+Computed by the core (``attngrad::factors`` in Rust); equations (10.8) - (10.13) of docs/math.md.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Factors:
     U3, V3 and U4 are made when they are first asked for; no gradient needs them as matrices.
 
     - ``U1``, ``V1``, (n, k1) and (m, k1): U1 V1ᵀ = f̃ ≈ f, the normaliser folded into U1: its rows
-      sum to one. Eq. (108).
-    - ``U2``, ``V2``, (n, dv) and (m, dv): U2 V2ᵀ = c̃ hᵀ ≈ q: c̃ and h. Eq. (109).
+      sum to one. Eq. (10.9).
+    - ``U2``, ``V2``, (n, dv) and (m, dv): U2 V2ᵀ = c̃ hᵀ ≈ q: c̃ and h. Eq. (10.10).
     - ``U3``, ``V3``, (n, k1 dv) and (m, k1 dv): U3 V3ᵀ = f̃ ∘ c̃ hᵀ ≈ p1: row-wise Kronecker products
-      of the first two pairs. Eq. (110).
-    - ``U4``, ``V4``, (n, k1) and (m, k1): U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (111). V4 is V1.
+      of the first two pairs. Eq. (10.11).
+    - ``U4``, ``V4``, (n, k1) and (m, k1): U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (10.12). V4 is V1.
     - ``scale``: s.
-    - ``loss``: L of c̃, eq. (7).
+    - ``loss``: L of c̃, eq. (1.7).
     - ``error``: the root mean square relative error of an entry of U1 V1ᵀ, as
       ``ExpFeatures.error_``.
     - ``mean``, (d,) of float64: the row that keys are centred at, their mean as far as float32
@@ -80,7 +80,7 @@ class Factors:
         return dict(zip(("f", "q", "p1", "p2"), self._core.ranks, strict=True))
 
     def gradient(self, wrt: options.Input = "X") -> Array:
-        """dL/d(wrt) by eq. (15) - (22) with the factors in the place of f and p, eq. (112).
+        """dL/d(wrt) by eq. (2.5) - (2.12) with the factors in the place of f and p, eq. (10.13).
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ def factors(
 
     Notes
     -----
-    Source: docs/math.md, eq. (107) - (112). Cost O((n + m)(k1 + d + dv)) time and memory beside
+    Source: docs/math.md, eq. (10.8) - (10.13). Cost O((n + m)(k1 + d + dv)) time and memory beside
     the fit; U3 and V3 take (n + m) k1 dv more where they are asked for.
 
     Examples
@@ -197,7 +197,7 @@ def factors(
 
 
 def row_kronecker(U: npt.ArrayLike, W: npt.ArrayLike, *, threads: int | None = None) -> Array:
-    """Row j is U_j ⊗ W_j (Khatri-Rao by rows), so (U ⊘ W)(V ⊘ Z)ᵀ = UVᵀ ∘ WZᵀ; eq. (110).
+    """Row j is U_j ⊗ W_j (Khatri-Rao by rows), so (U ⊘ W)(V ⊘ Z)ᵀ = UVᵀ ∘ WZᵀ; eq. (10.11).
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class ExpFeatures:
         Degree g of the polynomial. By default the smallest that meets ``rtol``; 2 without either.
     rtol : float, optional
         The error to stay below: the root mean square of the relative error of the entries, a query
-        drawn at random and its keys by their attention (eq. (106)). It is measured on all pairs,
+        drawn at random and its keys by their attention (eq. (10.7)). It is measured on all pairs,
         in the dtype of the data; beyond 256 rows on a side it is estimated from sampled ones and
         has to stay a fifth below. That is no guarantee, least of all for heavy tails;
         ``bound_`` is one.
@@ -80,7 +80,7 @@ class ExpFeatures:
 
     Notes
     -----
-    Source: docs/math.md, eq. (100) - (106). Fitting costs O((n + m) E²), a transform n (N + E²).
+    Source: docs/math.md, eq. (10.1) - (10.7). Fitting costs O((n + m) E²), a transform n (N + E²).
 
     In a scikit-learn ``Pipeline`` rows are their own keys: ``fit(X)`` is ``fit(X, X)``, and
     ``transform`` is ``transform_query``.

@@ -3,11 +3,11 @@
 ====================  ============================================================================
 kind                  what it is best at, for its degree (``docs/math.md``, section 7)
 ====================  ============================================================================
-``taylor``            the derivatives at the middle of the interval (44)
-``chebyshev``         nothing, but near ``minimax``: equal to exp at the zeros of T_(g+1) (45)
-``minimax``           the largest abs(P(t) - exp(t)) is the least there is (46)
-``minimax_relative``  the largest abs(P(t) / exp(t) - 1) is the least there is (46)
-``least_squares``     the least weighted sum of (P(t_i) - exp(t_i))**2 over samples (48)
+``taylor``            the derivatives at the middle of the interval (7.5)
+``chebyshev``         nothing, but near ``minimax``: equal to exp at the zeros of T_(g+1) (7.6)
+``minimax``           the largest abs(P(t) - exp(t)) is the least there is (7.7)
+``minimax_relative``  the largest abs(P(t) / exp(t) - 1) is the least there is (7.7)
+``least_squares``     the least weighted sum of (P(t_i) - exp(t_i))**2 over samples (7.8)
 ====================  ============================================================================
 
     >>> from attngrad_rs import polynomials
@@ -43,9 +43,9 @@ class ExpPolynomial:
     - ``kind``: how it was chosen.
     - ``degree``: its degree g; leading coefficients may be zero.
     - ``interval``: where it was made for.
-    - ``chebyshev``, (g + 1,): coefficients of T_0, ..., T_g on the interval (40). They are the
+    - ``chebyshev``, (g + 1,): coefficients of T_0, ..., T_g on the interval (7.1). They are the
       polynomial: bounds are of what they define exactly.
-    - ``power``, (g + 1,): coefficients of 1, t, ..., t**g (43), each rounded once. Good around
+    - ``power``, (g + 1,): coefficients of 1, t, ..., t**g (7.4), each rounded once. Good around
       zero; far from it the powers cancel, and values are to be had by calling.
     """
 
@@ -59,7 +59,7 @@ class ExpPolynomial:
         self._core = core
 
     def __call__(self, t: object) -> Doubles:
-        """P(t) for each t, by Clenshaw's recurrence (41).
+        """P(t) for each t, by Clenshaw's recurrence (7.2).
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class ExpPolynomial:
         """Two numbers that P(t)/exp(t) lies between for all t from ``low`` to ``high``.
 
         Guaranteed, rounding included; 1 - low and high - 1 exceed the true extrema by at most 0.2 %
-        and one or two roundings of 1 (49).
+        and one or two roundings of 1 (7.10).
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class ExpPolynomial:
     def absolute_bound(self, low: float | None = None, high: float | None = None) -> float:
         """A number that abs(P(t) - exp(t)) does not exceed for any t from ``low`` to ``high``.
 
-        Guaranteed, rounding included, and at most 0.2 % above the largest (49). Parameters and
+        Guaranteed, rounding included, and at most 0.2 % above the largest (7.10). Parameters and
         errors are those of :meth:`ratio_bounds`.
         """
         return self._core.absolute_bound(*self._ends(low, high))

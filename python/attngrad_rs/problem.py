@@ -93,7 +93,7 @@ def loss_gradient(
         degree and ``rtol=None`` the result is what that degree gives, and its certificate the
         rigorous bound that comes with it (infinite where it must be); in float32 its last terms may
         then be sums of 16-bit integers, where those lose less than the polynomial misses
-        (docs/math.md, equation 139).
+        (docs/math.md, equation 8.13).
     certificate : {"any", "estimated", "statistical", "rigorous"}
         Ask for at least that kind of certificate; an exact result serves for each. Of a degree that
         is named, "statistical" and "rigorous" certify the gradient that "estimated" returns.

@@ -51,31 +51,31 @@ pub struct Reference {
     pub scale: f64,
     /// Whether query j sees keys 0..=j only.
     pub is_causal: bool,
-    /// S = s A1 X A2ᵀ, eq. (1). (n, m)
+    /// S = s A1 X A2ᵀ, eq. (1.1). (n, m)
     pub S: Array2<f64>,
-    /// u = exp(S − row maximum), eqs. (2) and (8); 0 for a key that is not seen. (n, m)
+    /// u = exp(S − row maximum), eqs. (1.2) and (1.8); 0 for a key that is not seen. (n, m)
     pub u: Array2<f64>,
-    /// α_j = ⟨u_j, 1⟩, the diagonal of D, eq. (3). (n)
+    /// α_j = ⟨u_j, 1⟩, the diagonal of D, eq. (1.3). (n)
     pub alpha: Array1<f64>,
-    /// f = D⁻¹ u, rows of attention, eq. (4). (n, m)
+    /// f = D⁻¹ u, rows of attention, eq. (1.4). (n, m)
     pub f: Array2<f64>,
-    /// h = A3 Y, the values, eq. (5). (m, dv)
+    /// h = A3 Y, the values, eq. (1.5). (m, dv)
     pub h: Array2<f64>,
-    /// o = f h, the output, eq. (5); 0 where there are no keys. (n, dv)
+    /// o = f h, the output, eq. (1.5); 0 where there are no keys. (n, dv)
     pub o: Array2<f64>,
-    /// c = o − E, the residual, eq. (6), or what was given in its place. (n, dv)
+    /// c = o − E, the residual, eq. (1.6), or what was given in its place. (n, dv)
     pub c: Array2<f64>,
-    /// L = ½ ‖c‖²_F, eq. (7); 0 where c was given.
+    /// L = ½ ‖c‖²_F, eq. (1.7); 0 where c was given.
     pub loss: f64,
-    /// q = c hᵀ = dL/df, eq. (11). (n, m)
+    /// q = c hᵀ = dL/df, eq. (2.1). (n, m)
     pub q: Array2<f64>,
-    /// r_j = ⟨f_j, q_j⟩, eq. (13). (n)
+    /// r_j = ⟨f_j, q_j⟩, eq. (2.3). (n)
     pub r: Array1<f64>,
-    /// p1 = f ∘ q, eq. (12). (n, m)
+    /// p1 = f ∘ q, eq. (2.2). (n, m)
     pub p1: Array2<f64>,
-    /// p2 = diag(r) f, eq. (12). (n, m)
+    /// p2 = diag(r) f, eq. (2.2). (n, m)
     pub p2: Array2<f64>,
-    /// p = p1 − p2 = dL/dS, eq. (12); rows sum to zero. (n, m)
+    /// p = p1 − p2 = dL/dS, eq. (2.2); rows sum to zero. (n, m)
     pub p: Array2<f64>,
 }
 
@@ -90,9 +90,9 @@ impl Reference {
         Reference::from_exponentials(problem, exponentials)
     }
 
-    /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (53) and (54).
+    /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (8.1) and (8.2).
     /// Under a causal mask rows go in chunks of `chunk`, and exp remains for the keys of the query's own chunk:
-    /// eq. (68); without one, for the exact keys of the approximation: eq. (160). A chunk of 0 rows is one of 1.
+    /// eq. (8.19); without one, for the exact keys of the approximation: eq. (8.18). A chunk of 0 rows is one of 1.
     pub fn polynomial<T: Float>(
         problem: &Problem<'_, T>,
         approximation: &Approximation,
@@ -166,7 +166,7 @@ impl Reference {
         }
     }
 
-    /// dL/d`wrt`, eqs. (15) to (22), from p and fᵀ c.
+    /// dL/d`wrt`, eqs. (2.5) to (2.12), from p and fᵀ c.
     ///
     /// # Errors
     /// [`Error::Option`] for an input that the problem does not have: X of a pair, W_Q and W_K of a product, A where
@@ -195,22 +195,22 @@ impl Reference {
         })
     }
 
-    /// r_j = ⟨c_j, o_j⟩, eq. (14): the same number as `r` with no matrix of n × m. (n)
+    /// r_j = ⟨c_j, o_j⟩, eq. (2.4): the same number as `r` with no matrix of n × m. (n)
     pub fn r_from_output(&self) -> Array1<f64> {
         (&self.c * &self.o).sum_axis(Axis(1))
     }
 
-    /// A1 ⊗ A2, (n m, d1 d2): the matrix of the tensor trick, vec(A1 X A2ᵀ) = (A1 ⊗ A2) vec(X), eq. (24).
+    /// A1 ⊗ A2, (n m, d1 d2): the matrix of the tensor trick, vec(A1 X A2ᵀ) = (A1 ⊗ A2) vec(X), eq. (4.2).
     pub fn kron_A(&self) -> Array2<f64> {
         kron(self.A1.view(), self.A2.view())
     }
 
-    /// dL/dvec(X) = s (A1 ⊗ A2)ᵀ vec(p), eq. (25): the paper's form of dL/dX. (d1 d2)
+    /// dL/dvec(X) = s (A1 ⊗ A2)ᵀ vec(p), eq. (4.3): the paper's form of dL/dX. (d1 d2)
     pub fn gradient_vec(&self) -> Array1<f64> {
         self.scale * self.kron_A().t().dot(&vec(self.p.view()))
     }
 
-    /// dL/dX as the paper sums it: Σ_j s 𝖠_jᵀ (diag(f_j) − f_j f_jᵀ) q_j, eqs. (27) and (28), with 𝖠_j the rows of
+    /// dL/dX as the paper sums it: Σ_j s 𝖠_jᵀ (diag(f_j) − f_j f_jᵀ) q_j, eqs. (4.5) and (4.6), with 𝖠_j the rows of
     /// A1 ⊗ A2 that belong to query j. (d1 d2)
     pub fn gradient_by_rows(&self) -> Array1<f64> {
         let mut total = Array1::zeros(self.A1.ncols() * self.A2.ncols());
@@ -224,7 +224,7 @@ impl Reference {
     }
 }
 
-/// The rows of a matrix one after the other, eq. (23): (a, b) → (a b).
+/// The rows of a matrix one after the other, eq. (4.1): (a, b) → (a b).
 pub fn vec(matrix: ArrayView2<'_, f64>) -> Array1<f64> {
     matrix.iter().copied().collect()
 }
@@ -248,12 +248,12 @@ pub fn kron(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
     Array2::from_shape_fn((n * m, e * d), |(row, column)| a[[row / m, column / d]] * b[[row % m, column % d]])
 }
 
-/// o = softmax(s q kᵀ) v, eq. (29). (n, dv)
+/// o = softmax(s q kᵀ) v, eq. (6.1). (n, dv)
 pub fn attention<T: Float>(heads: &Heads<'_, T>) -> Array2<f64> {
     weights(heads).dot(&widened(heads.value))
 }
 
-/// The gradients of ⟨dout, o⟩ with respect to query, key and value, eq. (30).
+/// The gradients of ⟨dout, o⟩ with respect to query, key and value, eq. (6.2).
 pub fn attention_vjp<T: Float>(heads: &Heads<'_, T>, dout: ArrayView2<'_, T>) -> [Array2<f64>; 3] {
     let (query, key, value) = (widened(heads.query), widened(heads.key), widened(heads.value));
     let (f, dout) = (weights(heads), widened(dout));
@@ -283,7 +283,7 @@ fn logit_weights<T: Float>(problem: &Problem<'_, T>) -> (Array2<f64>, Option<(Ar
     }
 }
 
-/// exp(S − maximum of the row) over the keys that each query sees, eqs. (8) and (9); 0 for the others.
+/// exp(S − maximum of the row) over the keys that each query sees, eqs. (1.8) and (1.9); 0 for the others.
 fn exponentials(S: &Array2<f64>, is_causal: bool) -> Array2<f64> {
     let mut u = S.clone();
     for (j, mut row) in u.rows_mut().into_iter().enumerate() {

@@ -1,4 +1,4 @@
-"""Every entry of every gradient is right to 30 eps (1 + L + log2 n) S: eq. (35) of docs/math.md.
+"""Every entry of every gradient is right to 30 eps (1 + L + log2 n) S: eq. (5.13) of docs/math.md.
 
 L is the largest logit and S the sum, both with absolute values inside. Sizes sit on and beside
 every tile edge of every dispatch level of this machine; blocks of keys are made small, to end

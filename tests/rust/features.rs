@@ -119,7 +119,7 @@ fn kinds_are_those_of_the_interval() {
     }
 }
 
-/// Eq. (106) from its definition, over all pairs.
+/// Eq. (10.7) from its definition, over all pairs.
 pub fn dense_error(product: ArrayView2<'_, f64>, logits: ArrayView2<'_, f64>) -> f64 {
     let mut sum = 0.0;
     for (product, logits) in product.rows().into_iter().zip(logits.rows()) {
@@ -271,7 +271,7 @@ fn balanced_sides_are_alike() {
         let t = scale * (&q - &balance.query_mean).dot(&(&k - &balance.key_mean).t());
         let size = t.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
         assert!((balance.sign() * new_q.dot(&new_k.t()) - t).iter().all(|x| x.abs() <= 1e-10 * size));
-        // Eq. (102): ⟨q′, G⟩ has the gradient G with respect to q′.
+        // Eq. (10.3): ⟨q′, G⟩ has the gradient G with respect to q′.
         let G = Rng::new(9).matrix::<f64>(400, d);
         let mut step = q.clone();
         step[(7, 0)] += 1e-3;

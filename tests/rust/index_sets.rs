@@ -65,7 +65,7 @@ fn total_degree_is_complete() {
     assert_eq!(feature_count(0, usize::MAX), Some(1));
 }
 
-/// ln of eq. (105) with the envelope that makes it fall, from its definition.
+/// ln of eq. (10.6) with the envelope that makes it fall, from its definition.
 fn contribution(beta: &[u32], spectrum: &[f64], degree: u32) -> f64 {
     let phi = |power: u32, variance: f64| {
         let odd: f64 = (1..=power).map(|k| f64::from(2 * k - 1).ln()).sum();

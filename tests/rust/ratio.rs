@@ -1,5 +1,5 @@
 //! The measure of accuracy: error / (eps (1 + L + log2 max(n, m)) Σ), with Σ the same sums over absolute values, and L
-//! the largest logit with absolute values in its sum (docs/math.md, equation 35).
+//! the largest logit with absolute values in its sum (docs/math.md, equation 5.13).
 
 use attngrad::reference::Reference;
 use attngrad::{Float, Wrt};

@@ -1,4 +1,4 @@
-"""Causal attention is attention on what came before, top left for n != m: eq. (9)."""
+"""Causal attention is attention on what came before, top left for n != m: eq. (1.9)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_library_gives_the_causal_gradient_as_a_sum_over_truncations(case: C
 def test_hidden_keys_change_no_bit(case: Case, seed: int) -> None:
     """Keys past the last query are seen by nobody; here they only change places and signs.
 
-    (Their lengths stay: how a row is shifted may depend on the longest key, eq. (8).)
+    (Their lengths stay: how a row is shifted may depend on the longest key, eq. (1.8).)
     """
     n = len(case.A1)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The paper's factors against their definitions: eq. (107) - (112) of docs/math.md."""
+"""The paper's factors against their definitions: eq. (10.8) - (10.13) of docs/math.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExpFeatures: coordinates, features, and the error that is promised; eq. (100) - (106)."""
+"""ExpFeatures: coordinates, features, and the error that is promised; eq. (10.1) - (10.7)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def parts(features: ag.ExpFeatures, q: Array, k: Array) -> tuple[Array, Array, A
 
 
 def weighted_error(product: Array, logits: Array) -> float:
-    """Eq. (106) from its definition, over all pairs."""
+    """Eq. (10.7) from its definition, over all pairs."""
     logits = logits.astype(np.float64)
     u = np.exp(logits - logits.max(axis=1, keepdims=True))
     f = u / u.sum(axis=1, keepdims=True)
@@ -106,7 +106,7 @@ def test_balance_leaves_inner_products_and_makes_sides_alike(
 
 @given(SEEDS, st.integers(1, 4))
 def test_balance_maps_gradients_back(seed: int, width: int) -> None:
-    """Eq. (102): a gradient by q' and k' is one by q and k after the transposed maps."""
+    """Eq. (10.3): a gradient by q' and k' is one by q and k after the transposed maps."""
     q, k = data(seed, n=8, m=6, d=width)
     rng = np.random.default_rng(seed)
     v, dout = rng.standard_normal((6, 2)), rng.standard_normal((8, 2))

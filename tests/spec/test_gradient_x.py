@@ -1,4 +1,4 @@
-"""The gradient by every weight and input, dL/dx = vec(A1^T p A2) first: eq. (15) - (22)."""
+"""The gradient by every weight and input, dL/dx = vec(A1^T p A2) first: eq. (2.5) - (2.12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The definitions of h(y), the output o = f h and the residual c(x): eq. (5) and (6)."""
+"""The definitions of h(y), the output o = f h and the residual c(x): eq. (1.5) and (1.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which monomials are features: eq. (103) - (105) of docs/math.md."""
+"""Which monomials are features: eq. (10.4) - (10.6) of docs/math.md."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_monomials_are_powers(sizes: tuple[int, int], seed: int, dtype: type) ->
 
 
 def contribution(spectrum: list[float], beta: tuple[int, ...]) -> float:
-    """Logarithm of eq. (105), from its definition; rising powers count as the largest to come."""
+    """Logarithm of eq. (10.6), from its definition; rising powers count as the largest to come."""
     total = 0.0
     for size, power in zip(spectrum, beta, strict=True):
         odd = math.prod(range(1, 2 * power, 2))

@@ -1,7 +1,7 @@
 """What the gradient does when the problem is moved, permuted, balanced or scaled: end of section 2.
 
 Each law holds exactly for the problem; the moved inputs are rounded, so the library is held to both
-problems' own truths (eq. 35), and the truths to one another in extended precision.
+problems' own truths (eq. 5.13), and the truths to one another in extended precision.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def gradients(case: Case) -> Found:
 
 
 def scales(case: Case) -> Found:
-    """What each entry may be off by, over the promise: eq. (35) of docs/math.md."""
+    """What each entry may be off by, over the promise: eq. (5.13) of docs/math.md."""
     want = truth(case)
     sums, size = absolute_sums(want, np.float64), error_scale(want, np.float64)
     tiny = np.finfo(np.float64).tiny

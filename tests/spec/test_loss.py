@@ -1,4 +1,4 @@
-"""The attention loss L(X, Y) = 1/2 || D^-1 exp(s A1 X A2^T) A3 Y - E ||^2: eq. (7), (10)."""
+"""The attention loss L(X, Y) = 1/2 || D^-1 exp(s A1 X A2^T) A3 Y - E ||^2: eq. (1.7), (1.10)."""
 
 from __future__ import annotations
 

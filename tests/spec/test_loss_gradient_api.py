@@ -64,7 +64,7 @@ def test_calling_twice_gives_the_same_bits(case: Case) -> None:
 
 @given(self_attention())
 def test_self_attention_sums_the_three_inputs(case: Case) -> None:
-    """wrt="A" is dL/dA for A1 = A2 = A3 = A: eq. (22)."""
+    """wrt="A" is dL/dA for A1 = A2 = A3 = A: eq. (2.12)."""
     names = ("A", "A1", "A2", "A3")
     result = attngrad_rs.loss_gradient(*case.args, **case.options, wrt=names)
     want = truth(case)

@@ -1,4 +1,4 @@
-"""The definitions of p1(x), p2(x) and p(x) = p1 - p2 = dL/dS: eq. (12), (27)."""
+"""The definitions of p1(x), p2(x) and p(x) = p1 - p2 = dL/dS: eq. (2.2), (4.5)."""
 
 from __future__ import annotations
 

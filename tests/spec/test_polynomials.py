@@ -1,4 +1,4 @@
-"""Polynomials for exp: docs/math.md, section 7, eqs. (40) to (51), against 60 digits or more."""
+"""Polynomials for exp: docs/math.md, section 7, eqs. (7.1) to (7.12), against 60 digits or more."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def chebyshev(degree: int) -> flint.arb_poly:
 
 
 def exact(p: ExpPolynomial, ts: list[float]) -> list[flint.arb]:
-    """P(t) as eq. (40) defines it, from the coefficients as they are, within `workprec(BITS)`.
+    """P(t) as eq. (7.1) defines it, from the coefficients as they are, within `workprec(BITS)`.
 
     In powers a polynomial of degree 30 loses 40 bits and more, of so many that nobody sees it.
     """
@@ -126,7 +126,7 @@ def assert_bound(bound: float, truth: float, floor: float, what: str) -> None:
 def test_bounds_hold_and_are_tight(
     kind: str, degree: int, interval: tuple[float, float], data: st.DataObject
 ) -> None:
-    """Eqs. (49) and (50): on the interval and on any part of it."""
+    """Eqs. (7.10) and (7.11): on the interval and on any part of it."""
     p = exp_polynomial(kind, degree, interval)
     low, high = data.draw(parts(interval))
     lo, hi = p.ratio_bounds(low, high)
@@ -145,7 +145,7 @@ def test_bounds_hold_and_are_tight(
     interval=intervals((0.01, 0.3, 1.0, 2.0, 5.0)),
 )
 def test_minimax_errors_alternate(kind: str, degree: int, interval: tuple[float, float]) -> None:
-    """Eq. (47): g + 2 points where the error is largest, with signs in turn."""
+    """Eq. (7.9): g + 2 points where the error is largest, with signs in turn."""
     p = exp_polynomial(kind, degree, interval)
     relative, absolute = deviations(p, points(*interval))
     errors = relative if kind == "minimax_relative" else absolute
@@ -163,7 +163,7 @@ def over_factorial(x: float, count: int) -> float:
 
 @given(kind=kinds, degree=degrees, interval=intervals((0.01, 0.3, 1.0, 2.0, 5.0, 10.0)))
 def test_errors_obey_their_laws(kind: str, degree: int, interval: tuple[float, float]) -> None:
-    """Eq. (51)."""
+    """Eq. (7.12)."""
     p = exp_polynomial(kind, degree, interval)
     low, high = interval
     middle, half = (low + high) / 2, (high - low) / 2
@@ -197,7 +197,7 @@ def test_each_kind_is_best_at_its_own(degree: int, half: float) -> None:
 
 
 def test_interpolation_meets_exp_at_its_points() -> None:
-    """Eq. (45)."""
+    """Eq. (7.6)."""
     for degree in range(polynomials.MAX_DEGREE + 1):
         p = exp_polynomial("chebyshev", degree, (-2.0, 3.0))
         x = np.cos(math.pi * (2 * np.arange(degree + 1) + 1) / (2 * degree + 2))
@@ -216,7 +216,7 @@ def test_interpolation_meets_exp_at_its_points() -> None:
 def test_least_squares_is_that_of_numpy(
     degree: int, half: float, count: int, spread: float, seed: int
 ) -> None:
-    """Eq. (48). numpy.polynomial multiplies residuals, not their squares, by its weights."""
+    """Eq. (7.8). numpy.polynomial multiplies residuals, not their squares, by its weights."""
     rng = np.random.default_rng(seed)
     t = half * np.sin(rng.uniform(-math.pi / 2, math.pi / 2, count))
     weights = np.exp(spread * rng.standard_normal(count))
@@ -237,7 +237,7 @@ def test_least_squares_is_that_of_numpy(
 def test_few_samples_are_met_and_change_little(
     degree: int, values: list[float], zero: bool
 ) -> None:
-    """Eq. (48) where samples are few, equal, or of no weight."""
+    """Eq. (7.8) where samples are few, equal, or of no weight."""
     start = exp_polynomial("chebyshev", degree, (-1.0, 1.0))
     weights = np.zeros(len(values)) if zero else np.ones(len(values))
     p = exp_polynomial(
@@ -257,7 +257,7 @@ def test_few_samples_are_met_and_change_little(
 def test_power_and_chebyshev_forms_agree(
     kind: str, degree: int, interval: tuple[float, float]
 ) -> None:
-    """Eqs. (40), (41) and (43): to the rounding of the coefficients, and of the values."""
+    """Eqs. (7.1), (7.2) and (7.4): to the rounding of the coefficients, and of the values."""
     p = exp_polynomial(kind, degree, interval)
     ts = points(*interval, 12)
     got = p(np.array(ts))
@@ -273,7 +273,7 @@ def test_power_and_chebyshev_forms_agree(
 
 
 def test_taylor_has_the_coefficients_of_exp() -> None:
-    """Eq. (44) around zero."""
+    """Eq. (7.5) around zero."""
     p = exp_polynomial("taylor", 8, (-1.0, 1.0))
     want = [1 / math.factorial(a) for a in range(9)]
     # A power's coefficient sums those of the Chebyshev basis times integers up to 2^8.

@@ -1,4 +1,4 @@
-"""The definitions of q(x) and of r_j = <f_j, q_j>, which is <c_j, o_j>: eq. (11), (13), (14)."""
+"""The definitions of q(x) and of r_j = <f_j, q_j>, which is <c_j, o_j>: eq. (2.1), (2.3), (2.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tensor trick vec(A1 X A2^T) = (A1 (x) A2) vec(X), and single rows: eq. (23) - (28)."""
+"""The tensor trick vec(A1 X A2^T) = (A1 (x) A2) vec(X), and single rows: eq. (4.1) - (4.6)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_row_gradients_add_up(case: Case) -> None:
 @ALGEBRA
 @given(tame(causal=None, longest=4, widest=2))
 def test_the_first_form_of_the_derivative(case: Case) -> None:
-    """Eq. (26), entry by entry, before q and p are introduced."""
+    """Eq. (4.4), entry by entry, before q and p are introduced."""
     quantities = problem(case)
     entries = [
         sum(quantities.row(j).derivative(t) for j in range(len(case.A1)))

@@ -1,4 +1,4 @@
-"""The definitions of u(x), alpha(x) and f(x): eq. (1) - (4), and eq. (8) for any shift."""
+"""The definitions of u(x), alpha(x) and f(x): eq. (1.1) - (1.4), and eq. (1.8) for any shift."""
 
 from __future__ import annotations
 

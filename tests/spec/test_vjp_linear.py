@@ -1,4 +1,4 @@
-"""The vector-Jacobian product: the adjoint, linear in the incoming gradient; eq. (29), (30)."""
+"""The vector-Jacobian product: the adjoint, linear in the incoming gradient; eq. (6.1), (6.2)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_problem(case: Case, query: Array, key: Array, value: Array, dout: Array) 
 
 
 def scales(case: Case, *given_: Array) -> dict[str, Array]:
-    """What each entry of dq, dk, dv and o may be off by, over the promise: eq. (35)."""
+    """What each entry of dq, dk, dv and o may be off by, over the promise: eq. (5.13)."""
     want = truth(as_problem(case, *given_))
     sums, size = absolute_sums(want, np.float64), error_scale(want, np.float64)
     tiny = np.finfo(np.float64).tiny

@@ -32,7 +32,7 @@ def approximate_attention(data: Data, degree: int) -> Matrix:
 
 
 def step_errors(wrong: Steps, right: Steps) -> dict[str, float]:
-    """The worst row of each, in the norms that the certificate charges (docs/math.md, (76))."""
+    """The worst row of each, in the norms that the certificate charges (docs/math.md, (9.8))."""
     f, c, q, p1, p2 = (got - want for got, want in zip(wrong, right, strict=True))
     return {
         "f": float(np.max(np.sum(np.abs(f), axis=1))),

@@ -38,13 +38,13 @@ def exponential(data: Data) -> Matrix:
 
 
 def attention(weights: Matrix) -> Matrix:
-    """f: rows of the weights by their sums, eq. (4). Rows that do not sum to > 0 are NaN."""
+    """f: rows of the weights by their sums, eq. (1.4). Rows that do not sum to > 0 are NaN."""
     sums = weights.sum(axis=1, keepdims=True)
     return np.asarray(weights / np.where(sums > 0.0, sums, np.nan))
 
 
 def gradient(weights: Matrix, data: Data) -> Gradient:
-    """Output and gradient with ``weights`` for exp(S), eq. (4) - (15)."""
+    """Output and gradient with ``weights`` for exp(S), eq. (1.4) - (2.5)."""
     return from_attention(attention(weights), data)
 
 
@@ -58,7 +58,7 @@ def from_attention(f: Matrix, data: Data) -> Gradient:
 
 
 def steps(f: Matrix, data: Data) -> Steps:
-    """The paper's quantities of attention rows f, eq. (6), (11), (12)."""
+    """The paper's quantities of attention rows f, eq. (1.6), (2.1), (2.2)."""
     c = f @ data.value - data.target
     q = c @ data.value.T
     p1 = f * q

@@ -93,7 +93,7 @@ def _quantities(f: Matrix, data: Data) -> dict[str, Matrix]:
 
 
 def disturbed(data: Data, f: Matrix, quantity: str, delta: Matrix) -> Matrix:
-    """dL/dX with ``delta`` added to one quantity where it is made, eq. (5) - (15)."""
+    """dL/dX with ``delta`` added to one quantity where it is made, eq. (1.5) - (2.5)."""
     add = {name: delta if name == quantity else 0.0 for name in QUANTITIES}
     f = f + add["f"]
     h = data.value + add["h"]

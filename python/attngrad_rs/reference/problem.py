@@ -18,7 +18,7 @@ Weight: TypeAlias = Array | tuple[Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """L(X, Y) = 1/2 || f h - E ||_F^2, the paper's optimisation problem, eq. (1) - (7).
+    """L(X, Y) = 1/2 || f h - E ||_F^2, the paper's optimisation problem, eq. (1.1) - (1.7).
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Problem:
         Whether query j sees keys 0..j only (top-left, also where n != m).
     stable : bool
         Whether the row maximum is subtracted from the logits before the exponential, which changes
-        u and alpha and nothing else, eq. (8). False: the paper's own u = exp(S), guarded: what
+        u and alpha and nothing else, eq. (1.8). False: the paper's own u = exp(S), guarded: what
         overflows raises RangeError.
     exp : function
         The exponential, applied to whole arrays.
@@ -118,7 +118,7 @@ class Problem:
 
     @cached_property
     def S(self) -> Array:
-        """S = s A1 X A2^T, eq. (1): the paper's A1 X A2^T / d. Shape (n, m)."""
+        """S = s A1 X A2^T, eq. (1.1): the paper's A1 X A2^T / d. Shape (n, m)."""
         with np.errstate(over="ignore", invalid="ignore"):
             if self.is_pair:
                 logits = (self.A1 @ self.W_Q) @ (self.A2 @ self.W_K).T
@@ -130,7 +130,7 @@ class Problem:
 
     @cached_property
     def seen(self) -> Array:
-        """Which keys each query sees, eq. (9); bool (n, m)."""
+        """Which keys each query sees, eq. (1.9); bool (n, m)."""
         return visible(self.S.shape[0], self.S.shape[1], self.is_causal)
 
     @cached_property
@@ -142,39 +142,39 @@ class Problem:
 
     @cached_property
     def u(self) -> Array:
-        """u = exp(S - shift), eq. (2): row j0 is the paper's u(x)_j0. Shape (n, m)."""
+        """u = exp(S - shift), eq. (1.2): row j0 is the paper's u(x)_j0. Shape (n, m)."""
         with np.errstate(over="ignore", under="ignore"):
             return exponentials(self.S, self.seen, self.shift, self.exp)
 
     @cached_property
     def alpha(self) -> Array:
-        """alpha_j = <u_j, 1>, eq. (3): the paper's alpha(x)_j0, the diagonal of D. Shape (n,)."""
+        """alpha_j = <u_j, 1>, eq. (1.3): the paper's alpha(x)_j0, the diagonal of D. Shape (n,)."""
         return normaliser(self.u)[:, 0]
 
     @cached_property
     def f(self) -> Array:
-        """f = diag(alpha)^-1 u, eq. (4): the paper's f(x), rows of attention. Shape (n, m)."""
+        """f = diag(alpha)^-1 u, eq. (1.4): the paper's f(x), rows of attention. Shape (n, m)."""
         with np.errstate(under="ignore"):
             return np.asarray(self.u / self.alpha[:, None])
 
     @cached_property
     def h(self) -> Array:
-        """h = A3 Y, eq. (5): the paper's h(y), the values. Shape (m, dv)."""
+        """h = A3 Y, eq. (1.5): the paper's h(y), the values. Shape (m, dv)."""
         return _product(self.A3, self.Y)
 
     @cached_property
     def o(self) -> Array:
-        """o = f h, eq. (5): the output. Shape (n, dv); 0 where there is no key."""
+        """o = f h, eq. (1.5): the output. Shape (n, dv); 0 where there is no key."""
         return _product(self.f, self.h)
 
     @cached_property
     def c(self) -> Array:
-        """c = f h - E, eq. (6): the paper's c(x), the residual. Shape (n, dv)."""
+        """c = f h - E, eq. (1.6): the paper's c(x), the residual. Shape (n, dv)."""
         return np.asarray(self.o - self.E)
 
     @cached_property
     def loss(self) -> Any:
-        """L = 1/2 sum c^2, eq. (7): the paper's L(X). A number; analytic in the inputs."""
+        """L = 1/2 sum c^2, eq. (1.7): the paper's L(X). A number; analytic in the inputs."""
         with np.errstate(over="ignore"):
             value = np.sum(self.c * self.c) / 2
         require_finite(np.asarray(value), "the loss")
@@ -184,84 +184,84 @@ class Problem:
 
     @cached_property
     def q(self) -> Array:
-        """q = c h^T, eq. (11): the paper's q(x), dL/df. Shape (n, m)."""
+        """q = c h^T, eq. (2.1): the paper's q(x), dL/df. Shape (n, m)."""
         return _product(self.c, self.h.T)
 
     @cached_property
     def r(self) -> Array:
-        """r_j = <f_j, q_j>, eq. (13): the paper's scalar in p2(x). Shape (n,)."""
+        """r_j = <f_j, q_j>, eq. (2.3): the paper's scalar in p2(x). Shape (n,)."""
         return np.asarray(np.sum(self.f * self.q, axis=1))
 
     @cached_property
     def r_from_output(self) -> Array:
-        """r_j = <c_j, o_j>, eq. (14): the same number without any n x m matrix. Shape (n,)."""
+        """r_j = <c_j, o_j>, eq. (2.4): the same number without any n x m matrix. Shape (n,)."""
         return np.asarray(np.sum(self.c * self.o, axis=1))
 
     @cached_property
     def p1(self) -> Array:
-        """p1 = f o q (entrywise), eq. (12): the paper's p1(x). Shape (n, m)."""
+        """p1 = f o q (entrywise), eq. (2.2): the paper's p1(x). Shape (n, m)."""
         return np.asarray(self.f * self.q)
 
     @cached_property
     def p2(self) -> Array:
-        """p2 = diag(r) f, eq. (12): the paper's p2(x) = f_j0 f_j0^T q_j0, row by row. (n, m)."""
+        """p2 = diag(r) f, eq. (2.2): the paper's p2(x) = f_j0 f_j0^T q_j0, row by row. (n, m)."""
         return np.asarray(self.r[:, None] * self.f)
 
     @cached_property
     def p(self) -> Array:
-        """p = p1 - p2 = dL/dS, eq. (12): the paper's p(x). Rows sum to 0. Shape (n, m)."""
+        """p = p1 - p2 = dL/dS, eq. (2.2): the paper's p(x). Rows sum to 0. Shape (n, m)."""
         return np.asarray(self.p1 - self.p2)
 
     # Gradients
 
     @cached_property
     def dX(self) -> Array:
-        """dL/dX = s A1^T p A2, eq. (15): the paper's main formula. Shape (d1, d2)."""
+        """dL/dX = s A1^T p A2, eq. (2.5): the paper's main formula. Shape (d1, d2)."""
         return np.asarray(self.scale * _product(self.A1.T, _product(self.p, self.A2)))
 
     @cached_property
     def dW_Q(self) -> Array:
-        """dL/dW_Q = s A1^T p (A2 W_K), eq. (16). Shape (d1, dk)."""
+        """dL/dW_Q = s A1^T p (A2 W_K), eq. (2.6). Shape (d1, dk)."""
         return np.asarray(
             self.scale * _product(self.A1.T, _product(self.p, _product(self.A2, self.W_K)))
         )
 
     @cached_property
     def dW_K(self) -> Array:
-        """dL/dW_K = s A2^T p^T (A1 W_Q), eq. (17). Shape (d2, dk)."""
+        """dL/dW_K = s A2^T p^T (A1 W_Q), eq. (2.7). Shape (d2, dk)."""
         return np.asarray(
             self.scale * _product(self.A2.T, _product(self.p.T, _product(self.A1, self.W_Q)))
         )
 
     @cached_property
     def dY(self) -> Array:
-        """dL/dY = A3^T f^T c, eq. (18). Shape (d3, dv)."""
+        """dL/dY = A3^T f^T c, eq. (2.8). Shape (d3, dv)."""
         return _product(self.A3.T, _product(self.f.T, self.c))
 
     @cached_property
     def dA1(self) -> Array:
-        """dL/dA1 = s p A2 X^T, eq. (19). Shape (n, d1)."""
+        """dL/dA1 = s p A2 X^T, eq. (2.9). Shape (n, d1)."""
         return np.asarray(self.scale * _product(_product(self.p, self.A2), self.matrix_X.T))
 
     @cached_property
     def dA2(self) -> Array:
-        """dL/dA2 = s p^T A1 X, eq. (20). Shape (m, d2)."""
+        """dL/dA2 = s p^T A1 X, eq. (2.10). Shape (m, d2)."""
         return np.asarray(self.scale * _product(_product(self.p.T, self.A1), self.matrix_X))
 
     @cached_property
     def dA3(self) -> Array:
-        """dL/dA3 = f^T c Y^T, eq. (21). Shape (m, d3)."""
+        """dL/dA3 = f^T c Y^T, eq. (2.11). Shape (m, d3)."""
         return _product(_product(self.f.T, self.c), self.Y.T)
 
     @cached_property
     def dA(self) -> Array:
-        """dL/dA for self-attention A1 = A2 = A3 = A, eq. (22): the sum of the three. (n, d)."""
+        """dL/dA for self-attention A1 = A2 = A3 = A, eq. (2.12): the sum of the three. (n, d)."""
         if not self.A1.shape == self.A2.shape == self.A3.shape:
             raise ShapeError("A: found A1, A2 and A3 of different shapes; self-attention has one")
         return np.asarray(self.dA1 + self.dA2 + self.dA3)
 
     def gradient(self, wrt: str = "X") -> Array:
-        """dL/d(wrt), wrt one of X, W_Q, W_K, Y, A1, A2, A3, A; eq. (15) - (22).
+        """dL/d(wrt), wrt one of X, W_Q, W_K, Y, A1, A2, A3, A; eq. (2.5) - (2.12).
 
         Raises OptionError for a name that the problem does not have.
         """
@@ -274,7 +274,7 @@ class Problem:
 
     @cached_property
     def kron_A(self) -> Array:
-        """A = A1 (x) A2, eq. (24): the paper's n m x d1 d2 matrix of the tensor trick."""
+        """A = A1 (x) A2, eq. (4.2): the paper's n m x d1 d2 matrix of the tensor trick."""
         return tensor_trick(self.A1, self.A2)
 
     def row(self, j: int) -> Row:
@@ -291,11 +291,11 @@ class Problem:
         )
 
     def gradient_vec(self) -> Array:
-        """dL/dx = vec(s A1^T p A2) = s (A1 (x) A2)^T vec(p), eq. (25). Shape (d1 d2,)."""
+        """dL/dx = vec(s A1^T p A2) = s (A1 (x) A2)^T vec(p), eq. (4.3). Shape (d1 d2,)."""
         return np.asarray(self.scale * (self.kron_A.T @ vec(self.p)))
 
     def gradient_by_rows(self) -> Array:
-        """The sum over j0 of the single-row gradients of the paper, eq. (28). Shape (d1, d2)."""
+        """The sum over j0 of the single-row gradients of the paper, eq. (4.6). Shape (d1, d2)."""
         shape = self.matrix_X.shape
         total = np.zeros(shape, dtype=self.p.dtype)
         for j in range(self.A1.shape[0]):
@@ -319,7 +319,7 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def loss(A1: Array, A2: Array, A3: Array, X: Weight, Y: Array, E: Array, **options: Any) -> Any:
-    """L(X, Y), eq. (7). Options, errors and cost as in :class:`Problem`."""
+    """L(X, Y), eq. (1.7). Options, errors and cost as in :class:`Problem`."""
     return Problem(A1, A2, A3, X, Y, E, **options).loss
 
 
@@ -334,5 +334,5 @@ def loss_gradient(
     wrt: str = "X",
     **options: Any,
 ) -> Array:
-    """dL/d(wrt), eq. (15) - (22). Options, errors and cost as in :class:`Problem`."""
+    """dL/d(wrt), eq. (2.5) - (2.12). Options, errors and cost as in :class:`Problem`."""
     return Problem(A1, A2, A3, X, Y, E, **options).gradient(wrt)

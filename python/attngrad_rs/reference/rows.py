@@ -15,7 +15,7 @@ from .softmax import Array, Exp, require_finite
 
 
 def vec(M: Array) -> Array:
-    """The rows of M one after the other, eq. (23). (a, b) -> (a b,)."""
+    """The rows of M one after the other, eq. (4.1). (a, b) -> (a b,)."""
     return np.reshape(M, -1, order="C")
 
 
@@ -31,7 +31,7 @@ def kron(B: Array, D: Array) -> Array:
 
 
 def tensor_trick(A1: Array, A2: Array) -> Array:
-    """A = A1 (x) A2 with A vec(X) = vec(A1 X A2^T), eq. (24). (n, d1), (m, d2) -> (n m, d1 d2)."""
+    """A = A1 (x) A2 with A vec(X) = vec(A1 X A2^T), eq. (4.2). (n, d1), (m, d2) -> (n m, d1 d2)."""
     return kron(A1, A2)
 
 
@@ -39,7 +39,7 @@ def tensor_trick(A1: Array, A2: Array) -> Array:
 class Row:
     """Row j0 of the problem, from A = s A_j0 (m, d1 d2), x = vec(X), the values h and E_j0.
 
-    Eq. (26) - (28); the paper's definitions of u(x)_j0, alpha(x)_j0, f(x)_j0, c(x)_j0, q(x)_j0,
+    Eq. (4.4) - (4.6); the paper's definitions of u(x)_j0, alpha(x)_j0, f(x)_j0, c(x)_j0, q(x)_j0,
     p(x)_j0 and of the derivatives by x_i. Only the keys that the query sees are in it.
     Cost m d1 d2 time and memory.
     """
@@ -83,18 +83,18 @@ class Row:
 
     @cached_property
     def p(self) -> Array:
-        """p_j0 = (diag(f_j0) - f_j0 f_j0^T) q_j0, eq. (27). Shape (m,)."""
+        """p_j0 = (diag(f_j0) - f_j0 f_j0^T) q_j0, eq. (4.5). Shape (m,)."""
         return np.asarray(self.jacobian @ self.q)
 
     @cached_property
     def gradient(self) -> Array:
-        """dL_j0/dx = A_j0^T p_j0, eq. (28). Shape (d1 d2,)."""
+        """dL_j0/dx = A_j0^T p_j0, eq. (4.6). Shape (d1 d2,)."""
         gradient = np.asarray(self.A.T @ self.p)
         require_finite(gradient, "the gradient of a row")
         return gradient
 
     def derivative(self, i: int) -> Any:
-        """dL_j0/dx_i in the paper's first form, before q and p are introduced; eq. (26).
+        """dL_j0/dx_i in the paper's first form, before q and p are introduced; eq. (4.4).
 
         Sum over i0 of c_j0,i0 (<f_j0 o A_j0,i, h_i0> - <f_j0, h_i0> <f_j0, A_j0,i>). A number.
         """

@@ -33,7 +33,7 @@ def attention(
     scale: Any = None,
     exp: Exp = np.exp,
 ) -> Array:
-    """o = softmax(scale query key^T) value, eq. (29).
+    """o = softmax(scale query key^T) value, eq. (6.1).
 
     Shapes (..., L, E), (..., S, E), (..., S, Ev) -> (..., L, Ev); scale defaults to 1/sqrt(E).
     Raises RangeError where logits overflow. Cost O(L S (E + Ev)) time and O(L S) memory per head.
@@ -57,7 +57,7 @@ def attention_vjp(
     scale: Any = None,
     exp: Exp = np.exp,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of <dout, attention(query, key, value)> by query, key and value, eq. (30).
+    """Gradients of <dout, attention(query, key, value)> by query, key and value, eq. (6.2).
 
     The p of the paper with dout in the place of c: dq = s p key, dk = s p^T query, dv = f^T dout.
     Shapes as in :func:`attention`, dout (..., L, Ev); same errors and cost.

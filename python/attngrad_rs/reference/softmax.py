@@ -22,7 +22,7 @@ LIMITED = "fc"
 
 
 def visible(n: int, m: int, is_causal: bool) -> Array:
-    """Which keys each query sees, eq. (9): all of them, or key i <= query j (causal, top-left).
+    """Which keys each query sees, eq. (1.9): all of them, or key i <= query j (causal, top-left).
 
     Shape (n, m), bool.
     """
@@ -37,7 +37,7 @@ def require_finite(values: Array, what: str) -> None:
 
 
 def row_shift(S: Array, seen: Array) -> Array:
-    """The largest logit that each query sees, eq. (8); zero for numbers that cannot overflow.
+    """The largest logit that each query sees, eq. (1.8); zero for numbers that cannot overflow.
 
     Any shift gives the same f, so its own rounding does not matter. Shape (n, 1).
     """
@@ -48,13 +48,13 @@ def row_shift(S: Array, seen: Array) -> Array:
 
 
 def exponentials(S: Array, seen: Array, shift: Array, exp: Exp) -> Array:
-    """u = exp(S - shift) on the keys that are seen, exactly 0 elsewhere: eq. (2), eq. (8)."""
+    """u = exp(S - shift) on the keys that are seen, exactly 0 elsewhere: eq. (1.2), eq. (1.8)."""
     # Hidden logits are replaced before the exponential, which must not overflow on them either.
     return np.where(seen, exp(np.where(seen, S - shift, 0 * S)), 0 * S)
 
 
 def normaliser(u: Array) -> Array:
-    """alpha = u 1, eq. (3). Shape (n, 1).
+    """alpha = u 1, eq. (1.3). Shape (n, 1).
 
     Raises RangeError where the literal form has left the range of the dtype (a logit above 709 in
     float64), or has lost a whole row (all logits below -745).

@@ -1,5 +1,5 @@
-//! The sampled correction and the error estimate from its own spread (docs/math.md, Proposition 9.42, equations 88 to
-//! 93).
+//! The sampled correction and the error estimate from its own spread (docs/math.md, Proposition 9.42, equations 9.60 to
+//! 9.65).
 //!
 //! The error of an approximate gradient is Δ = G − G̃ = Σ_j x_j over the n query rows, x_j = a_j ⊗ (w_j − w̃_j) or a
 //! sum of a few such products. From m rows computed exactly follow an unbiased estimate Δ̂, its standard error, and
@@ -95,12 +95,12 @@ impl Correction {
         Correction { value, norm, standard_error, concentration, square_concentration, safety, shrinkage }
     }
 
-    /// Error of G̃ + Δ̂ (equation 91).
+    /// Error of G̃ + Δ̂ (equation 9.63).
     pub fn corrected(&self) -> f64 {
         self.unless_settled(0.0, || self.safety * self.standard_error)
     }
 
-    /// Error of G̃ (equation 92).
+    /// Error of G̃ (equation 9.64).
     pub fn uncorrected(&self) -> f64 {
         self.unless_settled(self.norm, || {
             let variance = self.standard_error.powi(2);
@@ -113,7 +113,7 @@ impl Correction {
         })
     }
 
-    /// Error of G̃ + λΔ̂, λ the shrinkage (equation 93).
+    /// Error of G̃ + λΔ̂, λ the shrinkage (equation 9.65).
     pub fn shrunk(&self) -> f64 {
         self.unless_settled(0.0, || {
             let rest = 1.0 - self.shrinkage;

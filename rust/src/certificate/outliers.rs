@@ -1,4 +1,4 @@
-//! Which rows or keys stand out by their cap (docs/math.md, equations 94 and 95).
+//! Which rows or keys stand out by their cap (docs/math.md, equations 9.67 and 9.68).
 
 use crate::error::Error;
 use crate::linalg::norms::{largest_of, norm};

@@ -1,5 +1,5 @@
-//! Rigorous bounds of the polynomial path, row by row (docs/math.md, Theorems 9.5 and 9.11, equations 70 to 77 and
-//! 142 to 146).
+//! Rigorous bounds of the polynomial path, row by row (docs/math.md, Theorems 9.5 and 9.11, equations 9.1 to 9.10 and
+//! 9.12 to 9.17).
 //!
 //! A row's approximate weights are f̃ = P(t) / ΣP(t) where the true ones are f = e^t / Σe^t. All that enters is how far
 //! the ratio P(t) e^−t moves over the range of the row's logits and the spread of values and keys under f̃; or how
@@ -34,7 +34,7 @@ impl Enclosure {
     }
 
     /// κ = (R − 1) / 2√R: no density whose largest and smallest value have the ratio R has a larger coefficient of
-    /// variation (equation 71).
+    /// variation (equation 9.2).
     pub fn variation(self) -> f64 {
         if self.known() {
             outward(0.5 * (self.hi - self.lo) / (self.lo.sqrt() * self.hi.sqrt()))
@@ -43,7 +43,7 @@ impl Enclosure {
         }
     }
 
-    /// η = 2 (√R − 1) / (√R + 1): at most this is ‖f − f̃‖₁ (equation 72).
+    /// η = 2 (√R − 1) / (√R + 1): at most this is ‖f − f̃‖₁ (equation 9.3).
     pub fn mass(self) -> f64 {
         let root = self.ratio().sqrt();
         if root.is_finite() { outward(2.0 * self.excess() / ((root + 1.0) * (root + 1.0))) } else { f64::INFINITY }
@@ -75,7 +75,7 @@ impl Difference {
         if share < 1.0 { outward(share / (1.0 - share)) } else { f64::INFINITY }
     }
 
-    /// ‖Δf‖₁ (equation 143).
+    /// ‖Δf‖₁ (equation 9.13).
     pub fn mass(self) -> f64 {
         outward(2.0 * self.of_approximate())
     }
@@ -136,7 +136,7 @@ pub struct Row {
 
 /// Bounds of one row, in Euclidean norms unless they say otherwise.
 impl Row {
-    /// ‖Δf_j‖₁ (equations 72 and 143).
+    /// ‖Δf_j‖₁ (equations 9.3 and 9.13).
     pub fn mass(&self) -> f64 {
         match self.weights {
             Weights::Ratio(enclosure) => enclosure.mass(),
@@ -144,7 +144,7 @@ impl Row {
         }
     }
 
-    /// ‖Δf_j‖₂ (equations 76 and 146).
+    /// ‖Δf_j‖₂ (equations 9.8 and 9.17).
     pub fn weights_norm(&self) -> f64 {
         let by_peak = match self.weights {
             Weights::Ratio(enclosure) => enclosure.variation(),
@@ -162,7 +162,7 @@ impl Row {
         outward(by_peak.sqrt()).min(1.0)
     }
 
-    /// ‖Δ Σ_i f_ji x_i‖ for vectors x of this spread (equations 73 and 143).
+    /// ‖Δ Σ_i f_ji x_i‖ for vectors x of this spread (equations 9.4 and 9.13).
     pub fn mean(&self, spread: Spread) -> f64 {
         outward(match self.weights {
             Weights::Ratio(enclosure) => enclosure.variation() * spread.weighted,
@@ -183,7 +183,7 @@ impl Row {
         }
     }
 
-    /// ‖ΔCov_f(x, h)‖ and ‖Cov_f(x, h)‖ for the values h and vectors x of this spread (equations 74 and 144).
+    /// ‖ΔCov_f(x, h)‖ and ‖Cov_f(x, h)‖ for the values h and vectors x of this spread (equations 9.5 and 9.14).
     fn covariance(&self, spread: Spread) -> [f64; 2] {
         let weighted = self.values.weighted * spread.weighted;
         match self.weights {
@@ -203,7 +203,7 @@ impl Row {
         outward(change * self.incoming.norm() + size * self.residual())
     }
 
-    /// The same where ‖Σ_i p̃_ji x_i‖ is known to be at most `w` (equation 165).
+    /// The same where ‖Σ_i p̃_ji x_i‖ is known to be at most `w` (equation 9.50).
     pub fn w_beside(&self, spread: Spread, w: f64) -> f64 {
         let plain = self.w(spread);
         let Weights::Difference(difference) = self.weights else { return plain };
@@ -230,7 +230,7 @@ impl Row {
         outward(size * self.incoming.norm())
     }
 
-    /// ‖Δp_j‖₁ (equations 75 and 145).
+    /// ‖Δp_j‖₁ (equations 9.7 and 9.16).
     pub fn p(&self) -> f64 {
         let (c, moved) = (self.incoming.norm(), self.residual());
         outward(match self.weights {
@@ -242,7 +242,7 @@ impl Row {
         })
     }
 
-    /// ‖Δp_j‖₂ (equations 76 and 146).
+    /// ‖Δp_j‖₂ (equations 9.8 and 9.17).
     pub fn p_norm(&self) -> f64 {
         self.p().min(self.p_by_peak())
     }
@@ -264,23 +264,23 @@ impl Row {
         outward(self.peak.sqrt() * (moved * c + residual) * values.weighted)
     }
 
-    /// ‖Δ(f_j ⊗ c_j)‖_F, the term of fᵀc (equation 76).
+    /// ‖Δ(f_j ⊗ c_j)‖_F, the term of fᵀc (equation 9.8).
     pub fn value_side(&self) -> f64 {
         outward(self.weights_norm() * self.incoming.norm() + self.true_norm() * self.residual())
     }
 
-    /// ‖Δ((f A3)_j ⊗ c_j)‖_F, the term of dL/dY: `mean` is ‖(f̃A3)_j‖, `spread` that of the inputs A3 (equation 77).
+    /// ‖Δ((f A3)_j ⊗ c_j)‖_F, the term of dL/dY: `mean` is ‖(f̃A3)_j‖, `spread` that of the inputs A3 (equation 9.10).
     pub fn mixed(&self, mean: f64, spread: Spread) -> f64 {
         let moved = self.mean(spread);
         outward(moved * self.incoming.norm() + (mean + moved) * self.residual())
     }
 
-    /// |Δ ½‖c_j‖²| (equation 77); of a given c there is no loss, hence no error.
+    /// |Δ ½‖c_j‖²| (equation 9.10); of a given c there is no loss, hence no error.
     pub fn loss(&self) -> f64 {
         outward(self.residual() * (self.incoming.norm() + 0.5 * self.residual()))
     }
 
-    /// A cap of ‖Δw_j‖ that is finite whatever is known of the weights if the radii are (equation 87); `w` is ‖w̃_j‖.
+    /// A cap of ‖Δw_j‖ that is finite whatever is known of the weights if the radii are (equation 9.59); `w` is ‖w̃_j‖.
     pub fn cap(&self, spread: Spread, w: f64, radii: &Radii) -> f64 {
         let moved = match self.incoming {
             Incoming::Residual(_) => self.output().min(outward(radii.output + radii.values)),
@@ -302,7 +302,7 @@ pub struct Radii {
     pub output: f64,
 }
 
-/// s Σ_j ‖a_j‖ ‖Δw_j‖ and the like: the Frobenius norm of the error of s Σ_j a_j ⊗ w_j (equation 77).
+/// s Σ_j ‖a_j‖ ‖Δw_j‖ and the like: the Frobenius norm of the error of s Σ_j a_j ⊗ w_j (equation 9.10).
 pub fn aggregated(scale: f64, terms: impl IntoIterator<Item = (f64, f64)>) -> f64 {
     // A row of zeros carries no error, whatever is known of it.
     let product = |(left, right): (f64, f64)| if left == 0.0 { 0.0 } else { outward(left * right) };

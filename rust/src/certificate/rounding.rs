@@ -1,4 +1,4 @@
-//! A-priori bounds of the rounding errors of the sums of the polynomial path (docs/math.md, equations 78 to 82).
+//! A-priori bounds of the rounding errors of the sums of the polynomial path (docs/math.md, equations 9.20 to 9.24).
 //!
 //! Assumed: no overflow; what underflows is below the bounds (the path scales its operands so); the order of a sum
 //! within a block is free, and a fused product counts as a rounded one.
@@ -48,7 +48,7 @@ pub struct Arithmetic {
 
 impl Arithmetic {
     /// The loss of Σ_β coef_β q^β ⟨M_β, ·⟩, moments included, relative to the same sum with absolute values
-    /// throughout (equation 79).
+    /// throughout (equation 9.21).
     pub fn loss(&self) -> f64 {
         let powers = 2 * self.degree + 2;
         let term = gamma(powers as f64 + TERM_ROUNDINGS + (self.width + 1) as f64, self.unit);
@@ -57,7 +57,7 @@ impl Arithmetic {
     }
 
     /// Bounds for one row, as computed against the same formulas in exact arithmetic on the true operands (equations
-    /// 81 and 82).
+    /// 9.23 and 9.24).
     pub fn row(&self, row: &RowSizes) -> RowRounding {
         let relative = self.loss() * row.amplification;
         // The exact normaliser is at least (1 − relative) times the computed one.
@@ -83,7 +83,7 @@ impl Arithmetic {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowSizes {
     /// m P̄(b_j) / z_j: the sum of weights with all coefficients and logits made positive, b_j = s ‖q_j‖ max ‖k‖, over
-    /// the normaliser as computed (equation 80).
+    /// the normaliser as computed (equation 9.22).
     pub amplification: f64,
     /// Σ_i |f̃_ji|, which is 1 where P is positive.
     pub mass: f64,
@@ -181,7 +181,7 @@ pub struct ExactRounding {
 }
 
 impl ExactArithmetic {
-    /// Of one row (equations 147 to 150).
+    /// Of one row (equations 9.25 to 9.28).
     pub fn row(&self, row: &ExactSizes) -> ExactRounding {
         let single = |roundings: f64| gamma(roundings, self.unit);
         let keys = outward(folded_sum(self.steps, self.folds, self.unit) + self.keys as f64 * FLUSHED);

@@ -1,5 +1,5 @@
 //! A bound at a stated confidence from rows drawn in proportion to a rigorous cap (docs/math.md, Theorems 9.30
-//! to 9.36, equations 83 to 86, 154).
+//! to 9.36, equations 9.51 to 9.54, 9.57).
 //!
 //! The error Δ = Σ_j x_j is a sum over rows of which each cap M_j ≥ ‖x_j‖ is known. Rows are drawn with replacement
 //! with probability p_j = M_j / M, M = Σ M_j; the number of draws is fixed before looking. Each draw gives an unbiased
@@ -153,7 +153,7 @@ impl Capped {
 }
 
 /// With probability 1 − `miss`, ‖Δ̂ − Δ‖ is at most this, for the mean Δ̂ of `count` independent vectors of
-/// norm ≤ `cap` and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ but for `lost` (equation 85).
+/// norm ≤ `cap` and mean Δ, `squares` the sum of their squared norms and `mean` = ‖Δ̂‖ but for `lost` (equation 9.54).
 pub fn bernstein(squares: f64, count: usize, cap: f64, (mean, lost): (f64, f64), miss: f64) -> f64 {
     if count == 0 {
         return f64::INFINITY;
@@ -177,7 +177,7 @@ pub fn bernstein(squares: f64, count: usize, cap: f64, (mean, lost): (f64, f64),
 }
 
 /// With probability 1 − e^−`level`, the mean of numbers in [0, 1] is at most this, where that of `count` of them, drawn
-/// independently, is `mean`: the largest μ with count · KL(mean ‖ μ) ≤ level (Chernoff; equation 86).
+/// independently, is `mean`: the largest μ with count · KL(mean ‖ μ) ≤ level (Chernoff; equation 9.53).
 pub fn mean_at_most(mean: f64, count: usize, level: f64) -> f64 {
     let limit = level / count as f64;
     // NaN is not known.

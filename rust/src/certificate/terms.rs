@@ -1,5 +1,5 @@
-//! The terms of the rows of a sample, their sums and the spectrum of their covariance (docs/math.md, equations 88 and
-//! 89).
+//! The terms of the rows of a sample, their sums and the spectrum of their covariance (docs/math.md, equations 9.60 and
+//! 9.61).
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Zip};

@@ -1,5 +1,5 @@
 //! A proved bound of the rounding error of the exact gradients, from norms of the inputs alone (docs/math.md, Theorem
-//! 9.14, equations 147 to 153). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
+//! 9.14, equations 9.25 to 9.31). The estimate of `exact/rounding.rs` is far nearer to the error, and proves nothing.
 
 use std::f64::consts::LN_2;
 
@@ -154,7 +154,7 @@ impl ProvedRounding {
         })
     }
 
-    /// ‖δw_j‖ of the row in this place (equation 150).
+    /// ‖δw_j‖ of the row in this place (equation 9.28).
     pub fn w(&self, row: usize) -> f64 {
         self.rows.get(row).map_or(f64::INFINITY, |row| row.rounding.w)
     }
@@ -164,7 +164,7 @@ impl ProvedRounding {
         self.rows.get(row).map_or([f64::INFINITY; 2], |row| [row.rounding.output, row.rounding.residual])
     }
 
-    /// Of the loss (equation 153).
+    /// Of the loss (equation 9.31).
     pub fn loss(&self) -> f64 {
         let sums = gamma(self.rows.len() as f64 + self.widths[3] + 12.0, FOLD_UNIT);
         total(self.rows.iter().map(|row| {
@@ -173,7 +173,7 @@ impl ProvedRounding {
         }))
     }
 
-    /// Of dL/d`wrt`, in the Frobenius norm (equations 151 to 153).
+    /// Of dL/d`wrt`, in the Frobenius norm (equations 9.29 to 9.31).
     pub fn gradient(&self, wrt: Wrt) -> f64 {
         let single = |roundings: f64| gamma(roundings + 6.0, self.unit);
         let [d1, d3, d, dv] = self.widths;

@@ -1,4 +1,4 @@
-//! Gradients from the factors (docs/math.md, equation 112), without those of rank k1 dv as matrices.
+//! Gradients from the factors (docs/math.md, equation 10.13), without those of rank k1 dv as matrices.
 //!
 //! p̃ M = U3 (V3ᵀ M) − U4 (V4ᵀ M) is, by the definition of the row-wise Kronecker product,
 //!
@@ -24,7 +24,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
 impl<T: Float> Factors<T> {
-    /// dL/d`wrt` by eqs. (15) to (22) with the factors for f and p, eq. (112), in the shape of the input.
+    /// dL/d`wrt` by eqs. (2.5) to (2.12) with the factors for f and p, eq. (10.13), in the shape of the input.
     ///
     /// Time O((n + m) k1 dv d), no matrix of n × m nor of n × k1 dv; memory O(k1 dv d) and the result.
     ///

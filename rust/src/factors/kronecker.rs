@@ -1,4 +1,4 @@
-//! The row-wise Kronecker product (docs/math.md, equation 110).
+//! The row-wise Kronecker product (docs/math.md, equation 10.11).
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
 //! The paper's low-rank factors: U1 V1ᵀ ≈ f, U2 V2ᵀ ≈ q, U3 V3ᵀ ≈ p1, U4 V4ᵀ ≈ p2, and the gradients from them
-//! (docs/math.md, Theorem 10.6, equations 107 to 112).
+//! (docs/math.md, Theorem 10.6, equations 10.8 to 10.13).
 
 mod gradient;
 mod kronecker;
@@ -34,10 +34,10 @@ enum Owned<T> {
 ///
 /// | pair | shapes | product | rank |
 /// |---|---|---|---|
-/// | U1, V1 | (n, k1), (m, k1) | f̃ ≈ f; its rows sum to one, eq. (108) | k1, the number of features |
-/// | U2, V2 | (n, dv), (m, dv) | c̃ hᵀ ≈ q, eq. (109) | dv |
-/// | U3, V3 | (n, k1 dv), (m, k1 dv) | f̃ ∘ c̃ hᵀ ≈ p1, row-wise Kronecker products, eq. (110) | k1 dv |
-/// | U4, V4 | (n, k1), (m, k1) | diag(r̃) f̃ ≈ p2, eq. (111) | k1 |
+/// | U1, V1 | (n, k1), (m, k1) | f̃ ≈ f; its rows sum to one, eq. (10.9) | k1, the number of features |
+/// | U2, V2 | (n, dv), (m, dv) | c̃ hᵀ ≈ q, eq. (10.10) | dv |
+/// | U3, V3 | (n, k1 dv), (m, k1 dv) | f̃ ∘ c̃ hᵀ ≈ p1, row-wise Kronecker products, eq. (10.11) | k1 dv |
+/// | U4, V4 | (n, k1), (m, k1) | diag(r̃) f̃ ≈ p2, eq. (10.12) | k1 |
 ///
 /// U3, V3 and U4 are made when they are asked for: a gradient needs none of them as a matrix.
 #[derive(Debug, Clone)]
@@ -183,7 +183,7 @@ fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut
     })
 }
 
-/// Divides the rows of U by the row sums of U Vᵀ, eq. (107).
+/// Divides the rows of U by the row sums of U Vᵀ, eq. (10.8).
 fn normalise<T: Float>(U: &mut Array2<T>, V: &Array2<T>, run: &mut Run<'_>) -> Result<(), Error> {
     let (n, k1) = U.dim();
     if V.nrows() == 0 {
@@ -314,7 +314,7 @@ impl<T: Float> Factors<T> {
         [k1, dv, k1 * dv, k1]
     }
 
-    /// L = ½ ‖c̃‖², eq. (7); 0 where c was given.
+    /// L = ½ ‖c̃‖², eq. (1.7); 0 where c was given.
     pub fn loss(&self) -> f64 {
         if self.is_target { 0.5 * self.U2().iter().map(|x| x.widen() * x.widen()).sum::<f64>() } else { 0.0 }
     }

@@ -1,4 +1,4 @@
-//! Coordinates in which queries and keys are centred and equally large (docs/math.md, equations 65 and 100 to 102).
+//! Coordinates in which queries and keys are centred and equally large (docs/math.md, equations 8.15 and 10.1 to 10.3).
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2};
@@ -31,7 +31,7 @@ pub(crate) struct Balanced {
     pub spectrum: Array1<f64>,
 }
 
-/// The maps of second moments of queries and of keys, eq. (101): with L Lᵀ those of the keys and
+/// The maps of second moments of queries and of keys, eq. (10.2): with L Lᵀ those of the keys and
 /// Lᵀ (those of the queries) L = U Σ² Uᵀ, T = L⁻ᵀ U Σ^½. Nothing where a number is not finite. Time O(d³).
 pub(crate) fn balanced(queries: &Array2<f64>, keys: &Array2<f64>) -> Option<Balanced> {
     let d = keys.ncols();
@@ -76,7 +76,7 @@ fn regularised(moment: &Array2<f64>) -> Option<Array2<f64>> {
     (mean.is_finite() && mean.recip().is_finite()).then(|| moment + REGULARISATION * mean * Array2::<f64>::eye(d))
 }
 
-/// A change of coordinates with sign(s) ⟨q′, k′⟩ = s ⟨q − a, k − b⟩, eqs. (100) to (102).
+/// A change of coordinates with sign(s) ⟨q′, k′⟩ = s ⟨q − a, k − b⟩, eqs. (10.1) to (10.3).
 ///
 /// ```
 /// use attngrad::Options;
@@ -222,18 +222,18 @@ impl Balance {
         self.change("key", key, &self.key_mean, &self.key_map, options)
     }
 
-    /// A gradient with respect to q′ as one with respect to q, eq. (102). (n, d) → (n, d).
+    /// A gradient with respect to q′ as one with respect to q, eq. (10.3). (n, d) → (n, d).
     pub fn query_gradient(&self, gradient: ArrayView2<'_, f64>) -> Array2<f64> {
         gradient.dot(&self.query_map.t())
     }
 
-    /// A gradient with respect to k′ as one with respect to k, eq. (102). (m, d) → (m, d).
+    /// A gradient with respect to k′ as one with respect to k, eq. (10.3). (m, d) → (m, d).
     pub fn key_gradient(&self, gradient: ArrayView2<'_, f64>) -> Array2<f64> {
         gradient.dot(&self.key_map.t())
     }
 
     /// The direction and the offset of s⟨q, b⟩, the logits that centring the keys took from a row of exp(s q kᵀ), eq.
-    /// (100).
+    /// (10.1).
     pub(super) fn query_exponent(&self) -> (Array1<f64>, f64) {
         (self.scale * &self.key_mean, 0.0)
     }

@@ -1,4 +1,4 @@
-//! How much a monomial is expected to contribute to e^t, coordinate by coordinate (docs/math.md, equation 105).
+//! How much a monomial is expected to contribute to e^t, coordinate by coordinate (docs/math.md, equation 10.6).
 
 use crate::error::Error;
 use crate::runtime::buffer;

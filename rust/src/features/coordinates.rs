@@ -1,4 +1,4 @@
-//! Centred and balanced coordinates: the same logits from smaller monomials (docs/math.md, equation 65).
+//! Centred and balanced coordinates: the same logits from smaller monomials (docs/math.md, equation 8.15).
 
 use ndarray::{Array1, Array2, Axis};
 

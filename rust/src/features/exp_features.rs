@@ -15,7 +15,7 @@ use crate::polynomial::{MAX_RANGE, Polynomial};
 use crate::problem::blame;
 use crate::runtime::pool::{Run, Watch};
 
-/// Polynomial features of queries and keys whose inner products are near the exponential, eqs. (100) to (106): with
+/// Polynomial features of queries and keys whose inner products are near the exponential, eqs. (10.1) to (10.7): with
 /// U = [`transform_query`](Self::transform_query) and V = [`transform_key`](Self::transform_key),
 /// U Vᵀ = P(t) e^(s⟨q, b⟩) e^(s⟨a, k − b⟩) ≈ exp(s q kᵀ) to rounding, where t = s⟨q − a, k − b⟩.
 ///
@@ -186,7 +186,7 @@ impl ExpFeatures {
     }
 
     /// The root mean square of the relative error of an entry, a query drawn at random and its keys by their attention,
-    /// eq. (106), as measured in the precision of the data: over all pairs up to 256 rows on a side, otherwise over
+    /// eq. (10.7), as measured in the precision of the data: over all pairs up to 256 rows on a side, otherwise over
     /// sampled ones.
     pub fn error(&self) -> f64 {
         self.error

@@ -1,4 +1,4 @@
-//! Which polynomial: on which interval, from which samples (docs/math.md, after equation 106).
+//! Which polynomial: on which interval, from which samples (docs/math.md, after equation 10.7).
 
 use std::f64::consts::PI;
 
@@ -23,7 +23,7 @@ pub(super) fn logit_interval(sample: &Sample, bound: f64) -> (f64, f64) {
 
 /// P of one kind near exp.
 ///
-/// Least squares takes the sampled logits, weighted so that it makes eq. (106) smallest, and the range of these logits
+/// Least squares takes the sampled logits, weighted so that it makes eq. (10.7) smallest, and the range of these logits
 /// for its basis; the other kinds take the interval.
 pub(super) fn fit_polynomial(
     kind: Kind,
@@ -46,7 +46,7 @@ pub(super) fn fit_polynomial(
         return Polynomial::least_squares(degree, interval, &samples, &weights);
     }
     let interval = small((low, high))?;
-    // Squares of relative errors: weights of eq. (106) over e^{2t}; only their ratios matter.
+    // Squares of relative errors: weights of eq. (10.7) over e^{2t}; only their ratios matter.
     let weight = |(t, weight): (&f64, &f64)| weight * (-2.0 * (t - low)).exp();
     let weights = buffer::collected(sample.logits.iter().zip(&sample.pair_weights).map(weight))?;
     Polynomial::least_squares(degree, interval, &sample.logits, &weights)

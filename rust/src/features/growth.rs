@@ -1,4 +1,4 @@
-//! How sets of multi-indices are made: grade by grade, children from their parents (docs/math.md, equation 105).
+//! How sets of multi-indices are made: grade by grade, children from their parents (docs/math.md, equation 10.6).
 
 use ndarray::ArrayView2;
 
@@ -11,7 +11,7 @@ use crate::runtime::buffer;
 const HALVINGS: usize = 30;
 
 impl IndexSet {
-    /// All β of `dimension` coordinates with |β| ≤ `degree`, eq. (104): [`feature_count`] of them, in as much time.
+    /// All β of `dimension` coordinates with |β| ≤ `degree`, eq. (10.5): [`feature_count`] of them, in as much time.
     ///
     /// # Errors
     /// [`Error::Option`] with their number where it is beyond 2³²; [`Error::OutOfMemory`].
@@ -33,7 +33,7 @@ impl IndexSet {
         Ok(tree.set)
     }
 
-    /// The β of |β| ≤ `degree` that are expected to contribute most to e^t, at most `max_features`, eq. (105).
+    /// The β of |β| ≤ `degree` that are expected to contribute most to e^t, at most `max_features`, eq. (10.6).
     ///
     /// `spectrum` holds the second moments of balanced coordinates ([`super::Balance`]). The set is a level set, so
     /// that directions of equal variance are treated alike; a level that does not fit is left out whole. Time about 40

@@ -1,4 +1,4 @@
-//! Downward-closed sets of multi-indices: which monomials are features (docs/math.md, equations 103 to 105).
+//! Downward-closed sets of multi-indices: which monomials are features (docs/math.md, equations 10.4 to 10.6).
 
 use std::ops::Range;
 
@@ -106,7 +106,7 @@ impl IndexSet {
         matrix(exponents, count, d)
     }
 
-    /// |β|! / β! of every member, (N), eq. (103): exact integers, each rounded once.
+    /// |β|! / β! of every member, (N), eq. (10.4): exact integers, each rounded once.
     pub fn multinomials(&self) -> &[f64] {
         &self.multinomials
     }

@@ -15,7 +15,7 @@ use crate::runtime::pool::{Run, Watch};
 use crate::runtime::rng::Rng;
 
 /// Centred logits of some queries and keys, s⟨q − a, k − b⟩ with b the mean of the keys and a that of the queries or 0,
-/// what is known of all others, and polynomials for them (docs/math.md, equation 106).
+/// what is known of all others, and polynomials for them (docs/math.md, equation 10.7).
 ///
 /// ```
 /// use attngrad::Options;
@@ -78,7 +78,7 @@ impl LogitSample {
         fit_polynomial(kind, degree, self.interval(), &self.sample)
     }
 
-    /// The root mean square relative error of P, eq. (106): a query drawn at random and its keys by their attention.
+    /// The root mean square relative error of P, eq. (10.7): a query drawn at random and its keys by their attention.
     pub fn error(&self, polynomial: &Polynomial) -> f64 {
         self.sample.error(self.sample.logits.iter().map(|&t| polynomial.eval(t)))
     }

@@ -1,4 +1,4 @@
-//! The map φ from rows to features whose inner products are P (docs/math.md, equation 104).
+//! The map φ from rows to features whose inner products are P (docs/math.md, equation 10.5).
 
 use ndarray::{Array1, Array2, ArrayView2};
 

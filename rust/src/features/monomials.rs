@@ -1,4 +1,4 @@
-//! The monomials x^β of a degree and below, as a tree (docs/math.md, equation 55).
+//! The monomials x^β of a degree and below, as a tree (docs/math.md, equation 8.3).
 //!
 //! The order of an [`IndexSet`] makes most neighbours have the same last coordinate and parents that are neighbours, so
 //! that a tile of them is one loop.

@@ -22,7 +22,7 @@ const DEFAULT_FEATURES: usize = 20_000;
 pub struct FeatureOptions {
     /// Degree g of the polynomial; the smallest that meets `rtol` if it is not given, 2 without either.
     pub degree: Option<usize>,
-    /// The error to stay below, eq. (106): measured on all pairs up to 256 rows on a side, beyond that estimated from
+    /// The error to stay below, eq. (10.7): measured on all pairs up to 256 rows on a side, beyond that estimated from
     /// sampled ones that have to stay a fifth below.
     pub rtol: Option<f64>,
     /// s; 1/√d for features, the problem's own for factors.

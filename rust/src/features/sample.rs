@@ -1,4 +1,4 @@
-//! Logits of sampled pairs of a query and a key, and the error of P on them (docs/math.md, equation 106).
+//! Logits of sampled pairs of a query and a key, and the error of P on them (docs/math.md, equation 10.7).
 
 use super::balance::Balance;
 use super::rows::{LANES, Lanes, mapped};
@@ -110,7 +110,7 @@ pub(super) struct Sample {
     pub keys: Vec<usize>,
     /// s⟨q − a, k − b⟩, `[queries][keys]`.
     pub logits: Vec<f64>,
-    /// How much each pair counts in eq. (106): attention by queries, with sum 1.
+    /// How much each pair counts in eq. (10.7): attention by queries, with sum 1.
     pub pair_weights: Vec<f64>,
     /// Smallest and largest logit; zeros without any.
     pub range: (f64, f64),
@@ -159,7 +159,7 @@ impl Sample {
         })
     }
 
-    /// Root mean square relative error of eq. (106) of values that stand for e^t; infinite where it is not a number:
+    /// Root mean square relative error of eq. (10.7) of values that stand for e^t; infinite where it is not a number:
     /// what overflows is not near.
     pub fn error(&self, approximation: impl IntoIterator<Item = f64>) -> f64 {
         let terms = self.logits.iter().zip(&self.pair_weights).zip(approximation);

@@ -25,7 +25,7 @@ const NEGLIGIBLE: f64 = 0.1;
 /// Sets of features that are tried under a tolerance, each this many times the one before.
 const GROWTH: usize = 2;
 
-/// P, the monomials, where the logits lie, and the error of eq. (106).
+/// P, the monomials, where the logits lie, and the error of eq. (10.7).
 pub(crate) struct Choice {
     pub polynomial: Polynomial,
     pub set: IndexSet,

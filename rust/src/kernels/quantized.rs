@@ -1,5 +1,5 @@
 //! Sums over parents and a scaled rhs as 16-bit integers: twice as many products in a register (docs/math.md,
-//! equation 139).
+//! equation 8.13).
 //!
 //! The highest grade is the smallest part of a gradient, and the error of integers in it is smaller than the truncation
 //! error of the polynomial.

@@ -1,4 +1,4 @@
-//! Norms of small matrices in double precision, rounded outward (docs/math.md, equation 114).
+//! Norms of small matrices in double precision, rounded outward (docs/math.md, equation 9.34).
 
 use ndarray::{Array2, ArrayView2};
 

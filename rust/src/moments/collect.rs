@@ -1,4 +1,4 @@
-//! Moments Σ_rows x^β · payload, block by block (docs/math.md, equations 56 and 62).
+//! Moments Σ_rows x^β · payload, block by block (docs/math.md, equations 8.4 and 8.10).
 
 use std::ops::Range;
 
@@ -52,7 +52,7 @@ impl<T: Float> Collector<T> {
         })
     }
 
-    /// Upper bound of the error of the integer sums of the blocks since the last call (docs/math.md, equation 139).
+    /// Upper bound of the error of the integer sums of the blocks since the last call (docs/math.md, equation 8.13).
     pub fn take_lost(&mut self) -> f64 {
         self.integers.as_mut().map_or(0.0, |integers| LOST * std::mem::take(&mut integers.lost))
     }
@@ -124,7 +124,7 @@ impl<T: Float> Collector<T> {
 pub struct KeyFound {
     /// max ‖k‖².
     pub widest: f64,
-    /// Upper bound of the error of integer sums (docs/math.md, equation 139).
+    /// Upper bound of the error of integer sums (docs/math.md, equation 8.13).
     pub lost: f64,
     /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
     pub balls: [Ball; 3],

@@ -1,4 +1,4 @@
-//! Σ_j a_j ⊗ w_j from the moments of both sides: no w of its own for any row (docs/math.md, equation 137).
+//! Σ_j a_j ⊗ w_j from the moments of both sides: no w of its own for any row (docs/math.md, equation 8.12).
 
 use std::ops::Range;
 
@@ -84,7 +84,7 @@ impl Contraction<'_> {
 
     /// Estimate of the error of Σ_j a_j ⊗ w_j that is due to integer sums over the queries: blocks are drawn in
     /// proportion to `lost`, the most that integers may lose in each, and summed both ways (docs/math.md, equation
-    /// 168). Infinite where the blocks do not tell.
+    /// 9.66). Infinite where the blocks do not tell.
     ///
     /// Time that of the query side for 2 [`COMPARED`] blocks, and as many contractions.
     pub fn lost<T: Float>(

@@ -1,5 +1,5 @@
 //! Evaluation of the moments at one tile of rows: sums over the other side, and their gradient (docs/math.md, equations
-//! 57 and 60).
+//! 8.5 and 8.8).
 
 use crate::error::Error;
 use crate::features::Monomials;
@@ -118,7 +118,7 @@ impl<T: Float> Evaluator<T> {
     }
 
     /// out[i] = Σ_{|β| ≤ g} coef_β x^β ⟨M_{β + e_i}, payload⟩, `[dimension][L]`: the gradient of
-    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩ (59), by going through the tree from the leaves to the root. Of the x
+    /// F(x) = Σ_β x^β ⟨D_β M_β, payload⟩ (8.7), by going through the tree from the leaves to the root. Of the x
     /// that was [`Evaluator::set`]; zeros where there are no moments.
     #[inline(always)]
     pub fn slopes<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(

@@ -68,7 +68,7 @@ impl<T: Float> PolynomialGradients<T> {
 /// L and dL/d(input) for each input in `wrt`, with the polynomial in the place of exp in the forward and in the
 /// backward pass, so that rows of p̃ still sum to zero (docs/math.md, section 8).
 ///
-/// dL/dX and dL/dW_Q may differ in the last bits from those of a call that asks for dL/dA1 too (equation 137).
+/// dL/dX and dL/dW_Q may differ in the last bits from those of a call that asks for dL/dA1 too (equation 8.12).
 ///
 /// Time 4 n N (d + 1) for X, W_Q and A1, twice that with any of the others, where N = C(d + g + 1, d) and n = m; of
 /// causal problems also 4 n C (d + dv + 1) a side, for chunks of C = [`crate::constants::MOMENT_ROWS`] rows. Memory

@@ -1,5 +1,5 @@
 //! The key side of the moment form: pᵀ Q and fᵀ c of each key from moments of the queries (docs/math.md, equation
-//! 63).
+//! 8.11).
 
 use std::ops::Range;
 

@@ -29,7 +29,7 @@ pub trait Near<T: Float, const L: usize> {
     fn last(&self, first: usize, rows: usize) -> [i32; L];
 
     /// Which queries with the coordinates `x` are safe, from the sums of the moments, values and, last, the normaliser
-    /// (docs/math.md, equation 66).
+    /// (docs/math.md, equation 8.16).
     #[inline(always)]
     fn fits(&self, limits: &Limits<T>, x: &[T], sums: &[T]) -> [bool; L] {
         let lengths = square_norms(x.as_chunks::<L>().0);
@@ -84,7 +84,7 @@ impl<T: Float, const L: usize> Near<T, L> for Nothing {
 }
 
 /// Keys that stand out, beside the moments of all others, all of which every query sees: their weights are e^t, forward
-/// and backward (docs/math.md, equation 160).
+/// and backward (docs/math.md, equation 8.18).
 pub struct Beside<T>(pub Chunk<T>);
 
 impl<T: Float, const L: usize> Near<T, L> for Beside<T> {

@@ -1,4 +1,4 @@
-//! The query side of the moment form: o, c, r, and w = p K, block by block (docs/math.md, equations 57 to 62).
+//! The query side of the moment form: o, c, r, and w = p K, block by block (docs/math.md, equations 8.5 to 8.10).
 
 use std::ops::Range;
 
@@ -73,7 +73,7 @@ pub struct Found {
     pub unsafe_rows: Vec<usize>,
     /// max ‖x‖².
     pub widest: f64,
-    /// Upper bound of the error of integer sums in each block of `C` rows (docs/math.md, equation 139), where there
+    /// Upper bound of the error of integer sums in each block of `C` rows (docs/math.md, equation 8.13), where there
     /// are moments.
     pub lost: Vec<f64>,
     /// Safe rows by the reach of their logits, where bounds are wanted.

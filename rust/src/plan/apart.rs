@@ -1,5 +1,5 @@
 //! Rows that the polynomial is not trusted with, computed exactly: everything but dL/dA1 is a sum over query rows
-//! (docs/math.md, equation 134).
+//! (docs/math.md, equation 11.8).
 
 use ndarray::{Array2, Axis};
 

@@ -5,7 +5,7 @@ use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
 
 /// Prices in operations of the exact passes, of which two threads with AVX2 do 143 a nanosecond: least squares over the
 /// times of n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md,
-/// equation 136). A fixed table, so that a decision never depends on a timing.
+/// equation 11.5). A fixed table, so that a decision never depends on a timing.
 mod price {
     /// A call of either method: arguments, copies, waking threads.
     pub const CALL: f64 = 1.5e8;

@@ -1,5 +1,5 @@
 //! The law from the data, the tolerance and the certificate to a method and its size (docs/math.md,
-//! equations 132, 133).
+//! equations 11.3, 11.4).
 
 use super::cost::Cost;
 use super::decision::{Backing, Decision, Method};

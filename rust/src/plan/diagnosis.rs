@@ -11,7 +11,7 @@ pub struct Prediction {
     pub rtol: f64,
     /// The decision for it.
     pub decision: Decision,
-    /// Smallest degree whose polynomial is within `rtol` of exp on the sampled logits, eq. (106), whatever it costs;
+    /// Smallest degree whose polynomial is within `rtol` of exp on the sampled logits, eq. (10.7), whatever it costs;
     /// none where none up to 10 is.
     pub smallest_degree: Option<usize>,
     /// The error of that degree; without one, the least that was reached.

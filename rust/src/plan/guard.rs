@@ -1,5 +1,5 @@
 //! Checks before a try: the keys that are left to exp, and the rows in which a polynomial is not believed
-//! (docs/math.md, equations 161 to 163).
+//! (docs/math.md, equations 11.10 to 11.13).
 
 use super::decide::{DOUBTFUL, Law, TOO_SHORT, WORTHWHILE, check};
 use super::decision::{Backing, Decision, Method};

@@ -171,7 +171,7 @@ fn one_head<T: Float>(
     Ok(Solution { prepared: None, ..Unit::of(head).with(head, run)? })
 }
 
-/// A head as a problem with unit weights whose c is the incoming gradient (docs/math.md, equation 30).
+/// A head as a problem with unit weights whose c is the incoming gradient (docs/math.md, equation 6.2).
 struct Unit<T> {
     X: Array2<T>,
     Y: Array2<T>,

@@ -1,4 +1,4 @@
-//! A sample of logits, and how well a polynomial serves for it (docs/math.md, equations 130 and 131).
+//! A sample of logits, and how well a polynomial serves for it (docs/math.md, equations 11.1 and 11.2).
 
 use std::cell::{OnceCell, RefCell};
 
@@ -157,7 +157,7 @@ impl Logits {
         fit
     }
 
-    /// Bound for the weights of a row of usual length, instead of their error: R − 1 of (70), or ε∞ + 2 ε₂′ of (144)
+    /// Bound for the weights of a row of usual length, instead of their error: R − 1 of (9.1), or ε∞ + 2 ε₂′ of (9.14)
     /// where that is less.
     pub fn excess(&self, degree: usize) -> f64 {
         let Some(polynomial) = self.least_squares(degree) else { return f64::INFINITY };

@@ -1,4 +1,4 @@
-//! How many rows a certificate is expected to take (docs/math.md, equations 132 and 133).
+//! How many rows a certificate is expected to take (docs/math.md, equations 11.3 and 11.4).
 
 use super::decide::Law;
 use super::decision::Backing;

@@ -1,5 +1,5 @@
 //! A look at a few rows with all of their keys, before anything is spent on moments: by how much an error of o moves c
-//! (docs/math.md, equation 127).
+//! (docs/math.md, equation 11.7).
 //!
 //! Logits alone say how far the weights are off. Where o is near its target, c is small compared with the terms of o,
 //! and the same error of o is a larger relative error of c, hence of every gradient.

@@ -1,5 +1,5 @@
 //! How far logits reach: lengths of all queries and keys in the metric of the logits, keys that stand out, and the
-//! range on which a polynomial is believed where no sample looks (docs/math.md, equations 161 to 163).
+//! range on which a polynomial is believed where no sample looks (docs/math.md, equations 11.10 to 11.13).
 
 use std::cell::OnceCell;
 
@@ -189,7 +189,7 @@ fn above(
     Ok(Some(rows))
 }
 
-/// Keys that stand out by (161); none under a mask.
+/// Keys that stand out by (11.10); none under a mask.
 fn standing_keys(all: &Lengths, isa: Isa) -> Result<Vec<usize>, Error> {
     if all.spreads.is_empty() {
         return Ok(Vec::new());
@@ -229,7 +229,7 @@ fn balanced<T: Float>(
 }
 
 /// 1 + √m R φ (1 − φ) of every query, φ the share that the keys `exact_keys` have of its attention, R how far they and
-/// their values stand out from the others (docs/math.md, equation 164).
+/// their values stand out from the others (docs/math.md, equation 11.11).
 fn pulled<T: Float>(
     problem: &Problem<'_, T>,
     maps: &Maps,

@@ -1,5 +1,5 @@
-//! Sampled rows, exact and approximate, and the estimates from them for each output (docs/math.md, equations 88 to
-//! 93).
+//! Sampled rows, exact and approximate, and the estimates from them for each output (docs/math.md, equations 9.60 to
+//! 9.65).
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
 //! Approximate contribution of each row to the error: outliers stand out by it, and errors by token are in proportion
-//! to it (docs/math.md, equation 135). A rigorous cap costs as much as the passes; these are a few norms.
+//! to it (docs/math.md, equation 11.9). A rigorous cap costs as much as the passes; these are a few norms.
 
 use super::lengths::Lengths;
 use super::reach::Reach;

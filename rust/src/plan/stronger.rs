@@ -2,7 +2,7 @@
 //!
 //! An estimate has exact keys and rows and a correction from sampled rows, which the bounds of the passes do not cover.
 //! These hold for the plain result of the passes, whose distance from the estimate is known (docs/math.md,
-//! equation 156). The plain result is computed in double precision, so that the bounds are those of the polynomial and
+//! equation 9.56). The plain result is computed in double precision, so that the bounds are those of the polynomial and
 //! not of the arithmetic.
 
 use ndarray::Array2;

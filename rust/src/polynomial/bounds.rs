@@ -1,13 +1,13 @@
 //! Guaranteed bounds of the error of a polynomial (docs/math.md, Lemma 7.4): every number here is on the safe side of
 //! the exact one.
 //!
-//! The error D, either P e^−t − 1 or P − e^t, is enclosed on [low, high] by halving. On a cell of width w, eq. (49),
+//! The error D, either P e^−t − 1 or P − e^t, is enclosed on [low, high] by halving. On a cell of width w, eq. (7.10),
 //!
 //! ```text
 //! D ≤ max(D(left), D(right)) + w²/8 · sup |D″|
 //! ```
 //!
-//! and sup |D″| comes from the Taylor coefficients of P at the middle of the cell (50). A cell is halved until its
+//! and sup |D″| comes from the Taylor coefficients of P at the middle of the cell (7.11). A cell is halved until its
 //! bound is no further from the largest D met so far than [`TIGHTNESS`]. Values are computed in 106 bits, and
 //! `VALUE_ERROR` and `OUTWARD` cover their rounding errors.
 
@@ -138,7 +138,7 @@ impl Deviation {
         Enclosure { low: value, high: value }.widened((error + ROUNDED * value.abs()) * OUTWARD)
     }
 
-    /// w²/8 · sup |D″| on the cell from `left` to `right`, eq. (50).
+    /// w²/8 · sup |D″| on the cell from `left` to `right`, eq. (7.11).
     fn bulge(&self, left: f64, right: f64) -> f64 {
         let (middle, half) = (0.5 * left + 0.5 * right, self.interval.half());
         let reach = (right - middle).max(middle - left) * OUTWARD;

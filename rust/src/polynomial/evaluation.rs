@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::runtime::buffer;
 
 impl Polynomial {
-    /// P(t), by Clenshaw's recurrence (41); |error| ≤ 2^−53 Σ_k |c_k| (k + 2)³ inside the interval.
+    /// P(t), by Clenshaw's recurrence (7.2); |error| ≤ 2^−53 Σ_k |c_k| (k + 2)³ inside the interval.
     pub fn eval(&self, t: f64) -> f64 {
         let x = self.interval().coordinate(t);
         let (mut b1, mut b2) = (0.0, 0.0);
@@ -38,7 +38,7 @@ pub fn clenshaw(coefficients: &[Double], x: Double) -> Double {
     x * b1 - b2 + *first
 }
 
-/// The series of the derivative by x, eq. (42): d_(k−1) = d_(k+1) + 2k c_k, and half of that for k = 1.
+/// The series of the derivative by x, eq. (7.3): d_(k−1) = d_(k+1) + 2k c_k, and half of that for k = 1.
 pub fn derivative(coefficients: &[Double]) -> Vec<Double> {
     let degree = coefficients.len().saturating_sub(1);
     let mut slopes = vec![Double::default(); degree + 2];

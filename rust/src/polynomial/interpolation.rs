@@ -7,7 +7,7 @@ use super::{Interval, Polynomial};
 use crate::error::Error;
 
 impl Polynomial {
-    /// Equal to e^t at the zeros of T_(g+1) on the interval, eq. (45).
+    /// Equal to e^t at the zeros of T_(g+1) on the interval, eq. (7.6).
     ///
     /// # Errors
     /// [`Error::Option`] for a degree above [`super::MAX_DEGREE`].

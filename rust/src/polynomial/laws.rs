@@ -12,7 +12,7 @@ pub struct Law {
     pub upper: f64,
 }
 
-/// The law of a kind, eq. (51). With r the half-width, m the middle and g the degree, of
+/// The law of a kind, eq. (7.12). With r the half-width, m the middle and g the degree, of
 ///
 /// | kind | what | lower | upper |
 /// |---|---|---|---|

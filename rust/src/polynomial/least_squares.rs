@@ -6,8 +6,8 @@ use super::{Interval, Polynomial};
 use crate::error::Error;
 
 impl Polynomial {
-    /// The least Σ_i w_i (P(t_i) − e^(t_i))², eq. (48): of all polynomials that reach it, the one whose coefficients
-    /// are closest to those of the interpolant (45).
+    /// The least Σ_i w_i (P(t_i) − e^(t_i))², eq. (7.8): of all polynomials that reach it, the one whose coefficients
+    /// are closest to those of the interpolant (7.6).
     ///
     /// So samples that are few, equal, or of weight zero correct exp where they are and leave it alone elsewhere.
     /// Samples may lie outside of the interval, though the basis is made for it. Memory O(degree²) besides the samples,

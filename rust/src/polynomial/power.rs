@@ -22,7 +22,7 @@ pub(crate) fn reach(powers: &[f64], most: f64) -> f64 {
 }
 
 impl Polynomial {
-    /// P_0 … P_g with P(t) = Σ_a P_a t^a, eq. (43); each is rounded once, from a computation in 106 bits.
+    /// P_0 … P_g with P(t) = Σ_a P_a t^a, eq. (7.4); each is rounded once, from a computation in 106 bits.
     ///
     /// Evaluating with them costs a rounding error of up to g · 2^−53 Σ_a |P_a| |t|^a: little on an interval around
     /// zero, all digits on one far from it.
@@ -39,7 +39,7 @@ impl Polynomial {
     }
 
     /// The polynomial Σ_a `powers`_a t^a in the basis of |t| ≤ `range`, and an upper bound of the difference between
-    /// its values there and that sum, eq. (113).
+    /// its values there and that sum, eq. (9.32).
     ///
     /// # Errors
     /// [`Error::Option`] unless 0 ≤ range ≤ 256, and for powers that are none, too many or not finite.

@@ -31,7 +31,7 @@ pub enum Measure {
 pub struct Minimax {
     /// The polynomial.
     pub polynomial: Polynomial,
-    /// The levelled error |h| of its reference: no polynomial of that degree has a smaller largest error (47).
+    /// The levelled error |h| of its reference: no polynomial of that degree has a smaller largest error (7.9).
     pub levelled: f64,
     /// The largest error found.
     pub largest: f64,
@@ -39,7 +39,7 @@ pub struct Minimax {
     pub reference: Vec<f64>,
 }
 
-/// The best polynomial of that degree in the given measure, eq. (46), to `CONVERGED` or to rounding.
+/// The best polynomial of that degree in the given measure, eq. (7.7), to `CONVERGED` or to rounding.
 ///
 /// Where 2^−53 e^(high − low) exceeds 1, double-precision coefficients cannot hold a polynomial of small relative
 /// error; leading coefficients are then zero, and the error is that of the highest degree which is better than P = 0.

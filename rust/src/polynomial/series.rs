@@ -11,7 +11,7 @@ pub const MAX_DEGREE: usize = 30;
 /// an ulp of error each, and the errors of a sum of cosines mostly cancel.
 const NOISE: f64 = 4.0 * f64::EPSILON / 2.0;
 
-/// A polynomial of t for exp(t) on an interval, P(t) = Σ_k c_k T_k((t − middle) / half), eq. (40).
+/// A polynomial of t for exp(t) on an interval, P(t) = Σ_k c_k T_k((t − middle) / half), eq. (7.1).
 ///
 /// The double-precision c_k are the polynomial: bounds are of the exact P that they define.
 #[derive(Debug, Clone, PartialEq)]

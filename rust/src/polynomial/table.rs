@@ -18,7 +18,7 @@ pub struct RatioTable {
 }
 
 impl RatioTable {
-    /// The table for b up to `max_range`, eq. (52). Time O(steps · degree²).
+    /// The table for b up to `max_range`, eq. (7.13). Time O(steps · degree²).
     ///
     /// # Errors
     /// [`Error::Option`] unless 0 ≤ max_range ≤ 256 and 1 ≤ steps ≤ [`MAX_STEPS`].
@@ -66,7 +66,7 @@ impl Widening {
         Widening { deviation, known, reached: 0.0 }
     }
 
-    /// For |t| ≤ `b`, or for the largest b so far, eq. (52).
+    /// For |t| ≤ `b`, or for the largest b so far, eq. (7.13).
     pub fn reach(&mut self, b: f64) -> Enclosure {
         if b > self.reached {
             self.known = self.deviation.explore(&[-b, -self.reached], self.known);

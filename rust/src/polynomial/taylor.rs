@@ -5,7 +5,7 @@ use super::{Interval, Polynomial};
 use crate::error::Error;
 
 impl Polynomial {
-    /// e^middle Σ_j (t − middle)^j / j!, eq. (44): the paper's choice on an interval [−b, b].
+    /// e^middle Σ_j (t − middle)^j / j!, eq. (7.5): the paper's choice on an interval [−b, b].
     ///
     /// # Errors
     /// [`Error::Option`] for a degree above [`super::MAX_DEGREE`].

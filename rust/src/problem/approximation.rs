@@ -12,7 +12,7 @@ pub struct Approximation {
     /// P_0, …, P_g: P(t) = Σ_a P_a t^a.
     pub coefficients: Vec<f64>,
     /// Whether sums of the highest grade may be of 16-bit integers, where their error is smaller than that of P on
-    /// logits like those of the problem (docs/math.md, equation 139). Single precision on AVX2 and AVX-512 has a use
+    /// logits like those of the problem (docs/math.md, equation 8.13). Single precision on AVX2 and AVX-512 has a use
     /// for them.
     pub integers: bool,
     /// Keys, in rising order and at most [`MOMENT_ROWS`], that are left to exp in every pass: those that stand out.

@@ -127,7 +127,7 @@ impl<'a, T: Float> Problem<'a, T> {
     }
 
     /// The same problem where the rows of E are c itself, dL/do given from outside, and no target: what is
-    /// differentiated is then ⟨E, o⟩, and there is no loss (docs/math.md, equation 30).
+    /// differentiated is then ⟨E, o⟩, and there is no loss (docs/math.md, equation 6.2).
     #[must_use]
     pub fn with_incoming(self) -> Self {
         Problem { is_target: false, ..self }

@@ -17,7 +17,7 @@ const ALLOWED: usize = 20;
 /// median is 0.67: 3.58 / 0.67 is the least there.
 const USEFUL: f64 = 3.2;
 const USEFUL_IN_ONE_DIRECTION: f64 = 5.5;
-/// Factor φ of equation 89 for a hundred rows, which is in every bound.
+/// Factor φ of equation 9.61 for a hundred rows, which is in every bound.
 const HUNDRED_ROWS: f64 = 1.054;
 /// Fewer rows than this know too little of their own spread for that.
 const ENOUGH_ROWS: usize = 100;

@@ -170,9 +170,9 @@ fn what_operands_lost_is_added() {
     let amplified = RowSizes { amplification: 100.0, inherited_values: 0.0, ..sizes };
     let rounded = Arithmetic { unit: UNIT, ..arithmetic };
     let (row, relative) = (rounded.row(&amplified), 100.0 * rounded.loss());
-    // (80) and (81): ρ (H + ‖o‖) / (1 − ρ) + u ‖o‖.
+    // (9.22) and (9.23): ρ (H + ‖o‖) / (1 − ρ) + u ‖o‖.
     assert!((row.output / (3.0 * relative / (1.0 - relative) + UNIT) - 1.0).abs() < 1e-9, "{row:?}");
-    // (82) without what c lost: at least 2 ρ K ‖c‖ (H + ‖o‖), and ‖c‖ δo comes on top.
+    // (9.24) without what c lost: at least 2 ρ K ‖c‖ (H + ‖o‖), and ‖c‖ δo comes on top.
     let least = 18.0 * relative + 3.0 * row.output;
     assert!(row.w >= least && row.w <= 1.1 * least, "{row:?}");
     let hopeless = arithmetic.row(&RowSizes { amplification: f64::NAN, ..sizes });

@@ -109,7 +109,7 @@ impl Case {
         (0.0..1.0).contains(&difference.usual).then_some(Weights::Difference(difference))
     }
 
-    /// Spread of `vectors` from what f̃ says of it (equation 142).
+    /// Spread of `vectors` from what f̃ says of it (equation 9.12).
     pub(super) fn spread(&self, weights: Weights, vectors: &[Vec<f64>]) -> Spread {
         let [_, approximate] = self.weights();
         let centre = mean(&approximate, vectors);

@@ -232,7 +232,7 @@ fn a_mean_covers_coins() {
     assert!(mean_at_most(1e-300, 1 << 40, 1e-30) < 1e-29);
 }
 
-/// Equation 85 as it stands: the right-hand side at r, for ‖Δ̂‖ = `mean`.
+/// Equation 9.54 as it stands: the right-hand side at r, for ‖Δ̂‖ = `mean`.
 fn right_hand_side(squares: f64, count: f64, cap: f64, mean: f64, r: f64) -> f64 {
     let level = (3.0 / MISS).ln();
     let moment = cap * mean_at_most(squares / count / (cap * cap), count as usize, level).sqrt();

@@ -1,5 +1,5 @@
 //! Rigorous bounds of the gradients from the records of the passes (docs/math.md, Theorems 9.21 and 9.24, equations
-//! 113 to 124).
+//! 9.32 to 9.47).
 
 use ndarray::ArrayView2;
 
@@ -153,14 +153,14 @@ impl Bounds {
         })
     }
 
-    /// Of dL/d`wrt`, whose computed value is `value` (equations 119 to 124).
+    /// Of dL/d`wrt`, whose computed value is `value` (equations 9.39 to 9.47).
     pub fn gradient<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> Bound {
         let [truncation, absolute] = self.settings.each_ref().map(|setting| self.sum(setting, wrt));
         Bound::of(truncation, outward(absolute + self.last(value)))
     }
 
     /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`crate::Polynomial::rows`] has
-    /// (equation 155); nothing is known of the others.
+    /// (equation 9.58); nothing is known of the others.
     pub fn drift<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> f64 {
         let [_, setting] = &self.settings;
         let [unit, incoming] = self.units;

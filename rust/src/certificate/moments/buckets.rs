@@ -1,5 +1,5 @@
 //! Query rows by the reach of their logits, b = ‖q‖ max ‖k‖: the terms of the bounds of a sum over rows (docs/math.md,
-//! equation 117).
+//! equation 9.37).
 
 use crate::error::Error;
 use crate::runtime::buffer;

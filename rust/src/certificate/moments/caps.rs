@@ -1,5 +1,5 @@
 //! A cap of the error of every query row: rows are drawn in proportion to it, and outliers stand out by it
-//! (docs/math.md, equations 87 and 125).
+//! (docs/math.md, equations 9.59 and 9.48).
 
 use std::sync::OnceLock;
 
@@ -138,7 +138,7 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
         })
     }
 
-    /// Bounds of P for |t| up to the edge with this number, keys of every length apart (equation 159).
+    /// Bounds of P for |t| up to the edge with this number, keys of every length apart (equation 9.49).
     fn known(&self, edge: usize) -> Known {
         let (Some(known), Some(made)) = (self.known.get(edge), self.by_shells.get(edge)) else { return Known::NOTHING };
         *made.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Contribution of one query row to the bounds of the gradients (docs/math.md, equations 118 to 123).
+//! Contribution of one query row to the bounds of the gradients (docs/math.md, equations 9.38 to 9.46).
 
 use super::setting::{Setting, Spread as Flat};
 use crate::certificate::rigorous::{Difference, Enclosure, Incoming, Row, Spread, Weights};
@@ -31,9 +31,9 @@ impl Known {
 /// Which part of [`Known`] bounds are made from: each has its own, and the smaller one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Law {
-    /// Equations 70 to 77.
+    /// Equations 9.1 to 9.10.
     Ratio,
-    /// Equations 142 to 146, which allow P of both signs.
+    /// Equations 9.12 to 9.17, which allow P of both signs.
     Difference,
     /// P stands for itself: only rounding errors are left.
     Itself,
@@ -62,7 +62,7 @@ pub struct Charges<'a> {
     query: f64,
     /// ‖o‖.
     output: f64,
-    /// Error of w from sums of integers, relative to ‖[c, −r]‖ (equation 140).
+    /// Error of w from sums of integers, relative to ‖[c, −r]‖ (equation 9.41).
     integers: f64,
 }
 
@@ -128,7 +128,7 @@ impl<'a> Charges<'a> {
     }
 
     /// The same without a normaliser: by Jensen's inequality Σe^t is at least m e^⟨x, mean k⟩, ΣP(t) at least lo times
-    /// that, or less by what the difference allows, and a safe row has at least half of m as computed (66).
+    /// that, or less by what the difference allows, and a safe row has at least half of m as computed (8.16).
     pub fn least(setting: &'a Setting, law: Law, known: Known, sizes: Sizes) -> Self {
         let [_, keys] = setting.counts;
         let least = (-outward(sizes.query * setting.mean_key)).exp().next_down();
@@ -141,7 +141,7 @@ impl<'a> Charges<'a> {
         Charges::new(setting, law, known, Sizes { normaliser: computed.max(half), ..sizes })
     }
 
-    /// Of vectors under the weights of the row (equation 116), and around their mean under f̃.
+    /// Of vectors under the weights of the row (equation 9.36), and around their mean under f̃.
     fn spread(&self, of: Flat) -> Spread {
         Spread {
             weighted: outward(self.peak.sqrt() * of.deviation).min(if self.is_signed {
@@ -154,7 +154,7 @@ impl<'a> Charges<'a> {
         }
     }
 
-    /// That of the keys in their own coordinates, of which more may be known (equation 159).
+    /// That of the keys in their own coordinates, of which more may be known (equation 9.49).
     fn own_spread(&self) -> Spread {
         let own = self.setting.keys[1];
         let Weights::Difference(difference) = self.weights else { return self.spread(own) };
@@ -167,7 +167,7 @@ impl<'a> Charges<'a> {
         (self.peak / self.setting.counts[1]).min(1.0)
     }
 
-    /// The row of equations (70) to (77) and (142) to (146), for ‖c‖ in exact arithmetic.
+    /// The row of equations (9.1) to (9.10) and (9.12) to (9.17), for ‖c‖ in exact arithmetic.
     fn row_of(&self, incoming: Incoming) -> Row {
         Row { weights: self.weights, values: self.spread(self.setting.values), incoming, peak: self.largest_weight() }
     }
@@ -187,7 +187,7 @@ impl<'a> Charges<'a> {
     }
 
     fn sizes(&self, c: f64, keys: f64, inherited_keys: f64) -> RowSizes {
-        // Equation (82) is applied on the side of the truth as well, whose o and c are this much larger.
+        // Equation (9.24) is applied on the side of the truth as well, whose o and c are this much larger.
         let moved = self.moved();
         RowSizes {
             amplification: self.amplification,
@@ -266,14 +266,14 @@ impl<'a> Charges<'a> {
     }
 
     /// How far the term of dL/dX and dL/dW_Q is from a ⊗ w with w as rows of it are returned, where the law is that P
-    /// stands for itself: each has a rounding error of its own (equation 155).
+    /// stands for itself: each has a rounding error of its own (equation 9.58).
     pub fn drift(&self, c: f64) -> f64 {
         let lost = 2.0 * self.setting.maps[0].spectral * self.lost(c) + self.product() * self.computed(c);
         outward(lost + self.summing(c))
     }
 
     /// Bound of the rounding error of the sum of a ⊗ w, or of the contraction of the moments of both sides
-    /// (equations 119 and 138).
+    /// (equations 9.39 and 9.40).
     fn summing(&self, c: f64) -> f64 {
         let setting = self.setting;
         let back = &setting.maps[0];

@@ -1,4 +1,4 @@
-//! Bounds of P relative to exp over the logits of a row, |t| ≤ b (docs/math.md, equations 113 and 144).
+//! Bounds of P relative to exp over the logits of a row, |t| ≤ b (docs/math.md, equations 9.32 and 9.14).
 
 use super::charges::Known;
 use crate::error::Error;

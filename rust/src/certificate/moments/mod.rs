@@ -1,4 +1,4 @@
-//! Error bounds of the passes of the moment form (docs/math.md, equations 113 to 125 and 159).
+//! Error bounds of the passes of the moment form (docs/math.md, equations 9.32 to 9.48 and 9.49).
 //!
 //! The passes count every query row into one of the `buckets`; `bounds` turns these into bounds of every gradient
 //! through `setting`, the quantities that all rows share, `enclosures`, the bounds of P, and `charges`, the
@@ -34,7 +34,7 @@ pub(crate) struct Fitted<'a> {
     pub features: usize,
     /// max ‖k‖ in the coordinates, as computed.
     pub largest_key: f64,
-    /// Bound of the error of sums of integers over the keys (139).
+    /// Bound of the error of sums of integers over the keys (8.13).
     pub lost: f64,
     /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
     pub balls: [Ball; 3],

@@ -1,5 +1,5 @@
 //! Shared quantities of the bounds of all rows: sizes, spreads, norms of maps, and the rounding errors of the products
-//! before them (docs/math.md, equations 114 to 116).
+//! before them (docs/math.md, equations 9.34 to 9.36).
 
 use ndarray::{Array2, ArrayView2};
 
@@ -75,11 +75,11 @@ pub struct Setting {
     pub key_error: f64,
     /// The same of a query, s q = x · transposed, in units of ‖a‖.
     pub query_error: f64,
-    /// Rows of A1 as they are recovered from their coordinates, in units of ‖a‖ (138): bounds of their norm and of
+    /// Rows of A1 as they are recovered from their coordinates, in units of ‖a‖ (9.40): bounds of their norm and of
     /// their error. Zeros where dL/dX is no contraction of moments.
     pub row: [f64; 2],
     /// Errors of sums of integers over the keys, and over the queries, in units of |P_g| and of powers of a length of
-    /// the other side (equations 139 and 140).
+    /// the other side (equations 8.13 and 9.41).
     pub integers: [f64; 2],
     /// ‖Q̂⁻¹‖₂ of the same way back.
     pub back: f64,
@@ -216,13 +216,13 @@ impl Setting {
         self.powers.last().copied().unwrap_or(0.0)
     }
 
-    /// Error of pᵀ Q at each key from sums of integers over the queries (equation 140).
+    /// Error of pᵀ Q at each key from sums of integers over the queries (equation 9.41).
     pub fn key_integers(&self) -> f64 {
         let h = (self.value + self.lost[0]).hypot(1.0);
         outward(self.last_power() * self.integers[1] * self.key.powi(self.degree()) * h * SECOND_ORDER)
     }
 
-    /// Error of Σ w ⊗ a from them, where it is a contraction of moments (equation 141).
+    /// Error of Σ w ⊗ a from them, where it is a contraction of moments (equation 9.42).
     pub fn contracted_integers(&self) -> f64 {
         let [keys, queries] = self.integers;
         let sums = self.counts[1] * self.key * self.key_integers() + self.last_power() * queries * keys;

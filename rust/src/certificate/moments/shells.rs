@@ -1,5 +1,5 @@
 //! Keys by their length: the error of P at a key depends on how large its logit can be, and few keys are as long as the
-//! longest (docs/math.md, equation 159).
+//! longest (docs/math.md, equation 9.49).
 
 use ndarray::{Array2, s};
 

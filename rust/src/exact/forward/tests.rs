@@ -23,7 +23,7 @@ fn counted<T: Float>(level: Level, keys: &[f64]) -> f64 {
     engine.forward(&values, &mut run).expect("a regular problem").spread[0].small
 }
 
-/// The same by docs/math.md, equation 167, for fewer keys than a block has.
+/// The same by docs/math.md, equation 5.9, for fewer keys than a block has.
 fn expected<T: Float>(level: Level, keys: &[f64]) -> f64 {
     assert!(keys.len() <= KEY_BLOCK / 3, "one block at every level");
     let weights: Vec<f64> = keys.iter().map(|x| x.exp2()).collect();

@@ -10,7 +10,7 @@ use crate::reference::Reference;
 use crate::runtime::rng::Rng;
 use crate::{Float, exact_rows};
 
-/// Slack of [`Case::check`], in units of docs/math.md, equation (35).
+/// Slack of [`Case::check`], in units of docs/math.md, equation (5.13).
 const SLACK: f64 = 30.0;
 
 /// Distribution of the logits.
@@ -98,7 +98,7 @@ impl<T: Float> Case<T> {
         problem(&self.arrays, &self.weights, self.is_causal)
     }
 
-    /// 30 ε (1 + max |S| + log2 max(n, m)), eq. (35): the error allowed in an entry, in units of its sum of absolute
+    /// 30 ε (1 + max |S| + log2 max(n, m)), eq. (5.13): the error allowed in an entry, in units of its sum of absolute
     /// values.
     fn slack(&self) -> f64 {
         let (n, m) = self.truth.S.dim();
@@ -163,7 +163,7 @@ fn problem<'a, T: Float>(arrays: &'a [Array2<T>; 5], weights: &'a [Array2<T>], i
     Problem::new(A1, A2, A3, weights, Y, E).expect("the shapes fit").with_causal(is_causal)
 }
 
-/// The same definitions with the absolute value of everything that is summed, (15) to (21), and `least` added to
+/// The same definitions with the absolute value of everything that is summed, (2.5) to (2.11), and `least` added to
 /// each weight.
 fn absolute(truth: &Reference, least: f64) -> Reference {
     let mut sums = truth.clone();

@@ -1,5 +1,5 @@
 //! The key side of one chunk: moments of the queries after it, and the queries of the chunk themselves
-//! (docs/math.md, equation 68).
+//! (docs/math.md, equation 8.19).
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
 //! The query side of one chunk: moments of the keys before it, and the keys of the chunk themselves
-//! (docs/math.md, equation 68).
+//! (docs/math.md, equation 8.19).
 
 use std::ops::Range;
 
@@ -68,7 +68,7 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     queries::<T, V, W, L, J>(&Queries { moments, ..operands.queries }, task.task, &mut own, cancel)
 }
 
-/// Which rows of a chunk are safe (docs/math.md, equation 69).
+/// Which rows of a chunk are safe (docs/math.md, equation 8.20).
 struct Rule<T> {
     /// The mean of the keys before the chunk.
     mean: Vec<T>,
