@@ -1,4 +1,4 @@
-"""Check the shape of the tree: what depends on what, how long files are, what is committed.
+"""Check the shape of the tree: dependencies, sizes, what is committed, pointers to docs/math.md.
 
     python tools/check_layout.py
 
@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import math_pointers
 import rust_imports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,6 +223,14 @@ def documented_findings(names: Collection[str], text: str) -> Iterator[str]:
             yield f"docs/architecture.md: found rust/src/{path}, which is not there"
 
 
+def pointer_findings(files: Sequence[Path]) -> Iterator[str]:
+    """Numbers that point to nothing in docs/math.md, and numbers there that are out of order."""
+    suffixes = (*SOURCES, ".md", ".jinja")
+    named = {str(path.relative_to(ROOT)): path for path in files if path.suffix in suffixes}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in named.items()}
+    yield from math_pointers.findings(texts)
+
+
 def main() -> int:
     """Print what is wrong; the exit code says whether anything is."""
     files = tracked_files()
@@ -230,6 +239,7 @@ def main() -> int:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rust = [*rust_findings(core), *documented_findings(core.keys(), text)]
     findings = [*core_findings(), *file_findings(files), *circles, *rust]
+    findings += pointer_findings(files)
     for finding in findings:
         print(finding)
     print(f"layout: {len(findings)} findings")
