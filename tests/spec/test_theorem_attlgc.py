@@ -52,7 +52,11 @@ def test_every_entry_is_within_the_error(arrays: Arrays, decade: float) -> None:
     got = ag.loss_gradient(*arrays, wrt=wrt, atol=error, norm="max")
     X: Any = arrays[3]
     wide = [array.astype(np.longdouble) for array in (*arrays[:3], *arrays[4:])]
-    weight = tuple(W.astype(np.longdouble) for W in X) if isinstance(X, tuple) else X.astype(wide[0].dtype)
+    weight = (
+        tuple(W.astype(np.longdouble) for W in X)
+        if isinstance(X, tuple)
+        else X.astype(wide[0].dtype)
+    )
     of = reference.Problem(*wide[:3], weight, *wide[3:])
     assert got.certificate.norm == "max"
     if got.certificate.success:

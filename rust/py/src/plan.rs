@@ -22,7 +22,7 @@ pub struct Request(pub plan::Request);
 #[pymethods]
 impl Request {
     #[new]
-    #[pyo3(signature = (*, method, degree, rtol, atol, norm, certificate, seed))]
+    #[pyo3(signature = (*, method, degree, rtol, atol, norm, certificate, seed, bound))]
     fn new(
         method: &str,
         degree: Option<usize>,
@@ -31,6 +31,7 @@ impl Request {
         norm: &str,
         certificate: &str,
         seed: Option<u64>,
+        bound: Option<f64>,
     ) -> Result<Self> {
         Ok(Request(plan::Request {
             wanted: match method {
@@ -44,6 +45,7 @@ impl Request {
             norm: norm.parse()?,
             asked: certificate.parse()?,
             seed,
+            bound,
             options: attngrad::Options::default(),
         }))
     }
@@ -239,6 +241,8 @@ pub struct Solution {
     certificates: Py<PyDict>,
     decision: Decision,
     prepared: Option<Py<Prepared>>,
+    /// The largest entry of A1 X and A2, where it was measured.
+    bound: Option<f64>,
 }
 
 impl Solution {
@@ -261,6 +265,7 @@ impl Solution {
             gradients: gradients.unbind(),
             certificates: certificates.unbind(),
             decision: found.decision.into(),
+            bound: found.entries.map(|entries| entries.bound()),
             prepared: found.prepared.map(|prepared| Py::new(py, Prepared(prepared))).transpose()?,
         })
     }
