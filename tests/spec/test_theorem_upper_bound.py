@@ -27,26 +27,28 @@ from attngrad_rs.reference.upper_bound import (
     weight_tolerance,
     work_law,
 )
-from helpers import Array, assert_ratio, largest
+from helpers import Array, assert_ratio, frobenius, largest
 
 pytestmark = pytest.mark.spec
 
 # Enough for every way to the gradient; one example takes several of them.
 FEW = settings(max_examples=settings().max_examples // 4)
-# What float64 does to sums of positive and negative powers of logits up to 2, relative to (182) at
-# δ = 1.
+# Roundings of sums of powers of logits up to 2, of either sign, relative to (182) at δ = 1.
 ROUNDING = 1e-14
 BOUNDS = st.sampled_from((0.05, 0.3, 0.7, 1.0))
 ERRORS = st.sampled_from((1e-1, 1e-3, 1e-6))
 
 
 @st.composite
-def instances(draw: Any, widest: int = 3) -> tuple[reference.Problem, float]:
-    """A problem of AAttLGC(n, d, ·) and its B: some entry of A1 X and of A2 is B, up to sign."""
+def instances(draw: Any, generic: bool | None = None) -> tuple[reference.Problem, float]:
+    """A problem of AAttLGC(n, d, ·) and its B: some entry of A1 X and of A2 is B, up to sign.
+
+    Entries are drawn from an interval, or all of them are at its ends where ``generic`` allows.
+    """
     bound = draw(BOUNDS)
-    n, m, d, dv = (draw(st.integers(1, most)) for most in (12, 12, widest, 3))
+    n, m, d, dv = (draw(st.integers(1, most)) for most in (12, 12, 3, 3))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    signs = draw(st.booleans())
+    signs = generic is not True and draw(st.booleans())
     A1, A2, A3, X, Y, E = (
         rng.uniform(-1.0, 1.0, shape)
         for shape in ((n, d), (m, d), (m, d), (d, d), (d, dv), (n, dv))
@@ -80,7 +82,7 @@ def arguments(of: reference.Problem) -> tuple[Any, ...]:
 def test_the_gradient_is_within_the_error(
     given_: tuple[reference.Problem, float], error: float
 ) -> None:
-    """(182), by the moment form, by the factors and by the method of the library, each named."""
+    """(182), by the moment form and by the factors, of relative minimax polynomials."""
     of, bound = given_
     degree = required_degree(of, bound, error)
     reach = 2.0 * bound**2
@@ -93,10 +95,34 @@ def test_the_gradient_is_within_the_error(
     factors = ag.factors(*arguments(of), degree=degree, kind="minimax_relative")
     assert factors.ranks["f"] <= feature_count(of.A2.shape[1], degree)
     assert_within(factors.gradient("X"), of, error, f"factors of degree {degree}")
+
+
+@FEW
+@given(instances(generic=True), ERRORS)
+def test_the_method_named_is_within_the_error(
+    given_: tuple[reference.Problem, float], error: float
+) -> None:
+    """The same of ``method="polynomial"``: least squares over a sample that tells of all data."""
+    of, bound = given_
+    degree = required_degree(of, bound, error)
     result = ag.loss_gradient(*arguments(of), method="polynomial", degree=degree)
     assert result.plan.features is not None
     assert result.plan.features <= feature_count(of.A2.shape[1], degree + 1)
     assert_within(result.gradient, of, error, f"method of degree {degree}")
+
+
+@FEW
+@given(instances(), ERRORS)
+def test_the_method_named_certifies_its_error(
+    given_: tuple[reference.Problem, float], error: float
+) -> None:
+    """On all data, a row unlike all that were drawn for the fit included."""
+    of, bound = given_
+    degree = required_degree(of, bound, error)
+    result = ag.loss_gradient(*arguments(of), method="polynomial", degree=degree)
+    assert result.certificate.kind == "rigorous"
+    slack = ROUNDING * gradient_error(of, 1.0)
+    assert frobenius(result.gradient - of.dX) <= result.certificate.absolute + slack
 
 
 @FEW

@@ -111,7 +111,7 @@ def backward(
     arriving : array
         G_M, of the shape of E_M.
     pull_back : function of (layer, E_l, G_(l+1)), optional
-        What stands for ``Layer.pull_back``: an approximation, say.
+        The pull-back of one layer: ``Layer.pull_back`` itself, or an approximation of it.
     """
     gradients = [np.asarray(arriving)]
     for layer, rows in zip(reversed(layers), reversed(states[:-1]), strict=True):

@@ -92,7 +92,7 @@ def operations(n: int, m: int, widths: tuple[int, int, int, int], degree: int) -
 
 
 class Work(NamedTuple):
-    """What the law takes at one n: degree, ln of the features, and the exponent of n."""
+    """The law at one n: degree, ln of the features, and the work as an exponent of n."""
 
     degree: int
     log_features: float
