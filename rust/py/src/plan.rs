@@ -33,21 +33,14 @@ impl Request {
         seed: Option<u64>,
         bound: Option<f64>,
     ) -> Result<Self> {
-        Ok(Request(plan::Request {
-            wanted: match method {
-                "auto" => Wanted::Auto,
-                "exact" => Wanted::Exact,
-                "polynomial" => Wanted::Polynomial(degree),
-                _ => return Err(Failure::internal("an unknown method came through")),
-            },
-            rtol,
-            atol,
-            norm: norm.parse()?,
-            asked: certificate.parse()?,
-            seed,
-            bound,
-            options: attngrad::Options::default(),
-        }))
+        let wanted = match method {
+            "auto" => Wanted::Auto,
+            "exact" => Wanted::Exact,
+            "polynomial" => Wanted::Polynomial(degree),
+            _ => return Err(Failure::internal("an unknown method came through")),
+        };
+        let (norm, asked) = (norm.parse()?, certificate.parse()?);
+        Ok(Request(plan::Request { wanted, rtol, atol, norm, asked, seed, bound, ..plan::Request::default() }))
     }
 
     /// Refuses a request that no data could meet in a precision, which is given by the name of its dtype.
