@@ -138,6 +138,7 @@ def gradient(
         loss_certificate=Certificate.of_core(solution.loss_certificate),
         plan=_made(call, solution.decision, again, reuse),
         seconds=time.perf_counter() - start,
+        B=solution.bound,
     )
     return deliver(result, result.certificates, call.given, str(call.dtype))
 

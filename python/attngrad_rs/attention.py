@@ -154,7 +154,7 @@ def attention_vjp(
     given = Options.of("attention_vjp", GradientOptions, options)
     named = {"query": query, "key": key, "value": value, "dout": dout}
     heads = _heads(named, beside(given, plan))
-    again = functools.partial(attention_vjp, **heads.given.to_replay()._asdict())
+    again = functools.partial(attention_vjp, **heads.given.to_replay().named(GradientOptions))
     return _solve.pull_back(heads, plan, again, start)
 
 
@@ -192,7 +192,8 @@ def plan(
     """
     named = {"query": query, "key": key, "value": value}
     heads = _heads(named, Options.of("plan", GradientOptions, options))
-    return _solve.plan(heads, functools.partial(attention_vjp, **named, **heads.given._asdict()))
+    given = heads.given.named(GradientOptions)
+    return _solve.plan(heads, functools.partial(attention_vjp, **named, **given))
 
 
 def _heads(named: Mapping[str, object], given: Options) -> _solve.Heads:

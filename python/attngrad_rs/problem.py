@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import _solve
 from ._inputs import options
 from ._inputs.arrays import read_problem
-from ._inputs.options import CallOptions, F, GradientOptions, Input, Options
+from ._inputs.options import CallOptions, F, Input, Options, ProblemOptions
 from ._inputs.signatures import accepting, documented
 from .plans import Plan, beside
 from .results import GradientResult
@@ -22,7 +22,7 @@ __all__ = ["loss", "loss_gradient", "plan_loss_gradient"]
 Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
 
 
-class _Options(GradientOptions, total=False):
+class _Options(ProblemOptions, total=False):
     wrt: Input | Sequence[Input]
     plan: Plan | None
 
@@ -39,16 +39,19 @@ def loss_gradient(
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     **options: Unpack[_Options],
 ) -> GradientResult[Any]: ...  # fmt: skip
-@accepting(GradientOptions)
+@accepting(ProblemOptions)
 def loss_gradient(
     A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     wrt: Input | Sequence[Input] = "X",
     plan: Plan | None = None,
-    **options: Unpack[GradientOptions],
+    **options: Unpack[ProblemOptions],
 ) -> GradientResult[Any]:  # fmt: skip
     """Gradient of the attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F.
+
+    With ``atol=ε, norm="max"`` it is AAttLGC(n, d, ε), the problem of Alman & Song (arXiv
+    2402.04497, Definition 1.4): all entries of dL/dX within ε. B is that of the paper.
 
     Parameters
     ----------
@@ -117,6 +120,9 @@ def loss_gradient(
     check_finite : bool
         Refuse NaN and infinity in the inputs. With False they are not looked for: where there are
         any, the result holds NaN, or RangeError is raised.
+    B : float, optional
+        The bound on the entries of A1 X and A2 in the paper's problem: OptionError says the largest
+        entry where one is larger. ``result.B`` is that entry.
 
     Returns
     -------
@@ -157,12 +163,15 @@ def loss_gradient(
     (4, 4)
     >>> result.certificate.relative < 1e-9
     True
+    >>> paper = ag.loss_gradient(A1, A2, A3, X, Y, E, atol=1e-6, norm="max")  # AAttLGC(50, 4, 1e-6)
+    >>> paper.certificate.success, bool(paper.B == max(abs(A1).max(), abs(A2).max()))
+    (True, True)
     >>> several = ag.loss_gradient(A1, A2, A3, X, Y, E, wrt=("X", "Y"))
     >>> sorted(several.gradients)
     ['X', 'Y']
     """
     start = time.perf_counter()
-    given = Options.of("loss_gradient", GradientOptions, options)
+    given = Options.of("loss_gradient", ProblemOptions, options)
     call = _call((A1, A2, A3, X, Y, E), wrt, beside(given, plan))
     again = functools.partial(loss_gradient, wrt=call.wrt, **call.given.to_replay()._asdict())
     return _solve.gradient(call, plan, again, start)
@@ -207,13 +216,13 @@ def loss(
 
 
 @documented(loss_gradient)
-@accepting(GradientOptions)
+@accepting(ProblemOptions)
 def plan_loss_gradient(
     A1: npt.ArrayLike, A2: npt.ArrayLike, A3: npt.ArrayLike,
     X: Weights, Y: npt.ArrayLike, E: npt.ArrayLike,
     *,
     wrt: Input | Sequence[Input] = "X",
-    **options: Unpack[GradientOptions],
+    **options: Unpack[ProblemOptions],
 ) -> Plan:  # fmt: skip
     """The plan of ``loss_gradient`` for these arguments; computes nothing big.
 
@@ -245,7 +254,7 @@ def plan_loss_gradient(
     >>> plan.execute().loss < 1e-20
     True
     """
-    given = Options.of("plan_loss_gradient", GradientOptions, options)
+    given = Options.of("plan_loss_gradient", ProblemOptions, options)
     call = _call((A1, A2, A3, X, Y, E), wrt, given)
     again = functools.partial(
         loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, **call.given._asdict()

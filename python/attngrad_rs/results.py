@@ -149,11 +149,14 @@ class GradientResult(_Certified, Generic[F]):
     - ``loss_certificate``: that of the loss.
     - ``plan``: the decision that was run, and why. It holds none of the arrays.
     - ``seconds``: wall time of the whole call.
+    - ``B``: the largest entry of A1 X and A2, where ``B=`` was given or the call is the paper's
+      problem (``atol`` alone and ``norm="max"``); None elsewhere.
     """
 
     loss: float
     gradients: Mapping[str, npt.NDArray[F]]
     loss_certificate: Certificate
+    B: float | None = None
 
     @property
     def gradient(self) -> npt.NDArray[F]:

@@ -16,6 +16,7 @@ const REQUEST: Request = Request {
     atol: 0.0,
     norm: Norm::Frobenius,
     asked: Asked::Any,
+    bound: None,
     seed: Some(0),
     options: Options { threads: None, level: None, timeout: None, memory: None, key_block: None },
 };

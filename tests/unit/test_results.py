@@ -177,7 +177,14 @@ def test_peak_bytes_grow_with_rows_not_with_their_square() -> None:
 
 def forecast(wrt: tuple[str, ...], dtype: str, *, is_causal: bool) -> _core.Forecast:
     asked = _core.Request(
-        method="exact", degree=None, rtol=None, atol=0.0, norm="fro", certificate="any", seed=None
+        method="exact",
+        degree=None,
+        rtol=None,
+        atol=0.0,
+        norm="fro",
+        certificate="any",
+        seed=None,
+        bound=None,
     )
     decision = asked.settled(heads=False)
     assert decision is not None

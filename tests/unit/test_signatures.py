@@ -22,8 +22,8 @@ GRADIENT = {
 }  # fmt: skip
 KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.loss: CALL,
-    ag.loss_gradient: {**GRADIENT, "wrt": "X", "plan": None},
-    ag.plan_loss_gradient: {**GRADIENT, "wrt": "X"},
+    ag.loss_gradient: {**GRADIENT, "B": None, "wrt": "X", "plan": None},
+    ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
     ag.attention: CALL,
     ag.attention_vjp: {**GRADIENT, "plan": None},
     ag.plan: GRADIENT,

@@ -52,6 +52,12 @@ class GradientOptions(CallOptions, total=False):
     rng: int | np.random.Generator | None
 
 
+class ProblemOptions(GradientOptions, total=False):
+    """Options of the gradients of the paper's problem."""
+
+    B: float | None
+
+
 class Options(NamedTuple):
     """The options of a call; the defaults are those of ``loss_gradient``.
 
@@ -72,6 +78,7 @@ class Options(NamedTuple):
     progress: Any = None
     timeout: Any = None
     check_finite: Any = True
+    B: Any = None
 
     @classmethod
     def of(cls, function: str, kind: type, options: Mapping[str, object]) -> Options:
@@ -85,7 +92,7 @@ class Options(NamedTuple):
         if self.progress is not None and not callable(self.progress):
             expected = "a function of one number from 0 to 1, or None"
             raise wrong_type("progress", self.progress, expected)
-        numbers = ("scale", "rtol", "atol", "degree", "threads", "timeout")
+        numbers = ("scale", "rtol", "atol", "degree", "threads", "timeout", "B")
         given = self._replace(
             **{name: number(name, getattr(self, name)) for name in numbers},
             is_causal=flag("is_causal", self.is_causal),
@@ -106,7 +113,7 @@ class Options(NamedTuple):
         """The method and the accuracy, as the core takes them."""
         return _core.Request(
             method=self.method, degree=self.degree, rtol=self.rtol, atol=self.atol, norm=self.norm,
-            certificate=self.certificate, seed=self.rng,
+            certificate=self.certificate, seed=self.rng, bound=self.B,
         )  # fmt: skip
 
     def control(self, memory: int | None = None) -> _core.Options:
@@ -114,6 +121,10 @@ class Options(NamedTuple):
         return _core.Options(
             threads=self.threads, progress=self.progress, timeout=self.timeout, memory=memory
         )
+
+    def named(self, kind: type) -> dict[str, Any]:
+        """The options of a kind, by their names."""
+        return {name: getattr(self, name) for name in kind.__annotations__}
 
     def to_replay(self) -> Options:
         """The same for a plan to keep, with nobody to call."""
@@ -233,6 +244,7 @@ RULES = {
     # A thread needs a stack and a scheduler slot; more than this is a slip, not a wish.
     "threads": Rule(1, 1024, "an integer from 1 to 1024, or None for all cores", is_integer=True),
     "degree": Rule(0, MAX_DEGREE, f"{DEGREE}, or None", is_integer=True),
+    "B": Rule(0.0, math.inf, "a finite number >= 0, or None"),
     "max_features": Rule(1, sys.maxsize, "an integer of at least 1", True, may_be_none=False),
 }
 

@@ -10,6 +10,7 @@ from .. import _core
 from ..errors import RangeError
 from ..features import LogitSample
 from ..polynomials import MAX_DEGREE, ExpPolynomial
+from ..reference.degrees import feature_count, paper_degree
 from .problems import Data, Matrix, generator
 
 __all__ = [
@@ -43,11 +44,6 @@ class Fit:
             return ExpPolynomial(kind, self.sample.fit(kind, degree))
         except RangeError:
             return None
-
-
-def feature_count(width: int, degree: int) -> int:
-    """Monomials of so many coordinates up to a degree, C(d + g, g)."""
-    return math.comb(width + degree, degree)
 
 
 def favor(data: Data, features: int, seed: int) -> Matrix:
@@ -88,14 +84,3 @@ def sup_error_law(reach: float, degree: int) -> float:
     """About the smallest |P(t) − e^t| on |t| ≤ R of a degree g: R^(g+1) / (2^g (g+1)!)."""
     exponent = (degree + 1) * math.log(reach) - degree * math.log(2.0) - math.lgamma(degree + 2)
     return math.exp(min(exponent, 700.0)) if reach else 0.0
-
-
-def paper_degree(reach: float, eps: float) -> int:
-    """The paper's degree for e^t on |t| ≤ R = B² to ε, without its constant.
-
-    max(log(1/ε) / log(log(1/ε)/R), R), from Alman & Song, arXiv 2302.13214 (Lemma 3.1, after
-    Aggarwal & Alman): the first part while R stays below log(1/ε), the second beyond.
-    """
-    wanted = math.log(1.0 / eps)
-    first = wanted / math.log(wanted / reach) if 0.0 < reach < wanted / math.e else wanted
-    return math.ceil(max(first, reach))

@@ -8,7 +8,7 @@ import numpy as np
 
 from .problems import Data, Matrix, generator
 
-__all__ = ["BITS", "Gap", "gap", "hard"]
+__all__ = ["BITS", "Gap", "gap", "hard", "orthogonal_vectors"]
 
 # Bits of a vector of the hard family; one more column makes d = 16.
 BITS = 15
@@ -36,6 +36,27 @@ def hard(n: int, reach: float, seed: int = 0) -> Data:
     value[: n // 2] = np.hstack([b, np.ones((n // 2, 1))])
     query, key = _embedded(a, b, n - n // 2, reach, BITS)
     return Data(query, key, value, np.zeros_like(value), 1.0 / (BITS + 1))
+
+
+def orthogonal_vectors(a: Matrix, b: Matrix) -> Data:
+    """Attention whose ‖output‖²_F tells whether some ⟨a_j, b_i⟩ = 0; eq. (190) of docs/math.md.
+
+    n vectors of t bits on either side become n queries and 2n keys of 2t coordinates, entries up to
+    √(2 ln n), s = 1: the logits of the first n keys are 2 ln n (t − ⟨a_j, b_i⟩), and all others are
+    2 t ln n. Values are 1 for the first n keys and 0 for the others.
+
+    Parameters
+    ----------
+    a, b : arrays (n, t)
+        Of zeros and ones; n ≥ 2.
+    """
+    n, bits = a.shape
+    size = np.sqrt(2.0 * np.log(n))
+    ones = np.ones((n, bits))
+    query = size * np.hstack([a, ones])
+    key = size * np.vstack([np.hstack([-b, ones]), np.hstack([0.0 * b, ones])])
+    value = np.repeat([[1.0], [0.0]], n, axis=0)
+    return Data(query, key, value, np.zeros((n, 1)), 1.0)
 
 
 class Gap(NamedTuple):

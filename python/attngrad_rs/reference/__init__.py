@@ -12,6 +12,12 @@ Models" (arXiv 2402.04497). ``docs/math.md`` derives the same formulas and numbe
 :func:`attention_vjp`  neural networks
 ==================  ===============================================================================
 
+The paper's definition of many layers is :class:`Layer`, :func:`forward` and :func:`backward`; its
+theorems, with all constants, are ``reference.degrees`` (which degree is enough),
+``reference.upper_bound`` (errors, features and operations of the near-linear method),
+``reference.moment_form`` (that method) and ``reference.reductions`` (attention from gradients, and
+gradients from attention). docs/math.md, section 12, has the proofs.
+
 Everything is computed in the dtype of the inputs: float32, float64, numpy.longdouble, complex (for
 complex-step derivatives), or object arrays of exact or ball numbers (mpmath, python-flint). Memory
 is O(n m), and O(n m d1 d2) where a Kronecker product is written out.
@@ -27,15 +33,20 @@ is O(n m), and O(n m d1 d2) where a Kronecker product is written out.
     0.0
 """
 
+from .layers import Layer, backward, error_over_layers, forward
 from .problem import Problem, loss, loss_gradient
 from .rows import Row, kron, tensor_trick, unvec, vec
 from .sdpa import attention, attention_vjp
 
 __all__ = [
+    "Layer",
     "Problem",
     "Row",
     "attention",
     "attention_vjp",
+    "backward",
+    "error_over_layers",
+    "forward",
     "kron",
     "loss",
     "loss_gradient",

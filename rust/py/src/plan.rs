@@ -22,7 +22,7 @@ pub struct Request(pub plan::Request);
 #[pymethods]
 impl Request {
     #[new]
-    #[pyo3(signature = (*, method, degree, rtol, atol, norm, certificate, seed))]
+    #[pyo3(signature = (*, method, degree, rtol, atol, norm, certificate, seed, bound))]
     fn new(
         method: &str,
         degree: Option<usize>,
@@ -31,21 +31,16 @@ impl Request {
         norm: &str,
         certificate: &str,
         seed: Option<u64>,
+        bound: Option<f64>,
     ) -> Result<Self> {
-        Ok(Request(plan::Request {
-            wanted: match method {
-                "auto" => Wanted::Auto,
-                "exact" => Wanted::Exact,
-                "polynomial" => Wanted::Polynomial(degree),
-                _ => return Err(Failure::internal("an unknown method came through")),
-            },
-            rtol,
-            atol,
-            norm: norm.parse()?,
-            asked: certificate.parse()?,
-            seed,
-            options: attngrad::Options::default(),
-        }))
+        let wanted = match method {
+            "auto" => Wanted::Auto,
+            "exact" => Wanted::Exact,
+            "polynomial" => Wanted::Polynomial(degree),
+            _ => return Err(Failure::internal("an unknown method came through")),
+        };
+        let (norm, asked) = (norm.parse()?, certificate.parse()?);
+        Ok(Request(plan::Request { wanted, rtol, atol, norm, asked, seed, bound, ..plan::Request::default() }))
     }
 
     /// Refuses a request that no data could meet in a precision, which is given by the name of its dtype.
@@ -239,6 +234,8 @@ pub struct Solution {
     certificates: Py<PyDict>,
     decision: Decision,
     prepared: Option<Py<Prepared>>,
+    /// The largest entry of A1 X and A2, where it was measured.
+    bound: Option<f64>,
 }
 
 impl Solution {
@@ -261,6 +258,7 @@ impl Solution {
             gradients: gradients.unbind(),
             certificates: certificates.unbind(),
             decision: found.decision.into(),
+            bound: found.entries.map(|entries| entries.bound()),
             prepared: found.prepared.map(|prepared| Py::new(py, Prepared(prepared))).transpose()?,
         })
     }

@@ -78,9 +78,9 @@ impl Request {
         }
     }
 
-    /// The decision where not even the shapes matter: no number of the arrays is read for it.
+    /// The decision where not even the shapes matter: no number of the arrays is read for it, nor to hold it against B.
     pub fn settled(&self) -> Option<Decision> {
-        self.exact_because().map(|reason| Decision::exact(reason.into()))
+        self.exact_because().filter(|_| self.bound.is_none()).map(|reason| Decision::exact(reason.into()))
     }
 
     /// The same for the gradients of heads, of which `auto` knows no other method.

@@ -106,6 +106,7 @@ pub(super) fn exact<T: Float>(
         steps: None,
         decision,
         prepared: None,
+        entries: None,
         level,
     })
 }

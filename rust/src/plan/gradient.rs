@@ -38,8 +38,10 @@ pub fn solve<T: Float>(
     check(problem, wrt, request)?;
     let seen = problem.admitted()?;
     let mut stages = Stages::new(options, watch);
+    let entries = request.admit(&seen, &mut stages)?;
     let run = if request.borrows() { borrowed } else { of_seen };
     let mut planned = run(&seen, wrt, request, start, options, &mut stages).map_err(|error| seen.blame(error))?;
+    planned.entries = entries;
     for Gradient { wrt, value, .. } in &mut planned.gradients {
         *value = problem.whole(*wrt, std::mem::take(value))?;
     }
@@ -52,6 +54,9 @@ pub fn solve<T: Float>(
 }
 
 /// L and dL/d(input) for each input in `wrt`, each with its certificate: [`solve`] from a fresh start, without a watch.
+///
+/// With `Request::default().atol(ε).norm(Norm::Largest)` it is the problem AAttLGC(n, d, ε) of Alman and Song (arXiv
+/// 2402.04497, Definition 1.4; docs/math.md, section 12): every entry of dL/dX within ε. [`Request::bound()`] is its B.
 ///
 /// ```
 /// use attngrad::plan::Method;

@@ -56,6 +56,8 @@ pub fn foresee<T: Float>(
 ) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let seen = problem.admitted()?;
+    let mut stages = Stages::new(&request.options, watch);
+    request.admit(&seen, &mut stages)?;
     let (law, zero) = (Law::new(&seen, wrt, request), zeros(&seen, wrt)?);
     let logits = Drawn::new();
     let mut decision = law.decide(&seen, &zero, &logits)?;
@@ -65,7 +67,7 @@ pub fn foresee<T: Float>(
     let product = unfolded(&seen, wrt, law.backing);
     let mut search = Search::new(seen.reborrow(), with_product(&seen, &product), law, zero);
     search.logits = logits;
-    let begun = search.begin(&mut decision, &mut None, false, &mut Stages::new(&request.options, watch));
+    let begun = search.begin(&mut decision, &mut None, false, &mut stages);
     Ok(match begun.map_err(|error| seen.blame(error))? {
         Begun::Try(..) => decision,
         Begun::Stop(reason) => search.given_up(reason),

@@ -60,6 +60,7 @@ pub fn attention_vjp<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Re
 /// Those of [`super::decide()`], for the first head that has one.
 pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Result<Decision, Error> {
     request.check_in::<T>()?;
+    request.check_for_heads()?;
     if let Some(decision) = request.settled_for_heads() {
         return Ok(decision);
     }
@@ -91,6 +92,7 @@ pub fn solve_heads<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<Solution<T>, Error> {
     request.check_in::<T>()?;
+    request.check_for_heads()?;
     let (begin, options) = (Instant::now(), &request.options);
     let shape = heads.first().map(|(head, _)| shape_of(head));
     if let (Some(shape), Some((head, _))) = (&shape, heads.first()) {
@@ -163,6 +165,7 @@ fn one_head<T: Float>(
             steps: None,
             decision: decision.clone(),
             prepared: None,
+            entries: None,
             level: found.level,
         });
     }
@@ -220,7 +223,7 @@ fn together<T: Float>(
         found.iter_mut().for_each(|one| one.gradients[place].value = Array2::zeros((0, 0)));
     }
     let loss_certificate = Certificate::exact(&request.without_tolerance(), 0.0, 0.0);
-    Ok(Solution { loss: 0.0, loss_certificate, gradients, steps, decision, prepared: None, level })
+    Ok(Solution { loss: 0.0, loss_certificate, gradients, steps, decision, prepared: None, entries: None, level })
 }
 
 /// One decision for the run of all heads: that of the costliest head that did not end with the exact method.

@@ -13,6 +13,7 @@
 //! | `needed` | how many rows a certificate is expected to take |
 //! | `probe` | about how large the gradients are, from a few rows |
 //! | `pilot` | by how much an error of o moves c, from a few rows with all of their keys |
+//! | `entries` | the paper's bound B on the entries of A1 X and A2 |
 //! | `stages` | one deadline, one progress bar and one confidence over several computations |
 //! | `rows` | sampled rows, exact and approximate, and the estimates from them for each output |
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
@@ -41,6 +42,7 @@ pub mod decide;
 mod decision;
 mod diagnose;
 mod diagnosis;
+mod entries;
 mod execute;
 mod forecast;
 mod gradient;
@@ -71,6 +73,7 @@ pub use decide::decide;
 pub use decision::{Decision, Method};
 pub use diagnose::{TOLERANCES, diagnose, diagnose_problem};
 pub use diagnosis::{Diagnosis, Prediction, Regime};
+pub use entries::Entries;
 pub use execute::Start;
 pub use forecast::{Forecast, forecast};
 pub use gradient::{Plan, loss_gradient, plan_loss_gradient, solve};

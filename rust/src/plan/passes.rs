@@ -245,6 +245,7 @@ impl<T: Float> Passes<T> {
             steps: self.steps,
             decision: decision.clone(),
             prepared: None,
+            entries: None,
             level: self.level,
         };
         match backing {

@@ -76,6 +76,8 @@ pub struct Request {
     pub norm: Norm,
     /// The least kind of certificate.
     pub asked: Asked,
+    /// B of the paper's problem: see [`Request::bound()`].
+    pub bound: Option<f64>,
     /// Rows are drawn from the sequence that belongs to it; without one, to a hash of the problem.
     pub seed: Option<u64>,
     /// Threads, time and memory: nothing of it changes what is computed but the last bits, where a level is named.
@@ -91,6 +93,7 @@ impl Default for Request {
             atol: 0.0,
             norm: Norm::Frobenius,
             asked: Asked::Any,
+            bound: None,
             seed: None,
             options: Options::default(),
         }
@@ -251,7 +254,8 @@ impl Request {
     /// # Errors
     /// [`Error::Option`].
     pub fn check(&self) -> Result<(), Error> {
-        for (option, value) in [("rtol", self.rtol.unwrap_or(0.0)), ("atol", self.atol)] {
+        for (option, value) in [("rtol", self.rtol), ("atol", Some(self.atol)), ("B", self.bound)] {
+            let value = value.unwrap_or(0.0);
             if !(value >= 0.0 && value.is_finite()) {
                 let wanted = "a finite number >= 0".into();
                 return Err(Error::Option { option, found: value.to_string(), wanted });

@@ -3,6 +3,7 @@
 use ndarray::Array2;
 
 use super::decision::Decision;
+use super::entries::Entries;
 use super::prepared::Prepared;
 use super::request::{Certificate, Kind, Request};
 use crate::certificate::rigorous::Steps;
@@ -42,6 +43,8 @@ pub struct Solution<T> {
     pub decision: Decision,
     /// The parts that another call with the same keys, values and weights can reuse.
     pub prepared: Option<Prepared>,
+    /// The largest entries of A1 X and A2, where B is given or the request is the paper's problem AAttLGC.
+    pub entries: Option<Entries>,
     /// The instruction set that computed them.
     pub level: Level,
 }

@@ -9,7 +9,8 @@ impl Polynomial {
     /// The least Σ_i w_i (P(t_i) − e^(t_i))², eq. (7.8): of all polynomials that reach it, the one whose coefficients
     /// are closest to those of the interpolant (7.6).
     ///
-    /// So samples that are few, equal, or of weight zero correct exp where they are and leave it alone elsewhere.
+    /// So samples that are few, equal (to rounding too), or of weight zero correct exp where they are and leave it alone
+    /// elsewhere.
     /// Samples may lie outside of the interval, though the basis is made for it. Memory O(degree²) besides the samples,
     /// time O(samples · degree²).
     ///
@@ -23,11 +24,14 @@ impl Polynomial {
         let mut triangle = Triangle::new(degree + 2);
         // Where none has a weight, none has a say.
         let root = |&w: &f64| if w > 0.0 { (w / heaviest).sqrt() } else { 0.0 };
+        let mut size = 0.0_f64;
         for (samples, weights) in samples.chunks(BLOCK_ROWS).zip(weights.chunks(BLOCK_ROWS)) {
             let roots: Vec<f64> = weights.iter().map(root).collect();
+            size = samples.iter().zip(&roots).fold(size, |size, (t, root)| size.hypot(root * t.exp()));
             triangle.push(&columns(&fitted, samples, &roots));
         }
-        let changes = triangle.solve();
+        // e^t − P(t) has degree + 2 roundings of e^t in it.
+        let changes = triangle.solve((degree + 2) as f64 * f64::EPSILON * size);
         fitted.coefficients.iter_mut().zip(changes).for_each(|(c, change)| *c += change);
         Ok(Polynomial::without_noise(interval, fitted.coefficients))
     }

@@ -5,6 +5,7 @@ use super::laws::{Law, law};
 use super::remez::{Measure, minimax};
 use super::{Interval, Kind, MAX_DEGREE, Polynomial, RatioTable, degree_for};
 use crate::error::Error;
+use crate::runtime::rng::Rng;
 
 /// Where an exchange ends, and what an extremum between two points of its search may hide.
 const LEVEL_SLACK: f64 = 1e-4;
@@ -285,6 +286,27 @@ fn few_samples_leave_the_interpolant_alone_where_they_are_not() {
         }
         // The change is as small as the interpolant's own error, times the number of coefficients.
         assert!(fit.absolute_bound(-1.5, 1.5).expect("a bound") <= 8.0 * sup);
+    }
+}
+
+#[test]
+fn samples_that_are_equal_to_rounding_count_as_equal() {
+    let mut rng = Rng::new(1);
+    for (low, high) in [(-0.0486, 0.0414), (0.0, 0.09), (-0.5, 0.5)] {
+        for jitter in [0.0, 1e-17, 1e-16, 1e-15, 1e-13, 1e-10] {
+            let mut sample = || [low, high][rng.below(2) as usize] + jitter * (rng.unit() - 0.5);
+            let samples: Vec<f64> = (0..32).map(|_| sample()).collect();
+            for degree in 2..=8 {
+                let whole = interval(-0.6, 0.6);
+                let start = Polynomial::chebyshev(degree, whole).expect("a polynomial");
+                let fit = Polynomial::least_squares(degree, whole, &samples, &[1.0; 32]).expect("a polynomial");
+                let sup = |one: &Polynomial| one.absolute_bound(-0.6, 0.6).expect("a bound");
+                // Values at two points change two coefficients' worth of it; rounding of data that are so alike tells
+                // of slopes to ε/jitter, beside signals that are above it.
+                let allowed = 10.0 * sup(&start) + 1e-12;
+                assert!(sup(&fit) <= allowed, "degree {degree}, {low}, {high}, {jitter:e}: {:e}", sup(&fit));
+            }
+        }
     }
 }
 

@@ -58,9 +58,10 @@ impl Triangle {
         }
     }
 
-    /// The shortest x with the least ‖A x − b‖, where b is the last column; singular values below
-    /// width · ε of the largest count as zero.
-    pub fn solve(mut self) -> Vec<f64> {
+    /// The shortest x with the least ‖A x − b‖, where b is the last column, which is known up to a vector of norm
+    /// `noise`: directions whose part of b is no larger are left out, and so are singular values below width · ε of the
+    /// largest. A small singular value would make anything of a part that is rounding.
+    pub fn solve(mut self, noise: f64) -> Vec<f64> {
         let width = self.columns.len();
         let (columns, right) = self.columns.split_at_mut(width - 1);
         let right = &right[0];
@@ -70,8 +71,9 @@ impl Triangle {
         let cutoff = largest * (width as f64 * f64::EPSILON).powi(2);
         let mut solution = vec![0.0; width - 1];
         for ((column, &square), rotation) in columns.iter().zip(&squares).zip(&rotations) {
-            if square > cutoff {
-                let share = dot(column, right) / square;
+            let share = dot(column, right);
+            if square > cutoff && share.abs() > noise * square.sqrt() {
+                let share = share / square;
                 solution.iter_mut().zip(rotation).for_each(|(x, v)| *x += share * v);
             }
         }
