@@ -174,6 +174,7 @@ def run_one(
     tables.update(_plain_tables(experiment.summarise(tables)))
     size = store.setting["size"]
     findings = [judged(verdict, tables, size) for verdict in experiment.verdicts(tables)]
+    answer = judged(experiment.answer(tables), tables).text
     described = store.save_tables(experiment, tables)
     figure = _save_figure(experiment, store, tables)
     store.save_summary(
@@ -181,7 +182,9 @@ def run_one(
         {
             "experiment": experiment.name,
             "title": experiment.title,
-            "claim": experiment.claim,
+            "claim": experiment.claim.title,
+            "aim": experiment.aim,
+            "answer": answer,
             "setting": store.setting,
             "points": [dict(one.arguments) for one in points],
             "tables": described,
