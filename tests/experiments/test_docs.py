@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from attngrad_rs.experiments.base import FULL
+from attngrad_rs.experiments.base import FULL, judged
+from attngrad_rs.experiments.claims import CLAIMS
 from attngrad_rs.experiments.registry import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,11 +42,23 @@ def test_the_page_is_what_the_tables_say(tool: ModuleType, text: str) -> None:
     made = tool.page()
     assert made == text, "python tools/make_experiments_page.py makes it anew"
     for name, experiment in EXPERIMENTS.items():
-        assert f"\n## {experiment.title}\n" in made
+        assert f"\n### {experiment.title}\n" in made
         assert len(experiment.verdicts(tool.tables(name))) >= 1
     marks = sum(made.count(f"\n- *{word}*: ") for word in ("holds", "does not hold", "reported"))
     verdicts = [one for name, e in EXPERIMENTS.items() for one in e.verdicts(tool.tables(name))]
     assert marks == len(verdicts)
+    for claim in CLAIMS:
+        assert made.count(f"\n## {claim.title}\n") == 1
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_sentences_are_words(tool: ModuleType, name: str) -> None:
+    experiment, tables = EXPERIMENTS[name], tool.tables(name)
+    for verdict in (*experiment.verdicts(tables), experiment.answer(tables)):
+        text = judged(verdict, tables, FULL).text
+        assert not re.search(r"\b(True|False|None|inf|nan)\b|-0\.0+\b(?!\d)|[{}]|  ", text), text
+        assert text[0].isupper() or text.startswith(("diagnose", "torch"))
+        assert text.endswith("."), text
 
 
 def test_another_number_is_another_page(
@@ -67,6 +81,8 @@ def test_every_figure_is_there_and_is_small(name: str, text: str) -> None:
     figure = FIGURES / f"{name}.svg"
     assert 0 < figure.stat().st_size <= FIGURE_BYTES
     assert f"(figures/experiments/{name}.svg)" in text
+    # A dimensionless axis has no unit, and needs no word for that.
+    assert "(1)" not in figure.read_text(encoding="utf-8")
 
 
 def test_the_tables_are_small() -> None:

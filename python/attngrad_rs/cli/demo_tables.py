@@ -18,12 +18,12 @@ __all__ = ["WIDTH", "print_demo"]
 WIDTH = 79
 HEADS = {
     "head": "{head}", "n": "{n:d}", "d": "{d:d}", "spread": "{logit_spread:.1f}",
-    "ms": "{milliseconds:.3g}", "x NumPy": "{times_numpy:.1f}", "x torch": "{times_torch:.1f}",
+    "ms": "{milliseconds:.1f}", "x NumPy": "{times_numpy:.1f}", "x torch": "{times_torch:.1f}",
     "error": "{error:.1e}", "bound": "{certificate:.1e}",
 }  # fmt: skip
 CALLS = {
-    "asked for": "{call}", "did": "{did}", "ms": "{milliseconds:.4g}",
-    "x exact": "{times_exact:.1f}", "error": "{error:.1e}", "bound": "{certificate:.1e}",
+    "asked for": "{call}", "did": "{did}", "ms": "{milliseconds:.0f}",
+    "x exact": "{times_exact:.2g}", "error": "{error:.1e}", "bound": "{certificate:.1e}",
     "kind": "{kind}",
 }  # fmt: skip
 TORCH = "x torch"

@@ -130,10 +130,10 @@ def print_table(
 
     ``columns`` are headings and what ``str.format`` makes of a row; those that format numbers are
     aligned at the right, and None is shown as nothing. Without a title there are no headings. A
-    narrow one has no lines between its columns.
+    narrow one has less between its columns.
     """
     table = Table(
-        title=title, show_header=title is not None, pad_edge=not narrow,
+        title=title, show_header=title is not None, collapse_padding=narrow,
         box=SIMPLE_HEAD if narrow else HEAVY_HEAD,
     )  # fmt: skip
     for heading, text in columns.items():

@@ -210,7 +210,7 @@ def _shown(heads: list[Row], near: list[Row]) -> str:
     if any(row["times_torch"] is not None for row in heads):
         parts[-1] += f" and {_times(heads, 'times_torch')} times as fast as torch"
     plain = sum(row["loosest_plan"] == EXACT for row in heads)
-    parts[-1] += f", and the method to take on {plain} of {len(heads)} whatever the tolerance"
+    parts[-1] += f", and it is what auto takes for {plain} of {len(heads)} even at rtol={LOOSEST:g}"
     for row in select(near, call="rtol 1e-2"):
         parts.append(
             f"on small entries rtol=1e-2 takes {row['did']} and is "

@@ -11,7 +11,7 @@ from .base import Row
 from .calls import EXACT
 from .demo import Demo
 from .peers import NUMPY, TORCH
-from .plots import COLOURS, GREY, MARKERS, rendered
+from .plots import COLOURS, GREY, MARKERS, plain_logarithmic, rendered
 from .rows import numbers, real
 
 __all__ = ["demo_figure"]
@@ -22,7 +22,8 @@ BLUE, ORANGE, GREEN, *_ = COLOURS
 WAYS = (
     ("attngrad, exact", "", BLUE), (NUMPY, "numpy_", ORANGE), (TORCH, "torch_", GREEN),
 )  # fmt: skip
-BAR_WIDTH = 0.4
+# Of all bars of a head together; and above the highest, room for the legend.
+BARS, HEADROOM = 0.8, 1.25
 
 
 def demo_figure(demo: Demo, kind: str) -> bytes:
@@ -67,17 +68,22 @@ def _heads(axes: Any, demo: Demo) -> None:
 def _times(axes: Any, rows: list[Row]) -> None:
     """Bars of how many times as fast exact is as each peer."""
     places = np.arange(len(rows))
-    for number, (label, start, colour) in enumerate(WAYS[1:]):
-        column = f"times_{start.rstrip('_')}"
-        if all(row[column] is not None for row in rows):
-            at = places + (number - 0.5) * BAR_WIDTH
-            axes.bar(at, numbers(rows, column), BAR_WIDTH, color=colour, label=label)
+    peers = [
+        (label, f"times_{start.rstrip('_')}", colour)
+        for label, start, colour in WAYS[1:]
+        if all(row[f"times_{start.rstrip('_')}"] is not None for row in rows)
+    ]
+    width = BARS / len(peers)
+    for number, (label, column, colour) in enumerate(peers):
+        at = places + (number - (len(peers) - 1) / 2.0) * width
+        axes.bar(at, numbers(rows, column), width, color=colour, label=label)
     axes.axhline(1.0, color="black", linewidth=1.0)
+    axes.set_ylim(0.0, HEADROOM * max(real(row, column) for _, column, _ in peers for row in rows))
     names = [row["head"] for row in rows]
     axes.set_xticks(places, names, rotation=40, ha="right", fontsize="small")
     axes.set_ylabel("time of the peer by that of attngrad")
     axes.set_title("exact: how many times as fast", fontsize="small")
-    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.38), ncols=2)
+    axes.legend(fontsize="small", loc="upper left", ncols=2)
 
 
 def _near(axes: Any, rows: list[Row]) -> None:
@@ -86,11 +92,17 @@ def _near(axes: Any, rows: list[Row]) -> None:
         _points(
             axes, [row], "", color=COLOURS[number % len(COLOURS)],
             marker=MARKERS[number % len(MARKERS)], fillstyle="none" if exact else "full",
-            label=f"{row['call']} ({row['did']})",
+            label=_label(row),
         )  # fmt: skip
     size = "".join(f", n = {row['n']}, d = {row['d']}" for row in rows[:1])
     axes.set_title(f"small entries{size}: time against error", fontsize="small")
     _finish(axes)
+
+
+def _label(row: Row) -> str:
+    """A call, and the method that it took where the name does not say it."""
+    planned = str(row["call"]).startswith("rtol")
+    return f"{row['call']}: {row['did']}" if planned else str(row["call"])
 
 
 def _points(axes: Any, rows: list[Row], start: str, **look: Any) -> None:
@@ -116,7 +128,8 @@ def _top(row: Row, start: str) -> float:
 def _finish(axes: Any) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
+    plain_logarithmic(axes.xaxis)
     axes.set_xlabel("time (ms)")
-    axes.set_ylabel("relative error of dL/dX, up to its certificate")
+    axes.set_ylabel("relative error of dL/dX, and up to its certificate")
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)

@@ -14,8 +14,8 @@ from ..errors import MissingDependencyError, OptionError, install_line
 from .base import Row
 
 __all__ = [
-    "COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "rendered", "shades", "style",
-    "whiskers",
+    "COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "plain_logarithmic", "rendered",
+    "shades", "style", "whiskers",
 ]  # fmt: skip
 
 # The palette of Okabe and Ito; markers and dashes tell series apart as well.
@@ -55,6 +55,13 @@ def whiskers(axes: Any, at: Sequence[float], rows: Sequence[Row], **look: Any) -
         for name in ("seconds", "seconds_low", "seconds_high")
     )
     axes.errorbar(at, middle, yerr=(middle - low, high - middle), capsize=2, elinewidth=0.8, **look)
+
+
+def plain_logarithmic(axis: Any) -> None:
+    """An axis of decades whose labels are numbers: 20 for 2 × 10¹."""
+    ticker: Any = import_module("matplotlib.ticker")
+    for labels in (axis.set_major_formatter, axis.set_minor_formatter):
+        labels(ticker.LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 def rendered(
