@@ -1,10 +1,12 @@
 """Make docs/experiments.md: its text from a template, its numbers and statements from the tables.
 
     pip install '.[cli]'
-    python tools/make_experiments_page.py
+    python tools/make_experiments_page.py            # from the tables in docs/data/experiments
+    python tools/make_experiments_page.py results    # from a full run, whose tables it takes first
 
-The tables of a run (NAME.TABLE.csv) lie in docs/data/experiments; what is said of them, and whether
-it holds, is the code of the experiments.
+The tables of a run (NAME.TABLE.csv) lie in docs/data/experiments, its figures in
+docs/figures/experiments. Of a run its measured points are taken; what they come to, what is said of
+them, and whether it holds, is the code of the experiments as it stands.
 """
 
 from __future__ import annotations
@@ -15,21 +17,60 @@ from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from attngrad_rs.experiments import EXPERIMENTS, Finding
+from attngrad_rs.experiments import EXPERIMENTS, Experiment, Finding
 from attngrad_rs.experiments.base import FULL, Row, Tables, Value, judged, select
-from attngrad_rs.experiments.cells import from_csv
+from attngrad_rs.experiments.cells import from_csv, to_csv
+from attngrad_rs.experiments.claims import CLAIMS, Claim
+from attngrad_rs.experiments.figure import svg
+from attngrad_rs.experiments.runner import with_summary
+from attngrad_rs.experiments.store import MANIFEST, Store
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DATA = DOCS / "data" / "experiments"
+FIGURES = DOCS / "figures" / "experiments"
 TEMPLATE, PAGE = "experiments.md.jinja", "experiments.md"
+# Measured rows that no statement reads, and that would be most of what is kept.
+LEFT_OUT = {
+    "quality": {"error"}, "distribution": {"error"}, "ranks": {"rank"},
+    "propagation": {"factor", "curve"}, "reduction": {"sum", "growth", "oracle", "entry"},
+    "gaps": {"decision"}, "signatures": {"curve"}, "threshold": {"needed", "curve"},
+}  # fmt: skip
 
 
 class Chapter(NamedTuple):
     """An experiment, and what its tables say."""
 
     name: str
-    title: str
+    experiment: Experiment
+    answer: str
     findings: list[Finding]
+
+
+class Section(NamedTuple):
+    """A claim of the paper, and the experiments on it."""
+
+    claim: Claim
+    chapters: list[Chapter]
+
+
+def take(folder: str) -> None:
+    """Put tables, figures and setting of a full run into the documentation."""
+    store = Store.read(folder)
+    for name, experiment in EXPERIMENTS.items():
+        measured: Tables = {}
+        for point in experiment.points(FULL):
+            found = store.load_point(name, point)
+            if found is None:
+                sys.exit(f"{folder}: found no point {point.key} of {name}; a full run has it")
+            for table, rows in found[0].items():
+                measured.setdefault(table, []).extend(rows)
+        everything = with_summary(experiment, measured)
+        for path in DATA.glob(f"{name}.*.csv"):
+            path.unlink()
+        for table in everything.keys() - LEFT_OUT.get(name, set()):
+            (DATA / f"{name}.{table}.csv").write_bytes(to_csv(everything[table]))
+        (FIGURES / f"{name}.svg").write_bytes(svg(experiment, everything))
+    (DATA / MANIFEST).write_bytes((Path(folder) / MANIFEST).read_bytes())
 
 
 def tables(name: str) -> Tables:
@@ -44,20 +85,29 @@ def row(name: str, table: str, **where: Value) -> Row:
     return found
 
 
+def chapter(name: str) -> Chapter:
+    """What the tables say of one experiment."""
+    experiment, made = EXPERIMENTS[name], tables(name)
+    findings = [judged(verdict, made, FULL) for verdict in experiment.verdicts(made)]
+    return Chapter(name, experiment, judged(experiment.answer(made), made).text, findings)
+
+
 def page() -> str:
     """The text of the page."""
-    chapters = []
-    for name, experiment in EXPERIMENTS.items():
-        made = tables(name)
-        findings = [judged(verdict, made, FULL) for verdict in experiment.verdicts(made)]
-        chapters.append(Chapter(name, experiment.title, findings))
+    chapters = [chapter(name) for name in EXPERIMENTS]
+    sections = [
+        Section(claim, [one for one in chapters if one.experiment.claim is claim])
+        for claim in CLAIMS
+    ]
     # Markdown, which nothing in it is to be escaped for.
     environment = Environment(
         loader=FileSystemLoader(DOCS), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    return environment.get_template(TEMPLATE).render(chapters=chapters, row=row)
+    return environment.get_template(TEMPLATE).render(sections=sections, row=row)
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        take(sys.argv[1])
     (DOCS / PAGE).write_text(page(), encoding="utf-8")
     sys.exit(0)

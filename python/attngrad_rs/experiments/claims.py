@@ -27,8 +27,8 @@ class Claim:
 SMALL = Claim(
     "small-entries",
     "Small entries: almost linear time",
-    "Alman and Song: for entries up to B = o(√log n) the gradient is computed to 1/poly(n) in time "
-    "n^(1+o(1)), from a polynomial of low degree in the place of exp.",
+    "The upper bound of Alman and Song: for entries up to B = o(√log n) the gradient is computed "
+    "to 1/poly(n) in time n^(1+o(1)), with a polynomial of low degree in the place of exp.",
 )
 RANKS = Claim(
     "low-rank",

@@ -125,14 +125,13 @@ class Content:
 
 
 def _tally(findings: list[Finding]) -> str:
-    counts = {word: sum(f.word == word for f in findings) for word in ("holds", "does not hold")}
-    rest = len(findings) - sum(counts.values())
-    good, bad = counts.values()
-    parts = (
-        f"{good} {'holds' if good == 1 else 'hold'}",
-        f"{bad} {'does' if bad == 1 else 'do'} not",
-        f"{rest} {'is' if rest == 1 else 'are'} reported",
-    )
+    """How many there are of each, without those of which there is none."""
+    words = {
+        "holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
+        "reported": ("is reported", "are reported"),
+    }  # fmt: skip
+    counts = {word: sum(finding.word == word for finding in findings) for word in words}
+    parts = [f"{n} {words[word][n != 1]}" for word, n in counts.items() if n]
     return ", ".join(parts)
 
 

@@ -290,8 +290,11 @@ def verdicts(tables: Tables) -> list[Verdict]:
         ),
         *(_turns(width, rtol) for width in WIDTHS for rtol in RTOLS),
         Verdict(
-            "diagnose advises a near-linear method exactly where auto takes one at rtol 0.01: over "
-            "{sizes} sizes the two turn at most {apart:.0e} √log n apart.",
+            lambda apart, **_: (
+                "diagnose advises a near-linear method where auto takes one at rtol 0.01: at all "
+                "{sizes} sizes they turn at "
+                + ("the same B." if apart == 0.0 else "most {apart:.2g} √log n apart.")
+            ),
             {
                 "sizes": Cell("agreement", "sizes", {"row": "all"}),
                 "apart": Cell("agreement", "apart", {"row": "all"}),

@@ -19,6 +19,8 @@ NAMES: dict[int | str, str] = {16: "d = 16", "log2": "d = ⌈log₂ n⌉"}
 # Of the logarithm of the features, and from where on black is read better than white.
 LARGEST, LIGHT = 8.0, 4.5
 NONE = "#d9d9d9"
+# Numbers of features from here on are written with their power of ten alone.
+WHOLE = 1e5
 
 
 def draw(tables: Tables, figure: Any) -> None:
@@ -46,7 +48,7 @@ def _heat_map(axes: Any, rows: list[Row]) -> Any:
         if not found:
             axes.fill_between((j, j + 1), i, i + 1, color=NONE, linewidth=0)
         many = not found or features > sizes[i]
-        words = f"{_degrees(row)}\n{features:.3g}" if found else "none"
+        words = f"{_degrees(row)}\n{_short(features)}" if found else "none"
         colour = "black" if not found or values[i, j] > LIGHT else "white"
         axes.text(
             j + 0.5, i + 0.5, words, ha="center", va="center", fontsize=7, color=colour,
@@ -64,7 +66,9 @@ def _heat_map(axes: Any, rows: list[Row]) -> Any:
     axes.plot(*frame, color=LINE, linewidth=2.5, clip_on=False, zorder=3)
     axes.set_yticks(np.arange(len(sizes)) + 0.5, [str(n) for n in sizes])
     axes.set_xlabel(
-        "B / √log n; framed: the theorem's line\nitalic: more features than rows", fontsize="small"
+        "B / √log n (framed: the theorem's line)\n"
+        "degree g (and of o, where it is another), and features (italic: more than rows)",
+        fontsize="small",
     )
     axes.set_ylabel("rows n")
     return mesh
@@ -73,7 +77,11 @@ def _heat_map(axes: Any, rows: list[Row]) -> Any:
 def _degrees(row: Row) -> str:
     """The degree that the gradient needs, and where it is another, that of the output."""
     gradient, output = row["gradient_degree"], row["forward_degree"]
-    return f"g = {gradient}" if gradient == output else f"g = {gradient} (o: {output})"
+    return f"g = {gradient}" if gradient == output else f"{gradient} (o: {output})"
+
+
+def _short(features: float) -> str:
+    return f"{features:.0f}" if features < WHOLE else f"{features:.0e}"
 
 
 def _curves(axes: Any, tables: Tables) -> None:
