@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from attngrad_rs.experiments.base import FULL, judged
+from attngrad_rs.experiments.base import FULL, Verdict, judged, worded
 from attngrad_rs.experiments.claims import CLAIMS
 from attngrad_rs.experiments.registry import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 DATA, FIGURES = DOCS / "data" / "experiments", DOCS / "figures" / "experiments"
+# What a sentence has words for, or no place.
+NO_WORDS = re.compile(r"\b(True|False|None|inf|nan)\b|-0(\.0+)?\b(?!\.?\d)|[{}]")
 # What is small enough to be read, and to be kept.
 DATA_BYTES, FIGURE_BYTES = 200_000, 300_000
 
@@ -51,14 +54,26 @@ def test_the_page_is_what_the_tables_say(tool: ModuleType, text: str) -> None:
         assert made.count(f"\n## {claim.title}\n") == 1
 
 
+def sentences(tool: ModuleType, name: str) -> list[Verdict]:
+    experiment, tables = EXPERIMENTS[name], tool.tables(name)
+    return [*experiment.verdicts(tables), experiment.answer(tables)]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_sentences_are_words(tool: ModuleType, name: str) -> None:
-    experiment, tables = EXPERIMENTS[name], tool.tables(name)
-    for verdict in (*experiment.verdicts(tables), experiment.answer(tables)):
-        text = judged(verdict, tables, FULL).text
-        assert not re.search(r"\b(True|False|None|inf|nan)\b|-0\.0+\b(?!\d)|[{}]|  ", text), text
-        assert text[0].isupper() or text.startswith(("diagnose", "torch"))
+    for verdict in sentences(tool, name):
+        text = judged(verdict, tool.tables(name), FULL).text
+        assert not NO_WORDS.search(text), text
         assert text.endswith("."), text
+        assert "  " not in text, text
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_so_they_are_whatever_was_measured(tool: ModuleType, name: str, value: float) -> None:
+    for verdict in sentences(tool, name):
+        text = worded(verdict.text, dict.fromkeys(verdict.cells, value))
+        assert not NO_WORDS.search(text), text
 
 
 def test_another_number_is_another_page(

@@ -285,7 +285,11 @@ def verdicts(tables: Tables) -> list[Verdict]:
     return [
         *map(_left_sum, reaches),
         Verdict(
-            "Gauss–Legendre recovers ‖o‖² to {error:.0e}: who has gradients has attention.",
+            lambda error: (
+                "Gauss–Legendre recovers ‖o‖² to "
+                + ("{error:.0e}" if error else "the last bit")
+                + ": who has gradients has attention."
+            ),
             {"error": _calls("gauss_best", first)},
             lambda error: error < 1e-9,
         ),

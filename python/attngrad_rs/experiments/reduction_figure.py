@@ -72,8 +72,9 @@ def _oracles(axes: Any, tables: Tables) -> None:
             axes.semilogy(
                 [row["degree"] for row in rows], [row["relative"] for row in rows],
                 **{**style(number), "linestyle": "-" if dense else "--"},
-                fillstyle="full" if dense else "none", label=f"{kind}, B = {B:g}",
+                fillstyle="full" if dense else "none",
+                label=f"{'dense' if dense else 'the library'}, B = {B:g}",
             )  # fmt: skip
     axes.set_xlabel("degree of the oracle")
     axes.set_ylabel("error of ‖o‖² by its change from X = 0")
-    axes.set_title("approximate oracles", fontsize="small")
+    axes.set_title("oracles with a polynomial for exp", fontsize="small")

@@ -224,6 +224,13 @@ def _verdicts(tables: Tables) -> list[Verdict]:
     return found
 
 
+def _wrong(error: float) -> str:
+    """An error in words: from the size of the gradient on, no digit of it is right."""
+    if math.isnan(error):
+        return "of unknown error"
+    return "wrong in all digits" if error >= 1.0 else "wrong by {error:.1%} of the gradient"
+
+
 def _degrees(tables: Tables, low: float, high: float) -> list[Verdict]:
     """Fixed degrees: near-linear time where entries are small, and where they are not, wrong."""
     found = []
@@ -251,8 +258,10 @@ def _degrees(tables: Tables, low: float, high: float) -> list[Verdict]:
         if row["ratio"] == high:
             found.append(
                 Verdict(
-                    f"B = {high:g} √log n, {call}: as fast, and wrong by {{error:.0%}} of the "
-                    "gradient (the largest n for which the truth was computed).",
+                    lambda error, call=call: (
+                        f"B = {high:g} √log n, {call}: {_wrong(error)} at the largest n for which "
+                        "the truth was computed, however fast it is."
+                    ),
                     {"error": _fit(high, call, "error")},
                 )
             )
