@@ -162,6 +162,9 @@ def test_a_page_goes_by_claims_and_gives_a_reason_once(
     out = tmp_path / "out"
     text = attngrad("experiments", "--out", out).stdout
     assert text.count("[1]") == 3
+    # Each of them stands above its experiments.
+    marks = [claims.SMALL.title, "A small one: ", claims.HARD.title, "A small one: "]
+    assert re.findall("|".join(map(re.escape, dict.fromkeys(marks))), text) == marks
     assert text.count("so few") == 1
     attngrad("report", out)
     html = (out / "report.html").read_text()

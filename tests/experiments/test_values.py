@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from attngrad_rs.errors import InternalError
 from attngrad_rs.experiments.base import Cell, Row, Verdict, judged, plain, worded
 from attngrad_rs.experiments.cells import columns_of, decode, encode, from_csv, to_csv
+from attngrad_rs.experiments.claims import CLAIMS
+from attngrad_rs.experiments.registry import EXPERIMENTS
 from attngrad_rs.experiments.rows import exponent, numbers, real, whole
 
 WORDS = st.text(alphabet="abcxyz ,;\"\n'", min_size=1).filter(lambda text: decode(text) == text)
@@ -118,6 +120,12 @@ def test_what_is_no_number_is_not_read_as_one(value: Any) -> None:
         whole({"n": math.inf}, "n")
     assert whole({"n": 3.0}, "n") == 3
     assert numbers([{"n": 1}, {"n": math.inf}], "n") == [1.0, math.inf]
+
+
+def test_experiments_stand_in_the_order_of_the_claims() -> None:
+    places = [CLAIMS.index(one.claim) for one in EXPERIMENTS.values()]
+    assert places == sorted(places)
+    assert set(places) == set(range(len(CLAIMS)))
 
 
 @given(st.floats(-3.0, 3.0), st.floats(1e-3, 1e3))

@@ -29,8 +29,8 @@ CALLS = {
 TORCH = "x torch"
 
 
-def print_demo(demo: Demo) -> None:
-    """Both tables, a legend below each, and at the end what was shown."""
+def print_demo(demo: Demo, figure: str | None) -> None:
+    """Both tables, a legend below each, the file of the figure, and at the end what was shown."""
     columns = {name: text for name, text in HEADS.items() if demo.torch or name != TORCH}
     print_table("Trained heads: exact gradient by X", columns, demo.heads, narrow=True)
     rates = [float(str(row["gflops"])) for row in demo.heads]
@@ -45,8 +45,8 @@ def print_demo(demo: Demo) -> None:
         )
     )
     _say(
-        "error: of the result, relative, against the paper's definitions in float64. bound: what "
-        "the library said of it, without knowing the truth; rounding only."
+        "error: of the result, relative, against the paper's definitions in float64. bound: the "
+        "library's certificate of that error, stated without knowing the truth; rounding only."
     )
     _say(
         f"{demo.cpu}, {demo.level}, {demo.threads} threads, {demo.dtype}. Rate: {min(rates):.0f} "
@@ -67,7 +67,9 @@ def print_demo(demo: Demo) -> None:
             "factor), statistical (with a confidence). Where nothing cheaper can be certified as "
             "asked, exact runs, and the time to find that out is lost."
         )
-    _say(demo.shown)
+    if figure is not None:
+        typer.echo(f"figure: {figure}\n")
+    typer.echo(textwrap.fill(demo.shown, WIDTH))
 
 
 def _say(text: str) -> None:

@@ -64,9 +64,7 @@ def demo(
     if json:
         print_json(found)
         return
-    print_demo(found)
-    if out is not None:
-        typer.echo(f"figure: {out}")
+    print_demo(found, out)
 
 
 @app.command()
@@ -126,9 +124,13 @@ def _run(names: Sequence[str], folder: str, size: str, again: bool, json: bool) 
 
     outcomes = package.run(names, out=folder, size=size, again=again, progress=_Bars(json))
     entries = []
+    claim = None
     try:
         for outcome in outcomes:
             entries.append(outcome_entry(outcome))
+            if not json and outcome.experiment.claim is not claim:
+                claim = outcome.experiment.claim
+                typer.echo(f"\n{claim.title}\n{'=' * len(claim.title)}")
             _tell(outcome, json)
     except KeyboardInterrupt:
         typer.echo(
