@@ -255,7 +255,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
                 "The first-order factor of the worst disturbance never exceeds its bound from "
                 "norms; "
                 + (
-                    "for {closest} it attains it."
+                    "for {closest} it is attained."
                     if abs(ratio - 1.0) < ATTAINED
                     else "it comes closest for {closest}, to {ratio:.2f} of it."
                 )
