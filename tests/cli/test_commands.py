@@ -96,6 +96,9 @@ def test_the_table_and_the_figure(
         assert "GF/s" in text
         assert report.cpu in text
     figure = (tmp_path / "figure.svg").read_bytes()
+    words = ["time against error", "attngrad, exact, minilm", "dense NumPy, smollm2", "rtol 1e-2"]
+    for label in [*words, *(["torch flash, minilm"] if report.torch else [])]:
+        assert label in figure.decode(), label
     succeeds("demo", "--out", tmp_path / "figure.svg", "--force")
     assert len((tmp_path / "figure.svg").read_bytes()) == pytest.approx(len(figure), rel=0.01)
 
