@@ -41,6 +41,8 @@ CALLS = (
 LOOSEST = 1e-1
 # Timed runs of each head.
 HEAD_REPEATS = 7
+# A peer that would take longer on the small entries is left out: its threads may find no cores.
+PATIENCE_SECONDS, SHORTER = 20.0, 8
 # Arrays of n × n that the definitions hold at a time.
 DENSE_ARRAYS = 8
 # Operations of the gradient by X, in units of n² d: two for each of five products.
@@ -148,7 +150,10 @@ def _head_row(head: Head, dtype: str, threads: int | None, peak: float) -> Row:
 
 
 def small_entries(dtype: str, threads: int | None, tokens: int, repeats: int) -> list[Row]:
-    """Every call on the same entries, and torch; n × n arrays of NumPy would not fit."""
+    """Every call on the same entries, and torch, where that does not take too long.
+
+    Dense arrays of NumPy, n × n, would not fit.
+    """
     data = make("uniform", tokens, WIDTH)
     given = data.arguments(dtype)
     wide: dict[str, Any] = {name: np.float64(value) for name, value in given.items()}
@@ -168,7 +173,7 @@ def small_entries(dtype: str, threads: int | None, tokens: int, repeats: int) ->
         }
         for label, result in results.items()
     ]  # fmt: skip
-    if torch_is_there():
+    if torch_is_there() and _torch_seconds(tokens, dtype, threads) < PATIENCE_SECONDS:
         rows.append(_torch_row(data, dtype, threads, truth))
     exact = seconds[EXACT].median
     return [
@@ -178,6 +183,13 @@ def small_entries(dtype: str, threads: int | None, tokens: int, repeats: int) ->
         }
         for row in rows
     ]  # fmt: skip
+
+
+def _torch_seconds(tokens: int, dtype: str, threads: int | None) -> float:
+    """About what a run takes, from one of fewer tokens: its work is quadratic."""
+    compute = torch_gradient(make("uniform", tokens // SHORTER, WIDTH), dtype, threads=threads)
+    compute()
+    return SHORTER**2 * paused_seconds(compute)
 
 
 def _torch_row(data: Data, dtype: str, threads: int | None, truth: arrays.Array) -> Row:
