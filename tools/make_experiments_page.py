@@ -86,7 +86,7 @@ def row(name: str, table: str, **where: Value) -> Row:
 
 
 def chapter(name: str) -> Chapter:
-    """What the tables say of one experiment."""
+    """The statements on one experiment, from its tables."""
     experiment, made = EXPERIMENTS[name], tables(name)
     findings = [judged(verdict, made, FULL) for verdict in experiment.verdicts(made)]
     return Chapter(name, experiment, judged(experiment.answer(made), made).text, findings)

@@ -186,7 +186,7 @@ def small_entries(dtype: str, threads: int | None, tokens: int, repeats: int) ->
 
 
 def _torch_seconds(tokens: int, dtype: str, threads: int | None) -> float:
-    """About what a run takes, from one of fewer tokens: its work is quadratic."""
+    """A forecast of one run from one of fewer tokens: the work is quadratic."""
     compute = torch_gradient(make("uniform", tokens // SHORTER, WIDTH), dtype, threads=threads)
     compute()
     return SHORTER**2 * paused_seconds(compute)
@@ -212,7 +212,7 @@ def _error(gradient: arrays.Array, truth: arrays.Array) -> float:
 
 
 def _shown(heads: list[Row], near: list[Row]) -> str:
-    """What the numbers say, in one sentence."""
+    """The numbers in one sentence."""
     bounded = [row for row in (*heads, *near) if row["certificate"] is not None]
     within = sum(real(row, "error") <= real(row, "certificate") for row in bounded)
     parts = [
@@ -232,7 +232,7 @@ def _shown(heads: list[Row], near: list[Row]) -> str:
 
 
 def _times(rows: list[Row], column: str) -> str:
-    """From the least to the most."""
+    """The range of a column, from its least number to its largest."""
     found: list[Value] = [row[column] for row in rows]
     known = numbers([{column: one} for one in found if one is not None], column)
     low, high = min(known), max(known)

@@ -119,7 +119,7 @@ def _points(axes: Any, rows: list[Row], start: str, **look: Any) -> None:
 
 
 def _top(row: Row, start: str) -> float:
-    """Where the whisker of an error ends: at its certificate, or at itself without a finite one."""
+    """The end of the whisker of an error: its certificate, or itself without a finite one."""
     error, certificate = real(row, f"{start}error"), row.get(f"{start}certificate")
     finite = isinstance(certificate, float) and np.isfinite(certificate)
     return max(error, float(certificate)) if finite and certificate is not None else error

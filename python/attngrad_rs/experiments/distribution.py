@@ -189,7 +189,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """Which statistic of the entries decides."""
+    """The statistics of the entries, and how they order the errors."""
     return Verdict(
         "Among entries of the same mean square the rank correlation with the error is "
         "{largest:.2f} for the largest logit, {B:.2f} for the bound B, and {std:.2f} for the "

@@ -178,7 +178,7 @@ def _told_apart(first: float, degree: float, **_: object) -> str:
 
 
 def answer(tables: Tables) -> Verdict:
-    """What the largest instance shows."""
+    """The largest instance in a sentence."""
     n = tables["summary"][-1]["n"]
     return Verdict(
         lambda **numbers: f"At n = {n} {_told_apart(**numbers)}",

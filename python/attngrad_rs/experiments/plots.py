@@ -43,7 +43,7 @@ def style(number: int) -> dict[str, Any]:
 
 
 def shades(count: int) -> list[Any]:
-    """So many colours from dark to light, for lines that are in an order."""
+    """Colours from dark to light, for lines that are in an order."""
     colours = import_module("matplotlib").colormaps[MAP]
     return [colours(share) for share in np.linspace(*DARK, count)]
 

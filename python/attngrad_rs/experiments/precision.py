@@ -195,7 +195,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """What an error of 1e-2 and of 1e-3 costs."""
+    """The price of an error of 1e-3, and the least error of all."""
     n = tables["work"][0]["n"]
     return Verdict(
         lambda call, **numbers: (

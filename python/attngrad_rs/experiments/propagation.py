@@ -335,7 +335,7 @@ def _charge_verdicts() -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """How much an error of a step costs, by chance and at worst."""
+    """The cost of an error in a step: by chance, and as the certificate charges it."""
     total = {"row": "all"}
     return Verdict(
         "A random relative error of ε in a step moves the gradient by at most {random:.2g} ε in "

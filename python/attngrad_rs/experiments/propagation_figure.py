@@ -22,7 +22,7 @@ LABELS = {"random": "random error", "worst": "worst error", "bound": "bound from
 
 
 def draw(tables: Tables, figure: Any) -> None:
-    """How far a change is from first order, the factors of each step, and what is charged."""
+    """Departures from first order, the factors of each step, and the charges."""
     figure.set_size_inches(10.0, 4.4)
     first, factors, charges = figure.subplots(1, 3)
     _first_order(first, tables)

@@ -231,7 +231,7 @@ def _certified(certificate: float, **_: object) -> str:
 
 
 def answer(tables: Tables) -> Verdict:
-    """How good a few features are."""
+    """The error that a few features leave."""
     return Verdict(
         "At B = 1 a polynomial of degree 2, 153 features in 16 dimensions, leaves {ls:.1e} of the "
         "gradient, and each further degree divides that by {gain:.0f}.",

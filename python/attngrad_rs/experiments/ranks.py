@@ -189,7 +189,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """How the rank of f grows with small logits and with large ones."""
+    """The growth of the rank of f with small logits and with large ones."""
     growth = select(tables["growth"], family="uniform", matrix="f")
     low, high = growth[0]["reach"], growth[-1]["reach"]
     return Verdict(

@@ -325,7 +325,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """How many gradients give the attention away."""
+    """The number of gradients that give the attention away."""
     last = tables["calls"][-1]["B"]
     return Verdict(
         f"With logits up to {last:g}, {{gauss:.0f}} calls of a gradient oracle recover "

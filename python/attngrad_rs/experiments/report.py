@@ -61,12 +61,12 @@ class Chapter:
 
     @property
     def notes(self) -> list[str]:
-        """Why verdicts are not judged, each reason once."""
+        """Reasons why verdicts are not judged, each once."""
         return list(dict.fromkeys(finding.note for finding in self.findings if finding.note))
 
     @property
     def tally(self) -> str:
-        """How many verdicts hold, do not hold, and are reported."""
+        """Numbers of verdicts that hold, do not hold, and are reported."""
         return _tally(self.findings)
 
 
@@ -103,7 +103,7 @@ class Content:
 
     @property
     def headline(self) -> str:
-        """How many experiments there are, and how many verdicts hold."""
+        """Numbers of experiments, and of verdicts that hold."""
         findings = [finding for chapter in self.chapters for finding in chapter.findings]
         count = len(self.chapters)
         noun = "experiment" if count == 1 else "experiments"
@@ -125,7 +125,7 @@ class Content:
 
 
 def _tally(findings: list[Finding]) -> str:
-    """How many there are of each, without those of which there is none."""
+    """Numbers of each kind, without those of which there is none."""
     words = {
         "holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
         "reported": ("is reported", "are reported"),

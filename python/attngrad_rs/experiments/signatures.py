@@ -142,7 +142,7 @@ def _rounding(data: Data) -> float:
 
 
 def summarise(tables: Tables) -> Tables:
-    """How many of the failures are named, and how many alarms are false."""
+    """Numbers of failures that are named, and of false alarms."""
     failures = [r for r in tables["signature"] if r["signature"] in (RANK, TIME, MAGNITUDE)]
     alarms = [r for r in tables["signature"] if r["signature"] in (TWO_LEVELS, NONE)]
     named = sum(bool(row["named"]) for row in failures)
@@ -216,7 +216,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """Whether diagnose can be believed."""
+    """The alarms of diagnose, right and false."""
     total = {"row": "all"}
     return Verdict(
         lambda false, **_: (

@@ -1,4 +1,4 @@
-"""Where the library turns from the near-linear method to the exact one, as entries grow."""
+"""The bound of the entries at which the library turns to the exact method."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def switches(n: int, d: int) -> list[Row]:
 
 
 def _answer(question: Question, flat: Data, unit: float, ratio: float) -> tuple[bool, str]:
-    """To a question about the same problem with entries up to so many units."""
+    """The answer to a question about the same problem with entries up to so many units."""
     bound = ratio * unit
     return question(replace(flat, query=bound * flat.query, key=bound * flat.key))
 

@@ -186,7 +186,7 @@ def _growth(tables: Tables, gamma: float, target: str) -> Row:
 
 
 def _turn(tables: Tables, width: int | str, name: str) -> Row:
-    """From which n on a near-linear method is taken at all, and up to which B at the largest n."""
+    """The least n with a near-linear method, and the B up to which it is taken at the largest."""
     rows = select(tables["switch"], width=width, asked=name)
     taken = [row for row in rows if real(row, "switch") > 0.0]
     last = rows[-1]
@@ -199,7 +199,7 @@ def _turn(tables: Tables, width: int | str, name: str) -> Row:
 
 
 def _agreement(tables: Tables) -> Row:
-    """How far the advice of ``diagnose`` is from what auto takes at the accuracy it decides by."""
+    """The distance of the advice of ``diagnose`` from what auto takes at the same accuracy."""
     pairs = [
         (real(one, "switch"), real(other, "switch"))
         for one, other in zip(
@@ -220,7 +220,7 @@ def _turn_cell(width: int | str, name: str, column: str) -> Cell:
 
 
 def _growth_verdict(start: str, column: str) -> Verdict:
-    """How the ε-rank of a matrix grows along the curves B = c (log n)^γ."""
+    """The growth of the ε-rank of a matrix along the curves B = c (log n)^γ."""
 
     def growth(gamma: float) -> Cell:
         return Cell("growth", f"{column}_exponent", {"gamma": gamma, "target": "1/n"})
@@ -234,7 +234,7 @@ def _growth_verdict(start: str, column: str) -> Verdict:
 
 
 def _turns(width: int | str, rtol: float) -> Verdict:
-    """Where auto turns to the exact method, beside the theorem's line."""
+    """The B at which auto turns to the exact method, beside the theorem's line."""
     name = asked(rtol)
 
     def text(smallest: object, **_: object) -> str:
@@ -261,7 +261,7 @@ def _turns(width: int | str, rtol: float) -> Verdict:
 
 
 def verdicts(tables: Tables) -> list[Verdict]:
-    """The same threshold for both; growth; where the library turns."""
+    """The same threshold for both; growth; the library's own turning points."""
     sides = _sides_cell
     return [
         Verdict(

@@ -36,7 +36,7 @@ def draw(tables: Tables, figure: Any) -> None:
 
 
 def _heat_map(axes: Any, rows: list[Row]) -> Any:
-    """Degree and features in each cell; hatched where there are more features than rows."""
+    """Degree and features in each cell; in italics where there are more features than rows."""
     ratios = sorted({real(row, "ratio") for row in rows})
     sizes = sorted({whole(row, "n") for row in rows})
     values = np.full((len(sizes), len(ratios)), np.nan)

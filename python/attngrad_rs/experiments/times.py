@@ -174,7 +174,7 @@ def _fit(ratio: float, call: str, column: str) -> Cell:
 
 
 def _overtakes(crossover: float, **_: object) -> str:
-    """From where on a call is faster than exact, if it is anywhere that exact was measured."""
+    """The n from which on a call is faster than exact, if there is one where exact was measured."""
     if math.isfinite(crossover):
         return "faster than exact from n = {crossover:.0f} on"
     return "not faster than exact up to n = {common}"
@@ -292,7 +292,7 @@ def _auto(rtol: float, low: float, high: float) -> list[Verdict]:
 
 
 def answer(tables: Tables) -> Verdict:
-    """What small entries save, and large ones do not."""
+    """The time that small entries save, and large ones do not."""
     low, high = RATIOS[0], RATIOS[-1]
     call = f"auto, rtol {RTOLS[0]:g}"
     return Verdict(
