@@ -5,15 +5,17 @@
     python tools/make_experiments_page.py results    # from a full run, whose tables it takes first
 
 The tables of a run (NAME.TABLE.csv) lie in docs/data/experiments, its figures in
-docs/figures/experiments. Of a run its measured points are taken; what they come to, what is said of
-them, and whether it holds, is the code of the experiments as it stands.
+docs/figures/experiments, and runs.json has the setting that each experiment was measured in. Of a
+run the measured points of those experiments are taken that it has finished; what they come to, what
+is said of them, and whether it holds, is the code of the experiments as it stands.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -23,12 +25,12 @@ from attngrad_rs.experiments.cells import from_csv, to_csv
 from attngrad_rs.experiments.claims import CLAIMS, Claim
 from attngrad_rs.experiments.figure import svg
 from attngrad_rs.experiments.runner import with_summary
-from attngrad_rs.experiments.store import MANIFEST, Store
+from attngrad_rs.experiments.store import Store
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DATA = DOCS / "data" / "experiments"
 FIGURES = DOCS / "figures" / "experiments"
-TEMPLATE, PAGE = "experiments.md.jinja", "experiments.md"
+TEMPLATE, PAGE, RUNS = "experiments.md.jinja", "experiments.md", "runs.json"
 # Measured rows that no statement reads, and that would be most of what is kept.
 LEFT_OUT = {
     "quality": {"error"}, "distribution": {"error"}, "ranks": {"rank"},
@@ -56,21 +58,49 @@ class Section(NamedTuple):
 def take(folder: str) -> None:
     """Put tables, figures and setting of a full run into the documentation."""
     store = Store.read(folder)
+    known = runs()
     for name, experiment in EXPERIMENTS.items():
-        measured: Tables = {}
-        for point in experiment.points(FULL):
-            found = store.load_point(name, point)
-            if found is None:
-                sys.exit(f"{folder}: found no point {point.key} of {name}; a full run has it")
-            for table, rows in found[0].items():
-                measured.setdefault(table, []).extend(rows)
+        measured = points(store, experiment)
+        if measured is None:
+            sys.stdout.write(f"{name}: not finished in {folder}; it stays as it is\n")
+            continue
         everything = with_summary(experiment, measured)
         for path in DATA.glob(f"{name}.*.csv"):
             path.unlink()
         for table in everything.keys() - LEFT_OUT.get(name, set()):
             (DATA / f"{name}.{table}.csv").write_bytes(to_csv(everything[table]))
         (FIGURES / f"{name}.svg").write_bytes(svg(experiment, everything))
-    (DATA / MANIFEST).write_bytes((Path(folder) / MANIFEST).read_bytes())
+        known[name] = store.setting
+    text = json.dumps(known, indent=1, ensure_ascii=False)
+    (DATA / RUNS).write_text(text + "\n", encoding="utf-8")
+
+
+def points(store: Store, experiment: Experiment) -> Tables | None:
+    """The measured rows of all points of a full run; None where one is missing."""
+    measured: Tables = {}
+    for point in experiment.points(FULL):
+        found = store.load_point(experiment.name, point)
+        if found is None:
+            return None
+        for table, rows in found[0].items():
+            measured.setdefault(table, []).extend(rows)
+    return measured
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    """The setting of the run that each experiment is of."""
+    found: dict[str, dict[str, Any]] = json.loads((DATA / RUNS).read_text(encoding="utf-8"))
+    return found
+
+
+def machines() -> dict[str, list[str]]:
+    """The machines in words, and the experiments that were measured on each."""
+    found: dict[str, list[str]] = {}
+    for name, run in runs().items():
+        torch = f"torch {run['torch']}" if run["torch"] else "no torch"
+        machine = f"{run['cpu']}, {run['level']}, {run['threads']} threads, {torch}"
+        found.setdefault(machine, []).append(name)
+    return found
 
 
 def tables(name: str) -> Tables:
@@ -103,7 +133,9 @@ def page() -> str:
     environment = Environment(
         loader=FileSystemLoader(DOCS), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    return environment.get_template(TEMPLATE).render(sections=sections, row=row)
+    return environment.get_template(TEMPLATE).render(
+        sections=sections, row=row, machines=machines()
+    )
 
 
 if __name__ == "__main__":

@@ -49,12 +49,15 @@ def shades(count: int) -> list[Any]:
 
 
 def whiskers(axes: Any, at: Sequence[float], rows: Sequence[Row], **look: Any) -> None:
-    """Median seconds of rows against ``at``, with a whisker from quartile to quartile."""
+    """Median seconds of rows against ``at``, with a whisker from quartile to quartile.
+
+    Rows of single runs have no quartiles.
+    """
     middle, low, high = (
-        np.array([row[name] for row in rows], dtype=float)
+        np.array([row.get(name, row["seconds"]) for row in rows], dtype=float)
         for name in ("seconds", "seconds_low", "seconds_high")
     )
-    axes.errorbar(at, middle, yerr=(middle - low, high - middle), capsize=2, elinewidth=0.8, **look)
+    axes.errorbar(at, middle, yerr=(middle - low, high - middle), elinewidth=2.0, **look)
 
 
 def plain_logarithmic(axis: Any) -> None:

@@ -48,6 +48,8 @@ def draw(tables: Tables, figure: Any) -> None:
         times.set_title(f"B = {ratio:g} √log n", fontsize="small")
         errors.set_xlabel("rows n")
         for axes in (times, errors):
+            # They are most of the file, and decades are enough.
+            axes.tick_params(which="minor", left=False)
             axes.grid(True, which="major", alpha=0.3)
     upper[0].set_ylabel("seconds for dL/dX\n(median and quartiles)")
     lower[0].set_ylabel("relative error of dL/dX\n(all above one: one)")
