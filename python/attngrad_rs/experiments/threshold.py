@@ -35,10 +35,8 @@ GAMMAS = (0.25, 0.5, 0.75, 1.0)
 # ε-ranks stay below n, so that their growth can be seen. The first was chosen after looking; the
 # second was not looked at before what is said of it was put into words.
 CURVES = {QUICK: (0.75, 4), FULL: (0.6, 6)}
-# Up to the first n the whole grid, and beyond it this part of it: the decompositions of n × n
-# matrices take most of the time.
-WHOLE_GRID = {QUICK: 512, FULL: 4096}
-LARGE_RATIOS = (0.25, 0.5, 1.0)
+# Beyond, only the curves: the decompositions of n × n matrices take most of the time.
+GRID_MOST = {QUICK: 1024, FULL: 4096}
 AUTOS = tuple(asked(rtol) for rtol in RTOLS)
 # Sizes for which the library is asked what it would do: no n × n matrix is made there.
 PLANNED = {QUICK: (1024, 8192, 131072), FULL: tuple(2**k for k in range(9, 18))}
@@ -54,11 +52,11 @@ def points(size: str) -> list[Point]:
     found = []
     for n in _sizes(size):
         root = math.sqrt(math.log(n))
-        some = ratios if n <= WHOLE_GRID[size] else LARGE_RATIOS
         found += [
             point(what="grid", n=n, width=width, B=ratio * root, ratio=ratio, gamma=None)
             for width in WIDTHS
-            for ratio in some
+            for ratio in ratios
+            if n <= GRID_MOST[size]
         ]
         start, curve_width = CURVES[size]
         bounds = {gamma: _curve(n, gamma, _sizes(size)[0], start) for gamma in GAMMAS}
@@ -325,8 +323,8 @@ EXPERIMENT = Experiment(
     name="threshold",
     title="The threshold B = Θ(√log n), output and gradient",
     claim=THRESHOLD,
-    aim="Where the threshold bites: features and ε-ranks that output and gradient need, to "
-    "n = 8192, and the B at which auto turns to the exact method, to n = 131072.",
+    aim="Where the threshold bites: features that output and gradient need, to n = 4096, their "
+    "ε-ranks, to n = 8192, and the B at which auto turns to the exact method, to n = 131072.",
     points=points,
     measure=measure,
     summarise=summarise,
