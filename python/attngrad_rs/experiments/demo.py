@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._inputs import arrays
+from .._inputs.arrays import Array
 from .._inputs.memory import check_fits
 from ..heads import Head
 from ..problem import loss_gradient, plan_loss_gradient
@@ -133,7 +133,7 @@ def _head_row(head: Head, dtype: str, threads: int | None, peak: float) -> Row:
     row: Row = {
         "head": f"{head.model} {head.name}", "n": n, "d": d, "is_causal": head.is_causal,
         "logit_spread": head.logit_spread, "loss": result.loss,
-        "gradient_norm": arrays.norm(result.gradient), **own.row(),
+        "gradient_norm": result.certificate.size, **own.row(),
         "milliseconds": 1e3 * own.median, "gflops": rate / 1e9, "share_of_peak": rate / peak,
         "error": _error(result.gradient, truth), "certificate": result.certificate.relative,
         "loosest_plan": plan.method,
@@ -192,10 +192,10 @@ def _torch_seconds(tokens: int, dtype: str, threads: int | None) -> float:
     return SHORTER**2 * paused_seconds(compute)
 
 
-def _torch_row(data: Data, dtype: str, threads: int | None, truth: arrays.Array) -> Row:
+def _torch_row(data: Data, dtype: str, threads: int | None, truth: Array) -> Row:
     """One run, which takes longer than all others together."""
     compute = torch_gradient(data, dtype, threads=threads)
-    found: list[arrays.Array] = []
+    found: list[Array] = []
     seconds = spread_of([paused_seconds(lambda: found.append(compute()))])
     return {
         "call": TORCH, "method": "torch", "degree": None, "did": "exact", "samples": None,
@@ -207,7 +207,7 @@ def _did(plan: Any) -> str:
     return str(plan.method) if plan.degree is None else f"degree {plan.degree}"
 
 
-def _error(gradient: arrays.Array, truth: arrays.Array) -> float:
+def _error(gradient: Array, truth: Array) -> float:
     return relative_error(gradient.astype(np.float64), truth)
 
 
