@@ -221,7 +221,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
 
 def _certified(certificate: float, **_: object) -> str:
     """A bound of the size of the gradient itself, or more, is of no use, and is said to be none."""
-    text = "The library's method {method!r} at degree 2 has an error of {error:.1e}; "
+    text = "The library's method “{method}” at degree 2 has an error of {error:.1e}; "
     if certificate < 1.0:
         return text + "its rigorous certificate, {certificate:.1e}, is above it."
     return text + (
