@@ -7,13 +7,16 @@
 The tables of a run (NAME.TABLE.csv) lie in docs/data/experiments, its figures in
 docs/figures/experiments, and runs.json has the setting that each experiment was measured in. Of a
 run the measured points of those experiments are taken that it has finished; what they come to, what
-is said of them, and whether it holds, is the code of the experiments as it stands.
+is said of them, and whether it holds, is the code of the experiments as it stands. With
+``--unfinished NAME`` an experiment is taken as far as it has come, and the page says how far.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,13 +58,13 @@ class Section(NamedTuple):
     chapters: list[Chapter]
 
 
-def take(folder: str) -> None:
+def take(folder: str, unfinished: Sequence[str] = ()) -> None:
     """Put tables, figures and setting of a full run into the documentation."""
     store = Store.read(folder)
     known = runs()
     for name, experiment in EXPERIMENTS.items():
-        measured = points(store, experiment)
-        if measured is None:
+        measured, missing = points(store, experiment)
+        if missing and name not in unfinished:
             sys.stdout.write(f"{name}: not finished in {folder}; it stays as it is\n")
             continue
         everything = with_summary(experiment, measured)
@@ -70,21 +73,23 @@ def take(folder: str) -> None:
         for table in everything.keys() - LEFT_OUT.get(name, set()):
             (DATA / f"{name}.{table}.csv").write_bytes(to_csv(everything[table]))
         (FIGURES / f"{name}.svg").write_bytes(svg(experiment, everything))
-        known[name] = store.setting
+        known[name] = {**store.setting, "missing_points": missing}
     text = json.dumps(known, indent=1, ensure_ascii=False)
     (DATA / RUNS).write_text(text + "\n", encoding="utf-8")
 
 
-def points(store: Store, experiment: Experiment) -> Tables | None:
-    """The measured rows of all points of a full run; None where one is missing."""
+def points(store: Store, experiment: Experiment) -> tuple[Tables, int]:
+    """The measured rows of the points of a full run, and the number of points that are missing."""
     measured: Tables = {}
+    missing = 0
     for point in experiment.points(FULL):
         found = store.load_point(experiment.name, point)
         if found is None:
-            return None
+            missing += 1
+            continue
         for table, rows in found[0].items():
             measured.setdefault(table, []).extend(rows)
-    return measured
+    return measured, missing
 
 
 def runs() -> dict[str, dict[str, Any]]:
@@ -99,7 +104,10 @@ def machines() -> dict[str, list[str]]:
     for name, run in runs().items():
         torch = f"torch {run['torch']}" if run["torch"] else "no torch"
         machine = f"{run['cpu']}, {run['level']}, {run['threads']} threads, {torch}"
-        found.setdefault(machine, []).append(name)
+        count = run.get("missing_points", 0)
+        total = len(EXPERIMENTS[name].points(FULL))
+        note = f" ({count} of {total} points are missing)" if count else ""
+        found.setdefault(machine, []).append(f"`{name}`{note}")
     return found
 
 
@@ -138,8 +146,16 @@ def page() -> str:
     )
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        take(sys.argv[1])
+def main() -> None:
+    """Take a run, if one is given, and write the page."""
+    parser = argparse.ArgumentParser(description="Make docs/experiments.md.")
+    parser.add_argument("folder", nargs="?", help="of a full run, whose tables are taken first")
+    parser.add_argument("--unfinished", nargs="*", default=(), metavar="NAME")
+    given = parser.parse_args()
+    if given.folder is not None:
+        take(given.folder, given.unfinished)
     (DOCS / PAGE).write_text(page(), encoding="utf-8")
-    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
