@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import attngrad, fails, fails_in_one_line, succeeds
 from npz_files import good
@@ -63,9 +65,17 @@ def test_the_demo_is_right(report: demo.Demo) -> None:
         assert math.isfinite(real(row, "loss"))
         rate = real(row, "gflops") / report.gemm_gflops
         assert row["share_of_peak"] == pytest.approx(rate)
-    for near in report.near_linear:
+        assert row["loosest_plan"] in ("exact", "polynomial")
+        # Dense formulas of the same precision are right, too.
+        assert 0.0 < real(row, "numpy_error") <= 1e-9
+        ratio = real(row, "numpy_seconds") / real(row, "seconds")
+        assert row["times_numpy"] == pytest.approx(ratio)
+        assert (row["times_torch"] is not None) == report.torch
+    own = [near for near in report.near_linear if near["method"] != "torch"]
+    assert report.torch or len(own) == len(report.near_linear)
+    for near in own:
         assert 0.0 <= real(near, "error") <= real(near, "certificate"), near
-    methods = {near["call"]: near["method"] for near in report.near_linear}
+    methods = {near["call"]: near["method"] for near in own}
     assert methods["exact"] == "exact"
     assert methods["rtol 1e-2"] == methods["degree 3"] == "polynomial"
 
@@ -87,8 +97,48 @@ def test_the_table_and_the_figure(
         assert "GF/s" in text
         assert report.cpu in text
     figure = (tmp_path / "figure.svg").read_bytes()
+    words = ["time against error", "attngrad, exact, minilm", "dense NumPy, smollm2", "rtol 1e-2"]
+    for label in [*words, *(["torch flash, minilm"] if report.torch else [])]:
+        assert label in figure.decode(), label
     succeeds("demo", "--out", tmp_path / "figure.svg", "--force")
     assert len((tmp_path / "figure.svg").read_bytes()) == pytest.approx(len(figure), rel=0.01)
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_the_demo_fits_a_terminal_and_explains_itself(
+    torch: bool, report: demo.Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = [{**row, "times_torch": 123.4 if torch else None} for row in report.heads]
+    shown = dataclasses.replace(report, torch=torch, heads=heads)
+    monkeypatch.setattr(demo, "run", lambda *_: shown)
+    text = succeeds("demo")
+    assert max(map(len, text.splitlines())) <= 80
+    columns = ["head", "spread", "ms", "x NumPy", "error", "bound", "asked for", "did", "x exact"]
+    for name in [*columns, "kind", *(["x torch"] if torch else [])]:
+        # In the head of a table, and with a word on what it is.
+        assert text.count(name) >= 2, name
+    assert ("pip install torch" in text) != torch
+    (last,) = re.findall(r"(?s)Shown: .*", text)
+    assert " ".join(last.split()) == report.shown
+    assert report.shown.endswith(".")
+    assert not re.search(r"\b(nan|inf|None|True|False)\b", text)
+
+
+def test_a_peer_that_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def slow(data: Any, *_: Any, **__: Any) -> Any:
+        asked.append(len(data.query))
+        return lambda: np.eye(demo.WIDTH)
+
+    monkeypatch.setattr(demo, "torch_is_there", lambda: True)
+    monkeypatch.setattr(demo, "torch_gradient", slow)
+    for seconds, there in ((demo.PATIENCE_SECONDS, False), (1e-4, True)):
+        monkeypatch.setattr(demo, "paused_seconds", lambda run, s=seconds: (run(), s)[1])
+        asked.clear()
+        rows = demo.small_entries("float32", None, 512, 1)
+        assert (rows[-1]["method"] == "torch") is there
+        assert asked == [512 // demo.SHORTER, 512][: 1 + there]
 
 
 def test_the_demo_in_json(report: demo.Demo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attngrad_rs.experiments.base import Cell, Experiment, Point, Tables, Verdict, point
+from attngrad_rs.experiments.claims import SMALL as CLAIM
 from attngrad_rs.experiments.rows import real
 
 CALLS: list[int] = []
@@ -34,10 +35,25 @@ def verdicts(tables: Tables) -> list[Verdict]:
     ]
 
 
+def answer(tables: Tables) -> Verdict:
+    return Verdict("In all {total:.3f}.", {"total": Cell("total", "total", {"row": "all"})})
+
+
 def draw(tables: Tables, figure: Any) -> None:
     axes = figure.subplots()
     axes.plot([row["square"] for row in tables["square"]], label="squares")
     axes.legend()
 
 
-SMALL = Experiment("small", "A small one", "For tests.", points, measure, summarise, verdicts, draw)
+SMALL = Experiment(
+    name="small",
+    title="A small one",
+    claim=CLAIM,
+    aim="For tests.",
+    points=points,
+    measure=measure,
+    summarise=summarise,
+    verdicts=verdicts,
+    answer=answer,
+    draw=draw,
+)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 import attngrad_rs as ag
+from attngrad_rs import reference
 from attngrad_rs._inputs.options import METHODS
-from attngrad_rs.experiments import calls, charges, dense, footprint, peers, precision, times
+from attngrad_rs.experiments import (
+    calls,
+    charges,
+    dense,
+    footprint,
+    peers,
+    precision,
+    switch,
+    times,
+)
 from attngrad_rs.experiments.approximations import Fit, favor, favor_features
 from attngrad_rs.experiments.base import select
 from attngrad_rs.experiments.gaps import measure as measure_gap
@@ -75,7 +86,7 @@ def test_the_rows_of_the_time_experiment_say_what_ran() -> None:
     assert "polynomial, degree 2" in labels
     assert ("torch flash" in labels) == peers.torch_is_there()
     for row in rows:
-        assert real(row, "seconds") > 0.0
+        assert 0.0 < real(row, "seconds_low") <= real(row, "seconds") <= real(row, "seconds_high")
         assert real(row, "error") < 0.1
     # Quadratic calls are left out where they would take too long.
     labels = [row["call"] for row in times.measure(512, 2.0, False, True, 1)["seconds"]]
@@ -92,15 +103,39 @@ def test_without_torch_its_line_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     assert "exact" in labels
 
 
+def test_times_are_medians_between_quartiles() -> None:
+    found = calls.spread_of([5.0, 1.0, 2.0, 3.0, 4.0])
+    assert found == calls.Seconds(3.0, 2.0, 4.0)
+    assert found.row() == {"seconds": 3.0, "seconds_low": 2.0, "seconds_high": 4.0}
+    assert calls.spread_of([2.0]) == calls.Seconds(2.0, 2.0, 2.0)
+
+
+def test_long_calls_are_repeated_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {"short": 0.01, "long": calls.ENOUGH_SECONDS}
+    runs: dict[str, int] = dict.fromkeys(taken, 0)
+
+    def run(name: str) -> str:
+        runs[name] += 1
+        return name
+
+    monkeypatch.setattr(calls, "paused_seconds", lambda one: taken[one()])
+    found = calls.timed({name: partial(run, name) for name in taken}, 9)
+    assert runs == {"short": 9, "long": calls.LEAST_REPEATS}
+    assert found["long"].median == calls.ENOUGH_SECONDS
+
+
 # -- peers and memory -----------------------------------------------------------------------------
 
 
 def test_peers_compute_the_gradient() -> None:
     one = data()
-    want = dense.gradient(dense.exponential(one), one).by_X
-    assert_close(peers.numpy_gradient(one, np.float64)(), want, ROUNDING, "dense NumPy")
-    if peers.torch_is_there():
-        assert_close(peers.torch_gradient(one, np.float64)(), want, ROUNDING, "torch")
+    for is_causal in (False, True):
+        want = reference.Problem(**one.arguments(), is_causal=is_causal).dX
+        got = peers.numpy_gradient(one, np.float64, is_causal=is_causal)()
+        assert_close(got, want, ROUNDING, f"dense NumPy, causal {is_causal}")
+        if peers.torch_is_there():
+            got = peers.torch_gradient(one, np.float64, is_causal=is_causal)()
+            assert_close(got, want, ROUNDING, f"torch, causal {is_causal}")
 
 
 def test_features_lead_to_the_gradient_of_their_products() -> None:
@@ -125,7 +160,7 @@ def test_memory_is_measured_in_a_process_of_its_own() -> None:
     # Two arrays of n × 153 numbers at least.
     assert kept[0] >= 2 * 8192 * 153 * 8
     assert again[0] < kept[0]
-    assert kept[1] > 0.0
+    assert 0.0 < kept[1].low <= kept[1].median <= kept[1].high
 
 
 def test_certificates_are_above_errors_in_the_work_diagram() -> None:
@@ -176,20 +211,35 @@ def test_step_errors_are_those_of_the_worst_row() -> None:
 # -- decisions and oracles ------------------------------------------------------------------------
 
 
-def test_the_threshold_tells_what_auto_plans() -> None:
-    low, high = (
-        measure_threshold("regime", 8192, 16, ratio * 3.0, ratio, None)["regime"][0]
-        for ratio in (0.25, 2.0)
-    )
-    assert low["plan"] == "polynomial"
-    assert high["plan"] == "exact"
-    assert "too large" in str(high["reason"])
+@pytest.mark.parametrize("limit", [0.1, 0.7, 3.0])
+def test_the_turning_point_is_found_from_below(limit: float) -> None:
+    found = switch.turning_point(lambda ratio: (ratio <= limit, ""))
+    assert limit / switch.STEP <= found <= limit
+    assert switch.turning_point(lambda ratio: (False, "")) == 0.0
+
+
+def test_the_threshold_tells_where_auto_turns() -> None:
+    rows = measure_threshold("switch", 8192, 16, None, None, None)["switch"]
+    names = [switch.DIAGNOSE, *(switch.asked(rtol) for rtol in switch.RTOLS)]
+    assert [row["asked"] for row in rows] == names
+    for row in rows[1:]:
+        rtol = float(str(row["asked"]).rpartition(" ")[2])
+        methods = []
+        for factor in (0.98, switch.STEP * 1.02):
+            one = make("uniform", 8192, 16, bound=factor * real(row, "switch_B"))
+            methods.append(ag.plan_loss_gradient(**one.arguments(np.float32), rtol=rtol).method)
+        assert methods == ["polynomial", "exact"]
+        assert row["reason"]
+    # The law of diagnose is the planner's own, at the accuracy that it decides by.
+    assert rows[0]["switch"] == rows[1]["switch"]
 
 
 def test_auto_takes_exact_on_a_gap_and_says_why() -> None:
     (row,) = measure_gap(128, 8.0, 0)["instance"]
     assert row["plan"] == "exact"
     assert row["reason"]
+    # So short that the logits have no part in it.
+    assert row["exact_for_its_length"] is True
 
 
 def test_the_library_as_an_oracle() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from attngrad_rs._inputs.options import METHODS
 from attngrad_rs.cli import commands, exit_codes
 from attngrad_rs.cli import experiments as experiment_commands
 from attngrad_rs.cli.explanation import explanation
-from attngrad_rs.experiments import EXPERIMENTS
-from attngrad_rs.experiments.base import look_up
+from attngrad_rs.experiments import EXPERIMENTS, claims
+from attngrad_rs.experiments.base import Verdict, look_up
 from attngrad_rs.experiments.cells import from_csv
 from attngrad_rs.experiments.report import summary
 
@@ -99,19 +100,19 @@ def test_every_number_of_every_verdict_is_on_the_page_with_its_place(folder: Pat
             rows = from_csv((folder / file).read_bytes())
             assert look_up({cell.table: rows}, cell) == value
             assert f"<code>{file}</code>, column {cell.column}" in html
-    # What the run said, word for word: once in the list and once beside the figure.
+    # What the run said, word for word, and once.
     entries = json.loads((folder / "ranks.json").read_text())["verdicts"]
     assert [entry["text"] for entry in entries] == [one.text for one in chapter.findings]
     words = [entry["verdict"] for entry in entries]
     seen = Text(html)
     said = [row for row in seen.rows if len(row) == 2 and row[0][:1] in MARKS]
-    assert len(said) == 2 * len(entries)
-    for entry, row in zip(entries * 2, said, strict=True):
+    for entry, row in zip(entries, said, strict=True):
         assert row[0].split(" ", 1)[1] == entry["verdict"]
         assert row[1].startswith(entry["text"])
+    assert set(words) == {"holds", "reported"}
     headline = (
-        f"1 experiments, {len(words)} statements: {words.count('holds')} hold, "
-        f"{words.count('does not hold')} do not, {words.count('reported')} are reported"
+        f"1 experiment, {len(words)} statements: {words.count('holds')} hold, "
+        f"{words.count('reported')} are reported"
     )
     assert headline in "".join(seen.words)
 
@@ -127,7 +128,16 @@ def test_the_page_needs_no_network_and_is_well_formed(folder: Path) -> None:
     assert not re.search(r"url\(\s*['\"]?(?!#)", html)
     for word in ("processor", "seed", "NumPy", "configuration", "not run", "<svg"):
         assert word in html
-    assert html.index("<h2>Verdicts</h2>") < html.index("<h2>Configuration") < html.index("<svg")
+    places = [
+        html.index(mark)
+        for mark in (
+            "<h2>In short</h2>", '<h2 id="low-rank">', '<h3 id="ranks">', "<svg", 'class="mark',
+            "<summary>Where these numbers stand", "<summary>Configuration",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    # The places of numbers, and the tables, are behind a fold.
+    assert "ranks.growth.csv" not in re.sub(r"(?s)<details>.*</details>", "", html)
 
 
 def test_a_page_is_not_overwritten(folder: Path) -> None:
@@ -138,6 +148,33 @@ def test_a_page_is_not_overwritten(folder: Path) -> None:
     assert page_file.read_text() == "mine"
     assert "written to" in attngrad("report", folder, "-o", page_file, "--force").stdout
     assert page_file.read_text() != "mine"
+
+
+@pytest.mark.usefixtures("only_small")
+def test_a_page_goes_by_claims_and_gives_a_reason_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(tables: Any) -> list[Verdict]:
+        return [replace(one, unjudged="quick", why="so few") for one in small.verdicts(tables)[:2]]
+
+    hard = replace(small.SMALL, name="other", claim=claims.HARD, verdicts=twice)
+    monkeypatch.setitem(EXPERIMENTS, "other", hard)
+    out = tmp_path / "out"
+    text = attngrad("experiments", "--out", out).stdout
+    assert text.count("[1]") == 3
+    # Each of them stands above its experiments.
+    marks = [claims.SMALL.title, "A small one: ", claims.HARD.title, "A small one: "]
+    assert re.findall("|".join(map(re.escape, dict.fromkeys(marks))), text) == marks
+    assert text.count("so few") == 1
+    attngrad("report", out)
+    html = (out / "report.html").read_text()
+    order = [html.index(f'<h2 id="{one.key}">') for one in (claims.SMALL, claims.HARD)]
+    assert order[0] < html.index('<h3 id="small">') < order[1] < html.index('<h3 id="other">')
+    assert claims.RANKS.title not in html
+    assert html.count("Only reported: so few.") == 1
+    assert html.count("In all 5.300.") == 2
+    assert "small</a>: 1 holds, 1 does not, 2 are reported" in html
+    assert "other</a>: 2 are reported" in html
 
 
 @pytest.mark.usefixtures("only_small")
@@ -164,6 +201,7 @@ def test_json(tmp_path: Path) -> None:
     ]  # fmt: skip
     found = json.loads(attngrad("report", out, "--json").stdout)
     assert found["experiments"]["small"][0]["text"] == "The total is 5.300."
+    assert found["answers"] == {"small": "In all 5.300."}
     assert found["setting"]["size"] == "quick"
     assert json.loads(attngrad("experiments", "--list", "--json").stdout)["small"]["title"]
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attngrad_rs.errors import InternalError
-from attngrad_rs.experiments.base import Cell, Row, Verdict, judged, plain
+from attngrad_rs.experiments.base import Cell, Row, Verdict, judged, plain, worded
 from attngrad_rs.experiments.cells import columns_of, decode, encode, from_csv, to_csv
+from attngrad_rs.experiments.claims import CLAIMS
+from attngrad_rs.experiments.registry import EXPERIMENTS
 from attngrad_rs.experiments.rows import exponent, numbers, real, whole
 
 WORDS = st.text(alphabet="abcxyz ,;\"\n'", min_size=1).filter(lambda text: decode(text) == text)
@@ -63,6 +65,31 @@ def test_a_verdict_reads_one_row() -> None:
             judged(Verdict("{x}", {"x": bad}), tables)
 
 
+@pytest.mark.parametrize(
+    ("value", "form", "want"),
+    [
+        (True, "", "yes"), (False, "", "no"), (None, "", "none"), (math.inf, ".2f", "infinite"),
+        (-math.inf, "", "infinite"), (math.nan, ".1e", "undefined"), (-0.001, ".2f", "0.00"),
+        (-0.001, ".0%", "0%"), (-0.5, ".0f", "0"), (-0.25, ".2f", "-0.25"), (3, "", "3"),
+        ("at 0.1", "", "at 0.1"), (1.5, ".1f", "1.5"),
+    ],
+)  # fmt: skip
+def test_a_sentence_has_words_for_what_is_no_number(value: Any, form: str, want: str) -> None:
+    assert worded(f"It is {{x:{form}}}.", {"x": value}) == f"It is {want}."
+
+
+def test_a_sentence_may_depend_on_its_numbers() -> None:
+    tables: Any = {"t": [{"x": math.inf}]}
+
+    def text(x: float) -> str:
+        return "It ends at {x:.1f}." if math.isfinite(x) else "It never ends."
+
+    verdict = Verdict(text, {"x": Cell("t", "x", {})}, lambda x: x > 1.0)
+    assert judged(verdict, tables).text == "It never ends."
+    tables["t"][0]["x"] = 2.0
+    assert judged(verdict, tables).text == "It ends at 2.0."
+
+
 def test_nan_never_holds() -> None:
     tables: Any = {"t": [{"x": math.nan}]}
     cells = {"x": Cell("t", "x", {})}
@@ -93,6 +120,12 @@ def test_what_is_no_number_is_not_read_as_one(value: Any) -> None:
         whole({"n": math.inf}, "n")
     assert whole({"n": 3.0}, "n") == 3
     assert numbers([{"n": 1}, {"n": math.inf}], "n") == [1.0, math.inf]
+
+
+def test_experiments_stand_in_the_order_of_the_claims() -> None:
+    places = [CLAIMS.index(one.claim) for one in EXPERIMENTS.values()]
+    assert places == sorted(places)
+    assert set(places) == set(range(len(CLAIMS)))
 
 
 @given(st.floats(-3.0, 3.0), st.floats(1e-3, 1e3))

@@ -12,6 +12,7 @@ from .._inputs import options
 from .._inputs.output import atomic_output, check_output
 from ..errors import OptionError, install_line
 from ..heads import load_heads
+from .demo_tables import print_demo
 from .exit_codes import EXIT_INTERRUPTED
 from .problem_file import read_problem
 from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
@@ -47,6 +48,7 @@ def demo(
 ) -> None:
     """Gradients of real trained heads, and exact against near-linear where entries are small."""
     from ..experiments import demo as demonstration
+    from ..experiments.demo_figure import demo_figure
     from ..experiments.plots import file_kind
 
     options.choice("--dtype", dtype, ("float32", "float64"))
@@ -54,26 +56,15 @@ def demo(
     if out is not None:
         check_output(out, force=force)
     chosen = load_heads(file)
-    with progress_bar("heads", quiet=json) as move:
+    with progress_bar("demo", quiet=json) as move:
         found = demonstration.run(dtype, threads, move, chosen)
     if out is not None:
         with atomic_output(out, force=force) as target:
-            target.write(demonstration.demo_figure(found, kind))
+            target.write(demo_figure(found, kind))
     if json:
         print_json(found)
         return
-    title = "exact gradient by X of trained attention heads"
-    print_table(title, demonstration.HEAD_COLUMNS, found.heads)
-    typer.echo(
-        f"{found.cpu}, {found.level}, {found.threads} threads, {found.dtype}; "
-        f"GEMM peak {found.gemm_gflops:.0f} GF/s (NumPy, same run). Rate: 10 n² d operations, "
-        "half for causal heads. Error: of dL/dX against the definitions in float64."
-    )
-    tokens, width = demonstration.TOKENS, demonstration.WIDTH
-    title = f"gradient by X, n = {tokens}, d = {width}, entries uniform in [-1, 1]"
-    print_table(title, demonstration.CALL_COLUMNS, found.near_linear)
-    if out is not None:
-        typer.echo(f"figure: {out}")
+    print_demo(found, out)
 
 
 @app.command()
@@ -133,9 +124,13 @@ def _run(names: Sequence[str], folder: str, size: str, again: bool, json: bool) 
 
     outcomes = package.run(names, out=folder, size=size, again=again, progress=_Bars(json))
     entries = []
+    claim = None
     try:
         for outcome in outcomes:
             entries.append(outcome_entry(outcome))
+            if not json and outcome.experiment.claim is not claim:
+                claim = outcome.experiment.claim
+                typer.echo(f"\n{claim.title}\n{'=' * len(claim.title)}")
             _tell(outcome, json)
     except KeyboardInterrupt:
         typer.echo(
@@ -162,7 +157,12 @@ class _Bars:
 
 def _list(known: Any, json: bool) -> None:
     if json:
-        print_json({name: {"title": one.title, "claim": one.claim} for name, one in known.items()})
+        print_json(
+            {
+                name: {"title": one.title, "claim": one.claim.title, "aim": one.aim}
+                for name, one in known.items()
+            }
+        )
         return
     columns = {"name": "{name}", "title": "{title}"}
     print_table("experiments", columns, map(vars, known.values()))
@@ -179,11 +179,14 @@ def _tell(outcome: Any, json: bool) -> None:
     kept = f", {outcome.kept} of them from before (--again measures anew)" if outcome.kept else ""
     title = f"{outcome.experiment.title}: {outcome.points} points{kept}, {outcome.seconds:.0f} s"
     typer.echo(title)
+    notes = list(dict.fromkeys(one.note for one in outcome.findings if one.note))
     rows = []
     for finding in outcome.findings:
-        note = f" ({finding.note})" if finding.note else ""
+        note = f" [{notes.index(finding.note) + 1}]" if finding.note else ""
         rows.append({"verdict": WORDS[finding.holds], "text": finding.text + note})
     print_table(None, {"": "{verdict}", "verdict": "{text}"}, rows)
+    for number, note in enumerate(notes, start=1):
+        typer.echo(f"[{number}] Only reported: {note}.")
 
 
 @app.command()

@@ -8,11 +8,13 @@ import functools
 import json
 import math
 import re
+import string
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ParamSpec, get_type_hints
 
 import typer
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -110,21 +112,36 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[float
         yield lambda done: bar.update(task, completed=done)
 
 
+class _Cells(string.Formatter):
+    """``str.format`` that shows None as nothing."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return "" if value is None else str(super().format_field(value, format_spec))
+
+
 def print_table(
-    title: str | None, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]
+    title: str | None,
+    columns: Mapping[str, str],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    narrow: bool = False,
 ) -> None:
     """A table on standard output; where that is not a terminal, plain and wide.
 
     ``columns`` are headings and what ``str.format`` makes of a row; those that format numbers are
-    aligned at the right, and None is shown as nothing. Without a title there are no headings.
+    aligned at the right, and None is shown as nothing. Without a title there are no headings. A
+    narrow one has less between its columns.
     """
-    table = Table(title=title, show_header=title is not None)
+    table = Table(
+        title=title, show_header=title is not None, collapse_padding=narrow,
+        box=SIMPLE_HEAD if narrow else HEAVY_HEAD,
+    )  # fmt: skip
     for heading, text in columns.items():
         number = ":" in text
         table.add_column(heading, justify="right" if number else "left", no_wrap=number)
+    cells = _Cells()
     for row in rows:
-        shown = {name: "" if value is None else value for name, value in row.items()}
-        table.add_row(*(text.format(**shown) for text in columns.values()))
+        table.add_row(*(cells.vformat(text, (), row) for text in columns.values()))
     console = Console(highlight=False)
     (console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)).print(table)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,15 +12,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import InternalError
+from .claims import Claim
 
 __all__ = [
     "FULL", "QUICK", "SIZES", "Cell", "Experiment", "Finding", "Point", "Row", "Tables", "Value",
-    "Verdict", "finite", "judged", "look_up", "plain", "point", "select",
+    "Verdict", "finite", "judged", "look_up", "plain", "point", "select", "worded",
 ]  # fmt: skip
 
 QUICK, FULL = "quick", "full"
 SIZES = (QUICK, FULL)
 SEEN = "put into words after data of this size had been seen: only other draws can judge it"
+# How a sentence says what is no finite number.
+WORDS = {True: "yes", False: "no", None: "none"}
+ENDLESS, UNKNOWN = "infinite", "undefined"
 
 Value: TypeAlias = float | int | str | bool | None
 Row: TypeAlias = dict[str, Value]
@@ -62,8 +68,9 @@ class Verdict:
 
     Attributes
     ----------
-    text : str
+    text : str or callable
         A sentence with a placeholder of ``str.format`` for each number: none is typed by hand.
+        A function gets the numbers by name and returns the sentence, where it depends on them.
     cells : mapping of str to Cell
         Where each number stands.
     judge : callable, optional
@@ -76,7 +83,7 @@ class Verdict:
         been seen: data cannot confirm what was read off it. Other sizes draw other problems.
     """
 
-    text: str
+    text: str | Callable[..., str]
     cells: Mapping[str, Cell]
     judge: Callable[..., bool] | None = None
     unjudged: str | None = None
@@ -109,8 +116,10 @@ class Experiment:
     ----------
     name, title : str
         What it is called on the command line, and in the report.
-    claim : str
-        What it looks into, for a reader who knows the paper.
+    claim : Claim
+        The statement of the paper that it looks into.
+    aim : str
+        How it does so, for a reader who knows the paper.
     points : callable
         From a size, ``"quick"`` or ``"full"``, to the points.
     measure : callable
@@ -119,17 +128,21 @@ class Experiment:
         From all rows of all points to further tables: fits, counts, extremes.
     verdicts : callable
         From all tables to the verdicts.
+    answer : callable
+        From all tables to one verdict without a judge: what came of it, in a sentence.
     draw : callable
         Draws all tables on an empty matplotlib figure.
     """
 
     name: str
     title: str
-    claim: str
+    claim: Claim
+    aim: str
     points: Callable[[str], list[Point]]
     measure: Callable[..., Tables]
     summarise: Callable[[Tables], Tables]
     verdicts: Callable[[Tables], Sequence[Verdict]]
+    answer: Callable[[Tables], Verdict]
     draw: Callable[[Tables, Any], None]
 
 
@@ -155,11 +168,29 @@ def look_up(tables: Tables, cell: Cell) -> Value:
     return rows[0][cell.column]
 
 
+class _Sentence(string.Formatter):
+    """``str.format`` for people: words for what is no finite number, and no minus before zero."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if value is None or isinstance(value, bool):
+            return WORDS[value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return UNKNOWN if math.isnan(value) else ENDLESS
+        text = str(super().format_field(value, format_spec))
+        return re.sub(r"^-(?=[0.]*%?$)", "", text)
+
+
+def worded(text: str | Callable[..., str], values: Mapping[str, Value]) -> str:
+    """The sentence of a verdict with its numbers in it."""
+    template = text if isinstance(text, str) else text(**values)
+    return _Sentence().vformat(template, (), values)
+
+
 def judged(verdict: Verdict, tables: Tables, size: str | None = None) -> Finding:
     """Read the numbers of a verdict off the tables of a run of this size, and judge them."""
     numbers = {name: (look_up(tables, cell), cell) for name, cell in verdict.cells.items()}
     values = {name: value for name, (value, _) in numbers.items()}
-    text = verdict.text.format(**values)
+    text = worded(verdict.text, values)
     if verdict.unjudged is not None and verdict.unjudged == size:
         return Finding(text, None, numbers, verdict.why)
     holds = None if verdict.judge is None else bool(verdict.judge(**values))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .._inputs.options import AUTO, METHODS
 from ..errors import AttnGradError
 from ..problem import loss_gradient
 from ..results import GradientResult
+from .base import Row
 
-__all__ = ["EXACT", "Call", "attempted", "library_calls", "paused_seconds", "timed"]
+__all__ = [
+    "EXACT", "Call", "Seconds", "attempted", "library_calls", "paused_seconds", "spread_of",
+    "timed",
+]  # fmt: skip
 
 EXACT = "exact"
 DEGREES = (1, 2, 3)
@@ -20,6 +25,8 @@ DEGREES = (1, 2, 3)
 WANTED = 1e-2
 # Threads of another library that wait for work take cores for a while.
 PAUSE_SECONDS = 0.02
+# Runs of a call that is long are few: it stands out of the noise by itself.
+LEAST_REPEATS, ENOUGH_SECONDS = 3, 1.5
 
 
 class Call(NamedTuple):
@@ -60,10 +67,32 @@ def paused_seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def timed(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each; one round after the other, so that all meet the same machine."""
+class Seconds(NamedTuple):
+    """The median of repeated runs and their quartiles: half of the runs lie between these."""
+
+    median: float
+    low: float
+    high: float
+
+    def row(self) -> Row:
+        """Columns of a table."""
+        return {"seconds": self.median, "seconds_low": self.low, "seconds_high": self.high}
+
+
+def spread_of(seconds: Sequence[float]) -> Seconds:
+    """Median and quartiles of measured seconds."""
+    low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
+    return Seconds(float(median), float(low), float(high))
+
+
+def timed(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Seconds]:
+    """Seconds of each; one round after the other, so that all meet the same machine.
+
+    At most ``repeats`` runs each; a call that has taken long enough in all is left at three.
+    """
     seconds: dict[str, list[float]] = {label: [] for label in runs}
-    for _ in range(repeats):
+    for number in range(repeats):
         for label, run in runs.items():
-            seconds[label].append(paused_seconds(run))
-    return {label: statistics.median(found) for label, found in seconds.items()}
+            if number < LEAST_REPEATS or sum(seconds[label]) < ENOUGH_SECONDS:
+                seconds[label].append(paused_seconds(run))
+    return {label: spread_of(found) for label, found in seconds.items()}

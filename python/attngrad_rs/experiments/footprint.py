@@ -2,8 +2,8 @@
 
     python -m attngrad_rs.experiments.footprint WAY N DEGREE
 
-prints bytes above the inputs and seconds as JSON. What was allocated before would hide what is
-allocated later, so that each way needs a process that has done nothing else.
+prints bytes above the inputs and the seconds of later calls as JSON. What was allocated before
+would hide what is allocated later, so that each way needs a process that has done nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +19,14 @@ import psutil
 
 from ..features import ExpFeatures
 from ..problem import loss_gradient, plan_loss_gradient
+from .calls import Seconds, paused_seconds, spread_of
 from .problems import Data, Matrix, make
 
 __all__ = ["WAYS", "from_features", "main", "measured"]
 
 WIDTH = 16
 BOUND = 1.0
+REPEATS = 9
 # A smaller problem first: what is loaded once for all is not charged to a call.
 WARM_ROWS = 300
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -37,14 +38,14 @@ RECOMPUTED, MOMENTS, FEATURES, EXACT = (
 WAYS = (RECOMPUTED, MOMENTS, FEATURES, EXACT)
 
 
-def measured(way: str, n: int, degree: int) -> tuple[int, float] | None:
-    """Bytes above the inputs, and seconds of a second call; None where Linux does not tell."""
+def measured(way: str, n: int, degree: int) -> tuple[int, Seconds] | None:
+    """Bytes above the inputs, and seconds of later calls; None where Linux does not tell."""
     if not CLEAR.exists():
         return None
     command = [sys.executable, "-m", __name__, way, str(n), str(degree)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    return int(found["bytes"]), float(found["seconds"])
+    return int(found["bytes"]), spread_of(found["seconds"])
 
 
 def from_features(left: Matrix, right: Matrix, data: Data) -> Matrix:
@@ -103,9 +104,7 @@ def main(way: str, n: int, degree: int) -> None:
     before = psutil.Process().memory_info().rss
     CLEAR.write_text(RESET_PEAK)
     run()
-    start = time.perf_counter()
-    run()
-    seconds = time.perf_counter() - start
+    seconds = [paused_seconds(run) for _ in range(REPEATS)]
     peak = _peak() - before
     sys.stdout.write(json.dumps({"bytes": peak, "seconds": seconds}))
 

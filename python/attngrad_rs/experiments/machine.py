@@ -10,7 +10,7 @@ from typing import Any
 
 import cpuinfo
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from .. import _core
 
@@ -49,5 +49,11 @@ def gemm_peak(dtype: Any, threads: int | None, size: int = GEMM_SIZE) -> float:
 
 def blas_threads(count: int) -> contextlib.AbstractContextManager[Any]:
     """Hold NumPy's matrix products to so many threads."""
-    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(limits=count)
+    limits: contextlib.AbstractContextManager[Any] = _pools().limit(limits=count, user_api="blas")
     return limits
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    """The libraries with threads that are loaded; to find them takes a while."""
+    return ThreadpoolController()

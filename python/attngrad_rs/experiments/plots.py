@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from ..errors import MissingDependencyError, OptionError, install_line
+import numpy as np
 
-__all__ = ["COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "rendered", "style"]
+from ..errors import MissingDependencyError, OptionError, install_line
+from .base import Row
+
+__all__ = [
+    "COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "plain_logarithmic", "rendered",
+    "shades", "style", "whiskers",
+]  # fmt: skip
 
 # The palette of Okabe and Ito; markers and dashes tell series apart as well.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D1F")
@@ -19,6 +25,8 @@ LINES = ("-", "--", "-.", ":")
 GREY = "#666666"
 # Sequential, even in lightness, readable without colour.
 MAP = "cividis"
+# The part of it that is dark enough for a line on white.
+DARK = (0.0, 0.75)
 POINTS = 9
 DPI = 150
 FORMATS = (".png", ".svg")
@@ -32,6 +40,31 @@ def style(number: int) -> dict[str, Any]:
         "markersize": 4,
         "linewidth": 1.2,
     }
+
+
+def shades(count: int) -> list[Any]:
+    """Colours from dark to light, for lines that are in an order."""
+    colours = import_module("matplotlib").colormaps[MAP]
+    return [colours(share) for share in np.linspace(*DARK, count)]
+
+
+def whiskers(axes: Any, at: Sequence[float], rows: Sequence[Row], **look: Any) -> None:
+    """Median seconds of rows against ``at``, with a whisker from quartile to quartile.
+
+    Rows of single runs have no quartiles.
+    """
+    middle, low, high = (
+        np.array([row.get(name, row["seconds"]) for row in rows], dtype=float)
+        for name in ("seconds", "seconds_low", "seconds_high")
+    )
+    axes.errorbar(at, middle, yerr=(middle - low, high - middle), elinewidth=2.0, **look)
+
+
+def plain_logarithmic(axis: Any) -> None:
+    """An axis of decades whose labels are numbers: 20 for 2 × 10¹."""
+    ticker: Any = import_module("matplotlib.ticker")
+    for labels in (axis.set_major_formatter, axis.set_minor_formatter):
+        labels(ticker.LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 def rendered(

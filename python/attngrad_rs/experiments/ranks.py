@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .claims import RANKS
 from .dense import attention, epsilon_ranks, exponential, steps
 from .hard import hard
 from .plots import GREY, style
@@ -118,29 +119,31 @@ def _total(ranks: list[Row]) -> Row:
     }
 
 
+def _growth(family: str, reach: Any, column: str) -> Cell:
+    where = {"family": family, "instance": family, "reach": reach, "matrix": "f"}
+    return Cell("growth", column, where)
+
+
 def verdicts(tables: Tables) -> list[Verdict]:
     """Ranks that the paper predicts, and what large entries do to them."""
     total = {"row": "all"}
     growth = select(tables["growth"], family="uniform", matrix="f")
     low, high = growth[0]["reach"], growth[-1]["reach"]
 
-    def cell(family: str, reach: Any, column: str) -> Cell:
-        where = {"family": family, "instance": family, "reach": reach, "matrix": "f"}
-        return Cell("growth", column, where)
-
+    cell = _growth
     trained = select(tables["growth"], family=TRAINED, matrix="f")
     narrow = min(trained, key=lambda row: real(row, "share"))
     wide = max(trained, key=lambda row: real(row, "share"))
     return [
         Verdict(
-            "q never has more than dv directions (at most {ratio:.2f} dv), as q = c hᵀ says.",
+            "The rank of q never exceeds dv (at most {ratio:.0%} of it), as q = c hᵀ says.",
             {"ratio": Cell("total", "largest_q_over_dv", total)},
             lambda ratio: ratio <= 1.0,
         ),
         Verdict(
-            "The ε-rank of p1 = f ∘ q goes up to {times:.1f} times that of f ({share:.2f} of the "
-            "k1 dv "
-            "of the paper's factors at most); p2 has {p2:.2f} times that of f in the median.",
+            "The ε-rank of p1 = f ∘ q goes up to {times:.1f} times that of f (at most {share:.0%} "
+            "of the dv times that the paper's factors have); that of p2 is {p2:.2f} times that of "
+            "f in the median.",
             {
                 "times": Cell("total", "largest_p1_over_f", total),
                 "share": Cell("total", "largest_p1_over_f_dv", total),
@@ -148,7 +151,7 @@ def verdicts(tables: Tables) -> list[Verdict]:
             },
         ),
         Verdict(
-            f"Uniform entries, ε = 1e-3: with logits up to {low:g} the rank of f grows like "
+            f"Uniform entries, ε = 1e-3: with logits up to {low:g} the ε-rank of f grows like "
             f"n^{{slow:.2f}}, with logits up to {high:g} like n^{{fast:.2f}}, to {{share:.0%}} "
             "of n.",
             {
@@ -160,8 +163,8 @@ def verdicts(tables: Tables) -> list[Verdict]:
         ),
         Verdict(
             f"On the hard family it grows like n^{{slow:.2f}} (logits up to {low:g}) and "
-            f"n^{{fast:.2f}} "
-            f"(up to {high:g}), to {{share:.0%}} of n: 15 bits are few at these n.",
+            f"n^{{fast:.2f}} (up to {high:g}), to {{share:.0%}} of n: vectors of 15 bits repeat "
+            "at these n.",
             {
                 "slow": cell(HARD, low, "exponent"),
                 "fast": cell(HARD, high, "exponent"),
@@ -185,55 +188,76 @@ def verdicts(tables: Tables) -> list[Verdict]:
     ]  # fmt: skip
 
 
+def answer(tables: Tables) -> Verdict:
+    """The growth of the rank of f with small logits and with large ones."""
+    growth = select(tables["growth"], family="uniform", matrix="f")
+    low, high = growth[0]["reach"], growth[-1]["reach"]
+    return Verdict(
+        f"With logits up to {low:g} the ε-rank of f grows like n^{{slow:.2f}}, with logits up to "
+        f"{high:g} like n^{{fast:.2f}}; p1 has at most {{times:.1f}} times the ε-rank of f.",
+        {
+            "slow": _growth("uniform", low, "exponent"),
+            "fast": _growth("uniform", high, "exponent"),
+            "times": Cell("total", "largest_p1_over_f", {"row": "all"}),
+        },
+    )
+
+
 def draw(tables: Tables, figure: Any) -> None:
     """ε-rank of f against n, and of all matrices against the bound of the logits."""
+    figure.set_size_inches(10.0, 4.6)
     left, right = figure.subplots(1, 2)
     ranks = select(tables["rank"], target="fixed")
     reaches = list(dict.fromkeys(r["reach"] for r in ranks if r["reach"] is not None))
     for number, reach in enumerate(reaches):
         rows = select(ranks, family="uniform", reach=reach, matrix="f")
-        left.loglog(
+        left.plot(
             [row["n"] for row in rows], [row["rank"] for row in rows], **style(number),
-            label=f"uniform, logits ≤ {reach:g}",
+            label=f"uniform, logits up to {reach:g}",
         )  # fmt: skip
     names = list(dict.fromkeys(row["instance"] for row in select(ranks, family=TRAINED)))
-    for instance in names:
+    for number, instance in enumerate(names):
         rows = select(ranks, instance=instance, matrix="f")
-        left.loglog(
-            [row["n"] for row in rows], [row["rank"] for row in rows], color=GREY, linestyle="--",
-            label="trained heads" if instance == names[0] else None,
-        )  # fmt: skip
+        look = {**style(number), "color": GREY, "linestyle": "--", "fillstyle": "none"}
+        left.plot([r["n"] for r in rows], [r["rank"] for r in rows], **look, label=instance)
     sizes = sorted({whole(row, "n") for row in ranks})
-    left.loglog(sizes, sizes, color="black", linestyle=":", label="n")
+    left.plot(sizes, sizes, color="black", linestyle=":", label="n")
     left.set_xscale("log", base=2)
-    left.set_xlabel("n  (rows)")
-    left.set_ylabel("ε-rank of f, ε = 1e-3  (1)")
-    left.legend(fontsize="x-small", ncols=2)
+    left.set_xlabel("rows n")
+    left.set_ylabel("ε-rank of f, ε = 1e-3")
+    left.set_title("uniform entries, and trained heads (dashed)", fontsize="small")
     for number, matrix in enumerate(MATRICES):
         for family, line in (("uniform", "-"), (HARD, "--")):
             rows = select(ranks, family=family, n=sizes[-1], matrix=matrix)
-            right.loglog(
-                [row["reach"] for row in rows], [row["rank"] for row in rows],
-                **{**style(number), "linestyle": line},
+            # p runs on top of p1, which is the larger part of it.
+            look = {**style(number), "linestyle": line, "linewidth": 3.5 if matrix == "p1" else 1.2}
+            right.plot(
+                [row["reach"] for row in rows], [row["rank"] for row in rows], **look,
+                fillstyle="full" if family == "uniform" else "none",
                 label=matrix if family == "uniform" else None,
             )  # fmt: skip
     right.axhline(sizes[-1], color="black", linestyle=":", label="n")
-    right.set_xlabel("bound of the logits B²  (1); solid: uniform, dashed: hard")
-    right.set_ylabel(f"ε-rank at n = {sizes[-1]}, ε = 1e-3  (1)")
-    right.legend(fontsize="x-small", ncols=3)
+    right.set_xscale("log", base=2)
+    right.set_xlabel("bound of the logits B²")
+    right.set_ylabel("ε-rank, ε = 1e-3")
+    title = f"n = {sizes[-1]}; solid: uniform entries, dashed: the hard family"
+    right.set_title(title, fontsize="small")
     for axes in (left, right):
+        axes.set_yscale("log")
+        axes.legend(fontsize="x-small", ncols=2 if axes is left else 3)
         axes.grid(True, which="major", alpha=0.3)
 
 
 EXPERIMENT = Experiment(
     name="ranks",
     title="Numerical rank, without SETH",
-    claim="Any low-rank method pays for the ε-ranks of f, q, p1 and p2. How they grow with the "
-    "entries "
-    "and with n is measured, whatever is true of SETH.",
+    claim=RANKS,
+    aim="Any low-rank method pays for the ε-ranks of f, q, p1 and p2. How they grow with the "
+    "entries and with n is measured, whatever is true of SETH.",
     points=points,
     measure=measure,
     summarise=summarise,
     verdicts=verdicts,
+    answer=answer,
     draw=draw,
 )

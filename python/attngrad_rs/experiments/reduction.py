@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from .._inputs.options import METHODS
 from .approximations import Fit
-from .base import FULL, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .base import FULL, Cell, Experiment, Point, Row, Tables, Value, Verdict, point, select
 from .calls import EXACT
+from .claims import HARD
 from .dense import attention, exponential, gradient
 from .hard import hard
 from .oracle import (
@@ -31,14 +31,14 @@ from .oracle import (
     slope,
     sum_bound,
 )  # fmt: skip
-from .plots import GREY, style
 from .problems import Data, generator, make
+from .reduction_figure import DENSE, draw
 from .rows import numbers, real, whole
 
 __all__ = ["EXPERIMENT"]
 
-HARD, GENERIC = "hard", "uniform"
-FAMILIES = (HARD, GENERIC)
+HARD_FAMILY, GENERIC = "hard", "uniform"
+FAMILIES = (HARD_FAMILY, GENERIC)
 WIDTH = 16
 ENTRIES = 8
 ENTRY_NODES = 8
@@ -46,10 +46,7 @@ GROWTH_GRID = 21
 DEGREES = (1, 2, 3, 4, 6, 8)
 # Of the library's own features; those of degree 5 in 16 dimensions are 20 349.
 LIBRARY_DEGREES = (1, 2, 3, 4)
-DENSE = "dense polynomial"
 ORACLE_NODES = 6
-# Errors below this are the rounding of the sums.
-ROUNDING = 1e-16
 TARGET = 1e-2
 
 
@@ -61,15 +58,22 @@ def points(size: str) -> list[Point]:
     found = []
     for reach in reaches:
         found += [
-            point(what="sum", family=HARD, n=n, B=reach, rule=rule, most=most)
+            point(what="sum", family=HARD_FAMILY, n=n, B=reach, rule=rule, most=most)
             for rule, most in ((LEFT, calls), (GAUSS, 12))
         ]
         found += [
             point(
-                what="oracle", family=HARD, n=min(n, 1024), B=reach, rule=GAUSS, most=max(DEGREES)
+                what="oracle",
+                family=HARD_FAMILY,
+                n=min(n, 1024),
+                B=reach,
+                rule=GAUSS,
+                most=max(DEGREES),
             )
         ]
-    found.append(point(what="entry", family=HARD, n=n, B=reaches[-1], rule=GAUSS, most=ENTRY_NODES))
+    found.append(
+        point(what="entry", family=HARD_FAMILY, n=n, B=reaches[-1], rule=GAUSS, most=ENTRY_NODES)
+    )
     sizes = (256, 512, 1024, 2048) if full else (256, 512)
     found += [
         point(what="growth", family=family, n=rows, B=reach, rule="none", most=GROWTH_GRID)
@@ -98,7 +102,7 @@ def measure(what: str, family: str, n: int, B: float, rule: str, most: int) -> T
 
 def _problem(family: str, n: int, B: float) -> Data:
     """Logits reach B: those of generic problems are at most the square of the entries."""
-    if family == HARD:
+    if family == HARD_FAMILY:
         return hard(n, B)
     data = make(family, n, WIDTH, bound=math.sqrt(B))
     bits = generator("bits", n).integers(0, 2, data.value.shape).astype(float)
@@ -197,6 +201,7 @@ def summarise(tables: Tables) -> Tables:
             reached = [whole(r, "calls") for r in sums if real(r, "relative") <= TARGET]
             row[f"{name}_calls"] = min(reached, default=math.inf)
             row[f"{name}_best"] = min(numbers(sums, "relative"))
+            row[f"{name}_most"] = max(numbers(sums, "calls"))
         left = select(tables["sum"], B=B, rule=LEFT)
         ratios = [real(r, "error") / real(r, "bound") for r in left]
         row["largest_error_over_bound"] = max(ratios)
@@ -235,38 +240,62 @@ def _exponents(tables: Tables, family: str) -> Row:
     }  # fmt: skip
 
 
+def _calls(column: str, B: Value) -> Cell:
+    return Cell("calls", column, {"B": B})
+
+
+def _left_sum(B: Value) -> Verdict:
+    def text(left: float, **_: object) -> str:
+        reached = "{left:.0f}" if math.isfinite(left) else "more than {most:.0f}"
+        return (
+            f"With logits up to B = {B:g} the left sum stays within its bound (9/16) B² n dv/m (at "
+            f"most {{ratio:.2%}} of it); to recover the change to one per cent takes {reached} "
+            "calls of the oracle (powers of two were tried), and by Gauss–Legendre {gauss:.0f}."
+        )
+
+    return Verdict(
+        text,
+        {
+            "ratio": _calls("largest_error_over_bound", B), "left": _calls("left_calls", B),
+            "most": _calls("left_most", B), "gauss": _calls("gauss_calls", B),
+        },
+        lambda ratio, left, most, gauss: ratio <= 1.0 and gauss < left,
+    )  # fmt: skip
+
+
+def _growth_law(family: str, start: str, late: str) -> Verdict:
+    def cell(column: str) -> Cell:
+        return Cell("exponent", column, {"family": family})
+
+    return Verdict(
+        start + " sup |d²L/dλ²| grows like B^{a:.2f} n^{b:.2f} (B ≤ 4) and is at most {most:.2g} "
+        "B² n dv, where 9/16 B² n dv is proved" + late,
+        {
+            "a": cell("exponent_of_B"), "b": cell("exponent_of_n"), "most": cell("largest_by_law"),
+            "late": cell("by_law_at_largest_B"),
+        },
+        lambda a, b, most, late: most <= 9.0 / 16.0,
+    )  # fmt: skip
+
+
 def verdicts(tables: Tables) -> list[Verdict]:
     """The reduction works; what it costs; what growth and approximation do."""
-    found = []
-    for row in tables["calls"]:
-        where = {"B": row["B"]}
-        found.append(
-            Verdict(
-                f"With logits up to B = {row['B']:g}, the left sum is within its bound (9/16) B² "
-                "n dv/m "
-                "(at most {ratio:.2g} of it); to recover its change to one per cent takes "
-                "{left:.0f} calls of "
-                "those tried (powers of two), Gauss-Legendre {gauss:.0f}.",
-                {
-                    "ratio": Cell("calls", "largest_error_over_bound", where),
-                    "left": Cell("calls", "left_calls", where),
-                    "gauss": Cell("calls", "gauss_calls", where),
-                },
-                lambda ratio, left, gauss: ratio <= 1.0 and gauss < left,
-            )
-        )
-    last = {"B": tables["calls"][-1]["B"]}
-    first = {"B": tables["calls"][0]["B"]}
-    found += [
+    reaches = [row["B"] for row in tables["calls"]]
+    first, last = reaches[0], reaches[-1]
+    return [
+        *map(_left_sum, reaches),
         Verdict(
-            "Gauss-Legendre recovers ‖o‖² to {error:.0e}: the oracle gives attention away.",
-            {"error": Cell("calls", "gauss_best", first)},
+            lambda error: (
+                "Gauss–Legendre recovers ‖o‖² to "
+                + ("{error:.0e}" if error else "the last bit")
+                + ": who has gradients has attention."
+            ),
+            {"error": _calls("gauss_best", first)},
             lambda error: error < 1e-9,
         ),
         Verdict(
             "Single entries of the output are recovered to {error:.0e} by polarisation with "
-            "{nodes} "
-            "nodes; the whole output would take {calls} calls.",
+            "{nodes} nodes; the whole output would take {calls} calls.",
             {
                 "error": Cell("entries", "largest_error", {"row": "all"}),
                 "nodes": Cell("entries", "nodes", {"row": "all"}),
@@ -274,109 +303,47 @@ def verdicts(tables: Tables) -> list[Verdict]:
             },
             lambda error, nodes, calls: error < 1e-3,
         ),
-        Verdict(
-            "On the hard family sup |d²L/dλ²| grows like B^{a:.2f} n^{b:.2f} (B ≤ 4) and is at "
-            "most "
-            "{most:.2g} B² n dv; at the largest B it is down to {late:.2g} B² n dv.",
-            {
-                "a": Cell("exponent", "exponent_of_B", {"family": HARD}),
-                "b": Cell("exponent", "exponent_of_n", {"family": HARD}),
-                "most": Cell("exponent", "largest_by_law", {"family": HARD}),
-                "late": Cell("exponent", "by_law_at_largest_B", {"family": HARD}),
-            },
-            lambda a, b, most, late: most <= 9.0 / 16.0,
-        ),
-        Verdict(
-            "On generic instances it grows like B^{a:.2f} n^{b:.2f} and is at most {most:.2g} B² "
-            "n dv.",
-            {
-                "a": Cell("exponent", "exponent_of_B", {"family": GENERIC}),
-                "b": Cell("exponent", "exponent_of_n", {"family": GENERIC}),
-                "most": Cell("exponent", "largest_by_law", {"family": GENERIC}),
-            },
-            lambda a, b, most: most <= 9.0 / 16.0,
-        ),
+        _growth_law(HARD_FAMILY, "On the hard family", "; at the largest B it is {late:.2g}."),
+        _growth_law(GENERIC, "On generic instances", "."),
         Verdict(
             "An approximate oracle of degree 2 recovers ‖o‖² to {small:.0e} at the smallest B, "
-            "and to "
-            "{large:.0e} at the largest.",
-            {
-                "small": Cell("calls", "oracle_at_2", first),
-                "large": Cell("calls", "oracle_at_2", last),
-            },
+            "and to {large:.0e} at the largest.",
+            {"small": _calls("oracle_at_2", first), "large": _calls("oracle_at_2", last)},
         ),
         Verdict(
             "The library's approximate method of degree 2 as the oracle recovers it to {small:.0e} "
             "at the smallest B and to {large:.0e} at the largest, where the exact oracle is at "
             "{exact:.0e}; its best degree up to 4 there leaves {best:.0e}.",
             {
-                "small": Cell("calls", "library_at_2", first),
-                "large": Cell("calls", "library_at_2", last),
-                "best": Cell("calls", "library_best", last),
-                "exact": Cell("calls", "gauss_best", last),
+                "small": _calls("library_at_2", first), "large": _calls("library_at_2", last),
+                "best": _calls("library_best", last), "exact": _calls("gauss_best", last),
             },
             # Near-linear oracles must fail where attention is hard.
             lambda small, large, best, exact: small < large and best > exact,
         ),
-    ]
-    return found
+    ]  # fmt: skip
 
 
-def draw(tables: Tables, figure: Any) -> None:
-    """Error against calls, growth of the second derivative, and approximate oracles."""
-    sums, growth, oracle = figure.subplots(1, 3)
-    for number, B in enumerate(dict.fromkeys(row["B"] for row in tables["sum"])):
-        for rule, line in ((LEFT, "-"), (GAUSS, "--")):
-            rows = select(tables["sum"], B=B, rule=rule)
-            sums.loglog(
-                [row["calls"] for row in rows],
-                [max(real(row, "relative"), ROUNDING) for row in rows],
-                **{**style(number), "linestyle": line}, label=f"{rule}, B = {B:g}",
-            )  # fmt: skip
-        rows = select(tables["sum"], B=B, rule=LEFT)
-        sums.loglog(
-            [row["calls"] for row in rows],
-            [real(row, "bound") / real(row, "square_norm") for row in rows],
-            color=style(number)["color"], linestyle=":",
-        )  # fmt: skip
-    sums.set_xlabel("calls of the gradient oracle  (1); dotted: bound")
-    sums.set_ylabel("relative error of ‖o‖²  (1)")
-    sums.legend(fontsize="x-small")
-    for number, family in enumerate(FAMILIES):
-        for n in dict.fromkeys(row["n"] for row in tables["growth"]):
-            rows = select(tables["growth"], family=family, n=n)
-            growth.loglog(
-                [row["B"] for row in rows], [row["by_law"] for row in rows], **style(number),
-                label=family if n == tables["growth"][0]["n"] else None,
-            )  # fmt: skip
-    growth.axhline(9.0 / 16.0, color=GREY, linestyle=":", label="bound")
-    growth.set_xlabel("largest logit B  (1); one line for each n")
-    growth.set_ylabel("sup |d²L/dλ²| / (B² n dv)  (1)")
-    growth.legend(fontsize="x-small")
-    for number, B in enumerate(dict.fromkeys(row["B"] for row in tables["oracle"])):
-        for kind in dict.fromkeys(row["oracle"] for row in tables["oracle"]):
-            rows = select(tables["oracle"], B=B, oracle=kind)
-            dense = kind == DENSE
-            oracle.semilogy(
-                [row["degree"] for row in rows], [row["relative"] for row in rows],
-                **{**style(number), "linestyle": "-" if dense else "--"},
-                fillstyle="full" if dense else "none", label=f"B = {B:g}" if dense else None,
-            )  # fmt: skip
-    oracle.set_xlabel("degree of the oracle  (1); hollow: library")
-    oracle.set_ylabel("relative error of ‖o‖²  (1)")
-    oracle.legend(fontsize="x-small")
-    for axes in (sums, growth, oracle):
-        axes.grid(True, which="major", alpha=0.3)
+def answer(tables: Tables) -> Verdict:
+    """The number of gradients that give the attention away."""
+    last = tables["calls"][-1]["B"]
+    return Verdict(
+        f"With logits up to {last:g}, {{gauss:.0f}} calls of a gradient oracle recover "
+        "‖attention output‖² to one per cent, and a near-linear oracle leaves {best:.0e} of it.",
+        {"gauss": _calls("gauss_calls", last), "best": _calls("library_best", last)},
+    )
 
 
 EXPERIMENT = Experiment(
     name="reduction",
     title="The reduction: attention out of gradients",
-    claim="The paper's hardness proof, executable: integrating a gradient oracle gives ‖attention "
+    claim=HARD,
+    aim="The paper's hardness proof, executable: integrating a gradient oracle gives ‖attention "
     "output‖²_F and any entry, so gradients cannot be easier than attention.",
     points=points,
     measure=measure,
     summarise=summarise,
     verdicts=verdicts,
+    answer=answer,
     draw=draw,
 )

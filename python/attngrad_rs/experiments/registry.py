@@ -18,9 +18,10 @@ from .base import Experiment
 
 __all__ = ["EXPERIMENTS"]
 
+# By claims of the paper, in their order.
 MODULES = (
-    quality, times, distribution, threshold, propagation, reduction, ranks, gaps, signatures,
-    precision,
+    quality, times, precision, ranks, propagation, threshold, distribution, reduction, gaps,
+    signatures,
 )  # fmt: skip
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT for module in MODULES

@@ -1,4 +1,7 @@
-"""One page for a folder of results: verdicts first, then figures, then the numbers behind them."""
+"""One page for a folder of results, by claims of the paper: answers first, then each experiment.
+
+An experiment has its figure, its verdicts, and behind folds the places of all numbers.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ from ..errors import MissingDependencyError, ProblemFileError
 from . import fingerprint
 from .base import Experiment, Finding, Tables, Value, judged
 from .cells import columns_of
+from .claims import CLAIMS, Claim
 from .figure import svg
 from .problems import SEED
 from .registry import EXPERIMENTS
 from .runner import verdict_entry
 from .store import Store
 
-__all__ = ["Chapter", "Content", "page", "shown", "summary"]
+__all__ = ["Chapter", "Content", "Section", "page", "shown", "summary"]
 
 # Rows of a table that the page shows; the file beside it has all.
 SHOWN_ROWS = 30
@@ -44,15 +48,34 @@ TEMPLATE = "report.html"
 
 @dataclass(frozen=True)
 class Chapter:
-    """One experiment: what it found, its tables, its figure (empty without matplotlib)."""
+    """One experiment: its answer, verdicts, tables, and figure (empty without matplotlib)."""
 
     experiment: Experiment
+    answer: str
     findings: list[Finding]
     tables: Tables
     files: dict[str, str]
     points: int
     seconds: float
     figure: str
+
+    @property
+    def notes(self) -> list[str]:
+        """Reasons why verdicts are not judged, each once."""
+        return list(dict.fromkeys(finding.note for finding in self.findings if finding.note))
+
+    @property
+    def tally(self) -> str:
+        """Numbers of verdicts that hold, do not hold, and are reported."""
+        return _tally(self.findings)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One claim of the paper, and the experiments on it."""
+
+    claim: Claim
+    chapters: list[Chapter]
 
 
 @dataclass(frozen=True)
@@ -70,20 +93,28 @@ class Content:
         return any(chapter.figure for chapter in self.chapters)
 
     @property
+    def sections(self) -> list[Section]:
+        """The chapters by claim."""
+        found = [
+            Section(claim, [one for one in self.chapters if one.experiment.claim is claim])
+            for claim in CLAIMS
+        ]
+        return [section for section in found if section.chapters]
+
+    @property
     def headline(self) -> str:
-        """How many verdicts hold."""
-        verdicts = [finding.holds for chapter in self.chapters for finding in chapter.findings]
-        return (
-            f"{len(self.chapters)} experiments, {len(verdicts)} statements: "
-            f"{verdicts.count(True)} hold, {verdicts.count(False)} do not, "
-            f"{verdicts.count(None)} are reported"
-        )
+        """Numbers of experiments, and of verdicts that hold."""
+        findings = [finding for chapter in self.chapters for finding in chapter.findings]
+        count = len(self.chapters)
+        noun = "experiment" if count == 1 else "experiments"
+        return f"{count} {noun}, {len(findings)} statements: {_tally(findings)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Setting and verdicts, for JSON."""
         return {
             "setting": self.setting,
             "missing": self.missing,
+            "answers": {one.experiment.name: one.answer for one in self.chapters},
             "experiments": {
                 chapter.experiment.name: [
                     verdict_entry(chapter.experiment.name, finding) for finding in chapter.findings
@@ -91,6 +122,17 @@ class Content:
                 for chapter in self.chapters
             },
         }
+
+
+def _tally(findings: list[Finding]) -> str:
+    """Numbers of each kind, without those of which there is none."""
+    words = {
+        "holds": ("holds", "hold"), "does not hold": ("does not", "do not"),
+        "reported": ("is reported", "are reported"),
+    }  # fmt: skip
+    counts = {word: sum(finding.word == word for finding in findings) for word in words}
+    parts = [f"{n} {words[word][n != 1]}" for word, n in counts.items() if n]
+    return ", ".join(parts)
 
 
 def summary(folder: str) -> Content:
@@ -121,8 +163,9 @@ def summary(folder: str) -> Content:
         files = {table: part["file"] for table, part in described["tables"].items()}
         chapters.append(
             Chapter(
-                experiment, findings, tables, files, len(described["points"]),
-                float(described["seconds"]), _figure(experiment, tables),
+                experiment, judged(experiment.answer(tables), tables).text, findings, tables,
+                files, len(described["points"]), float(described["seconds"]),
+                _figure(experiment, tables),
             )
         )  # fmt: skip
     return Content(folder, store.setting, chapters, missing)
@@ -149,10 +192,19 @@ def page(content: Content) -> str:
     return environment.get_template(TEMPLATE).render(
         headline=content.headline,
         figures=content.figures,
-        chapters=content.chapters,
+        sections=content.sections,
+        machine=_machine(content.setting),
         configuration=_configuration(content),
         marks=MARKS,
         shown_rows=SHOWN_ROWS,
+    )
+
+
+def _machine(setting: dict[str, Any]) -> str:
+    """A machine in a line, as far as the folder says."""
+    return (
+        f"{setting.get('size')} run, {setting.get('cpu')}, level {setting.get('level')}, "
+        f"{setting.get('threads')} threads, attngrad {setting.get('attngrad')}"
     )
 
 

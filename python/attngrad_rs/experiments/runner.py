@@ -21,7 +21,10 @@ from .figure import svg
 from .registry import EXPERIMENTS
 from .store import PointResult, Store
 
-__all__ = ["Outcome", "chosen", "outcome_entry", "run", "run_one", "setting", "verdict_entry"]
+__all__ = [
+    "Outcome", "chosen", "outcome_entry", "run", "run_one", "setting", "verdict_entry",
+    "with_summary",
+]  # fmt: skip
 
 # The version of the layout of the folder.
 FORMAT = 1
@@ -171,9 +174,10 @@ def run_one(
         seconds += stored[1]
         for table, rows in stored[0].items():
             tables.setdefault(table, []).extend(rows)
-    tables.update(_plain_tables(experiment.summarise(tables)))
+    tables = with_summary(experiment, tables)
     size = store.setting["size"]
     findings = [judged(verdict, tables, size) for verdict in experiment.verdicts(tables)]
+    answer = judged(experiment.answer(tables), tables).text
     described = store.save_tables(experiment, tables)
     figure = _save_figure(experiment, store, tables)
     store.save_summary(
@@ -181,7 +185,9 @@ def run_one(
         {
             "experiment": experiment.name,
             "title": experiment.title,
-            "claim": experiment.claim,
+            "claim": experiment.claim.title,
+            "aim": experiment.aim,
+            "answer": answer,
             "setting": store.setting,
             "points": [dict(one.arguments) for one in points],
             "tables": described,
@@ -243,6 +249,11 @@ def _save_figure(experiment: Experiment, store: Store, tables: Tables) -> str | 
     file = f"{experiment.name}.svg"
     store.write(file, content)
     return file
+
+
+def with_summary(experiment: Experiment, measured: Tables) -> Tables:
+    """All tables of an experiment, from those of its points."""
+    return {**measured, **_plain_tables(experiment.summarise(measured))}
 
 
 def _plain_tables(tables: Tables) -> Tables:

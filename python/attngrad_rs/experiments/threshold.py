@@ -1,4 +1,4 @@
-"""Experiment ``threshold``: features and ε-rank needed as B crosses √log n."""
+"""Experiment ``threshold``: features, ε-rank, and what auto does, as B crosses √log n."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnose import diagnose
-from ..problem import plan_loss_gradient
 from .approximations import MAX_DEGREE, Fit, feature_count, paper_degree
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
-from .calls import EXACT
+from .claims import THRESHOLD
 from .dense import (
     Gradient,
     attention,
@@ -23,7 +21,8 @@ from .dense import (
     steps,
 )  # fmt: skip
 from .problems import make
-from .rows import exponent, real, whole
+from .rows import exponent, numbers, real, whole
+from .switch import DIAGNOSE, RTOLS, asked, switches
 from .threshold_figure import draw
 
 __all__ = ["EXPERIMENT"]
@@ -36,49 +35,39 @@ GAMMAS = (0.25, 0.5, 0.75, 1.0)
 # ε-ranks stay below n, so that their growth can be seen. The first was chosen after looking; the
 # second was not looked at before what is said of it was put into words.
 CURVES = {QUICK: (0.75, 4), FULL: (0.6, 6)}
-# Beyond, only one width is looked at: the decompositions take most of the time.
-LOG2_MOST = {QUICK: 512, FULL: 4096}
-# What auto is asked for.
-RTOL = 1e-2
-# Rows from which the library is asked what it would do; no n × m matrix is made there.
-REGIME_DTYPE = np.float32
+# Beyond, only the curves: the decompositions of n × n matrices take most of the time.
+GRID_MOST = {QUICK: 1024, FULL: 4096}
+AUTOS = tuple(asked(rtol) for rtol in RTOLS)
+# Sizes for which the library is asked what it would do: no n × n matrix is made there.
+PLANNED = {QUICK: (1024, 8192, 131072), FULL: tuple(2**k for k in range(9, 18))}
 
 
 def _sizes(size: str) -> list[int]:
-    return [256, 512, 1024, 2048, 4096] if size == FULL else [256, 512, 1024]
+    return [256, 512, 1024, 2048, 4096, 8192] if size == FULL else [256, 512, 1024]
 
 
 def points(size: str) -> list[Point]:
-    """A grid over (n, B/√log n), curves B = c (log n)^γ, and the library's own view of large n."""
-    full = size == FULL
-    ratios = (0.25, 0.5, 0.75, 1.0, 1.5, 2.5) if full else (0.25, 0.5, 1.0, 1.5, 2.5)
+    """A grid over (n, B/√log n), curves B = c (log n)^γ, and where the library turns to exact."""
+    ratios = (0.25, 0.5, 0.75, 1.0, 1.5, 2.5) if size == FULL else (0.25, 0.5, 1.0, 1.5, 2.5)
     found = []
     for n in _sizes(size):
         root = math.sqrt(math.log(n))
-        for width in WIDTHS:
-            found += [
-                point(what="grid", n=n, width=width, B=ratio * root, ratio=ratio, gamma=None)
-                for ratio in ratios
-                if n <= LOG2_MOST[size] or width != LOG2
-            ]
+        found += [
+            point(what="grid", n=n, width=width, B=ratio * root, ratio=ratio, gamma=None)
+            for width in WIDTHS
+            for ratio in ratios
+            if n <= GRID_MOST[size]
+        ]
         start, curve_width = CURVES[size]
         bounds = {gamma: _curve(n, gamma, _sizes(size)[0], start) for gamma in GAMMAS}
         found += [
             point(what="curve", n=n, width=curve_width, B=B, ratio=B / root, gamma=gamma)
             for gamma, B in bounds.items()
         ]
-    large = [*_sizes(size), *(2**k for k in (range(13, 18) if full else (13, 16)))]
     found += [
-        point(
-            what="regime",
-            n=n,
-            width=16,
-            B=ratio * math.sqrt(math.log(n)),
-            ratio=ratio,
-            gamma=None,
-        )
-        for n in large
-        for ratio in ratios
+        point(what="switch", n=n, width=width, B=None, ratio=None, gamma=None)
+        for n in PLANNED[size]
+        for width in WIDTHS
     ]
     return found
 
@@ -90,17 +79,17 @@ def _curve(n: int, gamma: float, smallest: int, start: float) -> float:
 
 
 def measure(
-    what: str, n: int, width: int | str, B: float, ratio: float, gamma: float | None
+    what: str, n: int, width: int | str, B: float | None, ratio: float | None, gamma: float | None
 ) -> Tables:
-    """Degrees and ranks that output and gradient need; for large n, the regime of ``diagnose``."""
+    """Degrees and ranks that output and gradient need; or where auto turns to exact."""
     d = math.ceil(math.log2(n)) if width == LOG2 else int(width)
-    common: Row = {"n": n, "d": d, "width": width, "B": B, "ratio": ratio}
-    if what == "regime":
-        return {"regime": [{**common, **_regime(n, d, B)}]}
+    common: Row = {"n": n, "d": d, "width": width}
+    if B is None:
+        return {"switch": [{**common, **row} for row in switches(n, d)]}
     needed = _needed(n, d, B)
     table = "needed" if what == "grid" else "curve"
-    extra: Row = {} if gamma is None else {"gamma": gamma}
-    return {table: [{**common, **extra, **row} for row in needed]}
+    common |= {"B": B, "ratio": ratio} | ({} if gamma is None else {"gamma": gamma})
+    return {table: [{**common, **row} for row in needed]}
 
 
 def _needed(n: int, d: int, B: float) -> list[Row]:
@@ -109,9 +98,13 @@ def _needed(n: int, d: int, B: float) -> list[Row]:
     f = attention(exponential(data))
     truth = from_attention(f, data)
     targets = (FIXED, 1.0 / n)
-    parts = steps(f, data)
     ranks_f = epsilon_ranks(f, targets)
-    ranks_p = epsilon_ranks(parts.p1 - parts.p2, targets)
+    parts = steps(f, data)
+    p = parts.p1 - parts.p2
+    # At n = 8192 each of them takes half a gibibyte.
+    del parts, f
+    ranks_p = epsilon_ranks(p, targets)
+    del p
     degrees = _degrees(data, truth, min(targets))
     rows: list[Row] = []
     for number, target in enumerate(targets):
@@ -144,19 +137,6 @@ def _degrees(data: Any, truth: Gradient, target: float) -> tuple[list[float], li
     return forward, backward
 
 
-def _regime(n: int, d: int, B: float) -> Row:
-    """What ``diagnose`` and the planner say of the same data; neither needs an n × n matrix."""
-    data = make("uniform", n, d, bound=B)
-    arguments = data.arguments(REGIME_DTYPE)
-    found = diagnose(arguments["A1"], arguments["A2"], scale=data.scale)
-    wanted = found.predictions[-1]
-    plan = plan_loss_gradient(**arguments, rtol=RTOL)
-    return {
-        "regime": found.regime, "degree": wanted.smallest_degree, "logit_std": found.logit_std,
-        "plan": plan.method, "plan_degree": plan.degree, "reason": plan.reason,
-    }  # fmt: skip
-
-
 def summarise(tables: Tables) -> Tables:
     """Forward against gradient, growth along the curves, and where the library turns to exact."""
     return {
@@ -164,7 +144,8 @@ def summarise(tables: Tables) -> Tables:
         "growth": [
             _growth(tables, gamma, target) for gamma in GAMMAS for target in ("fixed", "1/n")
         ],
-        "switch": _switch(tables),
+        "turn": [_turn(tables, width, name) for width in WIDTHS for name in (DIAGNOSE, *AUTOS)],
+        "agreement": [_agreement(tables)],
     }
 
 
@@ -202,41 +183,88 @@ def _growth(tables: Tables, gamma: float, target: str) -> Row:
     return row
 
 
-def _switch(tables: Tables) -> list[Row]:
-    """For each n: the largest B/√log n for which advice and plan are not the exact method."""
-    rows = tables["regime"]
-    found: list[Row] = []
-    for n in dict.fromkeys(row["n"] for row in rows):
-        there = select(rows, n=n)
-        near = [real(row, "ratio") for row in there if row["regime"] == "near-linear"]
-        planned = [real(row, "ratio") for row in there if row["plan"] != EXACT]
-        beyond = next((row for row in there if row["plan"] == EXACT), None)
-        found.append(
-            {
-                "n": n, "largest_near_linear_ratio": max(near, default=0.0),
-                "largest_planned_ratio": max(planned, default=0.0),
-                "reason_beyond": None if beyond is None else beyond["reason"],
-            }
-        )  # fmt: skip
-    return found
+def _turn(tables: Tables, width: int | str, name: str) -> Row:
+    """The least n with a near-linear method, and the B up to which it is taken at the largest."""
+    rows = select(tables["switch"], width=width, asked=name)
+    taken = [row for row in rows if real(row, "switch") > 0.0]
+    last = rows[-1]
+    return {
+        "width": width, "asked": name,
+        "smallest_n": taken[0]["n"] if taken else None, "largest_n": last["n"],
+        "switch_at_smallest_n": rows[0]["switch"], "switch_at_largest_n": last["switch"],
+        "largest_switch": max(numbers(rows, "switch")), "reason_beyond": last["reason"],
+    }  # fmt: skip
+
+
+def _agreement(tables: Tables) -> Row:
+    """The distance of the advice of ``diagnose`` from what auto takes at the same accuracy."""
+    pairs = [
+        (real(one, "switch"), real(other, "switch"))
+        for one, other in zip(
+            select(tables["switch"], asked=DIAGNOSE),
+            select(tables["switch"], asked=AUTOS[0]),
+            strict=True,
+        )
+    ]
+    return {"row": "all", "sizes": len(pairs), "apart": max(abs(a - b) for a, b in pairs)}
+
+
+def _sides_cell(column: str, target: str = "fixed") -> Cell:
+    return Cell("sides", column, {"target": target})
+
+
+def _turn_cell(width: int | str, name: str, column: str) -> Cell:
+    return Cell("turn", column, {"width": width, "asked": name})
+
+
+def _growth_verdict(start: str, column: str) -> Verdict:
+    """The growth of the ε-rank of a matrix along the curves B = c (log n)^γ."""
+
+    def growth(gamma: float) -> Cell:
+        return Cell("growth", f"{column}_exponent", {"gamma": gamma, "target": "1/n"})
+
+    return Verdict(
+        start + " n^{slow:.2f} for γ = 1/4, n^{root:.2f} for γ = 1/2, and n^{fast:.2f} for γ = 1.",
+        {"slow": growth(0.25), "root": growth(0.5), "fast": growth(1.0)},
+        lambda slow, root, fast: slow < root < fast,
+        unjudged=QUICK,
+    )
+
+
+def _turns(width: int | str, rtol: float) -> Verdict:
+    """The B at which auto turns to the exact method, beside the theorem's line."""
+    name = asked(rtol)
+
+    def text(smallest: object, **_: object) -> str:
+        dimensions = "⌈log₂ n⌉" if width == LOG2 else f"{width}"
+        start = f"In {dimensions} dimensions auto at rtol {rtol:g} takes "
+        if smallest is None:
+            return start + "the exact method at every n up to {n}."
+        return start + (
+            "a near-linear method from n = {smallest} on; at n = {n} it turns to exact at "
+            "B = {last:.2f} √log n, and at no n beyond {most:.2f} √log n."
+        )
+
+    return Verdict(
+        text,
+        {
+            "smallest": _turn_cell(width, name, "smallest_n"),
+            "n": _turn_cell(width, name, "largest_n"),
+            "first": _turn_cell(width, name, "switch_at_smallest_n"),
+            "last": _turn_cell(width, name, "switch_at_largest_n"),
+            "most": _turn_cell(width, name, "largest_switch"),
+        },
+        lambda smallest, n, first, last, most: last >= first and last > 0.0,
+    )
 
 
 def verdicts(tables: Tables) -> list[Verdict]:
-    """The same threshold for both; growth; advice."""
-
-    def sides(column: str, target: str = "fixed") -> Cell:
-        return Cell("sides", column, {"target": target})
-
-    def growth(gamma: float, column: str) -> Cell:
-        return Cell("growth", f"{column}_exponent", {"gamma": gamma, "target": "1/n"})
-
-    last = tables["switch"][-1]["n"]
-    first = tables["switch"][0]["n"]
+    """The same threshold for both; growth; the library's own turning points."""
+    sides = _sides_cell
     return [
         Verdict(
-            "Forward and gradient need the same degree to within one at {share:.0%} of the grid "
-            "(at "
-            "most {most} apart) for an error of 1e-3, and at {share_n:.0%} for 1/n.",
+            "Output and gradient need the same degree to within one at {share:.0%} of the grid "
+            "(at most {most} apart) for an error of 1e-3, and at {share_n:.0%} for 1/n.",
             {
                 "share": sides("within_one_degree"),
                 "most": sides("most_degrees_apart"),
@@ -245,68 +273,62 @@ def verdicts(tables: Tables) -> list[Verdict]:
             lambda share, most, share_n: min(share, share_n) >= 0.9,
         ),
         Verdict(
-            "The ε-rank of p (gradient) is {median:.2f} times that of f (forward) in the median, "
-            "{largest:.2f} times at most.",
+            "The ε-rank of p (gradient) is {median:.2f} times that of f (output) in the median, "
+            "and {largest:.1f} times at most.",
             {"median": sides("median_rank_ratio"), "largest": sides("largest_rank_ratio")},
         ),
-        Verdict(
-            "For an error of 1/n along B = c (log n)^γ, the ε-rank of p grows like n^{slow:.2f} "
-            "for "
-            "γ = 1/4 and like n^{root:.2f} for γ = 1/2, but like n^{fast:.2f} for γ = 1.",
-            {
-                "slow": growth(0.25, "gradient_rank"),
-                "root": growth(0.5, "gradient_rank"),
-                "fast": growth(1.0, "gradient_rank"),
-            },
-            lambda slow, root, fast: slow < root < fast,
-            unjudged=QUICK,
+        _growth_verdict(
+            "For an error of 1/n along B = c (log n)^γ the ε-rank of p grows like", "gradient_rank"
         ),
-        Verdict(
-            "The ε-rank of f grows alike: n^{slow:.2f}, n^{root:.2f}, n^{fast:.2f}.",
-            {
-                "slow": growth(0.25, "forward_rank"),
-                "root": growth(0.5, "forward_rank"),
-                "fast": growth(1.0, "forward_rank"),
-            },
-            lambda slow, root, fast: slow < root < fast,
-            unjudged=QUICK,
-        ),
+        _growth_verdict("The ε-rank of f grows like", "forward_rank"),
         Verdict(
             "The paper's k1, taken with constant 1 in its degree, is at or above the features that "
             "the gradient needs at {share:.0%} of the grid.",
             {"share": sides("below_paper_k1")},
         ),
+        *(_turns(width, rtol) for width in WIDTHS for rtol in RTOLS),
         Verdict(
-            "diagnose advises a near-linear method up to B/√log n = {first:g} at "
-            f"n = {first}, and up to {{last:g}} at n = {last}.",
+            lambda apart, **_: (
+                "diagnose advises a near-linear method where auto takes one at rtol 0.01: at all "
+                "{sizes} sizes they turn at "
+                + ("the same B." if apart == 0.0 else "most {apart:.2g} √log n apart.")
+            ),
             {
-                "first": Cell("switch", "largest_near_linear_ratio", {"n": first}),
-                "last": Cell("switch", "largest_near_linear_ratio", {"n": last}),
+                "sizes": Cell("agreement", "sizes", {"row": "all"}),
+                "apart": Cell("agreement", "apart", {"row": "all"}),
             },
-            lambda first, last: last >= first,
-        ),
-        Verdict(
-            f"Auto plans a near-linear method at rtol {RTOL:g} up to B/√log n = {{first:g}} at "
-            f"n = {first}, and up to {{last:g}} at n = {last}; beyond, it takes exact, because "
-            "“{reason}”.",
-            {
-                "first": Cell("switch", "largest_planned_ratio", {"n": first}),
-                "last": Cell("switch", "largest_planned_ratio", {"n": last}),
-                "reason": Cell("switch", "reason_beyond", {"n": last}),
-            },
-            lambda first, last, reason: last >= first and last > 0.0,
+            lambda sizes, apart: apart == 0.0,
+            unjudged=FULL,
         ),
     ]
 
 
+def answer(tables: Tables) -> Verdict:
+    """One threshold for both, and where it is in practice."""
+    fixed, growing = ((width, AUTOS[0], "switch_at_largest_n") for width in WIDTHS)
+    return Verdict(
+        "Output and gradient need the same degree, to within one, at {share:.0%} of the grid; at "
+        f"n = {{n}} and rtol {RTOLS[0]:g} auto turns to exact at {{fixed:.2f}} √log n (d = 16) and "
+        "at {growing:.2f} √log n (d = ⌈log₂ n⌉), where the theorem's line is √log n up to a "
+        "constant.",
+        {
+            "share": _sides_cell("within_one_degree"),
+            "n": _turn_cell(WIDTHS[0], AUTOS[0], "largest_n"),
+            "fixed": _turn_cell(*fixed), "growing": _turn_cell(*growing),
+        },
+    )  # fmt: skip
+
+
 EXPERIMENT = Experiment(
     name="threshold",
-    title="The threshold B = Θ(√log n), forward and gradient",
-    claim="The paper's headline: the gradient is near-linear for entries below √log n and hard "
-    "beyond, and so is the forward pass. Features and ε-ranks show where it bites at n ≤ 4096.",
+    title="The threshold B = Θ(√log n), output and gradient",
+    claim=THRESHOLD,
+    aim="Where the threshold bites: features that output and gradient need, to n = 4096, their "
+    "ε-ranks, to n = 8192, and the B at which auto turns to the exact method, to n = 131072.",
     points=points,
     measure=measure,
     summarise=summarise,
     verdicts=verdicts,
+    answer=answer,
     draw=draw,
 )

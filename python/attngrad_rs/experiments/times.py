@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ..problem import loss_gradient
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import EXACT, attempted, library_calls, timed
+from .claims import SMALL
 from .dense import relative_error
 from .peers import TORCH, torch_gradient, torch_is_there
-from .plots import style
 from .problems import make
 from .rows import exponent, numbers, real
+from .times_figure import draw
 
 __all__ = ["EXPERIMENT", "crossover", "slope"]
 
@@ -27,11 +27,13 @@ RATIOS = (0.25, 0.5, 1.0, 2.0)
 RTOLS = (1e-2, 1e-3)
 DTYPE = np.float32
 # Quadratic work stops here: four times as many rows take sixteen times as long.
-QUADRATIC_MOST = {QUICK: 4096, FULL: 32768}
+QUADRATIC_MOST = {QUICK: 8192, FULL: 32768}
+# Runs of each call, of which a figure shows the median and the quartiles.
+REPEATS = 9
 # A call that takes longer is left out; only quadratic ones, and rows computed one by one, do.
 TIMEOUT_SECONDS = 4.0
 # Errors are measured up to here, against the exact gradient in float64.
-ERROR_MOST = 8192
+ERROR_MOST = 32768
 # The slowest of all stops earlier.
 TORCH_MOST = 16384
 # Below, what every call costs whatever its size bends the lines.
@@ -47,7 +49,7 @@ def points(size: str) -> list[Point]:
     return [
         point(
             n=n, ratio=ratio, quadratic=n <= QUADRATIC_MOST[size],
-            fitted=n >= FITTED_FROM[size], repeats=3,
+            fitted=n >= FITTED_FROM[size], repeats=REPEATS,
         )
         for n in sizes
         for ratio in (RATIOS if size == FULL else (RATIOS[0], RATIOS[-1]))
@@ -84,7 +86,7 @@ def measure(n: int, ratio: float, quadratic: bool, fitted: bool, repeats: int) -
         rows[TORCH] = {**common, "call": TORCH, "method": "torch", "error": error}
     seconds = timed(runs, repeats)
     for label, row in rows.items():
-        row.update(seconds=seconds[label], nanoseconds_per_row=1e9 * seconds[label] / n)
+        row.update(seconds[label].row(), nanoseconds_per_row=1e9 * seconds[label].median / n)
     return {"seconds": list(rows.values())}
 
 
@@ -133,6 +135,7 @@ def summarise(tables: Tables) -> Tables:
                     "largest_common_n": common[-1]["n"] if common else None,
                     "times_exact": ratios[-1] if ratios else math.nan,
                     "slowest_by_exact": max(ratios, default=math.nan),
+                    "error": _last_error(own),
                     "exact_share": float(np.mean([row["method"] == EXACT for row in own])),
                 }
             )  # fmt: skip
@@ -150,6 +153,12 @@ def summarise(tables: Tables) -> Tables:
     return {"fit": rows, "total": [total]}
 
 
+def _last_error(rows: list[Row]) -> float:
+    """The error at the largest n for which it is known; NaN where it is for none."""
+    known = [real(row, "error") for row in rows if row.get("error") is not None]
+    return known[-1] if known else math.nan
+
+
 def _over_certificate(row: Row) -> float:
     """A true error by what was certified of it."""
     return real(row, "error") / real(row, "certificate")
@@ -160,64 +169,33 @@ def verdicts(tables: Tables) -> list[Verdict]:
     return [replace(one, unjudged=QUICK, why=SHORT) for one in _verdicts(tables)]
 
 
+def _fit(ratio: float, call: str, column: str) -> Cell:
+    return Cell("fit", column, {"ratio": ratio, "call": call})
+
+
+def _overtakes(crossover: float, **_: object) -> str:
+    """The n from which on a call is faster than exact, if there is one where exact was measured."""
+    if math.isfinite(crossover):
+        return "faster than exact from n = {crossover:.0f} on"
+    return "not faster than exact up to n = {common}"
+
+
 def _verdicts(tables: Tables) -> list[Verdict]:
     low, high = RATIOS[0], RATIOS[-1]
-
-    def fit(ratio: float, call: str, column: str) -> Cell:
-        return Cell("fit", column, {"ratio": ratio, "call": call})
-
-    def has(ratio: float, call: str) -> bool:
-        return bool(select(tables["fit"], ratio=ratio, call=call))
-
     found = [
         Verdict(
             "Exact takes time n^{low:.2f} whatever the entries: n^{high:.2f} for entries eight "
             "times as large.",
-            {"low": fit(low, EXACT, "slope"), "high": fit(high, EXACT, "slope")},
+            {"low": _fit(low, EXACT, "slope"), "high": _fit(high, EXACT, "slope")},
             lambda low, high: min(low, high) > 1.7 and abs(low - high) < 0.15,
-        )
-    ]
-    for row in tables["fit"]:
-        if row["ratio"] != low or "degree" not in str(row["call"]):
-            continue
-        call = str(row["call"])
-        found.append(
-            Verdict(
-                f"B = {low:g} √log n, {call}: n^{{slope:.2f}}, faster than exact from n = "
-                "{crossover:.0f} on, {ns:.0f} ns a row at n = {n}.",
-                {
-                    "slope": fit(low, call, "slope"), "crossover": fit(low, call, "crossover"),
-                    "ns": fit(low, call, "nanoseconds_per_row"), "n": fit(low, call, "largest_n"),
-                },
-                lambda slope, crossover, ns, n: slope < 1.25,
-            )
-        )  # fmt: skip
-    for rtol in RTOLS:
-        call = f"auto, rtol {rtol:g}"
-        found.append(
-            Verdict(
-                f"Auto at rtol {rtol:g} and B = {low:g} √log n: n^{{slope:.2f}}, faster than exact "
-                "from n = {crossover:.0f} on.",
-                {"slope": fit(low, call, "slope"), "crossover": fit(low, call, "crossover")},
-                lambda slope, crossover: slope < 1.5 and math.isfinite(crossover),
-            )
-        )
-        found.append(
-            Verdict(
-                f"Auto at rtol {rtol:g} and B = {high:g} √log n takes the exact method at "
-                "{share:.0%} of all n.",
-                {"share": fit(high, call, "exact_share")},
-                lambda share: share == 1.0,
-            )
-        )
-    found.append(
+        ),
+        *_degrees(tables, low, high),
+        *(one for rtol in RTOLS for one in _auto(rtol, low, high)),
         Verdict(
             "Auto takes at most {most:.2f} times the time of exact, over all regimes and n.",
             {"most": Cell("total", "auto_slowest_by_exact", {"row": "all"})},
             lambda most: most <= 1.5,
-        )
-    )
-    found.append(
+        ),
         Verdict(
             "No error exceeds its certificate; the largest is {times:.2g} times it ({call}, "
             "B = {ratio:g} √log n, n = {n}).",
@@ -228,17 +206,17 @@ def _verdicts(tables: Tables) -> list[Verdict]:
                 "n": Cell("total", "worst_n", {"row": "all"}),
             },
             lambda times, call, ratio, n: times <= 1.0,
-        )
-    )
-    if has(low, TORCH):
+        ),
+    ]
+    if select(tables["fit"], ratio=low, call=TORCH):
         found.append(
             Verdict(
                 "torch (flash) takes time n^{slope:.2f} and {times:.1f} times that of exact at "
                 "n = {n}.",
                 {
-                    "slope": fit(low, TORCH, "slope"),
-                    "times": fit(low, TORCH, "times_exact"),
-                    "n": fit(low, TORCH, "largest_common_n"),
+                    "slope": _fit(low, TORCH, "slope"),
+                    "times": _fit(low, TORCH, "times_exact"),
+                    "n": _fit(low, TORCH, "largest_common_n"),
                 },
                 lambda slope, times, n: slope > 1.7,
             )
@@ -246,48 +224,101 @@ def _verdicts(tables: Tables) -> list[Verdict]:
     return found
 
 
-def draw(tables: Tables, figure: Any) -> None:
-    """Seconds against n, one panel for each regime."""
-    figure.set_size_inches(10.0, 4.6)
-    seconds = tables["seconds"]
-    ratios = list(dict.fromkeys(row["ratio"] for row in seconds))
-    panels = figure.subplots(1, len(ratios), sharey=True)
-    labels = list(dict.fromkeys(row["call"] for row in seconds))
-    for axes, ratio in zip(panels, ratios, strict=True):
-        for number, label in enumerate(labels):
-            rows = select(seconds, ratio=ratio, call=label)
-            axes.loglog(
-                [row["n"] for row in rows], [row["seconds"] for row in rows], **style(number),
-                label=label,
-            )  # fmt: skip
-        _guides(axes, select(seconds, ratio=ratio, call=EXACT))
-        axes.set_xscale("log", base=2)
-        axes.set_title(f"B = {ratio:g} √log n", fontsize="small")
-        axes.set_xlabel("n  (rows)")
-        axes.grid(True, which="major", alpha=0.3)
-    panels[0].set_ylabel("time for dL/dX  (s)")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
+def _wrong(error: float) -> str:
+    """An error in words: from the size of the gradient on, no digit of it is right."""
+    if math.isnan(error):
+        return "of unknown error"
+    return "wrong in all digits" if error >= 1.0 else "wrong by {error:.1%} of the gradient"
 
 
-def _guides(axes: Any, exact: list[Row]) -> None:
-    """Thin lines of slope one and two through the largest exact time."""
-    n, top = real(exact[-1], "n"), real(exact[-1], "seconds")
-    sizes = np.array([n / 4.0, n])
-    for power, place in ((1.0, 0.04), (2.0, 1.6)):
-        axes.loglog(sizes, place * top * (sizes / n) ** power, color="black", linewidth=0.6)
-        axes.annotate(f"n^{power:g}", (sizes[0], place * top * 4.0**-power), fontsize=6,
-                      textcoords="offset points", xytext=(-14, 0))  # fmt: skip
+def _degrees(tables: Tables, low: float, high: float) -> list[Verdict]:
+    """Fixed degrees: near-linear time where entries are small, and where they are not, wrong."""
+    found = []
+    for row in tables["fit"]:
+        call = str(row["call"])
+        if "degree" not in call:
+            continue
+        if row["ratio"] == low:
+            found.append(
+                Verdict(
+                    lambda call=call, **numbers: (
+                        f"B = {low:g} √log n, {call}: n^{{slope:.2f}}, {_overtakes(**numbers)}, "
+                        "{ns:.0f} ns a row at n = {n}."
+                    ),
+                    {
+                        "slope": _fit(low, call, "slope"),
+                        "crossover": _fit(low, call, "crossover"),
+                        "common": _fit(low, call, "largest_common_n"),
+                        "ns": _fit(low, call, "nanoseconds_per_row"),
+                        "n": _fit(low, call, "largest_n"),
+                    },
+                    lambda slope, crossover, common, ns, n: slope < 1.25,
+                )
+            )
+        if row["ratio"] == high:
+            found.append(
+                Verdict(
+                    lambda error, call=call: (
+                        f"B = {high:g} √log n, {call}: {_wrong(error)} at the largest n for which "
+                        "the truth was computed, however fast it is."
+                    ),
+                    {"error": _fit(high, call, "error")},
+                )
+            )
+    return found
+
+
+def _auto(rtol: float, low: float, high: float) -> list[Verdict]:
+    call = f"auto, rtol {rtol:g}"
+    return [
+        Verdict(
+            lambda **numbers: (
+                f"Auto at rtol {rtol:g} and B = {low:g} √log n: n^{{slope:.2f}}, "
+                f"{_overtakes(**numbers)}."
+            ),
+            {
+                "slope": _fit(low, call, "slope"), "crossover": _fit(low, call, "crossover"),
+                "common": _fit(low, call, "largest_common_n"),
+            },
+            lambda slope, crossover, common: slope < 1.5 and math.isfinite(crossover),
+        ),
+        Verdict(
+            f"Auto at rtol {rtol:g} and B = {high:g} √log n takes the exact method at "
+            "{share:.0%} of all n.",
+            {"share": _fit(high, call, "exact_share")},
+            lambda share: share == 1.0,
+        ),
+    ]  # fmt: skip
+
+
+def answer(tables: Tables) -> Verdict:
+    """The time that small entries save, and large ones do not."""
+    low, high = RATIOS[0], RATIOS[-1]
+    call = f"auto, rtol {RTOLS[0]:g}"
+    return Verdict(
+        lambda **numbers: (
+            f"At B = {low:g} √log n auto at rtol {RTOLS[0]:g} takes time n^{{slope:.2f}} and is "
+            f"{_overtakes(**numbers)}; at {high:g} √log n it takes the exact method at "
+            "{share:.0%} of all n."
+        ),
+        {
+            "slope": _fit(low, call, "slope"), "crossover": _fit(low, call, "crossover"),
+            "common": _fit(low, call, "largest_common_n"),
+            "share": _fit(high, call, "exact_share"),
+        },
+    )  # fmt: skip
 
 
 EXPERIMENT = Experiment(
     name="time",
     title="Time against n in regimes of B",
-    claim="Below √log n the gradient is near-linear in practice: where it overtakes the exact "
+    claim=SMALL,
+    aim="Below √log n the gradient is near-linear in practice: where it overtakes the exact "
     "method, what it costs, and that auto stays with exact where entries are too large.",
     points=points,
     measure=measure,
     summarise=summarise,
     verdicts=verdicts,
+    answer=answer,
     draw=draw,
 )
