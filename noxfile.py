@@ -148,10 +148,18 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The pages; a warning is an error."""
+    """The pages: a warning is an error, and so is a link within them that leads nowhere."""
     need(session, ".[docs]")
     out = os.environ.get("ATTNGRAD_DOCS_OUT", str(ROOT / "docs" / "_build"))
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", out)
+    places = [*(session.bin_paths or ()), os.environ["PATH"]]
+    if shutil.which("lychee", path=os.pathsep.join(places)) is None:
+        session.warn("links of the made pages are not checked: found no lychee for this system")
+        return
+    # Pages as they are read in the repository have other anchors.
+    sources = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
+    for pages in ((out, "--include-fragments"), sources):
+        session.run("lychee", "--offline", "--no-progress", *pages)
 
 
 @nox.session

@@ -106,7 +106,7 @@ def attention_vjp(
     query, key, value
         As in ``attention``.
     dout : array_like, (..., L, Ev)
-        Gradient of a scalar by the output of ``attention``.
+        Gradient of a scalar with respect to the output of ``attention``.
     is_causal, scale
         As in ``attention``.
     rtol

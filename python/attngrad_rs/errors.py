@@ -50,11 +50,15 @@ class RangeError(AttnGradError, ValueError):
 class ToleranceError(AttnGradError, ArithmeticError):
     """The tolerance asked for is below what can be reached.
 
-    - ``best_rtol``: the smallest ``rtol`` that this problem can be certified to, in this dtype,
-      with this method and beside the same ``atol``; infinite where no relative tolerance can be
-      certified. Where ``result`` is None nothing was computed, as no data could reach the
-      tolerance: then it is the least that some data could reach in this dtype.
-    - ``result``: the GradientResult or AttentionGradients that was computed, with its certificates.
+    Attributes
+    ----------
+    best_rtol : float
+        The smallest ``rtol`` that this problem can be certified to, in this dtype, with this method
+        and beside the same ``atol``; infinite where no relative tolerance can be certified. Where
+        ``result`` is None nothing was computed, as no data could reach the tolerance: then it is
+        the least that some data could reach in this dtype.
+    result : GradientResult, AttentionGradients or None
+        The result that was computed, with its certificates.
     """
 
     def __init__(self, message: str, best_rtol: float = float("inf"), result: Any = None) -> None:

@@ -32,21 +32,28 @@ class Factors:
 
     U3, V3 and U4 are made when they are first asked for; no gradient needs them as matrices.
 
-    - ``U1``, ``V1``, (n, k1) and (m, k1): U1 V1ᵀ = f̃ ≈ f, the normaliser folded into U1: its rows
-      sum to one. Eq. (10.9).
-    - ``U2``, ``V2``, (n, dv) and (m, dv): U2 V2ᵀ = c̃ hᵀ ≈ q: c̃ and h. Eq. (10.10).
-    - ``U3``, ``V3``, (n, k1 dv) and (m, k1 dv): U3 V3ᵀ = f̃ ∘ c̃ hᵀ ≈ p1: row-wise Kronecker products
-      of the first two pairs. Eq. (10.11).
-    - ``U4``, ``V4``, (n, k1) and (m, k1): U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (10.12). V4 is V1.
-    - ``scale``: s.
-    - ``loss``: L of c̃, eq. (1.7).
-    - ``error``: the root mean square relative error of an entry of U1 V1ᵀ, as
-      ``ExpFeatures.error_``.
-    - ``mean``, (d,) of float64: the row that keys are centred at, their mean as far as float32
-      tells it.
-    - ``polynomial``: an ``ExpPolynomial``, P, which stands for the exponential of the logits of
-      centred keys.
-    - ``inputs``: private copies of A1, A2, A3, Y, E and of X or W_Q and W_K, by name.
+    Attributes
+    ----------
+    U1, V1 : ndarray, (n, k1) and (m, k1)
+        U1 V1ᵀ = f̃ ≈ f, the normaliser folded into U1: its rows sum to one. Eq. (10.9).
+    U2, V2 : ndarray, (n, dv) and (m, dv)
+        U2 V2ᵀ = c̃ hᵀ ≈ q: c̃ and h. Eq. (10.10).
+    U3, V3 : ndarray, (n, k1 dv) and (m, k1 dv)
+        U3 V3ᵀ = f̃ ∘ c̃ hᵀ ≈ p1: row-wise Kronecker products of the first two pairs. Eq. (10.11).
+    U4, V4 : ndarray, (n, k1) and (m, k1)
+        U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (10.12). V4 is V1.
+    scale : float
+        s.
+    loss : float
+        L of c̃, eq. (1.7).
+    error : float
+        The root mean square relative error of an entry of U1 V1ᵀ, as ``ExpFeatures.error_``.
+    mean : ndarray, (d,) of float64
+        The row that keys are centred at, their mean as far as float32 tells it.
+    polynomial : ExpPolynomial
+        P, which stands for the exponential of the logits of centred keys.
+    inputs : mapping of str to ndarray
+        Private copies of A1, A2, A3, Y, E and of X or W_Q and W_K, by name.
     """
 
     def __init__(

@@ -37,22 +37,6 @@ class ExpFeatures:
 
     ``U = transform_query(q)`` and ``V = transform_key(k)`` satisfy U Vᵀ ≈ exp(scale · q kᵀ).
 
-    Attributes, once it is fitted:
-
-    - ``degree_``: g.
-    - ``n_features_``: N, at most C(E + g, g).
-    - ``n_features_in_``: E.
-    - ``scale_``: the scale in use.
-    - ``coefficients_``, (g + 1,): P_0 ... P_g, by powers of the centred logit.
-    - ``polynomial_``: P itself, an ``ExpPolynomial``.
-    - ``interval_``: a pair that holds every centred logit of the data.
-    - ``spectrum_``, (E,): second moments of the balanced coordinates, falling.
-    - ``balance_``: the coordinates, a ``Balance``.
-    - ``index_set_``: the monomials, one for each feature, an ``IndexSet``.
-    - ``error_``: the error as measured; see ``rtol``.
-    - ``bound_``: the relative error of every entry of the data is at most this, rounding aside;
-      infinite where monomials up to the degree were left out.
-
     Parameters
     ----------
     degree : int, optional
@@ -77,6 +61,34 @@ class ExpFeatures:
         For the sample; None is a fixed seed.
     threads : int, optional
         Threads to use; by default all that the process may use. No bit depends on it.
+
+    Attributes
+    ----------
+    degree_ : int
+        g.
+    n_features_ : int
+        N, at most C(E + g, g).
+    n_features_in_ : int
+        E.
+    scale_ : float
+        The scale in use.
+    coefficients_ : ndarray, (g + 1,)
+        P_0 ... P_g, by powers of the centred logit.
+    polynomial_ : ExpPolynomial
+        P itself.
+    interval_ : tuple of two floats
+        A pair that holds every centred logit of the data.
+    spectrum_ : ndarray, (E,)
+        Second moments of the balanced coordinates, falling.
+    balance_ : Balance
+        The coordinates.
+    index_set_ : IndexSet
+        The monomials, one for each feature.
+    error_ : float
+        The error as measured; see ``rtol``.
+    bound_ : float
+        The relative error of every entry of the data is at most this, rounding aside; infinite
+        where monomials up to the degree were left out.
 
     Notes
     -----

@@ -62,17 +62,27 @@ class Reuse:
 class Plan:
     """A decision that can be read before it is carried out, and carried out again.
 
-    - ``method``: the method chosen.
-    - ``degree``, ``samples``: degree of the polynomial, and rows that are computed exactly to
-      certify; None for the exact method.
-    - ``features``: number of features; None for the exact method.
-    - ``exact_rows``: query rows that are computed exactly because the approximation is not trusted
-      with them; known once it has been run. None for the exact method.
-    - ``predicted_seconds``: from a count of operations and what calls of this process took so far.
-      It never decides anything about the result.
-    - ``predicted_error``: relative error beyond rounding: truncation and sampling. 0 for exact.
-    - ``peak_bytes``: memory above the inputs at the peak: private copies, buffers and outputs.
-    - ``reason``: why this method.
+    Attributes
+    ----------
+    method : str
+        The method chosen.
+    degree, samples : int or None
+        Degree of the polynomial, and rows that are computed exactly to certify; None for the exact
+        method.
+    features : int or None
+        Number of features; None for the exact method.
+    exact_rows : int or None
+        Query rows that are computed exactly because the approximation is not trusted with them;
+        known once it has been run. None for the exact method.
+    predicted_seconds : float
+        From a count of operations and what calls of this process took so far. It never decides
+        anything about the result.
+    predicted_error : float
+        Relative error beyond rounding: truncation and sampling. 0 for exact.
+    peak_bytes : int
+        Memory above the inputs at the peak: private copies, buffers and outputs.
+    reason : str
+        Why this method.
     """
 
     method: str
@@ -190,7 +200,7 @@ class Plan:
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the arrays: a plan travels as a decision."""
+        """Everything but the arrays, which pickling drops."""
         return {**self.__dict__, "_call": None, "_reuse": None}
 
 

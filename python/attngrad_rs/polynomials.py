@@ -40,13 +40,20 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 class ExpPolynomial:
     """A polynomial of t for exp(t) on an interval. Call it for its values.
 
-    - ``kind``: how it was chosen.
-    - ``degree``: its degree g; leading coefficients may be zero.
-    - ``interval``: where it was made for.
-    - ``chebyshev``, (g + 1,): coefficients of T_0, ..., T_g on the interval (7.1). They are the
-      polynomial: bounds are of what they define exactly.
-    - ``power``, (g + 1,): coefficients of 1, t, ..., t**g (7.4), each rounded once. Good around
-      zero; far from it the powers cancel, and values are to be had by calling.
+    Attributes
+    ----------
+    kind : str
+        How it was chosen.
+    degree : int
+        Its degree g; leading coefficients may be zero.
+    interval : tuple of two floats
+        The interval that it was made for.
+    chebyshev : ndarray, (g + 1,)
+        Coefficients of T_0, ..., T_g on the interval (7.1). They are the polynomial: bounds are of
+        what they define exactly.
+    power : ndarray, (g + 1,)
+        Coefficients of 1, t, ..., t**g (7.4), each rounded once. Good around zero; far from it the
+        powers cancel, and values are to be had by calling.
     """
 
     def __init__(self, kind: str, core: _core.Polynomial) -> None:

@@ -70,9 +70,9 @@ def loss_gradient(
     E : array_like, (n, dv)
         Target.
     wrt : str or sequence of str
-        Names to differentiate by: one or several of "X", "W_Q", "W_K", "Y", "A1", "A2", "A3", "A".
-        Several share the passes. "X" wants X given as one matrix, "W_Q" and "W_K" as the pair; "A"
-        is dA1 + dA2 + dA3 and wants A1, A2 and A3 to be the same object.
+        The gradients are with respect to these: one or several of "X", "W_Q", "W_K", "Y", "A1",
+        "A2", "A3", "A". Several share the passes. "X" requires X given as one matrix, "W_Q" and
+        "W_K" as the pair; "A" is dA1 + dA2 + dA3 and requires A1, A2 and A3 to be the same object.
     scale : float, optional
         s; by default 1/d2, the paper's 1/d.
     is_causal : bool
@@ -118,8 +118,8 @@ def loss_gradient(
     timeout : float, optional
         Seconds after which to give up.
     check_finite : bool
-        Refuse NaN and infinity in the inputs. With False they are not looked for: where there are
-        any, the result holds NaN, or RangeError is raised.
+        Refuse NaN and infinity in the inputs. If False, the inputs are not checked; the result may
+        then hold NaN, or RangeError is raised.
     B : float, optional
         The bound on the entries of A1 X and A2 in the paper's problem: OptionError says the largest
         entry where one is larger. ``result.B`` is that entry.
@@ -147,9 +147,9 @@ def loss_gradient(
     Notes
     -----
     Source: docs/math.md, sections on the loss and its gradients; Alman & Song, arXiv 2402.04497.
-    Cost: 8 n m d operations for the gradient by X, 12 n m d for all (10 and 14 where a row of keys
-    is too long for what pass 1 keeps); half if causal. Memory:
-    O((n + m) d) beside the inputs. With m = 0 the output is 0 and so are the gradients.
+    Cost: 8 n m d operations for the gradient with respect to X, 12 n m d for all (10 and 14 where a
+    row of keys is too long for what pass 1 keeps); half if causal. Memory: O((n + m) d) beside the
+    inputs. With m = 0 the output is 0 and so are the gradients.
 
     Examples
     --------

@@ -33,29 +33,43 @@ def public_fields(cls: type, found: object) -> dict[str, Any]:
 class Certificate:
     """How far a result may be from the truth, and how that is known.
 
-    - ``method``: the method that made the result.
-    - ``kind``: ``"exact"`` (rounding only), ``"rigorous"`` (a bound, rounding included),
-      ``"statistical"`` (a confidence that a rigorous cap on every row backs) or ``"estimated"`` (a
-      standard error with a safety factor). Kinds are never mixed.
-    - ``absolute``: the error is at most this, in ``norm``. NaN is turned into infinity: what is not
-      known is never certified.
-    - ``relative``: ``absolute / (size of the result - absolute)``, infinite where that is not
-      positive.
-    - ``norm``: ``"fro"`` (Frobenius), ``"max"`` (largest entry), or ``"abs"`` for a single number.
-    - ``confidence``: probability that the statement holds, for kind ``"statistical"``, however
-      often the call looked; None otherwise. It is that of the draws: with ``rng=None`` their seed
-      is a hash of the data, and the confidence assumes data that were not chosen by that hash.
-    - ``terms``: parts of ``absolute``: rounding, and for approximations truncation, sampling and
-      skipped mass.
-    - ``steps``: charges of f, c, q, p1 and p2, where a rigorous bound knows; empty for exact.
-    - ``rtol_requested``: the tolerance asked for.
-    - ``best_rtol``: the smallest ``rtol`` that this result reaches beside the ``atol`` asked for;
-      infinite where the gradient may be zero.
-    - ``success``: whether ‖ĝ − g‖ ≤ rtol·‖g‖ + atol is certified; None where nothing was asked of
-      an approximation. Without a tolerance an exact result is a success where its rounding is
-      bounded. A gradient that is merely smaller than its rounding bound is none.
-    - ``message``: the same in words.
-    - ``size``: ``norm`` of the result itself; None in a certificate that was made by hand.
+    Attributes
+    ----------
+    method : str
+        The method that made the result.
+    kind : str
+        ``"exact"`` (rounding only), ``"rigorous"`` (a bound, rounding included), ``"statistical"``
+        (a confidence that a rigorous cap on every row backs) or ``"estimated"`` (a standard error
+        with a safety factor). Kinds are never mixed.
+    absolute : float
+        The error is at most this, in ``norm``. NaN is turned into infinity: what is not known is
+        never certified.
+    relative : float
+        ``absolute / (size of the result - absolute)``, infinite where that is not positive.
+    norm : str
+        ``"fro"`` (Frobenius), ``"max"`` (largest entry), or ``"abs"`` for a single number.
+    confidence : float or None
+        Probability that the statement holds, for kind ``"statistical"``, however often the call
+        looked; None otherwise. It is that of the draws: with ``rng=None`` their seed is a hash of
+        the data, and the confidence assumes data that were not chosen by that hash.
+    terms : mapping of str to float
+        Parts of ``absolute``: rounding, and for approximations truncation, sampling and skipped
+        mass.
+    steps : mapping of str to float
+        Charges of f, c, q, p1 and p2, where a rigorous bound knows; empty for exact.
+    rtol_requested : float or None
+        The tolerance asked for.
+    best_rtol : float
+        The smallest ``rtol`` that this result reaches beside the ``atol`` asked for; infinite where
+        the gradient may be zero.
+    success : bool or None
+        Whether ‖ĝ − g‖ ≤ rtol·‖g‖ + atol is certified; None where nothing was asked of an
+        approximation. Without a tolerance an exact result is a success where its rounding is
+        bounded. A gradient that is merely smaller than its rounding bound is none.
+    message : str
+        The same in words.
+    size : float or None
+        ``norm`` of the result itself; None in a certificate that was made by hand.
     """
 
     method: str
@@ -142,15 +156,24 @@ class _Certified:
 class GradientResult(_Certified, Generic[F]):
     """Loss and gradients of one problem, each with its certificate.
 
-    - ``loss``: L(X, Y), half the squared Frobenius norm of the residual.
-    - ``gradients``: one array per name in ``wrt``, in that order, shaped and typed like what it is
-      a gradient by, in native byte order.
-    - ``certificates``: one per gradient.
-    - ``loss_certificate``: that of the loss.
-    - ``plan``: the decision that was run, and why. It holds none of the arrays.
-    - ``seconds``: wall time of the whole call.
-    - ``B``: the largest entry of A1 X and A2, where ``B=`` was given or the call is the paper's
-      problem (``atol`` alone and ``norm="max"``); None elsewhere.
+    Attributes
+    ----------
+    loss : float
+        L(X, Y), half the squared Frobenius norm of the residual.
+    gradients : mapping of str to ndarray
+        One array per name in ``wrt``, in that order, shaped and typed like what it is a gradient
+        with respect to, in native byte order.
+    certificates : mapping of str to Certificate
+        One per gradient.
+    loss_certificate : Certificate
+        That of the loss.
+    plan : Plan
+        The decision that was run, and why. It holds none of the arrays.
+    seconds : float
+        Wall time of the whole call.
+    B : float or None
+        The largest entry of A1 X and A2, where ``B=`` was given or the call is the paper's problem
+        (``atol`` alone and ``norm="max"``); None elsewhere.
     """
 
     loss: float
@@ -189,11 +212,16 @@ class GradientResult(_Certified, Generic[F]):
 class AttentionGradients(_Certified, Generic[F]):
     """Gradients of attention; unpacks as ``dq, dk, dv``.
 
-    - ``dq``, ``dk``, ``dv``: arrays shaped like query, key and value.
-    - ``certificates``: by ``"query"``, ``"key"``, ``"value"``, each over all leading dimensions
-      together.
-    - ``plan``: the decision that was run, and why.
-    - ``seconds``: wall time of the whole call.
+    Attributes
+    ----------
+    dq, dk, dv : ndarray
+        Arrays shaped like query, key and value.
+    certificates : mapping of str to Certificate
+        By ``"query"``, ``"key"``, ``"value"``, each over all leading dimensions together.
+    plan : Plan
+        The decision that was run, and why.
+    seconds : float
+        Wall time of the whole call.
     """
 
     dq: npt.NDArray[F]
@@ -237,7 +265,7 @@ def deliver(result: R, certificates: Mapping[str, Certificate], given: Options, 
         ask += "" if math.isfinite(made.best_rtol) else ", as the gradient may be zero"
     else:
         ask = "ask for rtol=None (exact)"
-    words = f"{given.tolerance()}, {limit} for the gradient by {name}"
+    words = f"{given.tolerance()}, {limit} for the gradient with respect to {name}"
     if given.method != "auto":
         raise ToleranceError(f"{words}; {remedy}{ask}", made.best_rtol, result)
     warnings.warn(

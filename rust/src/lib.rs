@@ -102,6 +102,7 @@
 //! Logits of any size; any shape, zero included; results that are bitwise the same for any number of threads; an
 //! estimate of the rounding error beside every result; an [`Error`] instead of a panic or an abort.
 #![cfg_attr(doctest, doc = include_str!("../../README.md"))]
+#![cfg_attr(doctest, doc = include_str!("../../docs/tutorials/rust.md"))]
 #![allow(non_snake_case, reason = "the letters of the paper: A1, X, W_Q")]
 
 pub mod certificate;

@@ -62,7 +62,7 @@ def test_the_best_tolerance_is_one_that_succeeds(atol: float) -> None:
     with pytest.raises(ag.ToleranceError) as caught:
         delivered(tolerance(1e-12, atol, "exact"))
     message, best = str(caught.value), caught.value.best_rtol
-    assert "by Y" in message
+    assert "with respect to Y" in message
     assert "use float64" in message
     assert caught.value.result.certificates["Y"].best_rtol == best
     assert caught.value.result.certificates["X"].success is False

@@ -25,7 +25,7 @@ class Explanation(NamedTuple):
 def explanation(
     arguments: Mapping[str, Any], rtol: float, threads: int | None = None
 ) -> Explanation:
-    """Diagnose the queries A1 X (or A1 W_Q) and keys A2 (or A2 W_K), and plan the gradient by X.
+    """Diagnose the queries A1 X (or A1 W_Q) and keys A2 (or A2 W_K), and plan dL/dX.
 
     ``arguments`` are arrays and options of ``loss_gradient``, ``rtol`` is the accuracy asked for.
     No gradient is computed. The diagnosis holds the plans for its own accuracies and for ``rtol``,

@@ -69,7 +69,7 @@ def read_problem(path: str, head: str | None = None) -> dict[str, Any]:
 
 
 def default_names(arguments: Mapping[str, Any]) -> tuple[Input, ...]:
-    """Names to differentiate by where none is given: X, or the pair that stands for it."""
+    """The gradients to compute where none is named: X, or the pair that stands for it."""
     return ("W_Q", "W_K") if isinstance(arguments["X"], tuple) else ("X",)
 
 

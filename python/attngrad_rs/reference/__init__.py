@@ -3,14 +3,12 @@
 Alman & Song, "The Fine-Grained Complexity of Gradient Computation for Training Large Language
 Models" (arXiv 2402.04497). ``docs/math.md`` derives the same formulas and numbers them.
 
-==================  ===============================================================================
-:class:`Problem`    every quantity of the paper as a matrix: S, u, alpha, f, h, o, c, q, r, p1, p2,
-                    p, the loss, and the gradient by each weight and input
-``Problem.row``     the same one row at a time, as the paper writes it: u_j0, f_j0, c_j0, ...
-:func:`vec`, ...    the tensor trick, with the Kronecker products written out
-:func:`attention`,  softmax attention and its vector-Jacobian product in the names of
-:func:`attention_vjp`  neural networks
-==================  ===============================================================================
+- :class:`Problem`: every quantity of the paper as a matrix: S, u, alpha, f, h, o, c, q, r, p1, p2,
+  p, the loss, and its gradients with respect to each weight and input.
+- :class:`Row`: the same one row at a time, as the paper writes it: u_j0, f_j0, c_j0, ...
+- :func:`vec`, :func:`kron`, :func:`tensor_trick`: the tensor trick, Kronecker products written out.
+- :func:`attention`, :func:`attention_vjp`: softmax attention and its vector-Jacobian product in the
+  names of neural networks.
 
 The paper's definition of many layers is :class:`Layer`, :func:`forward` and :func:`backward`; its
 theorems, with all constants, are ``reference.degrees`` (which degree is enough),

@@ -20,7 +20,7 @@ Weight: TypeAlias = Array | tuple[Array, Array]
 class Problem:
     """L(X, Y) = 1/2 || f h - E ||_F^2, the paper's optimisation problem, eq. (1.1) - (1.7).
 
-    Attributes
+    Parameters
     ----------
     A1, A2, A3 : arrays (n, d1), (m, d2), (m, d3)
         Inputs on the query, key and value side.
@@ -130,12 +130,12 @@ class Problem:
 
     @cached_property
     def seen(self) -> Array:
-        """Which keys each query sees, eq. (1.9); bool (n, m)."""
+        """Whether query j sees key i, eq. (1.9); bool (n, m)."""
         return visible(self.S.shape[0], self.S.shape[1], self.is_causal)
 
     @cached_property
     def shift(self) -> Array:
-        """What is subtracted from the logits of each row: the row maximum, or 0. Shape (n, 1)."""
+        """The number subtracted from the logits of a row: their maximum, or 0. Shape (n, 1)."""
         if self.stable:
             return row_shift(self.S, self.seen)
         return np.zeros((self.S.shape[0], 1), dtype=int)

@@ -40,7 +40,7 @@ class Row:
     """Row j0 of the problem, from A = s A_j0 (m, d1 d2), x = vec(X), the values h and E_j0.
 
     Eq. (4.4) - (4.6); the paper's definitions of u(x)_j0, alpha(x)_j0, f(x)_j0, c(x)_j0, q(x)_j0,
-    p(x)_j0 and of the derivatives by x_i. Only the keys that the query sees are in it.
+    p(x)_j0 and of the derivatives in x_i. Only the keys that the query sees are in it.
     Cost m d1 d2 time and memory.
     """
 

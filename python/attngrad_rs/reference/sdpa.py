@@ -57,7 +57,7 @@ def attention_vjp(
     scale: Any = None,
     exp: Exp = np.exp,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of <dout, attention(query, key, value)> by query, key and value, eq. (6.2).
+    """Gradients of <dout, attention(query, key, value)> with respect to its inputs, eq. (6.2).
 
     The p of the paper with dout in the place of c: dq = s p key, dk = s p^T query, dv = f^T dout.
     Shapes as in :func:`attention`, dout (..., L, Ev); same errors and cost.
