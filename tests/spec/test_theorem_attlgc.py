@@ -1,4 +1,4 @@
-"""AAttLGC(n, d, ε), Definition 1.4 of the paper, by its name: eq. (169) of docs/math.md."""
+"""AAttLGC(n, d, ε), Definition 1.4 of the paper, by its name: eq. (12.1) of docs/math.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The converse reduction: dL/dX from the outputs of any softmax attention, eq. (193)."""
+"""The converse reduction: dL/dX from the outputs of any softmax attention, eq. (12.25)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def by_library(query: Array, key: Array, value: Array) -> Array:
 @FEW
 @given(problems(), st.sampled_from((by_reference, by_library)))
 def test_attention_gives_the_gradient(of: reference.Problem, attention: Any) -> None:
-    """(193): one call with value columns [h, k, h ⊗ k], of the literal formulas and of ours."""
+    """(12.25): one call with value columns [h, k, h ⊗ k], of the literal formulas and of ours."""
     got = gradient_from_attention(attention, of)
     assert_ratio(got, of.dX, scale_of(of), SLACK[np.dtype(np.float64)], "dL/dX")
 

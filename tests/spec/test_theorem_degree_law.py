@@ -1,4 +1,4 @@
-"""The degree law with explicit constants: eqs. (173) to (176) of docs/math.md."""
+"""The degree law with explicit constants: eqs. (12.5) to (12.8) of docs/math.md."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def smallest_degree(reach: float, error: float) -> int | None:
 
 @given(REACHES, DECADES)
 def test_the_degree_law(reach: float, decades: float) -> None:
-    """The smallest degree found lies between both sides of (174)."""
+    """The smallest degree found lies between both sides of (12.6)."""
     assume(10.0**-decades >= ROUNDING * math.exp(2.0 * reach))
     found = smallest_degree(reach, 10.0**-decades)
     law = degree_law(reach, -decades * math.log(10.0))
@@ -51,7 +51,7 @@ def test_the_degree_law(reach: float, decades: float) -> None:
 
 @given(REACHES, DECADES)
 def test_taylors_remainder_says_which_degree_is_enough(reach: float, decades: float) -> None:
-    """(175): at the sufficient degree the best polynomial is good to ε."""
+    """(12.7): at the sufficient degree the best polynomial is good to ε."""
     assume(10.0**-decades >= ROUNDING * math.exp(2.0 * reach))
     degree = sufficient_degree(reach, -decades * math.log(10.0))
     assume(degree <= MAX_DEGREE)
@@ -60,7 +60,7 @@ def test_taylors_remainder_says_which_degree_is_enough(reach: float, decades: fl
 
 @given(st.floats(-6.0, 6.0), st.floats(0.0, 6.0))
 def test_both_sides_of_the_law_are_ordered_at_any_size(log_reach: float, log_wanted: float) -> None:
-    """(174) to (176) far beyond what any polynomial in double precision can show."""
+    """(12.6) to (12.8) far beyond what any polynomial in double precision can show."""
     reach, log_error = 10.0**log_reach, -(10.0**log_wanted) * math.log(10.0)
     law, enough = degree_law(reach, log_error), sufficient_degree(reach, log_error)
     assert law.least <= enough <= law.most
@@ -68,7 +68,7 @@ def test_both_sides_of_the_law_are_ordered_at_any_size(log_reach: float, log_wan
 
 
 def not_excluded(reach: float, log_error: float) -> float:
-    """A number below which (176) and the lower side of (51) exclude every degree."""
+    """A number below which (12.8) and the lower side of (7.12) exclude every degree."""
     low, high = 0.0, 1.0
     while excluded(reach, log_error, high):
         low, high = high, 2.0 * high
@@ -88,7 +88,7 @@ def excluded(reach: float, log_error: float, count: float) -> bool:
 
 @given(REACHES, st.integers(0, 12))
 def test_no_degree_below_growth_is_good(reach: float, degree: int) -> None:
-    """(176): a polynomial that follows e^t over a long interval has a degree in proportion."""
+    """(12.8): a polynomial that follows e^t over a long interval has a degree in proportion."""
     error = error_of(reach, degree) / TIGHT
     assume(error < 0.9)
     assert degree >= least_degree_by_growth(reach, error)
@@ -96,7 +96,7 @@ def test_no_degree_below_growth_is_good(reach: float, degree: int) -> None:
 
 @pytest.mark.parametrize(("reach", "decades"), [(1e-3, 6), (1e-3, 300), (0.1, 1000)])
 def test_the_form_of_aggarwal_and_alman(reach: float, decades: int) -> None:
-    """Where ln(1/ε) is well above r the degree is theirs, up to a constant; (174)."""
+    """Where ln(1/ε) is well above r the degree is theirs, up to a constant; (12.6)."""
     wanted = decades * math.log(10.0)
     enough = sufficient_degree(reach, -wanted)
     if decades <= 300:

@@ -1,4 +1,4 @@
-"""Many layers, Definition 1.1 of the paper: eqs. (170) to (172) of docs/math.md."""
+"""Many layers, Definition 1.1 of the paper: eqs. (12.2) to (12.4) of docs/math.md."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_gradient_is_that_of_the_whole_network(
 @FEW
 @given(networks(), st.floats(-6.0, 0.0))
 def test_errors_of_layers_add_up(network: tuple[list[Layer], Array, Array], decade: float) -> None:
-    """(172): δ_0 ≤ Σ ε_l Π_(i<l) ‖J_i‖ for errors of any direction in every pull-back."""
+    """(12.4): δ_0 ≤ Σ ε_l Π_(i<l) ‖J_i‖ for errors of any direction in every pull-back."""
     layers, rows, arriving = network
     states = forward(layers, rows)
     rng = np.random.default_rng(len(layers))
@@ -121,7 +121,7 @@ def test_the_law_is_attained() -> None:
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
 def test_certificates_of_the_library_go_through_the_layers(degree: int) -> None:
-    """Three layers pulled back by the polynomial method; (172) with its bounds for ε_l."""
+    """Three layers pulled back by the polynomial method; (12.4) with its bounds for ε_l."""
     rng = np.random.default_rng(degree)
     n, d = 24, 3
     layers = [Layer(0.5 * rng.standard_normal((d, d)), rng.standard_normal((d, d))) for _ in "abc"]

@@ -1,4 +1,4 @@
-"""Low ranks of f, c, q, p1 and p2, Lemmas D.1 to D.5 of the paper: eqs. (177) to (180)."""
+"""Low ranks of f, c, q, p1 and p2, Lemmas D.1 to D.5 of the paper: eqs. (12.9) to (12.12)."""
 
 from __future__ import annotations
 

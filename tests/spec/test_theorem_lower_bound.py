@@ -1,4 +1,4 @@
-"""The lower bound, Theorems 1.5 and E.5 of the paper, repaired: eqs. (185) to (192).
+"""The lower bound, Theorems 1.5 and E.5 of the paper, repaired: eqs. (12.17) to (12.24).
 
 Attention from an oracle of gradients: ‖o‖²_F by Gauss–Legendre in a number of calls that grows with
 the logits and with ln(1/ε), which decides orthogonal vectors; where the paper's left sum needs a
@@ -48,7 +48,7 @@ def slopes(oracle: Oracle, of: reference.Problem, nodes: Array) -> list[float]:
 
 
 def gauss(oracle: Oracle, of: reference.Problem, calls: int) -> float:
-    """L(X) by N calls: L(0) + ∫₀¹ ⟨dL/dX(λX), X⟩ dλ, (185)."""
+    """L(X) by N calls: L(0) + ∫₀¹ ⟨dL/dX(λX), X⟩ dλ, (12.17)."""
     nodes, weights = np.polynomial.legendre.leggauss(calls)
     found = slopes(oracle, of, (nodes + 1.0) / 2.0)
     return float(at(of, 0.0).loss) + float(np.dot(weights, found)) / 2.0
@@ -76,7 +76,7 @@ def sizes(of: reference.Problem) -> dict[str, Any]:
 @FEW
 @given(problems(), st.sampled_from((1, 2, 3, 5, 8, 13, 30)))
 def test_gauss_legendre_is_within_its_bound(of: reference.Problem, calls: int) -> None:
-    """(187), with the exact oracle of the library."""
+    """(12.19), with the exact oracle of the library."""
     want = 2.0 * float(of.loss)
     size = len(of.A1) * sizes(of)["length"] ** 2 * (1.0 + sizes(of)["reach"])
     bound = quadrature_bound(calls, **sizes(of))
@@ -88,7 +88,7 @@ def test_gauss_legendre_is_within_its_bound(of: reference.Problem, calls: int) -
 def test_calls_grow_with_the_logits_and_the_digits(
     reach: float, error: float, rows: int, length: float
 ) -> None:
-    """(188): N ≤ 1 + 0.57 max(1, β/4.18) ln(39 n β H² max(1, β/4.18) / ε), and that is enough."""
+    """(12.20): N ≤ 1 + 0.57 max(1, β/4.18) ln(39 n β H² max(1, β/4.18) / ε), and that is enough."""
     options = {"rows": rows, "reach": reach, "length": length}
     calls = calls_needed(error, **options)
     assert quadrature_bound(calls, **options) <= error * (1.0 + 1e-9)
@@ -101,7 +101,7 @@ def test_calls_grow_with_the_logits_and_the_digits(
 @FEW
 @given(problems((0.01, 1.0)), st.data())
 def test_any_entry_is_recovered_by_polarisation(of: reference.Problem, data: st.DataObject) -> None:
-    """(192): o_jl from L at E = 0 and at E = e_j e_lᵀ."""
+    """(12.24): o_jl from L at E = 0 and at E = e_j e_lᵀ."""
     j = data.draw(st.integers(0, len(of.A1) - 1))
     column = data.draw(st.integers(0, of.E.shape[1] - 1))
     one = np.zeros_like(of.E)
@@ -130,7 +130,7 @@ def vectors(draw: Any) -> tuple[Array, Array]:
 
 
 def budget(n: int, bits: int) -> tuple[int, float]:
-    """(191): calls, and the error ε of an oracle of AAttLGC(n, 2t, ε), that suffice to decide."""
+    """(12.23): calls, and the error ε of an oracle of AAttLGC(n, 2t, ε), that suffice to decide."""
     allowed = 1.0 / (8.0 * (n + 1) ** 2)
     calls = calls_needed(allowed, rows=n, reach=2.0 * bits * math.log(n), length=1.0)
     return calls, allowed / (4.0 * bits)
@@ -139,7 +139,7 @@ def budget(n: int, bits: int) -> tuple[int, float]:
 @FEW
 @given(vectors(), st.booleans())
 def test_gradients_decide_orthogonal_vectors(pair: tuple[Array, Array], wrong: bool) -> None:
-    """By ‖o‖²_F against 1/2(n + 1)², be every entry of every gradient wrong by the ε of (191)."""
+    """By ‖o‖²_F against 1/2(n + 1)², be every entry of every gradient wrong by the ε of (12.23)."""
     a, b = pair
     n, bits = a.shape
     data = orthogonal_vectors(a, b)
@@ -161,7 +161,7 @@ def test_gradients_decide_orthogonal_vectors(pair: tuple[Array, Array], wrong: b
 
 @pytest.mark.parametrize(("n", "bits"), [(8, 4), (16, 5)])
 def test_the_left_sum_needs_a_power_of_n(n: int, bits: int) -> None:
-    """(189): its error is |F'(1) − F'(0)| / 2N, so that N ≥ n³ ln n for the error of (191)."""
+    """(12.21): its error is |F'(1) − F'(0)| / 2N, so that N ≥ n³ ln n for the error of (12.23)."""
     rng = np.random.default_rng(n)
     a, b = (rng.integers(0, 2, (n, bits)).astype(float) for _ in range(2))
     a[:, 0] = b[:, 0] = 1.0

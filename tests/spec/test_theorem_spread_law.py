@@ -1,4 +1,4 @@
-"""The error of a degree on Gaussian logits: eq. (194) of docs/math.md."""
+"""The error of a degree on Gaussian logits: eq. (12.26) of docs/math.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upper bound, Theorems 1.6 and D.6 of the paper: eqs. (181) to (184) of docs/math.md.
+"""The upper bound, Theorems 1.6 and D.6 of the paper: eqs. (12.13) to (12.16) of docs/math.md.
 
 For every instance within the conditions the polynomial method is within ε, with no more features
 and operations than the law says.
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.spec
 
 # Enough for every way to the gradient; one example takes several of them.
 FEW = settings(max_examples=settings().max_examples // 4)
-# Roundings of sums of powers of logits up to 2, of either sign, relative to (182) at δ = 1.
+# Roundings of sums of powers of logits up to 2, of either sign, relative to (12.14) at δ = 1.
 ROUNDING = 1e-14
 BOUNDS = st.sampled_from((0.05, 0.3, 0.7, 1.0))
 ERRORS = st.sampled_from((1e-1, 1e-3, 1e-6))
@@ -63,7 +63,7 @@ def instances(draw: Any, generic: bool | None = None) -> tuple[reference.Problem
 
 
 def required_degree(of: reference.Problem, bound: float, error: float) -> int:
-    """g of the theorem: good to δ of (182) on the logits of centred keys, |t| ≤ 2 B²."""
+    """g of the theorem: good to δ of (12.14) on the logits of centred keys, |t| ≤ 2 B²."""
     return sufficient_degree(2.0 * bound**2, math.log(weight_tolerance(of, error)))
 
 
@@ -82,7 +82,7 @@ def arguments(of: reference.Problem) -> tuple[Any, ...]:
 def test_the_gradient_is_within_the_error(
     given_: tuple[reference.Problem, float], error: float
 ) -> None:
-    """(182), by the moment form and by the factors, of relative minimax polynomials."""
+    """(12.14), by the moment form and by the factors, of relative minimax polynomials."""
     of, bound = given_
     degree = required_degree(of, bound, error)
     reach = 2.0 * bound**2
@@ -130,7 +130,7 @@ def test_the_method_named_certifies_its_error(
 def test_errors_of_weights_are_errors_of_the_gradient(
     given_: tuple[reference.Problem, float], degree: int
 ) -> None:
-    """(181) and (182) with the δ that a polynomial has: no entry of dL/dX is further off."""
+    """(12.13) and (12.14) with the δ that a polynomial has: no entry of dL/dX is further off."""
     of, bound = given_
     reach = 2.0 * bound**2
     P = exp_polynomial("minimax_relative", degree, (-reach, reach))
@@ -186,7 +186,7 @@ def counted(array: Array) -> Array:
 def test_operations_are_those_of_the_law(
     n: int, m: int, widths: tuple[int, int, int, int], degree: int
 ) -> None:
-    """(183), by numbers that count; and no less than 0.8 of the law, which is no looser."""
+    """(12.15), by numbers that count; and no less than 0.8 of the law, which is no looser."""
     d1, d2, d3, dv = widths
     rng = np.random.default_rng(n)
     shapes = ((n, d1), (m, d2), (m, d3), (d1, d2), (d3, dv), (n, dv))
@@ -204,7 +204,7 @@ def test_operations_are_those_of_the_law(
 
 
 def test_the_exponent_of_the_law_falls_to_one() -> None:
-    """(184) with d = log₂ n and B = 1/2, for 1/n and for a fixed relative error of the weights.
+    """(12.16) with d = log₂ n and B = 1/2, for 1/n and for a fixed relative error of the weights.
 
     For 1/n it does so slowly, with ln ln ln n / ln ln n: not below 2, that of the exact method,
     at any n that fits into a memory; it is 1.88 at n = 2^1000 and 1.31 at 2^(10^12).

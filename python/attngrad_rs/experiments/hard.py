@@ -39,7 +39,7 @@ def hard(n: int, reach: float, seed: int = 0) -> Data:
 
 
 def orthogonal_vectors(a: Matrix, b: Matrix) -> Data:
-    """Attention whose ‖output‖²_F tells whether some ⟨a_j, b_i⟩ = 0; eq. (190) of docs/math.md.
+    """Attention whose ‖output‖²_F tells whether some ⟨a_j, b_i⟩ = 0; eq. (12.22) of docs/math.md.
 
     n vectors of t bits on either side become n queries and 2n keys of 2t coordinates, entries up to
     √(2 ln n), s = 1: the logits of the first n keys are 2 ln n (t − ⟨a_j, b_i⟩), and all others are

@@ -37,7 +37,7 @@ class DegreeLaw(NamedTuple):
 
 
 def degree_law(reach: float, log_error: float) -> DegreeLaw:
-    """Between which numbers the least degree lies that is good to ε on |t| ≤ r; eq. (174).
+    """Between which numbers the least degree lies that is good to ε on |t| ≤ r; eq. (12.6).
 
     The degree law of Aggarwal and Alman with explicit constants.
 
@@ -61,7 +61,7 @@ def degree_law(reach: float, log_error: float) -> DegreeLaw:
 
 
 def sufficient_degree(reach: float, log_error: float) -> int:
-    """The least degree with 2 e^(2r) (r/2)^(g+1) / (g+1)! ≤ ε: what (51) proves to be enough.
+    """The least degree with 2 e^(2r) (r/2)^(g+1) / (g+1)! ≤ ε: what (7.12) proves to be enough.
 
     Arguments as of :func:`degree_law`, for any ε.
 
@@ -76,7 +76,7 @@ def sufficient_degree(reach: float, log_error: float) -> int:
 
 
 def least_degree_by_growth(reach: float, error: float) -> float:
-    """A number that the degree of every P good to ε < 1 on |t| ≤ r is at least; eq. (176).
+    """A number that the degree of every P good to ε < 1 on |t| ≤ r is at least; eq. (12.8).
 
     By the growth of polynomials: |P| ≤ (1 + ε) e^0 on [−r, 0], and (1 − ε) e^r at r.
 
@@ -89,7 +89,7 @@ def least_degree_by_growth(reach: float, error: float) -> float:
 
 
 def _log_upper(reach: float, count: int) -> float:
-    """ln of the upper side of (51) for relative minimax; ``count`` is g + 1."""
+    """ln of the upper side of (7.12) for relative minimax; ``count`` is g + 1."""
     return math.log(2.0) + 2.0 * reach + count * math.log(reach / 2.0) - math.lgamma(count + 1.0)
 
 
@@ -136,7 +136,7 @@ def log_feature_count(width: float, degree: float) -> float:
 
 
 def spread_error(spreads: Array, degree: int, weights: Array | None = None) -> float:
-    """(mean of P[Poisson(σ_j²) > g])^½, what a polynomial neglects of Gaussian logits; eq. (194).
+    """(mean of P[Poisson(σ_j²) > g])^½, what a polynomial neglects of Gaussian logits; eq. (12.26).
 
     Parameters
     ----------

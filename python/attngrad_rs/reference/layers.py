@@ -17,7 +17,7 @@ __all__ = ["Layer", "backward", "error_over_layers", "forward"]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """E ↦ D^-1 exp(s E X Eᵀ) E Y, D = diag(exp(s E X Eᵀ) 1); eq. (170).
+    """E ↦ D^-1 exp(s E X Eᵀ) E Y, D = diag(exp(s E X Eᵀ) 1); eq. (12.2).
 
     The paper's layer with X = Q Kᵀ, or the pair (Q, K), and Y = V.
 
@@ -54,9 +54,9 @@ class Layer:
         return self.problem(rows).o
 
     def pull_back(self, rows: Array, arriving: Array) -> Array:
-        """J(E)ᵀ G: dL/dE for the gradient G = dL/d(output) that arrives, eq. (171). Shape (n, d).
+        """J(E)ᵀ G: dL/dE for the gradient G = dL/d(output) that arrives, eq. (12.3). Shape (n, d).
 
-        The three gradients of (22) with G in the place of c.
+        The three gradients of (2.12) with G in the place of c.
         """
         of = self.problem(rows)
         left, right = of.X if isinstance(of.X, tuple) else (of.X, None)
@@ -79,7 +79,7 @@ PullBack: TypeAlias = Callable[[Layer, Array, Array], Array]
 
 
 def forward(layers: Sequence[Layer], rows: Array) -> list[Array]:
-    """E_0, E_1 = layer 0 of E_0, ..., E_M: the paper's recursion, eq. (170).
+    """E_0, E_1 = layer 0 of E_0, ..., E_M: the paper's recursion, eq. (12.2).
 
     Examples
     --------
@@ -100,7 +100,7 @@ def backward(
     arriving: Array,
     pull_back: PullBack = Layer.pull_back,
 ) -> list[Array]:
-    """G_0, ..., G_M with G_l = dL/dE_l, from G_M; eq. (171).
+    """G_0, ..., G_M with G_l = dL/dE_l, from G_M; eq. (12.3).
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def backward(
 
 
 def error_over_layers(errors: Sequence[float], norms: Sequence[float]) -> float:
-    """δ_0 ≤ Σ_l ε_l Π_(i<l) ‖J_i‖, the error of G_0 = dL/dE_0; eq. (172).
+    """δ_0 ≤ Σ_l ε_l Π_(i<l) ‖J_i‖, the error of G_0 = dL/dE_0; eq. (12.4).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The near-linear gradient in the moment form, (56) to (61), as a text that any numbers can run.
+"""The near-linear gradient in the moment form, (8.4) to (8.9), as a text that any numbers can run.
 
 Numbers that count what is done with them say what the algorithm costs.
 """
@@ -47,7 +47,7 @@ def moment_gradient(problem: Problem, powers: Sequence[float]) -> MomentGradient
     low = sum(len(monomial) <= degree for monomial in tree)
     query = problem.scale * (problem.A1 @ problem.matrix_X)
     key = problem.A2 - np.sum(problem.A2, axis=0) / len(problem.A2)
-    # Columns of values, and one for the normaliser; (56).
+    # Columns of values, and one for the normaliser; (8.4).
     of_key, of_query = _values(key, tree), _values(query, tree[:low])
     moments = of_key.T @ np.hstack([problem.h, np.ones((len(key), 1))])
     sums = of_query @ (_coefficients(powers, tree[:low])[:, None] * moments[:low])
@@ -56,7 +56,7 @@ def moment_gradient(problem: Problem, powers: Sequence[float]) -> MomentGradient
     c = output - problem.E
     r = np.sum(c * output, axis=1, keepdims=True)
     payload = np.hstack([c, -r]) / normaliser
-    # (59); the gradient of a polynomial of the query, from the leaves of its tree to the root (61).
+    # (8.7): gradients of polynomials of the query, from the leaves of the tree to its root (8.9).
     leaves = payload @ (_slopes(powers, tree)[:, None] * moments).T
     w = _pulled_down(leaves, query, of_query, tree)
     return MomentGradient(output, problem.scale * (problem.A1.T @ w), len(tree))
@@ -87,18 +87,18 @@ def _ways(monomial: Monomial) -> int:
 
 
 def _coefficients(powers: Sequence[float], tree: Sequence[Monomial]) -> Array:
-    """coef_β of (55)."""
+    """coef_β of (8.3)."""
     return np.array([powers[len(monomial)] * _ways(monomial) for monomial in tree])
 
 
 def _slopes(powers: Sequence[float], tree: Sequence[Monomial]) -> Array:
-    """D_β of (59), which is 0 at the root."""
+    """D_β of (8.7), which is 0 at the root."""
     grades = ((len(monomial), _ways(monomial)) for monomial in tree)
     return np.array([powers[g - 1] * ways / g if g else 0.0 for g, ways in grades])
 
 
 def _pulled_down(leaves: Array, query: Array, of_query: Array, tree: Sequence[Monomial]) -> Array:
-    """The gradient of Σ_β y_β x^β at every query, (61): w. Shape (n, d)."""
+    """The gradient of Σ_β y_β x^β at every query, (8.9): w. Shape (n, d)."""
     place = {monomial: number for number, monomial in enumerate(tree)}
     w = np.zeros_like(query)
     for number in range(len(tree) - 1, 0, -1):

@@ -18,7 +18,7 @@ Attention: TypeAlias = Callable[[Array, Array, Array], Array]
 
 
 def quadrature_bound(calls: int, *, rows: int, reach: float, length: float) -> float:
-    """At least the error of ‖o‖²_F from N calls of an exact gradient, by Gauss–Legendre; eq. (187).
+    """At least the error of ‖o‖²_F from N calls of an exact gradient by Gauss–Legendre; (12.19).
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def quadrature_bound(calls: int, *, rows: int, reach: float, length: float) -> f
 
 
 def calls_needed(error: float, *, rows: int, reach: float, length: float) -> int:
-    """The least N for which (187) is at most ε: O(max(1, β) ln((1 + β) n d / ε)), eq. (188).
+    """The least N for which (12.19) is at most ε: O(max(1, β) ln((1 + β) n d / ε)), eq. (12.20).
 
     Examples
     --------
@@ -55,12 +55,12 @@ def calls_needed(error: float, *, rows: int, reach: float, length: float) -> int
 
 
 def _rate(reach: float) -> float:
-    """ln ρ of the Bernstein ellipse on which (186) holds: its smaller semi-axis is 4π/3β."""
+    """ln ρ of the Bernstein ellipse on which (12.18) holds: its smaller semi-axis is 4π/3β."""
     return math.asinh(4.0 * math.pi / (3.0 * reach))
 
 
 def gradient_from_attention(attention: Attention, problem: Problem) -> Array:
-    """dL/dX from one call of any softmax attention, with d + (d + 1) dv columns of values; (193).
+    """dL/dX from one call of any softmax attention, with d + (d + 1) dv columns of values; (12.25).
 
     Parameters
     ----------

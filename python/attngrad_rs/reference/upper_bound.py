@@ -24,12 +24,12 @@ __all__ = [
     "work_law",
 ]
 
-# Beyond it the constants of (177) and (182) do not hold.
+# Beyond it the constants of (12.9) and (12.14) do not hold.
 LARGEST_DELTA = 1.0 / 3.0
 
 
 def gradient_error(problem: Problem, delta: float) -> float:
-    """4 δ |s| n ‖A1‖ ‖A2‖ H (H + Ê), at least the largest error of an entry of dL/dX; eq. (182).
+    """4 δ |s| n ‖A1‖ ‖A2‖ H (H + Ê), at least the largest error of an entry of dL/dX; eq. (12.14).
 
     ‖·‖ the largest entry, H and Ê the norms of the longest rows of h = A3 Y and of E; δ ≤ 1/3.
     """
@@ -37,7 +37,7 @@ def gradient_error(problem: Problem, delta: float) -> float:
 
 
 def weight_tolerance(problem: Problem, error: float) -> float:
-    """δ for which (182) says that all entries of dL/dX are within ε; at most 1/3."""
+    """δ for which (12.14) says that all entries of dL/dX are within ε; at most 1/3."""
     steepness = _steepness(problem)
     return min(LARGEST_DELTA, error / steepness) if steepness > 0.0 else LARGEST_DELTA
 
@@ -60,7 +60,7 @@ class StepErrors(NamedTuple):
 
 
 def step_errors(problem: Problem, delta: float) -> StepErrors:
-    """Bounds of the paper's chain (Lemmas D.1 to D.5) for δ < 1; eq. (177) to (180)."""
+    """Bounds of the paper's chain (Lemmas D.1 to D.5) for δ < 1; eq. (12.9) to (12.12)."""
     of = problem
     change = 2.0 * delta / (1.0 - delta)
     h, width = float(np.max(np.abs(of.h), initial=0.0)), of.h.shape[1]
@@ -74,10 +74,10 @@ def step_errors(problem: Problem, delta: float) -> StepErrors:
 
 
 def operations(n: int, m: int, widths: tuple[int, int, int, int], degree: int) -> int:
-    """At least the additions and multiplications of :func:`moment_gradient`; eq. (183).
+    """At least the additions and multiplications of :func:`moment_gradient`; eq. (12.15).
 
-    ``widths`` are d1, d2, d3, dv. For n = m it is (4 N_(g+1) + 2 N_g)(dv + 1) n, eq. (64), and what
-    the monomials, their slopes and the products with weights and inputs take.
+    ``widths`` are d1, d2, d3, dv. For n = m it is (4 N_(g+1) + 2 N_g)(dv + 1) n, eq. (8.14), and
+    what the monomials, their slopes and the products with weights and inputs take.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class Work(NamedTuple):
 
 
 def work_law(log2_n: float, bound: float, error: float | None) -> Work:
-    """The work of (183) at n = 2^k with d = d_v = k, as a power of n; eq. (184).
+    """The work of (12.15) at n = 2^k with d = d_v = k, as a power of n; eq. (12.16).
 
     Entries of A1, A1 X and A2 are at most B, and rows of A3 Y and E at most √d long, as those of
     entries in [−1, 1]. The logits of centred keys are at most 2 B².
@@ -122,7 +122,7 @@ def work_law(log2_n: float, bound: float, error: float | None) -> Work:
     [2.67, 2.19, 1.88]
     """
     log_n = log2_n * math.log(2.0)
-    # (182) at s = 1/d and H² = Ê² = d: δ = 1 / (8 n² B²).
+    # (12.14) at s = 1/d and H² = Ê² = d: δ = 1 / (8 n² B²).
     wanted = -math.log(8.0 * bound**2) - 2.0 * log_n if error is None else math.log(error)
     degree = sufficient_degree(2.0 * bound**2, wanted)
     log_features = log_feature_count(log2_n, degree + 1)
