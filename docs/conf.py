@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy.typing as npt
 import typer
@@ -18,14 +20,13 @@ from sphinx.util.typing import stringify_annotation
 from typer.cli import get_docs_for_click
 
 import attngrad_rs
+from attngrad_rs._inputs.options import ProblemOptions
 from attngrad_rs.cli.commands import app as commands
 from attngrad_rs.heads.head import Array
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 logger = logging.getLogger(__name__)
-
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "attngrad"
 author = "attngrad contributors"
@@ -104,6 +105,12 @@ def one_signature(app: Sphinx) -> None:
         analyzer = ModuleAnalyzer.for_module(module)
         analyzer.analyze()
         analyzer.overloads.clear()
+    # The library leaves the types of options unread, so as not to import what they name.
+    options = get_type_hints(ProblemOptions)
+    for function in vars(attngrad_rs).values():
+        if hasattr(function, "__signature__"):
+            shown = inspect.signature(function).parameters
+            function.__annotations__ |= {name: options[name] for name in shown if name in options}
 
 
 def short_types(

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from inspect import Parameter
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from .options import Options
 
@@ -30,9 +30,12 @@ def accepting(kind: type) -> Callable[[T], T]:
     def shown(function: T) -> T:
         given = inspect.signature(function)
         own = [one for one in given.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        hints = get_type_hints(kind)
+        # Types stay words, as those of the function itself: read at import they would bring all
+        # modules that they name, numpy.random among them.
+        hints = kind.__annotations__
         for name in (name for name in Options._fields if name in hints):
-            option = Parameter(name, Parameter.KEYWORD_ONLY, annotation=hints[name])
+            words = getattr(hints[name], "__forward_arg__", hints[name])
+            option = Parameter(name, Parameter.KEYWORD_ONLY, annotation=words)
             own.append(option.replace(default=Options._field_defaults[name]))
         made: Any = function
         made.__signature__ = given.replace(parameters=own)
