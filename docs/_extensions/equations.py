@@ -14,12 +14,11 @@ from docutils import nodes
 from math_core import LatexError, LatexToMathML
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
-from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 from sphinx.writers.html5 import HTML5Translator
+from targets import LinkText, Pages, mark
 
 logger = logging.getLogger(__name__)
 TAG = re.compile(r"\\tag\{([^{}]+)\}")
@@ -28,13 +27,10 @@ NUMBER = r"[A-Z]?\d+(?:\.\d+)*"
 NAMED = re.compile(rf"\bequations? {NUMBER}(?:(?:, | and | to ){NUMBER})*")
 # A number in brackets that is no argument of a function: "(4)", "eq. (8.3)", but not "O(1)".
 IN_BRACKETS = re.compile(rf"(?<![\w)\]])\(({NUMBER})\)")
-# Text that is no prose, or a link already.
-UNTOUCHED = (
-    nodes.literal, nodes.FixedTextElement, nodes.math, nodes.reference, nodes.title, nodes.raw,
-    addnodes.desc_signature, addnodes.pending_xref,
-)  # fmt: skip
 # Browsers draw what stands for \widetilde at the width of the letters below it.
 MACROS = {"widetilde": r"\overset{\sim}{#1}"}
+# The page of each equation, by its number.
+known = Pages("equations")
 converter = LatexToMathML(macros=MACROS, annotation=True, fancy_error=False)
 
 
@@ -50,8 +46,6 @@ class NumberEquations(SphinxTransform):
 
     def apply(self, **kwargs: object) -> None:
         """Mark the equations of one page."""
-        # What MyST finds the parts of other pages by.
-        slugs = self.env.metadata[self.env.docname].setdefault("myst_slugs", {})
         for node in self.document.findall(nodes.math_block):
             text = node.astext()
             if not (tag := TAG.search(text)):
@@ -60,25 +54,19 @@ class NumberEquations(SphinxTransform):
             node.clear()
             node += nodes.Text(TAG.sub("", text).strip())
             name = anchor(tag[1])
-            if name in self.document.nameids:
+            if mark(self, node, name, f"({tag[1]})"):
+                known(self.env)[tag[1]] = self.env.docname
+            else:
                 logger.warning("found equation (%s) twice", tag[1], location=node, type="equations")
-                continue
-            node["names"].append(name)
-            self.document.note_explicit_target(node)
-            slugs[name] = (node.line, name, f"({tag[1]})")
-            known(self.env)[tag[1]] = self.env.docname
 
 
-class LinkNumbers(SphinxPostTransform):
+class LinkNumbers(LinkText):
     """Make links of the numbers of equations in text."""
 
-    default_priority = 5
-
-    def run(self, **kwargs: object) -> None:
-        """Link the numbers of one page."""
-        for text in list(self.document.findall(nodes.Text)):
-            if not inside(text, UNTOUCHED):
-                text.parent.replace(text, list(self.parts(text)))
+    untouched = (
+        nodes.literal, nodes.FixedTextElement, nodes.math, nodes.reference, nodes.title, nodes.raw,
+        addnodes.desc_signature, addnodes.pending_xref,
+    )  # fmt: skip
 
     def parts(self, text: nodes.Text) -> Iterator[nodes.Node]:
         """The pieces of a text, numbers as links."""
@@ -100,27 +88,6 @@ class LinkNumbers(SphinxPostTransform):
         if self.env.docname.startswith(tuple(self.config.equation_links)):
             for found in IN_BRACKETS.finditer(text):
                 yield *found.span(), found[1]
-
-
-def inside(node: nodes.Node, kinds: tuple[type[nodes.Node], ...]) -> bool:
-    """Whether a node has one of these kinds above it."""
-    while (node := node.parent) is not None:
-        if isinstance(node, kinds):
-            return True
-    return False
-
-
-def known(env: BuildEnvironment) -> dict[str, str]:
-    """The page of each equation, by its number."""
-    if not hasattr(env, "equations"):
-        env.equations = {}
-    return env.equations
-
-
-def forget(app: Sphinx, env: BuildEnvironment, page: str) -> None:
-    """Forget the equations of a page that is read again."""
-    for tag in [tag for tag, home in known(env).items() if home == page]:
-        del known(env)[tag]
 
 
 def mathml(node: nodes.Element, block: bool) -> str:
@@ -157,5 +124,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_transform(NumberEquations)
     app.add_post_transform(LinkNumbers)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
-    app.connect("env-purge-doc", forget)
+    app.connect("env-purge-doc", known.forget)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

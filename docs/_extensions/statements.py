@@ -15,20 +15,18 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
-from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
+from targets import LinkText, Pages, mark
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from math_pointers import KINDS, NUMBER, STATEMENTS
 
 logger = logging.getLogger(__name__)
 HEAD = re.compile(rf"({KINDS}) ({NUMBER})")
-# Text that is no prose, or a link already.
-UNTOUCHED = (nodes.literal, nodes.FixedTextElement, nodes.math, nodes.reference, nodes.title,
-             nodes.raw, nodes.strong, addnodes.pending_xref)  # fmt: skip
+# The page of each statement, by its id.
+known = Pages("statements")
 
 
 def anchor(kind: str, number: str) -> str:
@@ -43,34 +41,28 @@ class NumberStatements(SphinxTransform):
 
     def apply(self, **kwargs: object) -> None:
         """Mark the statements of one page."""
-        # What MyST finds the parts of other pages by.
-        slugs = self.env.metadata[self.env.docname].setdefault("myst_slugs", {})
         for node in self.document.findall(nodes.paragraph):
             head = next((child for child in node.children if child.astext()), None)
             found = HEAD.fullmatch(head.astext()) if isinstance(head, nodes.strong) else None
             if not found:
                 continue
             name = anchor(found[1], found[2])
-            if name in self.document.nameids:
+            if mark(self, node, name, found[0]):
+                known(self.env)[name] = self.env.docname
+            else:
                 logger.warning("found %s twice", found[0], location=node)
-                continue
-            node["names"].append(name)
-            self.document.note_explicit_target(node)
-            slugs[name] = (node.line, name, found[0])
-            known(self.env)[name] = self.env.docname
 
 
-class LinkStatements(SphinxPostTransform):
+class LinkStatements(LinkText):
     """Make links of the names of statements in the text of their own page."""
 
-    default_priority = 5
+    untouched = (nodes.literal, nodes.FixedTextElement, nodes.math, nodes.reference, nodes.title,
+                 nodes.raw, nodes.strong, addnodes.pending_xref)  # fmt: skip
 
     def run(self, **kwargs: object) -> None:
-        """Link the names on one page."""
+        """Link the names on one page, if it has statements."""
         if self.env.docname in known(self.env).values():
-            for text in list(self.document.findall(nodes.Text)):
-                if not inside(text, UNTOUCHED):
-                    text.parent.replace(text, list(self.parts(text)))
+            super().run(**kwargs)
 
     def parts(self, text: nodes.Text) -> Iterator[nodes.Node]:
         """The pieces of a text, numbers of statements as links."""
@@ -88,30 +80,9 @@ class LinkStatements(SphinxPostTransform):
         yield nodes.Text(text[end:])
 
 
-def inside(node: nodes.Node, kinds: tuple[type[nodes.Node], ...]) -> bool:
-    """Whether a node has one of these kinds above it."""
-    while (node := node.parent) is not None:
-        if isinstance(node, kinds):
-            return True
-    return False
-
-
-def known(env: BuildEnvironment) -> dict[str, str]:
-    """The page of each statement, by its id."""
-    if not hasattr(env, "statements"):
-        env.statements = {}
-    return env.statements
-
-
-def forget(app: Sphinx, env: BuildEnvironment, page: str) -> None:
-    """Forget the statements of a page that is read again."""
-    for name in [name for name, home in known(env).items() if home == page]:
-        del known(env)[name]
-
-
 def setup(app: Sphinx) -> dict[str, object]:
     """Register with Sphinx."""
     app.add_transform(NumberStatements)
     app.add_post_transform(LinkStatements)
-    app.connect("env-purge-doc", forget)
+    app.connect("env-purge-doc", known.forget)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
