@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from attngrad_rs.experiments.cells import from_csv, to_csv
 from attngrad_rs.experiments.claims import CLAIMS
 from attngrad_rs.experiments.registry import EXPERIMENTS
 from attngrad_rs.experiments.rows import real
+from tool import loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -28,13 +28,7 @@ DATA_BYTES, FIGURE_BYTES = 200_000, 300_000
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    path = ROOT / "tools" / "make_experiments_page.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("make_experiments_page")
 
 
 @pytest.fixture

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_layout.py"
+from tool import TOOLS, loaded
 
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("check_layout", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        # As where it is run: its own folder comes first.
-        patch.syspath_prepend(str(TOOL.parent))
-        spec.loader.exec_module(module)
-        yield module
+def tool() -> ModuleType:
+    return loaded("check_layout")
 
 
 def test_the_tree_is_clean(tool: ModuleType) -> None:
@@ -136,7 +125,7 @@ def test_arrows_lead_to_the_file_that_defines_an_item(tool: ModuleType) -> None:
 
 def test_the_core_is_seen_whole(tool: ModuleType) -> None:
     """The graph is not empty by mistake: every file is there, and all but leaves use something."""
-    sources = tool.rust_sources(list((TOOL.parents[1] / "rust" / "src").rglob("*.rs")))
+    sources = tool.rust_sources(list((TOOLS.parent / "rust" / "src").rglob("*.rs")))
     graph = tool.rust_imports.Crate(sources).graph()
     assert {"exact/kernels.rs", "moments/kernels.rs", "plan/execute.rs"} <= graph.keys()
     assert {"exact/forward.rs", "simd/levels.rs"} <= graph["exact/kernels.rs"]

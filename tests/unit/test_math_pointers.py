@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tool import loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {".py", ".pyi", ".rs", ".md", ".jinja"}
@@ -34,13 +35,7 @@ $$c^{(3)} \tag{2.1}$$
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    name = "math_pointers"
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("math_pointers")
 
 
 def test_every_pointer_of_the_tree_has_its_target(tool: ModuleType) -> None:
