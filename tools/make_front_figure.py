@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attngrad_rs.experiments.base import Row, select
+from attngrad_rs.experiments.calls import asked
 from attngrad_rs.experiments.cells import from_csv
 from attngrad_rs.experiments.plots import COLOURS, GREY, rendered
 
@@ -24,7 +25,7 @@ FIGURE = DOCS / "figures" / "front.svg"
 INCHES = (8.0, 4.8)
 ERRORS = (1e-7, 1e-1)
 RTOL = 1e-2
-AUTO = "auto, rtol 0.01"
+AUTO = asked(RTOL)
 # Calls: their label, colour and marker.
 CALLS = {
     "torch flash": ("torch (flash)", GREY, "s"),

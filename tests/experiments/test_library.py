@@ -220,7 +220,7 @@ def test_the_turning_point_is_found_from_below(limit: float) -> None:
 
 def test_the_threshold_tells_where_auto_turns() -> None:
     rows = measure_threshold("switch", 8192, 16, None, None, None)["switch"]
-    names = [switch.DIAGNOSE, *(switch.asked(rtol) for rtol in switch.RTOLS)]
+    names = [switch.DIAGNOSE, *(calls.asked(rtol) for rtol in switch.RTOLS)]
     assert [row["asked"] for row in rows] == names
     for row in rows[1:]:
         rtol = float(str(row["asked"]).rpartition(" ")[2])

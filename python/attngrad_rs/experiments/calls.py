@@ -15,8 +15,8 @@ from ..results import GradientResult
 from .base import Row
 
 __all__ = [
-    "EXACT", "Call", "Seconds", "attempted", "library_calls", "paused_seconds", "spread_of",
-    "timed",
+    "EXACT", "Call", "Seconds", "asked", "attempted", "library_calls", "paused_seconds",
+    "spread_of", "timed",
 ]  # fmt: skip
 
 EXACT = "exact"
@@ -48,8 +48,13 @@ def library_calls(rtols: Sequence[float], degrees: Sequence[int] = DEGREES) -> l
             continue
         calls += [Call(f"{name}, degree {g}", name, {"method": name, "degree": g}) for g in degrees]
         calls += [Call(f"{name}, rtol {WANTED:g}", name, {"method": name, "rtol": WANTED})]
-    calls += [Call(f"{AUTO}, rtol {rtol:g}", AUTO, {"rtol": rtol}) for rtol in rtols]
+    calls += [Call(asked(rtol), AUTO, {"rtol": rtol}) for rtol in rtols]
     return calls
+
+
+def asked(rtol: float) -> str:
+    """The label of auto at a tolerance."""
+    return f"{AUTO}, rtol {rtol:g}"
 
 
 def attempted(

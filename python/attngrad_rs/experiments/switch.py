@@ -12,10 +12,10 @@ import numpy as np
 from ..diagnose import diagnose
 from ..problem import plan_loss_gradient
 from .base import Row
-from .calls import EXACT
+from .calls import EXACT, asked
 from .problems import Data, make
 
-__all__ = ["DIAGNOSE", "RTOLS", "asked", "switches", "turning_point"]
+__all__ = ["DIAGNOSE", "RTOLS", "switches", "turning_point"]
 
 # What auto is asked for; and the advice of ``diagnose``, which is asked for nothing.
 RTOLS = (1e-2, 1e-3)
@@ -28,11 +28,6 @@ DTYPE = np.float32
 
 # Whether a near-linear method is taken for a problem, and why.
 Question = Callable[[Data], tuple[bool, str]]
-
-
-def asked(rtol: float) -> str:
-    """The name of a question to auto."""
-    return f"auto, rtol {rtol:g}"
 
 
 def turning_point(answer: Callable[[float], tuple[bool, str]]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .approximations import MAX_DEGREE, Fit, feature_count, paper_degree
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
+from .calls import asked
 from .claims import THRESHOLD
 from .dense import (
     Gradient,
@@ -22,7 +23,7 @@ from .dense import (
 )  # fmt: skip
 from .problems import make
 from .rows import exponent, numbers, real, whole
-from .switch import DIAGNOSE, RTOLS, asked, switches
+from .switch import DIAGNOSE, RTOLS, switches
 from .threshold_figure import draw
 
 __all__ = ["EXPERIMENT"]

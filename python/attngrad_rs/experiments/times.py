@@ -11,7 +11,7 @@ import numpy as np
 
 from ..problem import loss_gradient
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
-from .calls import EXACT, attempted, library_calls, timed
+from .calls import EXACT, asked, attempted, library_calls, timed
 from .claims import SMALL
 from .dense import relative_error
 from .peers import TORCH, torch_gradient, torch_is_there
@@ -269,7 +269,7 @@ def _degrees(tables: Tables, low: float, high: float) -> list[Verdict]:
 
 
 def _auto(rtol: float, low: float, high: float) -> list[Verdict]:
-    call = f"auto, rtol {rtol:g}"
+    call = asked(rtol)
     return [
         Verdict(
             lambda **numbers: (
@@ -294,7 +294,7 @@ def _auto(rtol: float, low: float, high: float) -> list[Verdict]:
 def answer(tables: Tables) -> Verdict:
     """The time that small entries save, and large ones do not."""
     low, high = RATIOS[0], RATIOS[-1]
-    call = f"auto, rtol {RTOLS[0]:g}"
+    call = asked(RTOLS[0])
     return Verdict(
         lambda **numbers: (
             f"At B = {low:g} √log n auto at rtol {RTOLS[0]:g} takes time n^{{slope:.2f}} and is "
