@@ -57,15 +57,12 @@ impl Spectrum {
         let inner = terms.inner(mean)?;
         let along = buffer::collected(inner.iter().zip(&terms.weights).map(|(x, w)| count * w * x))?;
         let squared_mean = square(mean);
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for (norm, along) in norms.iter().zip(&along) {
-            let deviation = norm - 2.0 * along + squared_mean;
-            sum += deviation;
-            squares += deviation * deviation;
-        }
-        let of_pairs = terms.mean_square(&along, squared_mean)? / (trace * trace);
+        // Σ ‖y_t − mean‖⁴: the squares of the pairs of a row with itself.
+        let deviations = norms.iter().zip(&along).map(|(norm, along)| norm - 2.0 * along + squared_mean);
+        let of_rows: f64 = deviations.map(|deviation| (deviation / (count - 1.0)).powi(2)).sum();
+        let of_pairs = terms.mean_square(&along, squared_mean)?;
         // Σ λ² is no more than λ₁ Σ λ; NaN leaves that.
-        let square_concentration = (of_pairs + squares / (sum * sum)).min(concentration);
+        let square_concentration = ((of_pairs + of_rows) / (trace * trace)).min(concentration);
         Ok(Spectrum { concentration, square_concentration })
     }
 }
@@ -98,11 +95,7 @@ impl<'a> Terms<'a> {
         }
         let weights = match drawing {
             Drawing::Uniform { population } => buffer::filled(count, population as f64 / count as f64)?,
-            Drawing::Weighted(weights) => {
-                let mut copy = buffer::with_capacity(count)?;
-                copy.extend_from_slice(weights);
-                copy
-            }
+            Drawing::Weighted(weights) => buffer::copied(weights)?,
         };
         Ok(Terms { factors, weights, count, shape })
     }

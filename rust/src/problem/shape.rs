@@ -92,7 +92,7 @@ impl Shape {
     /// [`Error::Shape`] naming the first array that does not fit another one.
     pub fn of_arrays<'a>(find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Self, Error> {
         fit(&PROBLEM, &find)?;
-        let size = |name: &str, side: Side| find(name).map_or(0, |shape| side.of(shape));
+        let size = |name: &str, side: Side| side.of(find(name).unwrap_or_default());
         let pair = find("W_Q").is_some();
         let d = size(if pair { "W_Q" } else { "X" }, Columns);
         let [(n, d1), (m, d2), (d3, dv)] = ["A1", "A2", "Y"].map(|name| (size(name, Rows), size(name, Columns)));
@@ -120,7 +120,7 @@ impl Shape {
             }
         }
         fit(&HEADS, &find)?;
-        let size = |name: &str, side: Side| find(name).map_or(0, |shape| side.of(shape));
+        let size = |name: &str, side: Side| side.of(find(name).unwrap_or_default());
         Ok(Shape::of_head(size("query", Rows), size("value", Rows), size("query", Columns), size("value", Columns)))
     }
 
