@@ -162,6 +162,11 @@ impl Options {
         Ok(Options { level, key_block: key_block.transpose()?, ..Options::default() })
     }
 
+    /// The level that is named, or the best of the machine.
+    pub(crate) fn runs_on(&self) -> Level {
+        self.level.unwrap_or_else(|| Isa::best().level())
+    }
+
     /// The instruction set to run, checked against the machine: a [`Level`] can be named on a machine that lacks it.
     /// Every computation asks for it first, so the other options are checked here too.
     pub(crate) fn isa(&self) -> Result<Isa, Error> {

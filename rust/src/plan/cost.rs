@@ -1,26 +1,26 @@
-//! Operations of every method from shapes alone, a multiplication and an addition counting as two.
+//! Operations of every method from shapes and the instruction set alone, a multiplication and an addition counting as
+//! two.
 
+use super::prices::Prices;
 use crate::constants::MOMENT_ROWS as CHUNK;
+use crate::options::Level;
+use crate::float::Float;
 use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
 
-/// Prices in operations of the exact passes, of which two threads with AVX2 do 143 a nanosecond: least squares over the
-/// times of n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md,
-/// equation 11.5). A fixed table, so that a decision never depends on a timing.
+/// Prices that are much the same for every instruction set, in the unit of [`Prices`]: least squares over the times of
+/// n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md, equation
+/// 11.5). A fixed table, so that a decision never depends on a timing.
 mod price {
     /// A call of either method: arguments, copies, waking threads.
     pub const CALL: f64 = 1.5e8;
     /// A query with its key in the exact passes: norms, and the order of the kernels.
     pub const EXACT_TOKEN: f64 = 9e4;
-    /// The exponential and the sums of one pair, in each of two passes.
-    pub const PAIR: f64 = 16.0;
     /// The polynomial, the coordinates and three more lists of tasks.
     pub const MOMENTS: f64 = 2.2e8;
     /// The eigenvectors of d × d matrices, over d³.
     pub const BALANCE: f64 = 1.9e4;
     /// A query with its key, and each of their coordinates.
     pub const TOKEN: [f64; 2] = [3e3, 1.05e3];
-    /// A feature of a token, and each of its products with a column.
-    pub const FEATURE: [f64; 2] = [26.0, 1.56];
     /// A chunk of a causal problem starts from moments of its own.
     pub const CAUSAL: f64 = 1.4;
     /// Sampled rows: drawing, and the spread of what they miss.
@@ -28,9 +28,6 @@ mod price {
     /// The share in it of each query with its key, and of each of their coordinates: norms, and keys and values in the
     /// order of the kernels.
     pub const SAMPLE_TOKEN: [f64; 2] = [1.6e4, 2.7e3];
-    /// A pair of a sampled row over one of the exact passes: few rows share the keys that stream by, and nothing is
-    /// kept of one pass for the next.
-    pub const SAMPLE_PAIR: f64 = 1.6;
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
     pub const SAMPLE_ENTRY: f64 = 1e3;
     /// A glance at logits, and each of their coordinates ...
@@ -62,18 +59,25 @@ pub struct Cost {
     near: f64,
     outputs: OutputSet,
     passes: ExactPasses,
+    prices: Prices,
 }
 
 impl Cost {
     /// Of a problem; `dimension` is that of its logits.
-    pub fn new<T: crate::Float>(problem: &Problem<'_, T>, wrt: &[Wrt]) -> Self {
-        Cost::of_shape(Shape::of(problem), wrt, problem.is_causal)
+    pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], level: Level) -> Self {
+        Cost::of_shape::<T>(Shape::of(problem), wrt, problem.is_causal, level)
     }
 
-    /// The same from shapes.
-    pub fn of_shape(Shape { n, m, d, d3, dv, .. }: Shape, wrt: &[Wrt], is_causal: bool) -> Self {
+    /// The same from shapes, in the precision T.
+    pub fn of_shape<T: Float>(
+        Shape { n, m, d, d3, dv, .. }: Shape,
+        wrt: &[Wrt],
+        is_causal: bool,
+        level: Level,
+    ) -> Self {
         let outputs = OutputSet::of(wrt);
         Cost {
+            prices: Prices::of::<T>(level),
             n: n as f64,
             m: m as f64,
             d,
@@ -93,15 +97,15 @@ impl Cost {
 
     /// A pair in the exact passes.
     fn pair(&self) -> f64 {
-        let products = self.products(self.dv);
+        let (products, exponential) = (self.products(self.dv), self.prices.exponential);
         let first = if self.passes.mixed_inputs { self.products(self.d3) } else { products };
-        let second = if self.passes.query_side || self.passes.key_side { products + price::PAIR } else { 0.0 };
-        first + price::PAIR + second + if self.passes.key_side { products } else { 0.0 }
+        let second = if self.passes.query_side || self.passes.key_side { products + exponential } else { 0.0 };
+        first + exponential + second + if self.passes.key_side { products } else { 0.0 }
     }
 
     /// Logits and their weights times values of some width.
     fn products(&self, width: f64) -> f64 {
-        2.0 * (self.d as f64 + width)
+        2.0 * (self.d as f64 + width) * self.prices.operation
     }
 
     /// `count` exact rows, o and w, and what they say of the error of a degree.
@@ -110,7 +114,8 @@ impl Cost {
         let share = if self.n > 0.0 { count / self.n } else { 0.0 };
         let [token, coordinate] = price::SAMPLE_TOKEN;
         let tokens = (token + coordinate * d) * 0.5 * (self.n + self.m);
-        let both = |width: f64| price::SAMPLE_PAIR * share * self.pairs * 2.0 * (self.products(width) + price::PAIR);
+        let pair = |width: f64| self.prices.sampled_pair * (self.products(width) + self.prices.exponential);
+        let both = |width: f64| 2.0 * share * self.pairs * pair(width);
         // f A3 of the rows: once more with A3 for the values, from moments of its own.
         let mixed = if self.outputs.Y {
             price::SAMPLE + tokens + both(self.d3) + self.features_of(self.m * features(self.d, degree + 1), self.d3)
@@ -122,7 +127,7 @@ impl Cost {
 
     /// So many features with as many columns, and the ones.
     fn features_of(&self, count: f64, columns: f64) -> f64 {
-        let [feature, column] = price::FEATURE;
+        let [feature, column] = self.prices.feature;
         let masked = if self.near > 0.0 { price::CAUSAL } else { 1.0 };
         masked * (feature + column * (columns + 1.0)) * count
     }
@@ -215,4 +220,34 @@ impl Cost {
 /// C(d + g, g).
 fn features(dimension: usize, degree: usize) -> f64 {
     (1..=degree).map(|k| (dimension + k) as f64 / k as f64).product::<f64>().round()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVELS: [Level; 3] = [Level::Baseline, Level::Avx2, Level::Avx512];
+
+    fn of<T: Float>(n: usize, level: Level) -> Cost {
+        let shape = Shape { n, m: n, d: 16, d1: 16, d2: 16, d3: 16, dv: 16, pair: false };
+        Cost::of_shape::<T>(shape, &[Wrt::X], false, level)
+    }
+
+    #[test]
+    fn long_problems_cost_what_the_kernels_of_the_level_and_precision_take() {
+        for method in [Cost::exact, |cost: &Cost| cost.moments(2)] {
+            let [baseline, avx2, avx512] = LEVELS.map(|level| method(&of::<f32>(1 << 17, level)));
+            assert!(baseline > 1.5 * avx2 && avx2 > avx512, "{baseline:e} {avx2:e} {avx512:e}");
+            for level in LEVELS {
+                let [single, double] = [method(&of::<f32>(1 << 17, level)), method(&of::<f64>(1 << 17, level))];
+                assert!(double > 1.2 * single, "{level}: {single:e} {double:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_short_problems_the_kernels_are_not_the_price() {
+        let costs = LEVELS.map(|level| of::<f32>(16, level).exact());
+        assert!(costs.iter().all(|cost| (cost / costs[0] - 1.0).abs() < 1e-2), "{costs:?}");
+    }
 }

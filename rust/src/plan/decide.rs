@@ -67,7 +67,8 @@ impl<'a> Law<'a> {
     /// With the relative tolerance for a goal.
     pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
         let goal = request.rtol.unwrap_or(0.0);
-        Law { cost: Cost::new(problem, wrt), backing: Backing::of(request), request, wrt, goal }
+        let cost = Cost::new(problem, wrt, request.options.runs_on());
+        Law { cost, backing: Backing::of(request), request, wrt, goal }
     }
 
     /// The decision where it is known which gradients are zero by structure. The logits drawn for it are left for later

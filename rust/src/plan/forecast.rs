@@ -2,7 +2,7 @@
 
 use super::cost::Cost;
 use super::decision::{Decision, Method};
-use super::rates;
+use super::{prices, rates};
 use crate::constants::{
     CHUNK_KEYS, KEPT_BYTES, KEY_SIDE_QUERIES, MOMENT_BYTES, MOMENT_ROWS, WAVE_CHUNKS, WAVE_QUERIES,
 };
@@ -13,16 +13,6 @@ use crate::float::Float;
 use crate::options::{Level, Options};
 use crate::problem::{ExactPasses, OutputSet, Shape, Wrt};
 use crate::runtime::pool::default_threads;
-
-/// Operations of the exact passes per second and thread in single precision, half as many in double precision: rough
-/// figures of machines with two cores at d = 32. They convert operations to seconds, and decide nothing.
-fn rate(level: Level) -> f64 {
-    match level {
-        Level::Baseline => 15e9,
-        Level::Avx512 => 115e9,
-        _ => 75e9,
-    }
-}
 
 /// Numbers in double precision that the exact passes keep for each query (norms, normalisers, terms of the rounding
 /// estimate) and key ...
@@ -44,7 +34,7 @@ const DOUBLE: u128 = size_of::<f64>() as u128;
 /// Expected cost of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
-    /// Operations in those of the exact passes.
+    /// Operations, in the time of one of the exact passes with AVX2 in single precision.
     pub operations: f64,
     /// Seconds, as far as calls of this process have shown how fast the machine is; of the table before.
     pub seconds: f64,
@@ -66,12 +56,12 @@ pub fn forecast<T: Float>(
     let level = options.isa()?.level();
     let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
     let exact = decision.method == Method::Exact;
-    let operations = if exact { Cost::of_shape(*shape, wrt, is_causal).exact() } else { decision.operations };
+    let operations = if exact { Cost::of_shape::<T>(*shape, wrt, is_causal, level).exact() } else { decision.operations };
     let passes = OutputSet::of(wrt).exact_passes((shape.d3, shape.dv));
     let memory = Memory { shape, passes, wrt, size: size_of::<T>() as u128 };
     Ok(Forecast {
         operations,
-        seconds: rates::factor(key::<T>(decision, threads, level)) * table::<T>(operations, threads, level),
+        seconds: rates::factor(key::<T>(decision, threads, level)) * table(operations, threads),
         peak_bytes: if exact {
             memory.exact(tile_shape::<T>(level)?.0, threads)
         } else {
@@ -105,7 +95,7 @@ pub(super) fn observe<T: Float>(
     let level = options.isa()?.level();
     let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
     let operations = forecast::<T>(shape, wrt, is_causal, decision, options)?.operations;
-    rates::observe(key::<T>(decision, threads, level), seconds, table::<T>(operations, threads, level));
+    rates::observe(key::<T>(decision, threads, level), seconds, table(operations, threads));
     Ok(())
 }
 
@@ -113,10 +103,9 @@ fn key<T>(decision: &Decision, threads: usize, level: Level) -> rates::Key {
     (decision.method, size_of::<T>(), threads, level)
 }
 
-/// Seconds on a machine of the table.
-fn table<T>(operations: f64, threads: usize, level: Level) -> f64 {
-    let precision = size_of::<f32>() as f64 / size_of::<T>() as f64;
-    operations / (rate(level) * threads as f64 * precision)
+/// Seconds on the machine of the table of prices, with so many of its threads.
+fn table(operations: f64, threads: usize) -> f64 {
+    operations / (1e9 * prices::REFERENCE * threads as f64 / prices::THREADS)
 }
 
 /// Sizes of the buffers that are held at the same time, as exact integers.

@@ -54,6 +54,7 @@ mod needed;
 mod passes;
 mod pilot;
 mod prepared;
+mod prices;
 mod probe;
 mod rates;
 mod reach;
