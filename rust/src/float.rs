@@ -13,12 +13,41 @@ mod sealed {
 /// [`Float::choose`] picks one, so that [`Float`] does not depend on its users.
 pub trait ByPrecision {
     /// The thing in one precision.
-    type Of<T>;
+    type Of<T: Float>;
     /// That of `f32`.
     fn single(self) -> Self::Of<f32>;
     /// That of `f64`.
     fn double(self) -> Self::Of<f64>;
 }
+
+/// A function in the precision of its caller, compiled in this crate. A generic function is compiled in every crate that
+/// calls it, with all that it calls: the programs of users, tests, examples and benches would take a minute each.
+macro_rules! compiled {
+    ($t:ident, $function:path as $signature:ty) => {{
+        struct Compiled;
+
+        impl $crate::float::ByPrecision for Compiled {
+            type Of<$t: $crate::float::Float> = $signature;
+
+            // A function as small as this would be compiled by its callers too.
+            #[inline(never)]
+            fn single(self) -> Self::Of<f32> {
+                type $t = f32;
+                $function
+            }
+
+            #[inline(never)]
+            fn double(self) -> Self::Of<f64> {
+                type $t = f64;
+                $function
+            }
+        }
+
+        <$t as $crate::float::Float>::choose(Compiled)
+    }};
+}
+
+pub(crate) use compiled;
 
 /// `f32` or `f64`; no other type can implement it.
 pub trait Float:

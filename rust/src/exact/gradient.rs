@@ -15,7 +15,7 @@ use super::structure::zeros;
 use super::turns::KeySide;
 use super::waves::Fused;
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::Rows;
 use crate::linalg::norms::row_norms;
 use crate::linalg::products::{mapped, matrix, product, transposed_product, view};
@@ -74,6 +74,19 @@ impl<T> Gradients<T> {
 /// [`Error::Range`] where a logit or a result does not fit the precision, or [`Error::NonFinite`] where that is because
 /// an input holds NaN or an infinity; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
 pub fn loss_gradient<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Gradients<T>, Error> {
+    compiled!(
+        T,
+        loss_gradient_in::<T>
+            as fn(&Problem<'_, T>, &[Wrt], &Options, Option<Watch<'_>>) -> Result<Gradients<T>, Error>
+    )(problem, wrt, options, watch)
+}
+
+fn loss_gradient_in<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     options: &Options,

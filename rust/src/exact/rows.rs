@@ -7,7 +7,7 @@ use ndarray::{CowArray, Ix2};
 use super::engine::{Engine, Sight};
 use super::residual::{Given, Incoming};
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::Rows;
 use crate::linalg::layout::{in_range, row_major, rows};
 use crate::linalg::products::{matrix, product, scaled};
@@ -24,6 +24,18 @@ use crate::runtime::pool::{Run, Watch};
 /// # Errors
 /// [`Error::Option`] for a row that is not there; those of [`crate::loss_gradient`].
 pub fn exact_rows<T: Float>(
+    problem: &Problem<'_, T>,
+    indices: &[usize],
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<RowValues<T>, Error> {
+    compiled!(
+        T,
+        exact_rows_in::<T> as fn(&Problem<'_, T>, &[usize], &Options, Option<Watch<'_>>) -> Result<RowValues<T>, Error>
+    )(problem, indices, options, watch)
+}
+
+fn exact_rows_in<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
     options: &Options,

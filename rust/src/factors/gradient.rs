@@ -15,7 +15,7 @@ use super::kronecker::kronecker_rows;
 use super::{Factors, Owned};
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::in_range;
 use crate::linalg::products::{matrix, product, transposed_product, transposed_sum, view, view_mut};
 use crate::options::Options;
@@ -32,6 +32,13 @@ impl<T: Float> Factors<T> {
     /// [`Error::Option`] where the problem has no such input; [`Error::Range`] where the gradient leaves the range of
     /// the precision; [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn gradient(&self, wrt: Wrt, options: &Options, watch: Option<Watch<'_>>) -> Result<Array2<T>, Error> {
+        compiled!(
+            T,
+            Factors::<T>::gradient_in as fn(&Factors<T>, Wrt, &Options, Option<Watch<'_>>) -> Result<Array2<T>, Error>
+        )(self, wrt, options, watch)
+    }
+
+    fn gradient_in(&self, wrt: Wrt, options: &Options, watch: Option<Watch<'_>>) -> Result<Array2<T>, Error> {
         options.isa()?;
         self.check(wrt)?;
         let mut run = Run::new(options, watch);

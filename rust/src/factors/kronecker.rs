@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::products::matrix;
 use crate::options::Options;
 use crate::runtime::buffer;
@@ -29,6 +29,19 @@ use crate::runtime::pool::{Run, Watch};
 /// # Ok::<(), attngrad::Error>(())
 /// ```
 pub fn row_kronecker<T: Float>(
+    U: ArrayView2<'_, T>,
+    W: ArrayView2<'_, T>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Array2<T>, Error> {
+    compiled!(
+        T,
+        row_kronecker_in::<T>
+            as fn(ArrayView2<'_, T>, ArrayView2<'_, T>, &Options, Option<Watch<'_>>) -> Result<Array2<T>, Error>
+    )(U, W, options, watch)
+}
+
+fn row_kronecker_in<T: Float>(
     U: ArrayView2<'_, T>,
     W: ArrayView2<'_, T>,
     options: &Options,

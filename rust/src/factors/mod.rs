@@ -11,7 +11,7 @@ pub use kronecker::row_kronecker;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::features::{Balance, FeatureMap, FeatureOptions, Side, approximate_count, mean_row, select};
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::{in_range, row_major, rows};
 use crate::linalg::norms::inner;
 use crate::linalg::products::{mapped, matrix, product, transposed_product};
@@ -94,6 +94,19 @@ pub struct Factors<T> {
 /// # Ok::<(), attngrad::Error>(())
 /// ```
 pub fn factors<T: Float>(
+    problem: &Problem<'_, T>,
+    features: &FeatureOptions,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Factors<T>, Error> {
+    compiled!(
+        T,
+        factors_in::<T>
+            as fn(&Problem<'_, T>, &FeatureOptions, &Options, Option<Watch<'_>>) -> Result<Factors<T>, Error>
+    )(problem, features, options, watch)
+}
+
+fn factors_in<T: Float>(
     problem: &Problem<'_, T>,
     features: &FeatureOptions,
     options: &Options,

@@ -8,7 +8,7 @@ use super::map::{FeatureMap, Side};
 use super::options::FeatureOptions;
 use super::select::{Choice, select};
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::{row_major, rows};
 use crate::options::Options;
 use crate::polynomial::{MAX_RANGE, Polynomial};
@@ -61,6 +61,26 @@ impl ExpFeatures {
     /// no degree meets the tolerance, with what one would; [`Error::Range`] where logits are too large;
     /// [`Error::OutOfMemory`], [`Error::Deadline`], [`Error::Cancelled`].
     pub fn fit<T: Float>(
+        query: ArrayView2<'_, T>,
+        key: ArrayView2<'_, T>,
+        features: &FeatureOptions,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Self, Error> {
+        compiled!(
+            T,
+            ExpFeatures::fit_in::<T>
+                as fn(
+                    ArrayView2<'_, T>,
+                    ArrayView2<'_, T>,
+                    &FeatureOptions,
+                    &Options,
+                    Option<Watch<'_>>,
+                ) -> Result<ExpFeatures, Error>
+        )(query, key, features, options, watch)
+    }
+
+    fn fit_in<T: Float>(
         query: ArrayView2<'_, T>,
         key: ArrayView2<'_, T>,
         features: &FeatureOptions,
@@ -123,6 +143,19 @@ impl ExpFeatures {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Array2<T>, Error> {
+        compiled!(
+            T,
+            ExpFeatures::transform_query_in::<T>
+                as fn(&ExpFeatures, ArrayView2<'_, T>, &Options, Option<Watch<'_>>) -> Result<Array2<T>, Error>
+        )(self, query, options, watch)
+    }
+
+    fn transform_query_in<T: Float>(
+        &self,
+        query: ArrayView2<'_, T>,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Array2<T>, Error> {
         self.transform(Side::Query, query, options, watch)
     }
 
@@ -131,6 +164,19 @@ impl ExpFeatures {
     /// # Errors
     /// As [`ExpFeatures::transform_query`].
     pub fn transform_key<T: Float>(
+        &self,
+        key: ArrayView2<'_, T>,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Array2<T>, Error> {
+        compiled!(
+            T,
+            ExpFeatures::transform_key_in::<T>
+                as fn(&ExpFeatures, ArrayView2<'_, T>, &Options, Option<Watch<'_>>) -> Result<Array2<T>, Error>
+        )(self, key, options, watch)
+    }
+
+    fn transform_key_in<T: Float>(
         &self,
         key: ArrayView2<'_, T>,
         options: &Options,

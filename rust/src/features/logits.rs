@@ -6,7 +6,7 @@ use super::balance::Balance;
 use super::fit::{fit_polynomial, logit_interval};
 use super::sample::{Looks, Sample};
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::{row_major, rows};
 use crate::options::Options;
 use crate::polynomial::{Kind, Polynomial};
@@ -48,6 +48,30 @@ impl LogitSample {
     /// # Errors
     /// Those of [`Balance::new`].
     pub fn draw<T: Float>(
+        query: ArrayView2<'_, T>,
+        key: ArrayView2<'_, T>,
+        scale: f64,
+        center_query: bool,
+        seed: u64,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Self, Error> {
+        compiled!(
+            T,
+            LogitSample::draw_in::<T>
+                as fn(
+                    ArrayView2<'_, T>,
+                    ArrayView2<'_, T>,
+                    f64,
+                    bool,
+                    u64,
+                    &Options,
+                    Option<Watch<'_>>,
+                ) -> Result<LogitSample, Error>
+        )(query, key, scale, center_query, seed, options, watch)
+    }
+
+    fn draw_in<T: Float>(
         query: ArrayView2<'_, T>,
         key: ArrayView2<'_, T>,
         scale: f64,

@@ -12,7 +12,7 @@ use super::sides::Sides;
 use crate::certificate::moments::{Ball, Fitted};
 use crate::error::Error;
 use crate::features::{Coordinates, Monomials};
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::kernels::InputMap;
 use crate::linalg::layout::rows;
 use crate::linalg::norms::wider;
@@ -75,6 +75,19 @@ impl Polynomial {
     /// [`Error::Option`] where there are too many monomials, with their number; [`Error::OutOfMemory`],
     /// [`Error::Deadline`], [`Error::Cancelled`].
     pub fn fit<T: Float>(
+        problem: &Problem<'_, T>,
+        approximation: &Approximation,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<Self, Error> {
+        compiled!(
+            T,
+            Polynomial::fit_in::<T>
+                as fn(&Problem<'_, T>, &Approximation, &Options, Option<Watch<'_>>) -> Result<Polynomial, Error>
+        )(problem, approximation, options, watch)
+    }
+
+    fn fit_in<T: Float>(
         problem: &Problem<'_, T>,
         approximation: &Approximation,
         options: &Options,

@@ -8,7 +8,7 @@ use crate::certificate::moments::{Bound, Bounds};
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::in_range;
 use crate::linalg::outward::{FOLD_UNIT, gamma};
 use crate::options::{Level, Options};
@@ -84,6 +84,26 @@ pub fn polynomial_gradient<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<PolynomialGradients<T>, Error> {
+    compiled!(
+        T,
+        polynomial_gradient_in::<T>
+            as fn(
+                &Problem<'_, T>,
+                &[Wrt],
+                &Approximation,
+                &Options,
+                Option<Watch<'_>>,
+            ) -> Result<PolynomialGradients<T>, Error>
+    )(problem, wrt, approximation, options, watch)
+}
+
+fn polynomial_gradient_in<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    approximation: &Approximation,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<PolynomialGradients<T>, Error> {
     wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
     let found = of_seen(&problem.admitted()?, wrt, options, watch, |problem, needs, run| {
         if !problem.is_causal {
@@ -103,6 +123,26 @@ impl Polynomial {
     /// As [`polynomial_gradient`]; [`Error::Option`] for other keys, values or weights, or another form, than those
     /// that it was fitted to.
     pub fn gradient<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        wrt: &[Wrt],
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<PolynomialGradients<T>, Error> {
+        compiled!(
+            T,
+            Polynomial::gradient_in::<T>
+                as fn(
+                    &Polynomial,
+                    &Problem<'_, T>,
+                    &[Wrt],
+                    &Options,
+                    Option<Watch<'_>>,
+                ) -> Result<PolynomialGradients<T>, Error>
+        )(self, problem, wrt, options, watch)
+    }
+
+    fn gradient_in<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         wrt: &[Wrt],

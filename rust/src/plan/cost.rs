@@ -3,8 +3,8 @@
 
 use super::prices::Prices;
 use crate::constants::MOMENT_ROWS as CHUNK;
-use crate::options::Level;
 use crate::float::Float;
+use crate::options::Level;
 use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
 
 /// Prices that are much the same for every instruction set, in the unit of [`Prices`]: least squares over the times of

@@ -9,7 +9,7 @@ use super::request::{Request, Wanted};
 use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::features::affordable;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::problem::{Problem, Wrt};
 
 /// Degrees looked at: beyond it features are out of reach in all but the lowest dimensions, where the exact passes are
@@ -32,6 +32,12 @@ pub const WORTHWHILE: f64 = 0.85;
 /// [`Error::Option`] for an output that the problem does not have, for an invalid request, and for a degree that has
 /// too many features.
 pub fn decide<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
+    compiled!(T, decide_in::<T> as fn(&Problem<'_, T>, &[Wrt], &Request) -> Result<Decision, Error>)(
+        problem, wrt, request,
+    )
+}
+
+fn decide_in<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Decision, Error> {
     check(problem, wrt, request)?;
     let problem = &problem.admitted()?;
     Law::new(problem, wrt, request).decide(problem, &zeros(problem, wrt)?, &Drawn::new())

@@ -9,7 +9,7 @@ use super::request::Request;
 use super::stages::Stages;
 use crate::error::Error;
 use crate::features::LogitSample;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::norms::largest;
 use crate::linalg::products::{matrix, product};
 use crate::options::Options;
@@ -65,6 +65,28 @@ pub fn diagnose<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Diagnosis, Error> {
+    compiled!(
+        T,
+        diagnose_in::<T>
+            as fn(
+                ArrayView2<'_, T>,
+                ArrayView2<'_, T>,
+                Option<f64>,
+                u64,
+                &Options,
+                Option<Watch<'_>>,
+            ) -> Result<Diagnosis, Error>
+    )(query, key, scale, seed, options, watch)
+}
+
+fn diagnose_in<T: Float>(
+    query: ArrayView2<'_, T>,
+    key: ArrayView2<'_, T>,
+    scale: Option<f64>,
+    seed: u64,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Diagnosis, Error> {
     let width = query.ncols();
     let scale = scale.unwrap_or_else(|| (width.max(1) as f64).sqrt().recip());
     // First: it checks both sides against each other.
@@ -81,6 +103,21 @@ pub fn diagnose<T: Float>(
 /// # Errors
 /// As [`diagnose`]; [`Error::Range`] where a product with the weights leaves the range of the precision.
 pub fn diagnose_problem<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    besides: &[f64],
+    seed: u64,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Diagnosis, Error> {
+    compiled!(
+        T,
+        diagnose_problem_in::<T>
+            as fn(&Problem<'_, T>, &[Wrt], &[f64], u64, &Options, Option<Watch<'_>>) -> Result<Diagnosis, Error>
+    )(problem, wrt, besides, seed, options, watch)
+}
+
+fn diagnose_problem_in<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     besides: &[f64],

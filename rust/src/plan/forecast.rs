@@ -56,7 +56,8 @@ pub fn forecast<T: Float>(
     let level = options.isa()?.level();
     let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
     let exact = decision.method == Method::Exact;
-    let operations = if exact { Cost::of_shape::<T>(*shape, wrt, is_causal, level).exact() } else { decision.operations };
+    let operations =
+        if exact { Cost::of_shape::<T>(*shape, wrt, is_causal, level).exact() } else { decision.operations };
     let passes = OutputSet::of(wrt).exact_passes((shape.d3, shape.dv));
     let memory = Memory { shape, passes, wrt, size: size_of::<T>() as u128 };
     Ok(Forecast {

@@ -12,7 +12,7 @@ use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use super::stronger::borrowed;
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::problem::{Problem, Shape, Wrt};
 use crate::runtime::pool::Watch;
 
@@ -28,6 +28,20 @@ use crate::runtime::pool::Watch;
 /// [`Error::Option`] for an invalid request or start, a start prepared for other keys, values or weights, an output
 /// that the problem does not have, and too many features; those of both methods.
 pub fn solve<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    request: &Request,
+    start: Start<'_>,
+    watch: Option<Watch<'_>>,
+) -> Result<Solution<T>, Error> {
+    compiled!(
+        T,
+        solve_in::<T>
+            as fn(&Problem<'_, T>, &[Wrt], &Request, Start<'_>, Option<Watch<'_>>) -> Result<Solution<T>, Error>
+    )(problem, wrt, request, start, watch)
+}
+
+fn solve_in<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     request: &Request,
@@ -113,6 +127,12 @@ pub struct Plan {
 /// # Errors
 /// Those of [`foresee`].
 pub fn plan_loss_gradient<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Plan, Error> {
+    compiled!(T, plan_loss_gradient_in::<T> as fn(&Problem<'_, T>, &[Wrt], &Request) -> Result<Plan, Error>)(
+        problem, wrt, request,
+    )
+}
+
+fn plan_loss_gradient_in<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) -> Result<Plan, Error> {
     let decision = foresee(problem, wrt, request, None)?;
     let forecast = forecast::<T>(&Shape::of(problem), wrt, problem.is_causal, &decision, &request.options)?;
     Ok(Plan { decision, forecast })

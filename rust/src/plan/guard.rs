@@ -16,7 +16,7 @@ use super::stages::Stages;
 use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::exact::structure::zeros;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::moments::Polynomial;
 use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
@@ -49,6 +49,17 @@ const PILOT_SHARE: f64 = 0.02;
 /// Those of [`super::decide()`]; [`Error::Range`] or [`Error::NonFinite`], [`Error::OutOfMemory`], [`Error::Deadline`],
 /// [`Error::Cancelled`].
 pub fn foresee<T: Float>(
+    problem: &Problem<'_, T>,
+    wrt: &[Wrt],
+    request: &Request,
+    watch: Option<Watch<'_>>,
+) -> Result<Decision, Error> {
+    compiled!(T, foresee_in::<T> as fn(&Problem<'_, T>, &[Wrt], &Request, Option<Watch<'_>>) -> Result<Decision, Error>)(
+        problem, wrt, request, watch,
+    )
+}
+
+fn foresee_in<T: Float>(
     problem: &Problem<'_, T>,
     wrt: &[Wrt],
     request: &Request,

@@ -4,7 +4,7 @@ use super::decision::{Backing, Decision};
 use super::request::Request;
 use super::unfold::{unfolded, with_product};
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::moments::Polynomial;
 use crate::options::Options;
 use crate::problem::Approximation;
@@ -30,6 +30,19 @@ impl Prepared {
     /// # Errors
     /// [`Error::Option`] for a scale that is no finite number; [`Error::OutOfMemory`], [`Error::Deadline`].
     pub fn fits<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        wrt: &[Wrt],
+        request: &Request,
+        options: &Options,
+    ) -> Result<bool, Error> {
+        compiled!(
+            T,
+            Prepared::fits_in::<T> as fn(&Prepared, &Problem<'_, T>, &[Wrt], &Request, &Options) -> Result<bool, Error>
+        )(self, problem, wrt, request, options)
+    }
+
+    fn fits_in<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         wrt: &[Wrt],

@@ -122,7 +122,7 @@ macro_rules! every_level {
         struct Tables($crate::options::Isa);
 
         impl $crate::float::ByPrecision for Tables {
-            type Of<T> = Kernels<T>;
+            type Of<T: $crate::float::Float> = Kernels<T>;
 
             $crate::simd::levels::of_precision!(
                 single, f32: f32_baseline, f32_avx2, f32_portable_avx2, f32_avx512, f32_portable_avx512, $f32_avx512_vnni

@@ -16,7 +16,7 @@ pub fn transposed<T: Float>(rows: [[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK] {
 struct Transpose;
 
 impl ByPrecision for Transpose {
-    type Of<T> = fn([[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK];
+    type Of<T: crate::float::Float> = fn([[T; BLOCK]; BLOCK]) -> [[T; BLOCK]; BLOCK];
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
