@@ -141,14 +141,21 @@ def snapshots(
     infinity are looked for in the copies, which nobody else can change, by so many ``threads``,
     None for all.
     """
+    limits = _core.Options(threads=threads)
     copies: dict[tuple[object, ...], Array] = {}
     result: dict[str, Array] = {}
     for name, array in arrays.items():
         view = _view(array)
         if view not in copies:
-            copy = np.array(_held(array), dtype=dtype, order="C", copy=True)
-            if finite:
-                check_finite(name, copy, threads)
+            held = _held(array)
+            copy = np.empty(held.shape, dtype)
+            if held.dtype == dtype and held.flags.c_contiguous and held.flags.aligned:
+                is_finite = _core.all_finite(_row(held), limits, copy=_row(copy))
+            else:
+                copy[...] = held
+                is_finite = not finite or _core.all_finite(_row(copy), limits)
+            if finite and not is_finite:
+                raise _not_finite(name, copy)
             copies[view] = copy if copy.shape == array.shape else np.broadcast_to(copy, array.shape)
         result[name] = copies[view]
     return result
@@ -165,13 +172,16 @@ def _held(array: Array) -> Array:
     return array[tuple(slice(None) if stride else slice(1) for stride in array.strides[:-2])]
 
 
-def check_finite(name: str, array: Array, threads: int | None = None) -> None:
-    """Raise NonFiniteError with the first index of a NaN or an infinity in a contiguous array."""
-    flat = array.reshape(-1)
-    if not _core.all_finite(flat[None], _core.Options(threads=threads)):
-        position = int(np.argmin(np.isfinite(flat)))
-        index = tuple(map(int, np.unravel_index(position, array.shape)))
-        raise NonFiniteError(
-            f"{name}: found {flat[position]} at index {index}; expected finite numbers "
-            "(numpy.nan_to_num replaces them; check_finite=False skips this test)"
-        )
+def _row(array: Array) -> Array:
+    """A contiguous array as one row."""
+    return array.reshape(1, -1)
+
+
+def _not_finite(name: str, array: Array) -> NonFiniteError:
+    """The error that names the first index of a NaN or an infinity."""
+    position = int(np.argmin(np.isfinite(array.reshape(-1))))
+    index = tuple(map(int, np.unravel_index(position, array.shape)))
+    return NonFiniteError(
+        f"{name}: found {array[index]} at index {index}; expected finite numbers "
+        "(numpy.nan_to_num replaces them; check_finite=False skips this test)"
+    )

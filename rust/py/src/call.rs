@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use attngrad::{Error, Watch};
-use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::prelude::*;
 
 use crate::errors::{Failure, Result};
@@ -83,6 +83,12 @@ pub type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 pub fn read<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray2<'py, T>> {
     let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
     array.try_readonly().map_err(|_| Failure::internal("a snapshot is shared with a writer"))
+}
+
+/// A new array, of which nobody else knows, to be written.
+pub fn write<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadwriteArray2<'py, T>> {
+    let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
+    array.try_readwrite().map_err(|_| Failure::internal("a new array is shared"))
 }
 
 /// Whether an array is one of single precision; those of a call are all of one.

@@ -98,16 +98,33 @@ fn require_main_interpreter() -> PyResult<()> {
     ))
 }
 
-fn finite<T: Element + Float>(py: Python<'_>, array: &Bound<'_, PyAny>, options: &Options) -> Result<bool> {
-    let array = call::read::<T>(array)?;
-    let values = array.as_array().to_slice().ok_or_else(|| Failure::internal("a snapshot is not contiguous"))?;
-    Ok(options.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0)
+fn finite<T: Element + Float>(
+    py: Python<'_>,
+    row: &Bound<'_, PyAny>,
+    copy: Option<&Bound<'_, PyAny>>,
+    options: &Options,
+) -> Result<bool> {
+    let not_contiguous = || Failure::internal("an array is not contiguous");
+    let row = call::read::<T>(row)?;
+    let values = row.as_array().to_slice().ok_or_else(not_contiguous)?;
+    let Some(copy) = copy else {
+        return Ok(options.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0);
+    };
+    let mut copy = call::write::<T>(copy)?;
+    // With the interpreter held: the array is the caller's, whose other threads wait.
+    Ok(attngrad::snapshot(values, copy.as_slice_mut().map_err(|_| not_contiguous())?, options.get())?)
 }
 
-/// Whether a snapshot, as one row, has numbers only.
+/// Whether an array, as one row, has numbers only; with `copy`, copies it there first, and looks at that.
 #[pyfunction]
-fn all_finite(py: Python<'_>, row: Bound<'_, PyAny>, options: &Options) -> Result<bool> {
-    in_precision!(is_single(&row), T => finite::<T>(py, &row, options))
+#[pyo3(signature = (row, options, copy=None))]
+fn all_finite(
+    py: Python<'_>,
+    row: Bound<'_, PyAny>,
+    options: &Options,
+    copy: Option<Bound<'_, PyAny>>,
+) -> Result<bool> {
+    in_precision!(is_single(&row), T => finite::<T>(py, &row, copy.as_ref(), options))
 }
 
 #[pymodule(gil_used = true)]

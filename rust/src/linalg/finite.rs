@@ -1,4 +1,4 @@
-//! Whether an array has numbers only, at the speed of memory.
+//! Whether an array has numbers only, and copies of it that have, at the speed of memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +9,9 @@ use crate::runtime::pool::{Run, Watch};
 
 /// Numbers of a task: some hundred microseconds of reading.
 const TASK: usize = 1 << 19;
+
+/// Numbers of a task that copies: they stay in the cache of the thread that looks at the copy.
+const PART: usize = 1 << 16;
 
 /// Bytes that one thread reads in a nanosecond, at least.
 const BYTES_PER_NANOSECOND: usize = 8;
@@ -25,6 +28,29 @@ pub fn all_finite<T: Float>(values: &[T], options: &Options, watch: Option<Watch
     let nanoseconds = size_of_val(values) / BYTES_PER_NANOSECOND;
     Run::new(options, watch).short(nanoseconds, values.chunks(TASK), |values, _| {
         if !all_finite_of(values) {
+            finite.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    })?;
+    Ok(finite.into_inner())
+}
+
+/// Copies numbers, and says of the copy whether no value is NaN or infinite. Time O(n), by all threads: a single one
+/// does not use all of the memory's speed.
+///
+/// # Errors
+/// [`Error::OutOfMemory`]; [`Error::Internal`] where the lengths differ.
+pub fn snapshot<T: Float>(values: &[T], copy: &mut [T], options: &Options) -> Result<bool, Error> {
+    if values.len() != copy.len() {
+        return Err(Error::Internal("a copy of another length".into()));
+    }
+    let finite = AtomicBool::new(true);
+    // What is read is written as well.
+    let nanoseconds = 2 * size_of_val(values) / BYTES_PER_NANOSECOND;
+    let parts = copy.chunks_mut(PART).zip(values.chunks(PART));
+    Run::new(options, None).short(nanoseconds, parts, |(copy, values), _| {
+        copy.copy_from_slice(values);
+        if !all_finite_of(copy) {
             finite.store(false, Ordering::Relaxed);
         }
         Ok(())
@@ -51,7 +77,13 @@ mod tests {
     fn finds_each<T: Float>(worst: [T; 3]) {
         for length in [0, 1, 63, 64, 1000, TASK + 70] {
             let mut values: Vec<T> = (0..length).map(|i| T::narrow(i as f64 - 500.0)).collect();
-            let of = |values: &[T]| all_finite(values, &Options::default(), None).expect("no deadline");
+            let of = |values: &[T]| {
+                let finite = all_finite(values, &Options::default(), None).expect("no deadline");
+                let mut copy = vec![T::zero(); values.len()];
+                assert_eq!(snapshot(values, &mut copy, &Options::default()).expect("equal lengths"), finite);
+                assert!(copy.iter().zip(values).all(|(a, b)| a == b || a.is_nan() && b.is_nan()));
+                finite
+            };
             assert!(of(&values), "{length}");
             for index in [0, length / 2, length.saturating_sub(1)].into_iter().filter(|&index| index < length) {
                 let before = values[index];
