@@ -23,6 +23,9 @@ const GLANCE: usize = 16;
 /// unseen data would.
 const FITTED: usize = 3;
 
+/// A Poisson variable of at least this mean is beyond every degree that is looked at; e^−mean is a number below it.
+const MOST_MEAN: f64 = 700.0;
+
 /// Points to a wave of the error of a polynomial.
 const WAVE_POINTS: usize = 8;
 
@@ -135,7 +138,8 @@ impl Logits {
 
     /// Relative error of a sum over rows of a_j ⊗ Σ_i f_ji (…) k_i whose other factors are independent of the logits,
     /// at a degree: that of the weights, P(t) e^−t over its mean in each row, in the mean square with the weights
-    /// ‖a_j‖² f² ‖k‖².
+    /// ‖a_j‖² f² ‖k‖². The sample has few of the largest logits, of which the error of a high degree is made: the
+    /// geometric mean of it with that of normal logits of the same spreads, where that is more.
     pub fn error(&self, degree: usize) -> f64 {
         self.fit(degree).error
     }
@@ -151,7 +155,9 @@ impl Logits {
         let polynomial = Interval::symmetric(most)
             .ok()
             .and_then(|interval| Polynomial::least_squares(degree, interval, &part, &weights).ok());
-        let error = polynomial.as_ref().map_or(f64::INFINITY, |polynomial| self.error_of(polynomial));
+        let seen = polynomial.as_ref().map_or(f64::INFINITY, |polynomial| self.error_of(polynomial));
+        // NaN, of spreads that overflow, says nothing.
+        let error = seen.max((seen * self.normal_error(degree)).sqrt());
         let fit = Fit { degree, polynomial, error };
         self.fits.borrow_mut().push(fit.clone());
         fit
@@ -182,6 +188,19 @@ impl Logits {
         [ratio, difference].into_iter().filter(|excess| *excess >= 0.0).fold(f64::INFINITY, f64::min)
     }
 
+    /// What a polynomial of a degree neglects of normal logits with the spreads of the rows, in the mean square with the
+    /// weights ‖a_j‖² Σ f²: equation 12.26 of docs/math.md.
+    fn normal_error(&self, degree: usize) -> f64 {
+        let (mut neglected, mut all) = (0.0, 0.0);
+        for (values, input) in self.values.chunks_exact(self.keys).zip(&self.row_squares) {
+            let square = values.iter().map(|t| t * t).sum::<f64>() / self.keys as f64;
+            let size = input * square.exp();
+            neglected += size * poisson_beyond(degree, square);
+            all += size;
+        }
+        (neglected / all).sqrt()
+    }
+
     fn error_of(&self, polynomial: &Polynomial) -> f64 {
         let (mut wrong, mut all) = (0.0, 0.0);
         for (row, input) in self.row_squares.iter().enumerate() {
@@ -201,6 +220,19 @@ impl Logits {
         let error = if all == 0.0 { 0.0 } else { (wrong / all).sqrt() };
         if error.is_nan() { f64::INFINITY } else { error }
     }
+}
+
+/// P[Poisson(mean) > most]. Summed from the first term beyond, as 1 less the others would be rounding where it is small.
+fn poisson_beyond(most: usize, mean: f64) -> f64 {
+    let mut term = (1..=most + 1).fold((-mean).exp(), |term, k| term * mean / k as f64);
+    let (mut sum, mut k) = (0.0, most + 1);
+    // Terms rise up to the mean, and fall faster and faster from there.
+    while term > f64::EPSILON * sum || (k as f64) < mean.min(MOST_MEAN) {
+        sum += term;
+        k += 1;
+        term *= mean / k as f64;
+    }
+    if mean < MOST_MEAN { sum.min(1.0) } else { 1.0 }
 }
 
 /// ⟨q, k − mean⟩ and ‖k − mean‖².
@@ -238,4 +270,26 @@ pub(super) fn queries<T: Float>(problem: &Problem<'_, T>, inputs: &Array2<f64>) 
         Weights::Pair(W_Q, W_K) => inputs.dot(&W_Q.mapv(T::widen)).dot(&W_K.mapv(T::widen).t()),
     };
     problem.scale * product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn poisson_tails_are_those_of_the_exponential_series() {
+        for (mean, most, tail) in [
+            // From mpmath, 20 digits: 1 - gammainc(most + 1, mean, regularized=True) and its complement.
+            (1e-3, 2, 1.6654171665278076e-10),
+            (0.25, 1, 0.026499021160743916),
+            (1.0, 3, 0.01898815687615381),
+            (4.0, 2, 0.7618966944464557),
+            (100.0, 4, 1.0),
+            (1e6, 8, 1.0),
+            (0.0, 1, 0.0),
+        ] {
+            let found = poisson_beyond(most, mean);
+            assert!((found - tail).abs() <= 1e-13 * tail, "{mean} {most}: {found:e} {tail:e}");
+        }
+    }
 }
