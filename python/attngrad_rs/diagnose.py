@@ -16,9 +16,11 @@ from . import _core
 from ._inputs import arrays, options
 from ._inputs.signatures import documented
 from .features import ExpFeatures, one_head
+from .plans import Plan
+from .problem import plan_loss_gradient
 from .results import public_fields
 
-__all__ = ["Diagnosis", "Prediction", "diagnose", "diagnose_problem"]
+__all__ = ["Diagnosis", "Prediction", "diagnose", "explain_problem"]
 
 
 @dataclass(frozen=True)
@@ -181,21 +183,24 @@ def diagnose(
     return _wrapped(_core.diagnose(*copies, s, seed, _core.Options(threads=workers)))
 
 
-def diagnose_problem(
-    arguments: Mapping[str, Any], wrt: Sequence[str], besides: Sequence[float], threads: int | None
-) -> Diagnosis:
-    """The diagnosis of the queries and keys of a problem, with what is planned for the problem.
+def explain_problem(
+    arguments: Mapping[str, Any], wrt: Sequence[options.Input], rtol: float, threads: int | None
+) -> tuple[Diagnosis, Plan]:
+    """The diagnosis of the queries and keys of a problem, and the plan for its gradients.
 
     ``arguments`` are arrays of ``loss_gradient``, and ``scale`` and ``is_causal`` where they are
-    not the default; ``wrt`` is what is differentiated by; ``besides`` are accuracies to plan for
-    besides those of ``diagnose``.
+    not the default; ``wrt`` and ``rtol`` are its options. The diagnosis holds what is planned for
+    the problem, for ``rtol`` as well, so that it and the plan are one answer. Cost and errors are
+    those of ``diagnose`` and ``plan_loss_gradient``.
     """
+    # First: it checks all arguments.
+    plan = plan_loss_gradient(**arguments, wrt=wrt, rtol=rtol, threads=threads)
     problem = arrays.read_problem(*(arguments[name] for name in ("A1", "A2", "A3", "X", "Y", "E")))
     copies = arrays.snapshots(problem.arrays, problem.dtype, finite=True, threads=threads)
     scale, is_causal = arguments.get("scale"), arguments.get("is_causal", False)
     given = _core.Problem(**copies, scale=scale, is_causal=is_causal)
     control = _core.Options(threads=threads)
-    return _wrapped(_core.diagnose_problem(given, list(wrt), list(besides), 0, control))
+    return _wrapped(_core.diagnose_problem(given, list(wrt), [rtol], 0, control)), plan
 
 
 def _wrapped(found: _core.Diagnosis) -> Diagnosis:

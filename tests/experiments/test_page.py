@@ -16,10 +16,10 @@ import small
 from typer.testing import CliRunner
 
 import attngrad_rs as ag
-from attngrad_rs._inputs.options import METHODS
+from attngrad_rs._inputs.options import METHODS, Input
 from attngrad_rs.cli import commands, exit_codes
 from attngrad_rs.cli import experiments as experiment_commands
-from attngrad_rs.cli.explanation import explanation
+from attngrad_rs.diagnose import explain_problem
 from attngrad_rs.experiments import EXPERIMENTS, claims
 from attngrad_rs.experiments.base import Verdict, look_up
 from attngrad_rs.experiments.cells import from_csv
@@ -310,9 +310,11 @@ def test_the_explanation_is_of_the_logits_that_the_gradient_sees(pair: bool) -> 
     A = rng.uniform(-1.0, 1.0, (64, 6))
     X = (2.0 * np.eye(6, 3), 3.0 * np.eye(6, 3)) if pair else 6.0 * np.eye(6)
     given = {"A1": A, "A2": A, "A3": A, "X": X, "Y": np.eye(6), "E": A, "scale": 0.5}
-    found = explanation(given, 1e-2)
+    wrt: tuple[Input, ...] = ("W_Q", "W_K") if pair else ("X",)
+    diagnosis, plan = explain_problem(given, wrt, 1e-2, None)
     query, key = (A @ X[0], A @ X[1]) if isinstance(X, tuple) else (A @ X, A)
-    assert found.diagnosis == ag.diagnose(query, key, scale=0.5)
-    assert found.plan.method in METHODS
+    assert diagnosis == ag.diagnose(query, key, scale=0.5)
+    assert plan.method in METHODS
     del given["scale"]
-    assert explanation(given, 1e-2).diagnosis.scale == pytest.approx(1.0 / 6.0)
+    diagnosis, _ = explain_problem(given, wrt, 1e-2, None)
+    assert diagnosis.scale == pytest.approx(1.0 / 6.0)

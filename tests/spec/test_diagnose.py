@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import attngrad_rs as ag
 from attngrad_rs import reference
-from attngrad_rs.cli.explanation import explanation
+from attngrad_rs.diagnose import explain_problem
 from attngrad_rs.heads import load_heads
 from helpers import Array, frobenius, largest
 
@@ -100,11 +100,11 @@ def test_explain_and_plan_are_one_answer() -> None:
     A3, E = uniform(20_000, 8, 3.0, seed=1)
     given = {"A1": q, "A2": k, "A3": A3, "X": np.eye(8), "Y": np.eye(8), "E": E}
     for rtol in (3e-2, 1e-3):
-        found = explanation(given, rtol)
-        (asked,) = (one for one in found.diagnosis.predictions if one.rtol == rtol)
-        assert (asked.method, asked.degree) == (found.plan.method, found.plan.degree)
-        assert asked.reason == found.plan.reason
-        assert found.plan.reason in found.text()
+        diagnosis, plan = explain_problem(given, ("X",), rtol, None)
+        (asked,) = (one for one in diagnosis.predictions if one.rtol == rtol)
+        assert (asked.method, asked.degree) == (plan.method, plan.degree)
+        assert asked.reason == plan.reason
+        assert plan.reason in plan.explain()
         direct = ag.plan_loss_gradient(**given, rtol=rtol)
         assert (direct.method, direct.degree, direct.reason) == (
             asked.method, asked.degree, asked.reason,
@@ -171,14 +171,14 @@ def test_no_advice_is_out_of_reach() -> None:
     heads = sorted(load_heads(), key=lambda one: one.logit_spread)
     for head in (heads[0], heads[-1]):
         given = head.problem(np.float32)
-        found = explanation(given, 1e-2)
-        planned = {one.degree for one in found.diagnosis.predictions if one.method != "exact"}
-        assert {int(number) for number in re.findall(r"degree (\d+)", found.diagnosis.advice)} <= (
-            planned | {int(n) for one in found.diagnosis.predictions
+        found, _ = explain_problem(given, ("X",), 1e-2, None)
+        planned = {one.degree for one in found.predictions if one.method != "exact"}
+        assert {int(number) for number in re.findall(r"degree (\d+)", found.advice)} <= (
+            planned | {int(n) for one in found.predictions
                        for n in re.findall(r"degree (\d+)", one.reason)}
         )  # fmt: skip
         if not planned:
-            assert found.diagnosis.advice.startswith("use the exact method: ")
+            assert found.advice.startswith("use the exact method: ")
 
 
 def test_with_rising_size_the_same_entries_become_near_linear() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -10,11 +11,11 @@ import typer
 
 from .._inputs import options
 from .._inputs.output import atomic_output, check_output
+from ..diagnose import explain_problem
 from ..errors import OptionError, install_line
 from ..heads import load_heads
-from .demo_tables import print_demo
 from .exit_codes import EXIT_INTERRUPTED
-from .problem_file import read_problem
+from .problem_file import default_names, read_problem
 from .terminal import Force, Json, Threads, guarded, print_json, print_table, progress_bar
 
 app = typer.Typer()
@@ -29,6 +30,8 @@ HeadName = Annotated[str | None, typer.Option(help="Which head of a file of head
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "reported"}
 REPORT = "report.html"
 DEFAULT_RTOL = 1e-3
+# Of a terminal that nobody has widened.
+WIDTH = 79
 BENCH = "precision"
 NO_FIGURES = f"found no package 'matplotlib'; figures are left out: {install_line('cli')}"
 
@@ -49,6 +52,7 @@ def demo(
     """Gradients of real trained heads, and exact against near-linear where entries are small."""
     from ..experiments import demo as demonstration
     from ..experiments.demo_figure import demo_figure
+    from ..experiments.demo_tables import tables
     from ..experiments.plots import file_kind
 
     options.choice("--dtype", dtype, ("float32", "float64"))
@@ -64,7 +68,13 @@ def demo(
     if json:
         print_json(found)
         return
-    print_demo(found, out)
+    for table in tables(found):
+        print_table(table.title, table.columns, table.rows, narrow=True)
+        for paragraph in table.legend:
+            typer.echo(f"{textwrap.fill(paragraph, WIDTH)}\n")
+    if out is not None:
+        typer.echo(f"figure: {out}\n")
+    typer.echo(textwrap.fill(found.shown, WIDTH))
 
 
 @app.command()
@@ -227,11 +237,10 @@ def explain(
     json: Json = False,
 ) -> None:
     """Statistics of a problem in a file, and how its gradient would be computed."""
-    from .explanation import explanation
-
     with progress_bar("explain", quiet=json):
-        found = explanation(read_problem(problem, head), rtol, threads)
+        arguments = read_problem(problem, head)
+        diagnosis, plan = explain_problem(arguments, default_names(arguments), rtol, threads)
     if json:
-        print_json({"problem": problem, "rtol": rtol, **found._asdict()})
+        print_json({"problem": problem, "rtol": rtol, "diagnosis": diagnosis, "plan": plan})
     else:
-        typer.echo(found.text())
+        typer.echo(f"diagnosis\n{diagnosis.explain()}\n\nplan\n{plan.explain()}")
