@@ -25,93 +25,72 @@ __all__ = ["Diagnosis", "Prediction", "diagnose", "explain_problem"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The planner's answer to one accuracy, and what the sampled logits say of it.
-
-    Attributes
-    ----------
-    rtol : float
-        The accuracy.
-    method : str
-        The method that ``method="auto"`` plans for it.
-    degree, features : int or None
-        Degree of its polynomial and number of monomials; None for the exact method.
-    error : float
-        The error beyond rounding that the planner expects; 0 for the exact method.
-    reason : str
-        Why this method, in the planner's words.
-    smallest_degree : int or None
-        Smallest degree whose polynomial is within ``rtol`` of exp on the sampled logits (eq. 10.7),
-        whatever it costs; None if none up to 10 is.
-    least_error : float
-        Reached at that degree; without one, the least that was reached.
-    """
+    """The planner's answer to one accuracy, and what the sampled logits say of it."""
 
     rtol: float
+    """The accuracy."""
     method: str
+    """The method that ``method="auto"`` plans for it."""
     degree: int | None
+    """Degree of its polynomial; None for the exact method."""
     features: int | None
+    """Number of monomials; None for the exact method."""
     error: float
+    """The error beyond rounding that the planner expects; 0 for the exact method."""
     reason: str
+    """Why this method, in the planner's words."""
     smallest_degree: int | None
+    """Smallest degree whose polynomial is within ``rtol`` of exp on the sampled logits (eq. 10.7),
+    whatever it costs; None if none up to 10 is.
+    """
     least_error: float
+    """The error reached at that degree; without one, the least that was reached."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Statistics of queries and keys, and the planner's answers for them.
-
-    Attributes
-    ----------
-    n, m, width : int
-        Queries, keys, and entries of each.
-    scale : float
-        s.
-    largest_query, largest_key : float
-        Largest entries, in absolute value.
-    B : float
-        The paper's bound of the entries, √(abs(s) E · largest_query · largest_key), at the paper's
-        s = 1/E their geometric mean: no logit exceeds B².
-    threshold_ratio : float
-        B / √(log n): the paper's near-linear algorithm requires it to be small.
-    logit_bound : float
-        No logit of centred queries and keys exceeds it (Cauchy and Schwarz).
-    logit_std : float
-        Standard deviation of the centred logits, sampled.
-    logit_range : tuple of two floats
-        Smallest and largest of the sampled centred logits.
-    spectrum : tuple of float
-        Second moments of the balanced coordinates, falling; their squares add up to the variance of
-        the logits.
-    effective_rank : float
-        (Σ σ²)² / Σ σ⁴ of the spectrum σ: how many directions carry the logits.
-    predictions : tuple of Prediction
-        For the accuracies 0.1, 0.01 and 0.001, of the gradient with respect to X.
-    regime : str
-        ``"near-linear"`` where the planner takes a near-linear method at 0.01, ``"borderline"``
-        where it does at 0.1 only, and ``"exact"``.
-    findings : tuple of str
-        Obstacles, in words.
-    advice : str
-        The next step, in words.
-    """
+    """Statistics of queries and keys, and the planner's answers for them."""
 
     n: int
+    """Number of queries."""
     m: int
+    """Number of keys."""
     width: int
+    """E, the entries of each."""
     scale: float
+    """s."""
     largest_query: float
+    """Largest entry of the queries, in absolute value."""
     largest_key: float
+    """The same of the keys."""
     B: float
+    """The paper's bound of the entries, √(abs(s) E · largest_query · largest_key), at the paper's
+    s = 1/E their geometric mean: no logit exceeds B².
+    """
     threshold_ratio: float
+    """B / √(log n): the paper's near-linear algorithm requires it to be small."""
     logit_bound: float
+    """No logit of centred queries and keys exceeds it (Cauchy and Schwarz)."""
     logit_std: float
+    """Standard deviation of the centred logits, sampled."""
     logit_range: tuple[float, float]
+    """Smallest and largest of the sampled centred logits."""
     spectrum: tuple[float, ...]
+    """Second moments of the balanced coordinates, falling; their squares add up to the variance of
+    the logits.
+    """
     effective_rank: float
+    """(Σ σ²)² / Σ σ⁴ of the spectrum σ: how many directions carry the logits."""
     predictions: tuple[Prediction, ...]
+    """For the accuracies 0.1, 0.01 and 0.001, of the gradient with respect to X."""
     regime: str
+    """``"near-linear"`` where the planner takes a near-linear method at 0.01, ``"borderline"``
+    where it does at 0.1 only, and ``"exact"``.
+    """
     findings: tuple[str, ...]
+    """Obstacles, in words."""
     advice: str
+    """The next step, in words."""
     _text: str = field(repr=False)
 
     def explain(self) -> str:

@@ -60,40 +60,30 @@ class Reuse:
 
 @dataclass(frozen=True)
 class Plan:
-    """A decision that can be read before it is carried out, and carried out again.
-
-    Attributes
-    ----------
-    method : str
-        The method chosen.
-    degree, samples : int or None
-        Degree of the polynomial, and rows that are computed exactly to certify; None for the exact
-        method.
-    features : int or None
-        Number of features; None for the exact method.
-    exact_rows : int or None
-        Query rows that are computed exactly because the approximation is not trusted with them;
-        known once it has been run. None for the exact method.
-    predicted_seconds : float
-        From a count of operations and what calls of this process took so far. It never decides
-        anything about the result.
-    predicted_error : float
-        Relative error beyond rounding: truncation and sampling. 0 for exact.
-    peak_bytes : int
-        Memory above the inputs at the peak: private copies, buffers and outputs.
-    reason : str
-        Why this method.
-    """
+    """A decision that can be read before it is carried out, and carried out again."""
 
     method: str
+    """The method chosen."""
     degree: int | None = None
+    """Degree of the polynomial; None for the exact method."""
     samples: int | None = None
+    """Rows that are computed exactly to certify; None for the exact method."""
     features: int | None = None
+    """Number of features; None for the exact method."""
     exact_rows: int | None = None
+    """Query rows that are computed exactly because the approximation is not trusted with them;
+    known once it has been run. None for the exact method.
+    """
     predicted_seconds: float = 0.0
+    """Seconds, from a count of operations and what calls of this process took so far. It never
+    decides anything about the result.
+    """
     predicted_error: float = 0.0
+    """Relative error beyond rounding: truncation and sampling. 0 for exact."""
     peak_bytes: int = 0
+    """Bytes above the inputs at the peak: private copies, buffers and outputs."""
     reason: str = ""
+    """Why this method."""
     # The function that it is a plan of, with everything filled in but what `execute` is given.
     _call: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
     _reuse: Reuse | None = field(default=None, repr=False, compare=False)

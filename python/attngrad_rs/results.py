@@ -31,60 +31,49 @@ def public_fields(cls: type, found: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How far a result may be from the truth, and how that is known.
-
-    Attributes
-    ----------
-    method : str
-        The method that made the result.
-    kind : str
-        ``"exact"`` (rounding only), ``"rigorous"`` (a bound, rounding included), ``"statistical"``
-        (a confidence that a rigorous cap on every row backs) or ``"estimated"`` (a standard error
-        with a safety factor). Kinds are never mixed.
-    absolute : float
-        The error is at most this, in ``norm``. NaN is turned into infinity: what is not known is
-        never certified.
-    relative : float
-        ``absolute / (size of the result - absolute)``, infinite where that is not positive.
-    norm : str
-        ``"fro"`` (Frobenius), ``"max"`` (largest entry), or ``"abs"`` for a single number.
-    confidence : float or None
-        Probability that the statement holds, for kind ``"statistical"``, however often the call
-        looked; None otherwise. It is that of the draws: with ``rng=None`` their seed is a hash of
-        the data, and the confidence assumes data that were not chosen by that hash.
-    terms : mapping of str to float
-        Parts of ``absolute``: rounding, and for approximations truncation, sampling and skipped
-        mass.
-    steps : mapping of str to float
-        Charges of f, c, q, p1 and p2, where a rigorous bound knows; empty for exact.
-    rtol_requested : float or None
-        The tolerance asked for.
-    best_rtol : float
-        The smallest ``rtol`` that this result reaches beside the ``atol`` asked for; infinite where
-        the gradient may be zero.
-    success : bool or None
-        Whether ‖ĝ − g‖ ≤ rtol·‖g‖ + atol is certified; None where nothing was asked of an
-        approximation. Without a tolerance an exact result is a success where its rounding is
-        bounded. A gradient that is merely smaller than its rounding bound is none.
-    message : str
-        The same in words.
-    size : float or None
-        ``norm`` of the result itself; None in a certificate that was made by hand.
-    """
+    """How far a result may be from the truth, and how that is known."""
 
     method: str
+    """The method that made the result."""
     kind: str
+    """``"exact"`` (rounding only), ``"rigorous"`` (a bound, rounding included), ``"statistical"``
+    (a confidence that a rigorous cap on every row backs) or ``"estimated"`` (a standard error
+    with a safety factor). Kinds are never mixed.
+    """
     absolute: float
+    """The error is at most this, in ``norm``. NaN is turned into infinity: what is not known is
+    never certified.
+    """
     relative: float
+    """``absolute / (size of the result - absolute)``, infinite where that is not positive."""
     norm: str = "fro"
+    """``"fro"`` (Frobenius), ``"max"`` (largest entry), or ``"abs"`` for a single number."""
     confidence: float | None = None
+    """Probability that the statement holds, for kind ``"statistical"``, however often the call
+    looked; None otherwise. It is that of the draws: with ``rng=None`` their seed is a hash of
+    the data, and the confidence assumes data that were not chosen by that hash.
+    """
     terms: Mapping[str, float] = field(default_factory=dict)
+    """Parts of ``absolute``: rounding, and for approximations truncation, sampling and skipped
+    mass.
+    """
     steps: Mapping[str, float] = field(default_factory=dict)
+    """Charges of f, c, q, p1 and p2, where a rigorous bound knows; empty for exact."""
     rtol_requested: float | None = None
+    """The tolerance asked for."""
     best_rtol: float = math.inf
+    """The smallest ``rtol`` that this result reaches beside the ``atol`` asked for; infinite where
+    the gradient may be zero.
+    """
     success: bool | None = None
+    """Whether ‖ĝ − g‖ ≤ rtol·‖g‖ + atol is certified; None where nothing was asked of an
+    approximation. Without a tolerance an exact result is a success where its rounding is
+    bounded. A gradient that is merely smaller than its rounding bound is none.
+    """
     message: str = ""
+    """The verdict in words."""
     size: float | None = None
+    """``norm`` of the result itself; None in a certificate that was made by hand."""
 
     def __post_init__(self) -> None:
         """Turn NaN into infinity, and take back a success that nothing backs."""
@@ -120,8 +109,13 @@ class _Certified:
     """A result with one certificate for each of its arrays."""
 
     certificates: Mapping[str, Certificate]
+    """One for each gradient: by the names in ``wrt`` or, each over all leading dimensions together,
+    ``"query"``, ``"key"`` and ``"value"``.
+    """
     plan: Plan
+    """The decision that was run, and why. It holds none of the arrays."""
     seconds: float
+    """Wall time of the whole call."""
 
     def _arrays(self) -> Mapping[str, Array]:
         """Gradients by the names of their certificates."""
@@ -154,32 +148,20 @@ class _Certified:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradientResult(_Certified, Generic[F]):
-    """Loss and gradients of one problem, each with its certificate.
-
-    Attributes
-    ----------
-    loss : float
-        L(X, Y), half the squared Frobenius norm of the residual.
-    gradients : mapping of str to ndarray
-        One array per name in ``wrt``, in that order, shaped and typed like what it is a gradient
-        with respect to, in native byte order.
-    certificates : mapping of str to Certificate
-        One per gradient.
-    loss_certificate : Certificate
-        That of the loss.
-    plan : Plan
-        The decision that was run, and why. It holds none of the arrays.
-    seconds : float
-        Wall time of the whole call.
-    B : float or None
-        The largest entry of A1 X and A2, where ``B=`` was given or the call is the paper's problem
-        (``atol`` alone and ``norm="max"``); None elsewhere.
-    """
+    """Loss and gradients of one problem, each with its certificate."""
 
     loss: float
+    """L(X, Y), half the squared Frobenius norm of the residual."""
     gradients: Mapping[str, npt.NDArray[F]]
+    """One array per name in ``wrt``, in that order, shaped and typed like what it is a gradient
+    with respect to, in native byte order.
+    """
     loss_certificate: Certificate
+    """That of the loss."""
     B: float | None = None
+    """The largest entry of A1 X and A2, where ``B=`` was given or the call is the paper's problem
+    (``atol`` alone and ``norm="max"``); None elsewhere.
+    """
 
     @property
     def gradient(self) -> npt.NDArray[F]:
@@ -210,23 +192,14 @@ class GradientResult(_Certified, Generic[F]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionGradients(_Certified, Generic[F]):
-    """Gradients of attention; unpacks as ``dq, dk, dv``.
-
-    Attributes
-    ----------
-    dq, dk, dv : ndarray
-        Arrays shaped like query, key and value.
-    certificates : mapping of str to Certificate
-        By ``"query"``, ``"key"``, ``"value"``, each over all leading dimensions together.
-    plan : Plan
-        The decision that was run, and why.
-    seconds : float
-        Wall time of the whole call.
-    """
+    """Gradients of attention; unpacks as ``dq, dk, dv``."""
 
     dq: npt.NDArray[F]
+    """Of the shape of query, (..., L, E)."""
     dk: npt.NDArray[F]
+    """Of the shape of key, (..., S, E)."""
     dv: npt.NDArray[F]
+    """Of the shape of value, (..., S, Ev)."""
 
     def __iter__(self) -> Iterator[npt.NDArray[F]]:
         """Unpack as dq, dk, dv."""

@@ -18,35 +18,28 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Queries, keys and values of one trained head.
-
-    Attributes
-    ----------
-    name : str
-        ``layer_head``, or ``layer_group.member`` where several query heads share keys and values.
-    model : str
-        ``"minilm"`` or ``"smollm2"``.
-    query, key, value : ndarray, (n, d) of float16
-        As the model multiplies them, after biases and after the rotary embedding. Read-only.
-    is_causal : bool
-        Whether the model lets a token see only itself and the tokens before it.
-    scale : float
-        1/√d, the factor that the model puts before the softmax.
-    tokens : ndarray, (n,) of int32
-        The token of each row, in the model's own vocabulary.
-    source : str
-        The weights and the text, and remarks on both.
-    """
+    """Queries, keys and values of one trained head."""
 
     name: str
+    """``layer_head``, or ``layer_group.member`` where several query heads share keys and values."""
     model: str
+    """``"minilm"`` or ``"smollm2"``."""
     query: Array
+    """(n, d) of float16, as the model multiplies them, after biases and after the rotary embedding.
+    Read-only, as all arrays here.
+    """
     key: Array
+    """(n, d) of float16, as ``query``."""
     value: Array
+    """(n, d) of float16, as the model weighs them."""
     is_causal: bool
+    """Whether the model lets a token see only itself and the tokens before it."""
     scale: float
+    """1/√d, the factor that the model puts before the softmax."""
     tokens: Array
+    """(n,) of int32: the token of each row, in the model's own vocabulary."""
     source: str
+    """The weights and the text, and remarks on both."""
 
     @property
     def logit_spread(self) -> float:
