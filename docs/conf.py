@@ -20,9 +20,9 @@ from sphinx.util.typing import stringify_annotation
 from typer.cli import get_docs_for_click
 
 import attngrad_rs
+from attngrad_rs._inputs.arrays import Array
 from attngrad_rs._inputs.options import ProblemOptions
 from attngrad_rs.cli.commands import app as commands
-from attngrad_rs.heads.head import Array
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 

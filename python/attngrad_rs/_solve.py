@@ -20,16 +20,12 @@ from ._inputs import arrays
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import Options
-from .plans import Plan, Reuse
+from .plans import DECIDED, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
 # Inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in
 # the core.
 HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
-# Fields of a decision that a plan has as well.
-DECIDED = (
-    "method", "degree", "samples", "features", "exact_rows", "predicted_error", "reason",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ def gradient(
         seconds=time.perf_counter() - start,
         B=solution.bound,
     )
-    return deliver(result, result.certificates, call.given, str(call.dtype))
+    return deliver(result, call.given, str(call.dtype))
 
 
 def loss(call: Call) -> float:
@@ -166,22 +162,17 @@ def pull_back(
         decision = _core.decide_heads(stack, *heads.form, request)
         check_fits("attention_vjp", heads.expected(decision)[1])
     solution = _core.solve_heads(stack, *heads.form, request, decision, heads.options)
-    dq, dk, dv = (
-        solution.gradients[name].reshape(heads.arrays[own].shape)
-        for name, own in HEAD_INPUTS.items()
-    )
+    gradients, certificates = {}, {}
+    for name, own in HEAD_INPUTS.items():
+        gradients[own] = solution.gradients[name].reshape(heads.arrays[own].shape)
+        certificates[own] = Certificate.of_core(solution.certificates[name])
     result = AttentionGradients(
-        dq=dq,
-        dk=dk,
-        dv=dv,
-        certificates={
-            own: Certificate.of_core(solution.certificates[name])
-            for name, own in HEAD_INPUTS.items()
-        },
+        *gradients.values(),
+        certificates=certificates,
         plan=_made(heads, solution.decision, again, None),
         seconds=time.perf_counter() - start,
     )
-    return deliver(result, result.certificates, heads.given, str(heads.dtype))
+    return deliver(result, heads.given, str(heads.dtype))
 
 
 def attention(heads: Heads) -> Array:

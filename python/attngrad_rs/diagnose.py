@@ -183,10 +183,7 @@ def explain_problem(
 
 
 def _wrapped(found: _core.Diagnosis) -> Diagnosis:
-    own: dict[str, Any] = public_fields(Diagnosis, found)
-    for name in ("spectrum", "findings"):
-        own[name] = tuple(own[name])
-    own["predictions"] = tuple(
-        Prediction(**public_fields(Prediction, one)) for one in own["predictions"]
-    )
-    return Diagnosis(**own, _text=found.text)
+    own = public_fields(Diagnosis, found)
+    predictions = [Prediction(**public_fields(Prediction, one)) for one in found.predictions]
+    lists = {"predictions": predictions, "spectrum": found.spectrum, "findings": found.findings}
+    return Diagnosis(**own | {name: tuple(one) for name, one in lists.items()}, _text=found.text)

@@ -17,8 +17,8 @@ from ._inputs.arrays import Array
 from ._inputs.memory import check_fits
 from ._inputs.signatures import documented
 from .errors import OptionError
-from .features import ExpFeatures, Kind, request
-from .polynomials import ExpPolynomial
+from .features import ExpFeatures, request
+from .polynomials import ExpPolynomial, Kind
 from .problem import Weights, loss_gradient
 
 __all__ = ["Factors", "factors", "row_kronecker"]

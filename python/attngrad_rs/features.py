@@ -1,12 +1,6 @@
 """Polynomial features: φ(q) · φ(k) = P(⟨q, k⟩) for a polynomial P near the exponential.
 
-====================  =============================================================================
-``ExpFeatures``       coordinates, polynomial and monomials behind ``fit`` and two transforms
-``IndexSet``          which monomials: downward-closed sets of exponents, and their weights
-``Balance``           which coordinates: centred, and alike for queries and keys
-``LogitSample``       sampled logits, and polynomials fitted to them
-====================  =============================================================================
-
+``ExpFeatures`` fits them; ``Balance``, ``IndexSet`` and ``LogitSample`` are what they are made of.
 Everything is computed by the core (``attngrad::features`` in Rust); docs/math.md, section 10.
 """
 
@@ -14,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +18,10 @@ from ._core import Balance, IndexSet, LogitSample
 from ._inputs import arrays, options
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits
-from .errors import OptionError, ShapeError
-from .polynomials import KINDS, ExpPolynomial
+from .errors import OptionError
+from .polynomials import KINDS, ExpPolynomial, Kind
 
-__all__ = ["Balance", "ExpFeatures", "IndexSet", "Kind", "LogitSample", "request"]
-
-Kind: TypeAlias = Literal["least_squares", "minimax_relative", "minimax", "chebyshev", "taylor"]
+__all__ = ["Balance", "ExpFeatures", "IndexSet", "LogitSample", "request"]
 
 
 class ExpFeatures:
@@ -217,12 +209,7 @@ class ExpFeatures:
             If there is no parameter of such a name.
         """
         for name, value in params.items():
-            if name not in _parameters():
-                raise OptionError(
-                    f"{options.show(name)}: found no such parameter; "
-                    f"known are {', '.join(_parameters())}"
-                )
-            setattr(self, name, value)
+            setattr(self, options.choice("set_params", name, list(_parameters())), value)
         return self
 
     def __repr__(self) -> str:
@@ -269,14 +256,8 @@ class ExpFeatures:
     def _rows(self, name: str, value: npt.ArrayLike) -> Array:
         """A checked private copy, and the promise that its features fit in memory."""
         self._require_fitted()
-        given, dtype = arrays.read_arrays({name: value})
-        array = given[name]
-        if array.ndim != 2 or array.shape[1] != self.n_features_in_:
-            raise ShapeError(
-                f"{name}: found shape {array.shape}; "
-                f"expected (rows, {self.n_features_in_}), as in fit"
-            )
-        needed = self._fitted.transform_bytes(len(array), dtype.itemsize)
+        given, dtype = arrays.read_matrices({name: value})
+        needed = self._fitted.transform_bytes(len(given[name]), dtype.itemsize)
         check_fits(f"transform_{name}", needed + arrays.total_bytes(given))
         return arrays.snapshots(given, dtype, finite=True)[name]
 

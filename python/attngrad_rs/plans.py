@@ -22,6 +22,8 @@ SIZES = {
     "degree": options.MAX_DEGREE, "samples": sys.maxsize, "features": sys.maxsize,
     "exact_rows": sys.maxsize,
 }  # fmt: skip
+# Fields that a decision of the core has as well.
+DECIDED = ("method", *SIZES, "predicted_error", "reason")
 # A forecast may be of more than any machine has, as that of an absurd shape is.
 MAX_BYTES = 2**128
 # Options that a plan keeps for those who replay it.
@@ -95,12 +97,9 @@ class Plan:
         for name, high in SIZES.items():
             if (value := getattr(self, name)) is not None:
                 expected = f"an integer from 0 to {high}, or None"
-                number = options.integer(f"plan.{name}", value, expected, 0, high)
+                options.integer(f"plan.{name}", value, expected, 0, high)
                 if method == "exact":
-                    raise OptionError(
-                        f"plan.{name}: found {number} for method 'exact', which has no size; "
-                        "expected None"
-                    )
+                    raise options.wrong_value(f"plan.{name}", value, "None for method 'exact'")
         for name in ("predicted_seconds", "predicted_error"):
             value = getattr(self, name)
             if not (isinstance(value, float) and value == math.inf):

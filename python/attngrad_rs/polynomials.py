@@ -19,20 +19,21 @@ kind                  what it is best at, for its degree (``docs/math.md``, sect
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
 from ._inputs import options
-from ._inputs.masks import unmasked
+from ._inputs.arrays import read_array
 from ._inputs.options import MAX_DEGREE
-from .errors import DTypeError, OptionError, ShapeError
+from .errors import OptionError, ShapeError
 
 __all__ = ["KINDS", "MAX_DEGREE", "ExpPolynomial", "exp_polynomial"]
 
-KINDS = ("taylor", "chebyshev", "minimax", "minimax_relative", "least_squares")
+Kind: TypeAlias = Literal["taylor", "chebyshev", "minimax", "minimax_relative", "least_squares"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
@@ -98,10 +99,6 @@ class ExpPolynomial:
         low, high : float, optional
             The range, within [-256, 256]; by default that of the polynomial.
 
-        Returns
-        -------
-        tuple of float
-
         Raises
         ------
         OptionError, OptionTypeError
@@ -153,10 +150,6 @@ def exp_polynomial(
         Their weights, zero or positive; by default all are equal. Samples that do not determine
         the polynomial change that of kind ``chebyshev`` as little as they can.
 
-    Returns
-    -------
-    ExpPolynomial
-
     Raises
     ------
     OptionError, OptionTypeError
@@ -187,10 +180,8 @@ def exp_polynomial(
 
 def _doubles(name: str, value: object) -> Doubles:
     """A contiguous copy in float64; no other conversion than from float32 and Python's numbers."""
-    array = unmasked(name, value)
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not plain and array.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        raise DTypeError(f"{name}: found dtype {array.dtype}; use {name}.astype(numpy.float64)")
+    array = read_array(name, float(value) if plain else value)
     return np.array(array, dtype=np.float64, order="C")
 
 

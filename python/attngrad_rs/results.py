@@ -20,8 +20,7 @@ from .plans import Plan, html_table
 
 __all__ = ["AttentionGradients", "Certificate", "GradientResult"]
 
-
-R = TypeVar("R")
+R = TypeVar("R", bound="_Certified")
 
 
 def public_fields(cls: type, found: object) -> dict[str, Any]:
@@ -123,8 +122,12 @@ class _Certified:
 
     @property
     def certificate(self) -> Certificate:
-        """The certificate of the gradient; of several, the worst."""
-        return worst(self.certificates)
+        """That of the gradient; of several, the one that says least.
+
+        A missed tolerance first, then the largest relative error.
+        """
+        known = self.certificates.values()
+        return max(known, key=lambda one: (one.success is False, one.relative, one.absolute))
 
     @property
     def success(self) -> bool | None:
@@ -213,13 +216,13 @@ class AttentionGradients(_Certified, Generic[F]):
         return f"AttentionGradients({self._summary('{}', ('dq', 'dk', 'dv'))})"
 
 
-def deliver(result: R, certificates: Mapping[str, Certificate], given: Options, dtype: str) -> R:
+def deliver(result: R, given: Options, dtype: str) -> R:
     """The result, where its tolerance is reached or nobody named the method.
 
     Raises ToleranceError if the method that the caller named misses the tolerance. Warns with
     PrecisionWarning if "auto" misses it: no method is more accurate than the exact one.
     """
-    missed = {name: one for name, one in certificates.items() if one.success is False}
+    missed = {name: one for name, one in result.certificates.items() if one.success is False}
     if not missed or (given.rtol is None and not given.atol):
         return result
     name = max(missed, key=lambda one: (missed[one].best_rtol, missed[one].absolute))
@@ -256,12 +259,6 @@ def _frames_within() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
         frame, level = frame.f_back, level + 1
     return level
-
-
-def worst(certificates: Mapping[str, Certificate]) -> Certificate:
-    """The certificate that says least: a missed tolerance, then the largest relative error."""
-    known = certificates.values()
-    return max(known, key=lambda one: (one.success is False, one.relative, one.absolute))
 
 
 def round_up(value: float) -> str:

@@ -19,7 +19,6 @@ from npz_files import good
 
 import attngrad_rs as ag
 from attngrad_rs import cli
-from attngrad_rs._inputs import memory
 from attngrad_rs.cli import commands, doctor, exit_codes, terminal
 from attngrad_rs.experiments import demo
 from attngrad_rs.experiments.rows import real
@@ -166,7 +165,7 @@ def test_the_demo_refuses(
 
 def test_a_head_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attngrad_rs._inputs.memory.available_bytes", lambda: 2**20)
-    monkeypatch.setattr("attngrad_rs._inputs.memory._last", memory.Look(-math.inf, 0))
+    monkeypatch.setattr("attngrad_rs._inputs.memory._last", (-math.inf, 0))
     assert "minilm 0_0: found shapes that need" in fails_in_one_line("demo")
 
 

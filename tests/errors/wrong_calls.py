@@ -107,7 +107,7 @@ for dtype in ("float16", "longdouble", "complex64", "complex128", "bool", "uint8
     array = np.ones(SHAPES["A1"]).astype(dtype)
     case(f"A1-{dtype}", ag.DTypeError, f"A1: found dtype {array.dtype}", "float32 or float64",
          **problem(A1=array))  # fmt: skip
-case("A1-object", ag.DTypeError, "A1: found dtype object", "matrix of numbers",
+case("A1-object", ag.DTypeError, "A1: found dtype object", "array of numbers",
      **problem(A1=made((N, D1)).astype(object)))  # fmt: skip
 case("A1-decimals", ag.DTypeError, "A1: found dtype object",
      **problem(A1=[[decimal.Decimal(1)] * D1] * N))  # fmt: skip
@@ -132,13 +132,15 @@ case("W_K-float32", ag.DTypeError, "W_K: found float32 where A1 is float64",
 
 # -- ranks and shapes -----------------------------------------------------------------------------
 for name in ("A1", "A2", "A3", "X", "Y", "E"):
-    case(f"{name}-vector", ag.ShapeError, f"{name}: found 1 dimension, shape (5,)", "matrix",
+    case(f"{name}-vector", ag.ShapeError, f"{name}: found shape (5,)", "matrix",
          **problem(**{name: made((5,))}))  # fmt: skip
-case("A1-cube", ag.ShapeError, "A1: found 3 dimensions", **problem(A1=made((N, D1, 1))))
-case("A1-number", ag.ShapeError, "A1: found 0 dimensions", **problem(A1=1.5))
-case("A1-ragged", ag.ShapeError, "A1: found a list of length 2", "matrix",
+case(
+    "A1-cube", ag.ShapeError, "A1: found shape (5, 3, 1)", "matrix", **problem(A1=made((N, D1, 1)))
+)
+case("A1-number", ag.ShapeError, "A1: found shape ()", **problem(A1=1.5))
+case("A1-ragged", ag.ShapeError, "A1: found a list of length 2", "array",
      **problem(A1=[[1.0, 2.0, 3.0], [1.0]]))  # fmt: skip
-case("A1-empty-list", ag.ShapeError, "A1: found 1 dimension, shape (0,)", **problem(A1=[]))
+case("A1-empty-list", ag.ShapeError, "A1: found shape (0,)", **problem(A1=[]))
 case("A1-columns", ag.ShapeError, "A1: found shape (5, 2)", "X has 3 rows", "A1 needs 3 columns",
      **problem(A1=made((N, 2))))  # fmt: skip
 case("A2-columns", ag.ShapeError, "A2: found shape (6, 3)", "X has 4 columns",
@@ -160,9 +162,9 @@ case("pair-widths", ag.ShapeError, "W_K: found shape (4, 2)", "W_Q has 3 columns
      "W_K needs 3 columns", **pair(X=(made((D1, DK)), made((D2, 2)))))  # fmt: skip
 case("pair-rows", ag.ShapeError, "A2: found shape (6, 4)", "W_K has 5 rows", "A2 needs 5 columns",
      **pair(X=(made((D1, DK)), made((5, DK)))))  # fmt: skip
-case("pair-cube", ag.ShapeError, "W_Q: found 3 dimensions",
+case("pair-cube", ag.ShapeError, "W_Q: found shape (3, 3, 1)",
      **pair(X=(made((D1, DK, 1)), made((D2, DK)))))  # fmt: skip
-case("X-stack", ag.ShapeError, "X: found 3 dimensions", **problem(X=made((2, D1, D2))))
+case("X-stack", ag.ShapeError, "X: found shape (2, 3, 4)", **problem(X=made((2, D1, D2))))
 for function in (ag.loss, ag.plan_loss_gradient):
     case(f"{function.__name__}-shape", ag.ShapeError, "E: found shape (4, 7)", "A1 has 5 rows",
          function=function, **problem(E=made((4, DV))))  # fmt: skip

@@ -338,7 +338,7 @@ WRONG: dict[str, tuple[dict[str, Any], Any, Any, type[Exception], str]] = {
     "rng a float": ({"rng": 0.5}, Q, K, ag.OptionTypeError, "rng: found 0.5"),
     "widths differ": ({}, Q, K[:, :2], ag.ShapeError, "key: found shape"),
     "a vector": ({}, Q[0], K, ag.ShapeError, "query: found"),
-    "several heads": ({}, Q[None], K[None], ag.ShapeError, "query: found 3 dimensions"),
+    "several heads": ({}, Q[None], K[None], ag.ShapeError, "query: found shape (1, "),
     "integers": ({}, Q, np.ones((5, 3), int), ag.DTypeError, "key: found dtype int64"),
     "half precision": ({}, Q.astype(np.float16), K, ag.DTypeError, "query: found dtype float16"),
     "mixed": ({}, Q, K.astype(np.float32), ag.DTypeError, "key: found float32"),

@@ -230,7 +230,7 @@ def test_finite_arrays_pass() -> None:
 
 
 def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_last", memory.Look(-math.inf, 0))
+    monkeypatch.setattr(memory, "_last", (-math.inf, 0))
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**21)
     memory.check_fits("loss", 2**21)
     with pytest.raises(ag.OutOfMemoryError, match="loss: found shapes that need 2097153 bytes"):
@@ -244,12 +244,12 @@ def test_memory_is_asked_for_again_where_a_call_is_large_or_late(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(memory, "available_bytes", lambda: asked.append(1) or 2**30)
-    monkeypatch.setattr(memory, "_last", memory.Look(-math.inf, 0))
+    monkeypatch.setattr(memory, "_last", (-math.inf, 0))
     for needed, looks in [(2**20, 0), (2**22, 1), (2**26, 1), (2**26 + 1, 2), (2**22, 2)]:
         memory.check_fits("loss", needed)
         assert len(asked) == looks, needed
-    when = memory._last.when - 2 * memory.FRESH_SECONDS
-    monkeypatch.setattr(memory, "_last", memory.Look(when, 2**30))
+    when, found = memory._last
+    monkeypatch.setattr(memory, "_last", (when - 2 * memory.FRESH_SECONDS, found))
     memory.check_fits("loss", 2**22)
     assert len(asked) == 3
 

@@ -8,8 +8,8 @@ to an input during a call changes nothing of the call.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,6 @@ def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: ob
     """Check rank, dtype and shapes of the paper's problem. Copies nothing that is an array."""
     weights: dict[str, object] = {"X": X}
     if is_pair(X):
-        assert isinstance(X, (tuple, list))
         if len(X) != 2:
             raise ShapeError(f"X: found {len(X)} matrices; a pair (W_Q, W_K) is two")
         weights = {"W_Q": X[0], "W_K": X[1]}
@@ -55,7 +54,7 @@ def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: ob
     return Read(arrays, dtype, _core.Shape.of_problem(_shapes(arrays)))
 
 
-def is_pair(X: object) -> bool:
+def is_pair(X: object) -> TypeGuard[Sequence[object]]:
     """Whether X is a tuple or list of matrices, not a matrix written as nested lists of numbers."""
     if not isinstance(X, (tuple, list)):
         return False
@@ -75,11 +74,8 @@ def read_matrices(named: Mapping[str, object], hint: str = "") -> tuple[dict[str
     arrays, dtype = read_arrays(named)
     for name, array in arrays.items():
         if array.ndim != 2:
-            count = f"{array.ndim} dimension{'' if array.ndim == 1 else 's'}"
-            raise ShapeError(
-                f"{name}: found {count}, shape {array.shape}; "
-                f"expected a matrix (two dimensions){hint}"
-            )
+            found = f"found shape {array.shape}"
+            raise ShapeError(f"{name}: {found}; expected a matrix (two dimensions){hint}")
     return arrays, dtype
 
 
@@ -89,7 +85,7 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     arrays: dict[str, Array] = {}
     for name, value in named.items():
         if id(value) not in seen:
-            seen[id(value)] = _read_array(name, value)
+            seen[id(value)] = read_array(name, value)
         arrays[name] = seen[id(value)]
     (first, dtype), *others = ((name, one.dtype.newbyteorder("=")) for name, one in arrays.items())
     for name, found in others:
@@ -101,7 +97,8 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     return arrays, dtype
 
 
-def _read_array(name: str, value: object) -> Array:
+def read_array(name: str, value: object) -> Array:
+    """A NumPy array of float32 or float64, in whatever byte order."""
     try:
         array = unmasked(name, value)
     except AttnGradError:
@@ -111,11 +108,11 @@ def _read_array(name: str, value: object) -> Array:
         kind = ShapeError if isinstance(value, (list, tuple)) else DTypeError
         raise kind(
             f"{name}: found {show(value)}, of which NumPy makes no array ({error}); "
-            "expected a matrix of float32 or float64"
+            "expected an array of float32 or float64"
         ) from error
     dtype = array.dtype
     if dtype.newbyteorder("=") not in FLOATS:
-        remedy = REMEDIES.get(dtype.kind, "expected a matrix of numbers").format(name=name)
+        remedy = REMEDIES.get(dtype.kind, "expected an array of numbers").format(name=name)
         raise DTypeError(f"{name}: found dtype {dtype}; expected float32 or float64: {remedy}")
     return array
 

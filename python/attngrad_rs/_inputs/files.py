@@ -20,12 +20,11 @@ from importlib import import_module
 from typing import IO, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import MissingDependencyError, ProblemFileError, install_line
+from .arrays import Array
 
 Path: TypeAlias = str | os.PathLike[str]
-Array: TypeAlias = npt.NDArray[Any]
 Readers: TypeAlias = dict[str, Callable[[], Array]]
 
 # The name of an array: nothing that could be a path.
@@ -38,8 +37,6 @@ EXPANSION_LIMIT = 16
 # zipfile bounds what it unpacks of these; lzma would unpack all at once.
 ENCRYPTED = 0x1
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# NumPy's own limit for the header of an array that is not trusted.
-MAX_HEADER_BYTES = 10_000
 NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -60,11 +57,8 @@ def load_arrays(
     other is refused, so that a misspelt one is not ignored; None lets every plain name in.
 
     Raises ProblemFileError, naming the file, the array and what was found, before that array is
-    read: for a file that is missing, truncated or of another kind; for pickled objects, headers
-    that disagree with the size of the file, duplicate or odd names (``../``), encryption, and
-    archives that unpack to more than 32 MiB + 16 times their own size. MissingDependencyError for
-    a ``.safetensors`` file where the extra ``cli`` is not installed. Memory: the arrays, and about
-    2 MiB.
+    read; MissingDependencyError for a ``.safetensors`` file where the extra ``cli`` is not
+    installed. Memory: the arrays, and about 2 MiB.
     """
     required = tuple(required)
     with _opened(path) as readers:
@@ -174,12 +168,12 @@ def _npz_readers(path: str) -> Iterator[Readers]:
 def _member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
     """One array, once its header agrees with the size of its member.
 
-    It is read in pieces; at its end zipfile compares the checksum.
+    NumPy limits the header, and reads in pieces; at the end zipfile compares the checksum.
     """
     with archive.open(info) as stream:
         try:
             parse = NPY_HEADERS[np.lib.format.read_magic(stream)]
-            shape, _, dtype = parse(stream, max_header_size=MAX_HEADER_BYTES)
+            shape, _, dtype = parse(stream)
         except Exception as error:
             raise ProblemFileError(
                 f"found no array in {name!r} that NumPy reads; save it with numpy.savez"
@@ -196,7 +190,7 @@ def _member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array
                 f"the archive holds {there} bytes; the file is damaged"
             )
         stream.seek(0)
-        array: Array = np.lib.format.read_array(stream, max_header_size=MAX_HEADER_BYTES)
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 

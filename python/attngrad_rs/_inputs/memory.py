@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from typing import NamedTuple
 
 from .. import _core
 from ..errors import OutOfMemoryError
@@ -31,14 +30,8 @@ def available_bytes() -> int | None:
     return min((amount for amount in known if amount is not None), default=None)
 
 
-class Look(NamedTuple):
-    """When free memory was last asked for, and what there was."""
-
-    when: float
-    found: int
-
-
-_last = Look(-math.inf, 0)
+# When free memory was last asked for, and what there was.
+_last = (-math.inf, 0)
 
 
 def check_fits(title: str, needed: int) -> None:
@@ -59,11 +52,11 @@ def free_bytes(needed: int) -> int | None:
     global _last
     if needed <= ASK_ABOVE_BYTES:
         return None
-    now = time.monotonic()
-    if needed * FRESH_SHARE <= _last.found and now - _last.when <= FRESH_SECONDS:
-        return _last.found
+    now, (when, found) = time.monotonic(), _last
+    if needed * FRESH_SHARE <= found and now - when <= FRESH_SECONDS:
+        return found
     available = available_bytes()
-    _last = Look(now, available or 0)
+    _last = now, available or 0
     return available
 
 

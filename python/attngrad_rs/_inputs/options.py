@@ -59,11 +59,7 @@ class ProblemOptions(GradientOptions, total=False):
 
 
 class Options(NamedTuple):
-    """The options of a call; the defaults are those of ``loss_gradient``.
-
-    A tolerance asks for ``error <= rtol * ||gradient|| + atol`` in ``norm``; ``rtol=None`` with
-    ``atol=0`` asks for no more than the method's own accuracy.
-    """
+    """The options of a call; the defaults, and what they mean, are those of ``loss_gradient``."""
 
     scale: Any = None
     is_causal: Any = False
@@ -96,9 +92,9 @@ class Options(NamedTuple):
         given = self._replace(
             **{name: number(name, getattr(self, name)) for name in numbers},
             is_causal=flag("is_causal", self.is_causal),
-            norm=choice("norm", self.norm, NORMS),
+            norm=choice("norm", self.norm, get_args(Norm)),
             method=choice("method", self.method, (AUTO, *METHODS)),
-            certificate=choice("certificate", self.certificate, CERTIFICATE_KINDS),
+            certificate=choice("certificate", self.certificate, get_args(CertificateKind)),
             rng=rng(self.rng),
             check_finite=flag("check_finite", self.check_finite),
         )
@@ -138,8 +134,6 @@ class Options(NamedTuple):
 
 
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
-NORMS: tuple[Norm, ...] = get_args(Norm)
-CERTIFICATE_KINDS: tuple[CertificateKind, ...] = get_args(CertificateKind)
 AUTO: Method = "auto"
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != AUTO)
 

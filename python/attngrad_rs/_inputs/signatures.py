@@ -33,10 +33,11 @@ def accepting(kind: type) -> Callable[[T], T]:
         # Types stay words, as those of the function itself: read at import they would bring all
         # modules that they name, numpy.random among them.
         hints = kind.__annotations__
-        for name in (name for name in Options._fields if name in hints):
-            words = getattr(hints[name], "__forward_arg__", hints[name])
-            option = Parameter(name, Parameter.KEYWORD_ONLY, annotation=words)
-            own.append(option.replace(default=Options._field_defaults[name]))
+        for name, default in Options._field_defaults.items():
+            if name in hints:
+                words = getattr(hints[name], "__forward_arg__", hints[name])
+                option = Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=words)
+                own.append(option)
         made: Any = function
         made.__signature__ = given.replace(parameters=own)
         return function

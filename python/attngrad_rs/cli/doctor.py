@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 from importlib import metadata
@@ -69,14 +70,11 @@ def _extras() -> dict[str, dict[str, str | None]]:
     Empty where the package is imported without being installed.
     """
     found: dict[str, dict[str, str | None]] = {}
-    try:
-        requirements = metadata.requires(DISTRIBUTION) or ()
-    except metadata.PackageNotFoundError:
-        return found
-    for match in map(REQUIREMENT.match, requirements):
-        # An extra may hold another one of ours.
-        if match and match[1] != DISTRIBUTION:
-            found.setdefault(match[2], {})[match[1]] = _version(match[1])
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for match in map(REQUIREMENT.match, metadata.requires(DISTRIBUTION) or ()):
+            # An extra may hold another one of ours.
+            if match and match[1] != DISTRIBUTION:
+                found.setdefault(match[2], {})[match[1]] = _version(match[1])
     return found
 
 

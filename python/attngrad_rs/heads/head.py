@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._inputs.arrays import FLOATS, Array
 from ..errors import DTypeError
 
-__all__ = ["Array", "Head"]
-
-Array = npt.NDArray[Any]
+__all__ = ["Head"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,25 +84,16 @@ class Head:
         DTypeError
             For any other dtype.
         """
-        target = _floating(dtype)
+        if dtype not in FLOATS:
+            raise DTypeError(f"dtype: found {dtype!r}; use numpy.float32 or numpy.float64")
         width = self.query.shape[1]
         return {
-            "A1": self.query.astype(target),
-            "A2": self.key.astype(target),
-            "A3": self.value.astype(target),
-            "X": np.eye(width, dtype=target),
-            "Y": np.eye(self.value.shape[1], dtype=target),
-            "E": np.concatenate([self.value[1:], self.value[-1:]]).astype(target),
+            "A1": self.query.astype(dtype),
+            "A2": self.key.astype(dtype),
+            "A3": self.value.astype(dtype),
+            "X": np.eye(width, dtype=dtype),
+            "Y": np.eye(self.value.shape[1], dtype=dtype),
+            "E": np.concatenate([self.value[1:], self.value[-1:]]).astype(dtype),
             "scale": self.scale,
             "is_causal": self.is_causal,
         }
-
-
-def _floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    try:
-        target = np.dtype(dtype)
-    except TypeError:
-        target = np.dtype(object)
-    if target not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DTypeError(f"dtype: found {dtype!r}; use numpy.float32 or numpy.float64")
-    return target

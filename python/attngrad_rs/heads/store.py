@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from .._inputs.arrays import Array
 from .._inputs.files import load_arrays
 from ..errors import ProblemFileError
-from .head import Array, Head
+from .head import Head
 
 __all__ = ["BUNDLED", "CAUSAL", "FORMAT", "FORMAT_NAME", "load_heads"]
 

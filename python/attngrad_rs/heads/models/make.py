@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..._inputs.arrays import Array
 from ..._inputs.files import write_arrays
 from ..._inputs.output import atomic_output, check_output
 from ...errors import AttnGradError, OptionError, OptionTypeError, RangeError
-from ..head import Array
 from ..store import FORMAT, FORMAT_NAME
 from . import minilm, smollm2
 from .layers import Ids, Network, Progress, Triple
