@@ -95,17 +95,16 @@ class Heads(Call):
         seconds = count * seconds if count else 0.0
         return seconds, peak_bytes + 2 * outputs * self.dtype.itemsize
 
-    def stack(self, copies: Mapping[str, Array], *more: str) -> list[list[Array]]:
-        """Query, key, value and ``more`` of each head."""
-        names = (*HEAD_INPUTS.values(), *more)
-        lead = self.output_shape[:-2]
-        return [[copies[name][index] for name in names] for index in np.ndindex(*lead)]
+    def stack(self, copies: Mapping[str, Array]) -> list[list[Array]]:
+        """Query, key, value and, where it is there, ``dout`` of each head."""
+        heads = np.ndindex(self.output_shape[:-2])
+        return [[copy[head] for copy in copies.values()] for head in heads]
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
         """The decision after a look at some rows of each head; ``dout`` need not be known."""
         copies = self.copies("plan", None)
         copies["dout"] = np.zeros(self.output_shape, self.dtype)
-        return _core.decide_heads(self.stack(copies, "dout"), *self.form, request)
+        return _core.decide_heads(self.stack(copies), *self.form, request)
 
 
 def gradient(
@@ -157,7 +156,7 @@ def pull_back(
 ) -> AttentionGradients[Any]:
     """Gradients of attention with respect to query, key and value of all heads."""
     request, decision = _settled(heads, replayed)
-    stack = heads.stack(heads.copies("attention_vjp", decision), "dout")
+    stack = heads.stack(heads.copies("attention_vjp", decision))
     if decision is None:
         decision = _core.decide_heads(stack, *heads.form, request)
         check_fits("attention_vjp", heads.expected(decision)[1])

@@ -94,17 +94,7 @@ class Diagnosis:
     _text: str = field(repr=False)
 
     def explain(self) -> str:
-        """All of it as text, one item a line.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import attngrad_rs as ag
-        >>> rng = np.random.default_rng(0)
-        >>> q, k = rng.uniform(-1, 1, (2, 50_000, 4))
-        >>> print(ag.diagnose(q, k, scale=0.25).explain().splitlines()[-2])
-        regime            near-linear
-        """
+        """All of it as text, one item a line; ``diagnose`` has an example."""
         return self._text
 
 
@@ -151,8 +141,9 @@ def diagnose(
     >>> import numpy as np
     >>> import attngrad_rs as ag
     >>> rng = np.random.default_rng(0)
-    >>> ag.diagnose(*rng.uniform(-1, 1, (2, 50_000, 4)), scale=0.25).regime
-    'near-linear'
+    >>> found = ag.diagnose(*rng.uniform(-1, 1, (2, 50_000, 4)), scale=0.25)
+    >>> print(found.explain().splitlines()[-2])
+    regime            near-linear
     >>> ag.diagnose(*rng.uniform(-9, 9, (2, 50_000, 4)), scale=0.25).regime
     'exact'
     """
@@ -184,6 +175,7 @@ def explain_problem(
 
 def _wrapped(found: _core.Diagnosis) -> Diagnosis:
     own = public_fields(Diagnosis, found)
-    predictions = [Prediction(**public_fields(Prediction, one)) for one in found.predictions]
-    lists = {"predictions": predictions, "spectrum": found.spectrum, "findings": found.findings}
-    return Diagnosis(**own | {name: tuple(one) for name, one in lists.items()}, _text=found.text)
+    own["predictions"] = [Prediction(**public_fields(Prediction, one)) for one in found.predictions]
+    for name in ("predictions", "spectrum", "findings"):
+        own[name] = tuple(own[name])
+    return Diagnosis(**own, _text=found.text)

@@ -48,23 +48,18 @@ class RangeError(AttnGradError, ValueError):
 
 
 class ToleranceError(AttnGradError, ArithmeticError):
-    """The tolerance asked for is below what can be reached.
-
-    Attributes
-    ----------
-    best_rtol : float
-        The smallest ``rtol`` that this problem can be certified to, in this dtype, with this method
-        and beside the same ``atol``; infinite where no relative tolerance can be certified. Where
-        ``result`` is None nothing was computed, as no data could reach the tolerance: then it is
-        the least that some data could reach in this dtype.
-    result : GradientResult, AttentionGradients or None
-        The result that was computed, with its certificates.
-    """
+    """The tolerance asked for is below what can be reached."""
 
     def __init__(self, message: str, best_rtol: float = float("inf"), result: Any = None) -> None:
         super().__init__(message)
-        self.best_rtol = float(best_rtol)
-        self.result = result
+        self.best_rtol: float = float(best_rtol)
+        """The smallest ``rtol`` that this problem can be certified to, in this dtype, with this
+        method and beside the same ``atol``; infinite where no relative tolerance can be certified.
+        Where ``result`` is None nothing was computed, as no data could reach the tolerance: then it
+        is the least that some data could reach in this dtype.
+        """
+        self.result: Any = result
+        """The GradientResult or AttentionGradients that was computed, with its certificates."""
 
 
 class PrecisionWarning(UserWarning):
@@ -96,14 +91,12 @@ class ProblemFileError(AttnGradError, ValueError):
 
 
 class OutputError(AttnGradError, OSError):
-    """An output file cannot be written; nothing of it is left behind.
-
-    ``path`` is the file that could not be written.
-    """
+    """An output file cannot be written; nothing of it is left behind."""
 
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
-        self.path = path
+        self.path: str = path
+        """The file that could not be written."""
 
 
 class MissingDependencyError(AttnGradError, ImportError):

@@ -42,36 +42,30 @@ class Factors:
         U3 V3ᵀ = f̃ ∘ c̃ hᵀ ≈ p1: row-wise Kronecker products of the first two pairs. Eq. (10.11).
     U4, V4 : ndarray, (n, k1) and (m, k1)
         U4 V4ᵀ = diag(r̃) f̃ ≈ p2. Eq. (10.12). V4 is V1.
-    scale : float
-        s.
-    loss : float
-        L of c̃, eq. (1.7).
-    error : float
-        The root mean square relative error of an entry of U1 V1ᵀ, as ``ExpFeatures.error_``.
-    mean : ndarray, (d,) of float64
-        The row that keys are centred at, their mean as far as float32 tells it.
-    polynomial : ExpPolynomial
-        P, which stands for the exponential of the logits of centred keys.
-    inputs : mapping of str to ndarray
-        Private copies of A1, A2, A3, Y, E and of X or W_Q and W_K, by name.
     """
 
     def __init__(
         self, inputs: Mapping[str, Array], scale: float | None, asked: Mapping[str, Any]
     ) -> None:
         """Of private copies; :func:`factors` is the door to it."""
-        self.inputs = inputs
         self._asked = asked
         problem = _core.Problem(**inputs, scale=scale, is_causal=False)
         needed = _core.factors_bytes(problem, asked["degree"] or 0)
         check_fits("factors", needed + arrays.total_bytes(inputs))
         self._options = _core.Options(threads=asked["threads"])
         self._core = _core.factors(problem, request(asked), self._options)
-        self.scale = self._core.scale
-        self.loss = self._core.loss
-        self.error = self._core.error
-        self.mean = self._core.mean
-        self.polynomial = ExpPolynomial(asked["kind"], self._core.polynomial)
+        self.inputs: Mapping[str, Array] = inputs
+        """Private copies of A1, A2, A3, Y, E and of X or W_Q and W_K, by name."""
+        self.scale: float = self._core.scale
+        """s."""
+        self.loss: float = self._core.loss
+        """L of c̃, eq. (1.7)."""
+        self.error: float = self._core.error
+        """The root mean square relative error of an entry of U1 V1ᵀ, as ``ExpFeatures.error_``."""
+        self.mean: npt.NDArray[np.float64] = self._core.mean
+        """(d,): the row that keys are centred at, their mean as far as float32 tells it."""
+        self.polynomial: ExpPolynomial = ExpPolynomial(asked["kind"], self._core.polynomial)
+        """P, which stands for the exponential of the logits of centred keys."""
 
     def __getattr__(self, name: str) -> Array:
         """A factor, made when it is first asked for and kept."""

@@ -194,7 +194,12 @@ class ExpFeatures:
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """The monomials in balanced coordinates, as ``"x0^2 x3"``; ``"1"`` for the constant."""
         self._require_fitted()
-        return np.array([_monomial_name(beta) for beta in self.index_set_.exponents], dtype=object)
+        names = []
+        for powers in self.index_set_.exponents:
+            used = ((axis, power) for axis, power in enumerate(powers) if power)
+            factors = (f"x{axis}" if power == 1 else f"x{axis}^{power}" for axis, power in used)
+            names.append(" ".join(factors) or "1")
+        return np.array(names, dtype=object)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of the constructor, as they were given; ``deep`` changes nothing."""
@@ -287,10 +292,3 @@ def _parameters() -> dict[str, Any]:
     """Names and defaults of the constructor's parameters."""
     signature = inspect.signature(ExpFeatures.__init__)
     return {name: one.default for name, one in list(signature.parameters.items())[1:]}
-
-
-def _monomial_name(beta: npt.NDArray[np.uint32]) -> str:
-    factors = [
-        f"x{axis}" if power == 1 else f"x{axis}^{power}" for axis, power in enumerate(beta) if power
-    ]
-    return " ".join(factors) or "1"

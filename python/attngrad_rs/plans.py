@@ -99,7 +99,7 @@ class Plan:
                 expected = f"an integer from 0 to {high}, or None"
                 options.integer(f"plan.{name}", value, expected, 0, high)
                 if method == "exact":
-                    raise options.wrong_value(f"plan.{name}", value, "None for method 'exact'")
+                    raise OptionError(f"plan.{name}: found {value} for method 'exact'; use None")
         for name in ("predicted_seconds", "predicted_error"):
             value = getattr(self, name)
             if not (isinstance(value, float) and value == math.inf):
@@ -137,7 +137,7 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """The same as a table, for notebooks."""
-        return html_table(self._items())
+        return html_table(*self._items())
 
     def execute(self, **changes: Any) -> Any:
         """Run the plan on the arrays that it was made for, or on others.
@@ -174,10 +174,8 @@ class Plan:
     def decision(self, rows: int) -> _core.Decision:
         """The plan as the core takes it, for so many query rows.
 
-        Raises OptionError or OptionTypeError if it cannot be run: it came from a file that was
-        changed, or lacks its degree.
+        Raises OptionError if it cannot be run: it lacks its degree.
         """
-        self.__post_init__()
         if self.method == "polynomial" and self.degree is None:
             raise OptionError(
                 f"plan.degree: found None for method 'polynomial'; expected {options.DEGREE}"
@@ -193,7 +191,7 @@ class Plan:
         return {**self.__dict__, "_call": None, "_reuse": None}
 
 
-def html_table(items: list[tuple[str, str]]) -> str:
+def html_table(*items: tuple[str, str]) -> str:
     """Titles and texts as a table of two columns."""
     rows = (f"<tr><th>{escape(title)}</th><td>{escape(text)}</td></tr>" for title, text in items)
     return f"<table>{''.join(rows)}</table>"

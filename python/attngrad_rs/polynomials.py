@@ -39,32 +39,26 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 class ExpPolynomial:
-    """A polynomial of t for exp(t) on an interval. Call it for its values.
-
-    Attributes
-    ----------
-    kind : str
-        How it was chosen.
-    degree : int
-        Its degree g; leading coefficients may be zero.
-    interval : tuple of two floats
-        The interval that it was made for.
-    chebyshev : ndarray, (g + 1,)
-        Coefficients of T_0, ..., T_g on the interval (7.1). They are the polynomial: bounds are of
-        what they define exactly.
-    power : ndarray, (g + 1,)
-        Coefficients of 1, t, ..., t**g (7.4), each rounded once. Good around zero; far from it the
-        powers cancel, and values are to be had by calling.
-    """
+    """A polynomial of t for exp(t) on an interval. Call it for its values."""
 
     def __init__(self, kind: str, core: _core.Polynomial) -> None:
         """Of one of the core; :func:`exp_polynomial` makes both."""
-        self.kind = kind
-        self.interval = core.interval
-        self.chebyshev, self.power = core.chebyshev, core.power
-        self.chebyshev.flags.writeable = self.power.flags.writeable = False
-        self.degree = len(self.power) - 1
         self._core = core
+        self.kind: str = kind
+        """How it was chosen."""
+        self.interval: tuple[float, float] = core.interval
+        """The interval that it was made for."""
+        self.chebyshev: Doubles = core.chebyshev
+        """(g + 1,) coefficients of T_0, ..., T_g on the interval (7.1). They are the polynomial:
+        bounds are of what they define exactly.
+        """
+        self.power: Doubles = core.power
+        """(g + 1,) coefficients of 1, t, ..., t**g (7.4), each rounded once. Good around zero; far
+        from it the powers cancel, and values are to be had by calling.
+        """
+        self.degree: int = len(self.power) - 1
+        """Its degree g; leading coefficients may be zero."""
+        self.chebyshev.flags.writeable = self.power.flags.writeable = False
 
     def __call__(self, t: object) -> Doubles:
         """P(t) for each t, by Clenshaw's recurrence (7.2).
@@ -180,9 +174,9 @@ def exp_polynomial(
 
 def _doubles(name: str, value: object) -> Doubles:
     """A contiguous copy in float64; no other conversion than from float32 and Python's numbers."""
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    array = read_array(name, float(value) if plain else value)
-    return np.array(array, dtype=np.float64, order="C")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = float(value)
+    return np.array(read_array(name, value), dtype=np.float64, order="C")
 
 
 def _vector(name: str, value: object) -> Doubles:

@@ -88,9 +88,8 @@ def loss_gradient(
     method : {"auto", "exact", "polynomial"}
         "auto" takes the cheapest method that reaches the tolerance, and says why in ``.plan``;
         where no method does, because rounding is large beside the gradient, the exact result is
-        returned with ``success=False`` and a PrecisionWarning.
-        "polynomial" puts a polynomial in the place of exp: near-linear in n and m, for small
-        logits.
+        returned with ``success=False`` and a PrecisionWarning. "polynomial" puts a polynomial in
+        the place of exp: near-linear in n and m, for small logits.
     degree : int, optional
         Degree of the polynomial, for ``method="polynomial"``; without it, ``rtol`` decides. With a
         degree and ``rtol=None`` the result is what that degree gives, and its certificate the

@@ -93,13 +93,11 @@ class Certificate:
     def _repr_html_(self) -> str:
         """The main figures as a table, for notebooks."""
         return html_table(
-            [
-                ("kind", self.kind),
-                ("relative", f"{self.relative:.2e}"),
-                ("absolute", f"{self.absolute:.2e} ({self.norm})"),
-                ("success", str(self.success)),
-                ("message", self.message),
-            ]
+            ("kind", self.kind),
+            ("relative", f"{self.relative:.2e}"),
+            ("absolute", f"{self.absolute:.2e} ({self.norm})"),
+            ("success", str(self.success)),
+            ("message", self.message),
         )
 
 
@@ -122,10 +120,7 @@ class _Certified:
 
     @property
     def certificate(self) -> Certificate:
-        """That of the gradient; of several, the one that says least.
-
-        A missed tolerance first, then the largest relative error.
-        """
+        """That of the gradient; of several, the worst: a missed tolerance, or the largest error."""
         known = self.certificates.values()
         return max(known, key=lambda one: (one.success is False, one.relative, one.absolute))
 
@@ -146,7 +141,7 @@ class _Certified:
         for name, array in self._arrays().items():
             error = self.certificates[name]._error()
             items.append((f"gradient, {name}", f"{array.shape} {array.dtype}; {error}"))
-        return html_table([*items, *self.plan._items()])
+        return html_table(*items, *self.plan._items())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,10 +172,8 @@ class GradientResult(_Certified, Generic[F]):
         """
         if len(self.gradients) != 1:
             names = ", ".join(map(repr, self.gradients))
-            raise OptionError(
-                f"gradient: found {len(self.gradients)} of them ({names}); "
-                "take the one you mean from .gradients[name]"
-            )
+            found = f"found {len(self.gradients)} of them ({names})"
+            raise OptionError(f"gradient: {found}; take the one you mean from .gradients[name]")
         (only,) = self.gradients.values()
         return only
 

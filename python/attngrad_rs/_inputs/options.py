@@ -88,9 +88,8 @@ class Options(NamedTuple):
         if self.progress is not None and not callable(self.progress):
             expected = "a function of one number from 0 to 1, or None"
             raise wrong_type("progress", self.progress, expected)
-        numbers = ("scale", "rtol", "atol", "degree", "threads", "timeout", "B")
         given = self._replace(
-            **{name: number(name, getattr(self, name)) for name in numbers},
+            **{name: number(name, one) for name, one in self._asdict().items() if name in RULES},
             is_causal=flag("is_causal", self.is_causal),
             norm=choice("norm", self.norm, get_args(Norm)),
             method=choice("method", self.method, (AUTO, *METHODS)),

@@ -78,13 +78,12 @@ def gradient(
     check_output(out, force=force)
     arguments = read_problem(problem, head)
     asked: dict[str, Any] = {
-        "wrt": wrt or default_names(arguments), "rtol": rtol, "atol": atol, "norm": norm,
-        "certificate": certificate, "method": method, "degree": degree, "rng": seed,
-        "threads": threads, "timeout": timeout,
+        "wrt": wrt or default_names(arguments), "scale": scale, "is_causal": causal, "rtol": rtol,
+        "atol": atol, "norm": norm, "certificate": certificate, "method": method, "degree": degree,
+        "rng": seed, "threads": threads, "timeout": timeout,
     }  # fmt: skip
-    # These two may stand in the file; the command comes first.
-    own = {"scale": scale, "is_causal": causal}
-    asked |= {name: value for name, value in own.items() if value is not None}
+    # The command comes first, then the file, then the default.
+    asked = {name: value for name, value in asked.items() if value is not None}
     with progress_bar("gradient", quiet=json) as move:
         result = loss_gradient(**{**arguments, **asked}, progress=move)
     with atomic_output(out, force=force) as file:

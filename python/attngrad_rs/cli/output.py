@@ -72,18 +72,11 @@ def print_result(result: GradientResult[Any], out: str) -> None:
     because = f"; {plan.method}, because {plan.reason}" if plan.reason else ""
     typer.echo(f"loss {result.loss:.10g}, {result.seconds:.3g} s, written to {out}{because}")
     norms = ", ".join(dict.fromkeys(one.norm for one in result.certificates.values()))
-    print_table(
-        f"outputs and their errors (norm: {norms}; of the loss: abs)",
-        COLUMNS,
-        ({**said, **_words(name, said)} for name, said in entries(result).items()),
-    )
-
-
-def _words(name: str, said: dict[str, Any]) -> dict[str, str]:
-    degree, confidence = said["degree"], said["confidence"]
-    return {
-        "name": name,
-        "made": said["method"] + ("" if degree is None else f", degree {degree}"),
-        "backed": said["kind"] + ("" if confidence is None else f", {100 * confidence:g} %"),
-        "reached": REACHED[said["success"]],
-    }
+    rows = []
+    for name, said in entries(result).items():
+        degree, confidence = said["degree"], said["confidence"]
+        made = said["method"] + ("" if degree is None else f", degree {degree}")
+        backed = said["kind"] + ("" if confidence is None else f", {100 * confidence:g} %")
+        reached = REACHED[said["success"]]
+        rows.append({**said, "name": name, "made": made, "backed": backed, "reached": reached})
+    print_table(f"outputs and their errors (norm: {norms}; of the loss: abs)", COLUMNS, rows)

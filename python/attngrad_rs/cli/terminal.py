@@ -21,6 +21,7 @@ from rich.table import Table
 from typer.models import OptionInfo
 
 from ..errors import AttnGradError, InternalError
+from ..results import public_fields
 from .exit_codes import EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED
 
 # Options that several commands have.
@@ -153,8 +154,7 @@ def print_json(value: Any) -> None:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        names = [one.name for one in dataclasses.fields(value) if not one.name.startswith("_")]
-        value = {name: getattr(value, name) for name in names}
+        value = public_fields(type(value), value)
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -18,7 +18,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,11 +57,8 @@ def load_heads(path: str | os.PathLike[str] | None = None) -> list[Head]:
     ProblemFileError
         If the file is missing, damaged, or no file of heads.
     """
-    file = Path(__file__).parents[1] / "data" / BUNDLED if path is None else path
-    return _heads(os.fspath(file), load_arrays(file))
-
-
-def _heads(shown: str, arrays: dict[str, Array]) -> list[Head]:
+    shown = os.fspath(Path(__file__).parents[1] / "data" / BUNDLED if path is None else path)
+    arrays = load_arrays(shown)
     version = arrays.pop(FORMAT_NAME, np.array(None))
     if version.shape != () or version.dtype.kind not in "iu" or int(version) != FORMAT:
         raise ProblemFileError(
@@ -101,19 +97,12 @@ def _group(shown: str, arrays: Mapping[str, Array], name: str) -> Iterator[Head]
 
 def _check(shown: str, name: str, query: Array, key: Array, value: Array, tokens: Array) -> None:
     """One shape, one dtype, finite numbers."""
-    floats: tuple[Any, ...] = (query, key, value)
-    shape = key.shape
-    fits = (
-        query.ndim == 3
-        and len(shape) == 2
-        and min(*shape, len(query)) > 0
-        and query.shape[1:] == value.shape == shape
-        and tokens.shape == shape[:1]
-    )
-    if not fits:
+    floats = (query, key, value)
+    alike = query.shape[1:] == key.shape == value.shape and tokens.shape == key.shape[:1]
+    if query.ndim != 3 or query.size == 0 or not alike:
         raise ProblemFileError(
-            f"{shown}: found q {query.shape}, k {shape}, v {value.shape} and tokens {tokens.shape} "
-            f"for {name!r}; expected (g, n, d) or (n, d), (n, d), (n, d) and (n,)"
+            f"{shown}: found q {query.shape}, k {key.shape}, v {value.shape} and tokens "
+            f"{tokens.shape} for {name!r}; expected (g, n, d) or (n, d), (n, d), (n, d) and (n,)"
         )
     if any(array.dtype != np.float16 for array in floats) or tokens.dtype != np.int32:
         raise ProblemFileError(f"{shown}: found other dtypes than float16 and int32 for {name!r}")
