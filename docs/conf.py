@@ -11,6 +11,7 @@ from typing import get_type_hints
 
 import numpy.typing as npt
 import typer
+from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -53,7 +54,6 @@ intersphinx_mapping = {
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {"Array": "numpy.ndarray"}
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 numpydoc_show_class_members = False
@@ -87,13 +87,13 @@ SHORT_TYPES = {
 PRECISION = re.compile(
     r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[[^\[\]]*\]\]"
 )
-# What Sphinx makes of an alias within a longer type.
-ALIAS = re.compile(r"TypeAliasForwardRef\('([\w.]+)'\)")
 # Modules whose names all have a place in the reference.
 PUBLIC = (
     "attngrad_rs", "attngrad_rs.errors", "attngrad_rs.experiments", "attngrad_rs.heads",
     "attngrad_rs.polynomials", "attngrad_rs.reference",
 )  # fmt: skip
+# The name that brackets with axes and precision follow.
+ARRAY = "numpy.ndarray"
 COMMANDS = "<!-- every command -->"
 # Examples end with an empty line, or doctest would take the fence for output.
 EXAMPLE = re.compile(r"(^```pycon\n.*?)\n+^```$", re.DOTALL | re.MULTILINE)
@@ -128,19 +128,23 @@ def shortened(text: str) -> str:
     """A part of a signature with short names of types."""
     for long, short in SHORT_TYPES.items():
         text = text.replace(long, short)
-    return PRECISION.sub("~numpy.ndarray", ALIAS.sub(r"~\1", text))
+    return PRECISION.sub("~numpy.ndarray", text)
 
 
 def short_array_types(app: Sphinx, domain: str, kind: str, content: addnodes.desc_content) -> None:
-    """The type of a property that is an array, without its axes and precision."""
+    """The types of properties and attributes, with arrays without their axes and precision."""
     for signature in content.parent.findall(addnodes.desc_signature):
-        for annotation in list(signature.findall(addnodes.desc_annotation)):
-            names = [one.get("reftarget") for one in annotation.findall(addnodes.pending_xref)]
-            if "numpy.ndarray" in names[:1]:
-                # What follows the name is in brackets.
-                del annotation[
-                    annotation.index(next(annotation.findall(addnodes.pending_xref))) + 1 :
-                ]
+        for annotation in signature.findall(addnodes.desc_annotation):
+            kept: list[nodes.Node] = []
+            depth, follows_array = 0, False
+            for node in annotation.children:
+                opens, closes = node.astext() == "[", node.astext() == "]"
+                if depth or (follows_array and opens):
+                    depth += opens - closes
+                else:
+                    kept.append(node)
+                    follows_array = getattr(node, "attributes", {}).get("reftarget") == ARRAY
+            annotation.children = kept
 
 
 def every_command(app: Sphinx, page: str, source: list[str]) -> None:

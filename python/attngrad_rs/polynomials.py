@@ -33,7 +33,7 @@ from .errors import OptionError, ShapeError
 __all__ = ["KINDS", "MAX_DEGREE", "ExpPolynomial", "exp_polynomial"]
 
 Kind: TypeAlias = Literal["taylor", "chebyshev", "minimax", "minimax_relative", "least_squares"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS = get_args(Kind)
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
