@@ -56,12 +56,8 @@ class ExpFeatures:
 
     Attributes
     ----------
-    degree_ : int
-        g.
-    n_features_ : int
-        N, at most C(E + g, g).
-    n_features_in_ : int
-        E.
+    degree_, n_features_, n_features_in_ : int
+        g, N and E; N is at most C(E + g, g).
     scale_ : float
         The scale in use.
     coefficients_ : ndarray, (g + 1,)

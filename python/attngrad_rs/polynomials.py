@@ -109,10 +109,9 @@ class ExpPolynomial:
         return self._core.absolute_bound(*self._ends(low, high))
 
     def _ends(self, low: float | None, high: float | None) -> tuple[float, float]:
-        return (
-            self.interval[0] if low is None else options.real("low", low, "a finite number"),
-            self.interval[1] if high is None else options.real("high", high, "a finite number"),
-        )
+        low = options.real("low", self.interval[0] if low is None else low, "a finite number")
+        high = options.real("high", self.interval[1] if high is None else high, "a finite number")
+        return low, high
 
     def __repr__(self) -> str:
         """Kind, degree and interval, on one line; never the numbers."""

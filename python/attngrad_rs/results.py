@@ -163,13 +163,7 @@ class GradientResult(_Certified, Generic[F]):
 
     @property
     def gradient(self) -> npt.NDArray[F]:
-        """The gradient, where exactly one was asked for.
-
-        Raises
-        ------
-        OptionError
-            If there are several; the message says which.
-        """
+        """The gradient, where exactly one was asked for; OptionError says which there are."""
         if len(self.gradients) != 1:
             names = ", ".join(map(repr, self.gradients))
             found = f"found {len(self.gradients)} of them ({names})"
@@ -234,7 +228,9 @@ def deliver(result: R, given: Options, dtype: str) -> R:
         ask += "" if math.isfinite(made.best_rtol) else ", as the gradient may be zero"
     else:
         ask = "ask for rtol=None (exact)"
-    words = f"{given.tolerance()}, {limit} for the gradient with respect to {name}"
+    asked = {one: getattr(given, one) for one in ("rtol", "atol") if getattr(given, one)}
+    found = ", ".join(f"{one}: found {value:g}" for one, value in (asked or {"rtol": 0.0}).items())
+    words = f"{found}, {limit} for the gradient with respect to {name}"
     if given.method != "auto":
         raise ToleranceError(f"{words}; {remedy}{ask}", made.best_rtol, result)
     warnings.warn(

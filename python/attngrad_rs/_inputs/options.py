@@ -125,12 +125,6 @@ class Options(NamedTuple):
         """The same for a plan to keep, with nobody to call."""
         return self._replace(progress=None, timeout=None, check_finite=True)
 
-    def tolerance(self) -> str:
-        """The tolerance as a message names it."""
-        parts = {"rtol": self.rtol or 0.0, "atol": self.atol}
-        given = {name: value for name, value in parts.items() if value} or {"rtol": 0.0}
-        return ", ".join(f"{name}: found {value:g}" for name, value in given.items())
-
 
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
 AUTO: Method = "auto"
