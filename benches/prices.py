@@ -131,7 +131,9 @@ def measure(level: str, quick: bool) -> None:
 def main() -> None:
     """All levels, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small problems, whose figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="small problems, whose figures mean nothing"
+    )
     parser.add_argument("--level", help="this level only, of a process that is at it")
     arguments = parser.parse_args()
     if arguments.level is not None:

@@ -246,6 +246,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_costs_its_products_and_an_exponential_in_each_pass() {
+        let Prices { operation, exponential, .. } = Prices::of::<f32>(Level::Avx2);
+        for (wrt, products, passes) in [
+            (&[Wrt::X][..], 8.0, 2.0),
+            (&[Wrt::Y], 4.0, 1.0),
+            (&[Wrt::A1], 8.0, 2.0),
+            (&[Wrt::A2], 12.0, 2.0),
+            (&[Wrt::X, Wrt::Y, Wrt::A3], 12.0, 2.0),
+        ] {
+            let of = |is_causal| {
+                let shape = Shape { n: 100, m: 80, d: 8, d1: 8, d2: 8, d3: 8, dv: 8, pair: false };
+                Cost::of_shape::<f32>(shape, wrt, is_causal, Level::Avx2).exact()
+            };
+            let pairs = 100.0 * 80.0 * (8.0 * products * operation + passes * exponential);
+            // Half of them if causal; 1e8 operations of the call take nine digits of the difference.
+            let found = of(false) - of(true);
+            assert!((found / (0.5 * pairs) - 1.0).abs() < 1e-6, "{wrt:?}: {found} {pairs}");
+        }
+    }
+
+    #[test]
     fn of_short_problems_the_kernels_are_not_the_price() {
         let costs = LEVELS.map(|level| of::<f32>(16, level).exact());
         assert!(costs.iter().all(|cost| (cost / costs[0] - 1.0).abs() < 1e-2), "{costs:?}");
