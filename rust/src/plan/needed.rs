@@ -19,13 +19,12 @@ const MOST_SAMPLES: f64 = 2.0;
 /// ... and for a method that was named, whose last try must not take much longer than the exact method.
 const MOST_NAMED_SAMPLES: f64 = 4.0;
 
-/// The bound from m sampled rows over √(n/m − 1) times the error that a sample of logits predicts for degree g,
-/// a + b c^(g − 1) / d in d dimensions: errors of few dimensions line up, their norm has few degrees of freedom, and
-/// the tails that make the error of a high degree are missed ...
-const SAMPLED: [f64; 3] = [0.38, 7.2, 1.48];
+/// The bound from m sampled rows over √(n/m − 1) times the error that a sample of logits predicts, a + b/d in d
+/// dimensions: errors of few dimensions line up, and their norm has few degrees of freedom ...
+const SAMPLED: [f64; 2] = [0.28, 10.0];
 
 /// ... and √m times what m rows make of that by chance: their own covariance is more concentrated than that of all
-/// rows. With it five in six samples of uniform data do at once; more rows are drawn where they do not.
+/// rows. With it most samples of uniform data do at once; more rows are drawn where they do not.
 const CHANCE: f64 = 9.0;
 
 /// Ratio of a rigorous bound to √(n m) times its value for the weights of a row: caps add up where errors cancel. The
@@ -60,24 +59,27 @@ impl Law<'_> {
         if allowed <= 0.0 {
             return None;
         }
-        let needed = match self.backing {
-            Backing::Rigorous => {
-                let bound = RIGOROUS * self.cost.incoherence() * logits.excess(degree);
-                return (bound <= allowed).then_some(0);
-            }
-            Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.incoherence() * logits.excess(degree) / allowed,
-            Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
-                if self.sampled(degree) * error > allowed { f64::INFINITY } else { 0.0 }
-            }
-            Backing::Estimated => {
-                let rows = |bound: f64| enough(n, (allowed / (bound * error)).powi(2));
-                let bound = self.sampled(degree);
-                // √m of m rows by chance with the m₀ of none: x = √m₀ (1 + CHANCE / x).
-                let certain = rows(bound).sqrt();
-                let root = 0.5 * (certain + (certain * (certain + 4.0 * CHANCE)).sqrt());
-                rows(bound * (1.0 + CHANCE / root.max((LEAST_ROWS as f64).sqrt())))
-            }
-        };
+        let needed =
+            match self.backing {
+                Backing::Rigorous => {
+                    let bound = RIGOROUS * self.cost.incoherence() * logits.excess(degree);
+                    return (bound <= allowed).then_some(0);
+                }
+                Backing::Statistical => {
+                    STATISTICAL * RIGOROUS * self.cost.incoherence() * logits.excess(degree) / allowed
+                }
+                Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
+                    if self.sampled() * error > allowed { f64::INFINITY } else { 0.0 }
+                }
+                Backing::Estimated => {
+                    let rows = |bound: f64| enough(n, (allowed / (bound * error)).powi(2));
+                    let bound = self.sampled();
+                    // √m of m rows by chance with the m₀ of none: x = √m₀ (1 + CHANCE / x).
+                    let certain = rows(bound).sqrt();
+                    let root = 0.5 * (certain + (certain * (certain + 4.0 * CHANCE)).sqrt());
+                    rows(bound * (1.0 + CHANCE / root.max((LEAST_ROWS as f64).sqrt())))
+                }
+            };
         (needed <= self.most_samples()).then(|| self.bounded(needed))
     }
 
@@ -92,9 +94,9 @@ impl Law<'_> {
         self.samples(degree, logits, error, self.goal)
     }
 
-    fn sampled(&self, degree: usize) -> f64 {
-        let [always, narrow, tail] = SAMPLED;
-        always + narrow * tail.powi(degree as i32 - 1) / self.cost.dimension().max(1) as f64
+    fn sampled(&self) -> f64 {
+        let [always, narrow] = SAMPLED;
+        always + narrow / self.cost.dimension().max(1) as f64
     }
 
     /// The most rows that a decision takes, and those of the last try of a named method: every tolerance ends with the
