@@ -116,3 +116,41 @@ def torch_all_gradients(problem: dict[str, Any], threads: int) -> Callable[[], A
         return torch.autograd.grad(loss, leaves)
 
     return run
+
+
+def torch_heads(given: dict[str, Any], threads: int, **options: Any) -> Callable[[], Any]:
+    """Forward and backward of flash SDPA for query, key and value, (B, H, L, E) each."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    torch.set_num_threads(threads)
+    names = ("query", "key", "value")
+    leaves = [torch.from_numpy(given[name]).clone().requires_grad_() for name in names]
+    dout = torch.from_numpy(given["dout"])
+
+    def run() -> Any:
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+            output = torch.nn.functional.scaled_dot_product_attention(*leaves, **options)
+        return torch.autograd.grad(output, leaves, dout)
+
+    return run
+
+
+def numpy_heads(given: dict[str, Any]) -> Callable[[], Any]:
+    """Attention and its gradients by dense NumPy."""
+    query, key, value, dout = (given[name] for name in ("query", "key", "value", "dout"))
+    scale = query.dtype.type(1 / np.sqrt(query.shape[-1]))
+
+    def run() -> Any:
+        f = scale * (query @ np.swapaxes(key, -1, -2))
+        f -= f.max(axis=-1, keepdims=True)
+        np.exp(f, out=f)
+        f /= f.sum(axis=-1, keepdims=True)
+        output = f @ value
+        p = dout @ np.swapaxes(value, -1, -2)
+        p -= np.sum(dout * output, axis=-1, keepdims=True)
+        p *= f
+        p *= scale
+        return output, p @ key, np.swapaxes(p, -1, -2) @ query, np.swapaxes(f, -1, -2) @ dout
+
+    return run

@@ -1,7 +1,8 @@
 """The compiled core. Private: the functions of the package check every argument.
 
 Arrays handed in are two-dimensional, C-contiguous, aligned, of native byte order, private to the
-call (nobody else writes to them) and all of one dtype, float32 or float64.
+call (nobody else writes to them) and all of one dtype, float32 or float64. Those of a ``Stack`` may
+have any leading dimensions and strides, and are read where they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Attended",
     "Balance",
     "Certificate",
     "Decision",
@@ -29,6 +31,7 @@ __all__ = [
     "Request",
     "Shape",
     "Solution",
+    "Stack",
     "__version__",
     "all_finite",
     "attention",
@@ -87,11 +90,35 @@ class Problem:
     ) -> Self: ...
 
 @final
+class Stack:
+    def __new__(
+        cls,
+        *,
+        query: _Array,
+        key: _Array,
+        value: _Array,
+        dout: _Array | None = None,
+        output: _Array | None = None,
+        lse: _Array | None = None,
+        scale: float | None,
+        is_causal: bool,
+        enable_gqa: bool,
+        check_finite: bool,
+    ) -> Self: ...
+
+@final
+class Attended:
+    @property
+    def output(self) -> _Array: ...
+    @property
+    def lse(self) -> _Array | None: ...
+
+@final
 class Shape:
     @staticmethod
     def of_problem(shapes: Mapping[str, Sequence[int]]) -> Shape: ...
     @staticmethod
-    def of_heads(shapes: Mapping[str, Sequence[int]]) -> Shape: ...
+    def of_heads(shapes: Mapping[str, Sequence[int]], enable_gqa: bool) -> Shape: ...
     def check(self, wrt: Sequence[str]) -> None: ...
     @property
     def n(self) -> int: ...
@@ -442,20 +469,11 @@ def solve(
     options: Options,
 ) -> Solution: ...
 def foresee(problem: Problem, wrt: list[str], request: Request, options: Options) -> Decision: ...
-def decide_heads(
-    stack: Sequence[Sequence[_Array]], scale: float | None, is_causal: bool, request: Request
-) -> Decision: ...
+def decide_heads(stack: Stack, request: Request) -> Decision: ...
 def solve_heads(
-    stack: Sequence[Sequence[_Array]],
-    scale: float | None,
-    is_causal: bool,
-    request: Request,
-    decision: Decision,
-    options: Options,
+    stack: Stack, request: Request, decision: Decision, options: Options
 ) -> Solution: ...
-def attention(
-    stack: Sequence[Sequence[_Array]], scale: float | None, is_causal: bool, options: Options
-) -> _Array: ...
+def attention(stack: Stack, return_lse: bool, options: Options) -> Attended: ...
 def all_finite(row: _Array, options: Options, copy: _Array | None = None) -> bool: ...
 def level() -> str: ...
 def levels() -> list[str]: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,12 +20,15 @@ from ._inputs import arrays
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import Options
+from .errors import NonFiniteError
 from .plans import DECIDED, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
 # Inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in
 # the core.
 HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
+# Names of the dtypes, which NumPy takes microseconds to spell.
+NAMES = {dtype: dtype.name for dtype in arrays.FLOATS}
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,14 @@ class Call:
         """Bytes of the copies of the arrays."""
         return arrays.total_bytes(self.arrays)
 
+    def forecast(self, decision: _core.Decision) -> _core.Forecast:
+        """The cost of a decision for one problem, or head, beside copies of the arrays."""
+        causal, dtype = self.given.is_causal, NAMES[self.dtype]
+        return decision.forecast(self.shape, dtype, list(self.wrt), causal, self.options)
+
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
         """Seconds that a decision is expected to take, and bytes at the peak: with the copies."""
-        causal, dtype = self.given.is_causal, str(self.dtype)
-        made = decision.forecast(self.shape, dtype, list(self.wrt), causal, self.options)
+        made = self.forecast(decision)
         return made.seconds, self.input_bytes + made.peak_bytes
 
     def copies(self, title: str, known: _core.Decision | None, more: int = 0) -> dict[str, Array]:
@@ -85,26 +92,55 @@ class Heads(Call):
         """Shape of the output, and of the gradient that comes in."""
         return (*self.arrays["query"].shape[:-1], self.arrays["value"].shape[-1])
 
-    def expected(self, decision: _core.Decision) -> tuple[float, int]:
-        """The same for all heads, of which one is computed at a time."""
-        seconds, peak_bytes = super().expected(decision)
-        outputs = sum(math.prod(self.arrays[name].shape) for name in HEAD_INPUTS.values())
-        count = math.prod(self.output_shape[:-2])
-        # Without a head nothing was decided, and its price is not known. Outputs are every head's
-        # own, and all of them in one.
-        seconds = count * seconds if count else 0.0
-        return seconds, peak_bytes + 2 * outputs * self.dtype.itemsize
+    @property
+    def count(self) -> int:
+        """How many heads the query has."""
+        return math.prod(self.output_shape[:-2])
 
-    def stack(self, copies: Mapping[str, Array]) -> list[list[Array]]:
-        """Query, key, value and, where it is there, ``dout`` of each head."""
-        heads = np.ndindex(self.output_shape[:-2])
-        return [[copy[head] for copy in copies.values()] for head in heads]
+    @property
+    def at_once(self) -> int:
+        """How many heads are computed at once, at most."""
+        return min(self.given.threads or _core.default_threads(), max(self.count, 1))
+
+    @property
+    def forward_bytes(self) -> int:
+        """Bytes of the forward pass: outputs, and each thread's query, key and value."""
+        shapes = [self.arrays[name].shape[-2:] for name in HEAD_INPUTS.values()]
+        own = 2 * self.at_once * sum(map(math.prod, shapes))
+        return (own + 2 * math.prod(self.output_shape)) * self.dtype.itemsize
+
+    def expected(self, decision: _core.Decision) -> tuple[float, int]:
+        """The same for all heads, of which each thread has one at a time; nothing is copied."""
+        made = self.forecast(decision)
+        outputs = sum(self.arrays[name].size for name in HEAD_INPUTS.values())
+        if self.given.enable_gqa:
+            # Gradients of the keys for each head of the query, before they are summed.
+            sides = (self.arrays[name].shape[-2:] for name in ("key", "value"))
+            outputs += self.count * sum(map(math.prod, sides))
+        # Without a head nothing was decided, and its price is not known.
+        seconds = self.count * made.seconds if self.count else 0.0
+        return seconds, self.at_once * made.peak_bytes + 2 * outputs * self.dtype.itemsize
+
+    def stack(self, **more: Array) -> _core.Stack:
+        """The heads, and what comes with them, where they are."""
+        scale, is_causal = self.form
+        return _core.Stack(
+            **arrays.in_place(self.arrays | more, self.dtype), scale=scale, is_causal=is_causal,
+            enable_gqa=self.given.enable_gqa, check_finite=self.given.check_finite,
+        )  # fmt: skip
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
         """The decision after a look at some rows of each head; ``dout`` need not be known."""
-        copies = self.copies("plan", None)
-        copies["dout"] = np.zeros(self.output_shape, self.dtype)
-        return _core.decide_heads(self.stack(copies), *self.form, request)
+        if self.given.check_finite and (error := arrays.first_of(self.arrays)) is not None:
+            raise error
+        known = self.arrays.get("dout")
+        dout = np.zeros(self.output_shape, self.dtype) if known is None else known
+        return _core.decide_heads(self.stack(dout=dout), request)
+
+    def named(self, error: NonFiniteError) -> NonFiniteError:
+        """The error for a number that is none, of which the core knows the place in a head."""
+        found = arrays.first_of(self.arrays) if self.given.check_finite else None
+        return found or error
 
 
 def gradient(
@@ -156,11 +192,13 @@ def pull_back(
 ) -> AttentionGradients[Any]:
     """Gradients of attention with respect to query, key and value of all heads."""
     request, decision = _settled(heads, replayed)
-    stack = heads.stack(heads.copies("attention_vjp", decision))
-    if decision is None:
-        decision = _core.decide_heads(stack, *heads.form, request)
-        check_fits("attention_vjp", heads.expected(decision)[1])
-    solution = _core.solve_heads(stack, *heads.form, request, decision, heads.options)
+    decision = heads.foreseen(request) if decision is None else decision
+    expected = heads.expected(decision)
+    check_fits("attention_vjp", expected[1])
+    try:
+        solution = _core.solve_heads(heads.stack(), request, decision, heads.options)
+    except NonFiniteError as error:
+        raise heads.named(error) from None
     gradients, certificates = {}, {}
     for name, own in HEAD_INPUTS.items():
         gradients[own] = solution.gradients[name].reshape(heads.arrays[own].shape)
@@ -168,36 +206,42 @@ def pull_back(
     result = AttentionGradients(
         *gradients.values(),
         certificates=certificates,
-        plan=_made(heads, solution.decision, again, None),
+        plan=_made(heads, solution.decision, again, None, expected),
         seconds=time.perf_counter() - start,
     )
-    return deliver(result, heads.given, str(heads.dtype))
+    return deliver(result, heads.given, NAMES[heads.dtype])
 
 
-def attention(heads: Heads) -> Array:
-    """The output of all heads."""
+def attention(heads: Heads, return_lse: bool) -> tuple[Array, Array | None]:
+    """The output of all heads, and the logarithm of the normaliser where it is wanted."""
     shape = heads.output_shape
-    own = math.prod(shape) * heads.dtype.itemsize
-    stack = heads.stack(heads.copies("attention", None, 3 * own))
-    if not stack:
-        return np.empty(shape, heads.dtype)
-    return _core.attention(stack, *heads.form, heads.options).reshape(shape)
+    check_fits("attention", heads.forward_bytes)
+    try:
+        found = _core.attention(heads.stack(), return_lse, heads.options)
+    except NonFiniteError as error:
+        raise heads.named(error) from None
+    lse = None if found.lse is None else found.lse.reshape(shape[:-1])
+    return found.output.reshape(shape), lse
 
 
 def _settled(call: Call, replayed: Plan | None) -> tuple[_core.Request, _core.Decision | None]:
     """The request to the core, and the decision if no look at the data is needed for it."""
     request = call.given.request()
-    request.check(str(call.dtype))
+    request.check(NAMES[call.dtype])
     if replayed is not None:
         return request, replayed.decision(call.shape.n)
     return request, request.settled(heads=isinstance(call, Heads))
 
 
 def _made(
-    call: Call, decision: _core.Decision, again: Callable[..., Any], reuse: Reuse | None
+    call: Call,
+    decision: _core.Decision,
+    again: Callable[..., Any],
+    reuse: Reuse | None,
+    expected: tuple[float, int] | None = None,
 ) -> Plan:
     """A decision and its cost for the eyes of the caller."""
-    seconds, peak_bytes = call.expected(decision)
+    seconds, peak_bytes = expected or call.expected(decision)
     return Plan(
         **{name: getattr(decision, name) for name in DECIDED},
         predicted_seconds=seconds,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy.typing as npt
 
 from . import _solve
 from ._inputs.arrays import Array, read_heads
-from ._inputs.options import CallOptions, F, GradientOptions, Options
+from ._inputs.options import F, HeadCallOptions, HeadOptions, Options, flag
 from ._inputs.signatures import accepting, documented
+from .errors import OptionError
 from .plans import Plan, beside
 from .problem import loss_gradient
 from .results import AttentionGradients
@@ -23,40 +24,69 @@ __all__ = ["attention", "attention_vjp", "plan"]
 @overload
 def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
-    **options: Unpack[CallOptions],
+    *,
+    return_lse: Literal[False] = False,
+    **options: Unpack[HeadCallOptions],
 ) -> npt.NDArray[F]: ...  # fmt: skip
 @overload
 def attention(
-    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
-    **options: Unpack[CallOptions],
-) -> Array: ...  # fmt: skip
-@documented(loss_gradient)
-@accepting(CallOptions)
+    query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
+    *,
+    return_lse: Literal[True],
+    **options: Unpack[HeadCallOptions],
+) -> tuple[npt.NDArray[F], npt.NDArray[F]]: ...  # fmt: skip
+@overload
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
-    **options: Unpack[CallOptions],
-) -> Array:  # fmt: skip
+    *,
+    return_lse: Literal[False] = False,
+    **options: Unpack[HeadCallOptions],
+) -> Array: ...  # fmt: skip
+@overload
+def attention(
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
+    *,
+    return_lse: Literal[True],
+    **options: Unpack[HeadCallOptions],
+) -> tuple[Array, Array]: ...  # fmt: skip
+@documented(loss_gradient)
+@accepting(HeadCallOptions)
+def attention(
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
+    *,
+    return_lse: bool = False,
+    **options: Unpack[HeadCallOptions],
+) -> Array | tuple[Array, Array]:  # fmt: skip
     """Softmax attention, softmax(scale · query keyᵀ) value.
 
     Parameters
     ----------
-    query : array_like, (..., L, E)
-        All arrays are float32 or all float64, of any layout and byte order.
-    key : array_like, (..., S, E)
-        The leading dimensions of all arrays are equal.
-    value : array_like, (..., S, Ev)
+    query : array_like, (..., H, L, E)
+        All arrays are float32 or all float64, of any layout and byte order. They are read where
+        they are, so that nobody may write to them during the call.
+    key : array_like, (..., H, S, E)
+        The leading dimensions of all arrays are equal, unless ``enable_gqa`` says otherwise.
+    value : array_like, (..., H, S, Ev)
         Ev may differ from E.
+    return_lse : bool
+        Whether the logarithm of the normaliser of each row is returned beside the output; both
+        together save ``attention_vjp`` the forward pass.
     is_causal : bool
         Query j sees the keys 0 ... j only (aligned at the top left, also where L ≠ S).
     scale : float, optional
         By default 1/√E.
+    enable_gqa : bool
+        Grouped queries: key and value may have Hk heads where H is a multiple of Hk, and H/Hk
+        query heads in a row share each of them. Keys are not repeated in memory.
     **options
         As in ``loss_gradient``.
 
     Returns
     -------
-    ndarray, (..., L, Ev)
-        Of the inputs' dtype in native byte order; zeros where S = 0.
+    ndarray, (..., H, L, Ev)
+        Of the inputs' dtype in native byte order; zeros where S = 0. With ``return_lse`` a pair:
+        this, and ln Σ exp(logit) over the keys that each query sees, (..., H, L), -inf where there
+        are none.
 
     Notes
     -----
@@ -72,13 +102,20 @@ def attention(
     >>> v = np.arange(6.0).reshape(2, 3, 1)
     >>> ag.attention(q, q, v, is_causal=True)[0].ravel()
     array([0. , 0.5, 1. ])
+    >>> ag.attention(q, q, v, return_lse=True)[1][0].round(3)
+    array([1.099, 1.099, 1.099])
     """
-    given = Options.of("attention", CallOptions, options)._replace(method="exact")
-    return _solve.attention(_heads({"query": query, "key": key, "value": value}, given))
+    given = Options.of("attention", HeadCallOptions, options)._replace(method="exact")
+    has_lse = flag("return_lse", return_lse)
+    named = {"query": query, "key": key, "value": value}
+    output, lse = _solve.attention(_heads(named, given), has_lse)
+    return output if lse is None else (output, lse)
 
 
-class _Options(GradientOptions, total=False):
+class _Options(HeadOptions, total=False):
     plan: Plan | None
+    output: npt.ArrayLike | None
+    lse: npt.ArrayLike | None
 
 
 @overload
@@ -92,12 +129,14 @@ def attention_vjp(
     **options: Unpack[_Options],
 ) -> AttentionGradients[Any]: ...  # fmt: skip
 @documented(loss_gradient, attention)
-@accepting(GradientOptions)
+@accepting(HeadOptions)
 def attention_vjp(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike, dout: npt.ArrayLike,
     *,
+    output: npt.ArrayLike | None = None,
+    lse: npt.ArrayLike | None = None,
     plan: Plan | None = None,
-    **options: Unpack[GradientOptions],
+    **options: Unpack[HeadOptions],
 ) -> AttentionGradients[Any]:  # fmt: skip
     """Gradients of attention: dq, dk, dv for an incoming gradient ``dout`` of the output.
 
@@ -105,9 +144,14 @@ def attention_vjp(
     ----------
     query, key, value
         As in ``attention``.
-    dout : array_like, (..., L, Ev)
+    dout : array_like, (..., H, L, Ev)
         Gradient of a scalar with respect to the output of ``attention``.
-    is_causal, scale
+    output, lse : array_like, optional, (..., H, L, Ev) and (..., H, L)
+        Both results of ``attention(..., return_lse=True)`` for the same inputs and options. Without
+        a tolerance the forward pass is then not done again: that they belong to the inputs is not
+        checked, and their own errors are not in the certificates. With one it is, as certificates
+        that are held against a tolerance are made of what it finds. The exact method only.
+    is_causal, scale, enable_gqa
         As in ``attention``.
     rtol
         As in ``loss_gradient``.
@@ -127,15 +171,20 @@ def attention_vjp(
     -------
     AttentionGradients
         Unpacks as three arrays shaped like query, key and value; ``.certificate``,
-        ``.certificates``, ``.plan``.
+        ``.certificates``, ``.plan``. With ``enable_gqa`` dk and dv are sums over the query heads
+        that share a key head, in their order.
 
     Notes
     -----
     Errors: as ``loss_gradient``; the message names the argument.
     Source: docs/math.md, section on the vector-Jacobian product. Cost: 12 L S E operations for each
-    head (E = Ev), half if causal; memory O((L + S)(E + Ev)) beside the inputs. Polynomial, section
-    on the moment form: 4 (L + S) N (Ev + 1) with N = C(E + g + 1, g + 1) features for degree g, and
-    memory O(N Ev) more. The certificate of several heads is as weak as the weakest of theirs.
+    head (E = Ev), 10 with ``output`` and ``lse``, half if causal; memory O((L + S)(E + Ev)) for
+    each thread beside inputs and outputs, and with ``enable_gqa`` dk and dv of each query head.
+    Without a tolerance the certificates of heads of fewer than 512 rows come from the sizes of
+    rows alone, as if all were alike, and are larger by far than with one; with ``output`` and
+    ``lse`` they always do. Polynomial, section on the moment form: 4 (L + S) N (Ev + 1) with
+    N = C(E + g + 1, g + 1) features for degree g, and memory O(N Ev) more. The certificate of
+    several heads is as weak as the weakest of theirs.
 
     Examples
     --------
@@ -151,18 +200,22 @@ def attention_vjp(
     ('rigorous', None)
     """
     start = time.perf_counter()
-    given = Options.of("attention_vjp", GradientOptions, options)
-    named = {"query": query, "key": key, "value": value, "dout": dout}
-    heads = _heads(named, beside(given, plan))
-    again = functools.partial(attention_vjp, **heads.given.to_replay().named(GradientOptions))
+    given = Options.of("attention_vjp", HeadOptions, options)
+    named: dict[str, object] = {"query": query, "key": key, "value": value, "dout": dout}
+    saved: dict[str, object] = {"output": output, "lse": lse}
+    missing = [name for name, array in saved.items() if array is None]
+    if len(missing) == 1:
+        raise OptionError(f"{missing[0]}: found None; expected output and lse, or neither of them")
+    heads = _heads(named if missing else named | saved, beside(given, plan))
+    again = functools.partial(attention_vjp, **heads.given.to_replay().named(HeadOptions))
     return _solve.pull_back(heads, plan, again, start)
 
 
 @documented(attention_vjp)
-@accepting(GradientOptions)
+@accepting(HeadOptions)
 def plan(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
-    **options: Unpack[GradientOptions],
+    **options: Unpack[HeadOptions],
 ) -> Plan:  # fmt: skip
     """The plan of ``attention_vjp`` for these shapes; computes nothing big.
 
@@ -191,11 +244,12 @@ def plan(
     'exact'
     """
     named = {"query": query, "key": key, "value": value}
-    heads = _heads(named, Options.of("plan", GradientOptions, options))
-    given = heads.given.named(GradientOptions)
+    heads = _heads(named, Options.of("plan", HeadOptions, options))
+    given = heads.given.named(HeadOptions)
     return _solve.plan(heads, functools.partial(attention_vjp, **named, **given))
 
 
 def _heads(named: Mapping[str, object], given: Options) -> _solve.Heads:
     """A call with all of its options checked."""
-    return _solve.Heads(*read_heads(named), given.checked(), tuple(_solve.HEAD_INPUTS))
+    read = read_heads(named, flag("enable_gqa", given.enable_gqa))
+    return _solve.Heads(*read, given.checked(), tuple(_solve.HEAD_INPUTS))

@@ -172,7 +172,8 @@ def loss_gradient(
     start = time.perf_counter()
     given = Options.of("loss_gradient", ProblemOptions, options)
     call = _call((A1, A2, A3, X, Y, E), wrt, beside(given, plan))
-    again = functools.partial(loss_gradient, wrt=call.wrt, **call.given.to_replay()._asdict())
+    kept = call.given.to_replay().named(ProblemOptions)
+    again = functools.partial(loss_gradient, wrt=call.wrt, **kept)
     return _solve.gradient(call, plan, again, start)
 
 
@@ -256,8 +257,9 @@ def plan_loss_gradient(
     given = Options.of("plan_loss_gradient", ProblemOptions, options)
     call = _call((A1, A2, A3, X, Y, E), wrt, given)
     again = functools.partial(
-        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt, **call.given._asdict()
-    )
+        loss_gradient, A1=A1, A2=A2, A3=A3, X=X, Y=Y, E=E, wrt=call.wrt,
+        **call.given.named(ProblemOptions),
+    )  # fmt: skip
     return _solve.plan(call, again)
 
 

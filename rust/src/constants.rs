@@ -72,6 +72,20 @@ pub const MOST_THREADS: usize = 1024;
 /// waits for them has gone on.
 pub const WAKE_NANOSECONDS: usize = 150_000;
 
+/// Operations of the exact passes in a nanosecond on one thread, roughly: whether many heads are worth waking threads.
+pub const OPERATIONS_PER_NANOSECOND: f64 = 75.0;
+
+/// Time that a head takes besides, however short it is.
+pub const HEAD_NANOSECONDS: f64 = 5_000.0;
+
+/// A head of less work than this is left to one thread, even where another one then has none: the waits of its waves
+/// would cost a tenth of it.
+pub const LONG_HEAD_NANOSECONDS: f64 = 1e6;
+
+/// Queries or keys of a head from which on its rounding estimate looks at which rows are alike, also where no tolerance
+/// is held against it: one from sizes alone grows with them, and this one takes less of the time.
+pub const FINE_ROWS: usize = 512;
+
 /// How often a worker looks for the end of the tasks before its own until it lets others have the processor: some ten
 /// microseconds, what an even share of tasks ends apart by.
 pub const AWAKE_LOOKS: usize = 1000;

@@ -346,6 +346,36 @@ case("attention_vjp-dout-rows", ag.ShapeError, "dout: found shape (2, 6, 4)", "q
 case("attention_vjp-dout-columns", ag.ShapeError, "dout: found shape (2, 5, 3)",
      "value has 4 columns", function=ag.attention_vjp,
      **heads("query", "key", "value", dout=made((2, N, 3))))  # fmt: skip
+case("attention_vjp-lse-alone", ag.OptionError, "output: found None", "output and lse",
+     function=ag.attention_vjp, **heads(*HEAD_SHAPES, lse=made((2, N))))  # fmt: skip
+case("attention_vjp-output-alone", ag.OptionError, "lse: found None", "output and lse",
+     function=ag.attention_vjp, **heads(*HEAD_SHAPES, output=made((2, N, 4))))  # fmt: skip
+case("attention_vjp-lse-shape", ag.ShapeError, "lse: found shape (2, 4)", "lse needs 2 × 5",
+     function=ag.attention_vjp,
+     **heads(*HEAD_SHAPES, output=made((2, N, 4)), lse=made((2, 4))))  # fmt: skip
+case("attention_vjp-output-shape", ag.ShapeError, "output: found shape (2, 5, 3)",
+     "value has 4 columns", function=ag.attention_vjp,
+     **heads(*HEAD_SHAPES, output=made((2, N, 3)), lse=made((2, N))))  # fmt: skip
+case("attention_vjp-lse-dtype", ag.DTypeError, "lse: found float32", function=ag.attention_vjp,
+     **heads(*HEAD_SHAPES, output=made((2, N, 4)),
+             lse=np.zeros((2, N), np.float32)))  # fmt: skip
+case("attention_vjp-lse-nan", ag.NonFiniteError, "lse: found nan at index (1, 4)",
+     function=ag.attention_vjp,
+     **heads(*HEAD_SHAPES, output=made((2, N, 4)),
+             lse=np.where(np.arange(2 * N).reshape(2, N) == 9, np.nan, 1.0)))  # fmt: skip
+case("attention_vjp-lse-polynomial", ag.OptionError, "output: found results",
+     function=ag.attention_vjp,
+     **heads(*HEAD_SHAPES, output=made((2, N, 4)), lse=made((2, N)),
+             method="polynomial", degree=1))  # fmt: skip
+case("attention-return-lse", ag.OptionTypeError, "return_lse: found 1", function=ag.attention,
+     **heads("query", "key", "value", return_lse=1))  # fmt: skip
+case("attention-gqa-type", ag.OptionTypeError, "enable_gqa: found 'yes'", function=ag.attention,
+     **heads("query", "key", "value", enable_gqa="yes"))  # fmt: skip
+case("attention-gqa-heads", ag.ShapeError, "key: found shape (2, 6, 3)", "query has 3 heads",
+     function=ag.attention, enable_gqa=True,
+     **heads("key", "value", query=made((3, N, 3))))  # fmt: skip
+case("attention-no-gqa", ag.ShapeError, "key: found shape (2, 6, 3)", "leading dimensions 4",
+     function=ag.attention, **heads("key", "value", query=made((4, N, 3))))  # fmt: skip
 for function, names in ((ag.attention_vjp, HEAD_SHAPES), (ag.plan, ("query", "key", "value"))):
     title = function.__name__
     case(f"{title}-degree-of-auto", ag.OptionError, "degree: found 2 for method 'auto'",

@@ -24,5 +24,6 @@ mod moments_causal;
 mod paper;
 mod plan;
 mod ratio;
+mod stack;
 mod structure;
 mod trying;

@@ -11,6 +11,9 @@ import attngrad_rs as ag
 def single(a: npt.NDArray[np.float32]) -> None:
     """Everything of one precision."""
     assert_type(ag.attention(a, a, a, is_causal=True), npt.NDArray[np.float32])
+    output, lse = ag.attention(a, a, a, return_lse=True, enable_gqa=True)
+    assert_type(lse, npt.NDArray[np.float32])
+    ag.attention_vjp(a, a, a, a, output=output, lse=lse)
     result = ag.loss_gradient(a, a, a, (a, a), a, a, wrt=("W_Q", "W_K"), rtol=1e-3)
     assert_type(result.gradients["W_Q"], npt.NDArray[np.float32])
     dq, _, _ = ag.attention_vjp(a, a, a, a, norm="max")

@@ -20,13 +20,14 @@ GRADIENT = {
     **CALL, "rtol": None, "atol": 0.0, "norm": "fro", "method": "auto", "degree": None,
     "certificate": "any", "rng": None,
 }  # fmt: skip
+SAVED = {"output": None, "lse": None}
 KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.loss: CALL,
     ag.loss_gradient: {**GRADIENT, "B": None, "wrt": "X", "plan": None},
     ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
-    ag.attention: CALL,
-    ag.attention_vjp: {**GRADIENT, "plan": None},
-    ag.plan: GRADIENT,
+    ag.attention: {**CALL, "enable_gqa": False, "return_lse": False},
+    ag.attention_vjp: {**GRADIENT, "enable_gqa": False, **SAVED, "plan": None},
+    ag.plan: {**GRADIENT, "enable_gqa": False},
 }
 FUNCTIONS = [*KEYWORDS, ag.diagnose, ag.factors, ag.ExpFeatures]
 

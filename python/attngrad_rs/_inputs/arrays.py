@@ -2,7 +2,8 @@
 
 The order matters. Dtypes and shapes are read from the headers of the arrays; memory is asked for
 next; only then is anything copied, and what is computed on is the copy. Another thread that writes
-to an input during a call changes nothing of the call.
+to an input during a call changes nothing of the call. Heads of attention are read where they are:
+copies of them take as long as short heads do.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
         if id(value) not in seen:
             seen[id(value)] = read_array(name, value)
         arrays[name] = seen[id(value)]
-    (first, dtype), *others = ((name, one.dtype.newbyteorder("=")) for name, one in arrays.items())
+    (first, dtype), *others = ((name, _native(one.dtype)) for name, one in arrays.items())
     for name, found in others:
         if found != dtype:
             raise DTypeError(
@@ -95,6 +96,10 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
                 f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
             )
     return arrays, dtype
+
+
+def _native(dtype: DType) -> DType:
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def read_array(name: str, value: object) -> Array:
@@ -111,16 +116,38 @@ def read_array(name: str, value: object) -> Array:
             "expected an array of float32 or float64"
         ) from error
     dtype = array.dtype
-    if dtype.newbyteorder("=") not in FLOATS:
+    if _native(dtype) not in FLOATS:
         remedy = REMEDIES.get(dtype.kind, "expected an array of numbers").format(name=name)
         raise DTypeError(f"{name}: found dtype {dtype}; expected float32 or float64: {remedy}")
     return array
 
 
-def read_heads(named: Mapping[str, object]) -> Read:
-    """Check query, key and, where they are given, value and dout: equal leading dimensions too."""
+def read_heads(named: Mapping[str, object], enable_gqa: bool = False) -> Read:
+    """Check query, key and, where they are given, value, dout, output and lse.
+
+    Leading dimensions too: with ``enable_gqa`` those of key and value may end with a divisor.
+    """
     arrays, dtype = read_arrays(named)
-    return Read(arrays, dtype, _core.Shape.of_heads(_shapes(arrays)))
+    return Read(arrays, dtype, _core.Shape.of_heads(_shapes(arrays), enable_gqa))
+
+
+def in_place(arrays: Mapping[str, Array], dtype: DType) -> dict[str, Array]:
+    """The arrays themselves, where they are aligned and of native byte order; copies elsewhere."""
+    return {
+        name: array if array.flags.aligned and array.dtype == dtype else array.astype(dtype)
+        for name, array in arrays.items()
+    }
+
+
+def first_of(arrays: Mapping[str, Array]) -> NonFiniteError | None:
+    """The error for the first NaN or infinity in one of the arrays; -inf is a logarithm."""
+    for name, array in arrays.items():
+        good = np.isfinite(array)
+        if name == "lse":
+            good |= array == -np.inf
+        if not good.all():
+            return _not_finite(name, array, int(np.argmin(good)))
+    return None
 
 
 def total_bytes(arrays: Mapping[str, Array]) -> int:
@@ -152,7 +179,7 @@ def snapshots(
                 copy[...] = held
                 is_finite = not finite or _core.all_finite(_row(copy), limits)
             if finite and not is_finite:
-                raise _not_finite(name, copy)
+                raise _not_finite(name, copy, int(np.argmin(np.isfinite(copy))))
             copies[view] = copy if copy.shape == array.shape else np.broadcast_to(copy, array.shape)
         result[name] = copies[view]
     return result
@@ -174,9 +201,8 @@ def _row(array: Array) -> Array:
     return array.reshape(1, -1)
 
 
-def _not_finite(name: str, array: Array) -> NonFiniteError:
-    """The error that names the first index of a NaN or an infinity."""
-    position = int(np.argmin(np.isfinite(array.reshape(-1))))
+def _not_finite(name: str, array: Array, position: int) -> NonFiniteError:
+    """The error that names the index of a NaN or an infinity, from its place in C order."""
     index = tuple(map(int, np.unravel_index(position, array.shape)))
     return NonFiniteError(
         f"{name}: found {array[index]} at index {index}; expected finite numbers "

@@ -1,94 +1,134 @@
-//! Heads of attention, one after the other: see attngrad_rs.attention.
+//! Heads of attention: see attngrad_rs.attention.
 
-use attngrad::{Float, Heads, plan};
-use numpy::{Element, IntoPyArray};
+use attngrad::exact::{self, Incoming};
+use attngrad::{Float, plan};
+use numpy::{Element, IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
-use crate::call::{Matrix, Options, is_single, read};
+use crate::call::Options;
 use crate::errors::{Failure, Result};
 use crate::plan::{Decision, Request, Solution};
 
-/// query, key and value of each head, and dout for a vector-Jacobian product.
-type Stack<'py> = Vec<Vec<Bound<'py, PyAny>>>;
-
-/// The factor of the logits, the usual one where it is None, and whether there is a causal mask.
-type Form = (Option<f64>, bool);
-
-/// The arrays of heads while the core reads them.
-struct Read<'py, T: Element>(Vec<Vec<Matrix<'py, T>>>, Form);
-
-impl<'py, T: Element + Float> Read<'py, T> {
-    fn new(stack: &Stack<'py>, form: Form) -> Result<Self> {
-        Ok(Read(stack.iter().map(|head| head.iter().map(read).collect()).collect::<Result<_>>()?, form))
-    }
-
-    fn heads(&self) -> Result<Vec<Heads<'_, T>>> {
-        let (scale, is_causal) = self.1;
-        let mut heads = Vec::with_capacity(self.0.len());
-        for arrays in &self.0 {
-            let [query, key, value, ..] = &arrays[..] else {
-                return Err(Failure::internal("a head of too few arrays came through"));
-            };
-            let head = Heads::new(query.as_array(), key.as_array(), value.as_array())?;
-            heads.push(scale.map_or(head, |scale| head.with_scale(scale)).with_causal(is_causal));
-        }
-        Ok(heads)
-    }
-
-    fn pulled(&self) -> Result<Vec<plan::Pulled<'_, T>>> {
-        let douts = self.0.iter().filter_map(|head| Some(head.get(3)?.as_array()));
-        Ok(self.heads()?.into_iter().zip(douts).collect())
-    }
-}
-
-fn is_single_stack(stack: &Stack<'_>) -> bool {
-    stack.first().and_then(|head| head.first()).is_some_and(is_single)
-}
-
-/// The output of all heads, rows of one head after those of the one before.
-#[pyfunction]
-pub fn attention<'py>(
-    py: Python<'py>,
-    stack: Stack<'py>,
+/// Heads in arrays of any leading dimensions and strides, read where they are; what comes with them for a
+/// vector-Jacobian product.
+#[pyclass(frozen, module = "attngrad_rs._core")]
+pub struct Stack {
+    query: Py<PyAny>,
+    key: Py<PyAny>,
+    value: Py<PyAny>,
+    dout: Option<Py<PyAny>>,
+    /// The results of the forward pass.
+    saved: Option<(Py<PyAny>, Py<PyAny>)>,
+    /// The usual scale where it is None.
     scale: Option<f64>,
     is_causal: bool,
-    options: &Options,
-) -> Result<Bound<'py, PyAny>> {
-    in_precision!(is_single_stack(&stack), T => attended::<T>(py, &stack, (scale, is_causal), options))
+    enable_gqa: bool,
+    /// Whether inputs that are not finite are refused.
+    check_finite: bool,
 }
 
-fn attended<'py, T: Element + Float>(
-    py: Python<'py>,
-    stack: &Stack<'py>,
-    form: Form,
-    options: &Options,
-) -> Result<Bound<'py, PyAny>> {
-    let read = Read::<T>::new(stack, form)?;
-    let heads = read.heads()?;
-    let (output, _) = options.run(py, |options, watch| plan::attend_heads(&heads, options, watch))?;
-    Ok(output.into_pyarray(py).into_any())
+#[pymethods]
+impl Stack {
+    #[new]
+    #[pyo3(signature = (*, query, key, value, dout=None, output=None, lse=None, scale, is_causal, enable_gqa, check_finite))]
+    fn new(
+        query: Py<PyAny>,
+        key: Py<PyAny>,
+        value: Py<PyAny>,
+        dout: Option<Py<PyAny>>,
+        output: Option<Py<PyAny>>,
+        lse: Option<Py<PyAny>>,
+        scale: Option<f64>,
+        is_causal: bool,
+        enable_gqa: bool,
+        check_finite: bool,
+    ) -> Self {
+        Stack { query, key, value, dout, saved: output.zip(lse), scale, is_causal, enable_gqa, check_finite }
+    }
+}
+
+impl Stack {
+    fn is_single(&self, py: Python<'_>) -> bool {
+        self.query.bind(py).cast::<PyArrayDyn<f32>>().is_ok()
+    }
+}
+
+/// The arrays of heads while the core reads them.
+struct Read<'py, T: Element> {
+    heads: [PyReadonlyArrayDyn<'py, T>; 3],
+    dout: Option<PyReadonlyArrayDyn<'py, T>>,
+    saved: Option<[PyReadonlyArrayDyn<'py, T>; 2]>,
+}
+
+fn read<'py, T: Element>(py: Python<'py>, array: &Py<PyAny>) -> Result<PyReadonlyArrayDyn<'py, T>> {
+    let array = array.bind(py).cast::<PyArrayDyn<T>>();
+    let array = array.map_err(|_| Failure::internal("an array of another type came through"))?;
+    array.try_readonly().map_err(|_| Failure::internal("an array is shared with a writer"))
+}
+
+impl<'py, T: Element + Float> Read<'py, T> {
+    fn new(py: Python<'py>, given: &Stack) -> Result<Self> {
+        let read = |array: &Py<PyAny>| read::<T>(py, array);
+        Ok(Read {
+            heads: [read(&given.query)?, read(&given.key)?, read(&given.value)?],
+            dout: given.dout.as_ref().map(read).transpose()?,
+            saved: match &given.saved {
+                Some((output, lse)) => Some([read(output)?, read(lse)?]),
+                None => None,
+            },
+        })
+    }
+
+    fn stack(&self, given: &Stack) -> Result<attngrad::Stack<'_, T>> {
+        let [query, key, value] = self.heads.each_ref().map(|array| array.as_array());
+        let stack = attngrad::Stack::new(&query, &key, &value, given.enable_gqa)?.with_causal(given.is_causal);
+        Ok(match given.scale {
+            Some(scale) => stack.with_scale(scale),
+            None => stack,
+        })
+    }
+
+    fn incoming<'a>(&'a self, stack: &attngrad::Stack<'a, T>) -> Result<Incoming<'a, T>> {
+        let dout = self.dout.as_ref().ok_or_else(|| Failure::internal("no gradient of the output came through"))?;
+        let saved = self.saved.as_ref().map(|[output, lse]| stack.saved(&output.as_array(), &lse.as_array()));
+        Ok(Incoming { dout: stack.outputs("dout", &dout.as_array())?, saved: saved.transpose()? })
+    }
+}
+
+/// The output of all heads, rows of one head after those of the one before, and the logarithm of the normaliser of
+/// each row.
+#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
+pub struct Attended {
+    output: Py<PyAny>,
+    lse: Option<Py<PyAny>>,
+}
+
+/// The output of all heads.
+#[pyfunction]
+pub fn attention(py: Python<'_>, stack: &Stack, return_lse: bool, options: &Options) -> Result<Attended> {
+    in_precision!(stack.is_single(py), T => attended::<T>(py, stack, return_lse, options))
+}
+
+fn attended<T: Element + Float>(py: Python<'_>, given: &Stack, has_lse: bool, options: &Options) -> Result<Attended> {
+    let read = Read::<T>::new(py, given)?;
+    let stack = read.stack(given)?;
+    let asked = (has_lse, given.check_finite);
+    let (found, _) = options.run(py, |options, watch| exact::attention_stack(&stack, asked, options, watch))?;
+    let array = |array: attngrad::ndarray::Array2<T>| array.into_pyarray(py).into_any().unbind();
+    Ok(Attended { output: array(found.output), lse: found.lse.map(array) })
 }
 
 /// The decision for all heads, before anything is run.
 #[pyfunction]
-pub fn decide_heads(
-    py: Python<'_>,
-    stack: Stack<'_>,
-    scale: Option<f64>,
-    is_causal: bool,
-    request: &Request,
-) -> Result<Decision> {
-    in_precision!(is_single_stack(&stack), T => decided::<T>(py, &stack, (scale, is_causal), &request.0))
+pub fn decide_heads(py: Python<'_>, stack: &Stack, request: &Request) -> Result<Decision> {
+    in_precision!(stack.is_single(py), T => decided::<T>(py, stack, &request.0))
 }
 
-fn decided<T: Element + Float>(
-    py: Python<'_>,
-    stack: &Stack<'_>,
-    form: Form,
-    request: &plan::Request,
-) -> Result<Decision> {
-    let read = Read::<T>::new(stack, form)?;
-    let heads = read.pulled()?;
+fn decided<T: Element + Float>(py: Python<'_>, given: &Stack, request: &plan::Request) -> Result<Decision> {
+    let read = Read::<T>::new(py, given)?;
+    let stack = read.stack(given)?;
+    let incoming = read.incoming(&stack)?;
+    let heads: Vec<plan::Pulled<'_, T>> = stack.heads().iter().copied().zip(incoming.dout).collect();
     Ok(py.detach(|| plan::decide_heads(&heads, request))?.into())
 }
 
@@ -96,29 +136,26 @@ fn decided<T: Element + Float>(
 #[pyfunction]
 pub fn solve_heads(
     py: Python<'_>,
-    stack: Stack<'_>,
-    scale: Option<f64>,
-    is_causal: bool,
+    stack: &Stack,
     request: &Request,
     decision: &Decision,
     options: &Options,
 ) -> Result<Solution> {
-    let form = (scale, is_causal);
-    in_precision!(is_single_stack(&stack), T => solved_heads::<T>(py, &stack, form, &request.0, decision, options))
+    in_precision!(stack.is_single(py), T => solved::<T>(py, stack, &request.0, decision, options))
 }
 
-fn solved_heads<T: Element + Float>(
+fn solved<T: Element + Float>(
     py: Python<'_>,
-    stack: &Stack<'_>,
-    form: Form,
+    given: &Stack,
     request: &plan::Request,
     decision: &Decision,
     options: &Options,
 ) -> Result<Solution> {
-    let read = Read::<T>::new(stack, form)?;
-    let heads = read.pulled()?;
-    let decision = plan::Decision::from(decision);
-    let (found, _) =
-        options.run(py, |options, watch| plan::solve_heads(&heads, decision, &request.options(*options), watch))?;
+    let read = Read::<T>::new(py, given)?;
+    let stack = read.stack(given)?;
+    let (incoming, decision) = (read.incoming(&stack)?, plan::Decision::from(decision));
+    let (found, _) = options.run(py, |options, watch| {
+        plan::solve_stack(&stack, &incoming, decision, (&request.options(*options), given.check_finite), watch)
+    })?;
     Solution::new(py, request, found)
 }

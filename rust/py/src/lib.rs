@@ -1,5 +1,6 @@
 //! The Python module `attngrad_rs._core`: convert, detach, call, wrap. Every argument was checked by the Python front;
-//! the arrays are private snapshots, so that nobody writes to them while the interpreter is released.
+//! the arrays are private snapshots, so that nobody writes to them while the interpreter is released, but for heads of
+//! attention, which are read where they are.
 #![allow(non_snake_case)]
 // The signatures are the Python ones.
 #![allow(clippy::too_many_arguments)]
@@ -141,6 +142,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<features::FeatureRequest>()?;
     module.add_class::<features::ExpFeatures>()?;
     module.add_class::<factors::Factors>()?;
+    module.add_class::<heads::Stack>()?;
+    module.add_class::<heads::Attended>()?;
     module.add_class::<plan::Request>()?;
     module.add_class::<plan::Shape>()?;
     module.add_class::<plan::Forecast>()?;

@@ -148,10 +148,10 @@ impl Shape {
         Ok(Shape(attngrad::Shape::of_arrays(|name| shapes.get(name).map(Vec::as_slice))?))
     }
 
-    /// The same for query, key, value and, where it is given, dout.
+    /// The same for query, key, value and, where they are given, dout, output and lse.
     #[staticmethod]
-    fn of_heads(shapes: HashMap<String, Vec<usize>>) -> Result<Self> {
-        Ok(Shape(attngrad::Shape::of_heads(|name| shapes.get(name).map(Vec::as_slice))?))
+    fn of_heads(shapes: HashMap<String, Vec<usize>>, enable_gqa: bool) -> Result<Self> {
+        Ok(Shape(attngrad::Shape::of_stack(enable_gqa, |name| shapes.get(name).map(Vec::as_slice))?.0))
     }
 
     /// Whether these inputs can be differentiated by.

@@ -149,6 +149,29 @@ fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usiz
     sums.fill(T::zero());
 }
 
+/// Rows of w from the parts of each chunk, `[tile][width][L]`, in the order of the chunks; `sums` and `lanes` are room
+/// for a tile.
+#[inline(always)]
+pub fn fold_chunks<T: Float, const L: usize>(
+    partials: &[&[f64]],
+    (count, width): (usize, usize),
+    (sums, lanes): (&mut [f64], &mut [T]),
+    rows: &mut [T],
+) {
+    for (t, first) in (0..count).step_by(L).enumerate() {
+        sums.fill(0.0);
+        for partial in partials {
+            for (sum, part) in sums.iter_mut().zip(&partial[t * width * L..][..width * L]) {
+                *sum += part;
+            }
+        }
+        for (to, sum) in lanes.iter_mut().zip(&*sums) {
+            *to = T::narrow(*sum);
+        }
+        tile::untranspose::<T, L>(lanes, (first, L.min(count - first)), rows);
+    }
+}
+
 /// Pass 2 for one chunk of keys and one wave of queries. Time queries · keys · (4 d + 4 dv), and 2 d more where nothing
 /// was kept.
 #[inline(always)]
@@ -189,8 +212,10 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     let mut panels = [buffer::with_capacity(tiles)?, buffer::with_capacity(tiles)?];
     let mut ends = buffer::with_capacity(tiles)?;
     // Sums of the wave before are cleared.
-    task.partial.fill(0.0);
-    task.squares.fill(0.0);
+    if wave.first > 0 {
+        task.partial.fill(0.0);
+        task.squares.fill(0.0);
+    }
     for start in task.keys.clone().step_by(block_keys) {
         let block = start..task.keys.end.min(start + block_keys);
         if block.start >= operands.seen(wave.first..wave.first + rows) {

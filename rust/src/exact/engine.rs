@@ -17,7 +17,7 @@ use crate::float::Float;
 use crate::kernels::Strips;
 use crate::linalg::layout::Rows;
 use crate::linalg::layout::take;
-use crate::linalg::norms::{largest, row_norms};
+use crate::linalg::norms::largest;
 use crate::options::Options;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
@@ -35,7 +35,8 @@ pub struct Engine<T: Float> {
     pub keys: Strips<T>,
     /// ‖query‖ · max ‖key‖ of the keys that it sees, in base-2 units.
     pub bound: Vec<f64>,
-    /// max ‖key‖.
+    /// max ‖query‖ and max ‖key‖.
+    pub largest_query: f64,
     pub largest_key: f64,
     sight: Sight,
     pub(super) kernels: Kernels<T>,
@@ -94,7 +95,7 @@ impl<T: Float> Engine<T> {
     pub fn values(&self, rows: Rows<'_, T>, norms: Option<&[f64]>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
         let norms = match norms {
             Some(norms) => Cow::Borrowed(norms),
-            None => Cow::Owned(row_norms(rows, run)?),
+            None => Cow::Owned(self.kernels.row_norms(rows, run)?),
         };
         let seen = self.seen(&norms)?;
         Ok(Values { rows: Strips::packed(rows, self.kernels.keys, run)?, largest: largest(norms.iter()), seen })
@@ -131,7 +132,9 @@ impl<T: Float> Engine<T> {
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let norms = [row_norms(Rows { data: &queries, count, width: keys.width }, run)?, row_norms(keys, run)?];
+        let kernels = Kernels::<T>::of(options.isa()?);
+        let rows = Rows { data: &queries, count, width: keys.width };
+        let norms = [kernels.row_norms(rows, run)?, kernels.row_norms(keys, run)?];
         Engine::measured(queries, norms, keys, sight, options, run)
     }
 
@@ -148,7 +151,7 @@ impl<T: Float> Engine<T> {
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let count = bound.len();
-        let largest_key = largest(&key_norms);
+        let (largest_query, largest_key) = (largest(&bound), largest(&key_norms));
         let widest = sight.largest(&key_norms, count)?;
         for (bound, widest) in bound.iter_mut().zip(&widest) {
             // The norm of large keys may overflow; nothing is the logit of a query that is zero.
@@ -165,7 +168,8 @@ impl<T: Float> Engine<T> {
         let kernels = Kernels::<T>::of(options.isa()?);
         let keys = Strips::packed(keys, kernels.keys, run)?;
         let blocking = Blocking::new();
-        Ok(Engine { queries, count, keys, bound, largest_key, sight, kernels, key_block: options.key_block, blocking })
+        let key_block = options.key_block;
+        Ok(Engine { queries, count, keys, bound, largest_query, largest_key, sight, kernels, key_block, blocking })
     }
 
     /// Keys that are summed in working precision at a time, no more than there are.
@@ -189,9 +193,16 @@ impl<T: Float> Engine<T> {
 
     /// Pass 1: o = f · values, the row normaliser and the spread of f.
     pub fn forward(&self, values: &Values<T>, run: &mut Run<'_>) -> Result<Forward<T>, Error> {
+        let mut output = buffer::zeros(buffer::size(&[self.count, values.rows.width])?)?;
+        let found = self.forward_into(values, &mut output, run)?;
+        Ok(Forward { output, ..found })
+    }
+
+    /// The same with room for o, zeros; the result has none.
+    pub fn forward_into(&self, values: &Values<T>, output: &mut [T], run: &mut Run<'_>) -> Result<Forward<T>, Error> {
         let (n, width) = (self.count, self.keys.width);
         let mut forward = Forward {
-            output: buffer::zeros(buffer::size(&[n, values.rows.width])?)?,
+            output: Vec::new(),
             shift: buffer::zeros(n)?,
             total: buffer::zeros(n)?,
             spread: buffer::filled(n, Spread::default())?,
@@ -201,10 +212,10 @@ impl<T: Float> Engine<T> {
         }
         run.phase(FORWARD_SHARE);
         let operands = self.operands(values);
-        let Forward { output, shift, total, spread } = &mut forward;
-        let (mut output, mut shift) = (output.as_mut_slice(), shift.as_mut_slice());
+        let Forward { shift, total, spread, .. } = &mut forward;
+        let (mut output, mut shift) = (output, shift.as_mut_slice());
         let (mut total, mut spread) = (total.as_mut_slice(), spread.as_mut_slice());
-        let each = task_queries(n);
+        let each = task_queries(n, run.threads());
         let tasks = (0..n).step_by(each).map(|first| {
             let rows = each.min(n - first);
             ForwardTask {
@@ -240,7 +251,7 @@ impl<T: Float> Engine<T> {
             let operands = self.operands(values);
             let residual = self.residual(forward, prepared);
             let (mut squares, mut queries) = (squares.as_mut_slice(), queries.as_mut_slice());
-            let each = task_queries(n);
+            let each = task_queries(n, run.threads());
             let tasks = (0..n).step_by(each).map(|first| {
                 let rows = each.min(n - first);
                 BackwardTask {
@@ -262,7 +273,10 @@ impl<T: Float> Engine<T> {
     }
 }
 
-/// Queries of a task: fewer where there are few, so that several threads share them.
-fn task_queries(n: usize) -> usize {
+/// Queries of a task: fewer where there are few, so that several threads share them. The grouping changes no bit.
+fn task_queries(n: usize, threads: usize) -> usize {
+    if threads == 1 {
+        return TASK_QUERIES;
+    }
     n.div_ceil(LEAST_TASKS).next_multiple_of(LEAST_TASK_QUERIES).clamp(LEAST_TASK_QUERIES, TASK_QUERIES)
 }

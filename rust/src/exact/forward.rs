@@ -286,16 +286,24 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             lanes.visit::<V, W, J>(&mut block, operands, &walk, kept);
         }
     }
-    for row in 0..rows {
-        let (lane, l) = (&lanes[row / L], row % L);
-        let total = lane.total64[l];
-        let sums64 = &sums64[row / L * value_width * L..][..value_width * L];
-        for (i, output) in task.output[row * value_width..][..value_width].iter_mut().enumerate() {
-            *output = T::narrow(sums64[i * L + l] / total);
+    for (t, lane) in lanes.iter().enumerate() {
+        let first = t * L;
+        let count = L.min(rows - first);
+        let sums = &mut sums[t * value_width * L..][..value_width * L];
+        let sums64 = &sums64[t * value_width * L..][..value_width * L];
+        for (sums, sums64) in sums.as_chunks_mut::<L>().0.iter_mut().zip(sums64.as_chunks::<L>().0) {
+            for l in 0..L {
+                sums[l] = T::narrow(sums64[l] / lane.total64[l]);
+            }
         }
-        task.shift[row] = lane.shift[l];
-        task.total[row] = total;
-        task.spread[row] = Spread { squares: lane.squares64[l] / (total * total), small: lane.small64[l] / total };
+        tile::untranspose::<T, L>(sums, (first, count), task.output);
+        for l in 0..count {
+            let total = lane.total64[l];
+            task.shift[first + l] = lane.shift[l];
+            task.total[first + l] = total;
+            let squares = lane.squares64[l] / (total * total);
+            task.spread[first + l] = Spread { squares, small: lane.small64[l] / total };
+        }
     }
     Ok(())
 }

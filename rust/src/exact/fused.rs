@@ -73,8 +73,7 @@ pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     forward::<T, V, W, L, J>(operands, pass, &mut Written::new(task.kept, stride), cancel)?;
     for (j, row) in task.rows.iter_mut().enumerate() {
         let c = &mut task.c[j * width..][..width];
-        let given = task.given.rows(j..j + 1, width);
-        *row = Row::new(c, |i, output| given.c(i, output));
+        *row = Row::new(c, task.given.rows(j..j + 1, width));
         task.r[j] = row.prepare(c, task.total[j] * task.unit);
     }
     Ok(())

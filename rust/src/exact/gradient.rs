@@ -198,7 +198,10 @@ impl<T: Float> Passes<T> {
         let unit = given.unit(dv, &engine.seen(&value_norms)?, run)?;
         if needs.key_side {
             let h = engine.values(h, Some(&value_norms), run)?;
-            let (found, KeySide { keys, values }) = engine.both_sides(&h, given, unit, run)?;
+            let (mut keys, mut values) =
+                (buffer::zeros(buffer::size(&[m, engine.keys.width])?)?, buffer::zeros(buffer::size(&[m, dv])?)?);
+            let side = KeySide { keys: &mut keys, values: &mut values };
+            let found = engine.both_sides(&h, (given, None), unit, side, run)?;
             let (keys, values) = (matrix(keys, m, engine.keys.width)?, matrix(values, m, dv)?);
             let passes = Passes::fused(engine, found, before, unit, run)?;
             return Ok(Passes { keys: Some(keys), values: Some(values), ..passes });

@@ -5,8 +5,14 @@ use super::backward::{self, Again, BackwardTask};
 use super::both_sides::{self, ChunkTask, Wave};
 use super::forward::{self, Forget, ForwardTask};
 use super::fused::{self, FirstTask, FusedTask};
+use super::resumed::{self, ResumedTask};
+use super::slot::Slot;
 use crate::error::Error;
-use crate::runtime::pool::Cancel;
+use crate::float::Float;
+use crate::linalg::layout::Rows;
+use crate::linalg::{finite, norms, products};
+use crate::runtime::buffer;
+use crate::runtime::pool::{Cancel, Run};
 use crate::simd::levels::kernels;
 
 kernels! {
@@ -20,6 +26,10 @@ kernels! {
         fused::first::<T, V, W, L, J>(operands, task, cancel)
     }
 
+    fn resumed(operands: &Operands<'_, T>, task: ResumedTask<'_, T>) {
+        resumed::resumed::<T, L>(operands, task)
+    }
+
     fn fused(operands: &Operands<'_, T>, task: FusedTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
         fused::fused::<T, V, W, L, J>(operands, task, cancel)
     }
@@ -28,7 +38,55 @@ kernels! {
         backward::backward::<T, V, W, L, J>(operands, task, &mut Again, cancel)
     }
 
+    fn norms(rows: &[T], width: usize, norms: &mut [f64]) {
+        norms::each(rows, width, norms)
+    }
+
+    fn scaled(numbers: &[T], factors: [f64; 2], to: &mut [T]) {
+        products::scale_twice(numbers, factors, to)
+    }
+
+    fn narrowed(numbers: &[f64], factor: f64, to: &mut [T]) {
+        products::scale_into(numbers, factor, to)
+    }
+
+    fn finite(numbers: &[T]) -> bool {
+        finite::all_finite_of(numbers)
+    }
+
+    fn size(numbers: &[T]) -> f64 {
+        norms::norm(numbers)
+    }
+
+    fn pack(slot: &mut Slot<T>, queries: Rows<'_, T>) {
+        slot.pack::<L>(queries)
+    }
+
+    fn fold(partials: &[&[f64]], shape: (usize, usize), room: (&mut [f64], &mut [T]), rows: &mut [T]) {
+        both_sides::fold_chunks::<T, L>(partials, shape, room, rows)
+    }
+
     fn both_sides(operands: &Operands<'_, T>, wave: &Wave<'_, T>, task: ChunkTask<'_>, cancel: &Cancel) -> Result<(), Error> {
         both_sides::both_sides::<T, V, W, L, J>(operands, wave, task, cancel)
     }
 }
+
+impl<T: Float> Kernels<T> {
+    /// The norm of each row, with many threads where there are many: the bits of [`norms::row_norms`].
+    pub fn row_norms(&self, rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
+        let mut found = buffer::zeros(rows.count)?;
+        if rows.width == 0 {
+            return Ok(found);
+        }
+        let part = rows.part();
+        let parts = rows.data.chunks(part * rows.width).zip(found.chunks_mut(part));
+        run.short(rows.data.len() / NUMBERS_PER_NANOSECOND, parts, |(data, found), _| {
+            self.norms(data, rows.width, found);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// Numbers whose squares are added up in a nanosecond.
+const NUMBERS_PER_NANOSECOND: usize = 4;

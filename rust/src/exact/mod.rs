@@ -1,7 +1,7 @@
 //! The exact gradient: two passes over tiles, never n × n (docs/math.md, Algorithm 3.1).
 //!
 //! `engine` runs the passes over query, key and value; `gradient` and `attention` put the problem's own
-//! matrices around them. `kernels` compiles them for each instruction set, the arithmetic is in the crate's
+//! matrices around them, and `stack` does many heads as one. `kernels` compiles them for each instruction set, the arithmetic is in the crate's
 //! `kernels`.
 
 mod alike;
@@ -18,10 +18,13 @@ mod kernels;
 mod measures;
 mod operands;
 pub(crate) mod proved;
+mod pull_back;
 mod residual;
+mod resumed;
 mod rounding;
 pub(crate) mod rows;
 mod slot;
+mod stack;
 pub(crate) mod structure;
 #[cfg(test)]
 mod sweep;
@@ -34,7 +37,10 @@ pub(crate) use blocking::kept_tiles;
 pub use gradient::{Gradient, Gradients, loss_gradient};
 pub(crate) use operands::{Operands, Residual};
 pub use proved::ProvedRounding;
+pub use pull_back::Estimate;
 pub use rows::exact_rows;
+pub(crate) use stack::check_finite;
+pub use stack::{Attended, Incoming, StackGradients, attention_stack, attention_stack_vjp};
 
 use crate::error::Error;
 use crate::float::Float;

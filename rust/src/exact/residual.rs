@@ -30,8 +30,22 @@ impl<'a, T: Float> Given<'a, T> {
 
     /// The entry of c, from the index and the entry of o.
     #[inline(always)]
-    pub fn c(&self, i: usize, output: T) -> T {
+    fn c(&self, i: usize, output: T) -> T {
         if self.is_target { output - self.rows[i] } else { self.rows[i] }
+    }
+
+    /// Replaces a row of o by c, and returns ⟨c, o⟩.
+    #[inline(always)]
+    pub fn replace(&self, row: &mut [T]) -> f64 {
+        let mut r = [0.0; LANES];
+        for (part, entries) in row.chunks_mut(LANES).enumerate() {
+            for (k, entry) in entries.iter_mut().enumerate() {
+                let c = self.c(LANES * part + k, *entry);
+                r[k] += c.widen() * entry.widen();
+                *entry = c;
+            }
+        }
+        sum_of(r)
     }
 
     /// The power of two that brings p near f, known before c is: no row of c has a larger norm than its target and the
@@ -57,19 +71,12 @@ pub struct Row {
 }
 
 impl Row {
-    /// Replaces a row of o by c, which `incoming` gives from the index and the entry of o.
+    /// Replaces a row of o by c, which is made of the one `given` row.
     #[inline(always)]
-    pub fn new<T: Float>(row: &mut [T], incoming: impl Fn(usize, T) -> T) -> Row {
+    pub fn new<T: Float>(row: &mut [T], given: Given<'_, T>) -> Row {
         let output = norm(row);
-        let mut r = [0.0; LANES];
-        for (part, entries) in row.chunks_mut(LANES).enumerate() {
-            for (k, entry) in entries.iter_mut().enumerate() {
-                let c = incoming(LANES * part + k, *entry);
-                r[k] += c.widen() * entry.widen();
-                *entry = c;
-            }
-        }
-        Row { r: sum_of(r), c: Trace::new(row), output }
+        let r = given.replace(row);
+        Row { r, c: Trace::new(row), output }
     }
 
     /// Divides c and r by `divisor`, the row's normaliser times the unit; returns the latter.
@@ -84,7 +91,7 @@ impl Row {
 
 /// The power of two that brings p near f, from upper bounds of the norms of each row of c and of the values that it
 /// sees.
-fn unit(c: &[f64], seen: &[f64]) -> f64 {
+pub fn unit(c: &[f64], seen: &[f64]) -> f64 {
     let (most_c, most_value) = (largest(c), largest(seen));
     // Of the product of both in one row: where they are largest in different rows, it is smaller than theirs.
     let share = c.iter().zip(seen).fold(0.0, |most: f64, (c, value)| most.max(c / most_c * (value / most_value)));
@@ -126,7 +133,7 @@ impl<T: Float> Incoming<T> {
                 let first = task * PRODUCT_ROWS;
                 let given = given.rows(first..first + rows.len(), width);
                 for (j, (c, row)) in c.chunks_exact_mut(width).zip(rows).enumerate() {
-                    *row = Row::new(c, |i, output| given.c(j * width + i, output));
+                    *row = Row::new(c, given.rows(j..j + 1, width));
                 }
                 Ok(())
             })?;

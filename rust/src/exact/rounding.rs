@@ -22,11 +22,13 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
 mod before;
+mod coarse;
 mod parts;
 mod row;
 mod sums;
 
 pub use before::{Before, Inherited, Mixed};
+pub use coarse::{Coarse, Sizes};
 pub use row::{RowErrors, isotropic};
 
 /// Parts that a sum over rows is made in at most, and rows of a part at least.
@@ -53,6 +55,7 @@ impl RowErrors {
             block: 1.0,
             sums: Constant::default(),
             before,
+            count: rows.len(),
             rows,
             spread,
             p: Vec::new(),
@@ -141,16 +144,8 @@ impl RowErrors {
 
     /// Of Σ_j p_j ⊗ s q_j.
     pub fn key_side(&self, run: &mut Run<'_>) -> Result<f64, Error> {
-        let left = &self.before.queries;
         let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike.queries);
-        let sum = self.over_rows(run, Some(left), |_, e| Parts {
-            logits: e.p + e.r_output * e.spread,
-            own: e.p_own + lost * e.p_norm + e.r * e.spread + e.own * e.p_share,
-            shared: e.p_shared + e.r_shared * e.spread,
-            output: e.o * e.p_share,
-            output_shared: e.o_shared * e.p_share,
-            ..Parts::default()
-        })?;
+        let sum = self.over_rows(run, Some(&self.before.queries), |_, e| e.of_keys(lost))?;
         Ok(LN_2 * sum)
     }
 
@@ -185,14 +180,7 @@ impl RowErrors {
     /// Of Σ_j f_j ⊗ c_j.
     pub fn value_side(&self, run: &mut Run<'_>) -> Result<f64, Error> {
         let lost = self.u * self.summed_rows(KEY_SIDE_QUERIES, self.rows_alike.weights);
-        self.over_rows(run, None, |_, e| Parts {
-            logits: e.f * e.c,
-            own: e.spread * (lost * e.c + e.own),
-            shared: e.f_shared * e.c,
-            output: e.spread * e.o,
-            output_shared: e.spread * e.o_shared,
-            ..Parts::default()
-        })
+        self.over_rows(run, None, |_, e| e.of_values(lost))
     }
 
     /// Of Σ_j (f A3)_j ⊗ c_j, where the rows of A3 lie at `inputs`.
@@ -293,6 +281,32 @@ impl RowErrors {
             sums * factor + 4.0 * self.u * self.block.max(self.grown_rows()) * result + tiny * (entries as f64).sqrt();
         // NaN must never read as a small error.
         if total.is_nan() { f64::INFINITY } else { total.next_up() }
+    }
+}
+
+impl Errors {
+    /// Of a row's terms in sums over rows for the keys, which lose `lost` besides.
+    fn of_keys(&self, lost: f64) -> Parts {
+        Parts {
+            logits: self.p + self.r_output * self.spread,
+            own: self.p_own + lost * self.p_norm + self.r * self.spread + self.own * self.p_share,
+            shared: self.p_shared + self.r_shared * self.spread,
+            output: self.o * self.p_share,
+            output_shared: self.o_shared * self.p_share,
+            ..Parts::default()
+        }
+    }
+
+    /// The same for the values.
+    fn of_values(&self, lost: f64) -> Parts {
+        Parts {
+            logits: self.f * self.c,
+            own: self.spread * (lost * self.c + self.own),
+            shared: self.f_shared * self.c,
+            output: self.spread * self.o,
+            output_shared: self.spread * self.o_shared,
+            ..Parts::default()
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::kernels::tile;
 use crate::linalg::layout::Rows;
 use crate::runtime::buffer::{self, Aligned};
 
@@ -36,10 +37,11 @@ impl<T: Float> Slot<T> {
     }
 
     /// Packs these queries and the c of as many rows.
-    pub fn pack(&mut self, queries: Rows<'_, T>) {
+    #[inline(always)]
+    pub fn pack<const L: usize>(&mut self, queries: Rows<'_, T>) {
         let width = self.residual.width;
-        self.queries.fill(queries.data);
-        self.residual.fill(&self.c[..queries.count * width]);
+        self.queries.fill::<L>(queries.data, queries.count);
+        self.residual.fill::<L>(&self.c[..queries.count * width], queries.count);
     }
 }
 
@@ -51,7 +53,6 @@ pub struct Packed<T> {
     panels: Aligned<T>,
     width: usize,
     padded: usize,
-    tile: usize,
 }
 
 impl<T: Float> Packed<T> {
@@ -59,25 +60,32 @@ impl<T: Float> Packed<T> {
         let padded = width.next_multiple_of(lanes / 2);
         let size = |width| buffer::size(&[tiles, lanes, width]);
         let (by_lanes, panels) = (buffer::aligned(size(width)?)?, buffer::aligned(size(padded)?)?);
-        Ok(Packed { lanes: by_lanes, panels, width, padded, tile: lanes })
+        Ok(Packed { lanes: by_lanes, panels, width, padded })
     }
 
-    /// Packs row-major rows; rows that are missing are zero.
-    fn fill(&mut self, rows: &[T]) {
-        let (width, padded, tile) = (self.width, self.padded, self.tile);
+    /// Packs `count` row-major rows; rows that are missing are zero.
+    #[inline(always)]
+    fn fill<const L: usize>(&mut self, rows: &[T], count: usize) {
+        let (width, padded) = (self.width, self.padded);
+        if width == 0 {
+            return;
+        }
         if rows.len() < self.lanes.len() {
             self.lanes.fill(T::zero());
             self.panels.fill(T::zero());
         }
-        for (t, row) in rows.chunks_exact(width.max(1)).enumerate() {
-            let panels = &mut self.panels[t / tile * tile * padded..][..tile * padded];
-            for (panel, columns) in row.chunks(tile).enumerate() {
-                let panel_width = tile.min(padded - panel * tile);
-                panels[panel * tile * tile + t % tile * panel_width..][..columns.len()].copy_from_slice(columns);
-            }
-            let lanes = &mut self.lanes[t / tile * tile * width..][..tile * width];
-            for (out, &entry) in lanes[t % tile..].iter_mut().step_by(tile).zip(row) {
-                *out = entry;
+        for (t, first) in (0..count).step_by(L).enumerate() {
+            let rows = &rows[first * width..count.min(first + L) * width];
+            tile::transpose::<T, L>(rows, width, &mut self.lanes[t * L * width..][..L * width]);
+            let panels = &mut self.panels[t * L * padded..][..L * padded];
+            for (l, row) in rows.chunks_exact(width).enumerate() {
+                let (panels_of_row, rest) = row.as_chunks::<L>();
+                for (panel, columns) in panels_of_row.iter().enumerate() {
+                    panels[panel * L * L + l * L..][..L].copy_from_slice(columns);
+                }
+                let panel = panels_of_row.len();
+                let panel_width = L.min(padded - panel * L);
+                panels[panel * L * L + l * panel_width..][..rest.len()].copy_from_slice(rest);
             }
         }
     }

@@ -13,6 +13,7 @@ use super::both_sides::{ChunkTask, Wave};
 use super::engine::{Engine, Values};
 use super::fused::FirstTask;
 use super::residual::{Given, Incoming, Prepared};
+use super::resumed::{Resumed, ResumedTask};
 use super::slot::Slot;
 use super::waves::{Fused, Unfilled};
 use crate::constants::{KEPT_TILES, KEY_BLOCK_MIN, KEY_SIDE_QUERIES, WAVE_CHUNKS};
@@ -20,51 +21,66 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::Rows;
 use crate::linalg::layout::take;
-use crate::linalg::products::scale_into;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::{Cancel, Run};
 
-/// Results of the key side of pass 2.
-pub struct KeySide<T> {
+/// Room for the key side of pass 2.
+pub struct KeySide<'a, T> {
     /// s pᵀ Q, (m, d), in natural units.
-    pub keys: Vec<T>,
+    pub keys: &'a mut [T],
     /// fᵀ c, (m, dv).
-    pub values: Vec<T>,
+    pub values: &'a mut [T],
+}
+
+/// Origin of c, r and the shift of each row.
+enum Before<'a, T> {
+    /// Pass 1, wave by wave, which leaves its weights.
+    Nothing,
+    /// Pass 1 over all rows, as its weights cannot be kept.
+    Prepared(Prepared<T>),
+    /// The results of pass 1 that the caller has.
+    Resumed(Resumed<'a, T>),
 }
 
 impl<T: Float> Engine<T> {
-    /// Both passes for both sides: as [`Engine::fused`], and pᵀ Q̂ and fᵀ c besides.
+    /// Both passes for both sides: as [`Engine::fused`], and pᵀ Q̂ and fᵀ c besides. Pass 1 is left out where the caller
+    /// has its results.
     pub fn both_sides(
         &mut self,
         values: &Values<T>,
-        given: Given<'_, T>,
+        (given, resumed): (Given<'_, T>, Option<Resumed<'_, T>>),
         unit: f64,
+        side: KeySide<'_, T>,
         run: &mut Run<'_>,
-    ) -> Result<(Fused<T>, KeySide<T>), Error> {
+    ) -> Result<Fused<T>, Error> {
         let (n, m, value_width) = (self.count, self.keys.count, values.rows.width);
         if m == 0 || n == 0 {
-            return self.no_pairs(value_width, given, run);
+            return self.no_pairs(value_width, given, side, run);
         }
         let most = self.blocking.wave_queries;
         let fit = self.blocking.kept_bytes / m.saturating_mul(size_of::<T>()) / KEY_SIDE_QUERIES * KEY_SIDE_QUERIES;
         let mut found = Fused::new(n)?;
-        let mut before = None;
-        if fit == 0 {
-            let mut forward = self.forward(values, run)?;
-            let output = std::mem::take(&mut forward.output);
-            let incoming = Incoming::new(output, value_width, n, given, run)?;
-            let (prepared, rows) = incoming.prepare(&forward.total, unit, run)?;
-            (before, found.rows) = (Some(prepared), rows);
-            found.forward = forward;
-        }
+        let before = match resumed {
+            Some(resumed) => Before::Resumed(resumed),
+            None if fit > 0 => Before::Nothing,
+            None => {
+                let mut forward = self.forward(values, run)?;
+                let output = std::mem::take(&mut forward.output);
+                let incoming = Incoming::new(output, value_width, n, given, run)?;
+                let (prepared, rows) = incoming.prepare(&forward.total, unit, run)?;
+                found.rows = rows;
+                found.forward = forward;
+                Before::Prepared(prepared)
+            }
+        };
         // By the shape alone: the order of summation must not know the threads.
         let wave = n.min(if fit > 0 { fit.min(most) } else { most });
         let mut queries = std::mem::take(&mut self.queries);
         let turns = Turns::new(self, values, given, unit, (wave, before), (&mut queries, &mut found), run)?;
         turns.run(run)?;
-        let side = turns.key_side(run)?;
+        turns.key_side(side, run)?;
         self.queries = queries;
-        Ok((found, side))
+        Ok(found)
     }
 
     /// The results where there is no query or no key.
@@ -72,15 +88,17 @@ impl<T: Float> Engine<T> {
         &mut self,
         value_width: usize,
         given: Given<'_, T>,
+        side: KeySide<'_, T>,
         run: &mut Run<'_>,
-    ) -> Result<(Fused<T>, KeySide<T>), Error> {
-        let (n, m) = (self.count, self.keys.count);
+    ) -> Result<Fused<T>, Error> {
+        let n = self.count;
         self.queries.fill(T::zero());
         let mut found = Fused::new(n)?;
         let output = buffer::zeros(buffer::size(&[n, value_width])?)?;
         found.rows = Incoming::new(output, value_width, n, given, run)?.rows;
-        let keys = buffer::zeros(buffer::size(&[m, self.keys.width])?)?;
-        Ok((found, KeySide { keys, values: buffer::zeros(buffer::size(&[m, value_width])?)? }))
+        side.keys.fill(T::zero());
+        side.values.fill(T::zero());
+        Ok(found)
     }
 }
 
@@ -106,8 +124,7 @@ struct Turns<'a, T: Float> {
     operands: Operands<'a, T>,
     given: Given<'a, T>,
     unit: f64,
-    /// c and r, where pass 1 came before because its weights cannot be kept.
-    before: Option<Prepared<T>>,
+    before: Before<'a, T>,
     /// Queries of a wave, and of a slot.
     wave: usize,
     each: usize,
@@ -132,7 +149,7 @@ impl<'a, T: Float> Turns<'a, T> {
         values: &'a Values<T>,
         given: Given<'a, T>,
         unit: f64,
-        (wave, before): (usize, Option<Prepared<T>>),
+        (wave, before): (usize, Before<'a, T>),
         (queries, found): (&'a mut [T], &'a mut Fused<T>),
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
@@ -147,11 +164,14 @@ impl<'a, T: Float> Turns<'a, T> {
             let rows = each.min(n - first);
             parts.push(Mutex::new(Part { queries: take(&mut queries, rows * width), found: rest.take(rows) }));
         }
-        let kept = if before.is_none() { buffer::size(&[tiles, engine.kept_stride()])? } else { 0 };
+        let is_kept = matches!(before, Before::Nothing);
+        let kept = if is_kept { buffer::size(&[tiles, engine.kept_stride()])? } else { 0 };
         let slots = made(wave.div_ceil(each), run, |_| Slot::new(width, value_width, (tiles, lanes), kept))?;
         // By the shape alone, as even as whole strips allow.
         let pieces = m.div_ceil(KEY_BLOCK_MIN);
-        let count = m.div_ceil(engine.blocking.chunk_keys).min(WAVE_CHUNKS);
+        let least = engine.blocking.chunk_keys;
+        // What one thread does at once anyway is not cut.
+        let count = if n <= wave && m <= 2 * least { 1 } else { m.div_ceil(least).min(WAVE_CHUNKS) };
         let cut = |chunk: usize| m.min(chunk * pieces / count * KEY_BLOCK_MIN);
         let chunks = made(count, run, |chunk| {
             let keys = cut(chunk)..cut(chunk + 1);
@@ -209,11 +229,24 @@ impl<'a, T: Float> Turns<'a, T> {
         let (width, value_width) = (self.engine.keys.width, self.operands.values.width);
         let (rows, c) = (first..first + count, &mut slot.c[..count * value_width]);
         match &self.before {
-            Some(Prepared { c: all, r }) => {
+            Before::Prepared(Prepared { c: all, r }) => {
                 c.copy_from_slice(&all[rows.start * value_width..rows.end * value_width]);
                 slot.r[..count].copy_from_slice(&r[rows]);
             }
-            None => {
+            Before::Resumed(resumed) => {
+                let task = ResumedTask {
+                    saved: resumed.rows(rows.clone(), value_width),
+                    bound: &self.engine.bound[rows.clone()],
+                    given: self.given.rows(rows, value_width),
+                    unit: self.unit,
+                    c,
+                    r: &mut slot.r[..count],
+                    shift: found.shift,
+                    rows: found.rows,
+                };
+                self.engine.kernels.resumed(&self.operands, task);
+            }
+            Before::Nothing => {
                 let task = FirstTask {
                     first,
                     queries,
@@ -232,7 +265,7 @@ impl<'a, T: Float> Turns<'a, T> {
             }
         }
         slot.shift[..count].copy_from_slice(found.shift);
-        slot.pack(Rows { data: queries, count, width });
+        self.engine.kernels.pack(slot, Rows { data: queries, count, width });
         Ok(())
     }
 
@@ -243,7 +276,7 @@ impl<'a, T: Float> Turns<'a, T> {
         let mut slots = buffer::with_capacity(self.slots.len())?;
         slots.extend(self.slots.iter().map(read));
         let slot_tiles = self.each / self.engine.kernels.lanes;
-        let wave = Wave { first, bound, slots: &slots, slot_tiles, is_kept: self.before.is_none() };
+        let wave = Wave { first, bound, slots: &slots, slot_tiles, is_kept: matches!(self.before, Before::Nothing) };
         let Chunk { keys, key_sums, value_sums, partial, squares } = &mut *written(&self.chunks[chunk]);
         let task = ChunkTask { keys: keys.clone(), key_sums, value_sums, partial, squares };
         self.engine.kernels.both_sides(&self.operands, &wave, task, cancel)
@@ -255,45 +288,35 @@ impl<'a, T: Float> Turns<'a, T> {
         let (width, lanes, at) = (self.engine.keys.width, self.engine.kernels.lanes, slot * self.each);
         let Part { queries, found } = &mut *part;
         let count = found.p_squares.len();
-        let mut sums = buffer::zeros::<f64>(count.next_multiple_of(lanes) * width)?;
-        for chunk in &self.chunks {
-            let chunk = read(chunk);
-            for (sum, part) in sums.iter_mut().zip(&chunk.partial[at * width..]) {
-                *sum += part;
-            }
+        let mut chunks = buffer::with_capacity(self.chunks.len())?;
+        chunks.extend(self.chunks.iter().map(read));
+        for chunk in &chunks {
             for (sum, part) in found.p_squares.iter_mut().zip(&chunk.squares[at..]) {
                 *sum += part;
             }
         }
-        for (j, row) in queries.chunks_exact_mut(width.max(1)).enumerate() {
-            let sums = &sums[j / lanes * lanes * width..];
-            for (i, w) in row.iter_mut().enumerate() {
-                *w = T::narrow(sums[i * lanes + j % lanes]);
-            }
-        }
+        let mut sums = buffer::zeros::<f64>(lanes * width)?;
+        let mut partials = buffer::with_capacity(chunks.len())?;
+        partials.extend(chunks.iter().map(|chunk| &chunk.partial[at * width..]));
+        let mut lane = buffer::zeros::<T>(lanes * width)?;
+        self.engine.kernels.fold(&partials, (count, width), (&mut sums, &mut lane), queries);
         Ok(())
     }
 
     /// The sums over queries, out of their units.
-    fn key_side(self, run: &mut Run<'_>) -> Result<KeySide<T>, Error> {
-        let (m, width, value_width) = (self.engine.keys.count, self.engine.keys.width, self.operands.values.width);
-        let mut side = KeySide {
-            keys: buffer::zeros(buffer::size(&[m, width])?)?,
-            values: buffer::zeros(buffer::size(&[m, value_width])?)?,
-        };
-        let unit = self.unit;
-        let (mut keys, mut values) = (side.keys.as_mut_slice(), side.values.as_mut_slice());
+    fn key_side(self, side: KeySide<'_, T>, run: &mut Run<'_>) -> Result<(), Error> {
+        let KeySide { mut keys, mut values } = side;
+        let (unit, kernels) = (self.unit, self.engine.kernels);
         let mut tasks = buffer::with_capacity(self.chunks.len())?;
         for chunk in self.chunks {
             let chunk = chunk.into_inner().unwrap_or_else(PoisonError::into_inner);
             tasks.push((take(&mut keys, chunk.key_sums.len()), take(&mut values, chunk.value_sums.len()), chunk));
         }
         run.for_each(tasks.into_iter(), |(keys, values, chunk), _| {
-            scale_into(&chunk.key_sums, LN_2 * unit, keys);
-            scale_into(&chunk.value_sums, unit, values);
+            kernels.narrowed(&chunk.key_sums, LN_2 * unit, keys);
+            kernels.narrowed(&chunk.value_sums, unit, values);
             Ok(())
-        })?;
-        Ok(side)
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use crate::float::Float;
 use crate::linalg::layout::Rows;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Run;
+use crate::simd::transpose::{BLOCK, transposed};
 
 /// A matrix in strips of the register tile's keys, laid out `[strip][width][J]`.
 pub struct Strips<T> {
@@ -76,11 +77,35 @@ fn pack<T: Float>(strips: &mut [T], rows: &[T], width: usize, keys: usize) {
     }
     for (strip, rows) in strips.chunks_exact_mut(width * keys).zip(rows.chunks(width * keys)) {
         let last = rows.len() / width - 1;
-        for j in 0..keys {
+        let whole = if last + 1 == keys { keys / BLOCK * BLOCK } else { 0 };
+        for first in (0..whole).step_by(BLOCK) {
+            pack_block(strip, &rows[first * width..], (first, width, keys));
+        }
+        for j in whole..keys {
             let row = &rows[j.min(last) * width..][..width];
             for (out, &entry) in strip[j..].iter_mut().step_by(keys).zip(row) {
                 *out = entry;
             }
+        }
+    }
+}
+
+/// A few rows at a time, in registers: entry by entry it takes twice as long.
+#[inline(always)]
+fn pack_block<T: Float>(strip: &mut [T], rows: &[T], (first, width, keys): (usize, usize, usize)) {
+    let whole = width / BLOCK * BLOCK;
+    for at in (0..whole).step_by(BLOCK) {
+        let mut entries = [[T::zero(); BLOCK]; BLOCK];
+        for (r, entries) in entries.iter_mut().enumerate() {
+            entries.copy_from_slice(&rows[r * width + at..][..BLOCK]);
+        }
+        for (c, column) in transposed(entries).iter().enumerate() {
+            strip[(at + c) * keys + first..][..BLOCK].copy_from_slice(column);
+        }
+    }
+    for at in whole..width {
+        for (r, out) in strip[at * keys + first..][..BLOCK].iter_mut().enumerate() {
+            *out = rows[r * width + at];
         }
     }
 }

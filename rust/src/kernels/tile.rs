@@ -271,11 +271,27 @@ pub fn transpose<T: Float, const L: usize>(rows: &[T], width: usize, out: &mut [
 
 /// Rows `first..first + count` of the row-major `rows` from `[width][L]`.
 #[inline(always)]
-pub fn untranspose<T: Copy, const L: usize>(lanes: &[T], (first, count): (usize, usize), rows: &mut [T]) {
+pub fn untranspose<T: Float, const L: usize>(lanes: &[T], (first, count): (usize, usize), rows: &mut [T]) {
     let columns = lanes.as_chunks::<L>().0;
-    let rows = rows[first * columns.len()..].chunks_exact_mut(columns.len().max(1));
-    for (l, row) in rows.take(count).enumerate() {
-        for (to, column) in row.iter_mut().zip(columns) {
+    let width = columns.len();
+    let rows = &mut rows[first * width..];
+    let count = count.min(rows.len() / width.max(1));
+    let rows = &mut rows[..count * width];
+    let whole = if L.is_multiple_of(BLOCK) && count == L { width / BLOCK * BLOCK } else { 0 };
+    for at in (0..whole).step_by(BLOCK) {
+        for l in (0..L).step_by(BLOCK) {
+            let mut entries = [[T::zero(); BLOCK]; BLOCK];
+            for c in 0..BLOCK {
+                entries[c].copy_from_slice(&columns[at + c][l..][..BLOCK]);
+            }
+            let entries = transposed(entries);
+            for r in 0..BLOCK {
+                rows[(l + r) * width + at..][..BLOCK].copy_from_slice(&entries[r]);
+            }
+        }
+    }
+    for (l, row) in rows.chunks_exact_mut(width.max(1)).enumerate() {
+        for (to, column) in row[whole..].iter_mut().zip(&columns[whole..]) {
             *to = column[l];
         }
     }

@@ -59,7 +59,8 @@ pub fn snapshot<T: Float>(values: &[T], copy: &mut [T], options: &Options) -> Re
 }
 
 /// Zero times a number is zero, and what is no number stays in a sum.
-fn all_finite_of<T: Float>(values: &[T]) -> bool {
+#[inline(always)]
+pub(crate) fn all_finite_of<T: Float>(values: &[T]) -> bool {
     let mut sums = [T::zero(); LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {

@@ -72,6 +72,18 @@ pub fn norm_from(plain: f64, values: impl Iterator<Item = f64> + Clone) -> f64 {
     scale * sum.sqrt()
 }
 
+/// The norm of each row of `width` numbers; zero where that is none.
+#[inline(always)]
+pub fn each<T: Float>(rows: &[T], width: usize, norms: &mut [f64]) {
+    if width == 0 {
+        norms.fill(0.0);
+        return;
+    }
+    for (to, row) in norms.iter_mut().zip(rows.chunks_exact(width)) {
+        *to = norm(row);
+    }
+}
+
 /// The norm of each row.
 pub fn row_norms<T: Float>(rows: Rows<'_, T>, run: &mut Run<'_>) -> Result<Vec<f64>, Error> {
     rows.map(run, norm)

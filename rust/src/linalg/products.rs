@@ -100,7 +100,16 @@ pub fn scaled<T: Float>(numbers: &[T], factor: f64) -> Result<Vec<T>, Error> {
     Ok(out)
 }
 
+/// Numbers scaled twice in double precision and rounded once.
+#[inline(always)]
+pub fn scale_twice<T: Float>(numbers: &[T], [first, second]: [f64; 2], to: &mut [T]) {
+    for (to, x) in to.iter_mut().zip(numbers) {
+        *to = T::narrow(x.widen() * first * second);
+    }
+}
+
 /// The same from numbers of either precision into room that is there.
+#[inline(always)]
 pub fn scale_into<S: Float, T: Float>(numbers: &[S], factor: f64, to: &mut [T]) {
     for (to, x) in to.iter_mut().zip(numbers) {
         *to = T::narrow(x.widen() * factor);

@@ -13,13 +13,13 @@ use super::request::{Certificate, Kind, Norm, Request};
 use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::rigorous::Steps;
+use crate::constants::FINE_ROWS;
 use crate::error::Error;
-use crate::exact::attention::{attention, attention_vjp as pulled_back};
+use crate::exact::{Incoming, attention_stack, attention_stack_vjp, check_finite};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
-use crate::problem::{Heads, Shape};
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Heads, Problem, Stack, Weights, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
 
@@ -81,58 +81,129 @@ pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Res
 /// dq, dk and dv of all heads, rows of one head after those of the one before, as gradients with respect to A1, A2 and
 /// A3, each with one certificate for all heads; L is 0. The decision is that of [`decide_heads`].
 ///
-/// Time: that of each head by the method that is run for it, one after the other.
-///
 /// # Errors
-/// [`Error::Shape`] for heads of different shapes, and those of [`crate::exact::attention_vjp`] and [`solve`].
+/// [`Error::Shape`] for heads of different shapes, and those of [`solve_stack`].
 pub fn solve_heads<T: Float>(
     heads: &[Pulled<'_, T>],
     decision: Decision,
     request: &Request,
     watch: Option<Watch<'_>>,
 ) -> Result<Solution<T>, Error> {
+    let stack = Stack::of(heads.iter().map(|(head, _)| *head).collect())?;
+    let incoming = Incoming { dout: heads.iter().map(|(_, dout)| dout.reborrow()).collect(), saved: None };
+    solve_stack(&stack, &incoming, decision, (request, false), watch)
+}
+
+/// The same for heads that may share keys, and whose forward pass may be done. `is_checked`: inputs that are not finite
+/// are refused, also where no query sees them.
+///
+/// Time: that of each head by the method that is run for it; exactly, all heads share the threads.
+///
+/// # Errors
+/// [`Error::Option`] for a polynomial where keys are shared or results of the forward pass are given, and those of
+/// [`crate::exact::attention_vjp`] and [`solve`].
+pub fn solve_stack<T: Float>(
+    stack: &Stack<'_, T>,
+    incoming: &Incoming<'_, T>,
+    decision: Decision,
+    (request, is_checked): (&Request, bool),
+    watch: Option<Watch<'_>>,
+) -> Result<Solution<T>, Error> {
     request.check_in::<T>()?;
     request.check_for_heads()?;
-    let (begin, options) = (Instant::now(), &request.options);
-    let shape = heads.first().map(|(head, _)| shape_of(head));
-    if let (Some(shape), Some((head, _))) = (&shape, heads.first()) {
-        check_memory::<T>(shape, &HEAD_INPUTS, head.is_causal, &decision, options)?;
+    let (begin, options, shape) = (Instant::now(), &request.options, stack.shape());
+    let is_causal = stack.heads().first().map(|head| head.is_causal);
+    if let Some(is_causal) = is_causal {
+        check_memory::<T>(&shape, &HEAD_INPUTS, is_causal, &decision, options)?;
     }
-    let mut stages = Stages::new(options, watch);
-    let mut found: Vec<Solution<T>> = Vec::with_capacity(heads.len());
-    for (number, head) in heads.iter().enumerate() {
-        let share = 1.0 / (heads.len() - number) as f64;
-        found.push(stages.run(share, |options, watch| one_head(head, &decision, request, options, watch))?);
-    }
-    let planned = together(found, decision, request, options)?;
-    if let (Some(shape), Some((head, _))) = (&shape, heads.first()) {
-        let seconds = begin.elapsed().as_secs_f64() / heads.len() as f64;
-        observe::<T>(shape, &HEAD_INPUTS, head.is_causal, &planned.decision, options, seconds)?;
+    let planned = if decision.method == Method::Exact {
+        exactly(stack, incoming, decision, (request, is_checked), watch)?
+    } else {
+        one_by_one(stack, incoming, decision, (request, is_checked), watch)?
+    };
+    if let Some(is_causal) = is_causal {
+        let seconds = begin.elapsed().as_secs_f64() / stack.heads().len() as f64;
+        observe::<T>(&shape, &HEAD_INPUTS, is_causal, &planned.decision, options, seconds)?;
     }
     Ok(planned)
 }
 
-fn shape_of<T: Float>(head: &Heads<'_, T>) -> Shape {
-    let ((n, width), (m, dv)) = (head.query.dim(), head.value.dim());
-    Shape::of_head(n, m, width, dv)
+/// All heads as one computation.
+fn exactly<T: Float>(
+    stack: &Stack<'_, T>,
+    incoming: &Incoming<'_, T>,
+    decision: Decision,
+    (request, is_checked): (&Request, bool),
+    watch: Option<Watch<'_>>,
+) -> Result<Solution<T>, Error> {
+    let options = &request.options;
+    let level = options.isa()?.level();
+    // Without a tolerance nothing hangs on the estimate, and for short heads it takes longer than the gradients.
+    let is_short = stack.shape().n.max(stack.shape().m) < FINE_ROWS;
+    let is_coarse = !request.tolerates() && (is_short || incoming.saved.is_some());
+    let found = attention_stack_vjp(stack, incoming, (is_coarse, is_checked), options, watch)?;
+    let made = HEAD_INPUTS.into_iter().zip(found.values).zip(found.estimates);
+    let gradients = made.map(|((wrt, value), estimates)| {
+        let size = match request.norm {
+            Norm::Frobenius => of_each(Norm::Frobenius, estimates.iter().map(|one| one.norm)),
+            Norm::Largest => request.norm.of(&value),
+        };
+        let rounding = of_each(request.norm, estimates.iter().map(|one| one.rounding));
+        Gradient { wrt, value, certificate: Certificate::exact(request, rounding, size) }
+    });
+    Ok(Solution {
+        loss: 0.0,
+        loss_certificate: Certificate::exact(&request.without_tolerance(), 0.0, 0.0),
+        gradients: gradients.collect(),
+        steps: None,
+        decision,
+        prepared: None,
+        entries: None,
+        level,
+    })
+}
+
+/// The heads one after the other, each by the planner.
+fn one_by_one<T: Float>(
+    stack: &Stack<'_, T>,
+    incoming: &Incoming<'_, T>,
+    decision: Decision,
+    (request, is_checked): (&Request, bool),
+    watch: Option<Watch<'_>>,
+) -> Result<Solution<T>, Error> {
+    for (option, found, is_found) in [
+        ("enable_gqa", "heads that share keys", stack.group() > 1),
+        ("output", "results of the forward pass", incoming.saved.is_some()),
+    ] {
+        if is_found {
+            let wanted = "none with the polynomial method: use method=\"exact\"".into();
+            return Err(Error::Option { option, found: found.into(), wanted });
+        }
+    }
+    let (options, count) = (&request.options, stack.heads().len());
+    let mut stages = Stages::new(options, watch);
+    let mut found: Vec<Solution<T>> = Vec::with_capacity(count);
+    for (number, (head, dout)) in stack.heads().iter().zip(&incoming.dout).enumerate() {
+        let head: Pulled<'_, T> = (head.reborrow(), dout.reborrow());
+        if is_checked {
+            check_finite(&head.0, head.1, options)?;
+        }
+        let share = 1.0 / (count - number) as f64;
+        found.push(stages.run(share, |options, watch| one_head(&head, &decision, request, options, watch))?);
+    }
+    together(found, decision, request, options)
 }
 
 /// The output of all heads, rows of one head after those of the one before.
 ///
 /// # Errors
-/// Those of [`crate::attention`].
+/// [`Error::Shape`] for heads of different shapes, and those of [`crate::attention`].
 pub fn attend_heads<T: Float>(
     heads: &[Heads<'_, T>],
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Array2<T>, Error> {
-    let mut stages = Stages::new(options, watch);
-    let mut found = Vec::with_capacity(heads.len());
-    for (number, head) in heads.iter().enumerate() {
-        let share = 1.0 / (heads.len() - number) as f64;
-        found.push(stages.run(share, |options, watch| attention(head, options, watch))?);
-    }
-    stacked(&found.iter().map(|one| one.view()).collect::<Vec<_>>())
+    Ok(attention_stack(&Stack::of(heads.to_vec())?, (false, false), options, watch)?.output)
 }
 
 /// Rows of one after those of the one before.
@@ -151,24 +222,6 @@ fn one_head<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Solution<T>, Error> {
-    if decision.method == Method::Exact {
-        let found = pulled_back(&head.0, head.1, options, watch)?;
-        let gradients = HEAD_INPUTS.into_iter().zip([found.query, found.key, found.value]);
-        let certified = |(wrt, (value, rounding)): (Wrt, (Array2<T>, f64))| {
-            let certificate = Certificate::exact(request, rounding, request.norm.of(&value));
-            Gradient { wrt, value, certificate }
-        };
-        return Ok(Solution {
-            loss: 0.0,
-            loss_certificate: Certificate::exact(&request.without_tolerance(), 0.0, 0.0),
-            gradients: gradients.map(certified).collect(),
-            steps: None,
-            decision: decision.clone(),
-            prepared: None,
-            entries: None,
-            level: found.level,
-        });
-    }
     let start = Start::Sized { degree: decision.degree, samples: decision.samples };
     let run = |problem: &Problem<'_, T>| solve(problem, &HEAD_INPUTS, &request.options(*options), start, watch);
     Ok(Solution { prepared: None, ..Unit::of(head).with(head, run)? })
@@ -239,13 +292,16 @@ fn run_in_one<T>(asked: Decision, found: &[Solution<T>]) -> Decision {
 
 /// The error of all heads, of the weakest kind: those of separate heads add in squares.
 fn of_all(each: &[Certificate], request: &Request, size: f64) -> Certificate {
-    let all = |part: fn(&Certificate) -> f64| {
-        each.iter().map(part).fold(0.0_f64, |all, one| match (request.norm, one.is_nan()) {
-            (_, true) => f64::INFINITY,
-            (Norm::Largest, _) => all.max(one),
-            (Norm::Frobenius, _) => all.hypot(one),
-        })
-    };
+    let all = |part: fn(&Certificate) -> f64| of_each(request.norm, each.iter().map(part));
     let kind = each.iter().map(|one| one.kind).max().unwrap_or(Kind::Exact);
     Certificate::new(request, kind, [all(|one| one.truncation), all(|one| one.sampling), all(|one| one.rounding)], size)
+}
+
+/// The norm of all heads from that of each.
+fn of_each(norm: Norm, each: impl Iterator<Item = f64>) -> f64 {
+    each.fold(0.0_f64, |all, one| match (norm, one.is_nan()) {
+        (_, true) => f64::INFINITY,
+        (Norm::Largest, _) => all.max(one),
+        (Norm::Frobenius, _) => all.hypot(one),
+    })
 }

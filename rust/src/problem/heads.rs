@@ -44,6 +44,14 @@ impl<'a, T: Float> Heads<'a, T> {
         Heads { is_causal, ..self }
     }
 
+    /// The same head for a shorter time.
+    pub(crate) fn reborrow<'b>(&self) -> Heads<'b, T>
+    where
+        'a: 'b,
+    {
+        Heads { query: self.query.reborrow(), key: self.key.reborrow(), value: self.value.reborrow(), ..*self }
+    }
+
     /// The head as every function works on it: see [`crate::Problem`] for both steps.
     pub(crate) fn admitted(&self) -> Result<Self, Error> {
         check_scale(self.scale)?;

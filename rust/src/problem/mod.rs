@@ -1,6 +1,6 @@
 //! The paper's problem, its shapes checked once at the door; in `heads` query, key and value of attention itself, in
-//! `approximation` the polynomial in the place of exp, in `identity` which problem something was fitted to, in
-//! `row_major` its inputs in the order in which the passes read them.
+//! `stack` many heads of it, in `approximation` the polynomial in the place of exp, in `identity` which problem
+//! something was fitted to, in `row_major` its inputs in the order in which the passes read them.
 
 mod approximation;
 mod heads;
@@ -8,6 +8,7 @@ mod identity;
 mod outputs;
 mod row_major;
 mod shape;
+mod stack;
 
 use ndarray::{Array2, ArrayView2, s};
 
@@ -26,6 +27,7 @@ pub(crate) use outputs::WIDE_A3;
 pub(crate) use outputs::{ExactPasses, OutputSet};
 pub(crate) use row_major::RowMajor;
 pub use shape::Shape;
+pub use stack::{Saved, Stack};
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.
 #[derive(Debug, Clone, Copy)]
@@ -251,11 +253,16 @@ pub(crate) fn blame<'b, T: Float>(
     if !matches!(error, Error::Range { .. } | Error::NonFinite { .. }) {
         return error;
     }
-    let first = |(argument, array): (&'static str, &ArrayView2<'_, T>)| {
-        let ((row, column), x) = array.indexed_iter().find(|(_, x)| !x.is_finite())?;
-        Some(Error::NonFinite { argument, found: x.to_string(), row, column })
-    };
+    let first = |(argument, array): (&'static str, &ArrayView2<'_, T>)| blame_not_finite(argument, array).err();
     inputs.into_iter().find_map(first).unwrap_or(error)
+}
+
+/// An error that names the first entry of an array that is not finite.
+pub(crate) fn blame_not_finite<T: Float>(argument: &'static str, array: &ArrayView2<'_, T>) -> Result<(), Error> {
+    match array.indexed_iter().find(|(_, x)| !x.is_finite()) {
+        Some(((row, column), x)) => Err(Error::NonFinite { argument, found: x.to_string(), row, column }),
+        None => Ok(()),
+    }
 }
 
 /// Rows of zeros after those of an output by token.

@@ -28,11 +28,13 @@ const PROBLEM: [Rule; 9] = [
 ];
 
 /// Rules of heads of attention.
-const HEADS: [Rule; 4] = [
+const HEADS: [Rule; 6] = [
     ("key", Columns, "query", Columns),
     ("value", Rows, "key", Rows),
     ("dout", Rows, "query", Rows),
     ("dout", Columns, "value", Columns),
+    ("output", Rows, "query", Rows),
+    ("output", Columns, "value", Columns),
 ];
 
 impl Side {
@@ -62,6 +64,12 @@ fn fit<'a>(rules: &[Rule], find: impl Fn(&str) -> Option<&'a [usize]>) -> Result
         }
     }
     Ok(())
+}
+
+/// Leading dimensions in words.
+fn dimensions(leading: &[usize]) -> String {
+    let each: Vec<String> = leading.iter().map(usize::to_string).collect();
+    if each.is_empty() { "none".into() } else { each.join(" × ") }
 }
 
 /// The shape of a problem.
@@ -99,29 +107,65 @@ impl Shape {
         Ok(Shape { n, m, d, d1, d2, d3, dv, pair })
     }
 
-    /// That of one of the heads of attention whose arrays have these shapes, query, key, value and, where it is given,
-    /// dout, found by name; axes before the last two count heads, and are those of the query.
+    /// That of one of the heads of attention whose arrays have these shapes, query, key, value and, where they are given,
+    /// dout, output and lse, found by name; axes before the last two count heads, and are those of the query.
     ///
     /// # Errors
     /// [`Error::Shape`] naming the first array that does not fit another one.
     pub fn of_heads<'a>(find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Self, Error> {
+        Ok(Shape::of_stack(false, find)?.0)
+    }
+
+    /// The same, and how many heads of the query share one of key and value: one, or with `enable_gqa` the last leading
+    /// dimension of the query over theirs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first array that does not fit another one.
+    pub fn of_stack<'a>(enable_gqa: bool, find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<(Self, usize), Error> {
         let lead = |shape: &'a [usize]| &shape[..shape.len().saturating_sub(2)];
-        let given = ["query", "key", "value", "dout"].map(|name| find(name).map(|shape| (name, shape)));
+        let given = ["query", "key", "value", "dout", "output"].map(|name| find(name).map(|shape| (name, shape)));
+        let query = find("query").map_or(&[][..], lead);
+        let mut group = 1;
         for (argument, found) in given.into_iter().flatten() {
             let misfit = |wanted: String| Err(Error::Shape { argument, found: found.to_vec(), wanted });
             if found.len() < 2 {
                 return misfit("expected at least two dimensions, (..., rows, columns)".into());
             }
-            let wanted = find("query").map_or(&[][..], lead);
-            if lead(found) != wanted {
-                let wanted: Vec<String> = wanted.iter().map(usize::to_string).collect();
-                let wanted = if wanted.is_empty() { "none".into() } else { wanted.join(" × ") };
-                return misfit(format!("query has leading dimensions {wanted}, so {argument} needs the same"));
+            let (own, wanted) = (lead(found), dimensions(query));
+            if own == query {
+                continue;
             }
+            let shares = enable_gqa && ["key", "value"].contains(&argument) && own.len() == query.len();
+            match (query.split_last(), own.split_last()) {
+                (Some((heads, before)), Some((shared, others))) if shares && before == others => {
+                    if *shared == 0 || heads % shared != 0 {
+                        return misfit(format!("query has {heads} heads, expected a number of heads that divides it"));
+                    }
+                    group = (heads / shared).max(1);
+                }
+                _ => {
+                    return misfit(format!("query has leading dimensions {wanted}, so {argument} needs the same"));
+                }
+            }
+        }
+        if let (Some(key), Some(found)) = (find("key"), find("value"))
+            && lead(key) != lead(found)
+        {
+            let wanted = format!("key has leading dimensions {}, so value needs the same", dimensions(lead(key)));
+            return Err(Error::Shape { argument: "value", found: found.to_vec(), wanted });
+        }
+        if let (Some(query), Some(found)) = (find("query"), find("lse"))
+            && found != &query[..query.len() - 1]
+        {
+            let wanted =
+                format!("query has {}, so lse needs {}", dimensions(query), dimensions(&query[..query.len() - 1]));
+            return Err(Error::Shape { argument: "lse", found: found.to_vec(), wanted });
         }
         fit(&HEADS, &find)?;
         let size = |name: &str, side: Side| side.of(find(name).unwrap_or_default());
-        Ok(Shape::of_head(size("query", Rows), size("value", Rows), size("query", Columns), size("value", Columns)))
+        let shape =
+            Shape::of_head(size("query", Rows), size("value", Rows), size("query", Columns), size("value", Columns));
+        Ok((shape, group))
     }
 
     /// That of a head of attention as a problem with unit weights.

@@ -3,7 +3,6 @@
 //! Work is a list of tasks that `threads` workers take in order. Each task writes data of its own, so results do not
 //! depend on which worker took it, nor on how many there are.
 
-use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -14,6 +13,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use self::serial::{fail_point, in_order, panicked};
 
 use crate::constants::{AWAKE_LOOKS, AWAKE_YIELDS, POLL, WAKE_NANOSECONDS};
 use crate::error::Error;
@@ -41,8 +42,12 @@ pub struct Run<'a> {
     deadline: Option<(Instant, std::time::Duration)>,
     watch: Option<Watch<'a>>,
     cancel: Cancel,
-    /// The part of the whole that the current phase covers.
+    /// The part of the whole that phases divide.
+    span: (f64, f64),
+    /// The part of the span that the current phase covers.
     phase: (f64, f64),
+    /// Set where this is a task of another computation, which has the threads, the deadline and the watch.
+    outer: Option<&'a Cancel>,
 }
 
 impl<'a> Run<'a> {
@@ -53,7 +58,25 @@ impl<'a> Run<'a> {
             deadline: options.timeout.map(|timeout| (Instant::now(), timeout)),
             watch,
             cancel: Cancel::default(),
+            span: (0.0, 1.0),
             phase: (0.0, 0.0),
+            outer: None,
+        }
+    }
+
+    /// A computation that is one task of another one: its own tasks are done in order by the thread that does this
+    /// one, and it ends where the other one does.
+    pub fn within(cancel: &'a Cancel) -> Self {
+        let whole = (0.0, 1.0);
+        let cancelled = Cancel::default();
+        Run {
+            threads: 1,
+            deadline: None,
+            watch: None,
+            cancel: cancelled,
+            span: whole,
+            phase: (0.0, 0.0),
+            outer: Some(cancel),
         }
     }
 
@@ -65,6 +88,16 @@ impl<'a> Run<'a> {
     /// The next list of tasks takes the progress from where it stands to `end`; lists after it leave it there.
     pub fn phase(&mut self, end: f64) {
         self.phase = (self.phase.1, end);
+    }
+
+    /// The part of the whole that phases divide.
+    pub fn whole(&self) -> (f64, f64) {
+        self.span
+    }
+
+    /// The phases that follow divide this part of the whole.
+    pub fn span(&mut self, from: f64, to: f64) {
+        (self.span, self.phase) = ((from, to), (0.0, 0.0));
     }
 
     /// Does every task, `threads` at a time. The first error stops the rest; so does a panic of a task, or of the
@@ -120,15 +153,24 @@ impl<'a> Run<'a> {
     where
         I: ExactSizeIterator<Item = (usize, X)> + Send,
     {
+        if let Some(outer) = self.outer {
+            return in_order(tasks, work, outer);
+        }
         let count = tasks.len();
         if count == 0 {
+            return self.poll(1.0);
+        }
+        let cancel = std::mem::take(&mut self.cancel);
+        if most == 0 {
+            catch_unwind(AssertUnwindSafe(|| in_order(tasks, work, &cancel)))
+                .unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+            self.phase.0 = self.phase.1;
             return self.poll(1.0);
         }
         let tasks = Mutex::new(tasks);
         let done = Done::default();
         let failure = Mutex::new(None);
         let (sender, receiver) = mpsc::channel();
-        let cancel = std::mem::take(&mut self.cancel);
         let fail = |error| {
             lock(&failure).get_or_insert(error);
             done.stop(&cancel);
@@ -143,8 +185,7 @@ impl<'a> Run<'a> {
             if !done.reached(before, &cancel) {
                 return Ok(false);
             }
-            #[cfg(feature = "failpoints")]
-            assert!(!crate::failpoint::task_panics(), "fail point");
+            fail_point();
             work(task, &cancel)?;
             done.add_one();
             Ok(true)
@@ -152,7 +193,7 @@ impl<'a> Run<'a> {
         let worker = || {
             while cancel.check().is_ok() {
                 let result = catch_unwind(AssertUnwindSafe(one));
-                match result.unwrap_or_else(|panic| Err(Error::Internal(describe(&*panic)))) {
+                match result.unwrap_or_else(|panic| Err(panicked(&*panic))) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => fail(error),
@@ -160,39 +201,35 @@ impl<'a> Run<'a> {
             }
         };
         let mut stopped = None;
-        if most == 0 {
-            worker();
-        } else {
-            pool()?.in_place_scope(|scope| {
-                // The scope waits for its workers before it lets a panic of the watch go on.
-                let _stop = StopOnPanic { done: &done, cancel: &cancel };
-                for _ in 0..self.threads.min(most).min(count) {
-                    let sender = sender.clone();
-                    let worker = &worker;
-                    scope.spawn(move |_| {
-                        worker();
-                        // The receiver outlives the scope; a failed send could only mean that nobody waits.
-                        let _ = sender.send(());
-                    });
-                }
-                drop(sender);
-                loop {
-                    match receiver.recv_timeout(POLL) {
-                        Ok(()) => {}
-                        Err(RecvTimeoutError::Disconnected) => break,
-                        Err(RecvTimeoutError::Timeout) => {
-                            let fraction = done.count.load(Ordering::Relaxed) as f64 / count as f64;
-                            if stopped.is_none()
-                                && let Err(error) = self.poll(fraction)
-                            {
-                                stopped = Some(error);
-                                done.stop(&cancel);
-                            }
+        pool()?.in_place_scope(|scope| {
+            // The scope waits for its workers before it lets a panic of the watch go on.
+            let _stop = StopOnPanic { done: &done, cancel: &cancel };
+            for _ in 0..self.threads.min(most).min(count) {
+                let sender = sender.clone();
+                let worker = &worker;
+                scope.spawn(move |_| {
+                    worker();
+                    // The receiver outlives the scope; a failed send could only mean that nobody waits.
+                    let _ = sender.send(());
+                });
+            }
+            drop(sender);
+            loop {
+                match receiver.recv_timeout(POLL) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        let fraction = done.count.load(Ordering::Relaxed) as f64 / count as f64;
+                        if stopped.is_none()
+                            && let Err(error) = self.poll(fraction)
+                        {
+                            stopped = Some(error);
+                            done.stop(&cancel);
                         }
                     }
                 }
-            });
-        }
+            }
+        });
         if let Some(error) = stopped {
             return Err(error);
         }
@@ -209,8 +246,9 @@ impl<'a> Run<'a> {
         {
             return Err(Error::Deadline(timeout));
         }
-        let (from, to) = self.phase;
-        let goes_on = self.watch.as_mut().is_none_or(|watch| watch(from + (to - from) * fraction));
+        let within = |(from, to): (f64, f64), fraction: f64| from + (to - from) * fraction;
+        let fraction = within(self.span, within(self.phase, fraction));
+        let goes_on = self.watch.as_mut().is_none_or(|watch| watch(fraction));
         if goes_on { Ok(()) } else { Err(Error::Cancelled) }
     }
 }
@@ -291,11 +329,6 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-fn describe(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
-}
-
 /// Threads that this process may use at once, as it was when this was first asked.
 pub fn default_threads() -> usize {
     // To find out takes files of the system: as long as a tenth of a short call, which asks for every list of tasks.
@@ -343,5 +376,6 @@ fn started(threads: usize) -> Result<ThreadPool, Error> {
     }
 }
 
+mod serial;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,8 @@ const ONE_DRAW: f64 = 4.0;
 pub struct RowErrors {
     pub(super) u: f64,
     pub(super) before: Before,
+    /// How many rows there are.
+    pub(super) count: usize,
     /// Statistics of c, row by row.
     pub(super) rows: Vec<Row>,
     /// Spread of the weights of each row.
@@ -184,14 +186,14 @@ impl RowErrors {
     /// go the same way.
     pub(super) fn summed_rows(&self, length: usize, rows_alike: f64) -> f64 {
         let length = length as f64;
-        let blocks = (self.rows.len() as f64 / length).max(1.0);
+        let blocks = (self.count as f64 / length).max(1.0);
         SUM_ROUNDINGS * (length * rows_alike.min(length)).sqrt() + self.folded(length, blocks, rows_alike)
     }
 
     /// The same in roundings of the whole sum where its partial sums only grow.
     pub(super) fn grown_rows(&self) -> f64 {
         let length = KEY_SIDE_QUERIES as f64;
-        let blocks = (self.rows.len() as f64 / length).max(1.0);
+        let blocks = (self.count as f64 / length).max(1.0);
         SUM_ROUNDINGS * (length / blocks).sqrt() + self.folded(length, blocks, 1.0)
     }
 

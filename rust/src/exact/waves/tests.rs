@@ -4,6 +4,7 @@ use super::*;
 use crate::constants::KEPT_BYTES;
 use crate::exact::engine::Sight;
 use crate::exact::residual::Incoming;
+use crate::exact::turns::KeySide;
 use crate::linalg::layout::Rows;
 use crate::options::Options;
 
@@ -88,9 +89,12 @@ fn both_sides_have_the_bits_of_nothing_kept() {
         let mut both = |room| {
             let (mut engine, values) = case.engine(is_causal);
             engine.blocking.kept_bytes = room;
-            let found = engine.both_sides(&values, case.given(), 2.0, &mut run);
-            let (found, side) = found.expect("a regular problem");
-            (engine.queries, side.keys, side.values, found.p_squares)
+            let m = engine.keys.count;
+            let (mut keys, mut sums) = (vec![f32::NAN; m * WIDTH], vec![f32::NAN; m * VALUE_WIDTH]);
+            let side = KeySide { keys: &mut keys, values: &mut sums };
+            let found = engine.both_sides(&values, (case.given(), None), 2.0, side, &mut run);
+            let found = found.expect("a regular problem");
+            (engine.queries, keys, sums, found.p_squares)
         };
         let (kept, computed) = (both(KEPT_BYTES), both(0));
         assert!(kept.1.iter().any(|v| *v != 0.0) && kept.1.iter().all(|v| v.is_finite()));

@@ -1,0 +1,161 @@
+//! Heads of attention in arrays of any leading dimensions, as views of one head each.
+
+use ndarray::{ArrayView1, ArrayView2, ArrayViewD, Axis, Dimension, Ix1, Ix2};
+
+use super::{Heads, Shape};
+use crate::error::Error;
+use crate::float::Float;
+use crate::runtime::buffer;
+
+/// Heads of one shape, in the order of their leading indices.
+///
+/// Query (..., H, L, E), key (..., Hk, S, E) and value (..., Hk, S, Ev) may have any strides, 0 included: nothing is
+/// copied here. With grouped queries H is a multiple of Hk, and H / Hk query heads in a row share a key head.
+#[derive(Debug, Clone)]
+pub struct Stack<'a, T> {
+    heads: Vec<Heads<'a, T>>,
+    group: usize,
+    /// Rows of a head, as the query and as the key has them, and the columns of query and value.
+    shape: Shape,
+}
+
+/// The output and the logarithm of the normaliser that the forward pass returned, as the vector-Jacobian product takes
+/// them back. They are inputs: that they belong to the heads is not checked.
+#[derive(Debug, Clone)]
+pub struct Saved<'a, T> {
+    /// o, (L, Ev), of each head.
+    pub output: Vec<ArrayView2<'a, T>>,
+    /// ln Σ_i exp(logit_i), (L), of each head; −∞ where a row sees nothing.
+    pub lse: Vec<ArrayView1<'a, T>>,
+}
+
+impl<'a, T: Float> Stack<'a, T> {
+    /// Not causal, with torch's scale 1/√E. With `enable_gqa` the heads of the query, its last leading dimension, may
+    /// be a multiple of those of key and value.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first array that does not fit another one.
+    pub fn new(
+        query: &ArrayViewD<'a, T>,
+        key: &ArrayViewD<'a, T>,
+        value: &ArrayViewD<'a, T>,
+        enable_gqa: bool,
+    ) -> Result<Self, Error> {
+        let (shape, group) = Shape::of_stack(enable_gqa, |name| match name {
+            "query" => Some(query.shape()),
+            "key" => Some(key.shape()),
+            "value" => Some(value.shape()),
+            _ => None,
+        })?;
+        let (keys, values) = (matrices(key)?, matrices(value)?);
+        let mut heads = buffer::with_capacity(leading(query.shape(), 2))?;
+        for (number, query) in matrices(query)?.into_iter().enumerate() {
+            heads.push(Heads::new(query, keys[number / group], values[number / group])?);
+        }
+        Ok(Stack { heads, group, shape })
+    }
+
+    /// Heads that share no keys.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a head of another shape than the first.
+    pub fn of(heads: Vec<Heads<'a, T>>) -> Result<Self, Error> {
+        let shapes = |head: &Heads<'a, T>| (head.query.dim(), head.value.dim());
+        let first = heads.first().map(shapes);
+        let ((n, width), (m, dv)) = first.unwrap_or_default();
+        if let Some(other) = heads.iter().find(|head| Some(shapes(head)) != first) {
+            let wanted = format!("the first head has shape [{n}, {width}], and value [{m}, {dv}]");
+            return Err(Error::Shape { argument: "query", found: other.query.shape().to_vec(), wanted });
+        }
+        Ok(Stack { heads, group: 1, shape: Shape::of_head(n, m, width, dv) })
+    }
+
+    /// The same heads with another scale of the logits.
+    #[must_use]
+    pub fn with_scale(mut self, scale: f64) -> Self {
+        self.heads.iter_mut().for_each(|head| head.scale = scale);
+        self
+    }
+
+    /// The same heads where query j sees keys 0..=j only.
+    #[must_use]
+    pub fn with_causal(mut self, is_causal: bool) -> Self {
+        self.heads.iter_mut().for_each(|head| head.is_causal = is_causal);
+        self
+    }
+
+    /// The heads, one for each of the query.
+    pub fn heads(&self) -> &[Heads<'a, T>] {
+        &self.heads
+    }
+
+    /// Query heads that share one key head.
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    /// The shape of one head.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The output of each head, or its gradient: (..., H, L, Ev).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it has not that shape.
+    pub fn outputs(&self, name: &'static str, array: &ArrayViewD<'a, T>) -> Result<Vec<ArrayView2<'a, T>>, Error> {
+        self.require(name, array.shape(), &[self.shape.n, self.shape.dv])?;
+        matrices(array)
+    }
+
+    /// What the forward pass returned: output (..., H, L, Ev) and lse (..., H, L).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they have not those shapes.
+    pub fn saved(&self, output: &ArrayViewD<'a, T>, lse: &ArrayViewD<'a, T>) -> Result<Saved<'a, T>, Error> {
+        self.require("lse", lse.shape(), &[self.shape.n])?;
+        Ok(Saved { output: self.outputs("output", output)?, lse: parts::<T, Ix1>(lse)? })
+    }
+
+    fn require(&self, argument: &'static str, found: &[usize], last: &[usize]) -> Result<(), Error> {
+        if found.len() >= last.len() && found.ends_with(last) && leading(found, last.len()) == self.heads.len() {
+            return Ok(());
+        }
+        let (count, last) = (self.heads.len(), last.iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
+        let wanted = format!("query has {count} heads, so {argument} needs as many of shape ({last})");
+        Err(Error::Shape { argument, found: found.to_vec(), wanted })
+    }
+}
+
+/// How many arrays of the last `rank` axes there are.
+fn leading(shape: &[usize], rank: usize) -> usize {
+    shape[..shape.len() - rank].iter().product()
+}
+
+fn matrices<'a, T>(array: &ArrayViewD<'a, T>) -> Result<Vec<ArrayView2<'a, T>>, Error> {
+    parts::<T, Ix2>(array)
+}
+
+/// The array's parts of its last axes, in the order of the leading indices.
+fn parts<'a, T, D: Dimension>(array: &ArrayViewD<'a, T>) -> Result<Vec<ndarray::ArrayView<'a, T, D>>, Error> {
+    let rank = D::NDIM.unwrap_or_default();
+    let mut found = buffer::with_capacity(leading(array.shape(), rank))?;
+    collect(array.clone(), rank, &mut found)?;
+    Ok(found)
+}
+
+fn collect<'a, T, D: Dimension>(
+    array: ArrayViewD<'a, T>,
+    rank: usize,
+    found: &mut Vec<ndarray::ArrayView<'a, T, D>>,
+) -> Result<(), Error> {
+    if array.ndim() == rank {
+        let part = array.into_dimensionality::<D>().map_err(|error| Error::Internal(error.to_string()))?;
+        found.push(part);
+        return Ok(());
+    }
+    for index in 0..array.len_of(Axis(0)) {
+        collect(array.clone().index_axis_move(Axis(0), index), rank, found)?;
+    }
+    Ok(())
+}
