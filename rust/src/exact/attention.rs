@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2};
 use super::engine::{Engine, Sight};
 use super::pull_back::{Estimate, Pulled, queries};
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::{in_range, row_major, rows};
 use crate::linalg::products::matrix;
 use crate::options::{Level, Options};
@@ -38,6 +38,16 @@ pub struct AttentionGradients<T> {
 /// precision, or [`Error::NonFinite`] where that is because an input holds NaN or an infinity; [`Error::OutOfMemory`],
 /// [`Error::Deadline`], [`Error::Cancelled`].
 pub fn attention<T: Float>(
+    heads: &Heads<'_, T>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Array2<T>, Error> {
+    compiled!(T, attention_in::<T> as fn(&Heads<'_, T>, &Options, Option<Watch<'_>>) -> Result<Array2<T>, Error>)(
+        heads, options, watch,
+    )
+}
+
+fn attention_in<T: Float>(
     heads: &Heads<'_, T>,
     options: &Options,
     watch: Option<Watch<'_>>,
@@ -89,6 +99,24 @@ fn of_seen<T: Float>(
 /// # Errors
 /// [`Error::Shape`] where `dout` is not (n, dv), and those of [`attention`].
 pub fn attention_vjp<T: Float>(
+    heads: &Heads<'_, T>,
+    dout: ArrayView2<'_, T>,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<AttentionGradients<T>, Error> {
+    compiled!(
+        T,
+        attention_vjp_in::<T>
+            as fn(
+                &Heads<'_, T>,
+                ArrayView2<'_, T>,
+                &Options,
+                Option<Watch<'_>>,
+            ) -> Result<AttentionGradients<T>, Error>
+    )(heads, dout, options, watch)
+}
+
+fn attention_vjp_in<T: Float>(
     heads: &Heads<'_, T>,
     dout: ArrayView2<'_, T>,
     options: &Options,

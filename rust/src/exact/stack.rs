@@ -14,7 +14,7 @@ use super::kernels::Kernels;
 use super::pull_back::{Estimate, Pulled};
 use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND, PART_ENTRIES};
 use crate::error::Error;
-use crate::float::Float;
+use crate::float::{Float, compiled};
 use crate::linalg::layout::take;
 use crate::linalg::norms::norm;
 use crate::linalg::products::matrix;
@@ -88,6 +88,18 @@ pub fn attention_stack<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Attended<T>, Error> {
+    compiled!(
+        T,
+        attended::<T> as fn(&Stack<'_, T>, (bool, bool), &Options, Option<Watch<'_>>) -> Result<Attended<T>, Error>
+    )(stack, (has_lse, is_checked), options, watch)
+}
+
+fn attended<T: Float>(
+    stack: &Stack<'_, T>,
+    (has_lse, is_checked): (bool, bool),
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<Attended<T>, Error> {
     let Shape { n, dv, .. } = stack.shape();
     let heads = stack.heads();
     let mut output = buffer::zeros::<T>(buffer::size(&[heads.len(), n, dv])?)?;
@@ -121,6 +133,26 @@ pub fn attention_stack<T: Float>(
 /// # Errors
 /// Those of [`super::attention_vjp`], of the first head that has one.
 pub fn attention_stack_vjp<T: Float>(
+    stack: &Stack<'_, T>,
+    incoming: &Incoming<'_, T>,
+    (is_coarse, is_checked): (bool, bool),
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<StackGradients<T>, Error> {
+    compiled!(
+        T,
+        pulled_back::<T>
+            as fn(
+                &Stack<'_, T>,
+                &Incoming<'_, T>,
+                (bool, bool),
+                &Options,
+                Option<Watch<'_>>,
+            ) -> Result<StackGradients<T>, Error>
+    )(stack, incoming, (is_coarse, is_checked), options, watch)
+}
+
+fn pulled_back<T: Float>(
     stack: &Stack<'_, T>,
     incoming: &Incoming<'_, T>,
     (is_coarse, is_checked): (bool, bool),
