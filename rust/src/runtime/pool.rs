@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use self::serial::{fail_point, in_order, panicked};
+use self::panics::{fail_point, panicked};
 
 use crate::constants::{AWAKE_LOOKS, AWAKE_YIELDS, POLL, WAKE_NANOSECONDS};
 use crate::error::Error;
@@ -253,6 +253,20 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Does the tasks on this thread, one after the other.
+fn in_order<X>(
+    tasks: impl Iterator<Item = (usize, X)>,
+    work: impl Fn(X, &Cancel) -> Result<(), Error>,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    for (_, task) in tasks {
+        cancel.check()?;
+        fail_point();
+        work(task, cancel)?;
+    }
+    Ok(())
+}
+
 /// How many tasks are done, and who waits for that.
 #[derive(Default)]
 struct Done {
@@ -376,6 +390,6 @@ fn started(threads: usize) -> Result<ThreadPool, Error> {
     }
 }
 
-mod serial;
+mod panics;
 #[cfg(test)]
 mod tests;

@@ -1,23 +1,8 @@
-//! Tasks one after the other, and those that panic.
+//! Tasks that panic.
 
 use std::any::Any;
 
-use super::Cancel;
 use crate::error::Error;
-
-/// Does the tasks on this thread, one after the other.
-pub fn in_order<X>(
-    tasks: impl Iterator<Item = (usize, X)>,
-    work: impl Fn(X, &Cancel) -> Result<(), Error>,
-    cancel: &Cancel,
-) -> Result<(), Error> {
-    for (_, task) in tasks {
-        cancel.check()?;
-        fail_point();
-        work(task, cancel)?;
-    }
-    Ok(())
-}
 
 /// The place before each task where a test may have it panic.
 pub fn fail_point() {
