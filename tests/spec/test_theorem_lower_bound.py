@@ -56,7 +56,7 @@ def gauss(oracle: Oracle, of: reference.Problem, calls: int) -> float:
 
 @st.composite
 def problems(draw: Any, logits: tuple[float, ...] = (0.01, 1.0, 10.0, 50.0)) -> reference.Problem:
-    """E = 0, and logits of rows that differ by up to β, from flat to sharp."""
+    """E = 0, and logits of rows that differ by up to τ, from flat to sharp."""
     n, m, d, dv = (draw(st.integers(1, most)) for most in (6, 8, 3, 3))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     A1, A2, A3 = (rng.standard_normal(shape) for shape in ((n, d), (m, d), (m, dv)))
@@ -67,7 +67,7 @@ def problems(draw: Any, logits: tuple[float, ...] = (0.01, 1.0, 10.0, 50.0)) -> 
 
 
 def sizes(of: reference.Problem) -> dict[str, Any]:
-    """n, β and H of a problem."""
+    """n, τ and H of a problem."""
     reach = float(np.max(np.ptp(of.S, axis=1)))
     length = float(np.max(np.linalg.norm(of.h, axis=1)))
     return {"rows": len(of.A1), "reach": max(reach, 1e-12), "length": length}
@@ -88,7 +88,7 @@ def test_gauss_legendre_is_within_its_bound(of: reference.Problem, calls: int) -
 def test_calls_grow_with_the_logits_and_the_digits(
     reach: float, error: float, rows: int, length: float
 ) -> None:
-    """(12.20): N ≤ 1 + 0.57 max(1, β/4.18) ln(39 n β H² max(1, β/4.18) / ε), and that is enough."""
+    """(12.20): N ≤ 1 + 0.57 max(1, τ/4.18) ln(39 n τ H² max(1, τ/4.18) / ε), and that is enough."""
     options = {"rows": rows, "reach": reach, "length": length}
     calls = calls_needed(error, **options)
     assert quadrature_bound(calls, **options) <= error * (1.0 + 1e-9)

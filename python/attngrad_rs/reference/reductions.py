@@ -27,7 +27,7 @@ def quadrature_bound(calls: int, *, rows: int, reach: float, length: float) -> f
     rows : int
         n.
     reach : float
-        β > 0, the largest difference of two logits of a row.
+        τ > 0, the largest difference of two logits of a row.
     length : float
         H, the largest norm of a row of h = A3 Y.
 
@@ -43,7 +43,7 @@ def quadrature_bound(calls: int, *, rows: int, reach: float, length: float) -> f
 
 
 def calls_needed(error: float, *, rows: int, reach: float, length: float) -> int:
-    """The least N for which (12.19) is at most ε: O(max(1, β) ln((1 + β) n d / ε)), eq. (12.20).
+    """The least N for which (12.19) is at most ε: O(max(1, τ) ln((1 + τ) n d / ε)), eq. (12.20).
 
     Examples
     --------
@@ -55,7 +55,7 @@ def calls_needed(error: float, *, rows: int, reach: float, length: float) -> int
 
 
 def _rate(reach: float) -> float:
-    """ln ρ of the Bernstein ellipse on which (12.18) holds: its smaller semi-axis is 4π/3β."""
+    """ln ρ of the Bernstein ellipse on which (12.18) holds: its smaller semi-axis is 4π/3τ."""
     return math.asinh(4.0 * math.pi / (3.0 * reach))
 
 

@@ -29,9 +29,9 @@ LARGEST_DELTA = 1.0 / 3.0
 
 
 def gradient_error(problem: Problem, delta: float) -> float:
-    """4 δ |s| n ‖A1‖ ‖A2‖ H (H + Ê), at least the largest error of an entry of dL/dX; eq. (12.14).
+    """4 δ |s| n ‖A1‖ ‖A2‖ H (H + H_E), never below the error of an entry of dL/dX; eq. (12.14).
 
-    ‖·‖ the largest entry, H and Ê the norms of the longest rows of h = A3 Y and of E; δ ≤ 1/3.
+    ‖·‖ the largest entry, H and H_E the norms of the longest rows of h = A3 Y and of E; δ ≤ 1/3.
     """
     return _steepness(problem) * delta
 
@@ -122,7 +122,7 @@ def work_law(log2_n: float, bound: float, error: float | None) -> Work:
     [2.67, 2.19, 1.88]
     """
     log_n = log2_n * math.log(2.0)
-    # (12.14) at s = 1/d and H² = Ê² = d: δ = 1 / (8 n² B²).
+    # (12.14) at s = 1/d and H² = H_E² = d: δ = 1 / (8 n² B²).
     wanted = -math.log(8.0 * bound**2) - 2.0 * log_n if error is None else math.log(error)
     degree = sufficient_degree(2.0 * bound**2, wanted)
     log_features = log_feature_count(log2_n, degree + 1)
