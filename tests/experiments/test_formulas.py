@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import attngrad_rs as ag
 from attngrad_rs import reference
-from attngrad_rs.experiments import dense, hard, oracle, problems, propagation
-from attngrad_rs.experiments.approximations import Fit, favor, paper_degree, sup_error_law
+from attngrad_rs.experiments import dense, hard, oracle, problems, propagation, reduction
+from attngrad_rs.experiments.approximations import Fit, favor, sup_error_law
 from attngrad_rs.experiments.gaps import wrong_share
+from attngrad_rs.experiments.rows import real
+from attngrad_rs.reference.degrees import paper_degree
 from helpers import assert_close, assert_ratio
 
 FAMILIES = (*problems.FAMILIES, problems.HEADS)
@@ -201,3 +203,19 @@ def test_the_left_sum_stays_within_its_bound(reach: float) -> None:
         assert largest / (2 * count) <= bound
         got = oracle.recovered(oracle.exact_oracle, one, oracle.LEFT, count)
         assert abs(got - oracle.loss(one)) <= bound
+
+
+@pytest.mark.parametrize("reach", [0.5, 4.0, 30.0])
+def test_gauss_legendre_stays_within_the_bound_that_is_drawn(reach: float) -> None:
+    """The bound is (12.19), with logits that differ by at most the reach."""
+    one = hard.hard(32, reach)
+    assert np.ptp(one.scale * one.query @ one.key.T) <= reach * (1.0 + ROUNDING)
+    length = max(math.hypot(*row) for row in one.value)
+    rate = math.asinh(4.0 * math.pi / (3.0 * reach))
+    rows = reduction.measure("sum", reduction.HARD_FAMILY, 32, reach, oracle.GAUSS, 5)["sum"]
+    assert [row["calls"] for row in rows] == [1, 2, 3, 4, 5]
+    for calls, row in enumerate(rows, 1):
+        left = math.exp(-2.0 * calls * rate) / (1.0 - math.exp(-2.0 * rate))
+        want = 32.0 * 32 * reach * length**2 * left
+        assert_ratio(real(row, "bound"), want, want, ROUNDING, f"{calls} calls")
+        assert real(row, "error") <= want

@@ -10,7 +10,6 @@ from .. import _core
 from ..errors import RangeError
 from ..features import LogitSample
 from ..polynomials import MAX_DEGREE, ExpPolynomial
-from ..reference.degrees import feature_count, paper_degree
 from .problems import Data, Matrix, generator
 
 __all__ = [
@@ -18,8 +17,6 @@ __all__ = [
     "Fit",
     "favor",
     "favor_features",
-    "feature_count",
-    "paper_degree",
     "sup_error_law",
 ]
 

@@ -11,7 +11,7 @@ from .base import Row
 from .calls import EXACT
 from .demo import Demo
 from .peers import NUMPY, TORCH
-from .plots import COLOURS, GREY, MARKERS, plain_logarithmic, rendered
+from .plots import COLOURS, GREY, MARKERS, legend_below, plain_logarithmic, rendered
 from .rows import numbers, real
 
 __all__ = ["demo_figure"]
@@ -132,4 +132,4 @@ def _finish(axes: Any) -> None:
     axes.set_xlabel("time (ms)")
     axes.set_ylabel("relative error of dL/dX, and up to its certificate")
     axes.grid(True, which="major", alpha=0.3)
-    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    legend_below(axes, ncols=2)

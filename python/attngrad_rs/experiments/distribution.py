@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from .approximations import Fit, feature_count
+from ..reference.degrees import feature_count
+from .approximations import Fit
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .claims import THRESHOLD
 from .dense import attention, exponential, from_attention, gradient, relative_error

@@ -14,8 +14,8 @@ from ..errors import MissingDependencyError, OptionError, install_line
 from .base import Row
 
 __all__ = [
-    "COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "plain_logarithmic", "rendered",
-    "shades", "style", "whiskers",
+    "COLOURS", "GREY", "LINES", "MAP", "MARKERS", "file_kind", "legend_below",
+    "plain_logarithmic", "rendered", "shades", "style", "whiskers",
 ]  # fmt: skip
 
 # The palette of Okabe and Ito; markers and dashes tell series apart as well.
@@ -58,6 +58,11 @@ def whiskers(axes: Any, at: Sequence[float], rows: Sequence[Row], **look: Any) -
         for name in ("seconds", "seconds_low", "seconds_high")
     )
     axes.errorbar(at, middle, yerr=(middle - low, high - middle), elinewidth=2.0, **look)
+
+
+def legend_below(axes: Any, *, ncols: int, fontsize: str = "small") -> None:
+    """A legend under the label of the horizontal axis, where it hides no point."""
+    axes.legend(fontsize=fontsize, ncols=ncols, loc="upper center", bbox_to_anchor=(0.5, -0.17))
 
 
 def plain_logarithmic(axis: Any) -> None:

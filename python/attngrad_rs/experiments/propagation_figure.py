@@ -8,7 +8,7 @@ import numpy as np
 
 from .base import Tables, select
 from .charges import STEPS
-from .plots import GREY, style
+from .plots import GREY, legend_below, style
 from .rows import real
 
 __all__ = ["QUANTITIES", "draw"]
@@ -29,8 +29,7 @@ def draw(tables: Tables, figure: Any) -> None:
     _factors(factors, tables)
     _charges(charges, tables)
     for axes in (first, factors, charges):
-        ncols = 2 if axes is factors else 3
-        axes.legend(fontsize="small", ncols=ncols, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+        legend_below(axes, ncols=2 if axes is factors else 3)
         axes.grid(True, which="major", alpha=0.3)
 
 

@@ -12,7 +12,8 @@ from .._inputs.options import METHODS, Method
 from ..errors import AttnGradError
 from ..polynomials import KINDS
 from ..problem import loss_gradient
-from .approximations import Fit, favor, feature_count, sup_error_law
+from ..reference.degrees import feature_count
+from .approximations import Fit, favor, sup_error_law
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .claims import SMALL
 from .dense import exponential, gradient, relative_error

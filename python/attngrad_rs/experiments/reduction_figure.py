@@ -6,7 +6,7 @@ from typing import Any
 
 from .base import Tables, select
 from .oracle import GAUSS, LEFT
-from .plots import GREY, LINES, shades, style
+from .plots import GREY, LINES, legend_below, shades, style
 from .rows import real
 
 __all__ = ["DENSE", "draw"]
@@ -14,6 +14,8 @@ __all__ = ["DENSE", "draw"]
 # Errors below this are the rounding of the sums.
 ROUNDING = 1e-16
 DENSE = "dense polynomial"
+# How the bound of a rule is drawn, a thin line in the colour of its measured error.
+BOUNDS = {LEFT: ":", GAUSS: "-."}
 
 
 def draw(tables: Tables, figure: Any) -> None:
@@ -24,7 +26,7 @@ def draw(tables: Tables, figure: Any) -> None:
     _growth(growth, tables)
     _oracles(oracle, tables)
     for axes in (sums, growth, oracle):
-        axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+        legend_below(axes, ncols=2, fontsize="x-small")
         axes.grid(True, which="major", alpha=0.3)
 
 
@@ -37,12 +39,12 @@ def _sums(axes: Any, tables: Tables) -> None:
                 [max(real(row, "relative"), ROUNDING) for row in rows],
                 **{**style(number), "linestyle": line}, label=f"{rule}, B = {B:g}",
             )  # fmt: skip
-        rows = select(tables["sum"], B=B, rule=LEFT)
-        axes.loglog(
-            [row["calls"] for row in rows],
-            [real(row, "bound") / real(row, "change") for row in rows],
-            color=style(number)["color"], linestyle=":", label=f"bound of {LEFT}, B = {B:g}",
-        )  # fmt: skip
+            axes.loglog(
+                [row["calls"] for row in rows],
+                [real(row, "bound") / real(row, "change") for row in rows],
+                color=style(number)["color"], linestyle=BOUNDS[rule], linewidth=0.8,
+                label=f"bound of {rule}, B = {B:g}",
+            )  # fmt: skip
     axes.set_xlabel("calls of the gradient oracle")
     axes.set_ylabel("error of ‖o‖² by its change from X = 0")
     axes.set_title("attention out of gradients", fontsize="small")

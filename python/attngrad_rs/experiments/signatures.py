@@ -10,7 +10,8 @@ import numpy as np
 
 from ..diagnose import diagnose
 from ..features import ExpFeatures
-from .approximations import Fit, feature_count
+from ..reference.degrees import feature_count
+from .approximations import Fit
 from .base import (
     FULL,
     QUICK,

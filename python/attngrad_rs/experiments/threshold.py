@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .approximations import MAX_DEGREE, Fit, feature_count, paper_degree
+from ..reference.degrees import feature_count, paper_degree
+from .approximations import MAX_DEGREE, Fit
 from .base import FULL, QUICK, Cell, Experiment, Point, Row, Tables, Verdict, point, select
 from .calls import asked
 from .claims import THRESHOLD

@@ -73,11 +73,16 @@ def _monomials(width: int, degree: int) -> list[Monomial]:
 
 def _values(rows: Array, tree: Sequence[Monomial]) -> Array:
     """Every monomial of every row: that of the parent times one coordinate. (n, N)."""
-    place = {monomial: number for number, monomial in enumerate(tree)}
     values = np.ones((len(rows), len(tree)), dtype=rows.dtype)
-    for number, monomial in enumerate(tree[1:], 1):
-        values[:, number] = values[:, place[monomial[:-1]]] * rows[:, monomial[-1]]
+    for number, (parent, coordinate) in enumerate(_steps(tree), 1):
+        values[:, number] = values[:, parent] * rows[:, coordinate]
     return values
+
+
+def _steps(tree: Sequence[Monomial]) -> list[tuple[int, int]]:
+    """Of each monomial but the root: the place of its parent, and the coordinate it adds."""
+    place = {monomial: number for number, monomial in enumerate(tree)}
+    return [(place[monomial[:-1]], monomial[-1]) for monomial in tree[1:]]
 
 
 def _ways(monomial: Monomial) -> int:
@@ -99,10 +104,8 @@ def _slopes(powers: Sequence[float], tree: Sequence[Monomial]) -> Array:
 
 def _pulled_down(leaves: Array, query: Array, of_query: Array, tree: Sequence[Monomial]) -> Array:
     """The gradient of Σ_β y_β x^β at every query, (8.9): w. Shape (n, d)."""
-    place = {monomial: number for number, monomial in enumerate(tree)}
     w = np.zeros_like(query)
-    for number in range(len(tree) - 1, 0, -1):
-        parent, coordinate = place[tree[number][:-1]], tree[number][-1]
+    for number, (parent, coordinate) in reversed(list(enumerate(_steps(tree), 1))):
         leaves[:, parent] += leaves[:, number] * query[:, coordinate]
         w[:, coordinate] += leaves[:, number] * of_query[:, parent]
     return w
