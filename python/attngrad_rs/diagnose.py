@@ -49,7 +49,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Statistics of queries and keys, and the planner's answers for them."""
+    """Statistics of queries and keys, and the planner's answers for them.
+
+    ``regime`` and ``advice`` say what they come to. docs/api/results.md explains every field.
+    """
 
     n: int
     """Number of queries."""

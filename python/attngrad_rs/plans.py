@@ -62,7 +62,10 @@ class Reuse:
 
 @dataclass(frozen=True)
 class Plan:
-    """A decision that can be read before it is carried out, and carried out again."""
+    """A decision that can be read before it is carried out, and carried out again.
+
+    ``explain()`` says all of it in words; docs/api/results.md explains every field.
+    """
 
     method: str
     """The method chosen."""

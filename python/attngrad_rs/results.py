@@ -36,10 +36,15 @@ def _public_names(cls: type) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How far a result may be from the truth, and how that is known."""
+    """How far a result may be from the truth, and how that is known.
+
+    The error is at most ``absolute`` in ``norm``, or ``relative`` to the true size, and ``kind``
+    says how sure that is; ``success`` says whether the tolerance is met, ``best_rtol`` which one
+    would be, ``message`` all of it in words. docs/api/results.md explains every field.
+    """
 
     method: str
-    """The method that made the result."""
+    """The method that made the result, ``"exact"`` or ``"polynomial"``."""
     kind: str
     """``"exact"`` (rounding only), ``"rigorous"`` (a bound, rounding included), ``"statistical"``
     (a confidence that a rigorous cap on every row backs) or ``"estimated"`` (a standard error
@@ -50,7 +55,7 @@ class Certificate:
     never certified.
     """
     relative: float
-    """``absolute / (size of the result - absolute)``, infinite where that is not positive."""
+    """At least error / true size: ``absolute / (size - absolute)``, or infinite if not positive."""
     norm: str = "fro"
     """``"fro"`` (Frobenius), ``"max"`` (largest entry), or ``"abs"`` for a single number."""
     confidence: float | None = None
@@ -63,9 +68,9 @@ class Certificate:
     mass.
     """
     steps: Mapping[str, float] = field(default_factory=dict)
-    """Charges of f, c, q, p1 and p2, where a rigorous bound knows; empty for exact."""
+    """Errors that a rigorous bound charges for the steps f, c, q, p1 and p2; empty elsewhere."""
     rtol_requested: float | None = None
-    """The tolerance asked for."""
+    """The ``rtol`` asked for; None without one."""
     best_rtol: float = math.inf
     """The smallest ``rtol`` that this result reaches beside the ``atol`` asked for; infinite where
     the gradient may be zero.
@@ -78,7 +83,7 @@ class Certificate:
     message: str = ""
     """The verdict in words."""
     size: float | None = None
-    """``norm`` of the result itself; None in a certificate that was made by hand."""
+    """The ``norm`` of the result itself; None in a certificate that was made by hand."""
 
     def __post_init__(self) -> None:
         """Turn NaN into infinity, and take back a success that nothing backs."""
@@ -156,7 +161,10 @@ class _Certified:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradientResult(_Certified, Generic[F]):
-    """Loss and gradients of one problem, each with its certificate."""
+    """Loss and gradients of one problem, each with its certificate.
+
+    First of all ``gradient`` and ``certificate``; docs/api/problem.md explains every field.
+    """
 
     loss: float
     """L(X, Y), half the squared Frobenius norm of the residual."""
@@ -192,7 +200,10 @@ class GradientResult(_Certified, Generic[F]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionGradients(_Certified, Generic[F]):
-    """Gradients of attention; unpacks as ``dq, dk, dv``."""
+    """Gradients of attention; unpacks as ``dq, dk, dv``.
+
+    ``certificate`` says how right they are; docs/api/attention.md explains every field.
+    """
 
     dq: npt.NDArray[F]
     """Of the shape of query, (..., L, E)."""
