@@ -1,7 +1,7 @@
 """The degree that a polynomial for e^t needs, and how many features that makes.
 
 Laws with all constants, in the letters of docs/math.md: a polynomial P of degree g is good to ε on
-|t| ≤ r where |P(t) e^-t − 1| ≤ ε there.
+``|t| ≤ r`` where ``|P(t) e^-t − 1| ≤ ε`` there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DegreeLaw(NamedTuple):
 
 
 def degree_law(reach: float, log_error: float) -> DegreeLaw:
-    """Between which numbers the least degree lies that is good to ε on |t| ≤ r; eq. (12.6).
+    """Between which numbers the least degree lies that is good to ε for −r ≤ t ≤ r; eq. (12.6).
 
     The degree law of Aggarwal and Alman with explicit constants.
 
@@ -76,9 +76,9 @@ def sufficient_degree(reach: float, log_error: float) -> int:
 
 
 def least_degree_by_growth(reach: float, error: float) -> float:
-    """A number that the degree of every P good to ε < 1 on |t| ≤ r is at least; eq. (12.8).
+    """A number that the degree of every P good to ε < 1 on [−r, r] is at least; eq. (12.8).
 
-    By the growth of polynomials: |P| ≤ (1 + ε) e^0 on [−r, 0], and (1 − ε) e^r at r.
+    By the growth of polynomials: P is at most 1 + ε on [−r, 0], and at least (1 − ε) e^r at r.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def _least(holds: Callable[[int], bool], reach: float) -> int:
 
 
 def paper_degree(reach: float, eps: float) -> int:
-    """The paper's degree for e^t on |t| ≤ R = B² to ε, without its constant.
+    """The paper's degree for e^t on [−R, R], R = B², to ε, without its constant.
 
     max(log(1/ε) / log(log(1/ε)/R), R), from Alman & Song, arXiv 2302.13214 (Lemma 3.1, after
     Aggarwal & Alman): the first part while R stays below log(1/ε), the second beyond.

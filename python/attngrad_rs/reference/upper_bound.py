@@ -1,6 +1,6 @@
 """The paper's upper bound (Theorems 1.6 and D.6) with constants: errors, features, operations.
 
-P stands for the exponential, with |P(t) e^-t − 1| ≤ δ on the range of all logits.
+P stands for the exponential, with ``|P(t) e^-t − 1| ≤ δ`` on the range of all logits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LARGEST_DELTA = 1.0 / 3.0
 
 
 def gradient_error(problem: Problem, delta: float) -> float:
-    """4 δ |s| n ‖A1‖ ‖A2‖ H (H + H_E), never below the error of an entry of dL/dX; eq. (12.14).
+    """``4 δ |s| n ‖A1‖ ‖A2‖ H (H + H_E)``, at least the error of entries of dL/dX; eq. (12.14).
 
     ‖·‖ the largest entry, H and H_E the norms of the longest rows of h = A3 Y and of E; δ ≤ 1/3.
     """
@@ -50,7 +50,7 @@ def _steepness(problem: Problem) -> float:
 
 
 class StepErrors(NamedTuple):
-    """At least |f̃ − f|, |c̃ − c|, |q̃ − q|, |p̃1 − p1|, |p̃2 − p2|, entry by entry."""
+    """Bounds of the errors of f (n, m), c, q, p1 (n, m) and p2 (n, m), entry by entry."""
 
     f: Array
     c: float
@@ -74,7 +74,7 @@ def step_errors(problem: Problem, delta: float) -> StepErrors:
 
 
 def operations(n: int, m: int, widths: tuple[int, int, int, int], degree: int) -> int:
-    """At least the additions and multiplications of :func:`moment_gradient`; eq. (12.15).
+    """At least the additions and multiplications of ``moment_gradient``; eq. (12.15).
 
     ``widths`` are d1, d2, d3, dv. For n = m it is (4 N_(g+1) + 2 N_g)(dv + 1) n, eq. (8.14), and
     what the monomials, their slopes and the products with weights and inputs take.
