@@ -178,18 +178,22 @@ def test_callback_that_raises(name: str, kind: type[BaseException]) -> None:
     assert time.process_time() - cpu <= IDLE_SECONDS, "workers go on after the callback raised"
 
 
-def test_progress_rises_to_one() -> None:
+@pytest.mark.parametrize("name", ["X", "Y", "all", "attention"])
+def test_progress_rises_to_one(name: str) -> None:
     """Called from the calling thread, never backwards, from 0 to 1."""
-    for wrt in ("X", ALL):
-        seen: list[tuple[float, int]] = []
-        ag.loss_gradient(
-            *problem(48_000, 16_000, 8, "float32"),
-            wrt=wrt,
-            progress=lambda done, seen=seen: seen.append((done, threading.get_ident())),
-        )
-        fractions = [done for done, _ in seen]
-        assert {thread for _, thread in seen} == {threading.get_ident()}
-        assert fractions == sorted(fractions), "progress went backwards"
-        assert fractions[0] >= 0.0
-        assert fractions[-1] == 1.0
-        assert any(0.1 < done < 0.9 for done in fractions)
+    seen: list[tuple[float, int]] = []
+
+    def report(done: float) -> None:
+        seen.append((done, threading.get_ident()))
+
+    args = problem(48_000, 16_000, 8, "float32")
+    if name == "attention":
+        ag.attention(*args[:3], progress=report)
+    else:
+        ag.loss_gradient(*args, wrt=ALL if name == "all" else name, progress=report)
+    fractions = [done for done, _ in seen]
+    assert {thread for _, thread in seen} == {threading.get_ident()}
+    assert fractions == sorted(fractions), "progress went backwards"
+    assert fractions[0] >= 0.0
+    assert fractions[-1] == 1.0
+    assert any(0.1 < done < 0.9 for done in fractions)

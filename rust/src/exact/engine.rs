@@ -191,15 +191,21 @@ impl<T: Float> Engine<T> {
         }
     }
 
-    /// Pass 1: o = f · values, the row normaliser and the spread of f.
-    pub fn forward(&self, values: &Values<T>, run: &mut Run<'_>) -> Result<Forward<T>, Error> {
+    /// Pass 1: o = f · values, the row normaliser and the spread of f; it takes the progress to `end`.
+    pub fn forward(&self, values: &Values<T>, end: f64, run: &mut Run<'_>) -> Result<Forward<T>, Error> {
         let mut output = buffer::zeros(buffer::size(&[self.count, values.rows.width])?)?;
-        let found = self.forward_into(values, &mut output, run)?;
+        let found = self.forward_into(values, &mut output, end, run)?;
         Ok(Forward { output, ..found })
     }
 
     /// The same with room for o, zeros; the result has none.
-    pub fn forward_into(&self, values: &Values<T>, output: &mut [T], run: &mut Run<'_>) -> Result<Forward<T>, Error> {
+    pub fn forward_into(
+        &self,
+        values: &Values<T>,
+        output: &mut [T],
+        end: f64,
+        run: &mut Run<'_>,
+    ) -> Result<Forward<T>, Error> {
         let (n, width) = (self.count, self.keys.width);
         let mut forward = Forward {
             output: Vec::new(),
@@ -210,7 +216,7 @@ impl<T: Float> Engine<T> {
         if self.keys.count == 0 {
             return Ok(forward);
         }
-        run.phase(FORWARD_SHARE);
+        run.phase(end);
         let operands = self.operands(values);
         let Forward { shift, total, spread, .. } = &mut forward;
         let (mut output, mut shift) = (output, shift.as_mut_slice());

@@ -7,7 +7,7 @@ use ndarray::{Array2, CowArray};
 use crate::linalg::layout::{in_range, rows};
 
 use super::alike::{longest, norms, traces};
-use super::engine::{Engine, Sight};
+use super::engine::{Engine, FORWARD_SHARE, Sight};
 use super::measures::{Keys, Meets, Side};
 use super::residual::{Given, Incoming, loss};
 use super::rounding::{Before, Mixed, RowErrors};
@@ -215,10 +215,11 @@ impl<T: Float> Passes<T> {
             return Passes::fused(engine, found, before, unit, run);
         }
         let input_traces = if needs.mixed_inputs { traces(rows(&problem.A3)?, run)? } else { Vec::new() };
+        let end = if second { FORWARD_SHARE } else { 1.0 };
         let mut forward = if needs.mixed_inputs {
-            engine.forward(&engine.values(rows(&problem.A3)?, Some(&norms(&input_traces)?), run)?, run)?
+            engine.forward(&engine.values(rows(&problem.A3)?, Some(&norms(&input_traces)?), run)?, end, run)?
         } else {
-            engine.forward(made(&h, "A3 Y")?, run)?
+            engine.forward(made(&h, "A3 Y")?, end, run)?
         };
         let mut output = std::mem::take(&mut forward.output);
         let mut mixed = None;

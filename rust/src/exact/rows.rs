@@ -4,7 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use ndarray::{CowArray, Ix2};
 
-use super::engine::{Engine, Sight};
+use super::engine::{Engine, FORWARD_SHARE, Sight};
 use super::residual::{Given, Incoming};
 use crate::error::Error;
 use crate::float::{Float, compiled};
@@ -67,7 +67,7 @@ fn of_seen<T: Float>(
     let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
     let h = product(problem.A3, problem.Y, 1.0, run)?;
     let values = engine.values(Rows { data: &h, count: m, width: dv }, None, run)?;
-    let mut forward = engine.forward(&values, run)?;
+    let mut forward = engine.forward(&values, FORWARD_SHARE, run)?;
     let output = std::mem::take(&mut forward.output);
     let mut copy = buffer::with_capacity(output.len())?;
     copy.extend_from_slice(&output);

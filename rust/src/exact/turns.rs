@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 
 use super::Operands;
 use super::both_sides::{ChunkTask, Wave};
-use super::engine::{Engine, Values};
+use super::engine::{Engine, FORWARD_SHARE, Values};
 use super::fused::FirstTask;
 use super::residual::{Given, Incoming, Prepared};
 use super::resumed::{Resumed, ResumedTask};
@@ -64,7 +64,7 @@ impl<T: Float> Engine<T> {
             Some(resumed) => Before::Resumed(resumed),
             None if fit > 0 => Before::Nothing,
             None => {
-                let mut forward = self.forward(values, run)?;
+                let mut forward = self.forward(values, FORWARD_SHARE, run)?;
                 let output = std::mem::take(&mut forward.output);
                 let incoming = Incoming::new(output, value_width, n, given, run)?;
                 let (prepared, rows) = incoming.prepare(&forward.total, unit, run)?;

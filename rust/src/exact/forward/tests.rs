@@ -20,7 +20,7 @@ fn counted<T: Float>(level: Level, keys: &[f64]) -> f64 {
     let rows = Rows { data: &keys, count: keys.len(), width: 1 };
     let engine = Engine::new(vec![T::one()], 1, rows, Sight::of(false), &options, &mut run).expect("small numbers");
     let values = engine.values(rows, None, &mut run).expect("there is memory");
-    engine.forward(&values, &mut run).expect("a regular problem").spread[0].small
+    engine.forward(&values, 1.0, &mut run).expect("a regular problem").spread[0].small
 }
 
 /// The same by docs/math.md, equation 5.9, for fewer keys than a block has.

@@ -66,7 +66,7 @@ fn the_query_side_has_the_bits_of_two_passes() {
         let found = found.expect("there is room");
 
         let (mut again, values) = case.engine(is_causal);
-        let mut forward = again.forward(&values, &mut run).expect("a regular problem");
+        let mut forward = again.forward(&values, 1.0, &mut run).expect("a regular problem");
         let output = std::mem::take(&mut forward.output);
         let given = case.given();
         let incoming = Incoming::new(output, VALUE_WIDTH, again.count, given, &mut run);
