@@ -1,0 +1,172 @@
+"""The function with torch's own signature: what it serves, and one error for what it does not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import AttnGradError, DTypeError, OptionError, OptionTypeError, ShapeError
+from ._ops import run
+
+FLOATS = (torch.float32, torch.float64)
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention in the place of ``torch.nn.functional.scaled_dot_product_attention``.
+
+    The gradient is the library's exact one: the backward pass takes output and normalisers of the
+    forward pass. Memory is shared with torch, and only results are new.
+
+    Parameters
+    ----------
+    query : Tensor, (..., H, L, E)
+        On the CPU, float32 or float64, of any strides. In an autocast region for the CPU float16
+        and bfloat16 are cast to float32, which the result then has too.
+    key : Tensor, (..., H, S, E)
+        Leading dimensions are broadcast, as torch does it.
+    value : Tensor, (..., H, S, Ev)
+        Ev may differ from E.
+    attn_mask : None
+        Not served: OptionError for anything else.
+    dropout_p : float
+        Not served but for 0: OptionError.
+    is_causal : bool
+        Query j sees the keys 0 ... j only, also where L ≠ S.
+    scale : float, optional
+        By default 1/√E.
+    enable_gqa : bool
+        Key and value may have Hk heads where H is a multiple of Hk.
+
+    Returns
+    -------
+    Tensor, (..., H, L, Ev)
+        Contiguous; zeros where S = 0.
+
+    Raises
+    ------
+    AttnGradError
+        ShapeError, DTypeError, OptionError and OptionTypeError name the argument; NonFiniteError
+        where an input has NaN or an infinity, RangeError where a logit overflows: torch would
+        return NaN there.
+
+    Notes
+    -----
+    Threads: as many as ``torch.get_num_threads()``; the bits do not depend on it. Derivatives of
+    every order in reverse mode, ``torch.func.vmap``, ``grad`` and ``vjp``, and ``torch.compile``
+    without a break of the graph. No forward mode. Second derivatives are made of torch's
+    operations, block of query rows by block, in about 6 times the operations of the first.
+    """
+    refused = refusal(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    if refused is not None:
+        raise refused
+    return attend(query, key, value, is_causal, scale, enable_gqa)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor,
+    is_causal: bool, scale: float | None, enable_gqa: bool,
+) -> Tensor:  # fmt: skip
+    """The output for arguments that are served."""
+    tensors = (query, key, value)
+    # The axes before those which are one head, or one group of heads.
+    own = 3 if enable_gqa else 2
+    first, *others = (one.shape[:-own] for one in tensors)
+    if any(lead != first for lead in others):
+        lead = torch.broadcast_shapes(first, *others)
+        query, key, value = (one.expand(*lead, *one.shape[-own:]) for one in tensors)
+    return run(query, key, value, (is_causal, scale, enable_gqa))
+
+
+def refusal(
+    query: Tensor, key: Tensor, value: Tensor,
+    attn_mask: Tensor | None, dropout_p: float, is_causal: bool,
+    scale: float | None, enable_gqa: bool,
+) -> AttnGradError | None:  # fmt: skip
+    """The error that names what is not served, or is wrong; None where all is well."""
+    if attn_mask is not None:
+        return OptionError("attn_mask: found a mask; expected None: is_causal=True is served")
+    if dropout_p != 0.0:
+        return OptionError(f"dropout_p: found {dropout_p}; expected 0: dropout is not served")
+    for name, flag in (("is_causal", is_causal), ("enable_gqa", enable_gqa)):
+        if not isinstance(flag, bool):
+            return OptionTypeError(f"{name}: found {flag!r}; expected True or False")
+    if scale is not None and not isinstance(scale, (int, float)):
+        return OptionTypeError(f"scale: found {scale!r}; expected a number or None")
+    tensors = {"query": query, "key": key, "value": value}
+    return _wrong_kind(tensors) or _wrong_shape(tensors, enable_gqa)
+
+
+def _wrong_kind(tensors: dict[str, Tensor]) -> AttnGradError | None:
+    """The error for a device, layout or dtype that is not served, or not that of the query."""
+    casts = torch.is_autocast_enabled("cpu")
+    kinds = (*FLOATS, *HALVES) if casts else FLOATS
+    precision = None
+    for name, one in tensors.items():
+        if not isinstance(one, Tensor):
+            kind = type(one).__name__
+            return OptionTypeError(f"{name}: found an object of type {kind}; expected a Tensor")
+        if one.device.type != "cpu":
+            return OptionError(f"{name}: found a tensor on {one.device}; expected one on the CPU")
+        if one.layout != torch.strided or one.is_nested:
+            return OptionError(f"{name}: found a nested or sparse tensor; expected a strided one")
+        if one.dtype not in kinds:
+            remedy = "half precision is served in an autocast region" if not casts else ""
+            wanted = f"expected float32 or float64{'; ' if remedy else ''}{remedy}"
+            return DTypeError(f"{name}: found {one.dtype}; {wanted}")
+        cast = torch.float32 if casts and one.dtype in HALVES else one.dtype
+        precision = precision or cast
+        if cast != precision:
+            return DTypeError(
+                f"{name}: found {one.dtype} where query is {tensors['query'].dtype}; "
+                "expected one dtype for all"
+            )
+    return None
+
+
+def _wrong_shape(tensors: dict[str, Tensor], enable_gqa: bool) -> AttnGradError | None:
+    """The error for sizes that do not fit together."""
+    own = 3 if enable_gqa else 2
+    for name, one in tensors.items():
+        if one.dim() < own:
+            return ShapeError(
+                f"{name}: found {one.dim()} dimensions; expected at least {own}"
+                + (" with enable_gqa" if enable_gqa else "")
+            )
+    query, key, value = tensors.values()
+    if key.shape[-1] != query.shape[-1]:
+        return ShapeError(
+            f"key: found rows of {key.shape[-1]} numbers; expected {query.shape[-1]}, as query has"
+        )
+    if value.shape[-2] != key.shape[-2]:
+        return ShapeError(
+            f"value: found {value.shape[-2]} rows; expected {key.shape[-2]}, as key has"
+        )
+    if enable_gqa:
+        heads, shared = query.shape[-3], key.shape[-3]
+        if value.shape[-3] != shared:
+            return ShapeError(
+                f"value: found {value.shape[-3]} heads; expected {shared}, as key has"
+            )
+        if heads != shared and (shared == 0 or heads % shared):
+            return ShapeError(f"key: found {shared} heads; expected a divisor of query's {heads}")
+    lead = query.shape[:-own]
+    for name, one in (("key", key), ("value", value)):
+        try:
+            lead = torch.broadcast_shapes(lead, one.shape[:-own])
+        except RuntimeError:
+            found = tuple(one.shape[:-own])
+            return ShapeError(
+                f"{name}: found leading dimensions {found}; expected some that broadcast with "
+                f"{tuple(lead)}"
+            )
+    return None
