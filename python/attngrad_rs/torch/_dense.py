@@ -70,18 +70,18 @@ def _row_sum(x: Tensor) -> Tensor:
 
 
 def pull_back_vjp(
-    ddq: Tensor, ddk: Tensor, ddv: Tensor, dout: Tensor, heads: Heads
+    directions: tuple[Tensor, ...], dout: Tensor, heads: Heads
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ⟨ddq, dq⟩ + ⟨ddk, dk⟩ + ⟨ddv, dv⟩ with respect to dout, query, key and value.
 
-    ``output`` and ``lse`` count as functions of query, key and value.
+    The directions are ddq, ddk and ddv. ``output`` and ``lse`` count as functions of the inputs.
     """
-    key, value, ddk, ddv = map(heads.shared, (heads.key, heads.value, ddk, ddv))
+    key, value, ddk, ddv = map(heads.shared, (heads.key, heads.value, *directions[1:]))
     s = heads.factor
     into_dout, into_query = [], []
     into_key, into_value = torch.zeros_like(key), torch.zeros_like(value)
     for rows in heads.blocks():
-        dq, dO, Q = (side[..., rows, :] for side in (ddq, dout, heads.query))
+        dq, dO, Q = (side[..., rows, :] for side in (directions[0], dout, heads.query))
         P = heads.weights(rows, Q, key)
         # The change of the logits in the direction (ddq, ddk), and that of P.
         T = s * (dq @ key.mT + Q @ ddk.mT)

@@ -151,7 +151,7 @@ class Monitor:
         relative error that a certificate admits, and ``spread`` the largest standard deviation of
         the logits that was seen.
         """
-        rows = [("layer", *COLUMNS)]
+        rows: list[tuple[str, ...]] = [("layer", *COLUMNS)]
         rows += [(layer.name or "(any)", *layer.row()) for layer in self.layers.values()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
@@ -183,13 +183,14 @@ class Monitor:
             passes = [getattr(layer, label) for layer in self.layers.values()]
             medians = [1e3 * statistics.median(one) if one else math.nan for one in passes]
             times.plot(names, medians, "o", label=label)
-        times.set_ylabel("ms")
+        times.set(ylabel="ms", ylim=(0.0, None))
         times.legend()
         for axes, kind, label in ((errors, "errors", "error"), (spreads, "spreads", "spread")):
             found = [getattr(layer, kind) for layer in self.layers.values()]
             axes.plot(names, [max(one, default=math.nan) for one in found], "o")
-            axes.set_ylabel(label)
+            axes.set(ylabel=label)
         errors.set_yscale("log")
+        spreads.set_ylim(bottom=0.0)
         spreads.tick_params(axis="x", rotation=90)
         if path is not None:
             figure.savefig(path)

@@ -81,7 +81,7 @@ def _options(is_causal: bool, scale: float | None, enable_gqa: bool) -> dict[str
 def _forward(query: Tensor, key: Tensor, value: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
     start = time.perf_counter()
     heads = _arrays(query, key, value)
-    output, lse = attention(*heads, return_lse=True, **_options(*form))
+    output, lse = attention(heads[0], heads[1], heads[2], return_lse=True, **_options(*form))
     if watchers:
         seconds = time.perf_counter() - start
         for watcher in watchers:
@@ -93,7 +93,9 @@ def _backward(
     dout: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, *form: Any
 ) -> tuple[Tensor, ...]:
     incoming, *heads, saved, logarithms = _arrays(dout, query, key, value, output, lse)
-    found = attention_vjp(*heads, incoming, output=saved, lse=logarithms, **_options(*form))
+    found: AttentionGradients[Any] = attention_vjp(
+        heads[0], heads[1], heads[2], incoming, output=saved, lse=logarithms, **_options(*form)
+    )
     for watcher in watchers:
         watcher.backward(heads, form, saved, found)
     return tuple(map(torch.from_numpy, found))
@@ -133,7 +135,8 @@ def _keep_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _second_gradients(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
     """Gradients of the gradients; those by way of output and lse are in them already."""
     dout, *heads = ctx.saved_tensors
-    return (*pull_back_vjp(*directions, dout, Heads(*heads, *ctx.form)), *(None,) * 5)
+    found = pull_back_vjp(directions, dout, Heads(*heads, *ctx.form))
+    return (*found, *(None,) * 5)
 
 
 def _folded(batch: int, in_dims: tuple[int | None, ...], given: tuple[Any, ...]) -> list[Any]:
@@ -161,7 +164,7 @@ def _directions(tangents: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> 
     return tuple(torch.zeros_like(of) if one is None else one for one, of in pairs)
 
 
-class Attention(torch.autograd.Function):
+class Attention(torch.autograd.Function):  # type: ignore[misc]
     """``attention`` for the transforms of torch.func and forward mode."""
 
     @staticmethod
@@ -197,7 +200,7 @@ class Attention(torch.autograd.Function):
         return Attention.apply(*_folded(info.batch_size, in_dims, given)), (0, 0)
 
 
-class AttentionBackward(torch.autograd.Function):
+class AttentionBackward(torch.autograd.Function):  # type: ignore[misc]
     """``attention_backward`` for the transforms of torch.func and forward mode."""
 
     @staticmethod

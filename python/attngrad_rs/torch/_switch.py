@@ -111,18 +111,20 @@ def _switched(
     enable_gqa: bool = False,
 ) -> Tensor:
     """Attention by the setting in force."""
-    given: tuple[Any, ...] = (attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    given = (query, key, value, attn_mask, dropout_p, is_causal)
+    # torch takes the others by name only.
+    named: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     # Somebody may have kept this function when it was switched off.
     if not _settings:
-        return _torchs(query, key, value, *given)
-    refused = refusal(query, key, value, *given)
+        return _torchs(*given, **named)
+    refused = refusal(*given, **named)
     if refused is None:
         return attend(query, key, value, is_causal, scale, enable_gqa)
     setting = _settings[-1]
     if not setting.fallback:
         raise refused
     _tell(str(refused), setting)
-    return _torchs(query, key, value, *given)
+    return _torchs(*given, **named)
 
 
 def _tell(reason: str, setting: _Setting) -> None:
