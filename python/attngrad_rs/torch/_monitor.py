@@ -210,7 +210,7 @@ def monitor(
         are within a compiled model, whose modules are gone.
     every : int
         Look at the logits of one head in the first of so many calls of each layer, by ``diagnose``;
-        0 for never. A look takes as long as one call of some thousand tokens.
+        0 for never.
     rng : int
         Seed of the choice of heads.
 
