@@ -41,6 +41,8 @@ autodoc_mock_imports = ["torch"]
 exclude_patterns = ["_build", "_inventories", "figures", "data"]
 # A reference that leads nowhere is a warning, and a warning is an error.
 nitpicky = True
+# Types of torch, of which there is no list.
+nitpick_ignore = [("py:class", "Tensor"), ("py:class", "torch.nn.Module")]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3

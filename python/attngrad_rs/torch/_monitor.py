@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from ..diagnose import diagnose
 from ..errors import AttnGradError, MissingDependencyError, install_line
 from ..results import AttentionGradients
 from ._ops import Form, watchers
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # The columns of the table: their titles, and how wide they are.
 COLUMNS = ("query", "keys", "dtype", "calls", "forward ms", "backward ms", "error", "spread")
@@ -162,8 +159,13 @@ class Monitor:
     def __str__(self) -> str:
         return self.table()
 
-    def figure(self, path: str | Path | None = None) -> Figure:
+    def figure(self, path: str | Path | None = None) -> Any:
         """Milliseconds, errors and spreads by layer, written to a file where one is named.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Three axes, one above the other.
 
         Raises
         ------

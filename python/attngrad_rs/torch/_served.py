@@ -161,6 +161,9 @@ def _wrong_shape(tensors: dict[str, Tensor], enable_gqa: bool) -> AttnGradError 
             return ShapeError(f"key: found {shared} heads; expected a divisor of query's {heads}")
     lead = query.shape[:-own]
     for name, one in (("key", key), ("value", value)):
+        # A look at sizes is a tenth of what broadcasting them takes.
+        if one.shape[:-own] == lead:
+            continue
         try:
             lead = torch.broadcast_shapes(lead, one.shape[:-own])
         except RuntimeError:
