@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class Monitor:
     def __str__(self) -> str:
         return self.table()
 
-    def figure(self, path: str | Path | None = None) -> Any:
+    def figure(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Milliseconds, errors and spreads by layer, written to a file where one is named.
 
         Returns
