@@ -56,7 +56,7 @@ watchers: list[Watcher] = []
 def run(query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
     """The output, by the way that whatever torch is doing can differentiate."""
     # Formulas that are registered for operators are not seen by torch.func, and forward mode takes
-    # them for constants without a word (pytorch issues 168393, 170834).
+    # them for constants without a word.
     transformed = not torch.compiler.is_compiling() and (
         torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     )

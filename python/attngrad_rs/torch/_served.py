@@ -63,7 +63,7 @@ def scaled_dot_product_attention(
     -----
     Threads: as many as ``torch.get_num_threads()``; the bits do not depend on it. Derivatives of
     every order in reverse mode, ``torch.func.vmap``, ``grad`` and ``vjp``, and ``torch.compile``
-    without a break of the graph. No forward mode. Second derivatives are made of torch's
+    without a break of the graph; forward mode in eager mode. Second derivatives are made of torch's
     operations, block of query rows by block: 24 L S E operations (E = Ev) for each head.
     """
     refused = refusal(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
