@@ -28,8 +28,9 @@ RTOLS = (1e-2, 1e-3)
 DTYPE = np.float32
 # Quadratic work stops here: four times as many rows take sixteen times as long.
 QUADRATIC_MOST = {QUICK: 8192, FULL: 32768}
-# Runs of each call, of which a figure shows the median and the quartiles.
-REPEATS = 9
+# Runs of each call, of which a figure shows the median and the quartiles; a quick run only shows
+# that it works.
+REPEATS = {QUICK: 3, FULL: 9}
 # A call that takes longer is left out; only quadratic ones, and rows computed one by one, do.
 TIMEOUT_SECONDS = 4.0
 # Errors are measured up to here, against the exact gradient in float64.
@@ -49,7 +50,7 @@ def points(size: str) -> list[Point]:
     return [
         point(
             n=n, ratio=ratio, quadratic=n <= QUADRATIC_MOST[size],
-            fitted=n >= FITTED_FROM[size], repeats=REPEATS,
+            fitted=n >= FITTED_FROM[size], repeats=REPEATS[size],
         )
         for n in sizes
         for ratio in (RATIOS if size == FULL else (RATIOS[0], RATIOS[-1]))
