@@ -163,7 +163,7 @@ impl Options {
     }
 
     /// The level that is named, or the best of the machine.
-    pub(crate) fn runs_on(&self) -> Level {
+    pub fn runs_on(&self) -> Level {
         self.level.unwrap_or_else(|| Isa::best().level())
     }
 

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use attngrad::{Error, Watch};
-use numpy::{Element, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadwriteArray2};
+use numpy::ndarray::Dimension;
+use numpy::{Element, PyArray, PyArray2, PyArrayMethods, PyReadonlyArray, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::prelude::*;
 
 use crate::errors::{Failure, Result};
@@ -79,16 +80,19 @@ impl Options {
 /// A snapshot while the core reads it.
 pub type Matrix<'py, T> = PyReadonlyArray2<'py, T>;
 
-/// A snapshot as the binding takes it.
-pub fn read<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray2<'py, T>> {
-    let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
-    array.try_readonly().map_err(|_| Failure::internal("a snapshot is shared with a writer"))
+/// An array of the type that the Python front has checked.
+fn typed<'a, 'py, T: Element, D: Dimension>(array: &'a Bound<'py, PyAny>) -> Result<&'a Bound<'py, PyArray<T, D>>> {
+    array.cast().map_err(|_| Failure::internal("an array of another type came through"))
+}
+
+/// An array that is read.
+pub fn read<'py, T: Element, D: Dimension>(array: &Bound<'py, PyAny>) -> Result<PyReadonlyArray<'py, T, D>> {
+    typed(array)?.try_readonly().map_err(|_| Failure::internal("an array is shared with a writer"))
 }
 
 /// A new array, of which nobody else knows, to be written.
 pub fn write<'py, T: Element>(array: &Bound<'py, PyAny>) -> Result<PyReadwriteArray2<'py, T>> {
-    let array = array.cast::<PyArray2<T>>().map_err(|_| Failure::internal("an array of another type came through"))?;
-    array.try_readwrite().map_err(|_| Failure::internal("a new array is shared"))
+    typed(array)?.try_readwrite().map_err(|_| Failure::internal("a new array is shared"))
 }
 
 /// Whether an array is one of single precision; those of a call are all of one.

@@ -96,7 +96,7 @@ fn of_heads<T: Element + Float>(
     seed: u64,
     options: &Options,
 ) -> Result<Diagnosis> {
-    let (query, key) = (call::read::<T>(query)?, call::read::<T>(key)?);
+    let (query, key) = (call::read::<T, _>(query)?, call::read::<T, _>(key)?);
     let (query, key) = (query.as_array(), key.as_array());
     let found = options.run(py, |options, watch| attngrad::diagnose(query, key, scale, seed, options, watch))?;
     Ok(found.0.into())

@@ -148,7 +148,7 @@ fn multiplied<'py, T: Element + Float>(
     W: &Bound<'py, PyAny>,
     options: &Options,
 ) -> Result<Bound<'py, PyAny>> {
-    let (U, W) = (call::read::<T>(U)?, call::read::<T>(W)?);
+    let (U, W) = (call::read::<T, _>(U)?, call::read::<T, _>(W)?);
     let (U, W) = (U.as_array(), W.as_array());
     let (product, _) = options.run(py, |options, watch| attngrad::row_kronecker(U, W, options, watch))?;
     Ok(product.into_pyarray(py).into_any())

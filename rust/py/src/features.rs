@@ -74,7 +74,7 @@ impl IndexSet {
         rows: &Bound<'py, PyAny>,
         options: &Options,
     ) -> Result<Bound<'py, PyAny>> {
-        let rows = call::read::<T>(rows)?;
+        let rows = call::read::<T, _>(rows)?;
         let rows = rows.as_array();
         let (powers, _) = options.run(py, |options, watch| self.0.monomials(rows, options, watch))?;
         Ok(powers.into_pyarray(py).into_any())
@@ -239,7 +239,7 @@ fn fitted<T: Element + Float>(
     request: &FeatureRequest,
     options: &Options,
 ) -> Result<ExpFeatures> {
-    let (query, key) = (call::read::<T>(query)?, call::read::<T>(key)?);
+    let (query, key) = (call::read::<T, _>(query)?, call::read::<T, _>(key)?);
     let (query, key) = (query.as_array(), key.as_array());
     let fit = |options: &_, watch: Option<attngrad::Watch<'_>>| {
         attngrad::ExpFeatures::fit(query, key, &request.0, options, watch)
@@ -255,7 +255,7 @@ impl ExpFeatures {
         is_query: bool,
         options: &Options,
     ) -> Result<Bound<'py, PyAny>> {
-        let rows = call::read::<T>(rows)?;
+        let rows = call::read::<T, _>(rows)?;
         let rows = rows.as_array();
         let (found, _) = options.run(py, |options, watch| {
             if is_query {

@@ -2,10 +2,10 @@
 
 use attngrad::exact::{self, Incoming};
 use attngrad::{Float, plan};
-use numpy::{Element, IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
+use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 
-use crate::call::Options;
+use crate::call::{Options, read};
 use crate::errors::{Failure, Result};
 use crate::plan::{Decision, Request, Solution};
 
@@ -60,15 +60,9 @@ struct Read<'py, T: Element> {
     saved: Option<[PyReadonlyArrayDyn<'py, T>; 2]>,
 }
 
-fn read<'py, T: Element>(py: Python<'py>, array: &Py<PyAny>) -> Result<PyReadonlyArrayDyn<'py, T>> {
-    let array = array.bind(py).cast::<PyArrayDyn<T>>();
-    let array = array.map_err(|_| Failure::internal("an array of another type came through"))?;
-    array.try_readonly().map_err(|_| Failure::internal("an array is shared with a writer"))
-}
-
 impl<'py, T: Element + Float> Read<'py, T> {
     fn new(py: Python<'py>, given: &Stack) -> Result<Self> {
-        let read = |array: &Py<PyAny>| read::<T>(py, array);
+        let read = |array: &Py<PyAny>| read::<T, _>(array.bind(py));
         Ok(Read {
             heads: [read(&given.query)?, read(&given.key)?, read(&given.value)?],
             dout: given.dout.as_ref().map(read).transpose()?,

@@ -48,7 +48,7 @@ fn levels() -> Vec<&'static str> {
 /// The level that calls run at: the best of this machine, unless ATTNGRAD_LEVEL names another one.
 #[pyfunction]
 fn level() -> Result<&'static str> {
-    Ok(attngrad::Options::from_env()?.level.or_else(|| Level::available().pop()).map_or("baseline", Level::name))
+    Ok(attngrad::Options::from_env()?.runs_on().name())
 }
 
 /// Queries and keys of the register tile at a level, by dtype name.
@@ -106,7 +106,7 @@ fn finite<T: Element + Float>(
     options: &Options,
 ) -> Result<bool> {
     let not_contiguous = || Failure::internal("an array is not contiguous");
-    let row = call::read::<T>(row)?;
+    let row: call::Matrix<'_, T> = call::read(row)?;
     let values = row.as_array().to_slice().ok_or_else(not_contiguous)?;
     let Some(copy) = copy else {
         return Ok(options.run(py, |options, watch| attngrad::all_finite(values, options, watch))?.0);

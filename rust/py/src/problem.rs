@@ -63,7 +63,7 @@ pub struct Arrays<'py, T: Element> {
 
 impl<'py, T: Element + Float> Arrays<'py, T> {
     pub fn read(py: Python<'py>, given: &Problem) -> Result<Self> {
-        let read = |array: &Py<PyAny>| call::read::<T>(array.bind(py));
+        let read = |array: &Py<PyAny>| call::read::<T, _>(array.bind(py));
         let [a1, a2, a3] = &given.a;
         Ok(Arrays {
             a: [read(a1)?, read(a2)?, read(a3)?],

@@ -78,7 +78,7 @@ impl Balance {
         is_query: bool,
         options: &Options,
     ) -> Result<Bound<'py, PyAny>> {
-        let rows = call::read::<T>(rows)?;
+        let rows = call::read::<T, _>(rows)?;
         let rows = rows.as_array();
         let (changed, _) = options
             .run(py, |options, _| if is_query { self.0.queries(rows, options) } else { self.0.keys(rows, options) })?;
@@ -159,7 +159,7 @@ fn drawn<T: Element + Float>(
     seed: u64,
     options: &Options,
 ) -> Result<LogitSample> {
-    let (query, key) = (call::read::<T>(query)?, call::read::<T>(key)?);
+    let (query, key) = (call::read::<T, _>(query)?, call::read::<T, _>(key)?);
     let (query, key) = (query.as_array(), key.as_array());
     let (sample, _) = options
         .run(py, |options, watch| features::LogitSample::draw(query, key, scale, center_query, seed, options, watch))?;

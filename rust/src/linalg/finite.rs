@@ -24,15 +24,8 @@ const LANES: usize = 64;
 /// # Errors
 /// [`Error::Deadline`], [`Error::Cancelled`], [`Error::OutOfMemory`].
 pub fn all_finite<T: Float>(values: &[T], options: &Options, watch: Option<Watch<'_>>) -> Result<bool, Error> {
-    let finite = AtomicBool::new(true);
-    let nanoseconds = size_of_val(values) / BYTES_PER_NANOSECOND;
-    Run::new(options, watch).short(nanoseconds, values.chunks(TASK), |values, _| {
-        if !all_finite_of(values) {
-            finite.store(false, Ordering::Relaxed);
-        }
-        Ok(())
-    })?;
-    Ok(finite.into_inner())
+    let mut run = Run::new(options, watch);
+    all(size_of_val(values), values.chunks(TASK), all_finite_of, &mut run)
 }
 
 /// Copies numbers, and says of the copy whether no value is NaN or infinite. Time O(n), by all threads: a single one
@@ -44,18 +37,30 @@ pub fn snapshot<T: Float>(values: &[T], copy: &mut [T], options: &Options) -> Re
     if values.len() != copy.len() {
         return Err(Error::Internal("a copy of another length".into()));
     }
-    let finite = AtomicBool::new(true);
-    // What is read is written as well.
-    let nanoseconds = 2 * size_of_val(values) / BYTES_PER_NANOSECOND;
     let parts = copy.chunks_mut(PART).zip(values.chunks(PART));
-    Run::new(options, None).short(nanoseconds, parts, |(copy, values), _| {
+    let copied = |(copy, values): (&mut [T], &[T])| {
         copy.copy_from_slice(values);
-        if !all_finite_of(copy) {
-            finite.store(false, Ordering::Relaxed);
+        all_finite_of(copy)
+    };
+    // What is read is written as well.
+    all(2 * size_of_val(values), parts, copied, &mut Run::new(options, None))
+}
+
+/// Whether all parts are `good`, of so many bytes to be read and written together; every part is looked at.
+fn all<X>(
+    bytes: usize,
+    parts: impl ExactSizeIterator<Item = X> + Send,
+    good: impl Fn(X) -> bool + Sync,
+    run: &mut Run<'_>,
+) -> Result<bool, Error> {
+    let all_good = AtomicBool::new(true);
+    run.short(bytes / BYTES_PER_NANOSECOND, parts, |part, _| {
+        if !good(part) {
+            all_good.store(false, Ordering::Relaxed);
         }
         Ok(())
     })?;
-    Ok(finite.into_inner())
+    Ok(all_good.into_inner())
 }
 
 /// Zero times a number is zero, and what is no number stays in a sum.

@@ -15,7 +15,7 @@ use super::stages::Stages;
 use crate::certificate::rigorous::Steps;
 use crate::constants::FINE_ROWS;
 use crate::error::Error;
-use crate::exact::{Incoming, attention_stack, attention_stack_vjp, check_finite};
+use crate::exact::{Incoming, attention_stack_vjp, check_finite};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
@@ -192,18 +192,6 @@ fn one_by_one<T: Float>(
         found.push(stages.run(share, |options, watch| one_head(&head, &decision, request, options, watch))?);
     }
     together(found, decision, request, options)
-}
-
-/// The output of all heads, rows of one head after those of the one before.
-///
-/// # Errors
-/// [`Error::Shape`] for heads of different shapes, and those of [`crate::attention`].
-pub fn attend_heads<T: Float>(
-    heads: &[Heads<'_, T>],
-    options: &Options,
-    watch: Option<Watch<'_>>,
-) -> Result<Array2<T>, Error> {
-    Ok(attention_stack(&Stack::of(heads.to_vec())?, (false, false), options, watch)?.output)
 }
 
 /// Rows of one after those of the one before.

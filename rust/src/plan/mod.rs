@@ -79,7 +79,7 @@ pub use execute::Start;
 pub use forecast::{Forecast, forecast};
 pub use gradient::{Plan, loss_gradient, plan_loss_gradient, solve};
 pub use guard::foresee;
-pub use heads::{HEAD_INPUTS, Pulled, attend_heads, attention_vjp, decide_heads, solve_heads, solve_stack};
+pub use heads::{HEAD_INPUTS, Pulled, attention_vjp, decide_heads, solve_heads, solve_stack};
 pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Kind, Norm, Request, Verdict, Wanted};
 pub use solution::{Gradient, Solution};
