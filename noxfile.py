@@ -141,8 +141,9 @@ def torch(session: nox.Session) -> None:
 def doctests(session: nox.Session) -> None:
     """Examples of the docstrings, of the README and of the documentation."""
     need(session, ".[test]")
-    # The session `torch` has what needs torch.
-    modules = ("--doctest-modules", "--ignore-glob=*/attngrad_rs/torch/*")
+    # The session `torch` has what needs torch. A pattern that is not absolute is taken to begin
+    # in the working directory.
+    modules = ("--doctest-modules", "--ignore-glob=/*/attngrad_rs/torch/*")
     session.run("pytest", "-n", "0", *modules, "--pyargs", "attngrad_rs")
     pages = ("--doctest-glob=*.md", f"--ignore={TORCH_PAGE}")
     session.run("pytest", "-n", "0", *pages, "README.md", "docs")
