@@ -26,6 +26,12 @@ pub const LEAST_TASKS: usize = 8;
 /// ... of no fewer queries than the widest tile has lanes.
 pub const LEAST_TASK_QUERIES: usize = 32;
 
+/// Tasks that few queries and many keys are cut into by both: 8 threads have two each.
+pub const SPLIT_TASKS: usize = 16;
+
+/// Least keys of a part of them: what a part leaves is summed up by one thread, a hundredth of the work on its keys.
+pub const SPLIT_KEYS: usize = 2048;
+
 /// Bytes, of all threads together, for weights that pass 1 keeps for pass 2 ...
 pub const KEPT_BYTES: usize = 32 << 20;
 

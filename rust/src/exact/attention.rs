@@ -82,7 +82,7 @@ fn of_seen<T: Float>(
     let n = heads.query.nrows();
     let engine = Engine::new(queries(heads, options)?, n, rows(&key)?, Sight::of(heads.is_causal), options, run)?;
     let values = engine.values(rows(&value)?, None, run)?;
-    let found = engine.forward_into(&values, output, 1.0, run)?;
+    let found = engine.forward_of_few(&values, output, 1.0, run)?;
     in_range("the output", T::NAME, engine.kernels.finite(output))?;
     for (lse, (shift, total)) in lse.into_iter().flatten().zip(found.shift.iter().zip(&found.total)) {
         // Of a row that sees nothing it is −∞.

@@ -1,5 +1,7 @@
 //! Pass 2 for the query side: w = p K, for a group of query tiles.
 
+use std::ops::Range;
+
 use super::walk::Walk;
 use super::{Operands, Residual};
 use crate::error::Error;
@@ -13,12 +15,21 @@ use crate::simd::Vector;
 pub struct BackwardTask<'a, T> {
     /// Index of the first query.
     pub first: usize,
-    /// In: queries times scale · log2 e. Out: w = p K, row-major.
-    pub queries: &'a mut [T],
+    /// The keys, from the start of a block on.
+    pub keys: Range<usize>,
+    pub queries: Queries<'a, T>,
     /// The rows of c with the results of pass 1 for them.
     pub residual: Residual<'a, T>,
     /// Σ_i p_i².
     pub squares: &'a mut [f64],
+}
+
+/// Queries times scale · log2 e, row-major, and room for w.
+pub enum Queries<'a, T> {
+    /// In: the queries. Out: w = p K, where the task has all keys.
+    Replaced(&'a mut [T]),
+    /// The queries, and Σ_i p_i k_i over the keys of the task.
+    Part(&'a [T], &'a mut [f64]),
 }
 
 /// The state of one tile of queries.
@@ -184,18 +195,22 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     let mut sums = buffer::aligned::<T>(tiles * width * L)?;
     let mut sums64 = buffer::aligned::<f64>(tiles * width * L)?;
     let mut lanes = buffer::with_capacity(tiles)?;
+    let rows_of_queries = match &task.queries {
+        Queries::Replaced(queries) => &**queries,
+        Queries::Part(queries, _) => queries,
+    };
     for t in 0..tiles {
         let range = t * L..rows.min((t + 1) * L);
         let rows = task.residual.rows(range.clone());
         tile::transpose::<T, L>(
-            &task.queries[range.start * width..range.end * width],
+            &rows_of_queries[range.start * width..range.end * width],
             width,
             &mut queries[t * width * L..][..width * L],
         );
         tile::transpose::<T, L>(rows.c, value_width, &mut residual[t * value_width * L..][..value_width * L]);
         lanes.push(Lanes::<T, L>::new(&rows, operands.unshifted(rows.bound)));
     }
-    for keys in operands.key_blocks(task.first..task.first + rows) {
+    for keys in operands.key_blocks(task.keys, task.first..task.first + rows) {
         cancel.check()?;
         for (t, lanes) in lanes.iter_mut().enumerate() {
             let mut block = Block {
@@ -212,9 +227,18 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     for (row, square) in task.squares.iter_mut().enumerate() {
         let (t, l) = (row / L, row % L);
         *square = lanes[t].squares64[l];
-        let sums64 = &sums64[t * width * L..][..width * L];
-        for (i, w) in task.queries[row * width..][..width].iter_mut().enumerate() {
-            *w = T::narrow(sums64[i * L + l]);
+    }
+    match task.queries {
+        Queries::Replaced(queries) => {
+            for (row, w) in queries.chunks_exact_mut(width.max(1)).enumerate() {
+                let sums64 = &sums64[row / L * width * L + row % L..];
+                w.iter_mut().zip(sums64.iter().step_by(L)).for_each(|(w, &sum)| *w = T::narrow(sum));
+            }
+        }
+        Queries::Part(_, w) => {
+            for (t, sums64) in sums64.chunks_exact(width.max(1) * L).enumerate() {
+                tile::untranspose::<f64, L>(sums64, (t * L, L.min(rows - t * L)), w);
+            }
         }
     }
     Ok(())

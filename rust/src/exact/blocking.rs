@@ -1,6 +1,6 @@
 //! Schedule of the passes: waves, chunks, and the score cache between them.
 
-use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_THREAD_BYTES, KEPT_TILES, WAVE_QUERIES};
+use crate::constants::{CHUNK_KEYS, KEPT_BYTES, KEPT_THREAD_BYTES, KEPT_TILES, SPLIT_KEYS, WAVE_QUERIES};
 
 /// The sizes that decide where pieces of work end. The order of every sum follows from them and from the shape.
 #[derive(Debug, Clone, Copy)]
@@ -11,10 +11,13 @@ pub(super) struct Blocking {
     pub chunk_keys: usize,
     /// Bytes for the score cache of pass 1.
     pub kept_bytes: usize,
+    /// Least keys of a part where few queries share them.
+    pub split_keys: usize,
 }
 
 impl Blocking {
-    const CONSTANTS: Blocking = Blocking { wave_queries: WAVE_QUERIES, chunk_keys: CHUNK_KEYS, kept_bytes: KEPT_BYTES };
+    const CONSTANTS: Blocking =
+        Blocking { wave_queries: WAVE_QUERIES, chunk_keys: CHUNK_KEYS, kept_bytes: KEPT_BYTES, split_keys: SPLIT_KEYS };
 
     /// The constants.
     #[cfg(not(test))]

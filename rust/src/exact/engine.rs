@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
-use super::backward::BackwardTask;
+use super::backward::{BackwardTask, Queries};
 use super::blocking::Blocking;
-use super::forward::{ForwardTask, Spread};
+use super::forward::{ForwardTask, Output, Spread};
 use super::kernels::Kernels;
 use super::operands::key_block;
 use super::residual::Prepared;
@@ -228,7 +228,8 @@ impl<T: Float> Engine<T> {
                 first,
                 queries: &self.queries[first * width..(first + rows) * width],
                 bound: &self.bound[first..first + rows],
-                output: take(&mut output, rows * values.rows.width),
+                keys: 0..self.keys.count,
+                output: Output::Whole(take(&mut output, rows * values.rows.width)),
                 shift: take(&mut shift, rows),
                 total: take(&mut total, rows),
                 spread: take(&mut spread, rows),
@@ -262,7 +263,8 @@ impl<T: Float> Engine<T> {
                 let rows = each.min(n - first);
                 BackwardTask {
                     first,
-                    queries: take(&mut queries, rows * width),
+                    keys: 0..self.keys.count,
+                    queries: Queries::Replaced(take(&mut queries, rows * width)),
                     residual: residual.rows(first..first + rows),
                     squares: take(&mut squares, rows),
                 }

@@ -1,5 +1,7 @@
 //! Pass 1: o = f h and the row normaliser, for a group of query tiles.
 
+use std::ops::Range;
+
 use super::Operands;
 use super::walk::Walk;
 use crate::constants::{KEY_BLOCK, LAZY_SHIFT, SMALL_STRIP};
@@ -18,14 +20,23 @@ pub struct ForwardTask<'a, T> {
     pub queries: &'a [T],
     /// ‖query‖ · max ‖key‖, in the units of the logits.
     pub bound: &'a [f64],
-    /// o, row-major.
-    pub output: &'a mut [T],
+    /// The keys, from the start of a block on.
+    pub keys: Range<usize>,
+    pub output: Output<'a, T>,
     /// Shift that is subtracted from the logits of a row.
     pub shift: &'a mut [T],
     /// Σ_i 2^(S_i − shift).
     pub total: &'a mut [f64],
     /// Spread of the weights of each row.
     pub spread: &'a mut [Spread],
+}
+
+/// Room for the sums over keys, row-major.
+pub enum Output<'a, T> {
+    /// o, where the task has all keys.
+    Whole(&'a mut [T]),
+    /// Σ_i 2^(S_i − shift) h_i; where there are no more than some of the keys, the spread is as it was summed, too.
+    Part(&'a mut [f64]),
 }
 
 /// Spread of the weights f of a row over the keys.
@@ -36,6 +47,13 @@ pub struct Spread {
     /// Roundings that may all go the same way, of the whole sum: strips that are few roundings of the sum before them
     /// lose a rounding of that sum, or all of themselves where that is less.
     pub small: f64,
+}
+
+impl Spread {
+    /// Of weights that are divided by their sum.
+    pub fn of(self, total: f64) -> Self {
+        Spread { squares: self.squares / (total * total), small: self.small / total }
+    }
 }
 
 /// The running state of one tile of queries.
@@ -80,7 +98,8 @@ impl<T, V, const W: usize, const J: usize> Keep<T, V, W, J> for Forget {
 impl<T: Float, const L: usize> Lanes<T, L> {
     /// Of queries whose logits `bound` bounds.
     fn new(unshifted: bool, bound: &[f64]) -> Self {
-        let shift = if unshifted { T::zero() } else { T::neg_infinity() };
+        // Below every logit, and finite: a lane that sees no key yet has weights of zero, not NaN.
+        let shift = if unshifted { T::zero() } else { T::min_value() };
         Lanes {
             shift: [shift; L],
             total: [T::zero(); L],
@@ -101,7 +120,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         let mut ratio = [T::one(); L];
         for l in 0..L {
             if high[l] > self.shift[l] {
-                // From −∞ (nothing summed yet) the ratio is 2^−∞ = 0.
+                // As long as nothing has been summed the ratio is zero.
                 ratio[l] = (self.shift[l] - high[l]).exp2();
                 self.shift[l] = high[l];
             }
@@ -273,7 +292,7 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         let bound = &task.bound[range];
         lanes.push(Lanes::<T, L>::new(operands.unshifted(bound), bound));
     }
-    for keys in operands.key_blocks(task.first..task.first + rows) {
+    for keys in operands.key_blocks(task.keys, task.first..task.first + rows) {
         cancel.check()?;
         for (t, lanes) in lanes.iter_mut().enumerate() {
             let mut block = Block {
@@ -286,23 +305,30 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             lanes.visit::<V, W, J>(&mut block, operands, &walk, kept);
         }
     }
+    let mut output = task.output;
     for (t, lane) in lanes.iter().enumerate() {
         let first = t * L;
         let count = L.min(rows - first);
         let sums = &mut sums[t * value_width * L..][..value_width * L];
         let sums64 = &sums64[t * value_width * L..][..value_width * L];
-        for (sums, sums64) in sums.as_chunks_mut::<L>().0.iter_mut().zip(sums64.as_chunks::<L>().0) {
-            for l in 0..L {
-                sums[l] = T::narrow(sums64[l] / lane.total64[l]);
-            }
-        }
-        tile::untranspose::<T, L>(sums, (first, count), task.output);
         for l in 0..count {
-            let total = lane.total64[l];
             task.shift[first + l] = lane.shift[l];
-            task.total[first + l] = total;
-            let squares = lane.squares64[l] / (total * total);
-            task.spread[first + l] = Spread { squares, small: lane.small64[l] / total };
+            task.total[first + l] = lane.total64[l];
+            task.spread[first + l] = Spread { squares: lane.squares64[l], small: lane.small64[l] };
+        }
+        match &mut output {
+            Output::Whole(output) => {
+                for (sums, sums64) in sums.as_chunks_mut::<L>().0.iter_mut().zip(sums64.as_chunks::<L>().0) {
+                    for l in 0..L {
+                        sums[l] = T::narrow(sums64[l] / lane.total64[l]);
+                    }
+                }
+                tile::untranspose::<T, L>(sums, (first, count), output);
+                for (spread, total) in task.spread[first..][..count].iter_mut().zip(&lane.total64) {
+                    *spread = spread.of(*total);
+                }
+            }
+            Output::Part(output) => tile::untranspose::<f64, L>(sums64, (first, count), output),
         }
     }
     Ok(())

@@ -1,12 +1,12 @@
-//! Pass 1 that keeps its weights, and goes on to c; and both passes over a few tiles of queries at once.
+//! Pass 1 that keeps its weights, and goes on to c; and pass 2 from these weights.
 //!
 //! With the score cache the query side costs 8 n² d operations, not 10, and both sides 12, not 14.
 
+use super::Operands;
 use super::backward::{BackwardTask, backward};
-use super::forward::{ForwardTask, Spread, forward};
+use super::forward::{ForwardTask, Output, Spread, forward};
 use super::kept::{self, Read, Written};
 use super::residual::{Given, Row};
-use super::{Operands, Residual};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
@@ -41,16 +41,6 @@ pub struct FirstTask<'a, T> {
     pub kept: &'a mut [T],
 }
 
-/// Both passes; `first.queries` is empty, the queries are here.
-pub struct FusedTask<'a, T> {
-    /// Pass 1.
-    pub first: FirstTask<'a, T>,
-    /// In: queries times scale · log2 e. Out: w = p K, row-major.
-    pub queries: &'a mut [T],
-    /// Σ_i p_i².
-    pub p_squares: &'a mut [f64],
-}
-
 /// Pass 1 and the step to c for one task. Time rows · m · 2 (d + dv), scratch rows · (d + 3 dv).
 #[inline(always)]
 pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
@@ -63,7 +53,8 @@ pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
         first: task.first,
         queries: task.queries,
         bound: task.bound,
-        output: task.c,
+        keys: 0..operands.keys.count,
+        output: Output::Whole(&mut *task.c),
         shift: task.shift,
         total: task.total,
         spread: task.spread,
@@ -79,31 +70,14 @@ pub fn first<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     Ok(())
 }
 
-/// Both passes for one task. Time rows · m · (4 d + 4 dv), scratch rows · (6 d + 4 dv).
+/// Pass 2 for one task, from the weights that [`first`] left. Time rows · m · (2 d + 2 dv), scratch rows · (4 d + dv).
 #[inline(always)]
-pub fn fused<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+pub fn second<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     operands: &Operands<'_, T>,
-    task: FusedTask<'_, T>,
+    task: BackwardTask<'_, T>,
+    kept: &[T],
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let FusedTask { first: pass, queries, p_squares } = task;
-    let FirstTask { first: index, bound, given, unit, c, r, shift, total, spread, rows, kept, .. } = pass;
-    let pass = FirstTask {
-        first: index,
-        queries,
-        bound,
-        given,
-        unit,
-        c: &mut *c,
-        r: &mut *r,
-        shift: &mut *shift,
-        total,
-        spread,
-        rows,
-        kept: &mut *kept,
-    };
-    first::<T, V, W, L, J>(operands, pass, cancel)?;
     let stride = kept::stride(L, operands.keys.count, J);
-    let pass = BackwardTask { first: index, queries, residual: Residual { c, r, shift, bound }, squares: p_squares };
-    backward::<T, V, W, L, J>(operands, pass, &mut Read::new(kept, stride), cancel)
+    backward::<T, V, W, L, J>(operands, task, &mut Read::new(kept, stride), cancel)
 }

@@ -4,7 +4,7 @@ use super::Operands;
 use super::backward::{self, Again, BackwardTask};
 use super::both_sides::{self, ChunkTask, Wave};
 use super::forward::{self, Forget, ForwardTask};
-use super::fused::{self, FirstTask, FusedTask};
+use super::fused::{self, FirstTask};
 use super::resumed::{self, ResumedTask};
 use super::slot::Slot;
 use crate::error::Error;
@@ -30,8 +30,8 @@ kernels! {
         resumed::resumed::<T, L>(operands, task)
     }
 
-    fn fused(operands: &Operands<'_, T>, task: FusedTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
-        fused::fused::<T, V, W, L, J>(operands, task, cancel)
+    fn second(operands: &Operands<'_, T>, task: BackwardTask<'_, T>, kept: &[T], cancel: &Cancel) -> Result<(), Error> {
+        fused::second::<T, V, W, L, J>(operands, task, kept, cancel)
     }
 
     fn backward(operands: &Operands<'_, T>, task: BackwardTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {

@@ -24,6 +24,7 @@ mod resumed;
 mod rounding;
 pub(crate) mod rows;
 mod slot;
+mod split;
 mod stack;
 pub(crate) mod structure;
 #[cfg(test)]

@@ -69,11 +69,11 @@ impl<T: Float> Operands<'_, T> {
         if self.is_causal { keys.min(self.order.index(queries.end.saturating_sub(1)) + 1) } else { keys }
     }
 
-    /// The blocks of keys that some of these queries sees.
+    /// The blocks of `keys`, which begin where a block does, that some of these queries sees.
     #[inline(always)]
-    pub fn key_blocks(&self, queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let (block, end) = (self.key_block, self.seen(queries));
-        (0..end).step_by(block).map(move |start| start..end.min(start + block))
+    pub fn key_blocks(&self, keys: Range<usize>, queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let (block, end) = (self.key_block, self.seen(queries).min(keys.end));
+        (keys.start..end).step_by(block).map(move |start| start..end.min(start + block))
     }
 
     /// One block of keys as a tile of these queries sees it.
@@ -109,5 +109,6 @@ pub fn most_rescalings<T: Float>(bound: f64, values: [f64; 2], keys: usize) -> f
     }
     // No tile is wider.
     let lanes = LEAST_TASK_QUERIES as f64;
-    (lanes * (2.0 * bound / LAZY_SHIFT + 1.0)).min(keys as f64)
+    // And once where the sums of parts of the keys meet.
+    (lanes * (2.0 * bound / LAZY_SHIFT + 1.0)).min(keys as f64) + 1.0
 }

@@ -67,8 +67,8 @@ fn of_seen<T: Float>(
     let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
     let h = product(problem.A3, problem.Y, 1.0, run)?;
     let values = engine.values(Rows { data: &h, count: m, width: dv }, None, run)?;
-    let mut forward = engine.forward(&values, FORWARD_SHARE, run)?;
-    let output = std::mem::take(&mut forward.output);
+    let mut output = buffer::zeros(buffer::size(&[count, dv])?)?;
+    let forward = engine.forward_of_few(&values, &mut output, FORWARD_SHARE, run)?;
     let mut copy = buffer::with_capacity(output.len())?;
     copy.extend_from_slice(&output);
     let given = Given { rows: E.as_slice().unwrap_or_default(), is_target: problem.is_target };
@@ -76,7 +76,7 @@ fn of_seen<T: Float>(
     // The law of the loss gradient.
     let unit = given.unit(dv, &values.seen, run)?;
     let (prepared, _) = incoming.prepare(&forward.total, unit, run)?;
-    engine.backward(&values, &forward, &prepared, run)?;
+    engine.backward_of_few(&values, &forward, &prepared, run)?;
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
     let output = matrix(copy, count, dv)?;
     in_range("w = p K", T::NAME, w.iter().chain(&output).all(|x| x.is_finite()))?;

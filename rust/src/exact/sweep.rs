@@ -44,7 +44,7 @@ fn every_route<T: Float>(case: &Case<T>, level: Level) {
     let options = options(level, BLOCK);
     for kept_bytes in [usize::MAX, 0] {
         Blocking::choose(|sizes| {
-            *sizes = Blocking { wave_queries: WAVE, chunk_keys: BLOCK, kept_bytes };
+            *sizes = Blocking { wave_queries: WAVE, chunk_keys: BLOCK, kept_bytes, split_keys: BLOCK };
         });
         for wrt in [&[Wrt::X][..], &[Wrt::X, Wrt::Y, Wrt::A1, Wrt::A2, Wrt::A3]] {
             case.check(wrt, &options);
@@ -111,7 +111,8 @@ fn at_random<T: Float>(seed: u64) {
     let n = size_near(rng, &[lanes, 2 * lanes, LEAST_TASK_QUERIES, WAVE, wave_queries, key_block], 300);
     let m = size_near(rng, &[keys, BLOCK, key_block, chunk_keys, n], 400);
     let kept_bytes = one_of(rng, &[usize::MAX, A_WAVE_OF(m * size_of::<T>()), 0]);
-    Blocking::choose(|sizes| *sizes = Blocking { wave_queries, chunk_keys, kept_bytes });
+    let split_keys = one_of(rng, &[BLOCK, 100, usize::MAX / 2]);
+    Blocking::choose(|sizes| *sizes = Blocking { wave_queries, chunk_keys, kept_bytes, split_keys });
     let mut width = || size_near(rng, &[2, 3, lanes / 2, lanes], 2 * lanes + 2);
     let (d1, d2, dv) = (width(), width(), width());
     let pair = (width() % 3 == 0).then_some(d1.max(2));

@@ -2,10 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::Residual;
+use super::backward::{BackwardTask, Queries};
 use super::blocking::kept_tiles;
 use super::engine::{Engine, Forward, Values};
 use super::forward::Spread;
-use super::fused::{FirstTask, FusedTask};
+use super::fused::FirstTask;
 use super::kept;
 use super::residual::{Given, Row};
 use crate::error::Error;
@@ -113,25 +115,33 @@ impl<T: Float> Engine<T> {
             let rows = first..first + part.rows.len();
             let (kept, rest) = room.split_at_mut(tiles * stride);
             let (c, r) = rest.split_at_mut(group * value_width);
-            let task = FusedTask {
-                first: FirstTask {
-                    first,
-                    queries: &[],
-                    bound: &self.bound[rows.clone()],
-                    given: given.rows(rows.clone(), value_width),
-                    unit,
-                    c: &mut c[..rows.len() * value_width],
-                    r: &mut r[..rows.len()],
-                    shift: part.shift,
-                    total: part.total,
-                    spread: part.spread,
-                    rows: part.rows,
-                    kept,
-                },
+            let bound = &self.bound[rows.clone()];
+            let (c, r) = (&mut c[..rows.len() * value_width], &mut r[..rows.len()]);
+            let task = FirstTask {
+                first,
                 queries,
-                p_squares: part.p_squares,
+                bound,
+                given: given.rows(rows, value_width),
+                unit,
+                c: &mut *c,
+                r: &mut *r,
+                shift: &mut *part.shift,
+                total: part.total,
+                spread: part.spread,
+                rows: part.rows,
+                kept: &mut *kept,
             };
-            let result = kernels.fused(&operands, task, cancel);
+            let mut result = kernels.first(&operands, task, cancel);
+            if result.is_ok() {
+                let task = BackwardTask {
+                    first,
+                    keys: 0..operands.keys.count,
+                    queries: Queries::Replaced(queries),
+                    residual: Residual { c, r, shift: part.shift, bound },
+                    squares: part.p_squares,
+                };
+                result = kernels.second(&operands, task, kept, cancel);
+            }
             lock().push(room);
             result
         })?;

@@ -4,13 +4,13 @@
 //! the last queries, which are the first ones in reverse order.
 
 use std::f64::consts::LOG2_E;
-use std::ops::Range;
 
 use super::InputMap;
 use super::rhs::{C, total};
 use super::tile::{self, Tile, widest};
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::finite::all_finite_of;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
 use crate::simd::Vector;
@@ -71,26 +71,27 @@ impl<T: Float> Chunk<T> {
         Ok(chunk)
     }
 
-    /// Some keys with [h, 1], and whether they are finite; zeros where they are not.
-    #[inline(always)]
-    pub fn of_keys<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    /// `count` keys with [h, 1], and whether they are finite; zeros where they are not. `block` writes the coordinates of
+    /// a side `[column][C]`, by way of scratch.
+    pub fn of_keys<const L: usize, const J: usize>(
         keys: &InputMap<'_, T>,
         values: &InputMap<'_, T>,
-        rows: Range<usize>,
+        block: impl Fn(&InputMap<'_, T>, &mut [T], &mut [T]),
+        count: usize,
     ) -> Result<(Self, bool), Error> {
         let dv = values.columns();
         let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
         let mut payload = buffer::aligned::<T>(buffer::size(&[dv + 1, C])?)?;
         let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
-        keys.block::<V, W, L, J>(rows.clone(), &mut scratch, &mut x);
-        values.block::<V, W, L, J>(rows.clone(), &mut scratch, &mut payload);
+        block(keys, &mut scratch, &mut x);
+        block(values, &mut scratch, &mut payload);
         payload[dv * C..].fill(T::one());
-        let finite = all_finite(&x) & all_finite(&payload);
-        if !finite {
+        let is_finite = all_finite_of(&x) & all_finite_of(&payload);
+        if !is_finite {
             x.fill(T::zero());
             payload.fill(T::zero());
         }
-        Ok((Chunk::new::<L, J>(&x, &payload, rows.len(), Order::Forward)?, finite))
+        Ok((Chunk::new::<L, J>(&x, &payload, count, Order::Forward)?, is_finite))
     }
 
     /// max ‖x‖² of the rows.
@@ -215,16 +216,6 @@ impl<T: Float> Chunk<T> {
 fn inner<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(a: tile::Pair<V>, b: &[T; L]) -> T {
     let b: tile::Pair<V> = tile::load(b);
     total(a[1].mul_add(b[1], a[0].mul(b[0])))
-}
-
-/// Without a way out of the loop, which would be slower.
-#[inline(always)]
-fn all_finite<T: Float>(numbers: &[T]) -> bool {
-    let mut finite = true;
-    for x in numbers {
-        finite &= x.is_finite();
-    }
-    finite
 }
 
 /// One strip of a matrix of `width` columns.

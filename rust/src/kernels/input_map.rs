@@ -1,11 +1,8 @@
 //! One input of the problem, and the product that turns its rows into coordinates or values.
 
-use std::ops::Range;
-
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::Strips;
-use super::rhs::C;
 use super::tile;
 use crate::error::Error;
 use crate::float::Float;
@@ -57,20 +54,6 @@ impl<'a, T: Float> InputMap<'a, T> {
     #[inline(always)]
     pub fn slice(&self, first: usize, count: usize) -> &'a [T] {
         &self.rows.data[first * self.rows.width..][..count * self.rows.width]
-    }
-
-    /// Coordinates `[column][C]` of some rows, no more than `C`.
-    #[inline(always)]
-    pub fn block<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-        &self,
-        rows: Range<usize>,
-        scratch: &mut [T],
-        out: &mut [T],
-    ) {
-        for at in (0..rows.len()).step_by(L) {
-            let count = (rows.len() - at).min(L);
-            self.coordinates::<V, W, L, J>(rows.start + at, count, scratch, &mut out[at..], C);
-        }
     }
 
     /// Coordinates of up to `L` rows, from `first` on, into `out[c · stride..][..L]`; lanes past the last row are zero.

@@ -140,7 +140,7 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     sums: &mut [f64],
     cancel: &Cancel,
 ) -> Result<KeyFound, Error> {
-    let Sides { tree, keys, values, .. } = sides;
+    let &Sides { tree, ref keys, ref values, blocks, .. } = sides;
     let width = values.columns();
     let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, integers)?;
     let mut payload = Rhs::<T>::new::<W>(width + 1)?;
@@ -155,9 +155,9 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
         let count = C.min(rows.end - first);
         for at in (0..count).step_by(L) {
             let rows = (count - at).min(L);
-            keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x[at..], C);
+            blocks.coordinates(keys, first + at, rows, &mut scratch, &mut x[at..], C);
             inputs.add(&scratch.as_chunks().0[..keys.rows.width], &[], rows);
-            values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut h, L);
+            blocks.coordinates(values, first + at, rows, &mut scratch, &mut h, L);
             value_inputs.add(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
             outputs.add(&h.as_chunks().0[..width], &values.centres[1], rows);
             sides.leave_out::<C>(first + at, rows, at, &mut x);
@@ -165,7 +165,7 @@ pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
             payload.set_lanes::<W, L>(at, &h);
             h[width * L..].fill(T::one());
         }
-        collector.add::<V, W, L, J>(tree, &mut x, count, &payload, sums);
+        blocks.collect(&mut collector, tree, &mut x, count, &payload, sums);
         widest_key = wider(widest_key, widest::<T, C>(x.as_chunks().0));
     }
     let balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());

@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, Array2};
 
+use super::blocks::Kernels as Blocks;
 use super::collect::KeyFound;
 use super::evaluate::{Coefficients, Moments};
 use super::kernels::Kernels;
@@ -231,13 +232,14 @@ impl Polynomial {
             keys: keys(rows(&problem.A2)?)?,
             values: values(rows(&problem.A3)?)?.with_centre(coordinates.input_centre.view(), Y.view()),
             left_out: exact_keys,
+            blocks: Blocks::of(self.isa),
             exact: if exact_keys.is_empty() { None } else { Some([keys(rows(exact_A2)?)?, values(rows(exact_A3)?)?]) },
         })
     }
 
     /// Rows of a strip of the kernels.
     pub(super) fn strip<T: Float>(&self) -> usize {
-        Kernels::<T>::of(self.isa).keys
+        Blocks::<T>::of(self.isa).keys
     }
 
     /// Inputs of the query side, no output requested yet.

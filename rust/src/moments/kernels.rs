@@ -14,8 +14,7 @@ use crate::runtime::pool::Cancel;
 use crate::simd::levels::kernels;
 
 kernels! {
-    integers
-    shape { keys: "Keys of a tile." = J }
+    shape {}
 
     fn key_moments(
         sides: &Sides<'_, T>,
@@ -32,7 +31,7 @@ kernels! {
     }
 
     fn key_side(operands: &KeySide<'_, T>, task: KeyTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
-        keys::key_side::<T, V, W, L, J>(operands, task, &mut Nothing, cancel)
+        keys::key_side::<T, W, L, J>(operands, task, &mut Nothing, cancel)
     }
 
     fn causal_queries(
@@ -53,6 +52,6 @@ kernels! {
     }
 
     fn causal_keys(operands: &CausalKeys<'_, T>, task: CausalKeyTask<'_, T>, cancel: &Cancel) -> Result<(), Error> {
-        causal_keys::causal_keys::<T, V, W, L, J>(operands, task, cancel)
+        causal_keys::causal_keys::<T, W, L, J>(operands, task, cancel)
     }
 }

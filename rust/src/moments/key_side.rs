@@ -3,19 +3,20 @@
 
 use std::ops::Range;
 
+use super::MOMENTS_SHARE;
 use super::causal::keys::{CausalKeyTask, CausalKeys};
 use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::keys::{KeySide, KeyTask};
 use super::parts::Parts;
 use super::sides::Sides;
-use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::rhs::C;
 use crate::linalg::layout::{Rows, cut, cut_tail, in_range};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
+use crate::runtime::scan::{Waves, rows};
 use crate::runtime::sums::Sums;
 
 /// Query-side operands of the key side.
@@ -57,7 +58,7 @@ pub fn key_side<T: Float>(
         }
         Answers::Moments(moments) => {
             let dv = sides.values.columns();
-            let moments = polynomial.coefficients.moments(moments, dv + 1, dv, kernels.keys)?;
+            let moments = polynomial.coefficients.moments(moments, dv + 1, dv, polynomial.strip::<T>())?;
             in_range("a moment of the queries", T::NAME, moments.finite)?;
             let operands = KeySide { moments: Some(&moments), ..operands };
             let parts = Parts::new(sides.keys.rows.count, sizes.iter().sum());

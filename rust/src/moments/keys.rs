@@ -12,7 +12,6 @@ use crate::kernels::outputs::{Outer, Product};
 use crate::kernels::rhs::C;
 use crate::runtime::buffer;
 use crate::runtime::pool::Cancel;
-use crate::simd::Vector;
 
 /// Shared inputs of the tasks of the key side.
 #[derive(Clone, Copy)]
@@ -39,13 +38,13 @@ pub struct KeyTask<'a, T> {
 
 /// pᵀ Q and fᵀ c of one part. Time 2 · rows · (N_(g+1) + N_g)(dv + 1) flops.
 #[inline(always)]
-pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+pub fn key_side<T: Float, const W: usize, const L: usize, const J: usize>(
     operands: &KeySide<'_, T>,
     mut task: KeyTask<'_, T>,
     near: &mut impl Near<T, L>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let Sides { tree, keys, values, .. } = operands.sides;
+    let &Sides { tree, ref keys, ref values, blocks, .. } = operands.sides;
     let lanes = |width: usize| buffer::aligned::<T>(buffer::size(&[width, L])?);
     let (d, dv) = (keys.columns(), values.columns());
     let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
@@ -63,14 +62,14 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
         for at in (0..count).step_by(L) {
             let rows = (count - at).min(L);
             let row = first + at - task.rows.start;
-            keys.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut x, L);
-            values.coordinates::<V, W, L, J>(first + at, rows, &mut scratch, &mut payload, L);
-            evaluator.values::<V, W, L, J>(tree, operands.moments, &x, &mut g);
-            near.values::<V, W, J>((first + at, rows), &x, &[true; L], &mut g);
+            blocks.coordinates(keys, first + at, rows, &mut scratch, &mut x, L);
+            blocks.coordinates(values, first + at, rows, &mut scratch, &mut payload, L);
+            blocks.values(&mut evaluator, tree, operands.moments, &x, &mut g);
+            near.values(blocks, (first + at, rows), &x, &[true; L], &mut g);
             operands.sides.leave_out::<L>(first + at, rows, 0, &mut g);
             if operands.slopes {
-                evaluator.slopes::<V, W, L, J>(tree, operands.moments, &payload, &x, &mut v);
-                near.slopes::<V, W, J>(&payload, &mut v);
+                blocks.slopes(&mut evaluator, tree, operands.moments, &payload, &x, &mut v);
+                near.slopes(blocks, &payload, &mut v);
                 operands.sides.leave_out::<L>(first + at, rows, 0, &mut v);
             }
             for (i, lanes) in [&v, &g].into_iter().enumerate() {
@@ -78,14 +77,14 @@ pub fn key_side<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                     outer.columns.set::<L>(at, lanes);
                 }
                 if let (Some(product), Some(output)) = (operands.products[i], &mut task.outputs[i]) {
-                    product.rows::<V, W, L, J>(lanes, row, rows, output);
+                    blocks.map_rows(product, lanes, row, rows, output);
                 }
             }
         }
         for ((outer, sums), side) in outers.iter_mut().zip(&mut task.sums).zip([keys, values]) {
             if let (Some(outer), Some(sums)) = (outer, sums) {
                 outer.payload.set_rows::<W, L>(side.slice(first, count));
-                outer.add::<V, W, L, J>(sums);
+                blocks.add_outer(outer, sums);
             }
         }
     }

@@ -1,15 +1,16 @@
 //! The moment form of the polynomial method: near-linear time, never n × n, nor n × N (docs/math.md, Theorem 8.4).
 //!
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three
-//! sums do everything: `collect` takes moments of rows, `evaluate` evaluates them at a row, values and slopes alike;
-//! `queries` and `keys` put them together block by block, in `causal` under a mask, with sums of the chunks before from
-//! a scan in `waves`. All of them read the inputs in `sides`, and see a few rows of the other side one by one through
+//! sums do everything: `collect` takes moments of rows, `evaluate` evaluates them at a row, values and slopes alike:
+//! `blocks` has the loops for each instruction set, and `queries` and `keys` put them together block by block, in
+//! `causal` under a mask, with sums of the chunks before from a [scan](crate::runtime::scan). All of them read the inputs in `sides`, and see a few rows of the other side one by one through
 //! `near`: keys that stand out, which keep their exp in every pass, or the chunk of the row itself under a mask.
 //!
 //! `query_side` and `key_side` run them over all rows, in `parts`, with or without a mask; `fit`, `passes`, `contraction`, `rows` and `gradient` answer the requests of a problem.
 //!
 //! The passes without a mask also leave the statistics from which [`crate::certificate::moments`] makes bounds.
 
+mod blocks;
 mod causal;
 mod collect;
 mod contraction;
@@ -26,7 +27,9 @@ mod queries;
 mod query_side;
 mod rows;
 mod sides;
-mod waves;
 
 pub use fit::Polynomial;
+/// Share of the moments of the other side in the time of a wave of a causal problem, for the progress.
+const MOMENTS_SHARE: f64 = 0.4;
+
 pub use gradient::{PolynomialGradients, polynomial_gradient};

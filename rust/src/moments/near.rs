@@ -1,10 +1,10 @@
 //! Rows that a tile sees one by one, beside the moments: none, keys that stand out, or under a mask the other side's
 //! rows of its own chunk.
 
+use super::blocks::Kernels as Blocks;
 use crate::float::Float;
 use crate::kernels::chunk::Chunk;
 use crate::kernels::tile::square_norms;
-use crate::simd::Vector;
 
 /// Limits within which a row is safe, the same for all tasks.
 #[derive(Clone, Copy)]
@@ -45,25 +45,18 @@ pub trait Near<T: Float, const L: usize> {
     /// Adds Σ weights · payload to `sums`, `[columns][L]`, of `rows` rows from `first` on with the coordinates `x`,
     /// those of them that are `used`.
     #[inline(always)]
-    fn values<V: Vector<T, W>, const W: usize, const J: usize>(
-        &mut self,
-        (first, rows): (usize, usize),
-        x: &[T],
-        used: &[bool; L],
-        sums: &mut [T],
-    ) {
+    fn values(&mut self, blocks: Blocks<T>, (first, rows): (usize, usize), x: &[T], used: &[bool; L], sums: &mut [T]) {
         let last = self.last(first, rows);
         if let Some(chunk) = self.chunk() {
-            chunk.set(x, used);
-            chunk.values::<V, W, L, J>(&last, sums);
+            blocks.near_values(chunk, x, used, &last, sums);
         }
     }
 
     /// Adds Σ weights · ⟨`payload`, the other payload⟩ · x to `out`, `[dimension][L]`, for the same rows.
     #[inline(always)]
-    fn slopes<V: Vector<T, W>, const W: usize, const J: usize>(&mut self, payload: &[T], out: &mut [T]) {
+    fn slopes(&mut self, blocks: Blocks<T>, payload: &[T], out: &mut [T]) {
         if let Some(chunk) = self.chunk() {
-            chunk.slopes::<V, W, L, J>(payload, out);
+            blocks.near_slopes(chunk, payload, out);
         }
     }
 }

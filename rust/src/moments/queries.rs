@@ -9,7 +9,6 @@ use super::sides::Sides;
 use crate::certificate::moments::{Buckets, RowNumbers};
 use crate::error::Error;
 use crate::float::Float;
-use crate::kernels::chunk::Chunk;
 use crate::kernels::outputs::{Outer, Product};
 use crate::kernels::rhs::C;
 use crate::kernels::tile::{self, square_norms, wide_norms, widest};
@@ -137,7 +136,7 @@ pub fn queries_beside<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     let Some([keys, values]) = &operands.sides.exact else {
         return queries::<T, V, W, L, J>(operands, task, &mut Nothing, cancel);
     };
-    let (chunk, finite) = Chunk::of_keys::<V, W, L, J>(keys, values, 0..keys.rows.count)?;
+    let (chunk, finite) = operands.sides.chunk::<L, J>(keys, values, 0..keys.rows.count)?;
     let reach = T::narrow(unshifted_square::<T>() / chunk.widest::<J>());
     let (largest, mut limits) = (if finite { reach } else { -T::one() }, operands.limits);
     // So that NaN stays what it is.
@@ -156,7 +155,8 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     near: &mut impl Near<T, L>,
     cancel: &Cancel,
 ) -> Result<Found, Error> {
-    let (tree, side, dv) = (operands.sides.tree, &operands.sides.queries, operands.target.width);
+    let &Sides { tree, queries: ref side, blocks, .. } = operands.sides;
+    let dv = operands.target.width;
     let mut found = Found::of(task.rows.len(), task.norms.is_some())?;
     let mut scratch = Scratch::<T>::new::<L>(operands)?;
     let mut evaluator = Evaluator::<T>::new::<L>(tree)?;
@@ -176,18 +176,18 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         let count = C.min(task.rows.end - first);
         for at in (0..count).step_by(L) {
             let (rows, row) = ((count - at).min(L), first + at - task.rows.start);
-            side.coordinates::<V, W, L, J>(first + at, rows, &mut scratch.input, &mut scratch.x, L);
-            evaluator.values::<V, W, L, J>(tree, operands.moments, &scratch.x, &mut scratch.sums);
+            blocks.coordinates(side, first + at, rows, &mut scratch.input, &mut scratch.x, L);
+            blocks.values(&mut evaluator, tree, operands.moments, &scratch.x, &mut scratch.sums);
             let fits = near.fits(&operands.limits, &scratch.x, &scratch.sums);
-            near.values::<V, W, J>((first + at, rows), &scratch.x, &fits, &mut scratch.sums);
+            near.values(blocks, (first + at, rows), &scratch.x, &fits, &mut scratch.sums);
             if operands.residual::<V, W, L>(first + at, rows, &fits, &mut scratch, &mut task, &mut found) {
-                evaluator.set::<V, W, L>(tree, &scratch.x);
+                blocks.set(&mut evaluator, tree, &scratch.x);
             }
             if let Some(residuals) = &mut task.residuals {
                 tile::untranspose::<T, L>(&scratch.sums, (row, rows), residuals);
             }
             if let (Some(chunk), Some(sums)) = (near.chunk(), &mut task.sums[2]) {
-                chunk.gather::<V, W, L, J>(&scratch.sums, sums);
+                blocks.gather(chunk, &scratch.sums, sums);
             }
             if let Some((_, gathered)) = &mut gathered {
                 gathered.columns.set::<L>(at, &scratch.x);
@@ -196,21 +196,21 @@ pub fn queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             if !operands.slopes {
                 continue;
             }
-            evaluator.slopes::<V, W, L, J>(tree, operands.moments, &scratch.sums, &scratch.x, &mut scratch.w);
-            near.slopes::<V, W, J>(&scratch.sums, &mut scratch.w);
+            blocks.slopes(&mut evaluator, tree, operands.moments, &scratch.sums, &scratch.x, &mut scratch.w);
+            near.slopes(blocks, &scratch.sums, &mut scratch.w);
             if let Some(outer) = &mut weights {
                 outer.columns.set::<L>(at, &scratch.w);
             }
             if let (Some(product), Some(output)) = (operands.product, &mut task.output) {
-                product.rows::<V, W, L, J>(&scratch.w, row, rows, output);
+                blocks.map_rows(product, &scratch.w, row, rows, output);
             }
         }
         if let (Some(outer), Some(sums)) = (&mut weights, &mut task.sums[0]) {
             outer.payload.set_rows::<W, L>(side.slice(first, count));
-            outer.add::<V, W, L, J>(sums);
+            blocks.add_outer(outer, sums);
         }
         if let (Some((collector, gathered)), Some(sums)) = (&mut gathered, &mut task.sums[1]) {
-            collector.add::<V, W, L, J>(tree, &mut gathered.columns.data, count, &gathered.payload, sums);
+            blocks.collect(collector, tree, &mut gathered.columns.data, count, &gathered.payload, sums);
             found.lost.push(collector.take_lost());
         }
     }

@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
+use super::MOMENTS_SHARE;
 use super::causal::queries::{CausalQueries, CausalTask};
 use super::fit::Polynomial;
 use super::kernels::Kernels;
 use super::parts::Parts;
 use super::queries::{Found, Queries, QueryTask};
 use super::sides::Sides;
-use super::waves::{MOMENTS_SHARE, Waves, rows};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::rhs::C;
@@ -17,6 +17,7 @@ use crate::linalg::layout::cut;
 use crate::linalg::norms::wider;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
+use crate::runtime::scan::{Waves, rows};
 use crate::runtime::sums::Sums;
 
 /// Destinations of the rows that are wanted.

@@ -1,8 +1,14 @@
 //! The inputs of a problem in their coordinates, as every task reads them.
 
+use std::ops::Range;
+
+use super::blocks::Kernels as Blocks;
+use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
 use crate::kernels::InputMap;
+use crate::kernels::chunk::Chunk;
+use crate::kernels::rhs::C;
 
 /// The three inputs by token, and the monomials of their coordinates.
 pub struct Sides<'a, T> {
@@ -18,9 +24,34 @@ pub struct Sides<'a, T> {
     pub left_out: &'a [usize],
     /// Their rows of A2 and of A3, which every query sees one by one, if there are any.
     pub exact: Option<[InputMap<'a, T>; 2]>,
+    /// The loops over their rows.
+    pub blocks: Blocks<T>,
 }
 
 impl<T: Float> Sides<'_, T> {
+    /// Coordinates `[column][C]` of some rows, no more than `C`.
+    pub fn block<const L: usize>(&self, map: &InputMap<'_, T>, rows: Range<usize>, scratch: &mut [T], out: &mut [T]) {
+        for at in (0..rows.len()).step_by(L) {
+            let count = (rows.len() - at).min(L);
+            self.blocks.coordinates(map, rows.start + at, count, scratch, &mut out[at..], C);
+        }
+    }
+
+    /// Some keys with [h, 1], and whether they are finite; zeros where they are not.
+    pub fn chunk<const L: usize, const J: usize>(
+        &self,
+        keys: &InputMap<'_, T>,
+        values: &InputMap<'_, T>,
+        rows: Range<usize>,
+    ) -> Result<(Chunk<T>, bool), Error> {
+        Chunk::of_keys::<L, J>(
+            keys,
+            values,
+            |map, scratch, out| self.block::<L>(map, rows.clone(), scratch, out),
+            rows.len(),
+        )
+    }
+
     /// Zeros the lanes of `[columns][L]` that belong to keys that are left out; `count` lanes from `lane` on are those
     /// of the keys from `first` on.
     #[inline(always)]

@@ -12,6 +12,7 @@ use crate::moments::collect::Collector;
 use crate::moments::evaluate::Coefficients;
 use crate::moments::keys::{KeySide, KeyTask, key_side};
 use crate::moments::near::Near;
+use crate::moments::sides::Sides;
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
@@ -40,13 +41,9 @@ impl<T: Float> CausalKeys<'_, T> {
     /// Coordinates `[dimension][C]` of some queries, by way of `scratch`; of those without a residual zeros, as theirs
     /// may be of any size. Their residuals, row-major.
     #[inline(always)]
-    fn queries<V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-        &self,
-        rows: Range<usize>,
-        [scratch, x]: &mut [Aligned<T>; 2],
-    ) -> &[T] {
+    fn queries<const L: usize>(&self, rows: Range<usize>, [scratch, x]: &mut [Aligned<T>; 2]) -> &[T] {
         let residuals = &self.residuals.data[rows.start * self.residuals.width..rows.end * self.residuals.width];
-        self.keys.sides.queries.block::<V, W, L, J>(rows, scratch, x);
+        self.keys.sides.block::<L>(&self.keys.sides.queries, rows, scratch, x);
         for (row, residual) in residuals.chunks_exact(self.residuals.width).enumerate() {
             if residual.iter().all(|&x| x == T::zero()) {
                 x.as_chunks_mut::<C>().0.iter_mut().for_each(|column| column[row] = T::zero());
@@ -71,15 +68,15 @@ pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, 
     sums: &mut [f64],
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let tree = operands.keys.sides.tree;
+    let &Sides { tree, blocks, .. } = operands.keys.sides;
     let mut scratch = operands.scratch::<L>()?;
     let mut collector = Collector::<T>::new::<V, W, J>(tree, operands.residuals.width, false)?;
     let mut payload = Rhs::<T>::new::<W>(operands.residuals.width)?;
     for first in rows.clone().step_by(C) {
         cancel.check()?;
         let rows = first..rows.end.min(first + C);
-        payload.set_rows::<W, L>(operands.queries::<V, W, L, J>(rows.clone(), &mut scratch));
-        collector.add::<V, W, L, J>(tree, &mut scratch[1], rows.len(), &payload, sums);
+        payload.set_rows::<W, L>(operands.queries::<L>(rows.clone(), &mut scratch));
+        blocks.collect(&mut collector, tree, &mut scratch[1], rows.len(), &payload, sums);
     }
     Ok(())
 }
@@ -87,7 +84,7 @@ pub fn query_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, 
 /// pᵀ Q and fᵀ c of one chunk. Time as without a mask, and 4 · rows · queries · (d + dv + 1) flops for half of the
 /// chunk.
 #[inline(always)]
-pub fn causal_keys<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+pub fn causal_keys<T: Float, const W: usize, const L: usize, const J: usize>(
     operands: &CausalKeys<'_, T>,
     task: CausalKeyTask<'_, T>,
     cancel: &Cancel,
@@ -103,7 +100,7 @@ pub fn causal_keys<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     let rows = task.queries.clone();
     let mut scratch = operands.scratch::<L>()?;
     let mut payload = buffer::aligned::<T>(buffer::size(&[width, C])?)?;
-    let residuals = operands.queries::<V, W, L, J>(rows.clone(), &mut scratch);
+    let residuals = operands.queries::<L>(rows.clone(), &mut scratch);
     for (row, residual) in residuals.chunks_exact(width).enumerate() {
         for (column, &entry) in payload.as_chunks_mut::<C>().0.iter_mut().zip(residual) {
             column[row] = entry;
@@ -111,7 +108,7 @@ pub fn causal_keys<T: Float, V: Vector<T, W>, const W: usize, const L: usize, co
     }
     let chunk = Chunk::new::<L, J>(&scratch[1], &payload, rows.len(), Order::Reverse)?;
     let mut own = Own { chunk, first_query: rows.start };
-    key_side::<T, V, W, L, J>(&KeySide { moments: moments.as_ref(), ..operands.keys }, task.task, &mut own, cancel)
+    key_side::<T, W, L, J>(&KeySide { moments: moments.as_ref(), ..operands.keys }, task.task, &mut own, cancel)
 }
 
 /// The queries of the chunk as its keys see them.

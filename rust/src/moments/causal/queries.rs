@@ -56,7 +56,7 @@ pub fn causal_queries<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
         _ => Some(operands.coefficients.moments::<T>(task.before, width, width, J)?),
     };
     let moments_fit = moments.as_ref().is_none_or(|moments| moments.finite);
-    let (chunk, all_finite) = Chunk::of_keys::<V, W, L, J>(keys, values, task.keys.clone())?;
+    let (chunk, all_finite) = operands.queries.sides.chunk::<L, J>(keys, values, task.keys.clone())?;
     let mut own = Own {
         rule: Rule::new(operands, &task, all_finite && moments_fit)?,
         first_key: task.keys.start,

@@ -3,20 +3,16 @@
 
 use std::ops::Range;
 
-use crate::constants::{MOMENT_PARTS, WAVE_BYTES};
+use super::buffer;
+use super::pool::{Cancel, Run};
+use crate::constants::{MOMENT_PARTS, MOMENT_ROWS, WAVE_BYTES};
 use crate::error::Error;
-use crate::kernels::rhs::C;
-use crate::runtime::buffer;
-use crate::runtime::pool::{Cancel, Run};
 
 /// Moments that one task of a scan goes through: a chunk's share stays in L1.
 const SCANNED: usize = 1024;
 
 /// Waves of more chunks than this are multiples of it.
 const SHARED: usize = 8;
-
-/// Share of the moments of the other side in the time of a wave, for the progress.
-pub const MOMENTS_SHARE: f64 = 0.4;
 
 /// The moments of the chunks of one wave, and of all chunks before it.
 pub struct Waves {
@@ -102,5 +98,5 @@ impl Waves {
 
 /// The rows of a chunk, of `count` rows in all.
 pub fn rows(chunk: usize, count: usize) -> Range<usize> {
-    count.min(chunk * C)..count.min((chunk + 1) * C)
+    count.min(chunk * MOMENT_ROWS)..count.min((chunk + 1) * MOMENT_ROWS)
 }
