@@ -21,14 +21,16 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2026.8"
-# What needs the crate alone, the Python package alone, and both: .ci/run does the first two side by
-# side, and then the last two. The second command of the README is the session `tests`.
+# What needs the crate alone: .ci/run does it beside the commands of the README, of which the second
+# is the session `tests`. Then what runs the library for longer, beside all others.
 CRATE = ("rust_lint", "aarch64", "rust_tests")
-PACKAGE = ("lint", "layout", "types", "models", "doctests", "docs", "experiments", "supply")
+RUNS = ("experiments", "bench_smoke")
 # The build of `dist` has no fail points, and is put where that of `failpoints` was.
-BOTH = ("failpoints", "examples", "dist")
-BENCHES = ("bench_smoke",)
-nox.options.sessions = [*PACKAGE, "tests", *CRATE, *BOTH, *BENCHES]
+CHECKS = (
+    *("lint", "layout", "types", "models", "doctests", "docs", "supply"),
+    *("failpoints", "examples", "dist"),
+)
+nox.options.sessions = [*CHECKS, "tests", *CRATE, *RUNS]
 
 ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.

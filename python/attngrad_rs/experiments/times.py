@@ -155,8 +155,13 @@ def summarise(tables: Tables) -> Tables:
 
 
 def _last_error(rows: list[Row]) -> float:
-    """The error at the largest n for which it is known; NaN where it is for none."""
-    known = [real(row, "error") for row in rows if row.get("error") is not None]
+    """The error at the largest n for which it is known; NaN where it is for none.
+
+    Where too many rows are beyond a polynomial that was named, all are computed exactly: that says
+    nothing of the polynomial, so it counts only where there is nothing else.
+    """
+    own = [row for row in rows if row["method"] != EXACT] or rows
+    known = [real(row, "error") for row in own if row.get("error") is not None]
     return known[-1] if known else math.nan
 
 
@@ -260,8 +265,8 @@ def _degrees(tables: Tables, low: float, high: float) -> list[Verdict]:
             found.append(
                 Verdict(
                     lambda error, call=call: (
-                        f"B = {high:g} √log n, {call}: {_wrong(error)} at the largest n for which "
-                        "the truth was computed, however fast it is."
+                        f"B = {high:g} √log n, {call}: {_wrong(error)} at the largest n where it "
+                        "was used and the truth is known, however fast it is."
                     ),
                     {"error": _fit(high, call, "error")},
                 )

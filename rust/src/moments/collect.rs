@@ -1,18 +1,11 @@
 //! Moments Σ_rows x^β · payload, block by block (docs/math.md, equations 8.4 and 8.10).
 
-use std::ops::Range;
-
-use super::sides::Sides;
-use crate::certificate::moments::{Ball, BallLanes};
 use crate::error::Error;
 use crate::features::Monomials;
 use crate::float::Float;
 use crate::kernels::quantized::{LOST, Quantized};
 use crate::kernels::rhs::{C, Rhs, multiply};
-use crate::kernels::tile::widest;
-use crate::linalg::norms::wider;
 use crate::runtime::buffer::{self, Aligned};
-use crate::runtime::pool::Cancel;
 use crate::simd::Vector;
 
 /// Features of one block of rows. Those of the highest grade are made only where they are few: Σ x^parent x_c · payload
@@ -117,57 +110,4 @@ impl<T: Float> Collector<T> {
             }
         }
     }
-}
-
-/// Statistics of one part of the keys.
-#[derive(Debug, Clone, Default)]
-pub struct KeyFound {
-    /// max ‖k‖².
-    pub widest: f64,
-    /// Upper bound of the error of integer sums (docs/math.md, equation 8.13).
-    pub lost: f64,
-    /// Rows of A2 around the mean, rows of A3, and values in their unit, around a centre.
-    pub balls: [Ball; 3],
-}
-
-/// M_β of some keys: `sums` += Σ k^β [h, 1], `[count][dv + 1]`; those of the highest grade may be of `integers`. Time
-/// 2 · rows · N · (dv + 1) flops.
-#[inline(always)]
-pub fn key_moments<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
-    sides: &Sides<'_, T>,
-    rows: Range<usize>,
-    integers: bool,
-    sums: &mut [f64],
-    cancel: &Cancel,
-) -> Result<KeyFound, Error> {
-    let &Sides { tree, ref keys, ref values, blocks, .. } = sides;
-    let width = values.columns();
-    let mut collector = Collector::<T>::new::<V, W, J>(tree, width + 1, integers)?;
-    let mut payload = Rhs::<T>::new::<W>(width + 1)?;
-    let mut x = buffer::aligned::<T>(buffer::size(&[keys.columns().max(1), C])?)?;
-    let mut h = buffer::aligned::<T>(buffer::size(&[width + 1, L])?)?;
-    h[width * L..].fill(T::one());
-    let mut scratch = buffer::aligned::<T>(buffer::size(&[keys.rows.width.max(values.rows.width), L])?)?;
-    let [mut inputs, mut value_inputs, mut outputs] = [const { BallLanes::<L>::NONE }; 3];
-    let mut widest_key = 0.0;
-    for first in rows.clone().step_by(C) {
-        cancel.check()?;
-        let count = C.min(rows.end - first);
-        for at in (0..count).step_by(L) {
-            let rows = (count - at).min(L);
-            blocks.coordinates(keys, first + at, rows, &mut scratch, &mut x[at..], C);
-            inputs.add(&scratch.as_chunks().0[..keys.rows.width], &[], rows);
-            blocks.coordinates(values, first + at, rows, &mut scratch, &mut h, L);
-            value_inputs.add(&scratch.as_chunks().0[..values.rows.width], &values.centres[0], rows);
-            outputs.add(&h.as_chunks().0[..width], &values.centres[1], rows);
-            sides.leave_out::<C>(first + at, rows, at, &mut x);
-            sides.leave_out::<L>(first + at, rows, 0, &mut h);
-            payload.set_lanes::<W, L>(at, &h);
-            h[width * L..].fill(T::one());
-        }
-        blocks.collect(&mut collector, tree, &mut x, count, &payload, sums);
-        widest_key = wider(widest_key, widest::<T, C>(x.as_chunks().0));
-    }
-    let balls = [inputs, value_inputs, outputs].map(|lanes| lanes.ball());
-    Ok(KeyFound { widest: widest_key, lost: collector.take_lost(), balls })
 }

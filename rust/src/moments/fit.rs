@@ -3,9 +3,9 @@
 use ndarray::{Array1, Array2};
 
 use super::blocks::Kernels as Blocks;
-use super::collect::KeyFound;
 use super::evaluate::{Coefficients, Moments};
 use super::kernels::Kernels;
+use super::keys::KeyFound;
 use super::near::Limits;
 use super::parts::Parts;
 use super::queries::Queries;

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use super::causal::keys::{self as causal_keys, CausalKeyTask, CausalKeys};
 use super::causal::queries::{self as causal_queries, CausalQueries, CausalTask};
-use super::collect::{self, KeyFound};
-use super::keys::{self, KeySide, KeyTask};
+use super::keys::{self, KeyFound, KeySide, KeyTask};
 use super::near::Nothing;
 use super::queries::{Found, Queries, QueryTask, queries_beside};
 use super::sides::Sides;
@@ -23,7 +22,7 @@ kernels! {
         sums: &mut [f64],
         cancel: &Cancel,
     ) -> Result<KeyFound, Error> {
-        collect::key_moments::<T, V, W, L, J>(sides, rows, integers, sums, cancel)
+        keys::key_moments::<T, V, W, L, J>(sides, rows, integers, sums, cancel)
     }
 
     fn queries(operands: &Queries<'_, T>, task: QueryTask<'_, T>, cancel: &Cancel) -> Result<Found, Error> {
