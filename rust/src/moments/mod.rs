@@ -3,7 +3,7 @@
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three
 //! sums do everything: `collect` takes moments of rows, `evaluate` evaluates them at a row, values and slopes alike:
 //! `blocks` has the loops for each instruction set, and `queries` and `keys` put them together block by block, in
-//! `causal` under a mask, with sums of the chunks before from a [scan](crate::runtime::scan). All of them read the inputs in `sides`, and see a few rows of the other side one by one through
+//! `causal` under a mask, with sums of the chunks before from the `scan` of the runtime. All of them read the inputs in `sides`, and see a few rows of the other side one by one through
 //! `near`: keys that stand out, which keep their exp in every pass, or the chunk of the row itself under a mask.
 //!
 //! `query_side` and `key_side` run them over all rows, in `parts`, with or without a mask; `fit`, `passes`, `contraction`, `rows` and `gradient` answer the requests of a problem.
