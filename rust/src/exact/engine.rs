@@ -119,6 +119,18 @@ pub struct Forward<T> {
     pub spread: Vec<Spread>,
 }
 
+impl<T: Float> Forward<T> {
+    /// Room for the results of `n` queries, zeros, without their output.
+    pub(super) fn new(n: usize) -> Result<Self, Error> {
+        Ok(Forward {
+            output: Vec::new(),
+            shift: buffer::zeros(n)?,
+            total: buffer::zeros(n)?,
+            spread: buffer::filled(n, Spread::default())?,
+        })
+    }
+}
+
 impl<T: Float> Engine<T> {
     /// Takes queries already multiplied by scale · log2 e.
     ///
@@ -207,12 +219,7 @@ impl<T: Float> Engine<T> {
         run: &mut Run<'_>,
     ) -> Result<Forward<T>, Error> {
         let (n, width) = (self.count, self.keys.width);
-        let mut forward = Forward {
-            output: Vec::new(),
-            shift: buffer::zeros(n)?,
-            total: buffer::zeros(n)?,
-            spread: buffer::filled(n, Spread::default())?,
-        };
+        let mut forward = Forward::new(n)?;
         if self.keys.count == 0 {
             return Ok(forward);
         }

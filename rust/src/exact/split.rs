@@ -110,12 +110,7 @@ impl<T: Float> Engine<T> {
         });
         let kernels = self.kernels;
         run.for_each(tasks, |task, cancel| kernels.forward(&operands, task, cancel))?;
-        let mut forward = Forward {
-            output: Vec::new(),
-            shift: buffer::zeros(n)?,
-            total: buffer::zeros(n)?,
-            spread: buffer::filled(n, Spread::default())?,
-        };
+        let mut forward = Forward::new(n)?;
         let mut sum = buffer::zeros::<f64>(value_width)?;
         for row in 0..n {
             // A part that the row does not see has no weights, and a shift below all logits.

@@ -37,13 +37,7 @@ pub(super) struct Unfilled<'a, T> {
 
 impl<T: Float> Fused<T> {
     pub(super) fn new(n: usize) -> Result<Self, Error> {
-        let forward = Forward {
-            output: Vec::new(),
-            shift: buffer::zeros(n)?,
-            total: buffer::zeros(n)?,
-            spread: buffer::filled(n, Spread::default())?,
-        };
-        Ok(Fused { forward, rows: buffer::filled(n, Row::default())?, p_squares: buffer::zeros(n)? })
+        Ok(Fused { forward: Forward::new(n)?, rows: buffer::filled(n, Row::default())?, p_squares: buffer::zeros(n)? })
     }
 
     pub(super) fn unfilled(&mut self) -> Unfilled<'_, T> {
@@ -131,8 +125,7 @@ impl<T: Float> Engine<T> {
                 rows: part.rows,
                 kept: &mut *kept,
             };
-            let mut result = kernels.first(&operands, task, cancel);
-            if result.is_ok() {
+            let result = kernels.first(&operands, task, cancel).and_then(|()| {
                 let task = BackwardTask {
                     first,
                     keys: 0..operands.keys.count,
@@ -140,8 +133,8 @@ impl<T: Float> Engine<T> {
                     residual: Residual { c, r, shift: part.shift, bound },
                     squares: part.p_squares,
                 };
-                result = kernels.second(&operands, task, kept, cancel);
-            }
+                kernels.second(&operands, task, kept, cancel)
+            });
             lock().push(room);
             result
         })?;
