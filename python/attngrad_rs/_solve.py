@@ -6,9 +6,9 @@ found is wrapped.
 
 from __future__ import annotations
 
-import math
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,14 +19,11 @@ from . import _core
 from ._inputs import arrays
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits, free_bytes
-from ._inputs.options import Options
+from ._inputs.options import HeadOptions, Options
 from .errors import NonFiniteError
 from .plans import DECIDED, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
-# Inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in
-# the core.
-HEAD_INPUTS = {"A1": "query", "A2": "key", "A3": "value"}
 # Names of the dtypes, which NumPy takes microseconds to spell.
 NAMES = {dtype: dtype.name for dtype in arrays.FLOATS}
 
@@ -41,11 +38,6 @@ class Call:
     given: Options
     wrt: tuple[str, ...]
 
-    @property
-    def form(self) -> tuple[float | None, bool]:
-        """The factor of the logits, None for the usual one, and whether there is a causal mask."""
-        return self.given.scale, self.given.is_causal
-
     @cached_property
     def options(self) -> _core.Options:
         """Options of the core: how the call runs."""
@@ -56,27 +48,23 @@ class Call:
         """Bytes of the copies of the arrays."""
         return arrays.total_bytes(self.arrays)
 
-    def forecast(self, decision: _core.Decision) -> _core.Forecast:
-        """The cost of a decision for one problem, or head, beside copies of the arrays."""
-        causal, dtype = self.given.is_causal, NAMES[self.dtype]
-        return decision.forecast(self.shape, dtype, list(self.wrt), causal, self.options)
-
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
         """Seconds that a decision is expected to take, and bytes at the peak: with the copies."""
-        made = self.forecast(decision)
+        causal, dtype = self.given.is_causal, NAMES[self.dtype]
+        made = decision.forecast(self.shape, dtype, list(self.wrt), causal, self.options)
         return made.seconds, self.input_bytes + made.peak_bytes
 
-    def copies(self, title: str, known: _core.Decision | None, more: int = 0) -> dict[str, Array]:
-        """Private copies of the arrays, once there is room for all that is known to be needed."""
-        needed = self.input_bytes if known is None else self.expected(known)[1]
-        check_fits(title, needed + more)
-        finite, threads = self.given.check_finite, self.given.threads
-        return arrays.snapshots(self.arrays, self.dtype, finite=finite, threads=threads)
-
     def problem(self, title: str, decision: _core.Decision | None) -> _core.Problem:
-        """The problem in private copies."""
-        scale, is_causal = self.form
-        return _core.Problem(**self.copies(title, decision), scale=scale, is_causal=is_causal)
+        """The problem in private copies, once there is room for all that is known to be needed."""
+        check_fits(title, self.input_bytes if decision is None else self.expected(decision)[1])
+        finite, threads = self.given.check_finite, self.given.threads
+        copies = arrays.snapshots(self.arrays, self.dtype, finite=finite, threads=threads)
+        return _core.Problem(**copies, scale=self.given.scale, is_causal=self.given.is_causal)
+
+    def settled(self, request: _core.Request, replayed: Plan | None) -> _core.Decision | None:
+        """The decision, if no look at the data is needed for it."""
+        request.check(NAMES[self.dtype])
+        return request.settled() if replayed is None else replayed.decision()
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
         """The decision after a look at some rows."""
@@ -84,58 +72,40 @@ class Call:
         return _core.foresee(problem, list(self.wrt), request, self.options)
 
 
-class Heads(Call):
-    """A checked call for heads of attention; the shape is that of one."""
+class Heads:
+    """A checked call for heads of attention, which are read where they are."""
 
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output, and of the gradient that comes in."""
-        return (*self.arrays["query"].shape[:-1], self.arrays["value"].shape[-1])
+    def __init__(self, named: Mapping[str, object], given: Options) -> None:
+        self.given = given.checked()
+        self.arrays, self.dtype = arrays.read_arrays(named)
+        self.options = self.given.control()
+        self.stack = self._stack()
 
-    @property
-    def count(self) -> int:
-        """How many heads the query has."""
-        return math.prod(self.output_shape[:-2])
-
-    @property
-    def at_once(self) -> int:
-        """How many heads are computed at once, at most."""
-        return min(self.given.threads or _core.default_threads(), max(self.count, 1))
-
-    @property
-    def forward_bytes(self) -> int:
-        """Bytes of the forward pass: outputs, and each thread's query, key and value."""
-        shapes = [self.arrays[name].shape[-2:] for name in HEAD_INPUTS.values()]
-        own = 2 * self.at_once * sum(map(math.prod, shapes))
-        return (own + 2 * math.prod(self.output_shape)) * self.dtype.itemsize
+    def _stack(self, **more: Array) -> _core.Stack:
+        given = self.given
+        return _core.Stack(
+            self.arrays | more, scale=given.scale, is_causal=given.is_causal,
+            enable_gqa=given.enable_gqa, check_finite=given.check_finite,
+        )  # fmt: skip
 
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
-        """The same for all heads, of which each thread has one at a time; nothing is copied."""
-        made = self.forecast(decision)
-        outputs = sum(self.arrays[name].size for name in HEAD_INPUTS.values())
-        if self.given.enable_gqa:
-            # Gradients of the keys for each head of the query, before they are summed.
-            sides = (self.arrays[name].shape[-2:] for name in ("key", "value"))
-            outputs += self.count * sum(map(math.prod, sides))
-        # Without a head nothing was decided, and its price is not known.
-        seconds = self.count * made.seconds if self.count else 0.0
-        return seconds, self.at_once * made.peak_bytes + 2 * outputs * self.dtype.itemsize
+        """Seconds that a decision is expected to take, and bytes at the peak."""
+        return self.stack.forecast(decision, self.options)
 
-    def stack(self, **more: Array) -> _core.Stack:
-        """The heads, and what comes with them, where they are."""
-        scale, is_causal = self.form
-        return _core.Stack(
-            **arrays.in_place(self.arrays | more, self.dtype), scale=scale, is_causal=is_causal,
-            enable_gqa=self.given.enable_gqa, check_finite=self.given.check_finite,
-        )  # fmt: skip
+    def settled(self, request: _core.Request, replayed: Plan | None) -> _core.Decision | None:
+        """The decision, if no look at the data is needed for it."""
+        decision = self.stack.settled(request)
+        return decision if replayed is None else replayed.decision()
 
     def foreseen(self, request: _core.Request) -> _core.Decision:
         """The decision after a look at some rows of each head; ``dout`` need not be known."""
         if self.given.check_finite and (error := arrays.first_of(self.arrays)) is not None:
             raise error
-        known = self.arrays.get("dout")
-        dout = np.zeros(self.output_shape, self.dtype) if known is None else known
-        return _core.decide_heads(self.stack(dout=dout), request)
+        if "dout" in self.arrays:
+            return _core.decide_heads(self.stack, request)
+        query, value = self.arrays["query"], self.arrays["value"]
+        dout = np.zeros((*query.shape[:-1], value.shape[-1]), self.dtype)
+        return _core.decide_heads(self._stack(dout=dout), request)
 
     def named(self, error: NonFiniteError) -> NonFiniteError:
         """The error for a number that is none, of which the core knows the place in a head."""
@@ -147,7 +117,8 @@ def gradient(
     call: Call, replayed: Plan | None, again: Callable[..., GradientResult[Any]], start: float
 ) -> GradientResult[Any]:
     """Loss and gradients; ``again`` is how the plan of the result is executed."""
-    request, decision = _settled(call, replayed)
+    request = call.given.request()
+    decision = call.settled(request, replayed)
     problem = call.problem("loss_gradient", decision)
     reuse = replayed._reuse if replayed is not None and replayed._reuse is not None else Reuse()
     # The choices behind what was prepared; the core itself knows the numbers it was made from.
@@ -165,88 +136,76 @@ def gradient(
     result = GradientResult(
         loss=solution.loss,
         gradients={name: solution.gradients[name] for name in call.wrt},
-        certificates={name: Certificate.of_core(solution.certificates[name]) for name in call.wrt},
+        certificates=Certificate.of_all(solution),
         loss_certificate=Certificate.of_core(solution.loss_certificate),
-        plan=_made(call, solution.decision, again, reuse),
+        plan=_made(call.given, solution.decision, call.expected(solution.decision), again, reuse),
         seconds=time.perf_counter() - start,
         B=solution.bound,
     )
-    return deliver(result, call.given, str(call.dtype))
+    return deliver(result, call.given, NAMES[call.dtype])
 
 
 def loss(call: Call) -> float:
     """The loss alone."""
     request = call.given.request()
-    problem = call.problem("loss", request.settled(heads=False))
+    problem = call.problem("loss", request.settled())
     return _core.solve(problem, [], request, None, None, call.options).loss
 
 
-def plan(call: Call, again: Callable[..., Any]) -> Plan:
+def plan(call: Call | Heads, again: Callable[..., Any]) -> Plan:
     """The plan, from all that is known before anything big is computed."""
-    request, decision = _settled(call, None)
-    return _made(call, call.foreseen(request) if decision is None else decision, again, Reuse())
+    request = call.given.request()
+    decision = call.settled(request, None) or call.foreseen(request)
+    return _made(call.given, decision, call.expected(decision), again, Reuse())
 
 
 def pull_back(
-    heads: Heads, replayed: Plan | None, again: Callable[..., AttentionGradients[Any]], start: float
+    heads: Heads,
+    replayed: Plan | None,
+    function: Callable[..., AttentionGradients[Any]],
+    start: float,
 ) -> AttentionGradients[Any]:
-    """Gradients of attention with respect to query, key and value of all heads."""
-    request, decision = _settled(heads, replayed)
-    decision = heads.foreseen(request) if decision is None else decision
+    """Gradients of attention with respect to query, key and value of all heads, by ``function``."""
+    given = heads.given
+    request = given.request()
+    decision = heads.settled(request, replayed) or heads.foreseen(request)
     expected = heads.expected(decision)
     check_fits("attention_vjp", expected[1])
     try:
-        solution = _core.solve_heads(heads.stack(), request, decision, heads.options)
+        solution = _core.solve_heads(heads.stack, request, decision, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    gradients, certificates = {}, {}
-    for name, own in HEAD_INPUTS.items():
-        gradients[own] = solution.gradients[name].reshape(heads.arrays[own].shape)
-        certificates[own] = Certificate.of_core(solution.certificates[name])
-    result = AttentionGradients(
-        *gradients.values(),
-        certificates=certificates,
-        plan=_made(heads, solution.decision, again, None, expected),
-        seconds=time.perf_counter() - start,
-    )
-    return deliver(result, heads.given, NAMES[heads.dtype])
+
+    def made() -> Plan:
+        again = functools.partial(function, **given.to_replay().named(HeadOptions))
+        return _made(given, solution.decision, expected, again, None)
+
+    result = AttentionGradients.of_core(solution, made, time.perf_counter() - start)
+    return deliver(result, given, NAMES[heads.dtype])
 
 
 def attention(heads: Heads, return_lse: bool) -> tuple[Array, Array | None]:
     """The output of all heads, and the logarithm of the normaliser where it is wanted."""
-    shape = heads.output_shape
-    check_fits("attention", heads.forward_bytes)
+    check_fits("attention", heads.stack.forward_bytes(heads.options))
     try:
-        found = _core.attention(heads.stack(), return_lse, heads.options)
+        return _core.attention(heads.stack, return_lse, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    lse = None if found.lse is None else found.lse.reshape(shape[:-1])
-    return found.output.reshape(shape), lse
-
-
-def _settled(call: Call, replayed: Plan | None) -> tuple[_core.Request, _core.Decision | None]:
-    """The request to the core, and the decision if no look at the data is needed for it."""
-    request = call.given.request()
-    request.check(NAMES[call.dtype])
-    if replayed is not None:
-        return request, replayed.decision(call.shape.n)
-    return request, request.settled(heads=isinstance(call, Heads))
 
 
 def _made(
-    call: Call,
+    given: Options,
     decision: _core.Decision,
+    expected: tuple[float, int],
     again: Callable[..., Any],
     reuse: Reuse | None,
-    expected: tuple[float, int] | None = None,
 ) -> Plan:
-    """A decision and its cost for the eyes of the caller."""
-    seconds, peak_bytes = expected or call.expected(decision)
+    """A decision, with its seconds and bytes, for the eyes of the caller."""
     return Plan(
         **{name: getattr(decision, name) for name in DECIDED},
-        predicted_seconds=seconds,
-        peak_bytes=peak_bytes,
+        predicted_seconds=expected[0],
+        peak_bytes=expected[1],
         _call=again,
         _reuse=reuse,
-        _asked=call.given.to_replay(),
+        _asked=given.to_replay(),
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
 from typing import Any, Literal, Unpack, overload
 
 import numpy.typing as npt
 
 from . import _solve
-from ._inputs.arrays import Array, read_heads
+from ._inputs.arrays import Array
 from ._inputs.options import F, HeadCallOptions, HeadOptions, Options, flag
 from ._inputs.signatures import accepting, documented
 from .errors import OptionError
@@ -105,10 +104,10 @@ def attention(
     >>> ag.attention(q, q, v, return_lse=True)[1][0].round(3)
     array([1.099, 1.099, 1.099])
     """
-    given = Options.of("attention", HeadCallOptions, options)._replace(method="exact")
+    given = Options.of("attention", HeadCallOptions, options)
     has_lse = flag("return_lse", return_lse)
-    named = {"query": query, "key": key, "value": value}
-    output, lse = _solve.attention(_heads(named, given), has_lse)
+    heads = _solve.Heads({"query": query, "key": key, "value": value}, given)
+    output, lse = _solve.attention(heads, has_lse)
     return output if lse is None else (output, lse)
 
 
@@ -202,13 +201,13 @@ def attention_vjp(
     start = time.perf_counter()
     given = Options.of("attention_vjp", HeadOptions, options)
     named: dict[str, object] = {"query": query, "key": key, "value": value, "dout": dout}
-    saved: dict[str, object] = {"output": output, "lse": lse}
-    missing = [name for name, array in saved.items() if array is None]
-    if len(missing) == 1:
-        raise OptionError(f"{missing[0]}: found None; expected output and lse, or neither of them")
-    heads = _heads(named if missing else named | saved, beside(given, plan))
-    again = functools.partial(attention_vjp, **heads.given.to_replay().named(HeadOptions))
-    return _solve.pull_back(heads, plan, again, start)
+    if (output is None) is not (lse is None):
+        missing = "output" if output is None else "lse"
+        raise OptionError(f"{missing}: found None; expected output and lse, or neither of them")
+    if output is not None:
+        named.update(output=output, lse=lse)
+    heads = _solve.Heads(named, beside(given, plan))
+    return _solve.pull_back(heads, plan, attention_vjp, start)
 
 
 @documented(attention_vjp)
@@ -244,12 +243,6 @@ def plan(
     'exact'
     """
     named = {"query": query, "key": key, "value": value}
-    heads = _heads(named, Options.of("plan", HeadOptions, options))
+    heads = _solve.Heads(named, Options.of("plan", HeadOptions, options))
     given = heads.given.named(HeadOptions)
     return _solve.plan(heads, functools.partial(attention_vjp, **named, **given))
-
-
-def _heads(named: Mapping[str, object], given: Options) -> _solve.Heads:
-    """A call with all of its options checked."""
-    read = read_heads(named, flag("enable_gqa", given.enable_gqa))
-    return _solve.Heads(*read, given.checked(), tuple(_solve.HEAD_INPUTS))

@@ -276,7 +276,7 @@ def request(asked: Mapping[str, Any]) -> _core.FeatureRequest:
 
 def one_head(title: str, query: object, key: object, threads: int | None) -> tuple[Array, Array]:
     """Private copies of queries and keys, once there is room for them and for a look at them."""
-    read = arrays.read_heads({"query": query, "key": key})
+    read = arrays.read_heads(query, key)
     given, dtype = arrays.read_matrices(read.arrays, ": pass one head at a time")
     look_bytes = _core.ExpFeatures.fit_bytes(sum(map(len, given.values())))
     check_fits(title, arrays.total_bytes(given) + look_bytes)

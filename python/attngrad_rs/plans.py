@@ -174,8 +174,8 @@ class Plan:
         # Every option is there already, or changed: what is at its default is meant so.
         return self._call(plan=replace(self, _asked=Options()), **changes)
 
-    def decision(self, rows: int) -> _core.Decision:
-        """The plan as the core takes it, for so many query rows.
+    def decision(self) -> _core.Decision:
+        """The plan as the core takes it.
 
         Raises OptionError if it cannot be run: it lacks its degree.
         """
@@ -183,9 +183,8 @@ class Plan:
             raise OptionError(
                 f"plan.degree: found None for method 'polynomial'; expected {options.DEGREE}"
             )
-        samples = None if self.samples is None else min(self.samples, rows)
         return _core.Decision(
-            method=self.method, degree=self.degree, samples=samples, features=self.features,
+            method=self.method, degree=self.degree, samples=self.samples, features=self.features,
             predicted_error=self.predicted_error, operations=math.inf, reason=self.reason,
         )  # fmt: skip
 

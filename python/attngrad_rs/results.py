@@ -6,10 +6,10 @@ import functools
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import ROUND_CEILING, Context
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy.typing as npt
 
@@ -102,6 +102,11 @@ class Certificate:
         made.__post_init__()
         return made
 
+    @classmethod
+    def of_all(cls, found: _core.Solution) -> dict[str, Certificate]:
+        """The findings of the core about each gradient, by its name."""
+        return {name: cls.of_core(one) for name, one in found.certificates.items()}
+
     def _error(self) -> str:
         return f"{self.kind}, relative error <= {self.relative:.1e}"
 
@@ -128,6 +133,18 @@ class _Certified:
     """The decision that was run, and why. It holds none of the arrays."""
     seconds: float
     """Wall time of the whole call."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A field that is made when somebody looks at it, and from then on is there."""
+            if name not in self.__dict__.get("_late", ()):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return self.__dict__.setdefault(name, self._late[name]())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All fields, those too that nobody has looked at."""
+        return public_fields(type(self), self)
 
     def _arrays(self) -> Mapping[str, Array]:
         """Gradients by the names of their certificates."""
@@ -212,6 +229,17 @@ class AttentionGradients(_Certified, Generic[F]):
     dv: npt.NDArray[F]
     """Of the shape of value, (..., S, Ev)."""
 
+    @classmethod
+    def of_core(
+        cls, found: _core.Solution, plan: Callable[[], Plan], seconds: float
+    ) -> AttentionGradients[Any]:
+        """The findings of the core; plan and certificates take longer to make than short heads."""
+        late = {"plan": plan, "certificates": functools.partial(Certificate.of_all, found)}
+        dq, dk, dv = found.gradients.values()
+        made = object.__new__(cls)
+        made.__dict__.update(dq=dq, dk=dk, dv=dv, seconds=seconds, _late=late)
+        return made
+
     def __iter__(self) -> Iterator[npt.NDArray[F]]:
         """Unpack as dq, dk, dv."""
         return iter((self.dq, self.dk, self.dv))
@@ -230,8 +258,10 @@ def deliver(result: R, given: Options, dtype: str) -> R:
     Raises ToleranceError if the method that the caller named misses the tolerance. Warns with
     PrecisionWarning if "auto" misses it: no method is more accurate than the exact one.
     """
+    if given.rtol is None and not given.atol:
+        return result
     missed = {name: one for name, one in result.certificates.items() if one.success is False}
-    if not missed or (given.rtol is None and not given.atol):
+    if not missed:
         return result
     name = max(missed, key=lambda one: (missed[one].best_rtol, missed[one].absolute))
     made = missed[name]

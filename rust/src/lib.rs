@@ -144,7 +144,7 @@ pub use options::{Level, Options};
 pub use plan::{
     Diagnosis, Gradient, Plan, Request, Solution, attention_vjp, diagnose, loss_gradient, plan_loss_gradient,
 };
-pub use problem::{Approximation, Heads, Problem, Saved, Shape, Stack, Weights, Wrt};
+pub use problem::{Approximation, Heads, Problem, Saved, Shape, Stack, StackSizes, Weights, Wrt};
 pub use runtime::limits::limited_memory;
 pub use runtime::pool::{Watch, default_threads};
 pub use runtime::rng;

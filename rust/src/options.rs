@@ -1,6 +1,7 @@
 //! Options of a computation, besides its data.
 
 use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::constants::MOST_THREADS;
@@ -90,7 +91,9 @@ pub struct Isa(Level);
 impl Isa {
     /// The best that there is.
     pub fn best() -> Isa {
-        Isa(Level::available().pop().unwrap_or(Level::Baseline))
+        // Every step of a short call asks for it.
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa(Level::available().pop().unwrap_or(Level::Baseline)))
     }
 
     /// The level, where this processor has it.

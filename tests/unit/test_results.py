@@ -187,7 +187,7 @@ def forecast(wrt: tuple[str, ...], dtype: str, *, is_causal: bool) -> _core.Fore
         seed=None,
         bound=None,
     )
-    decision = asked.settled(heads=False)
+    decision = asked.settled()
     assert decision is not None
     rows = {"A1": 100, "A2": 80, "A3": 80, "X": 8, "Y": 8, "E": 100}
     shape = _core.Shape.of_problem({name: (count, 8) for name, count in rows.items()})

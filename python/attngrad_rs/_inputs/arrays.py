@@ -33,7 +33,7 @@ REMEDIES = {
 
 
 class Read(NamedTuple):
-    """The arrays of a problem, or of heads of attention: checked, not yet copied.
+    """The arrays of a problem, or queries and keys: checked, not yet copied.
 
     A problem has A1, A2, A3, Y, E and either X or W_Q and W_K.
     """
@@ -84,28 +84,28 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     """NumPy arrays, and their one dtype in native byte order; the same object, the same array."""
     seen: dict[int, Array] = {}
     arrays: dict[str, Array] = {}
+    # The first array of each dtype.
+    dtypes: dict[DType, str] = {}
     for name, value in named.items():
-        if id(value) not in seen:
-            seen[id(value)] = read_array(name, value)
-        arrays[name] = seen[id(value)]
-    (first, dtype), *others = ((name, _native(one.dtype)) for name, one in arrays.items())
-    for name, found in others:
-        if found != dtype:
-            raise DTypeError(
-                f"{name}: found {found} where {first} is {dtype}; expected one dtype for all "
-                f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
-            )
+        array = seen.get(id(value))
+        if array is None:
+            array = seen[id(value)] = read_array(name, value)
+        arrays[name] = array
+        dtype = array.dtype
+        dtypes.setdefault(dtype if dtype.isnative else dtype.newbyteorder("="), name)
+    (dtype, first), *others = dtypes.items()
+    for found, name in others:
+        raise DTypeError(
+            f"{name}: found {found} where {first} is {dtype}; expected one dtype for all "
+            f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
+        )
     return arrays, dtype
-
-
-def _native(dtype: DType) -> DType:
-    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def read_array(name: str, value: object) -> Array:
     """A NumPy array of float32 or float64, in whatever byte order."""
     try:
-        array = unmasked(name, value)
+        array = value if type(value) is np.ndarray else unmasked(name, value)
     except AttnGradError:
         raise
     # Anybody's __array__ may run here; a ragged list raises ValueError.
@@ -116,27 +116,16 @@ def read_array(name: str, value: object) -> Array:
             "expected an array of float32 or float64"
         ) from error
     dtype = array.dtype
-    if _native(dtype) not in FLOATS:
+    if dtype not in FLOATS and dtype.newbyteorder("=") not in FLOATS:
         remedy = REMEDIES.get(dtype.kind, "expected an array of numbers").format(name=name)
         raise DTypeError(f"{name}: found dtype {dtype}; expected float32 or float64: {remedy}")
     return array
 
 
-def read_heads(named: Mapping[str, object], enable_gqa: bool = False) -> Read:
-    """Check query, key and, where they are given, value, dout, output and lse.
-
-    Leading dimensions too: with ``enable_gqa`` those of key and value may end with a divisor.
-    """
-    arrays, dtype = read_arrays(named)
-    return Read(arrays, dtype, _core.Shape.of_heads(_shapes(arrays), enable_gqa))
-
-
-def in_place(arrays: Mapping[str, Array], dtype: DType) -> dict[str, Array]:
-    """The arrays themselves, where they are aligned and of native byte order; copies elsewhere."""
-    return {
-        name: array if array.flags.aligned and array.dtype == dtype else array.astype(dtype)
-        for name, array in arrays.items()
-    }
+def read_heads(query: object, key: object) -> Read:
+    """Check queries and keys of one head or several. Copies nothing that is an array."""
+    arrays, dtype = read_arrays({"query": query, "key": key})
+    return Read(arrays, dtype, _core.Shape.of_heads(_shapes(arrays)))
 
 
 def first_of(arrays: Mapping[str, Array]) -> NonFiniteError | None:

@@ -1,24 +1,28 @@
 //! Heads of attention: see attngrad_rs.attention.
 
+use std::mem::take;
+
 use attngrad::exact::{self, Incoming};
-use attngrad::{Float, plan};
-use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn};
-use pyo3::prelude::*;
+use attngrad::ndarray::Array2;
+use attngrad::{Float, StackSizes, plan};
+use numpy::prelude::*;
+use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray};
+use pyo3::{prelude::*, types::PyDict};
 
 use crate::call::{Options, read};
 use crate::errors::{Failure, Result};
 use crate::plan::{Decision, Request, Solution};
 
-/// Heads in arrays of any leading dimensions and strides, read where they are; what comes with them for a
+/// Arrays of heads: inputs, the gradient of the output, and the results of the forward pass.
+const NAMES: [&str; 6] = ["query", "key", "value", "dout", "output", "lse"];
+
+/// Heads in arrays of any leading dimensions and strides, read where they are, and what comes with them for a
 /// vector-Jacobian product.
 #[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Stack {
-    query: Py<PyAny>,
-    key: Py<PyAny>,
-    value: Py<PyAny>,
-    dout: Option<Py<PyAny>>,
-    /// The results of the forward pass.
-    saved: Option<(Py<PyAny>, Py<PyAny>)>,
+    arrays: [Option<Py<PyUntypedArray>>; NAMES.len()],
+    sizes: StackSizes,
+    is_single: bool,
     /// The usual scale where it is None.
     scale: Option<f64>,
     is_causal: bool,
@@ -29,52 +33,80 @@ pub struct Stack {
 
 #[pymethods]
 impl Stack {
+    /// Of arrays by their names, whose shapes are held against each other; one that is not aligned or not of native
+    /// byte order is copied.
     #[new]
-    #[pyo3(signature = (*, query, key, value, dout=None, output=None, lse=None, scale, is_causal, enable_gqa, check_finite))]
+    #[pyo3(signature = (arrays, *, scale, is_causal, enable_gqa, check_finite))]
     fn new(
-        query: Py<PyAny>,
-        key: Py<PyAny>,
-        value: Py<PyAny>,
-        dout: Option<Py<PyAny>>,
-        output: Option<Py<PyAny>>,
-        lse: Option<Py<PyAny>>,
+        arrays: &Bound<'_, PyDict>,
         scale: Option<f64>,
         is_causal: bool,
         enable_gqa: bool,
         check_finite: bool,
-    ) -> Self {
-        Stack { query, key, value, dout, saved: output.zip(lse), scale, is_causal, enable_gqa, check_finite }
+    ) -> Result<Self> {
+        let found = NAMES.map(|name| arrays.get_item(name).ok()??.cast_into::<PyUntypedArray>().ok());
+        let place = |name| NAMES.iter().position(|&one| one == name);
+        let sizes = StackSizes::of_arrays(enable_gqa, |name| Some(found[place(name)?].as_ref()?.shape()))?;
+        let is_single = found[0].as_ref().is_some_and(|query| query.dtype().itemsize() == size_of::<f32>());
+        let mut arrays = [const { None }; NAMES.len()];
+        for (array, kept) in found.into_iter().zip(&mut arrays) {
+            *kept = array.map(|array| in_precision!(is_single, T => in_place::<T>(array))).transpose()?;
+        }
+        Ok(Stack { arrays, sizes, is_single, scale, is_causal, enable_gqa, check_finite })
+    }
+
+    /// The decision that needs no look at the arrays. Refuses a request that no data could meet in their precision.
+    fn settled(&self, request: &Request) -> Result<Option<Decision>> {
+        in_precision!(self.is_single, T => request.0.check_in::<T>())?;
+        Ok(request.0.settled_for_heads().map(Decision::from))
+    }
+
+    /// Seconds that a decision is expected to take for all heads, and bytes at the peak.
+    fn forecast(&self, decision: &Decision, options: &Options) -> Result<(f64, u128)> {
+        let found = in_precision!(self.is_single, T => {
+            plan::forecast_heads::<T>(&self.sizes, self.is_causal, &decision.into(), options.get())
+        })?;
+        Ok((found.seconds, found.peak_bytes))
+    }
+
+    /// Bytes at the peak of the forward pass.
+    fn forward_bytes(&self, options: &Options) -> u128 {
+        in_precision!(self.is_single, T => plan::forward_bytes::<T>(&self.sizes, options.get()))
     }
 }
 
-impl Stack {
-    fn is_single(&self, py: Python<'_>) -> bool {
-        self.query.bind(py).cast::<PyArrayDyn<f32>>().is_ok()
+/// The array, or a copy that can be read as one of T.
+fn in_place<T: Element>(array: Bound<'_, PyUntypedArray>) -> Result<Py<PyUntypedArray>> {
+    let is_readable = array.cast::<PyArrayDyn<T>>().is_ok_and(|array| {
+        let strides = array.strides().iter().map(|stride| stride.unsigned_abs());
+        strides.chain([array.data().addr()]).all(|bytes| bytes % align_of::<T>() == 0)
+    });
+    if is_readable {
+        return Ok(array.unbind());
     }
+    let copy = array.call_method1("astype", (T::get_dtype(array.py()),))?;
+    Ok(copy.cast_into::<PyUntypedArray>().map_err(PyErr::from)?.unbind())
 }
 
 /// The arrays of heads while the core reads them.
-struct Read<'py, T: Element> {
-    heads: [PyReadonlyArrayDyn<'py, T>; 3],
-    dout: Option<PyReadonlyArrayDyn<'py, T>>,
-    saved: Option<[PyReadonlyArrayDyn<'py, T>; 2]>,
-}
+struct Read<'py, T: Element>([Option<PyReadonlyArrayDyn<'py, T>>; NAMES.len()]);
 
 impl<'py, T: Element + Float> Read<'py, T> {
     fn new(py: Python<'py>, given: &Stack) -> Result<Self> {
-        let read = |array: &Py<PyAny>| read::<T, _>(array.bind(py));
-        Ok(Read {
-            heads: [read(&given.query)?, read(&given.key)?, read(&given.value)?],
-            dout: given.dout.as_ref().map(read).transpose()?,
-            saved: match &given.saved {
-                Some((output, lse)) => Some([read(output)?, read(lse)?]),
-                None => None,
-            },
-        })
+        let mut arrays = [const { None }; NAMES.len()];
+        for (array, kept) in given.arrays.iter().zip(&mut arrays) {
+            *kept = array.as_ref().map(|array| read(array.bind(py).as_any())).transpose()?;
+        }
+        Ok(Read(arrays))
+    }
+
+    /// The array in a place of the names.
+    fn at(&self, place: usize) -> Result<&PyReadonlyArrayDyn<'py, T>> {
+        self.0[place].as_ref().ok_or_else(|| Failure::internal("an input did not come through"))
     }
 
     fn stack(&self, given: &Stack) -> Result<attngrad::Stack<'_, T>> {
-        let [query, key, value] = self.heads.each_ref().map(|array| array.as_array());
+        let [query, key, value] = [self.at(0)?.as_array(), self.at(1)?.as_array(), self.at(2)?.as_array()];
         let stack = attngrad::Stack::new(&query, &key, &value, given.enable_gqa)?.with_causal(given.is_causal);
         Ok(match given.scale {
             Some(scale) => stack.with_scale(scale),
@@ -83,50 +115,51 @@ impl<'py, T: Element + Float> Read<'py, T> {
     }
 
     fn incoming<'a>(&'a self, stack: &attngrad::Stack<'a, T>) -> Result<Incoming<'a, T>> {
-        let dout = self.dout.as_ref().ok_or_else(|| Failure::internal("no gradient of the output came through"))?;
-        let saved = self.saved.as_ref().map(|[output, lse]| stack.saved(&output.as_array(), &lse.as_array()));
-        Ok(Incoming { dout: stack.outputs("dout", &dout.as_array())?, saved: saved.transpose()? })
+        let saved = match &self.0[4..] {
+            [Some(output), Some(lse)] => Some(stack.saved(&output.as_array(), &lse.as_array())?),
+            _ => None,
+        };
+        Ok(Incoming { dout: stack.outputs("dout", &self.at(3)?.as_array())?, saved })
     }
 }
 
-/// The output of all heads, rows of one head after those of the one before, and the logarithm of the normaliser of
-/// each row.
-#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
-pub struct Attended {
-    output: Py<PyAny>,
-    lse: Option<Py<PyAny>>,
-}
-
-/// The output of all heads.
+/// The output of all heads, and the logarithm of the normaliser of each row where it is asked for.
 #[pyfunction]
-pub fn attention(py: Python<'_>, stack: &Stack, return_lse: bool, options: &Options) -> Result<Attended> {
-    in_precision!(stack.is_single(py), T => attended::<T>(py, stack, return_lse, options))
+pub fn attention(
+    py: Python<'_>,
+    stack: &Stack,
+    return_lse: bool,
+    options: &Options,
+) -> Result<(Py<PyAny>, Option<Py<PyAny>>)> {
+    in_precision!(stack.is_single, T => {
+        let read = Read::<T>::new(py, stack)?;
+        let (heads, asked) = (read.stack(stack)?, (return_lse, stack.check_finite));
+        let (found, _) = options.run(py, |options, watch| exact::attention_stack(&heads, asked, options, watch))?;
+        let rows = read.at(0)?.shape().split_last().map_or(&[][..], |(_, rows)| rows);
+        let output = shaped(py, found.output, &[rows, &[stack.sizes.head.dv]].concat())?;
+        Ok((output, found.lse.map(|lse| shaped(py, lse, rows)).transpose()?))
+    })
 }
 
-fn attended<T: Element + Float>(py: Python<'_>, given: &Stack, has_lse: bool, options: &Options) -> Result<Attended> {
-    let read = Read::<T>::new(py, given)?;
-    let stack = read.stack(given)?;
-    let asked = (has_lse, given.check_finite);
-    let (found, _) = options.run(py, |options, watch| exact::attention_stack(&stack, asked, options, watch))?;
-    let array = |array: attngrad::ndarray::Array2<T>| array.into_pyarray(py).into_any().unbind();
-    Ok(Attended { output: array(found.output), lse: found.lse.map(array) })
+/// The numbers of all heads as an array of this shape.
+fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> Result<Py<PyAny>> {
+    let misfit = |_| Failure::internal("a result has another size than its shape");
+    Ok(found.into_shape_with_order(shape).map_err(misfit)?.into_pyarray(py).into_any().unbind())
 }
 
 /// The decision for all heads, before anything is run.
 #[pyfunction]
 pub fn decide_heads(py: Python<'_>, stack: &Stack, request: &Request) -> Result<Decision> {
-    in_precision!(stack.is_single(py), T => decided::<T>(py, stack, &request.0))
+    in_precision!(stack.is_single, T => {
+        let read = Read::<T>::new(py, stack)?;
+        let heads = read.stack(stack)?;
+        let incoming = read.incoming(&heads)?;
+        let heads: Vec<plan::Pulled<'_, T>> = heads.heads().iter().copied().zip(incoming.dout).collect();
+        Ok(py.detach(|| plan::decide_heads(&heads, &request.0))?.into())
+    })
 }
 
-fn decided<T: Element + Float>(py: Python<'_>, given: &Stack, request: &plan::Request) -> Result<Decision> {
-    let read = Read::<T>::new(py, given)?;
-    let stack = read.stack(given)?;
-    let incoming = read.incoming(&stack)?;
-    let heads: Vec<plan::Pulled<'_, T>> = stack.heads().iter().copied().zip(incoming.dout).collect();
-    Ok(py.detach(|| plan::decide_heads(&heads, request))?.into())
-}
-
-/// dq, dk and dv of all heads, by a decision: rows of one head after those of the one before.
+/// dq, dk and dv of all heads, by a decision.
 #[pyfunction]
 pub fn solve_heads(
     py: Python<'_>,
@@ -135,21 +168,18 @@ pub fn solve_heads(
     decision: &Decision,
     options: &Options,
 ) -> Result<Solution> {
-    in_precision!(stack.is_single(py), T => solved::<T>(py, stack, &request.0, decision, options))
-}
-
-fn solved<T: Element + Float>(
-    py: Python<'_>,
-    given: &Stack,
-    request: &plan::Request,
-    decision: &Decision,
-    options: &Options,
-) -> Result<Solution> {
-    let read = Read::<T>::new(py, given)?;
-    let stack = read.stack(given)?;
-    let (incoming, decision) = (read.incoming(&stack)?, plan::Decision::from(decision));
-    let (found, _) = options.run(py, |options, watch| {
-        plan::solve_stack(&stack, &incoming, decision, (&request.options(*options), given.check_finite), watch)
-    })?;
-    Solution::new(py, request, found)
+    in_precision!(stack.is_single, T => {
+        let read = Read::<T>::new(py, stack)?;
+        let heads = read.stack(stack)?;
+        let (incoming, decision) = (read.incoming(&heads)?, plan::Decision::from(decision));
+        let (mut found, _) = options.run(py, |options, watch| {
+            let asked = (&request.0.options(*options), stack.check_finite);
+            plan::solve_stack(&heads, &incoming, decision, asked, watch)
+        })?;
+        let mut gradients = Vec::with_capacity(found.gradients.len());
+        for (place, one) in found.gradients.iter_mut().enumerate() {
+            gradients.push((NAMES[place], shaped(py, take(&mut one.value), read.at(place)?.shape())?));
+        }
+        Solution::new(py, &request.0, found, gradients)
+    })
 }

@@ -143,7 +143,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<features::ExpFeatures>()?;
     module.add_class::<factors::Factors>()?;
     module.add_class::<heads::Stack>()?;
-    module.add_class::<heads::Attended>()?;
     module.add_class::<plan::Request>()?;
     module.add_class::<plan::Shape>()?;
     module.add_class::<plan::Forecast>()?;

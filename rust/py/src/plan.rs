@@ -1,11 +1,14 @@
 //! The planner: its decisions, and their execution.
 
 use std::collections::HashMap;
+use std::mem::take;
 
+use attngrad::Float;
+use attngrad::certificate::rigorous::Steps;
 use attngrad::plan::{self, Start, Wanted};
-use attngrad::{Float, Wrt};
-use numpy::{Element, IntoPyArray};
-use pyo3::{prelude::*, types::PyDict};
+use numpy::IntoPyArray;
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::call::Options;
 use crate::errors::{Failure, Result};
@@ -48,11 +51,9 @@ impl Request {
         Ok(in_precision!(dtype == f32::NAME, T => self.0.check_in::<T>())?)
     }
 
-    /// The decision that needs no look at the arrays, for one problem or for heads of attention.
-    #[pyo3(signature = (*, heads))]
-    fn settled(&self, heads: bool) -> Option<Decision> {
-        let settled = if heads { self.0.settled_for_heads() } else { self.0.settled() };
-        settled.map(Decision::from)
+    /// The decision for a problem that needs no look at the arrays.
+    fn settled(&self) -> Option<Decision> {
+        self.0.settled().map(Decision::from)
     }
 }
 
@@ -148,20 +149,15 @@ impl Shape {
         Ok(Shape(attngrad::Shape::of_arrays(|name| shapes.get(name).map(Vec::as_slice))?))
     }
 
-    /// The same for query, key, value and, where they are given, dout, output and lse.
+    /// The same for query, key and, where it is given, value of one head or several.
     #[staticmethod]
-    fn of_heads(shapes: HashMap<String, Vec<usize>>, enable_gqa: bool) -> Result<Self> {
-        Ok(Shape(attngrad::Shape::of_stack(enable_gqa, |name| shapes.get(name).map(Vec::as_slice))?.0))
+    fn of_heads(shapes: HashMap<String, Vec<usize>>) -> Result<Self> {
+        Ok(Shape(attngrad::Shape::of_heads(|name| shapes.get(name).map(Vec::as_slice))?))
     }
 
     /// Whether these inputs can be differentiated by.
     fn check(&self, wrt: Vec<String>) -> Result<()> {
         Ok(inputs(&wrt)?.into_iter().try_for_each(|wrt| self.0.check(wrt))?)
-    }
-
-    #[getter]
-    fn n(&self) -> usize {
-        self.0.n
     }
 }
 
@@ -199,9 +195,10 @@ impl Certificate {
         request: &plan::Request,
         method: &'static str,
         norm: &'static str,
-        steps: &Bound<'_, PyDict>,
+        steps: Option<Steps>,
     ) -> Result<Self> {
-        let terms = PyDict::new(py);
+        let bounds = steps.map(|s| [("f", s.f), ("c", s.c), ("q", s.q), ("p1", s.p1), ("p2", s.p2)]);
+        let (terms, steps) = (PyDict::new(py), bounds.into_iter().flatten().into_py_dict(py)?);
         if found.kind != plan::Kind::Exact {
             terms.set_item("truncation", found.truncation)?;
             terms.set_item("sampling", found.sampling)?;
@@ -216,7 +213,7 @@ impl Certificate {
             size: found.size,
             confidence: found.confidence,
             terms: terms.unbind(),
-            steps: steps.clone().unbind(),
+            steps: steps.unbind(),
             rtol_requested: request.rtol,
             best_rtol: found.best_rtol,
             success: found.reached,
@@ -226,41 +223,64 @@ impl Certificate {
 }
 
 /// A loss and its gradients with their certificates, by the names of the inputs.
-#[pyclass(frozen, get_all, module = "attngrad_rs._core")]
+#[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Solution {
+    #[pyo3(get)]
     loss: f64,
-    loss_certificate: Py<Certificate>,
+    #[pyo3(get)]
     gradients: Py<PyDict>,
-    certificates: Py<PyDict>,
+    #[pyo3(get)]
     decision: Decision,
+    #[pyo3(get)]
     prepared: Option<Py<Prepared>>,
     /// The largest entry of A1 X and A2, where it was measured.
+    #[pyo3(get)]
     bound: Option<f64>,
+    request: plan::Request,
+    /// Error bounds of the steps, where a rigorous bound provides them.
+    steps: Option<Steps>,
+    /// Certificates become objects when they are looked at: that takes longer than a short call.
+    certificates: Vec<(&'static str, plan::Certificate)>,
+    of_loss: plan::Certificate,
 }
 
 impl Solution {
-    pub fn new<T: Element + Float>(py: Python<'_>, request: &plan::Request, found: plan::Solution<T>) -> Result<Self> {
-        let method = found.decision.method.name();
-        let (gradients, certificates, steps) = (PyDict::new(py), PyDict::new(py), PyDict::new(py));
-        // Error bounds of the steps, where a rigorous bound provides them.
-        let bounds = found.steps.map(|s| [("f", s.f), ("c", s.c), ("q", s.q), ("p1", s.p1), ("p2", s.p2)]);
-        bounds.into_iter().flatten().try_for_each(|(name, bound)| steps.set_item(name, bound))?;
-        for one in found.gradients {
-            gradients.set_item(one.wrt.name(), one.value.into_pyarray(py))?;
-            let made = Certificate::new(py, &one.certificate, request, method, request.norm.name(), &steps)?;
-            certificates.set_item(one.wrt.name(), Bound::new(py, made)?)?;
-        }
-        let (untold, none) = (request.without_tolerance(), PyDict::new(py));
-        let loss = Certificate::new(py, &found.loss_certificate, &untold, method, "abs", &none)?;
+    /// The findings of the core, with the arrays of their gradients by name and in their order.
+    pub fn new<T: Float>(
+        py: Python<'_>,
+        request: &plan::Request,
+        found: plan::Solution<T>,
+        gradients: Vec<(&'static str, Py<PyAny>)>,
+    ) -> Result<Self> {
+        let certificates = gradients.iter().zip(&found.gradients).map(|((name, _), one)| (*name, one.certificate));
         Ok(Solution {
             loss: found.loss,
-            loss_certificate: Py::new(py, loss)?,
-            gradients: gradients.unbind(),
-            certificates: certificates.unbind(),
+            certificates: certificates.collect(),
+            gradients: gradients.into_py_dict(py)?.unbind(),
             decision: found.decision.into(),
-            bound: found.entries.map(|entries| entries.bound()),
             prepared: found.prepared.map(|prepared| Py::new(py, Prepared(prepared))).transpose()?,
+            bound: found.entries.map(|entries| entries.bound()),
+            request: *request,
+            steps: found.steps,
+            of_loss: found.loss_certificate,
         })
+    }
+}
+
+#[pymethods]
+impl Solution {
+    #[getter]
+    fn certificates<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        let (made, norm) = (PyDict::new(py), self.request.norm.name());
+        for (name, found) in &self.certificates {
+            made.set_item(name, Certificate::new(py, found, &self.request, self.decision.method, norm, self.steps)?)?;
+        }
+        Ok(made)
+    }
+
+    #[getter]
+    fn loss_certificate(&self, py: Python<'_>) -> Result<Certificate> {
+        Certificate::new(py, &self.of_loss, &self.request.without_tolerance(), self.decision.method, "abs", None)
     }
 }
 
@@ -277,36 +297,31 @@ pub fn solve(
     options: &Options,
 ) -> Result<Solution> {
     let wrt = inputs(&wrt)?;
-    in_precision!(problem.is_single(py), T => solved::<T>(py, problem, &wrt, &request.0, (decision, prepared), options))
-}
-
-fn solved<T: Element + Float>(
-    py: Python<'_>,
-    given: &Problem,
-    wrt: &[Wrt],
-    request: &plan::Request,
-    (decision, prepared): (Option<&Decision>, Option<&Prepared>),
-    options: &Options,
-) -> Result<Solution> {
-    let arrays = Arrays::<T>::read(py, given)?;
-    let problem = arrays.problem(given)?;
-    let (mut found, _) = options.run(py, |options, watch| {
-        let start = match (prepared, decision) {
-            (Some(prepared), _) if prepared.0.fits(&problem, wrt, request, options)? => Start::Prepared(&prepared.0),
-            (_, Some(Decision { degree: Some(degree), samples, .. })) => {
-                Start::Sized { degree: *degree, samples: samples.unwrap_or(0) }
-            }
-            _ => Start::Fresh,
-        };
-        // A decision without a degree is the exact method.
-        let wanted = if matches!(decision, Some(one) if one.degree.is_none()) { Wanted::Exact } else { request.wanted };
-        let request = plan::Request { wanted, options: *options, ..*request };
-        plan::solve(&problem, wrt, &request, start, watch)
-    })?;
-    if let Some(Decision { degree: None, reason, .. }) = decision {
-        found.decision.reason.clone_from(reason);
-    }
-    Solution::new(py, request, found)
+    in_precision!(problem.is_single(py), T => {
+        let arrays = Arrays::<T>::read(py, problem)?;
+        let problem = arrays.problem(problem)?;
+        let (mut found, _) = options.run(py, |options, watch| {
+            let start = match (prepared, decision) {
+                (Some(one), _) if one.0.fits(&problem, &wrt, &request.0, options)? => Start::Prepared(&one.0),
+                (_, Some(Decision { degree: Some(degree), samples, .. })) => {
+                    Start::Sized { degree: *degree, samples: samples.unwrap_or(0) }
+                }
+                _ => Start::Fresh,
+            };
+            // A decision without a degree is the exact method.
+            let is_exact = matches!(decision, Some(one) if one.degree.is_none());
+            let wanted = if is_exact { Wanted::Exact } else { request.0.wanted };
+            plan::solve(&problem, &wrt, &plan::Request { wanted, options: *options, ..request.0 }, start, watch)
+        })?;
+        if let Some(Decision { degree: None, reason, .. }) = decision {
+            found.decision.reason.clone_from(reason);
+        }
+        let mut gradients = Vec::with_capacity(found.gradients.len());
+        for one in &mut found.gradients {
+            gradients.push((one.wrt.name(), take(&mut one.value).into_pyarray(py).into_any().unbind()));
+        }
+        Solution::new(py, &request.0, found, gradients)
+    })
 }
 
 /// The decision from all that is known before anything big is computed.
@@ -319,18 +334,12 @@ pub fn foresee(
     options: &Options,
 ) -> Result<Decision> {
     let wrt = inputs(&wrt)?;
-    in_precision!(problem.is_single(py), T => foreseen::<T>(py, problem, &wrt, &request.0, options))
-}
-
-fn foreseen<T: Element + Float>(
-    py: Python<'_>,
-    given: &Problem,
-    wrt: &[Wrt],
-    request: &plan::Request,
-    options: &Options,
-) -> Result<Decision> {
-    let arrays = Arrays::<T>::read(py, given)?;
-    let problem = arrays.problem(given)?;
-    let found = options.run(py, |options, watch| plan::foresee(&problem, wrt, &request.options(*options), watch))?;
-    Ok(found.0.into())
+    in_precision!(problem.is_single(py), T => {
+        let arrays = Arrays::<T>::read(py, problem)?;
+        let problem = arrays.problem(problem)?;
+        let foreseen = |options: &attngrad::Options, watch: Option<attngrad::Watch<'_>>| {
+            plan::foresee(&problem, &wrt, &request.0.options(*options), watch)
+        };
+        Ok(options.run(py, foreseen)?.0.into())
+    })
 }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use super::decide::{DOUBTFUL, Law};
 use super::decision::{Backing, Decision, Method};
-use super::forecast::check_memory;
+use super::forecast::{check_memory, forecast};
 use super::guard::{Begun, LOST};
 use super::logits::drawn;
 use super::needed::enough;
@@ -71,7 +71,7 @@ pub(super) fn of_seen<T: Float>(
         }
         Start::Prepared(prepared) => (prepared.decision.clone(), Some(prepared)),
     };
-    check_memory::<T>(&Shape::of(problem), wrt, problem.is_causal, &decision, options)?;
+    check_memory(options, || forecast::<T>(&Shape::of(problem), wrt, problem.is_causal, &decision, options))?;
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
         return exact(problem, wrt, request, &zero, decision, stages);
     }

@@ -1,5 +1,7 @@
 //! Expected cost of a decision: operations, seconds and memory, from shapes alone.
 
+use std::num::NonZeroUsize;
+
 use super::cost::Cost;
 use super::decision::{Decision, Method};
 use super::{prices, rates};
@@ -11,7 +13,7 @@ use crate::exact::{kept_tiles, tile_shape};
 use crate::features::approximate_count;
 use crate::float::Float;
 use crate::options::{Level, Options};
-use crate::problem::{ExactPasses, OutputSet, Shape, Wrt};
+use crate::problem::{ExactPasses, HEAD_INPUTS, OutputSet, Shape, StackSizes, Wrt};
 use crate::runtime::pool::default_threads;
 
 /// Numbers in double precision that the exact passes keep for each query (norms, normalisers, terms of the rounding
@@ -54,7 +56,7 @@ pub fn forecast<T: Float>(
     options: &Options,
 ) -> Result<Forecast, Error> {
     let level = options.isa()?.level();
-    let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
+    let threads = threads(options);
     let exact = decision.method == Method::Exact;
     let operations =
         if exact { Cost::of_shape::<T>(*shape, wrt, is_causal, level).exact() } else { decision.operations };
@@ -71,16 +73,59 @@ pub fn forecast<T: Float>(
     })
 }
 
-/// Refuses a call that is expected to take more memory than it may.
-pub(super) fn check_memory<T: Float>(
-    shape: &Shape,
-    wrt: &[Wrt],
+/// The same for heads of attention, of which each thread has one at a time: their gradients with respect to query, key
+/// and value.
+///
+/// # Errors
+/// [`Error::Option`] for options that mean nothing.
+pub fn forecast_heads<T: Float>(
+    sizes: &StackSizes,
     is_causal: bool,
     decision: &Decision,
     options: &Options,
-) -> Result<(), Error> {
+) -> Result<Forecast, Error> {
+    let one = forecast::<T>(&sizes.head, &HEAD_INPUTS, is_causal, decision, options)?;
+    let (heads, shared) = (sizes.heads, sizes.heads / sizes.group);
+    let [query, key, value] = entries_of(&sizes.head);
+    let mut outputs = heads as u128 * query + shared as u128 * (key + value);
+    if sizes.group > 1 {
+        // Gradients of the keys for each head of the query, before they are summed.
+        outputs += heads as u128 * (key + value);
+    }
+    // Without a head nothing was decided, and its price is not known.
+    let of_all = |one: f64| if heads == 0 { 0.0 } else { heads as f64 * one };
+    Ok(Forecast {
+        operations: of_all(one.operations),
+        seconds: of_all(one.seconds),
+        peak_bytes: at_once(sizes, options) * one.peak_bytes + 2 * outputs * size_of::<T>() as u128,
+    })
+}
+
+/// Bytes at the peak of the forward pass for heads of attention: outputs, and query, key and value of each thread.
+pub fn forward_bytes<T: Float>(sizes: &StackSizes, options: &Options) -> u128 {
+    let own: u128 = entries_of(&sizes.head).into_iter().sum();
+    let outputs = sizes.heads as u128 * product(sizes.head.n, sizes.head.dv);
+    2 * (at_once(sizes, options) * own + outputs) * size_of::<T>() as u128
+}
+
+/// Numbers of query, key and value of one head.
+fn entries_of(head: &Shape) -> [u128; 3] {
+    [product(head.n, head.d), product(head.m, head.d), product(head.m, head.dv)]
+}
+
+/// Heads that are computed at the same time, at most.
+fn at_once(sizes: &StackSizes, options: &Options) -> u128 {
+    threads(options).min(sizes.heads.max(1)) as u128
+}
+
+fn threads(options: &Options) -> usize {
+    options.threads.map_or_else(default_threads, NonZeroUsize::get)
+}
+
+/// Refuses a call whose forecast, by `needed`, takes more memory than it may.
+pub(super) fn check_memory(options: &Options, needed: impl FnOnce() -> Result<Forecast, Error>) -> Result<(), Error> {
     let Some(free) = options.memory else { return Ok(()) };
-    let needed = forecast::<T>(shape, wrt, is_causal, decision, options)?.peak_bytes;
+    let needed = needed()?.peak_bytes;
     if needed > u128::from(free) { Err(Error::Memory { needed, free }) } else { Ok(()) }
 }
 
@@ -93,8 +138,11 @@ pub(super) fn observe<T: Float>(
     options: &Options,
     seconds: f64,
 ) -> Result<(), Error> {
+    if !rates::counts(seconds) {
+        return Ok(());
+    }
     let level = options.isa()?.level();
-    let threads = options.threads.map_or_else(default_threads, |threads| threads.get());
+    let threads = threads(options);
     let operations = forecast::<T>(shape, wrt, is_causal, decision, options)?.operations;
     rates::observe(key::<T>(decision, threads, level), seconds, table(operations, threads));
     Ok(())
@@ -175,7 +223,8 @@ impl Memory<'_> {
     /// The moment form of a degree with its sampled rows.
     fn polynomial(&self, decision: &Decision, threads: usize) -> u128 {
         let Shape { n, m, d, d1, d3, dv, .. } = *self.shape;
-        let samples = decision.samples;
+        // More rows than there are: all of them.
+        let samples = decision.samples.min(n);
         let features = approximate_count(d, decision.degree + 1) as u128;
         let sums = features * (dv as u128 + 1) * DOUBLE;
         let partial = (2 * sums).max(MOMENT_BYTES as u128);

@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2};
 use super::decide::decide;
 use super::decision::{Decision, Method};
 use super::execute::Start;
-use super::forecast::{check_memory, observe};
+use super::forecast::{check_memory, forecast_heads, observe};
 use super::gradient::solve;
 use super::request::{Certificate, Kind, Norm, Request};
 use super::solution::{Gradient, Solution};
@@ -19,13 +19,9 @@ use crate::exact::{Incoming, attention_stack_vjp, check_finite};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
-use crate::problem::{Heads, Problem, Stack, Weights, Wrt};
+use crate::problem::{HEAD_INPUTS, Heads, Problem, Stack, Weights};
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
-
-/// The inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in the problem
-/// with unit weights.
-pub const HEAD_INPUTS: [Wrt; 3] = [Wrt::A1, Wrt::A2, Wrt::A3];
 
 /// One head and the gradient of its output.
 pub type Pulled<'a, T> = (Heads<'a, T>, ArrayView2<'a, T>);
@@ -114,7 +110,7 @@ pub fn solve_stack<T: Float>(
     let (begin, options, shape) = (Instant::now(), &request.options, stack.shape());
     let is_causal = stack.heads().first().map(|head| head.is_causal);
     if let Some(is_causal) = is_causal {
-        check_memory::<T>(&shape, &HEAD_INPUTS, is_causal, &decision, options)?;
+        check_memory(options, || forecast_heads::<T>(stack.sizes(), is_causal, &decision, options))?;
     }
     let planned = if decision.method == Method::Exact {
         exactly(stack, incoming, decision, (request, is_checked), watch)?

@@ -32,9 +32,14 @@ pub(super) fn factor(key: Key) -> f64 {
     known.iter().find(|(other, _)| *other == key).map_or(1.0, |(_, rate)| rate.log.exp())
 }
 
+/// Whether a call of so many seconds says anything of the machine.
+pub(super) fn counts(seconds: f64) -> bool {
+    seconds >= LEAST_SECONDS
+}
+
 /// Records the seconds of a call, and those of the table for a machine of rate 1.
 pub(super) fn observe(key: Key, seconds: f64, predicted: f64) {
-    if seconds.min(predicted) < LEAST_SECONDS {
+    if !counts(seconds.min(predicted)) {
         return;
     }
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

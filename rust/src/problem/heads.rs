@@ -4,7 +4,11 @@ use ndarray::{ArrayView2, s};
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::{Shape, blame, check_scale};
+use crate::problem::{Shape, Wrt, blame, check_scale};
+
+/// The inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in the problem
+/// with unit weights.
+pub const HEAD_INPUTS: [Wrt; 3] = [Wrt::A1, Wrt::A2, Wrt::A3];
 
 /// Query (n, d), key (m, d) and value (m, dv) of one attention head: o = softmax(scale · query keyᵀ) value.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +32,13 @@ impl<'a, T: Float> Heads<'a, T> {
             "value" => Some(value.shape()),
             _ => None,
         })?;
+        Ok(Heads::fitting(query, key, value))
+    }
+
+    /// The same for arrays that are known to fit.
+    pub(super) fn fitting(query: ArrayView2<'a, T>, key: ArrayView2<'a, T>, value: ArrayView2<'a, T>) -> Self {
         let scale = (query.ncols().max(1) as f64).sqrt().recip();
-        Ok(Heads { query, key, value, scale, is_causal: false })
+        Heads { query, key, value, scale, is_causal: false }
     }
 
     /// The same head with another scale of the logits.

@@ -20,13 +20,13 @@ use crate::names::named;
 use crate::runtime::buffer;
 
 pub use approximation::Approximation;
-pub use heads::Heads;
+pub use heads::{HEAD_INPUTS, Heads};
 pub(crate) use identity::Identity;
 #[cfg(test)]
 pub(crate) use outputs::WIDE_A3;
 pub(crate) use outputs::{ExactPasses, OutputSet};
 pub(crate) use row_major::RowMajor;
-pub use shape::Shape;
+pub use shape::{Shape, StackSizes};
 pub use stack::{Saved, Stack};
 
 /// The weights of the logits: X itself, or the pair that a transformer has, with X = W_Q W_Kᵀ.

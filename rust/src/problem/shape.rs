@@ -113,15 +113,33 @@ impl Shape {
     /// # Errors
     /// [`Error::Shape`] naming the first array that does not fit another one.
     pub fn of_heads<'a>(find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Self, Error> {
-        Ok(Shape::of_stack(false, find)?.0)
+        Ok(StackSizes::of_arrays(false, find)?.head)
     }
 
-    /// The same, and how many heads of the query share one of key and value: one, or with `enable_gqa` the last leading
-    /// dimension of the query over theirs.
+    /// That of a head of attention as a problem with unit weights.
+    pub fn of_head(n: usize, m: usize, width: usize, dv: usize) -> Self {
+        Shape { n, m, d: width, d1: width, d2: width, d3: dv, dv, pair: false }
+    }
+}
+
+/// The sizes of a stack of heads of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackSizes {
+    /// The shape of one head.
+    pub head: Shape,
+    /// Heads of the query.
+    pub heads: usize,
+    /// Heads of the query that share one of key and value.
+    pub group: usize,
+}
+
+impl StackSizes {
+    /// As [`Shape::of_heads`]; with `enable_gqa` the last leading dimension of the query may be a multiple of that of
+    /// key and value.
     ///
     /// # Errors
     /// [`Error::Shape`] naming the first array that does not fit another one.
-    pub fn of_stack<'a>(enable_gqa: bool, find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<(Self, usize), Error> {
+    pub fn of_arrays<'a>(enable_gqa: bool, find: impl Fn(&str) -> Option<&'a [usize]>) -> Result<Self, Error> {
         let lead = |shape: &'a [usize]| &shape[..shape.len().saturating_sub(2)];
         let given = ["query", "key", "value", "dout", "output"].map(|name| find(name).map(|shape| (name, shape)));
         let query = find("query").map_or(&[][..], lead);
@@ -163,13 +181,9 @@ impl Shape {
         }
         fit(&HEADS, &find)?;
         let size = |name: &str, side: Side| side.of(find(name).unwrap_or_default());
-        let shape =
+        let head =
             Shape::of_head(size("query", Rows), size("value", Rows), size("query", Columns), size("value", Columns));
-        Ok((shape, group))
-    }
-
-    /// That of a head of attention as a problem with unit weights.
-    pub fn of_head(n: usize, m: usize, width: usize, dv: usize) -> Self {
-        Shape { n, m, d: width, d1: width, d2: width, d3: dv, dv, pair: false }
+        let heads = query.iter().fold(1, |count: usize, &axis| count.saturating_mul(axis));
+        Ok(StackSizes { head, heads, group })
     }
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView1, ArrayView2, ArrayViewD, Axis, Dimension, Ix1, Ix2};
 
-use super::{Heads, Shape};
+use super::{Heads, Shape, StackSizes};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
@@ -14,9 +14,7 @@ use crate::runtime::buffer;
 #[derive(Debug, Clone)]
 pub struct Stack<'a, T> {
     heads: Vec<Heads<'a, T>>,
-    group: usize,
-    /// Rows of a head, as the query and as the key has them, and the columns of query and value.
-    shape: Shape,
+    sizes: StackSizes,
 }
 
 /// The output and the logarithm of the normaliser that the forward pass returned, as the vector-Jacobian product takes
@@ -41,18 +39,19 @@ impl<'a, T: Float> Stack<'a, T> {
         value: &ArrayViewD<'a, T>,
         enable_gqa: bool,
     ) -> Result<Self, Error> {
-        let (shape, group) = Shape::of_stack(enable_gqa, |name| match name {
+        let sizes = StackSizes::of_arrays(enable_gqa, |name| match name {
             "query" => Some(query.shape()),
             "key" => Some(key.shape()),
             "value" => Some(value.shape()),
             _ => None,
         })?;
         let (keys, values) = (matrices(key)?, matrices(value)?);
-        let mut heads = buffer::with_capacity(leading(query.shape(), 2))?;
+        let mut heads = buffer::with_capacity(sizes.heads)?;
         for (number, query) in matrices(query)?.into_iter().enumerate() {
-            heads.push(Heads::new(query, keys[number / group], values[number / group])?);
+            let shared = number / sizes.group;
+            heads.push(Heads::fitting(query, keys[shared], values[shared]));
         }
-        Ok(Stack { heads, group, shape })
+        Ok(Stack { heads, sizes })
     }
 
     /// Heads that share no keys.
@@ -67,7 +66,8 @@ impl<'a, T: Float> Stack<'a, T> {
             let wanted = format!("the first head has shape [{n}, {width}], and value [{m}, {dv}]");
             return Err(Error::Shape { argument: "query", found: other.query.shape().to_vec(), wanted });
         }
-        Ok(Stack { heads, group: 1, shape: Shape::of_head(n, m, width, dv) })
+        let sizes = StackSizes { head: Shape::of_head(n, m, width, dv), heads: heads.len(), group: 1 };
+        Ok(Stack { heads, sizes })
     }
 
     /// The same heads with another scale of the logits.
@@ -91,12 +91,17 @@ impl<'a, T: Float> Stack<'a, T> {
 
     /// Query heads that share one key head.
     pub fn group(&self) -> usize {
-        self.group
+        self.sizes.group
     }
 
     /// The shape of one head.
     pub fn shape(&self) -> Shape {
-        self.shape
+        self.sizes.head
+    }
+
+    /// How many heads of which sizes there are.
+    pub fn sizes(&self) -> &StackSizes {
+        &self.sizes
     }
 
     /// The output of each head, or its gradient: (..., H, L, Ev).
@@ -104,7 +109,7 @@ impl<'a, T: Float> Stack<'a, T> {
     /// # Errors
     /// [`Error::Shape`] where it has not that shape.
     pub fn outputs(&self, name: &'static str, array: &ArrayViewD<'a, T>) -> Result<Vec<ArrayView2<'a, T>>, Error> {
-        self.require(name, array.shape(), &[self.shape.n, self.shape.dv])?;
+        self.require(name, array.shape(), &[self.sizes.head.n, self.sizes.head.dv])?;
         matrices(array)
     }
 
@@ -113,7 +118,7 @@ impl<'a, T: Float> Stack<'a, T> {
     /// # Errors
     /// [`Error::Shape`] where they have not those shapes.
     pub fn saved(&self, output: &ArrayViewD<'a, T>, lse: &ArrayViewD<'a, T>) -> Result<Saved<'a, T>, Error> {
-        self.require("lse", lse.shape(), &[self.shape.n])?;
+        self.require("lse", lse.shape(), &[self.sizes.head.n])?;
         Ok(Saved { output: self.outputs("output", output)?, lse: parts::<T, Ix1>(lse)? })
     }
 
