@@ -45,8 +45,10 @@ impl Stack {
         check_finite: bool,
     ) -> Result<Self> {
         let found = NAMES.map(|name| arrays.get_item(name).ok()??.cast_into::<PyUntypedArray>().ok());
-        let place = |name| NAMES.iter().position(|&one| one == name);
-        let sizes = StackSizes::of_arrays(enable_gqa, |name| Some(found[place(name)?].as_ref()?.shape()))?;
+        let sizes = StackSizes::of_arrays(enable_gqa, |name| {
+            let place = NAMES.iter().position(|&one| one == name)?;
+            Some(found[place].as_ref()?.shape())
+        })?;
         let is_single = found[0].as_ref().is_some_and(|query| query.dtype().itemsize() == size_of::<f32>());
         let mut arrays = [const { None }; NAMES.len()];
         for (array, kept) in found.into_iter().zip(&mut arrays) {
