@@ -11,6 +11,7 @@ import numbers
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, get_args
 
 import numpy as np
@@ -94,15 +95,14 @@ class Options(NamedTuple):
         for name in options:
             if name not in known:
                 raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-        return cls(**options)
+        return cls(**options) if options else DEFAULTS
 
     def checked(self) -> Options:
         """The same as plain Python values; ``rng`` is a seed, and None is a hash of the data."""
         # What is at its default needs no look: a short call would spend a tenth of its time here.
-        asked = zip(self._field_defaults.items(), self, strict=True)
-        given = Options(
-            *(one if one is default else CHECKS[name](name, one) for (name, default), one in asked)
-        )
+        changed = compress(self._fields, map(operator.is_not, self, DEFAULTS))
+        checked = {name: CHECKS[name](name, getattr(self, name)) for name in changed}
+        given = self._replace(**checked) if checked else self
         if given.degree is not None and given.method != "polynomial":
             raise OptionError(
                 f"degree: found {given.degree} for method {given.method!r}; "
@@ -132,6 +132,7 @@ class Options(NamedTuple):
         return self._replace(progress=None, timeout=None, check_finite=True)
 
 
+DEFAULTS = Options()
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
 AUTO: Method = "auto"
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != AUTO)
