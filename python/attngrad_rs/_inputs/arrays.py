@@ -82,17 +82,17 @@ def read_matrices(named: Mapping[str, object], hint: str = "") -> tuple[dict[str
 
 def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     """NumPy arrays, and their one dtype in native byte order; the same object, the same array."""
-    seen: dict[int, Array] = {}
+    made: dict[int, Array] = {}
     arrays: dict[str, Array] = {}
-    # The first array of each dtype.
+    # The first array of each dtype that was met.
     dtypes: dict[DType, str] = {}
     for name, value in named.items():
-        array = seen.get(id(value))
+        array = value if type(value) is np.ndarray else made.get(id(value))
         if array is None:
-            array = seen[id(value)] = read_array(name, value)
+            array = made[id(value)] = read_array(name, value)
+        if array.dtype not in dtypes:
+            dtypes.setdefault(_native(name, array.dtype), name)
         arrays[name] = array
-        dtype = array.dtype
-        dtypes.setdefault(dtype if dtype.isnative else dtype.newbyteorder("="), name)
     (dtype, first), *others = dtypes.items()
     for found, name in others:
         raise DTypeError(
@@ -105,7 +105,7 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
 def read_array(name: str, value: object) -> Array:
     """A NumPy array of float32 or float64, in whatever byte order."""
     try:
-        array = value if type(value) is np.ndarray else unmasked(name, value)
+        array = unmasked(name, value)
     except AttnGradError:
         raise
     # Anybody's __array__ may run here; a ragged list raises ValueError.
@@ -115,11 +115,17 @@ def read_array(name: str, value: object) -> Array:
             f"{name}: found {show(value)}, of which NumPy makes no array ({error}); "
             "expected an array of float32 or float64"
         ) from error
-    dtype = array.dtype
-    if dtype not in FLOATS and dtype.newbyteorder("=") not in FLOATS:
+    _native(name, array.dtype)
+    return array
+
+
+def _native(name: str, dtype: DType) -> DType:
+    """The dtype of an array in native byte order."""
+    native = dtype if dtype.isnative else dtype.newbyteorder("=")
+    if native not in FLOATS:
         remedy = REMEDIES.get(dtype.kind, "expected an array of numbers").format(name=name)
         raise DTypeError(f"{name}: found dtype {dtype}; expected float32 or float64: {remedy}")
-    return array
+    return native
 
 
 def read_heads(query: object, key: object) -> Read:
