@@ -118,7 +118,7 @@ def test_nested_lists_are_matrices() -> None:
     listed = [matrix(seed).tolist() for seed in range(4)]
     problem = arrays.read_problem(*listed[:3], np.eye(D), np.eye(D), listed[3])
     assert problem.dtype == np.float64
-    assert problem.shape.n == N
+    assert [problem.arrays[name].shape for name in ("A1", "A2", "A3", "E")] == [(N, D)] * 4
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
