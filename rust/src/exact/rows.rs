@@ -2,7 +2,7 @@
 
 use std::f64::consts::LOG2_E;
 
-use ndarray::{CowArray, Ix2};
+use ndarray::{Array2, CowArray, Ix2};
 
 use super::engine::{Engine, FORWARD_SHARE, Sight};
 use super::residual::{Given, Incoming};
@@ -17,6 +17,9 @@ use crate::problem::{Problem, Weights};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
+/// Share of the progress that f A3 is, before o and w.
+const MIXED_SHARE: f64 = 0.3;
+
 /// o and w of the query rows `indices`, exact up to rounding.
 ///
 /// Time 10 r m d for r rows, of causal problems 10 d times the keys that they see; memory O((r + m) d).
@@ -29,29 +32,49 @@ pub fn exact_rows<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<RowValues<T>, Error> {
+    Ok(exact_rows_with(problem, indices, false, options, watch)?.0)
+}
+
+/// The same, and f A3 of the rows, (r, d3), where it is wanted: time 4 r m d3 more.
+pub(crate) fn exact_rows_with<T: Float>(
+    problem: &Problem<'_, T>,
+    indices: &[usize],
+    mixed: bool,
+    options: &Options,
+    watch: Option<Watch<'_>>,
+) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
     compiled!(
         T,
-        exact_rows_in::<T> as fn(&Problem<'_, T>, &[usize], &Options, Option<Watch<'_>>) -> Result<RowValues<T>, Error>
-    )(problem, indices, options, watch)
+        exact_rows_in::<T>
+            as fn(
+                &Problem<'_, T>,
+                &[usize],
+                bool,
+                &Options,
+                Option<Watch<'_>>,
+            ) -> Result<(RowValues<T>, Option<Array2<T>>), Error>
+    )(problem, indices, mixed, options, watch)
 }
 
 fn exact_rows_in<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
+    mixed: bool,
     options: &Options,
     watch: Option<Watch<'_>>,
-) -> Result<RowValues<T>, Error> {
+) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
     let problem = problem.admitted()?;
-    of_seen(&problem, indices, options, watch).map_err(|error| problem.blame(error))
+    of_seen(&problem, indices, mixed, options, watch).map_err(|error| problem.blame(error))
 }
 
 /// The same for a problem without keys that no query sees.
 fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
+    mixed: bool,
     options: &Options,
     watch: Option<Watch<'_>>,
-) -> Result<RowValues<T>, Error> {
+) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
     let mut run = Run::new(options, watch);
     let run = &mut run;
     // Neighbours see about the same keys.
@@ -65,6 +88,15 @@ fn of_seen<T: Float>(
     let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
     let sight = Sight { is_causal: problem.is_causal, indices: Some(sorted) };
     let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
+    let mixed = if mixed {
+        let inputs = row_major(problem.A3)?;
+        let values = engine.values(rows(&inputs)?, None, run)?;
+        let mut output = buffer::zeros(buffer::size(&[count, inputs.ncols()])?)?;
+        engine.forward_of_few(&values, &mut output, MIXED_SHARE, run)?;
+        Some(in_order(&matrix(output, count, inputs.ncols())?, &places)?)
+    } else {
+        None
+    };
     let h = product(problem.A3, problem.Y, 1.0, run)?;
     let values = engine.values(Rows { data: &h, count: m, width: dv }, None, run)?;
     let mut output = buffer::zeros(buffer::size(&[count, dv])?)?;
@@ -80,5 +112,6 @@ fn of_seen<T: Float>(
     let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
     let output = matrix(copy, count, dv)?;
     in_range("w = p K", T::NAME, w.iter().chain(&output).all(|x| x.is_finite()))?;
-    Ok(RowValues { w: in_order(&w, &places)?, output: in_order(&output, &places)?, unsafe_rows: Vec::new() })
+    let found = RowValues { w: in_order(&w, &places)?, output: in_order(&output, &places)?, unsafe_rows: Vec::new() };
+    Ok((found, mixed))
 }

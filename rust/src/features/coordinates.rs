@@ -107,6 +107,11 @@ impl Coordinates {
         (self.inverse.dot(&wide(weights).t()), problem.scale * self.slope_unit())
     }
 
+    /// From w in the coordinates to w in those of the keys, and its unit.
+    pub fn to_w(&self) -> (Array2<f64>, f64) {
+        (self.inverse.clone(), self.slope_unit())
+    }
+
     /// From pᵀ Q to rows of dL/dA2, and their unit.
     pub fn to_A2<T: Float>(&self, problem: &Problem<'_, T>) -> (Array2<f64>, f64) {
         let map = match problem.weights {

@@ -83,14 +83,16 @@ impl Polynomial {
     ) -> Result<Self, Error> {
         compiled!(
             T,
-            Polynomial::fit_in::<T>
-                as fn(&Problem<'_, T>, &Approximation, &Options, Option<Watch<'_>>) -> Result<Polynomial, Error>
-        )(problem, approximation, options, watch)
+            Polynomial::fit_to::<T>
+                as fn(&Problem<'_, T>, &Approximation, bool, &Options, Option<Watch<'_>>) -> Result<Polynomial, Error>
+        )(problem, approximation, true, options, watch)
     }
 
-    fn fit_in<T: Float>(
+    /// The same; without `slopes` only what o and fᵀ c need.
+    pub(crate) fn fit_to<T: Float>(
         problem: &Problem<'_, T>,
         approximation: &Approximation,
+        slopes: bool,
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Self, Error> {
@@ -99,11 +101,11 @@ impl Polynomial {
         let identity = Identity::of(problem, &mut run)?;
         run.phase(1.0);
         let inputs = RowMajor::of(problem)?;
-        let polynomial = Polynomial::prepare(&inputs.problem(), approximation, true, options, &mut run)?;
+        let polynomial = Polynomial::prepare(&inputs.problem(), approximation, slopes, options, &mut run)?;
         Ok(Polynomial { identity: Some(identity), ..polynomial })
     }
 
-    /// As [`Polynomial::fit`], for a row-major problem; without `slopes` only what o and fᵀ c need.
+    /// The same for a row-major problem.
     pub(super) fn prepare<T: Float>(
         problem: &Problem<'_, T>,
         approximation: &Approximation,

@@ -3,8 +3,8 @@
 use ndarray::Array2;
 
 use super::fit::Polynomial;
-use super::passes::Passes;
-use crate::certificate::moments::{Bound, Bounds};
+use super::passes::{Besides, Passes};
+use crate::certificate::moments::{Bound, Bounds, Evaluated};
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
@@ -15,6 +15,8 @@ use crate::options::{Level, Options};
 use crate::problem::{Approximation, OutputSet, Problem, RowMajor, Wrt};
 use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
+
+type Answer<T> = Result<PolynomialGradients<T>, Error>;
 
 /// The loss and its gradients for P in the place of exp.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct PolynomialGradients<T> {
     pub steps: Option<Steps>,
     /// The instruction set that computed them.
     pub level: Level,
+    /// õ and w̃ of every row, where they were wanted and came with the gradients.
+    pub(crate) evaluated: Option<Evaluated<T>>,
 }
 
 impl<T: Float> PolynomialGradients<T> {
@@ -87,13 +91,7 @@ pub fn polynomial_gradient<T: Float>(
     compiled!(
         T,
         polynomial_gradient_in::<T>
-            as fn(
-                &Problem<'_, T>,
-                &[Wrt],
-                &Approximation,
-                &Options,
-                Option<Watch<'_>>,
-            ) -> Result<PolynomialGradients<T>, Error>
+            as fn(&Problem<'_, T>, &[Wrt], &Approximation, &Options, Option<Watch<'_>>) -> Answer<T>
     )(problem, wrt, approximation, options, watch)
 }
 
@@ -103,7 +101,7 @@ fn polynomial_gradient_in<T: Float>(
     approximation: &Approximation,
     options: &Options,
     watch: Option<Watch<'_>>,
-) -> Result<PolynomialGradients<T>, Error> {
+) -> Answer<T> {
     wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
     let found = of_seen(&problem.admitted()?, wrt, options, watch, |problem, needs, run| {
         if !problem.is_causal {
@@ -111,7 +109,7 @@ fn polynomial_gradient_in<T: Float>(
         }
         let slopes = needs.query_slopes() || needs.key_slopes();
         let polynomial = Polynomial::prepare(problem, approximation, slopes, options, run)?;
-        polynomial.differentiate(problem, wrt, needs, None, run)
+        polynomial.differentiate(problem, wrt, needs, Besides::default(), run)
     });
     found?.whole(problem)
 }
@@ -132,13 +130,7 @@ impl Polynomial {
         compiled!(
             T,
             Polynomial::gradient_in::<T>
-                as fn(
-                    &Polynomial,
-                    &Problem<'_, T>,
-                    &[Wrt],
-                    &Options,
-                    Option<Watch<'_>>,
-                ) -> Result<PolynomialGradients<T>, Error>
+                as fn(&Polynomial, &Problem<'_, T>, &[Wrt], &Options, Option<Watch<'_>>) -> Answer<T>
         )(self, problem, wrt, options, watch)
     }
 
@@ -148,24 +140,26 @@ impl Polynomial {
         wrt: &[Wrt],
         options: &Options,
         watch: Option<Watch<'_>>,
-    ) -> Result<PolynomialGradients<T>, Error> {
+    ) -> Answer<T> {
         wrt.iter().try_for_each(|&wrt| problem.check(wrt))?;
         let seen = problem.admitted()?;
         self.require(&seen, options)?;
-        self.fitted_gradient(&seen, wrt, None, options, watch)?.whole(problem)
+        self.fitted_gradient(&seen, wrt, Besides::default(), options, watch)?.whole(problem)
     }
 
-    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees. With
-    /// a seed, the error of integer sums over the queries is estimated from blocks that it draws.
+    /// The same for a problem that is known to be the one that it was fitted to, without keys that no query sees, and
+    /// with what certificates want besides.
     pub(crate) fn fitted_gradient<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         wrt: &[Wrt],
-        seed: Option<u64>,
+        besides: Besides,
         options: &Options,
         watch: Option<Watch<'_>>,
-    ) -> Result<PolynomialGradients<T>, Error> {
-        of_seen(problem, wrt, options, watch, |problem, needs, run| self.differentiate(problem, wrt, needs, seed, run))
+    ) -> Answer<T> {
+        of_seen(problem, wrt, options, watch, |problem, needs, run| {
+            self.differentiate(problem, wrt, needs, besides, run)
+        })
     }
 
     /// The same for a row-major problem.
@@ -174,11 +168,11 @@ impl Polynomial {
         problem: &Problem<'_, T>,
         wrt: &[Wrt],
         needs: &OutputSet,
-        seed: Option<u64>,
+        besides: Besides,
         run: &mut Run<'_>,
-    ) -> Result<PolynomialGradients<T>, Error> {
+    ) -> Answer<T> {
         let exact = self.exact_rows(problem)?;
-        let passes = Passes::run(self, problem, &self.sides(problem, &exact)?, needs, seed, run)?;
+        let passes = Passes::run(self, problem, &self.sides(problem, &exact)?, needs, besides, run)?;
         let mut gradients = buffer::with_capacity(wrt.len())?;
         for &wrt in wrt {
             let value = passes.gradient(self, problem, wrt)?;
@@ -189,29 +183,17 @@ impl Polynomial {
         let loss = if problem.is_target { 0.5 * passes.found.squares * unit * unit } else { 0.0 };
         in_range("the loss", T::NAME, loss.is_finite())?;
         let found = passes.found;
-        let known = if problem.is_causal || !self.exact_keys.is_empty() {
-            None
-        } else {
-            Some(Bounds::new(
-                &self.fitted(problem.Y.ncols()),
-                problem,
-                &found.buckets,
-                found.widest,
-                found.lost.iter().sum(),
-            )?)
-        };
-        let of = |(wrt, value): &(Wrt, Array2<T>)| {
-            known.as_ref().map_or(Bound::UNKNOWN, |bounds| bounds.gradient(*wrt, value.view()))
-        };
+        let fitted = self.fitted(problem.Y.ncols());
+        let bounds = || Bounds::new(&fitted, problem, &found.buckets, found.widest, found.lost.iter().sum());
+        let known = (!problem.is_causal && self.exact_keys.is_empty()).then(bounds).transpose()?;
+        let known = known.as_ref();
+        let views = || gradients.iter().map(|(wrt, value)| (*wrt, value.view()));
         Ok(PolynomialGradients {
             loss,
-            bounds: gradients.iter().map(of).collect(),
-            drifts: gradients
-                .iter()
-                .map(|(wrt, value)| known.as_ref().map_or(f64::INFINITY, |bounds| bounds.drift(*wrt, value.view())))
-                .collect(),
-            loss_bound: known.as_ref().map_or(Bound::UNKNOWN, Bounds::loss),
-            steps: known.as_ref().map(Bounds::steps),
+            bounds: views().map(|(wrt, g)| known.map_or(Bound::UNKNOWN, |of| of.gradient(wrt, g))).collect(),
+            drifts: views().map(|(wrt, g)| known.map_or(f64::INFINITY, |of| of.drift(wrt, g))).collect(),
+            loss_bound: known.map_or(Bound::UNKNOWN, Bounds::loss),
+            steps: known.map(Bounds::steps),
             gradients,
             lost: passes.lost * problem.scale.abs() * self.coordinates.slope_unit(),
             residuals: passes.residuals.into_iter().map(|c| c * unit).collect(),
@@ -219,6 +201,7 @@ impl Polynomial {
             largest_query: found.widest.sqrt(),
             largest_key: passes.largest_key,
             level: self.isa.level(),
+            evaluated: passes.evaluated,
         })
     }
 }
@@ -229,8 +212,8 @@ fn of_seen<T: Float>(
     wrt: &[Wrt],
     options: &Options,
     watch: Option<Watch<'_>>,
-    differentiate: impl FnOnce(&Problem<'_, T>, &OutputSet, &mut Run<'_>) -> Result<PolynomialGradients<T>, Error>,
-) -> Result<PolynomialGradients<T>, Error> {
+    differentiate: impl FnOnce(&Problem<'_, T>, &OutputSet, &mut Run<'_>) -> Answer<T>,
+) -> Answer<T> {
     if problem.A2.nrows() == 0 {
         return without_keys(problem, wrt, options, watch);
     }
@@ -243,7 +226,7 @@ fn without_keys<T: Float>(
     wrt: &[Wrt],
     options: &Options,
     watch: Option<Watch<'_>>,
-) -> Result<PolynomialGradients<T>, Error> {
+) -> Answer<T> {
     let Gradients { loss, gradients, level, .. } = loss_gradient(problem, wrt, options, watch)?;
     let gradients = gradients.into_iter().map(|gradient| (gradient.wrt, gradient.value)).collect();
     Ok(PolynomialGradients {
@@ -260,5 +243,6 @@ fn without_keys<T: Float>(
         loss_bound: Bound { truncation: 0.0, rounding: gamma(problem.E.len() as f64 + 4.0, FOLD_UNIT) * loss },
         steps: Some(Steps::default()),
         level,
+        evaluated: None,
     })
 }

@@ -3,10 +3,12 @@
 //! exp is replaced by a polynomial P of degree g, whose value at ⟨q, k⟩ is a sum over monomials of q and of k. Three
 //! sums do everything: `collect` takes moments of rows, `evaluate` evaluates them at a row, values and slopes alike:
 //! `blocks` has the loops for each instruction set, and `queries` and `keys` put them together block by block, in
-//! `causal` under a mask, with sums of the chunks before from the `scan` of the runtime. All of them read the inputs in `sides`, and see a few rows of the other side one by one through
-//! `near`: keys that stand out, which keep their exp in every pass, or the chunk of the row itself under a mask.
+//! `causal` under a mask, with sums of the chunks before from the `scan` of the runtime. All of them read the inputs in
+//! `sides`, and see a few rows of the other side one by one through `near`: keys that stand out, which keep their exp in
+//! every pass, or the chunk of the row itself under a mask.
 //!
-//! `query_side` and `key_side` run them over all rows, in `parts`, with or without a mask; `fit`, `passes`, `contraction`, `rows` and `gradient` answer the requests of a problem.
+//! `query_side` and `key_side` run them over all rows, in `parts`, with or without a mask; `fit`, `passes`,
+//! `contraction`, `rows` and `gradient` answer the requests of a problem.
 //!
 //! The passes without a mask also leave the statistics from which [`crate::certificate::moments`] makes bounds.
 
@@ -29,7 +31,8 @@ mod rows;
 mod sides;
 
 pub use fit::Polynomial;
+pub use gradient::{PolynomialGradients, polynomial_gradient};
+pub(crate) use passes::Besides;
+
 /// Share of the moments of the other side in the time of a wave of a causal problem, for the progress.
 const MOMENTS_SHARE: f64 = 0.4;
-
-pub use gradient::{PolynomialGradients, polynomial_gradient};

@@ -8,6 +8,7 @@ use super::keys::KeySide;
 use super::queries::Found;
 use super::query_side::{QuerySide, RowOutputs, query_side};
 use super::sides::Sides;
+use crate::certificate::moments::Evaluated;
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::outputs::Product;
@@ -28,6 +29,15 @@ struct Output<T> {
     rows: Option<Vec<T>>,
 }
 
+/// Certificates' needs beside the gradients.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Besides {
+    /// The error of integer sums over the queries, estimated from blocks that this seed draws.
+    pub seed: Option<u64>,
+    /// õ and w̃ of every row, where they cost less with the passes than by themselves.
+    pub rows: bool,
+}
+
 /// Results of the passes, all in their units.
 pub(super) struct Passes<T> {
     pub found: Found,
@@ -38,18 +48,20 @@ pub(super) struct Passes<T> {
     /// Estimate of the error of Σ a ⊗ w that is due to integer sums, in the coordinates of the keys, in its unit; 0
     /// without a seed.
     pub lost: f64,
+    /// Every row, where it was wanted and no other output took its place.
+    pub evaluated: Option<Evaluated<T>>,
     /// w with A1, pᵀ Q with A2, and fᵀ c with A3.
     outputs: [Output<T>; 3],
 }
 
 impl<T: Float> Passes<T> {
-    /// Both sides, as far as they are needed; with a seed, the error of integer sums is estimated.
+    /// Both sides, as far as they are needed.
     pub(super) fn run(
         polynomial: &Polynomial,
         problem: &Problem<'_, T>,
         sides: &Sides<'_, T>,
         needs: &OutputSet,
-        seed: Option<u64>,
+        Besides { seed, rows }: Besides,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let Polynomial { coordinates, tree, exact_keys, .. } = polynomial;
@@ -60,18 +72,21 @@ impl<T: Float> Passes<T> {
             is_wanted.then(|| buffer::zeros::<T>(buffer::size(&[count, width])?)).transpose()
         };
         let sums_of = |is_wanted: bool, size: usize| is_wanted.then(|| buffer::zeros::<f64>(size)).transpose();
-        let product = Product::new(coordinates.to_A1(problem), strip)?;
+        // Rows of w go through the one product that there is, which dL/dA1 needs for its own.
+        let rows = rows && needs.weights && !needs.A1 && !problem.is_causal && exact_keys.is_empty();
+        let product = if rows { coordinates.to_w() } else { coordinates.to_A1(problem) };
+        let product = Product::new(product, strip)?;
         let moments = polynomial.moments(dv)?;
         let mut operands = polynomial.queries(problem, sides, moments.as_ref())?;
-        operands.product = needs.A1.then_some(&product);
+        operands.product = (needs.A1 || rows).then_some(&product);
         let has_keys = needs.key_side();
         let share = QUERY_SHARE[usize::from(!problem.is_causal)];
         let end = if has_keys { share } else { 1.0 };
         // Where a w for each row is wanted for nothing but its sum with the rows, moments of the queries say the same
         // for less.
-        let mut contraction = if needs.weights && !needs.A1 { polynomial.contraction(dv)? } else { None };
+        let mut contraction = if needs.weights && !needs.A1 && !rows { polynomial.contraction(dv)? } else { None };
         let mut lost = 0.0;
-        let (side, A1, norms, residuals) = loop {
+        let (side, A1, norms, residuals, evaluated) = loop {
             operands.slopes = needs.query_slopes() && contraction.is_none();
             let count = if needs.key_slopes() || contraction.is_some() { tree.count() } else { tree.inner() };
             let has_moments = (has_keys || contraction.is_some()) && !problem.is_causal;
@@ -81,11 +96,13 @@ impl<T: Float> Passes<T> {
                 (has_keys && !exact_keys.is_empty()).then_some(exact_keys.len() * (dv + d)),
             ];
             let mut A1 = rows_of(needs.A1, n, d1)?;
+            let mut w = rows_of(rows, n, d)?;
+            let mut o = rows_of(rows, n, dv)?;
             let mut norms = buffer::zeros(if problem.is_causal { 0 } else { n })?;
             let mut residuals = rows_of(has_keys && problem.is_causal, n, dv + 1)?;
             let outputs = RowOutputs {
-                slopes: (A1.as_deref_mut(), d1),
-                values: None,
+                slopes: if rows { (w.as_deref_mut(), d) } else { (A1.as_deref_mut(), d1) },
+                values: o.as_deref_mut(),
                 norms: (!problem.is_causal).then_some(&mut norms),
                 residuals: residuals.as_deref_mut(),
             };
@@ -108,7 +125,7 @@ impl<T: Float> Passes<T> {
                 }
                 side.sums[0] = Some(sum);
             }
-            break (side, A1, norms, residuals);
+            break (side, A1, norms, residuals, w.zip(o));
         };
         let QuerySide { found, sums: [weights, moments, exact], largest_key } = side;
         // The sums of keys that no safe row sees may not fit the precision: unsafe rows at the end are left out.
@@ -135,7 +152,11 @@ impl<T: Float> Passes<T> {
             [sums_of(needs.W_K, d * d2)?, sums_of(needs.Y, dv * d3)?]
         };
         let outputs = [(weights, A1), (W_K, A2), (Y, A3)].map(|(sum, rows)| Output { sum, rows });
-        let mut passes = Passes { found, residuals: norms, largest_key, lost, outputs };
+        let evaluated = match evaluated {
+            Some((w, output)) => Some(Evaluated { w, output, unsafe_rows: buffer::copied(&found.unsafe_rows)? }),
+            None => None,
+        };
+        let mut passes = Passes { found, residuals: norms, largest_key, lost, evaluated, outputs };
         if let Some(sums) = exact {
             passes.add_exact(polynomial, problem, sides, &sums)?;
         }

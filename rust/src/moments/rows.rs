@@ -33,14 +33,15 @@ impl Polynomial {
     ) -> Result<RowValues<T>, Error> {
         let problem = &problem.admitted()?;
         self.require(problem, options)?;
-        self.fitted_rows(problem, indices, options, watch)
+        self.fitted_rows(problem, indices, true, options, watch)
     }
 
-    /// The same for a problem that is known to be the one that it was fitted to.
+    /// The same for a problem that is known to be the one that it was fitted to; without `slopes` w has no columns.
     pub(crate) fn fitted_rows<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         indices: &[usize],
+        slopes: bool,
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<RowValues<T>, Error> {
@@ -48,8 +49,8 @@ impl Polynomial {
         let (places, sorted) = ascending(indices)?;
         let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
         let some = problem.with_queries(A1.view(), E.view());
-        let Evaluated { w, mut output, unsafe_rows } = self.evaluated(&some, Some(&sorted), &mut run)?;
-        let (d, dv) = (self.coordinates.dimension(), problem.Y.ncols());
+        let Evaluated { w, mut output, unsafe_rows } = self.evaluated(&some, Some(&sorted), slopes, &mut run)?;
+        let (d, dv) = (if slopes { self.coordinates.dimension() } else { 0 }, problem.Y.ncols());
         for &row in &unsafe_rows {
             output[row * dv..][..dv].fill(T::zero());
         }
@@ -75,13 +76,15 @@ impl Polynomial {
         watch: Option<Watch<'_>>,
     ) -> Result<Caps, Error> {
         self.require(&problem.admitted()?, options)?;
-        self.fitted_caps(problem, options, watch)
+        self.fitted_caps(problem, None, options, watch)
     }
 
-    /// The same for a problem that is known to be the one that it was fitted to.
+    /// The same for a problem that is known to be the one that it was fitted to, from rows that the passes left where
+    /// they did.
     pub(crate) fn fitted_caps<T: Float>(
         &self,
         problem: &Problem<'_, T>,
+        known: Option<Evaluated<T>>,
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Caps, Error> {
@@ -94,28 +97,31 @@ impl Polynomial {
             return refused("exact_keys", found, "none: caps are of the moments alone");
         }
         let mut run = Run::new(options, watch);
-        caps(&self.fitted(problem.Y.ncols()), problem, |run| self.evaluated(problem, None, run), &mut run)
+        let evaluate = |run: &mut Run<'_>| known.map_or_else(|| self.evaluated(problem, None, true, run), Ok);
+        caps(&self.fitted(problem.Y.ncols()), problem, evaluate, &mut run)
     }
 
     /// õ and w̃ of all query rows of `problem`, o in the unit of the values; `indices` are theirs where they are only
-    /// some of a causal problem.
+    /// some of a causal problem. w̃ has no columns without `slopes`.
     fn evaluated<T: Float>(
         &self,
         problem: &Problem<'_, T>,
         indices: Option<&[usize]>,
+        slopes: bool,
         run: &mut Run<'_>,
     ) -> Result<Evaluated<T>, Error> {
         let inputs = RowMajor::of(problem)?;
         let (problem, exact) = (&inputs.problem(), self.exact_rows(problem)?);
-        let (count, d, dv) = (problem.A1.nrows(), self.coordinates.dimension(), problem.Y.ncols());
+        let (count, dv) = (problem.A1.nrows(), problem.Y.ncols());
+        let d = if slopes { self.coordinates.dimension() } else { 0 };
         let (sides, moments) = (self.sides(problem, &exact)?, self.moments(dv)?);
-        let product = (self.coordinates.inverse.clone(), self.coordinates.slope_unit());
-        let product = Product::new(product, self.strip::<T>())?;
+        let product = Product::new(self.coordinates.to_w(), self.strip::<T>())?;
         let operands = self.queries(problem, &sides, moments.as_ref())?;
-        let operands = Queries { product: Some(&product), slopes: true, ..operands };
+        let operands = Queries { product: Some(&product), slopes, ..operands };
         let mut w = buffer::zeros::<T>(buffer::size(&[count, d])?)?;
         let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
-        let outputs = RowOutputs { slopes: (Some(&mut w), d), values: Some(&mut output), ..RowOutputs::default() };
+        let outputs =
+            RowOutputs { slopes: (slopes.then_some(&mut w), d), values: Some(&mut output), ..RowOutputs::default() };
         let side = query_side(self, operands, outputs, [None; 3], indices, 1.0, run)?;
         Ok(Evaluated { w, output, unsafe_rows: side.found.unsafe_rows })
     }

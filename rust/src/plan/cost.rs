@@ -115,14 +115,14 @@ impl Cost {
         let [token, coordinate] = price::SAMPLE_TOKEN;
         let tokens = (token + coordinate * d) * 0.5 * (self.n + self.m);
         let pair = |width: f64| self.prices.sampled_pair * (self.products(width) + self.prices.exponential);
-        let both = |width: f64| 2.0 * share * self.pairs * pair(width);
-        // f A3 of the rows: once more with A3 for the values, from moments of its own.
+        let pass = |width: f64| share * self.pairs * pair(width);
+        // f A3 of the rows: a forward pass with A3 for the values, and moments of its own for the polynomial.
         let mixed = if self.outputs.Y {
-            price::SAMPLE + tokens + both(self.d3) + self.features_of(self.m * features(self.d, degree + 1), self.d3)
+            pass(self.d3) + self.features_of(self.m * features(self.d, degree), self.d3)
         } else {
             0.0
         };
-        price::SAMPLE + tokens + both(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
+        price::SAMPLE + tokens + 2.0 * pass(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
     }
 
     /// So many features with as many columns, and the ones.

@@ -181,7 +181,7 @@ impl<T: Float> Search<'_, T> {
     ) -> Result<Prepared, Error> {
         let moments =
             stages.run(0.3, |options, watch| Polynomial::fit(&self.problem, &approximation, options, watch))?;
-        Ok(Prepared { approximation, moments, decision: decision.clone() })
+        Ok(Prepared::new(approximation, moments, decision.clone()))
     }
 
     /// Whether certificates are of rows drawn uniformly, and lengths are not measured yet.

@@ -22,10 +22,11 @@ use crate::linalg::norms::largest;
 use crate::linalg::outward::{FOLD_UNIT, outward, total as sum_of};
 use crate::linalg::products::{mapped, matrix};
 use crate::linalg::spectral::frobenius;
-use crate::moments::PolynomialGradients;
-use crate::options::Level;
+use crate::moments::{Besides, PolynomialGradients};
+use crate::options::{Level, Options};
 use crate::problem::Wrt;
 use crate::runtime::buffer;
+use crate::runtime::pool::Watch;
 use crate::runtime::rng::{Rng, without_replacement};
 
 /// Above this part of the rows apart, all are computed exactly.
@@ -71,8 +72,11 @@ impl<T: Float> Passes<T> {
         let asked = setting.asked();
         // A sample of rows sees the errors of sums of integers over the keys, but not those of sums over the queries.
         let seed = (backing == Backing::Estimated).then_some(setting.seed);
+        let capped =
+            setting.request.asked >= Asked::Statistical && asked.iter().any(|&wrt| by_caps(wrt)) && !problem.is_causal;
+        let besides = Besides { seed, rows: capped };
         let result = stages
-            .run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, seed, options, watch))?;
+            .run(0.6, |options, watch| prepared.moments.fitted_gradient(problem, &asked, besides, options, watch))?;
         let n = problem.A1.nrows();
         let PolynomialGradients {
             loss,
@@ -85,11 +89,14 @@ impl<T: Float> Passes<T> {
             level,
             residuals,
             lost,
+            evaluated,
             ..
         } = result;
-        let capped = setting.request.asked >= Asked::Statistical && asked.iter().any(|&wrt| by_caps(wrt));
-        let caps = if capped && !problem.is_causal {
-            stages.run(0.3, |options, watch| prepared.moments.fitted_caps(problem, options, watch))?.weighted
+        let caps = if capped {
+            let caps = |options: &Options, watch: Option<Watch<'_>>| {
+                prepared.moments.fitted_caps(problem, evaluated, options, watch)
+            };
+            stages.run(0.3, caps)?.weighted
         } else {
             Vec::new()
         };
@@ -291,7 +298,7 @@ impl<T: Float> Passes<T> {
     fn sample(&self, setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
         let Setting { problem, prepared, .. } = setting;
         let values = setting.reach.is_some() && setting.wrt.contains(&Wrt::Y);
-        Sample::new(problem, &prepared.moments, &prepared.approximation, rows, values, stages)
+        Sample::new(problem, prepared, rows, values, stages)
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
@@ -358,7 +365,7 @@ impl<T: Float> Passes<T> {
             return Ok(());
         }
         let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
-        let sample = Sample::new(problem, &prepared.moments, &prepared.approximation, indices, false, stages)?;
+        let sample = Sample::new(problem, prepared, indices, false, stages)?;
         let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
         let (norms, lost) = (sample.norms()?, sample.lost(problem, stages)?);
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {
@@ -378,3 +385,6 @@ impl<T: Float> Passes<T> {
 fn by_caps(wrt: Wrt) -> bool {
     Backing::Statistical.covers(wrt)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! Reusable parts of a call: the polynomial and the moments of the keys.
 
+use std::sync::OnceLock;
+
 use super::decision::{Backing, Decision};
 use super::request::Request;
+use super::stages::Stages;
 use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::float::{Float, compiled};
@@ -9,6 +12,7 @@ use crate::moments::Polynomial;
 use crate::options::Options;
 use crate::problem::Approximation;
 use crate::problem::{Problem, Wrt};
+use crate::runtime::pool::Watch;
 
 /// Parts of a call that others with the same keys, values and weights can reuse: the polynomial and the moments of the
 /// keys.
@@ -16,6 +20,8 @@ pub struct Prepared {
     pub(super) approximation: Approximation,
     pub(super) moments: Polynomial,
     pub(super) decision: Decision,
+    /// Moments of A3 itself for the rows of f̃ A3, once they were wanted.
+    inputs: OnceLock<Polynomial>,
 }
 
 impl std::fmt::Debug for Prepared {
@@ -25,6 +31,27 @@ impl std::fmt::Debug for Prepared {
 }
 
 impl Prepared {
+    /// The polynomial with its moments, for a decision.
+    pub(super) fn new(approximation: Approximation, moments: Polynomial, decision: Decision) -> Self {
+        Prepared { approximation, moments, decision, inputs: OnceLock::new() }
+    }
+
+    /// The polynomial with the moments of A3 itself. `problem` has the identity for Y.
+    pub(super) fn of_inputs<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        stages: &mut Stages<'_>,
+    ) -> Result<&Polynomial, Error> {
+        if let Some(known) = self.inputs.get() {
+            return Ok(known);
+        }
+        let fit = |options: &Options, watch: Option<Watch<'_>>| {
+            Polynomial::fit_to(problem, &self.approximation, false, options, watch)
+        };
+        let fitted = stages.run(0.5, fit)?;
+        Ok(self.inputs.get_or_init(|| fitted))
+    }
+
     /// Whether it was made from these keys, values and weights, so that it can be used again.
     ///
     /// # Errors

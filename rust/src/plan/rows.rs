@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
+use super::prepared::Prepared;
 use super::stages::Stages;
 use crate::certificate::estimated::{Factors, TokenError};
 use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
-use crate::exact::rows::exact_rows;
+use crate::exact::rows::exact_rows_with;
 use crate::float::Float;
 use crate::linalg::layout::wide;
 use crate::linalg::norms::largest;
@@ -17,8 +18,6 @@ use crate::linalg::outward::outward;
 use crate::linalg::products::{dot, mapped, matrix};
 use crate::linalg::rows::{RowValues, ascending, selected};
 use crate::linalg::some_rows::some_rows;
-use crate::moments::Polynomial;
-use crate::problem::Approximation;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
 
@@ -43,28 +42,30 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Computes both for the rows `indices`. Time 8 r m d exactly, and as much again for dL/dY.
+    /// Computes both for the rows `indices`. Time 10 r m d exactly, and 4 r m d more for dL/dY, for which the moments
+    /// of A3 are taken too where they are not known yet.
     pub fn new<T: Float>(
         problem: &Problem<'_, T>,
-        polynomial: &Polynomial,
-        approximation: &Approximation,
+        prepared: &Prepared,
         indices: Vec<usize>,
         with_values: bool,
         stages: &mut Stages<'_>,
     ) -> Result<Self, Error> {
-        let share = if with_values { 0.5 } else { 0.9 };
-        let both = compared(problem, polynomial, &indices, share, stages)?;
+        let (exact, mixed) =
+            stages.run(0.5, |options, watch| exact_rows_with(problem, &indices, with_values, options, watch))?;
+        let approximate =
+            stages.run(0.5, |options, watch| prepared.moments.fitted_rows(problem, &indices, true, options, watch))?;
         let target = widened(selected(problem.E, &indices)?.view())?;
-        let [exact, approximate] = both;
-        let mixed = if with_values {
+        let mixed = if let Some(exact) = mixed {
             // With the identity in the place of Y the output is f A3.
             let (n, d3) = (problem.A1.nrows(), problem.A3.ncols());
             let (identity, nothing) = (Array2::eye(d3), Array2::zeros((1, d3)));
             let nothing = nothing.broadcast((n, d3)).ok_or_else(|| Error::Internal("a row of zeros".into()))?;
             let values = Problem { Y: identity.view(), E: nothing, ..problem.reborrow() };
-            let fitted = stages.run(0.5, |options, watch| Polynomial::fit(&values, approximation, options, watch))?;
-            let [exact, approximate] = compared(&values, &fitted, &indices, 0.9, stages)?;
-            Some([widened(exact.output.view())?, widened(approximate.output.view())?])
+            let fitted = prepared.of_inputs(&values, stages)?;
+            let approximate =
+                stages.run(0.5, |options, watch| fitted.fitted_rows(&values, &indices, false, options, watch))?;
+            Some([widened(exact.view())?, widened(approximate.output.view())?])
         } else {
             None
         };
@@ -243,19 +244,6 @@ impl Sample {
 /// The same over the size of rows of independent terms, where that is not known yet, for logits of about that size.
 pub(super) fn row_rounding<T: Float>(logit: f64) -> f64 {
     LINED_UP * T::UNIT_ROUNDOFF * (1.0 + logit) * logit.exp()
-}
-
-/// Rows of both.
-fn compared<T: Float>(
-    problem: &Problem<'_, T>,
-    polynomial: &Polynomial,
-    indices: &[usize],
-    share: f64,
-    stages: &mut Stages<'_>,
-) -> Result<[RowValues<T>; 2], Error> {
-    let exact = stages.run(share, |options, watch| exact_rows(problem, indices, options, watch))?;
-    let approximate = stages.run(0.5, |options, watch| polynomial.fitted_rows(problem, indices, options, watch))?;
-    Ok([exact, approximate])
 }
 
 /// From w to rows of dL/dA1.

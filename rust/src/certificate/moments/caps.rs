@@ -46,6 +46,7 @@ pub struct Caps {
 }
 
 /// Query rows as evaluated from the moments.
+#[derive(Debug, Clone)]
 pub struct Evaluated<T> {
     /// w̃, or nothing, row-major.
     pub w: Vec<T>,

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Zip};
 
+use crate::moments::Besides;
 use crate::moments::Polynomial;
 use crate::options::{Level, Options};
 use crate::problem::{Approximation, Problem, Weights, Wrt};
@@ -49,7 +50,8 @@ fn lost(sizes: Sizes, seed: u64, degree: usize, level: Level) -> Option<[f64; 2]
     let mut moments = Polynomial::fit(&problem, &approximation, &options, None).expect("a small problem");
     let mut of = |integers: bool| {
         moments.integers = integers;
-        let found = moments.fitted_gradient(&problem, &[Wrt::X], Some(seed ^ 0x5EED), &options, None);
+        let besides = Besides { seed: Some(seed ^ 0x5EED), ..Besides::default() };
+        let found = moments.fitted_gradient(&problem, &[Wrt::X], besides, &options, None);
         let mut found = found.expect("a small problem");
         (found.gradients.remove(0).1, found.lost)
     };
