@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import copy
+import importlib
 import pickle
+import sys
 
 import pytest
 
@@ -59,3 +61,11 @@ def test_attributes() -> None:
     assert errors.OutputError("a: found 1", path="a").path == "a"
     travelled = pickle.loads(pickle.dumps(errors.ToleranceError("rtol: found 1", best_rtol=0.25)))
     assert travelled.best_rtol == 0.25
+
+
+def test_a_front_end_names_what_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("attngrad_rs.jax")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(errors.MissingDependencyError, match=r"^jax: found .*; .*\.\[jax\]"):
+        importlib.import_module("attngrad_rs.jax")

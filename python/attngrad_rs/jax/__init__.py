@@ -6,7 +6,7 @@ Needs jax (``pip install '.[jax]'``), which nothing else of the library imports.
 from ..errors import MissingDependencyError, install_line
 
 try:
-    import jax as _jax
+    import jax  # noqa: F401
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
         f"jax: found {error}; expected the package jax: {install_line('jax')}"

@@ -1,4 +1,4 @@
-"""The function with jax.nn's own signature: what it serves, and what goes to jax.nn or is refused."""
+"""The function with jax.nn's own signature: what it serves, what goes to jax.nn or is refused."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def _attend(heads: dict[str, Array], scale: Any, is_causal: bool, return_residua
         # The same logits; and what differentiates the query differentiates the scale.
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
     form = Form(is_causal, _factor(scale, query.shape[-1]))
-    by_batch = [one[None] if one.ndim == 3 else one for one in (query, key, value)]
-    output, lse = run(*by_batch, form)
+    Q, K, V = (one[None] if one.ndim == 3 else one for one in (query, key, value))
+    output, lse = run(Q, K, V, form)
     output = output.reshape(*query.shape[:-1], value.shape[-1])
     return (output, lse.reshape(query.shape[:-1])) if return_residual else output
 
