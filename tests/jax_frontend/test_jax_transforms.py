@@ -14,7 +14,8 @@ import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 from jax_calls import EVERY, assert_close, dense, jax_nns  # noqa: E402
 
-from attngrad_rs.jax import _blocks, dot_product_attention  # noqa: E402
+from attngrad_rs.jax import _blocks as blocks  # noqa: E402
+from attngrad_rs.jax import dot_product_attention  # noqa: E402
 
 pytestmark = pytest.mark.peers
 
@@ -22,12 +23,21 @@ pytestmark = pytest.mark.peers
 EXACT = 1e-11
 # jax.nn takes its softmax in float32.
 SINGLE = 1e-4
+# Options, heads of the key, and logits of a block: formulas by blocks take one block, or several in
+# a loop and a rest.
 FORMS = [
-    pytest.param(is_causal, scale, shared, id=f"{is_causal}-{scale}-{shared}")
-    for is_causal, scale, shared in ((False, None, 2), (True, 0.4, 4), (False, -0.7, 1))
-]
-every_form = pytest.mark.parametrize(("is_causal", "scale", "shared"), FORMS)
+    pytest.param(is_causal, scale, shared, entries, id=f"{is_causal}-{scale}-{shared}-{entries}")
+    for is_causal, scale, shared, entries in (
+        (False, None, 2, 1 << 22), (True, 0.4, 4, 100), (False, -0.7, 1, 100),
+    )
+]  # fmt: skip
 Function = Callable[..., Any]
+
+
+def every_form(test: Function) -> Function:
+    names = ("is_causal", "scale", "shared", "_blocks")
+    parametrized = pytest.mark.parametrize(names, FORMS, indirect=["_blocks"])
+    return pytest.mark.usefixtures("_blocks")(parametrized(test))
 
 
 def heads(shared: int, seed: int = 0) -> tuple[Any, ...]:
@@ -108,18 +118,17 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
 }
 
 
-@pytest.fixture(params=[1 << 22, 100], ids=["one block", "blocks of rows"])
-def _blocks_of_rows(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Formulas by blocks take one, or two, a loop and a rest; nothing compiled is used again."""
+@pytest.fixture
+def _blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Blocks of rows of a size; nothing compiled with another is used again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_blocks, "BLOCK_ENTRIES", request.param)
+        patch.setattr(blocks, "BLOCK_ENTRIES", request.param)
         jax.clear_caches()
         yield
     jax.clear_caches()
 
 
 @every_form
-@pytest.mark.usefixtures("_blocks_of_rows")
 def test_transforms(is_causal: bool, scale: float | None, shared: int) -> None:
     options = {"is_causal": is_causal, "scale": scale}
     given = heads(shared)
@@ -150,7 +159,6 @@ def test_transforms_against_jax_nn(is_causal: bool, scale: float | None, shared:
 
 @every_form
 @pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.usefixtures("_blocks_of_rows")
 def test_differences(is_causal: bool, scale: float | None, shared: int, order: int) -> None:
     def call(*at: Any) -> Any:
         return dot_product_attention(*at, is_causal=is_causal, scale=scale)
