@@ -36,8 +36,8 @@ extensions = [
     "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.intersphinx",
     "numpydoc", "equations", "statements",
 ]  # fmt: skip
-# The front-ends for these are described without them.
-autodoc_mock_imports = ["jax", "torch"]
+# The front-ends for these are described without them; that for JAX without its primitives.
+autodoc_mock_imports = ["attngrad_rs.jax._primitives", "jax", "torch"]
 exclude_patterns = ["_build", "_inventories", "figures", "data"]
 # A reference that leads nowhere is a warning, and a warning is an error.
 nitpicky = True

@@ -254,11 +254,6 @@ def _mapped(
     return found, [0] * len(found)
 
 
-def _register(table: Any, primitive: Any, rule: Callable[..., Any]) -> None:
-    # By name, as what stands for JAX while the pages are made takes no items.
-    table.__setitem__(primitive, rule)
-
-
 for _p, _avals, _lowering in (
     (attention_p, _row_avals, _on_host(_host.forward)),
     (tangent_p, _row_avals, _in_blocks(tangent_p, _tangent)),
@@ -268,14 +263,14 @@ for _p, _avals, _lowering in (
 ):
     _p.def_impl(functools.partial(xla.apply_primitive, _p))
     _p.def_abstract_eval(functools.partial(_avals, _p))
-    _register(batching.primitive_batchers, _p, functools.partial(_mapped, _p))
+    batching.primitive_batchers[_p] = functools.partial(_mapped, _p)
     mlir.register_lowering(_p, _refused)
     mlir.register_lowering(_p, _lowering, platform="cpu")
 
 # The change by query, key and value, and what a cotangent becomes, group by group.
 _to_tangent = _bound(tangent_p, lambda _, arrived: arrived)
 _to_backward = _bound(backward_p, lambda _, arrived: arrived)
-_register(ad.primitive_jvps, attention_p, _attention_jvp)
+ad.primitive_jvps[attention_p] = _attention_jvp
 for _p, _by_heads, _adjoints in (
     (
         tangent_p,
@@ -304,5 +299,5 @@ for _p, _by_heads, _adjoints in (
         ],
     ),
 ):
-    _register(ad.primitive_jvps, _p, functools.partial(_jvp, _p, _by_heads))
-    _register(ad.primitive_transposes, _p, functools.partial(_transpose, _p, _adjoints))
+    ad.primitive_jvps[_p] = functools.partial(_jvp, _p, _by_heads)
+    ad.primitive_transposes[_p] = functools.partial(_transpose, _p, _adjoints)
