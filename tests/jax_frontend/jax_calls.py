@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 SLACK = 100.0
 SIZE = 2.0
 EVERY = (0, 1, 2)
+# Old releases of jax.nn return no normalisers.
+RESIDUAL = "return_residual" in inspect.signature(jax.nn.dot_product_attention).parameters
 
 
 def jax_nns(query: Any, key: Any, value: Any, *, scale: Any = None, **options: Any) -> Any:
@@ -25,9 +28,13 @@ def jax_nns(query: Any, key: Any, value: Any, *, scale: Any = None, **options: A
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, wide - x.shape[-1])])
 
     inputs = map(padded, (query, key, value))
-    found = jax.nn.dot_product_attention(*inputs, scale=scale, **options)
-    if isinstance(found, tuple):
+    asked = options.pop("return_residual", False)
+    residual = {"return_residual": True} if asked and RESIDUAL else {}
+    found = jax.nn.dot_product_attention(*inputs, scale=scale, **options, **residual)
+    if residual:
         return found[0][..., :columns], found[1]
+    if asked:
+        return found[..., :columns], jnp.full(query.shape[:-1], jnp.nan, query.dtype)
     return found[..., :columns]
 
 
@@ -124,7 +131,8 @@ def assert_close(got: Any, want: Any, bar: float, label: str) -> None:
         if not found.size:
             continue
         same = found == expected
-        errors = np.where(same, 0.0, np.abs(np.where(same, 0.0, found - expected)))
+        # Infinities that are equal differ by 0.
+        errors = np.abs(np.where(same, 0.0, found) - np.where(same, 0.0, expected))
         finite = np.where(np.isfinite(expected), np.abs(expected), 0.0)
         # NaN fails.
         assert errors.max() <= bar * (1.0 + finite.max()), f"{label}, {i}: {errors.max():.2e}"

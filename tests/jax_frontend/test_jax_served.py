@@ -175,6 +175,7 @@ def test_arguments_may_be_given_away() -> None:
     assert np.abs(np.asarray(got) - want).max() <= 1e-6
 
 
+@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="an old release has no jax.shard_map")
 def test_two_devices() -> None:
     """In a process of its own, which is told to have two."""
     script = Path(__file__).with_name("two_devices.py")
