@@ -17,6 +17,8 @@ import pytest
 jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp  # noqa: E402
+from jax import export  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 from attngrad_rs import errors  # noqa: E402
 from attngrad_rs.jax import _served, dot_product_attention  # noqa: E402
@@ -113,6 +115,17 @@ def test_a_wrong_call_is_one_clear_error(
     assert type(found.value) is kind
 
 
+def test_options_are_static_under_jit() -> None:
+    with pytest.raises(errors.OptionTypeError, match=r"^is_causal: found .*Tracer; expected True"):
+        jax.jit(dot_product_attention)(X, X, X, is_causal=True)
+    compiled = jax.jit(dot_product_attention, static_argnames=("is_causal", "scale"))
+    for options in ({}, {"is_causal": True}, {"is_causal": np.True_, "scale": 0.3}):
+        got = compiled(X, X, X, **options)
+        assert np.array_equal(
+            np.asarray(got), np.asarray(dot_product_attention(X, X, X, **options))
+        )
+
+
 def test_another_platform_is_refused_when_it_is_compiled_for() -> None:
     traced = jax.jit(dot_product_attention).trace(X, X, X)
     with pytest.raises(errors.OptionError, match=r"^query: found a computation for cuda; expected"):
@@ -132,6 +145,52 @@ def test_a_bad_entry_of_a_batch_spoils_itself_alone(wrong: float) -> None:
     for got, want in zip(everything(bad), everything(X), strict=True):
         assert np.array_equal(np.asarray(got[0]), np.asarray(want[0]))
         assert np.isnan(np.asarray(got[1])).all()
+
+
+def test_a_bad_entry_in_a_direction() -> None:
+    """The formula is in operations of JAX, and NaN goes where those take it."""
+    bad = X.copy()
+    bad[1, 2, 3] = np.nan
+
+    def change(query: Any) -> Any:
+        return np.asarray(jax.jvp(dot_product_attention, (query, X, X), (X, X, X))[1])
+
+    got, want = change(bad), change(X)
+    assert np.isnan(got[1, 2, 3]).all()
+    assert np.array_equal(got[0], want[0])
+
+
+def test_nan_is_found_where_jax_looks_for_it() -> None:
+    bad = jnp.full_like(X, np.nan)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="attngrad_attention"):
+        dot_product_attention(bad, X, X)
+
+
+def test_a_computation_with_a_call_is_not_kept(tmp_path: Path) -> None:
+    """Neither exported nor in the persistent cache, where one without a call is."""
+    with pytest.raises(NotImplementedError, match="callback"):
+        export.export(jax.jit(dot_product_attention))(X, X, X)
+    asked = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in asked}
+
+    def kept(function: Any) -> bool:
+        jax.block_until_ready(jax.jit(lambda x: function(x, x, x))(jnp.asarray(X)))
+        return any(tmp_path.iterdir())
+
+    try:
+        for name, value in asked.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        assert not kept(dot_product_attention)
+        assert kept(jax_nns)
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def test_a_branch_that_is_not_taken_may_be_wrong() -> None:

@@ -19,7 +19,7 @@ from attngrad_rs.jax import _host, dot_product_attention  # noqa: E402
 pytestmark = pytest.mark.peers
 
 # Every example has shapes of its own, which JAX compiles twice.
-COMPILED = settings(max_examples=settings().max_examples // 5)
+COMPILED = settings(max_examples=settings().max_examples // 20)
 PRECISIONS = ("float32", "float64")
 
 

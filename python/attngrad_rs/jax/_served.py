@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from .._inputs.options import flag
 from ..errors import AttnGradError, DTypeError, OptionError, OptionTypeError, ShapeError
 from ._host import Form
 from ._primitives import run
@@ -142,9 +143,7 @@ def _tell(reason: str) -> None:
 
 def _attend(heads: dict[str, Array], scale: Any, is_causal: bool, return_residual: bool) -> Any:
     """Attention of a call that is served, or the error for what is wrong with it."""
-    for name, flag in (("is_causal", is_causal), ("return_residual", return_residual)):
-        if not isinstance(flag, bool):
-            raise OptionTypeError(f"{name}: found {flag!r}; expected True or False")
+    is_causal, has_residual = flag("is_causal", is_causal), flag("return_residual", return_residual)
     wrong = _wrong_dtype(heads) or _wrong_shape(heads)
     if wrong is not None:
         raise wrong
@@ -156,7 +155,7 @@ def _attend(heads: dict[str, Array], scale: Any, is_causal: bool, return_residua
     Q, K, V = (one[None] if one.ndim == 3 else one for one in (query, key, value))
     output, lse = run(Q, K, V, form)
     output = output.reshape(*query.shape[:-1], value.shape[-1])
-    return (output, lse.reshape(query.shape[:-1])) if return_residual else output
+    return (output, lse.reshape(query.shape[:-1])) if has_residual else output
 
 
 def _array(name: str, given: ArrayLike) -> Array:
