@@ -27,7 +27,7 @@ CRATE = ("rust_lint", "aarch64", "rust_tests")
 RUNS = ("experiments", "bench_smoke")
 # The build of `dist` has no fail points, and is put where that of `failpoints` was.
 CHECKS = (
-    *("lint", "layout", "types", "models", "doctests", "docs", "supply"),
+    *("lint", "layout", "types", "models", "jax", "doctests", "docs", "supply"),
     *("failpoints", "examples", "dist"),
 )
 nox.options.sessions = [*CHECKS, "tests", *CRATE, *RUNS]
@@ -135,10 +135,10 @@ def models(session: nox.Session) -> None:
 
 
 def front_end(session: nox.Session, name: str) -> None:
-    """Tests and examples of one front-end."""
+    """Tests and examples of one front-end; ``-- -m peers`` has the deep ones of its tests too."""
     tests, page = FRONT_ENDS[name]
     need(session, f".[test,{name}]")
-    session.run("pytest", "-n", "0", "-m", "peers", tests, *session.posargs)
+    session.run("pytest", "-n", "0", "-m", "peers and not deep", tests, *session.posargs)
     session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", f"attngrad_rs.{name}")
     session.run("pytest", "-n", "0", "--doctest-glob=*.md", page)
 

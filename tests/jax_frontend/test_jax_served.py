@@ -156,6 +156,8 @@ def test_a_bad_entry_in_a_direction() -> None:
         return np.asarray(jax.jvp(dot_product_attention, (query, X, X), (X, X, X))[1])
 
     got, want = change(bad), change(X)
+    # As jax.nn's own output has it.
+    assert np.array_equal(np.isnan(got), np.isnan(np.asarray(jax_nns(bad, X, X))))
     assert np.isnan(got[1, 2, 3]).all()
     assert np.array_equal(got[0], want[0])
 

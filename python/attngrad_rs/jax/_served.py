@@ -85,7 +85,7 @@ def dot_product_attention(
     From the third on JAX keeps the blocks, memory O(T S).
 
     A batch entry with NaN or an infinity in it, or with logits that overflow, has NaN in all of its
-    results, as errors cannot leave a computation of JAX in good order.
+    output and gradients, as errors cannot leave a computation of JAX in good order.
 
     Examples
     --------
