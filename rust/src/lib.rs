@@ -129,9 +129,9 @@ mod simd;
 
 pub use certificate::moments::{Bound, Caps};
 pub use error::Error;
-pub use exact::attention;
 pub use exact::proved::ProvedRounding;
 pub use exact::rows::exact_rows;
+pub use exact::{attention, attention_hvp, attention_jvp};
 pub use factors::{Factors, factors, factors_bytes, row_kronecker};
 pub use features::ExpFeatures;
 pub use float::Float;

@@ -7,8 +7,8 @@ Models" (arXiv 2402.04497). ``docs/math.md`` derives the same formulas and numbe
   p, the loss, and its gradients with respect to each weight and input.
 - :class:`Row`: the same one row at a time, as the paper writes it: u_j0, f_j0, c_j0, ...
 - :func:`vec`, :func:`kron`, :func:`tensor_trick`: the tensor trick, Kronecker products written out.
-- :func:`attention`, :func:`attention_vjp`: softmax attention and its vector-Jacobian product in the
-  names of neural networks.
+- :func:`attention`, :func:`attention_vjp`, :func:`attention_jvp`, :func:`attention_hvp`: softmax
+  attention and its derivatives of both orders in the names of neural networks.
 
 The paper's definition of many layers is :class:`Layer`, :func:`forward` and :func:`backward`; its
 theorems, with all constants, are ``reference.degrees`` (which degree is enough),
@@ -34,13 +34,15 @@ is O(n m), and O(n m d1 d2) where a Kronecker product is written out.
 from .layers import Layer, backward, error_over_layers, forward
 from .problem import Problem, loss, loss_gradient
 from .rows import Row, kron, tensor_trick, unvec, vec
-from .sdpa import attention, attention_vjp
+from .sdpa import attention, attention_hvp, attention_jvp, attention_vjp
 
 __all__ = [
     "Layer",
     "Problem",
     "Row",
     "attention",
+    "attention_hvp",
+    "attention_jvp",
     "attention_vjp",
     "backward",
     "error_over_layers",

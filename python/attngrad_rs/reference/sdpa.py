@@ -1,4 +1,4 @@
-"""Softmax attention in the names of neural networks, and its vector-Jacobian product."""
+"""Softmax attention in the names of neural networks, and its derivatives of both orders."""
 
 from __future__ import annotations
 
@@ -74,6 +74,84 @@ def attention_vjp(
         dk[head] = scale * (p.T @ query[head])
         dv[head] = f.T @ dout[head]
     return dq, dk, dv
+
+
+def attention_jvp(
+    query: Array,
+    key: Array,
+    value: Array,
+    dquery: Array,
+    dkey: Array,
+    dvalue: Array,
+    *,
+    is_causal: bool = False,
+    scale: Any = None,
+    exp: Exp = np.exp,
+) -> tuple[Array, Array]:
+    """o, and its change in the direction (dquery, dkey, dvalue), eq. (6.3).
+
+    With dS the change of the logits, f changes by df = f (dS - t), t the sum of f dS over a row,
+    and o by df value + f dvalue. Shapes, errors and cost as in :func:`attention`.
+    """
+    arrays = _plain(query=query, key=key, value=value, dquery=dquery, dkey=dkey, dvalue=dvalue)
+    query, key, value, dquery, dkey, dvalue = arrays
+    scale = _default_scale(query, scale)
+    shape = (*query.shape[:-1], value.shape[-1])
+    out, change = (np.zeros(shape, dtype=_common(*arrays)) for _ in range(2))
+    for head in np.ndindex(query.shape[:-2]):
+        f = _weights(query[head], key[head], scale, is_causal, exp)
+        df = _weights_change(f, scale * (dquery[head] @ key[head].T + query[head] @ dkey[head].T))
+        out[head] = f @ value[head]
+        change[head] = df @ value[head] + f @ dvalue[head]
+    return out, change
+
+
+def attention_hvp(
+    query: Array,
+    key: Array,
+    value: Array,
+    dout: Array,
+    ddquery: Array,
+    ddkey: Array,
+    ddvalue: Array,
+    *,
+    ddout: Array | None = None,
+    is_causal: bool = False,
+    scale: Any = None,
+    exp: Exp = np.exp,
+) -> tuple[Array, Array, Array, Array]:
+    """Hessian of <dout, o> in its four arguments times a direction, eq. (6.5).
+
+    The changes of dq, dk and dv of :func:`attention_vjp`, and of o, in the direction (ddquery,
+    ddkey, ddvalue, ddout); ``ddout`` is zero where it is None. As a Hessian is symmetric, they are
+    then also the gradients of <ddquery, dq> + <ddkey, dk> + <ddvalue, dv> with respect to query,
+    key, value and dout. Errors and cost as in :func:`attention`.
+    """
+    ddout = np.zeros_like(dout) if ddout is None else ddout
+    sides = _plain(query=query, key=key, value=value, dout=dout)
+    changes = _plain(query=ddquery, key=ddkey, value=ddvalue, dout=ddout)
+    scale = _default_scale(sides[0], scale)
+    dtype = _common(*sides, *changes)
+    found = tuple(np.zeros(side.shape, dtype=dtype) for side in sides)
+    for head in np.ndindex(sides[0].shape[:-2]):
+        q, k, v, c = (side[head] for side in sides)
+        dq, dk, dv, dc = (change[head] for change in changes)
+        f = _weights(q, k, scale, is_causal, exp)
+        df = _weights_change(f, scale * (dq @ k.T + q @ dk.T))
+        slope, dslope = c @ v.T, c @ dv.T + dc @ v.T
+        r = np.sum(f * slope, axis=1, keepdims=True)
+        dr = np.sum(df * slope + f * dslope, axis=1, keepdims=True)
+        p, dp = f * (slope - r), df * (slope - r) + f * (dslope - dr)
+        found[0][head] = scale * (dp @ k + p @ dk)
+        found[1][head] = scale * (dp.T @ q + p.T @ dq)
+        found[2][head] = df.T @ c + f.T @ dc
+        found[3][head] = df @ v + f @ dv
+    return found[0], found[1], found[2], found[3]
+
+
+def _weights_change(f: Array, dS: Array) -> Array:
+    """Change of f = softmax(S) for one of the logits."""
+    return np.asarray(f * (dS - np.sum(f * dS, axis=1, keepdims=True)))
 
 
 def _plain(**arrays: Array) -> tuple[Array, ...]:

@@ -82,7 +82,7 @@ fn keep<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(tile
 /// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `panels` are
 /// the rows of each tile, of `padded` columns; `seen` says which of them see a strip.
 #[inline(always)]
-fn key_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+pub(super) fn key_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     kept: &[[[T; L]; J]],
     tiles: usize,
     panels: &[&[T]],
@@ -137,7 +137,7 @@ fn add<T: Float, V: Vector<T, W>, const W: usize, const N: usize, const J: usize
 
 /// Adds rows of `padded` columns to rows of `width` in double precision, and clears them.
 #[inline(always)]
-fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usize) {
+pub(super) fn fold<T: Float>(sums: &mut [T], padded: usize, sums64: &mut [f64], width: usize) {
     if width == 0 {
         return;
     }

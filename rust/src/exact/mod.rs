@@ -1,7 +1,7 @@
 //! The exact gradient: two passes over tiles, never n × n (docs/math.md, Algorithm 3.1).
 //!
 //! `engine` runs the passes over query, key and value; `gradient` and `attention` put the problem's own
-//! matrices around them, and `stack` does many heads as one. `kernels` compiles them for each instruction set, the arithmetic is in the crate's
+//! matrices around them, and `stack` does many heads as one. `second` has the second derivatives. `kernels` compiles them for each instruction set, the arithmetic is in the crate's
 //! `kernels`.
 
 mod alike;
@@ -23,6 +23,7 @@ mod residual;
 mod resumed;
 mod rounding;
 pub(crate) mod rows;
+mod second;
 mod slot;
 mod split;
 mod stack;
@@ -40,6 +41,7 @@ pub(crate) use operands::{Operands, Residual};
 pub use proved::ProvedRounding;
 pub use pull_back::Estimate;
 pub use rows::exact_rows;
+pub use second::{Pushed, attention_hvp, attention_jvp, attention_stack_hvp, attention_stack_jvp};
 pub(crate) use stack::check_finite;
 pub use stack::{Attended, Incoming, StackGradients, attention_stack, attention_stack_vjp};
 

@@ -56,7 +56,8 @@ pub struct Packed<T> {
 }
 
 impl<T: Float> Packed<T> {
-    fn new(width: usize, tiles: usize, lanes: usize) -> Result<Self, Error> {
+    /// Room for `tiles` tiles of `lanes` rows.
+    pub fn new(width: usize, tiles: usize, lanes: usize) -> Result<Self, Error> {
         let padded = width.next_multiple_of(lanes / 2);
         let size = |width| buffer::size(&[tiles, lanes, width]);
         let (by_lanes, panels) = (buffer::aligned(size(width)?)?, buffer::aligned(size(padded)?)?);
@@ -65,7 +66,7 @@ impl<T: Float> Packed<T> {
 
     /// Packs `count` row-major rows; rows that are missing are zero.
     #[inline(always)]
-    fn fill<const L: usize>(&mut self, rows: &[T], count: usize) {
+    pub fn fill<const L: usize>(&mut self, rows: &[T], count: usize) {
         let (width, padded) = (self.width, self.padded);
         if width == 0 {
             return;
@@ -93,12 +94,24 @@ impl<T: Float> Packed<T> {
     /// The `t`-th tile, `[width][L]`.
     #[inline(always)]
     pub fn tile<const L: usize>(&self, t: usize) -> &[T] {
-        &self.lanes[t * self.width * L..][..self.width * L]
+        self.lanes(t, L)
     }
 
     /// The `t`-th tile, `[panel][L][L]`.
     #[inline(always)]
     pub fn panels<const L: usize>(&self, t: usize) -> &[T] {
-        &self.panels[t * self.padded * L..][..self.padded * L]
+        self.panels_of(t, L)
+    }
+
+    /// The `t`-th tile of `lanes` rows, as [`Packed::tile`] has it.
+    #[inline(always)]
+    pub fn lanes(&self, t: usize, lanes: usize) -> &[T] {
+        &self.lanes[t * self.width * lanes..][..self.width * lanes]
+    }
+
+    /// The same, as [`Packed::panels`] has it.
+    #[inline(always)]
+    pub fn panels_of(&self, t: usize, lanes: usize) -> &[T] {
+        &self.panels[t * self.padded * lanes..][..self.padded * lanes]
     }
 }

@@ -44,7 +44,7 @@ pub struct Incoming<'a, T> {
 
 impl<T: Float> Incoming<'_, T> {
     /// Whether there is an array of this shape for each head.
-    fn check(&self, heads: usize, shape: (usize, usize)) -> Result<(), Error> {
+    pub(super) fn check(&self, heads: usize, shape: (usize, usize)) -> Result<(), Error> {
         let outputs = self.saved.iter().map(|saved| ("output", &saved.output));
         for (argument, arrays) in outputs.chain([("dout", &self.dout)]) {
             let odd = arrays.iter().find(|array| array.dim() != shape).map(|array| array.shape().to_vec());
@@ -210,7 +210,7 @@ fn pulled_back<T: Float>(
 const SUMMED: f64 = 0.98;
 
 /// n m (d + dv) / 2 of one head: an operation each of a product with keys and with values would be four of these.
-fn operations<T: Float>(stack: &Stack<'_, T>) -> f64 {
+pub(super) fn operations<T: Float>(stack: &Stack<'_, T>) -> f64 {
     let Shape { n, m, d, dv, .. } = stack.shape();
     let half = if stack.heads().first().is_some_and(|head| head.is_causal) { 0.5 } else { 1.0 };
     half * n as f64 * m as f64 * (d + dv) as f64 / 2.0
@@ -218,7 +218,7 @@ fn operations<T: Float>(stack: &Stack<'_, T>) -> f64 {
 
 /// Does `one` for every head, of so many operations each: heads of the first tasks by one thread each, the rest block by
 /// block by all threads. Of the errors that come from the data of a head the one of the first head counts.
-fn each<X: Send>(
+pub(super) fn each<X: Send>(
     tasks: Vec<X>,
     operations: f64,
     run: &mut Run<'_>,
@@ -296,7 +296,26 @@ fn summed<T: Float>(
     estimates: &mut Vec<Estimate>,
     run: &mut Run<'_>,
 ) -> Result<Vec<T>, Error> {
-    let shared = estimates.len() / group;
+    let sums = summed_values(values, (size, group), run)?;
+    let mut of_sums = buffer::with_capacity(estimates.len() / group)?;
+    for (number, parts) in estimates.chunks(group).enumerate() {
+        let norm = norm(&sums[number * size..][..size]);
+        let rounding = parts.iter().map(|part| part.rounding).sum::<f64>();
+        // Zeros by structure have no error, and their sum has none.
+        let rounding = if rounding > 0.0 { (rounding + T::UNIT_ROUNDOFF * norm).next_up() } else { rounding };
+        of_sums.push(Estimate { norm, rounding });
+    }
+    *estimates = of_sums;
+    Ok(sums)
+}
+
+/// The sums alone.
+pub(super) fn summed_values<T: Float>(
+    values: Vec<T>,
+    (size, group): (usize, usize),
+    run: &mut Run<'_>,
+) -> Result<Vec<T>, Error> {
+    let shared = values.len() / (size * group).max(1);
     let mut sums = buffer::zeros::<T>(buffer::size(&[shared, size])?)?;
     let mut tasks = buffer::with_capacity(shared * size.div_ceil(PART_ENTRIES))?;
     if size > 0 {
@@ -313,15 +332,6 @@ fn summed<T: Float>(
         }
         Ok(())
     })?;
-    let mut of_sums = buffer::with_capacity(shared)?;
-    for (number, parts) in estimates.chunks(group).enumerate() {
-        let norm = norm(&sums[number * size..][..size]);
-        let rounding = parts.iter().map(|part| part.rounding).sum::<f64>();
-        // Zeros by structure have no error, and their sum has none.
-        let rounding = if rounding > 0.0 { (rounding + T::UNIT_ROUNDOFF * norm).next_up() } else { rounding };
-        of_sums.push(Estimate { norm, rounding });
-    }
-    *estimates = of_sums;
     Ok(sums)
 }
 
@@ -334,7 +344,7 @@ pub(crate) fn check_finite<T: Float>(
     check(head, &[("dout", dout)], &Kernels::of(options.isa()?))
 }
 
-fn check<T: Float>(
+pub(super) fn check<T: Float>(
     head: &Heads<'_, T>,
     more: &[(&'static str, ArrayView2<'_, T>)],
     kernels: &Kernels<T>,
@@ -347,7 +357,7 @@ fn check<T: Float>(
 }
 
 /// The same for logarithms of normalisers; −∞ is that of nothing.
-fn check_logarithms<T: Float>(lse: ArrayView1<'_, T>) -> Result<(), Error> {
+pub(super) fn check_logarithms<T: Float>(lse: ArrayView1<'_, T>) -> Result<(), Error> {
     match lse.iter().enumerate().find(|(_, x)| !x.is_finite() && **x != T::neg_infinity()) {
         Some((row, x)) => Err(Error::NonFinite { argument: "lse", found: x.to_string(), row, column: 0 }),
         None => Ok(()),

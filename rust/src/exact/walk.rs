@@ -47,6 +47,12 @@ impl<'a> Walk<'a> {
         self.keys.end
     }
 
+    /// The strips that are visited: first keys, in steps of `J`.
+    #[inline(always)]
+    pub fn strips<const J: usize>(&self) -> Range<usize> {
+        self.keys.clone()
+    }
+
     #[inline(always)]
     fn edge_start<const J: usize>(&self) -> usize {
         self.keys.start + (self.all_see - self.keys.start) / J * J

@@ -69,6 +69,22 @@ pub fn first_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize,
     tile
 }
 
+/// The same added to `tile`.
+#[inline(always)]
+pub fn products_onto<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    queries: &[T],
+    keys: &[T],
+    tile: &mut Tile<V, J>,
+) {
+    for (query, key) in queries.as_chunks::<L>().0.iter().zip(keys.as_chunks::<J>().0) {
+        let query = load::<T, V, W, L>(query);
+        for j in 0..J {
+            let key = V::splat(key[j]);
+            tile[j] = zip(query, tile[j], |query, sum| query.mul_add(key, sum));
+        }
+    }
+}
+
 /// Products added one after another in a sum over the keys of a strip. The next one waits for the last, so a strip's
 /// sum is cut into chains short enough for the processor to overlap them.
 const CHAIN: usize = 6;

@@ -1,0 +1,237 @@
+//! Second derivatives of one head: all that is done for it, into room that the caller has.
+
+use std::borrow::Cow;
+use std::f64::consts::{LN_2, LOG2_E};
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use super::both::{Sums, both};
+use super::first::tangent;
+use super::kernels::Kernels;
+use super::rows::{GROUP, Given, Group, Sides};
+use crate::error::Error;
+use crate::exact::Operands;
+use crate::exact::engine::{Engine, Sight, Values};
+use crate::exact::operands::key_block;
+use crate::exact::pull_back::queries;
+use crate::float::Float;
+use crate::kernels::Strips;
+use crate::linalg::layout::{in_range, row_major, rows, take};
+use crate::linalg::products::scale_into;
+use crate::options::Options;
+use crate::problem::Heads;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+
+/// Operations a query and key of the forward pass, the first pass and the second, in units of d = dv.
+const OPERATIONS: [f64; 3] = [4.0, 10.0, 20.0];
+
+/// One head with a direction, and the results of the forward pass where the caller has them.
+#[derive(Clone, Copy)]
+pub(super) struct Moved<'a, T> {
+    pub heads: Heads<'a, T>,
+    /// q̇, k̇ and v̇.
+    pub direction: Heads<'a, T>,
+    pub saved: Option<(ArrayView2<'a, T>, ArrayView1<'a, T>)>,
+}
+
+/// All that the passes read of a head.
+struct Prepared<T: Float> {
+    engine: Engine<T>,
+    values: Values<T>,
+    /// Q̂̇, k̇ and v̇.
+    moved: Vec<T>,
+    moved_keys: Strips<T>,
+    moved_values: Strips<T>,
+    /// Logarithm of the normaliser in base 2.
+    log: Vec<f64>,
+    kernels: Kernels<T>,
+    key_block: usize,
+}
+
+impl<T: Float> Prepared<T> {
+    fn operands(&self) -> Operands<'_, T> {
+        Operands { key_block: self.key_block, ..self.engine.operands(&self.values) }
+    }
+
+    fn given<'a>(&'a self, dout: Option<(&'a [T], Option<&'a [T]>)>) -> Given<'a, T> {
+        Given {
+            queries: [&self.engine.queries, &self.moved],
+            dout,
+            log: &self.log,
+            bound: &self.engine.bound,
+            width: self.engine.keys.width,
+            value_width: self.values.rows.width,
+        }
+    }
+}
+
+impl<'a, T: Float> Moved<'a, T> {
+    /// o, unless it is given, and ȯ into zeros.
+    pub fn push_into(
+        &self,
+        [output, change]: [&mut [T]; 2],
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let seen = self.seen()?;
+        seen.pushed([output, change], options, run).map_err(|error| seen.heads.blame(None, error))
+    }
+
+    fn pushed(&self, [output, change]: [&mut [T]; 2], options: &Options, run: &mut Run<'_>) -> Result<(), Error> {
+        let share = OPERATIONS[0] / (OPERATIONS[0] + OPERATIONS[1]);
+        let Some((output, prepared)) = self.prepared(output, share, options, run)? else { return Ok(()) };
+        let (operands, given) = (prepared.operands(), prepared.given(None));
+        let sides = Sides { operands: &operands, keys: &prepared.moved_keys, values: &prepared.moved_values };
+        run.phase(1.0);
+        let width = given.value_width;
+        let mut rest = &mut *change;
+        let ranges = (0..given.log.len()).step_by(GROUP).map(|first| {
+            let range = first..given.log.len().min(first + GROUP);
+            let change = take(&mut rest, range.len() * width);
+            (range, change)
+        });
+        run.for_each(ranges, |(range, change), cancel| {
+            let output = &output[range.start * width..range.end * width];
+            let mut group = Group::new(&given, range, &prepared.kernels)?;
+            tangent(&sides, &mut group, (output, change), &prepared.kernels, cancel)
+        })?;
+        in_range("the tangent of the output", T::NAME, prepared.engine.kernels.finite(change))
+    }
+
+    /// The Hessian of ⟨c, o⟩ times a direction with ċ = `ddout`, zeros where it is None, into zeros for the parts of
+    /// query, key, value and dout.
+    pub fn turn_into(
+        &self,
+        (dout, ddout): (ArrayView2<'_, T>, Option<ArrayView2<'_, T>>),
+        [query, key, value, change]: [&mut [T]; 4],
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let seen = self.seen()?;
+        let (rows, d, dv) = (seen.heads.key.nrows(), seen.heads.key.ncols(), seen.heads.value.ncols());
+        let out = [query, &mut key[..rows * d], &mut value[..rows * dv], change];
+        seen.turned((dout, ddout), out, options, run).map_err(|error| seen.heads.blame(Some(dout), error))
+    }
+
+    fn turned(
+        &self,
+        (dout, ddout): (ArrayView2<'_, T>, Option<ArrayView2<'_, T>>),
+        [query, key, value, change]: [&mut [T]; 4],
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let whole: f64 = OPERATIONS.iter().sum();
+        let size = if self.saved.is_some() { 0 } else { change.len() };
+        let mut room = buffer::zeros::<T>(size)?;
+        let Some((output, prepared)) = self.prepared(&mut room, OPERATIONS[0] / whole, options, run)? else {
+            return Ok(());
+        };
+        let (dout, ddout) = (row_major(dout)?, ddout.map(row_major).transpose()?);
+        let dout = rows(&dout)?.data;
+        let ddout = ddout.as_ref().map(rows).transpose()?.map(|rows| rows.data);
+        let (operands, given) = (prepared.operands(), prepared.given(Some((dout, ddout))));
+        let sides = Sides { operands: &operands, keys: &prepared.moved_keys, values: &prepared.moved_values };
+        let (n, width) = (given.log.len(), given.value_width);
+        let mut groups = buffer::with_capacity(n.div_ceil(GROUP))?;
+        groups.extend((0..n.div_ceil(GROUP)).map(|_| None));
+        let begin = 1.0 - OPERATIONS[2] / whole;
+        run.phase(begin);
+        let mut rest = &mut *change;
+        let tasks = groups.iter_mut().enumerate().map(|(number, group)| {
+            let range = number * GROUP..n.min((number + 1) * GROUP);
+            let change = take(&mut rest, range.len() * width);
+            (range, group, change)
+        });
+        run.for_each(tasks, |(range, place, change), cancel| {
+            let own = range.start * width..range.end * width;
+            let mut group = Group::new(&given, range, &prepared.kernels)?;
+            tangent(&sides, &mut group, (&output[own.clone()], &mut *change), &prepared.kernels, cancel)?;
+            group.residuals(
+                (&dout[own.clone()], &output[own.clone()]),
+                (ddout.map(|ddout| &ddout[own]), change),
+                width,
+            );
+            *place = Some(group);
+            Ok(())
+        })?;
+        let groups: Vec<Group<T>> = groups.into_iter().flatten().collect();
+        let mut sums = Sums { queries: query, scale: self.heads.scale, keys: Vec::new(), values: Vec::new() };
+        both(&sides, &groups, &prepared.kernels, (&mut sums, begin), run)?;
+        scale_into(&sums.keys, LN_2, key);
+        scale_into(&sums.values, 1.0, value);
+        let names = ["query", "key", "value", "dout"];
+        for (name, array) in names.into_iter().zip([&*sums.queries, key, value, change]) {
+            let fits = prepared.engine.kernels.finite(array);
+            in_range(&format!("the second derivative with respect to {name}"), T::NAME, fits)?;
+        }
+        Ok(())
+    }
+
+    /// The same without keys that no query sees.
+    fn seen(&self) -> Result<Self, Error> {
+        let heads = self.heads.admitted()?;
+        let direction = Heads { is_causal: heads.is_causal, scale: heads.scale, ..self.direction };
+        Ok(Moved { heads, direction: direction.admitted()?, saved: self.saved })
+    }
+
+    /// What the passes read, and o, which the forward pass writes into `room` unless it is given; it takes the progress
+    /// to `end`. Nothing where there is no key.
+    fn prepared<'r>(
+        &self,
+        room: &'r mut [T],
+        end: f64,
+        options: &Options,
+        run: &mut Run<'_>,
+    ) -> Result<Option<(Cow<'r, [T]>, Prepared<T>)>, Error>
+    where
+        'a: 'r,
+    {
+        let heads = &self.heads;
+        let n = heads.query.nrows();
+        let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
+        let (key, value) = (rows(&key)?, rows(&value)?);
+        let engine = Engine::new(queries(heads, options)?, n, key, Sight::of(heads.is_causal), options, run)?;
+        let values = engine.values(value, None, run)?;
+        if key.count == 0 {
+            return Ok(None);
+        }
+        let mut log = buffer::with_capacity(n)?;
+        let output = if let Some((output, lse)) = self.saved {
+            log.extend(lse.iter().map(|lse| lse.widen() * LOG2_E));
+            match output.to_slice() {
+                Some(output) => Cow::Borrowed(output),
+                None => Cow::Owned(buffer::collected(output.iter().copied())?),
+            }
+        } else {
+            let found = engine.forward_into(&values, room, end, run)?;
+            log.extend(found.shift.iter().zip(&found.total).map(|(shift, total)| shift.widen() + total.log2()));
+            in_range("the output", T::NAME, engine.kernels.finite(room))?;
+            Cow::Borrowed(&*room)
+        };
+        let moved = queries(&self.direction, options)?;
+        let strip = engine.kernels.keys;
+        let (moved_key, moved_value) = (row_major(self.direction.key)?, row_major(self.direction.value)?);
+        let moved_keys = Strips::packed(rows(&moved_key)?, strip, run)?;
+        let moved_values = Strips::packed(rows(&moved_value)?, strip, run)?;
+        // Rows of both sides and of their changes stay in the cache together.
+        let block = key_block::<T>(options.key_block, 2 * (key.width + value.width), strip);
+        let key_block = block.min(key.count.next_multiple_of(strip));
+        let kernels = Kernels::of(options.isa()?);
+        Ok(Some((output, Prepared { engine, values, moved, moved_keys, moved_values, log, kernels, key_block })))
+    }
+}
+
+impl<T: Float> Group<T> {
+    /// r and ṙ of the rows, from those of c and o, and of ċ and ȯ.
+    fn residuals(&mut self, (c, o): (&[T], &[T]), (dc, change): (Option<&[T]>, &[T]), width: usize) {
+        let inner = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| a.widen() * b.widen()).sum::<f64>();
+        for row in 0..self.count {
+            let own = row * width..(row + 1) * width;
+            let (c, o) = (&c[own.clone()], &o[own.clone()]);
+            self.r[row] = T::narrow(inner(c, o));
+            let of_change = dc.map_or(0.0, |dc| inner(&dc[own.clone()], o));
+            self.dr[row] = T::narrow(inner(c, &change[own]) + of_change);
+        }
+    }
+}

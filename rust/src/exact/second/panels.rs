@@ -1,0 +1,216 @@
+//! Arithmetic of panels: the pairs of a tile of queries and a block of keys, a register tile for each strip.
+//!
+//! A panel is laid out `[strip][·][J][L]`: tiles of neighbouring strips are some numbers apart, so that panels of
+//! several tiles of queries lie beside one another.
+
+use std::f64::consts::LN_2;
+
+use crate::exact::both_sides::key_products;
+use crate::exact::walk::Walk;
+use crate::float::Float;
+use crate::kernels::Strips;
+use crate::kernels::tile::{self, Pair, Tile};
+use crate::simd::Vector;
+
+/// Numbers of the rows of a tile of queries, `L` of each kind.
+pub struct Rows<'a, T> {
+    /// Shift of the logits, so that weights are at most one.
+    pub shift: &'a [T],
+    /// Factor that makes weights sum to one; zero in rows that see nothing.
+    pub factor: &'a [T],
+    /// Σ f Ṡ.
+    pub t: &'a [T],
+    /// ⟨c, o⟩.
+    pub r: &'a [T],
+    /// The change of r.
+    pub dr: &'a [T],
+}
+
+/// The strips of a block of keys that a tile of queries visits, and where their tiles are in a panel.
+#[derive(Clone, Copy)]
+pub struct Visit<'a> {
+    pub walk: &'a Walk<'a>,
+    /// The first key of the block.
+    pub first: usize,
+    /// Numbers from a tile to that of the next strip.
+    pub step: usize,
+}
+
+impl Visit<'_> {
+    #[inline(always)]
+    fn place<const J: usize>(&self, key: usize) -> usize {
+        (key - self.first) / J * self.step
+    }
+}
+
+/// `L` of these numbers; zeros where there are not as many.
+#[inline(always)]
+fn lanes<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(numbers: &[T]) -> Pair<V> {
+    numbers.first_chunk::<L>().map_or([V::splat(T::zero()); 2], tile::load)
+}
+
+/// The tile of a panel that begins at `at`.
+#[inline(always)]
+fn tile_at<T, const L: usize, const J: usize>(panel: &mut [T], at: usize) -> &mut [[T; L]; J] {
+    &mut panel[at..].as_chunks_mut::<L>().0.as_chunks_mut::<J>().0[0]
+}
+
+/// A tile in registers.
+#[inline(always)]
+fn loaded<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(kept: &[[T; L]; J]) -> Tile<V, J> {
+    let mut tile = [[V::splat(T::zero()); 2]; J];
+    for j in 0..J {
+        tile[j] = tile::load(&kept[j]);
+    }
+    tile
+}
+
+/// Zeros for the keys of a strip that a query does not see, whatever is there.
+#[inline(always)]
+fn hide<T: Float, const L: usize, const J: usize>(tile: &mut [[T; L]; J], last: &[i32; L]) {
+    for (j, row) in tile.iter_mut().enumerate() {
+        for l in 0..L {
+            row[l] = if j as i32 > last[l] { T::zero() } else { row[l] };
+        }
+    }
+}
+
+/// The panel of Σ ⟨row, key⟩ over some pairs of sides: queries `[width][L]`, and strips of keys.
+#[inline(always)]
+pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    factors: &[(&[T], &Strips<T>)],
+    visit: Visit<'_>,
+    panel: &mut [T],
+) {
+    for key in visit.walk.strips::<J>().step_by(J) {
+        let mut sums: Tile<V, J> = [[V::splat(T::zero()); 2]; J];
+        for (rows, strips) in factors {
+            tile::products_onto::<T, V, W, L, J>(rows, strips.strip::<J>(key), &mut sums);
+        }
+        let to = tile_at::<T, L, J>(panel, visit.place::<J>(key));
+        for j in 0..J {
+            tile::store(sums[j], &mut to[j]);
+        }
+    }
+}
+
+/// sums[i][l] += Σ_keys panel[key][l] · key[i], with `sums` laid out `[width][L]`.
+#[inline(always)]
+pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    panel: &[T],
+    visit: Visit<'_>,
+    strips: &Strips<T>,
+    sums: &mut [T],
+) {
+    for key in visit.walk.strips::<J>().step_by(J) {
+        let kept = &panel[visit.place::<J>(key)..].as_chunks::<L>().0.as_chunks::<J>().0[0];
+        let weights: Tile<V, J> = loaded(kept);
+        tile::accumulate::<T, V, W, L, J>(sums, &weights, strips.strip::<J>(key));
+    }
+}
+
+/// Makes panels of S and Ṡ, in base-2 units, into those of f and f ∘ Ṡ; adds Σ f Ṡ to `sums`.
+#[inline(always)]
+pub fn weigh<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    [weights, changes]: [&mut [T]; 2],
+    rows: &Rows<'_, T>,
+    sums: &mut [T],
+    visit: Visit<'_>,
+) {
+    let Some(sums) = sums.first_chunk_mut::<L>() else { return };
+    let mut strip = |at: usize, last: Option<&[i32; L]>| {
+        let (weights, changes) = (tile_at::<T, L, J>(weights, at), tile_at::<T, L, J>(changes, at));
+        weights_of::<T, V, W, L, J>(weights, rows);
+        let unit = V::splat(T::narrow(LN_2));
+        for j in 0..J {
+            let change = tile::zip(tile::load(&changes[j]), tile::load(&weights[j]), |x, f: V| x.mul(unit).mul(f));
+            tile::store(change, &mut changes[j]);
+        }
+        if let Some(last) = last {
+            hide(weights, last);
+            hide(changes, last);
+        }
+        let mut total = tile::load::<T, V, W, L>(sums);
+        for j in 0..J {
+            total = tile::zip(total, tile::load(&changes[j]), V::add);
+        }
+        tile::store(total, sums);
+    };
+    for key in visit.walk.full::<J>() {
+        strip(visit.place::<J>(key), None);
+    }
+    for key in visit.walk.edge::<J>() {
+        strip(visit.place::<J>(key), Some(&visit.walk.last::<L>(key)));
+    }
+}
+
+/// A tile of S in base-2 units becomes one of f.
+#[inline(always)]
+fn weights_of<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    kept: &mut [[T; L]; J],
+    rows: &Rows<'_, T>,
+) {
+    let (shift, factor) = (lanes::<T, V, W, L>(rows.shift), lanes::<T, V, W, L>(rows.factor));
+    let mut weights: Tile<V, J> = loaded(kept);
+    tile::exponentiate::<T, V, W, true, true, J>(&mut weights, shift);
+    for j in 0..J {
+        tile::store(tile::zip(weights[j], factor, V::mul), &mut kept[j]);
+    }
+}
+
+/// Makes panels of S, Ṡ, c vᵀ and its change into those of f, ḟ, p and ṗ (docs/math.md, equation 6.4); S and Ṡ come in
+/// base-2 units.
+#[inline(always)]
+pub fn slopes<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    [weights, changes, slopes, turns]: [&mut [T]; 4],
+    rows: &Rows<'_, T>,
+    visit: Visit<'_>,
+) {
+    let (t, r, dr) = (lanes::<T, V, W, L>(rows.t), lanes::<T, V, W, L>(rows.r), lanes::<T, V, W, L>(rows.dr));
+    let unit = V::splat(T::narrow(LN_2));
+    let mut strip = |at: usize, last: Option<&[i32; L]>| {
+        let weights = tile_at::<T, L, J>(weights, at);
+        let [changes, slopes, turns] = [&mut *changes, &mut *slopes, &mut *turns].map(|it| tile_at::<T, L, J>(it, at));
+        weights_of::<T, V, W, L, J>(weights, rows);
+        for j in 0..J {
+            let weight = tile::load::<T, V, W, L>(&weights[j]);
+            let change = tile::zip(tile::load(&changes[j]), t, |x: V, t| x.mul(unit).sub(t));
+            let slope = tile::zip(tile::load(&slopes[j]), r, V::sub);
+            let turn = tile::zip(tile::load(&turns[j]), dr, V::sub);
+            let turn = tile::zip(turn, tile::zip(change, slope, V::mul), V::add);
+            tile::store(tile::zip(change, weight, V::mul), &mut changes[j]);
+            tile::store(tile::zip(slope, weight, V::mul), &mut slopes[j]);
+            tile::store(tile::zip(turn, weight, V::mul), &mut turns[j]);
+        }
+        if let Some(last) = last {
+            // The weight is zero, but products of a hidden key may overflow.
+            hide(weights, last);
+            hide(changes, last);
+            hide(slopes, last);
+            hide(turns, last);
+        }
+    };
+    for key in visit.walk.full::<J>() {
+        strip(visit.place::<J>(key), None);
+    }
+    for key in visit.walk.edge::<J>() {
+        strip(visit.place::<J>(key), Some(&visit.walk.last::<L>(key)));
+    }
+}
+
+/// sums[key] += Σ_query panel[key][query] · rows[query], for a panel of `tiles` tiles of queries, whose rows are packed
+/// in panels of their own; the `ends` of the keys that each tile has seen, from key `first` on, say what was written.
+#[inline(always)]
+pub fn key_sums<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    panel: &[T],
+    rows: &[&[T]],
+    (first, ends): (usize, &[usize]),
+    tiles: usize,
+    sums: &mut [T],
+) {
+    let padded = rows.first().map_or(0, |rows| rows.len() / L);
+    // The later ones, as no tile sees fewer keys than the one before.
+    let seen = |strip: usize| ends.partition_point(|&end| end <= first + strip * J)..ends.len();
+    let kept = panel.as_chunks::<L>().0.as_chunks::<J>().0;
+    key_products::<T, V, W, L, J>(kept, tiles, rows, padded, seen, sums);
+}
