@@ -3,6 +3,7 @@
 from . import errors, polynomials, reference
 from ._core import __version__
 from .attention import attention, attention_vjp, plan
+from .derivatives import attention_hvp, attention_jvp
 from .diagnose import Diagnosis, diagnose
 from .errors import *  # noqa: F403
 from .factors import Factors, factors
@@ -14,7 +15,8 @@ from .results import AttentionGradients, Certificate, GradientResult
 # fmt: off
 __all__ = [
     "AttentionGradients", "Certificate", "Diagnosis", "ExpFeatures", "Factors", "GradientResult",
-    "Plan", "__version__", "attention", "attention_vjp", "diagnose", "factors", "loss",
-    "loss_gradient", "plan", "plan_loss_gradient", "polynomials", "reference",
+    "Plan", "__version__", "attention", "attention_hvp", "attention_jvp", "attention_vjp",
+    "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials",
+    "reference",
 ]
 __all__ += errors.__all__

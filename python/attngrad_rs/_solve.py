@@ -20,7 +20,7 @@ from ._inputs import arrays
 from ._inputs.arrays import Array
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import HeadOptions, Options
-from .errors import NonFiniteError
+from .errors import NonFiniteError, ShapeError
 from .plans import DECIDED, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
@@ -82,9 +82,12 @@ class Heads:
         self.stack = self._stack()
 
     def _stack(self, **more: Array) -> _core.Stack:
+        return self._stack_of(self.arrays | more)
+
+    def _stack_of(self, named: Mapping[str, Array]) -> _core.Stack:
         given = self.given
         return _core.Stack(
-            self.arrays | more, scale=given.scale, is_causal=given.is_causal,
+            named, scale=given.scale, is_causal=given.is_causal,
             enable_gqa=given.enable_gqa, check_finite=given.check_finite,
         )  # fmt: skip
 
@@ -110,6 +113,32 @@ class Heads:
     def named(self, error: NonFiniteError) -> NonFiniteError:
         """The error for a number that is none, of which the core knows the place in a head."""
         found = arrays.first_of(self.arrays) if self.given.check_finite else None
+        return found or error
+
+
+class MovedHeads(Heads):
+    """A checked call for heads of attention with a direction: arrays of their shapes, in order."""
+
+    def __init__(
+        self, named: Mapping[str, object], along: Mapping[str, object], given: Options
+    ) -> None:
+        super().__init__(named, given)
+        # All arrays have one dtype.
+        every, _ = arrays.read_arrays({**self.arrays, **along})
+        self.along = {name: every[name] for name in along}
+        moved: dict[str, Array] = {}
+        for (of, array), (name, one) in zip(self.arrays.items(), self.along.items(), strict=False):
+            if one.shape != array.shape:
+                raise ShapeError(
+                    f"{name}: found shape {one.shape}; {of} has shape {array.shape}, "
+                    f"so {name} needs the same"
+                )
+            moved[of] = one
+        self.direction = self._stack_of(moved)
+
+    def named(self, error: NonFiniteError) -> NonFiniteError:
+        """The same, for an array of the direction too."""
+        found = arrays.first_of(self.arrays | self.along) if self.given.check_finite else None
         return found or error
 
 
@@ -191,6 +220,26 @@ def attention(heads: Heads, return_lse: bool) -> tuple[Array, Array | None]:
         return _core.attention(heads.stack, return_lse, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
+
+
+def push_forward(heads: MovedHeads) -> tuple[Array, Array]:
+    """The output of all heads, and its change in the direction."""
+    check_fits("attention_jvp", heads.stack.second_bytes(heads.options))
+    try:
+        output, tangent = _core.attention_jvp(heads.stack, heads.direction, heads.options)
+    except NonFiniteError as error:
+        raise heads.named(error) from None
+    return heads.arrays["output"] if output is None else output, tangent
+
+
+def pull_back_twice(heads: MovedHeads) -> tuple[Array, Array, Array, Array]:
+    """The Hessian of <dout, output> in its four arguments times the direction."""
+    check_fits("attention_hvp", heads.stack.second_bytes(heads.options))
+    try:
+        query, key, value, dout = _core.attention_hvp(heads.stack, heads.direction, heads.options)
+    except NonFiniteError as error:
+        raise heads.named(error) from None
+    return query, key, value, dout
 
 
 def _made(

@@ -108,6 +108,8 @@ def test_every_entry_that_computes_is_watched(idle_core: None) -> None:
         lambda: ag.attention(q, k, v),
         lambda: ag.attention_vjp(q, k, v, dout),
         lambda: ag.attention_vjp(q, k, v, dout, method="polynomial", degree=1),
+        lambda: ag.attention_jvp(q, k, v, q, k, v),
+        lambda: ag.attention_hvp(q, k, v, dout, q, k, v),
         lambda: ag.polynomials.exp_polynomial("taylor", 2, (-1.0, 1.0)),
     ]
     for call in calls:

@@ -27,6 +27,8 @@ KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
     ag.attention: {**CALL, "enable_gqa": False, "return_lse": False},
     ag.attention_vjp: {**GRADIENT, "enable_gqa": False, **SAVED, "plan": None},
+    ag.attention_jvp: {**CALL, "enable_gqa": False, **SAVED},
+    ag.attention_hvp: {**CALL, "enable_gqa": False, **SAVED, "ddout": None},
     ag.plan: {**GRADIENT, "enable_gqa": False},
 }
 FUNCTIONS = [*KEYWORDS, ag.diagnose, ag.factors, ag.ExpFeatures]

@@ -3,8 +3,8 @@
 use std::mem::take;
 
 use attngrad::exact::{self, Incoming};
-use attngrad::ndarray::Array2;
-use attngrad::{Float, StackSizes, plan};
+use attngrad::ndarray::{Array2, ArrayView2};
+use attngrad::{Float, Saved, StackSizes, plan};
 use numpy::prelude::*;
 use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray};
 use pyo3::{prelude::*, types::PyDict};
@@ -22,13 +22,13 @@ const NAMES: [&str; 6] = ["query", "key", "value", "dout", "output", "lse"];
 pub struct Stack {
     arrays: [Option<Py<PyUntypedArray>>; NAMES.len()],
     sizes: StackSizes,
-    is_single: bool,
+    pub is_single: bool,
     /// The usual scale where it is None.
     scale: Option<f64>,
     is_causal: bool,
     enable_gqa: bool,
     /// Whether inputs that are not finite are refused.
-    check_finite: bool,
+    pub check_finite: bool,
 }
 
 #[pymethods]
@@ -75,6 +75,11 @@ impl Stack {
     fn forward_bytes(&self, options: &Options) -> u128 {
         in_precision!(self.is_single, T => plan::forward_bytes::<T>(&self.sizes, options.get()))
     }
+
+    /// Bytes at the peak of second derivatives.
+    fn second_bytes(&self, options: &Options) -> u128 {
+        in_precision!(self.is_single, T => plan::second_bytes::<T>(&self.sizes, options.get()))
+    }
 }
 
 /// The array, or a copy that can be read as one of T.
@@ -91,10 +96,11 @@ fn in_place<T: Element>(array: Bound<'_, PyUntypedArray>) -> Result<Py<PyUntyped
 }
 
 /// The arrays of heads while the core reads them.
-struct Read<'py, T: Element>([Option<PyReadonlyArrayDyn<'py, T>>; NAMES.len()]);
+pub struct Read<'py, T: Element>([Option<PyReadonlyArrayDyn<'py, T>>; NAMES.len()]);
 
 impl<'py, T: Element + Float> Read<'py, T> {
-    fn new(py: Python<'py>, given: &Stack) -> Result<Self> {
+    /// Those of a stack.
+    pub fn new(py: Python<'py>, given: &Stack) -> Result<Self> {
         let mut arrays = [const { None }; NAMES.len()];
         for (array, kept) in given.arrays.iter().zip(&mut arrays) {
             *kept = array.as_ref().map(|array| read(array.bind(py).as_any())).transpose()?;
@@ -103,11 +109,12 @@ impl<'py, T: Element + Float> Read<'py, T> {
     }
 
     /// The array in a place of the names.
-    fn at(&self, place: usize) -> Result<&PyReadonlyArrayDyn<'py, T>> {
+    pub fn at(&self, place: usize) -> Result<&PyReadonlyArrayDyn<'py, T>> {
         self.0[place].as_ref().ok_or_else(|| Failure::internal("an input did not come through"))
     }
 
-    fn stack(&self, given: &Stack) -> Result<attngrad::Stack<'_, T>> {
+    /// The heads.
+    pub fn stack(&self, given: &Stack) -> Result<attngrad::Stack<'_, T>> {
         let [query, key, value] = [self.at(0)?.as_array(), self.at(1)?.as_array(), self.at(2)?.as_array()];
         let stack = attngrad::Stack::new(&query, &key, &value, given.enable_gqa)?.with_causal(given.is_causal);
         Ok(match given.scale {
@@ -116,14 +123,34 @@ impl<'py, T: Element + Float> Read<'py, T> {
         })
     }
 
-    fn incoming<'a>(&'a self, stack: &attngrad::Stack<'a, T>) -> Result<Incoming<'a, T>> {
-        let saved = match &self.0[4..] {
-            [Some(output), Some(lse)] => Some(stack.saved(&output.as_array(), &lse.as_array())?),
-            _ => None,
-        };
-        Ok(Incoming { dout: stack.outputs("dout", &self.at(3)?.as_array())?, saved })
+    /// The results of the forward pass, if they are given.
+    pub fn saved<'a>(&'a self, stack: &attngrad::Stack<'a, T>) -> Result<Option<Saved<'a, T>>> {
+        let [.., Some(output), Some(lse)] = &self.0 else { return Ok(None) };
+        Ok(Some(stack.saved(&output.as_array(), &lse.as_array())?))
+    }
+
+    /// The gradient of the output of each head, if it is given.
+    pub fn dout<'a>(&'a self, stack: &attngrad::Stack<'a, T>, name: &'static str) -> Result<Option<Outputs<'a, T>>> {
+        let Some(dout) = &self.0[3] else { return Ok(None) };
+        Ok(Some(stack.outputs(name, &dout.as_array())?))
+    }
+
+    /// All that comes with the heads for a vector-Jacobian product.
+    pub fn incoming<'a>(&'a self, stack: &attngrad::Stack<'a, T>) -> Result<Incoming<'a, T>> {
+        let dout = self.dout(stack, NAMES[3])?;
+        let dout = dout.ok_or_else(|| Failure::internal("no gradient of the output came through"))?;
+        Ok(Incoming { dout, saved: self.saved(stack)? })
+    }
+
+    /// The shape of the output.
+    pub fn output_shape(&self, given: &Stack) -> Result<Vec<usize>> {
+        let query = self.at(0)?.shape();
+        Ok([&query[..query.len() - 1], &[given.sizes.head.dv]].concat())
     }
 }
+
+/// One matrix for each head.
+type Outputs<'a, T> = Vec<ArrayView2<'a, T>>;
 
 /// The output of all heads, and the logarithm of the normaliser of each row where it is asked for.
 #[pyfunction]
@@ -137,14 +164,14 @@ pub fn attention(
         let read = Read::<T>::new(py, stack)?;
         let (heads, asked) = (read.stack(stack)?, (return_lse, stack.check_finite));
         let (found, _) = options.run(py, |options, watch| exact::attention_stack(&heads, asked, options, watch))?;
-        let rows = read.at(0)?.shape().split_last().map_or(&[][..], |(_, rows)| rows);
-        let output = shaped(py, found.output, &[rows, &[stack.sizes.head.dv]].concat())?;
-        Ok((output, found.lse.map(|lse| shaped(py, lse, rows)).transpose()?))
+        let shape = read.output_shape(stack)?;
+        let output = shaped(py, found.output, &shape)?;
+        Ok((output, found.lse.map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?))
     })
 }
 
 /// The numbers of all heads as an array of this shape.
-fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> Result<Py<PyAny>> {
+pub fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> Result<Py<PyAny>> {
     let misfit = |_| Failure::internal("a result has another size than its shape");
     Ok(found.into_shape_with_order(shape).map_err(misfit)?.into_pyarray(py).into_any().unbind())
 }

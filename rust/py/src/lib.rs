@@ -30,6 +30,7 @@ mod plan;
 mod polynomial;
 mod problem;
 mod sample;
+mod second;
 
 use attngrad::{Float, Level, default_threads};
 use numpy::Element;
@@ -152,6 +153,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(plan::solve, module)?)?;
     module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
     module.add_function(wrap_pyfunction!(heads::attention, module)?)?;
+    module.add_function(wrap_pyfunction!(second::attention_jvp, module)?)?;
+    module.add_function(wrap_pyfunction!(second::attention_hvp, module)?)?;
     module.add_function(wrap_pyfunction!(heads::decide_heads, module)?)?;
     module.add_function(wrap_pyfunction!(heads::solve_heads, module)?)?;
     module.add_class::<diagnose::Diagnosis>()?;

@@ -108,6 +108,15 @@ pub fn forward_bytes<T: Float>(sizes: &StackSizes, options: &Options) -> u128 {
     2 * (at_once(sizes, options) * own + outputs) * size_of::<T>() as u128
 }
 
+/// Bytes at the peak of [`crate::exact::attention_stack_hvp`], with its results; no less than its forward mode takes.
+pub fn second_bytes<T: Float>(sizes: &StackSizes, options: &Options) -> u128 {
+    let Shape { n, m, d, dv, .. } = sizes.head;
+    let all = product(n + m, d + dv);
+    // Rows in both orders of packing with their changes, the strips of keys, sums in double precision.
+    let own = 8 * all * size_of::<T>() as u128 + product(WAVE_CHUNKS * WAVE_QUERIES, d) * size_of::<f64>() as u128;
+    at_once(sizes, options) * own + 2 * sizes.heads as u128 * all * size_of::<T>() as u128
+}
+
 /// Numbers of query, key and value of one head.
 fn entries_of(head: &Shape) -> [u128; 3] {
     [product(head.n, head.d), product(head.m, head.d), product(head.m, head.dv)]

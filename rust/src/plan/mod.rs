@@ -77,7 +77,7 @@ pub use diagnose::{TOLERANCES, diagnose, diagnose_problem};
 pub use diagnosis::{Diagnosis, Prediction, Regime};
 pub use entries::Entries;
 pub use execute::Start;
-pub use forecast::{Forecast, forecast, forecast_heads, forward_bytes};
+pub use forecast::{Forecast, forecast, forecast_heads, forward_bytes, second_bytes};
 pub use gradient::{Plan, loss_gradient, plan_loss_gradient, solve};
 pub use guard::foresee;
 pub use heads::{Pulled, attention_vjp, decide_heads, solve_heads, solve_stack};
