@@ -1,4 +1,4 @@
-"""Derivatives of every order, and all that torch makes of a function: vmap, torch.func, compile."""
+"""Derivatives of both orders, and all that torch makes of a function: vmap, torch.func, compile."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 from torch.autograd import forward_ad  # noqa: E402
 from torch.func import grad, hessian, jvp, vmap  # noqa: E402
 
-from attngrad_rs.torch import _dense, scaled_dot_product_attention  # noqa: E402
-from attngrad_rs.torch._ops import backward_op, forward_op  # noqa: E402
+from attngrad_rs import OptionError  # noqa: E402
+from attngrad_rs.torch import scaled_dot_product_attention  # noqa: E402
+from attngrad_rs.torch._ops import backward_op, forward_op, hessian_op, tangent_op  # noqa: E402
 
 pytestmark = [
     pytest.mark.peers,
@@ -49,14 +50,7 @@ def both(is_causal: bool, scale: float | None, enable_gqa: bool) -> tuple[Any, A
     return call(scaled_dot_product_attention), call(torchs)
 
 
-@pytest.fixture
-def one_row_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Formulas by blocks of rows take more than one block."""
-    monkeypatch.setattr(_dense, "BLOCK_ENTRIES", 1)
-
-
 @every_form
-@pytest.mark.usefixtures("one_row_a_block")
 def test_gradients_of_both_orders(is_causal: bool, scale: float | None, enable_gqa: bool) -> None:
     function, _ = both(is_causal, scale, enable_gqa)
     # Few numbers: each is one call, or two.
@@ -76,6 +70,12 @@ def test_operators_keep_the_contract(
     output, lse = (one.detach() for one in forward_op(*inputs, *form))
     dout = torch.ones_like(output).requires_grad_()
     torch.library.opcheck(backward_op, (dout, *inputs, output, lse, *form))
+    along = [one.detach() for one in heads(enable_gqa, seed=1)]
+    torch.library.opcheck(tangent_op, (*inputs, *along, output, lse, *form))
+    # A third derivative is not served.
+    sides = [one.detach() for one in (dout, *inputs)]
+    for ddout in (None, torch.ones_like(output)):
+        torch.library.opcheck(hessian_op, (*sides, ddout, *along, output, lse, *form))
 
 
 def test_no_rows_have_second_derivatives() -> None:
@@ -90,7 +90,6 @@ def test_no_rows_have_second_derivatives() -> None:
 
 
 @every_form
-@pytest.mark.usefixtures("one_row_a_block")
 def test_transforms(is_causal: bool, scale: float | None, enable_gqa: bool) -> None:
     ours, theirs = both(is_causal, scale, enable_gqa)
     tensors, others = heads(enable_gqa), heads(enable_gqa, seed=1)
@@ -114,6 +113,9 @@ def test_transforms(is_causal: bool, scale: float | None, enable_gqa: bool) -> N
         "gradient by sample": lambda f: vmap(grad(loss(f), argnums=every))(*tensors),
         "second gradient": lambda f: grad(squared(f), argnums=every)(*tensors),
         "forward mode": lambda f: jvp(f, tuple(tensors), tuple(others)),
+        "reverse over forward": lambda f: grad(
+            lambda *given: jvp(f, given, tuple(others))[1].sin().sum(), argnums=every
+        )(*tensors),
         "forward over reverse": lambda f: jvp(
             grad(loss(f), argnums=every), tuple(tensors), tuple(others)
         ),
@@ -123,6 +125,29 @@ def test_transforms(is_causal: bool, scale: float | None, enable_gqa: bool) -> N
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         for name, make in made.items():
             torch.testing.assert_close(make(ours), make(theirs), msg=lambda s, n=name: f"{n}: {s}")
+
+
+def test_orders_that_are_not_served() -> None:
+    query, key, value = (one.requires_grad_() for one in heads(False))
+
+    def slopes(of: Any) -> Any:
+        return torch.autograd.grad(of.sin().sum(), query, create_graph=True)[0]
+
+    second = slopes(slopes(scaled_dot_product_attention(query, key, value)))
+    with pytest.raises(OptionError, match="found a derivative of a second derivative"):
+        slopes(second)
+
+    def along(function: Any) -> Any:
+        return lambda x: jvp(function, (x,), (torch.ones_like(x),))[1]
+
+    def attend(x: Any) -> Any:
+        return scaled_dot_product_attention(x, key.detach(), value.detach())
+
+    with pytest.raises(OptionError, match="a change of a tangent"):
+        along(along(attend))(query.detach())
+    third = grad(lambda x: grad(lambda y: grad(lambda z: attend(z).sin().sum())(y).sum())(x).sum())
+    with pytest.raises(OptionError, match="found a derivative of a second derivative"):
+        third(query.detach())
 
 
 def test_dual_numbers() -> None:

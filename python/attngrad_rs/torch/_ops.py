@@ -2,7 +2,9 @@
 
 ``torch.ops.attngrad.attention`` returns the output and the logarithm of the normaliser,
 ``torch.ops.attngrad.attention_backward`` the gradients, from both and the gradient that comes in.
-Tensors and arrays share their memory both ways.
+``attention_tangent`` is the change of the output in a direction, and ``attention_hessian`` the
+Hessian of <dout, output> times one: double backward, and the change of the gradients. Tensors and
+arrays share their memory both ways.
 """
 
 from __future__ import annotations
@@ -17,25 +19,34 @@ from torch.autograd import forward_ad
 
 from .._inputs.arrays import Array
 from ..attention import attention, attention_vjp
+from ..derivatives import attention_hvp, attention_jvp
+from ..errors import OptionError
 from ..results import AttentionGradients
-from ._dense import Heads, pull_back_vjp, push_forward, push_forward_vjp
 
 # is_causal, scale and enable_gqa.
 Form = tuple[bool, float | None, bool]
 FORM = "bool is_causal, float? scale, bool enable_gqa"
 HEADS = "Tensor query, Tensor key, Tensor value"
+ALONG = "Tensor ddquery, Tensor ddkey, Tensor ddvalue"
+SAVED = "Tensor output, Tensor lse"
 
 # It lives as long as the process: torch forgets the operators of a library that is gone.
 LIBRARY = torch.library.Library("attngrad", "DEF")
 for schema in (
     f"attention({HEADS}, {FORM}) -> (Tensor output, Tensor lse)",
-    f"attention_backward(Tensor dout, {HEADS}, Tensor output, Tensor lse, {FORM})"
+    f"attention_backward(Tensor dout, {HEADS}, {SAVED}, {FORM})"
     " -> (Tensor dq, Tensor dk, Tensor dv)",
+    f"attention_tangent({HEADS}, {ALONG}, {SAVED}, {FORM}) -> Tensor",
+    f"attention_hessian(Tensor dout, {HEADS}, Tensor? ddout, {ALONG}, {SAVED}, {FORM})"
+    " -> (Tensor dout, Tensor query, Tensor key, Tensor value)",
 ):
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 FORWARD, BACKWARD = "attngrad::attention", "attngrad::attention_backward"
+TANGENT, HESSIAN = "attngrad::attention_tangent", "attngrad::attention_hessian"
 forward_op = torch.ops.attngrad.attention.default
 backward_op = torch.ops.attngrad.attention_backward.default
+tangent_op = torch.ops.attngrad.attention_tangent.default
+hessian_op = torch.ops.attngrad.attention_hessian.default
 
 
 class Watcher(Protocol):
@@ -101,6 +112,23 @@ def _backward(
     return tuple(map(torch.from_numpy, found))
 
 
+def _tangent(*given: Any) -> Tensor:
+    heads, along, saved = _arrays(*given[:3]), _arrays(*given[3:6]), _arrays(*given[6:8])
+    options = _options(*given[8:])
+    _, tangent = attention_jvp(*heads, *along, output=saved[0], lse=saved[1], **options)
+    return torch.from_numpy(tangent)
+
+
+def _hessian(*given: Any) -> tuple[Tensor, ...]:
+    dout, *heads = _arrays(*given[:4])
+    along, saved = _arrays(*given[5:8]), _arrays(*given[8:10])
+    ddout = None if given[4] is None else _arrays(given[4])[0]
+    query, key, value, by_dout = attention_hvp(
+        *heads, dout, *along, ddout=ddout, output=saved[0], lse=saved[1], **_options(*given[10:])
+    )
+    return tuple(map(torch.from_numpy, (by_dout, query, key, value)))
+
+
 def _fake_forward(query: Tensor, key: Tensor, value: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
     rows = query.shape[:-1]
     return query.new_empty((*rows, value.shape[-1])), query.new_empty(rows)
@@ -108,6 +136,15 @@ def _fake_forward(query: Tensor, key: Tensor, value: Tensor, *form: Any) -> tupl
 
 def _fake_backward(dout: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return tuple(side.new_empty(side.shape) for side in others[:3])
+
+
+def _fake_tangent(*given: Any) -> Tensor:
+    output: Tensor = given[6]
+    return output.new_empty(output.shape)
+
+
+def _fake_hessian(*given: Any) -> tuple[Tensor, ...]:
+    return tuple(side.new_empty(side.shape) for side in given[:4])
 
 
 # -- derivatives -----------------------------------------------------------------------------------
@@ -128,15 +165,36 @@ def _gradients(ctx: Any, dout: Tensor | None, _dlse: Tensor | None) -> tuple[Any
 
 
 def _keep_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:4])
+    """Output and lse count as functions of the inputs: no gradient goes to them."""
+    ctx.save_for_backward(*inputs[:6])
     ctx.form = inputs[6:]
 
 
 def _second_gradients(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
     """Gradients of the gradients; those by way of output and lse are in them already."""
-    dout, *heads = ctx.saved_tensors
-    found = pull_back_vjp(directions, dout, Heads(*heads, *ctx.form))
-    return (*found, *(None,) * 5)
+    *sides, output, lse = ctx.saved_tensors
+    return (*hessian_op(*sides, None, *directions, output, lse, *ctx.form), *(None,) * 5)
+
+
+def _keep_tangent(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.form = inputs[8:]
+
+
+def _tangent_gradients(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
+    """Gradients of a tangent: linear in the direction, and the Hessian of <dtangent, output>."""
+    *both, output, lse = ctx.saved_tensors
+    heads, along, saved = both[:3], both[3:], (output, lse, *ctx.form)
+    _, *of_heads = hessian_op(dtangent, *heads, None, *along, *saved)
+    return (*of_heads, *backward_op(dtangent, *heads, *saved), *(None,) * 5)
+
+
+def _beyond(*_given: Any) -> Any:
+    raise OptionError(
+        "scaled_dot_product_attention: found a derivative of a second derivative, or a change of "
+        "a tangent in a direction; expected derivatives up to the second, "
+        "of which no more than one in a direction"
+    )
 
 
 def _folded(batch: int, in_dims: tuple[int | None, ...], given: tuple[Any, ...]) -> list[Any]:
@@ -156,6 +214,14 @@ def _mapped_forward(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> 
 
 def _mapped_backward(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
     return backward_op(*_folded(info.batch_size, in_dims, given)), (0, 0, 0)
+
+
+def _mapped_tangent(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
+    return tangent_op(*_folded(info.batch_size, in_dims, given)), 0
+
+
+def _mapped_hessian(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
+    return hessian_op(*_folded(info.batch_size, in_dims, given)), (0, 0, 0, 0)
 
 
 def _directions(tangents: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -190,9 +256,9 @@ class Attention(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         """The change of the output; that of the logarithms is not served."""
-        heads = ctx.saved_tensors[:3]
+        *heads, output, lse = ctx.saved_tensors
         of = _directions(tangents[:3], heads)
-        return push_forward(of, Heads(*heads, *ctx.form))[0], None
+        return AttentionTangent.apply(*heads, *of, output, lse, *ctx.form), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
@@ -212,19 +278,22 @@ class AttentionBackward(torch.autograd.Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the derivatives are made of."""
         _keep_backward(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[:4])
+        ctx.save_for_forward(*inputs[:6])
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
         """Gradients of the gradients."""
-        return _second_gradients(ctx, *directions)
+        *sides, output, lse = ctx.saved_tensors
+        found = AttentionHessian.apply(*sides, None, *directions, output, lse, *ctx.form)
+        return (*found, *(None,) * 5)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
         """The change of the gradients."""
-        dout, *heads = ctx.saved_tensors
-        of = _directions(tangents[:4], ctx.saved_tensors)
-        return push_forward_vjp(of, dout, Heads(*heads, *ctx.form))
+        *sides, output, lse = ctx.saved_tensors
+        of = _directions(tangents[:4], sides)
+        found = AttentionHessian.apply(*sides, *of, output, lse, *ctx.form)
+        return tuple(found[1:])
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
@@ -232,15 +301,77 @@ class AttentionBackward(torch.autograd.Function):  # type: ignore[misc]
         return AttentionBackward.apply(*_folded(info.batch_size, in_dims, given)), (0, 0, 0)
 
 
-LIBRARY.impl("attention", _forward, "CPU")
-LIBRARY.impl("attention_backward", _backward, "CPU")
-torch.library.register_fake(FORWARD, _fake_forward, lib=LIBRARY)
-torch.library.register_fake(BACKWARD, _fake_backward, lib=LIBRARY)
-torch.library.register_autograd(FORWARD, _gradients, setup_context=_keep_forward, lib=LIBRARY)
-torch.library.register_autograd(
-    BACKWARD, _second_gradients, setup_context=_keep_backward, lib=LIBRARY
-)
-torch.library.register_vmap(FORWARD, _mapped_forward, lib=LIBRARY)
-torch.library.register_vmap(BACKWARD, _mapped_backward, lib=LIBRARY)
+class AttentionTangent(torch.autograd.Function):  # type: ignore[misc]
+    """``attention_tangent`` for the transforms of torch.func and forward mode."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        """The change of the output in a direction."""
+        tangent: Tensor = tangent_op(*inputs)
+        return tangent
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep what the derivatives are made of."""
+        _keep_tangent(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
+        """Gradients of query, key, value and their directions."""
+        *both, output, lse = ctx.saved_tensors
+        heads, along, saved = both[:3], both[3:], (output, lse, *ctx.form)
+        _, *of_heads = AttentionHessian.apply(dtangent, *heads, None, *along, *saved)
+        of_along = AttentionBackward.apply(dtangent, *heads, *saved)
+        return (*of_heads, *of_along, *(None,) * 5)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Not served."""
+        return _beyond()
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
+        """The mapped axis as the first of the leading ones."""
+        return AttentionTangent.apply(*_folded(info.batch_size, in_dims, given)), 0
+
+
+class AttentionHessian(torch.autograd.Function):  # type: ignore[misc]
+    """``attention_hessian`` for the transforms of torch.func and forward mode."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, ...]:
+        """Parts of dout, query, key and value."""
+        return tuple(hessian_op(*inputs))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *directions: Tensor) -> Any:
+        """Not served."""
+        return _beyond()
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Not served."""
+        return _beyond()
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
+        """The mapped axis as the first of the leading ones."""
+        return AttentionHessian.apply(*_folded(info.batch_size, in_dims, given)), (0, 0, 0, 0)
+
+
+for name, function, fake, keep, gradients, mapped in (
+    (FORWARD, _forward, _fake_forward, _keep_forward, _gradients, _mapped_forward),
+    (BACKWARD, _backward, _fake_backward, _keep_backward, _second_gradients, _mapped_backward),
+    (TANGENT, _tangent, _fake_tangent, _keep_tangent, _tangent_gradients, _mapped_tangent),
+    (HESSIAN, _hessian, _fake_hessian, None, _beyond, _mapped_hessian),
+):
+    LIBRARY.impl(name.partition("::")[2], function, "CPU")
+    torch.library.register_fake(name, fake, lib=LIBRARY)
+    torch.library.register_autograd(name, gradients, setup_context=keep, lib=LIBRARY)
+    torch.library.register_vmap(name, mapped, lib=LIBRARY)
 # Half precision is not computed here; float64 stays what it is.
 torch.library.register_autocast(FORWARD, "cpu", torch.float32, lib=LIBRARY)
