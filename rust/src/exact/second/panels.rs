@@ -46,7 +46,8 @@ impl Visit<'_> {
 /// `L` of these numbers; zeros where there are not as many.
 #[inline(always)]
 fn lanes<T: Float, V: Vector<T, W>, const W: usize, const L: usize>(numbers: &[T]) -> Pair<V> {
-    numbers.first_chunk::<L>().map_or([V::splat(T::zero()); 2], tile::load)
+    let Some(numbers) = numbers.first_chunk::<L>() else { return [V::splat(T::zero()); 2] };
+    tile::load(numbers)
 }
 
 /// The tile of a panel that begins at `at`.
@@ -118,30 +119,41 @@ pub fn weigh<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     visit: Visit<'_>,
 ) {
     let Some(sums) = sums.first_chunk_mut::<L>() else { return };
-    let mut strip = |at: usize, last: Option<&[i32; L]>| {
-        let (weights, changes) = (tile_at::<T, L, J>(weights, at), tile_at::<T, L, J>(changes, at));
-        weights_of::<T, V, W, L, J>(weights, rows);
-        let unit = V::splat(T::narrow(LN_2));
-        for j in 0..J {
-            let change = tile::zip(tile::load(&changes[j]), tile::load(&weights[j]), |x, f: V| x.mul(unit).mul(f));
-            tile::store(change, &mut changes[j]);
-        }
-        if let Some(last) = last {
-            hide(weights, last);
-            hide(changes, last);
-        }
-        let mut total = tile::load::<T, V, W, L>(sums);
-        for j in 0..J {
-            total = tile::zip(total, tile::load(&changes[j]), V::add);
-        }
-        tile::store(total, sums);
-    };
     for key in visit.walk.full::<J>() {
-        strip(visit.place::<J>(key), None);
+        let at = visit.place::<J>(key);
+        let tiles = [tile_at(&mut *weights, at), tile_at(&mut *changes, at)];
+        weigh_strip::<T, V, W, L, J, false>(tiles, rows, sums, &[0; L]);
     }
     for key in visit.walk.edge::<J>() {
-        strip(visit.place::<J>(key), Some(&visit.walk.last::<L>(key)));
+        let at = visit.place::<J>(key);
+        let tiles = [tile_at(&mut *weights, at), tile_at(&mut *changes, at)];
+        weigh_strip::<T, V, W, L, J, true>(tiles, rows, sums, &visit.walk.last::<L>(key));
     }
+}
+
+/// One strip of it. A function, as its instruction set would not reach into a closure that is called twice.
+#[inline(always)]
+fn weigh_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const MASKED: bool>(
+    [weights, changes]: [&mut [[T; L]; J]; 2],
+    rows: &Rows<'_, T>,
+    sums: &mut [T; L],
+    last: &[i32; L],
+) {
+    weights_of::<T, V, W, L, J>(weights, rows);
+    let unit = V::splat(T::narrow(LN_2));
+    for j in 0..J {
+        let change = tile::zip(tile::load(&changes[j]), tile::load(&weights[j]), |x, f: V| x.mul(unit).mul(f));
+        tile::store(change, &mut changes[j]);
+    }
+    if MASKED {
+        hide(weights, last);
+        hide(changes, last);
+    }
+    let mut total = tile::load::<T, V, W, L>(sums);
+    for j in 0..J {
+        total = tile::zip(total, tile::load(&changes[j]), V::add);
+    }
+    tile::store(total, sums);
 }
 
 /// A tile of S in base-2 units becomes one of f.
@@ -166,35 +178,46 @@ pub fn slopes<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J
     rows: &Rows<'_, T>,
     visit: Visit<'_>,
 ) {
-    let (t, r, dr) = (lanes::<T, V, W, L>(rows.t), lanes::<T, V, W, L>(rows.r), lanes::<T, V, W, L>(rows.dr));
-    let unit = V::splat(T::narrow(LN_2));
-    let mut strip = |at: usize, last: Option<&[i32; L]>| {
-        let weights = tile_at::<T, L, J>(weights, at);
-        let [changes, slopes, turns] = [&mut *changes, &mut *slopes, &mut *turns].map(|it| tile_at::<T, L, J>(it, at));
-        weights_of::<T, V, W, L, J>(weights, rows);
-        for j in 0..J {
-            let weight = tile::load::<T, V, W, L>(&weights[j]);
-            let change = tile::zip(tile::load(&changes[j]), t, |x: V, t| x.mul(unit).sub(t));
-            let slope = tile::zip(tile::load(&slopes[j]), r, V::sub);
-            let turn = tile::zip(tile::load(&turns[j]), dr, V::sub);
-            let turn = tile::zip(turn, tile::zip(change, slope, V::mul), V::add);
-            tile::store(tile::zip(change, weight, V::mul), &mut changes[j]);
-            tile::store(tile::zip(slope, weight, V::mul), &mut slopes[j]);
-            tile::store(tile::zip(turn, weight, V::mul), &mut turns[j]);
-        }
-        if let Some(last) = last {
-            // The weight is zero, but products of a hidden key may overflow.
-            hide(weights, last);
-            hide(changes, last);
-            hide(slopes, last);
-            hide(turns, last);
-        }
-    };
     for key in visit.walk.full::<J>() {
-        strip(visit.place::<J>(key), None);
+        let at = visit.place::<J>(key);
+        let (weights, changes) = (tile_at(&mut *weights, at), tile_at(&mut *changes, at));
+        let tiles = [weights, changes, tile_at(&mut *slopes, at), tile_at(&mut *turns, at)];
+        slopes_strip::<T, V, W, L, J, false>(tiles, rows, &[0; L]);
     }
     for key in visit.walk.edge::<J>() {
-        strip(visit.place::<J>(key), Some(&visit.walk.last::<L>(key)));
+        let at = visit.place::<J>(key);
+        let (weights, changes) = (tile_at(&mut *weights, at), tile_at(&mut *changes, at));
+        let tiles = [weights, changes, tile_at(&mut *slopes, at), tile_at(&mut *turns, at)];
+        slopes_strip::<T, V, W, L, J, true>(tiles, rows, &visit.walk.last::<L>(key));
+    }
+}
+
+/// One strip of it.
+#[inline(always)]
+fn slopes_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const MASKED: bool>(
+    [weights, changes, slopes, turns]: [&mut [[T; L]; J]; 4],
+    rows: &Rows<'_, T>,
+    last: &[i32; L],
+) {
+    let (t, r, dr) = (lanes::<T, V, W, L>(rows.t), lanes::<T, V, W, L>(rows.r), lanes::<T, V, W, L>(rows.dr));
+    let unit = V::splat(T::narrow(LN_2));
+    weights_of::<T, V, W, L, J>(weights, rows);
+    for j in 0..J {
+        let weight = tile::load::<T, V, W, L>(&weights[j]);
+        let change = tile::zip(tile::load(&changes[j]), t, |x: V, t| x.mul(unit).sub(t));
+        let slope = tile::zip(tile::load(&slopes[j]), r, V::sub);
+        let turn = tile::zip(tile::load(&turns[j]), dr, V::sub);
+        let turn = tile::zip(turn, tile::zip(change, slope, V::mul), V::add);
+        tile::store(tile::zip(change, weight, V::mul), &mut changes[j]);
+        tile::store(tile::zip(slope, weight, V::mul), &mut slopes[j]);
+        tile::store(tile::zip(turn, weight, V::mul), &mut turns[j]);
+    }
+    if MASKED {
+        // The weight is zero, but products of a hidden key may overflow.
+        hide(weights, last);
+        hide(changes, last);
+        hide(slopes, last);
+        hide(turns, last);
     }
 }
 
