@@ -25,7 +25,7 @@ pub fn tangent<T: Float>(
     let mut sums64 = buffer::aligned::<f64>(group.tiles() * size)?;
     let room = || buffer::aligned::<T>(operands.key_block.div_ceil(kernels.keys) * kernels.tile());
     let (mut weights, mut changes) = (room()?, room()?);
-    for block in operands.key_blocks(group.all()) {
+    for block in operands.key_blocks(0..operands.keys.count, group.all()) {
         cancel.check()?;
         for t in 0..group.tiles() {
             let walk = operands.walk(block.clone(), group.rows(t));

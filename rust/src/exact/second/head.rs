@@ -204,7 +204,7 @@ impl<'a, T: Float> Moved<'a, T> {
                 None => Cow::Owned(buffer::collected(output.iter().copied())?),
             }
         } else {
-            let found = engine.forward_into(&values, room, end, run)?;
+            let found = engine.forward_of_few(&values, room, end, run)?;
             log.extend(found.shift.iter().zip(&found.total).map(|(shift, total)| shift.widen() + total.log2()));
             in_range("the output", T::NAME, engine.kernels.finite(room))?;
             Cow::Borrowed(&*room)
