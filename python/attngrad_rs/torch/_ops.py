@@ -113,20 +113,24 @@ def _backward(
 
 
 def _tangent(*given: Any) -> Tensor:
-    heads, along, saved = _arrays(*given[:3]), _arrays(*given[3:6]), _arrays(*given[6:8])
-    options = _options(*given[8:])
-    _, tangent = attention_jvp(*heads, *along, output=saved[0], lse=saved[1], **options)
+    query, key, value, dquery, dkey, dvalue, output, lse = _arrays(*given[:8])
+    options = {"output": output, "lse": lse, **_options(*given[8:])}
+    _, tangent = attention_jvp(query, key, value, dquery, dkey, dvalue, **options)
     return torch.from_numpy(tangent)
 
 
-def _hessian(*given: Any) -> tuple[Tensor, ...]:
-    dout, *heads = _arrays(*given[:4])
-    along, saved = _arrays(*given[5:8]), _arrays(*given[8:10])
-    ddout = None if given[4] is None else _arrays(given[4])[0]
-    query, key, value, by_dout = attention_hvp(
-        *heads, dout, *along, ddout=ddout, output=saved[0], lse=saved[1], **_options(*given[10:])
+def _hessian(
+    dout: Tensor, query: Tensor, key: Tensor, value: Tensor, ddout: Tensor | None, *given: Any
+) -> tuple[Tensor, ...]:
+    incoming, *heads = _arrays(dout, query, key, value)
+    ddquery, ddkey, ddvalue, output, lse = _arrays(*given[:5])
+    options = {"output": output, "lse": lse, **_options(*given[5:])}
+    if ddout is not None:
+        options["ddout"] = ddout.detach().numpy()
+    *found, by_dout = attention_hvp(
+        heads[0], heads[1], heads[2], incoming, ddquery, ddkey, ddvalue, **options
     )
-    return tuple(map(torch.from_numpy, (by_dout, query, key, value)))
+    return tuple(map(torch.from_numpy, (by_dout, *found)))
 
 
 def _fake_forward(query: Tensor, key: Tensor, value: Tensor, *form: Any) -> tuple[Tensor, Tensor]:

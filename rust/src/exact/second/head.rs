@@ -49,6 +49,9 @@ struct Prepared<T: Float> {
     key_block: usize,
 }
 
+/// o, and what the passes read.
+type Begun<'a, T> = (Cow<'a, [T]>, Prepared<T>);
+
 impl<T: Float> Prepared<T> {
     fn operands(&self) -> Operands<'_, T> {
         Operands { key_block: self.key_block, ..self.engine.operands(&self.values) }
@@ -183,7 +186,7 @@ impl<'a, T: Float> Moved<'a, T> {
         end: f64,
         options: &Options,
         run: &mut Run<'_>,
-    ) -> Result<Option<(Cow<'r, [T]>, Prepared<T>)>, Error>
+    ) -> Result<Option<Begun<'r, T>>, Error>
     where
         'a: 'r,
     {

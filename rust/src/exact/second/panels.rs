@@ -150,8 +150,8 @@ fn weigh_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         hide(changes, last);
     }
     let mut total = tile::load::<T, V, W, L>(sums);
-    for j in 0..J {
-        total = tile::zip(total, tile::load(&changes[j]), V::add);
+    for change in changes.iter() {
+        total = tile::zip(total, tile::load(change), V::add);
     }
     tile::store(total, sums);
 }
