@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use attngrad::exact::loss_gradient;
-use attngrad::{Float, Options, Problem, Weights, Wrt};
+use attngrad::{Float, Heads, Options, Problem, Weights, Wrt, attention_hvp, attention_jvp};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
 
@@ -20,6 +20,9 @@ const TIME: Duration = Duration::from_secs(3);
 /// Flops of n² d by what is asked for (docs/math.md, section 3).
 const QUERY_SIDE: f64 = 10.0;
 const BOTH_SIDES: f64 = 12.0;
+/// Of the second derivatives with the forward pass (docs/math.md, section 6).
+const TANGENT: f64 = 14.0;
+const HESSIAN: f64 = 34.0;
 
 struct Case<T> {
     arrays: [Array2<T>; 4],
@@ -79,6 +82,42 @@ fn spread<T: Float>(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The first three as query, key and value.
+fn heads_of<T: Float>(arrays: &[Array2<T>; 4]) -> Heads<'_, T> {
+    let [query, key, value, _] = arrays.each_ref().map(|array| array.view());
+    Heads::new(query, key, value).expect("the shapes fit")
+}
+
+/// Second derivatives of one head along a direction.
+fn second<T: Float>(criterion: &mut Criterion) {
+    let (n, options) = (2048, Options::default());
+    for (name, operations) in [("tangent", TANGENT), ("Hessian", HESSIAN)] {
+        let mut group = criterion.benchmark_group(format!("{name}/{}", T::NAME));
+        group.sample_size(SAMPLES).measurement_time(TIME).warm_up_time(Duration::from_millis(500));
+        for d in [16, 64] {
+            let [case, along] = [0.0, 1.0].map(|phase| {
+                let array =
+                    |k: f64| Array2::from_shape_fn((n, d), |(j, i)| T::narrow((phase + k * (j * d + i) as f64).sin()));
+                [0.7, 0.9, 1.1, 1.3].map(array)
+            });
+            let (heads, direction, dout) = (heads_of(&case), heads_of(&along), case[3].view());
+            group.throughput(Throughput::Elements((operations * (n * n * d) as f64) as u64));
+            group.bench_function(BenchmarkId::new(format!("d={d}"), n), |bencher| {
+                bencher.iter(|| {
+                    let heads = black_box(&heads);
+                    if name == "tangent" {
+                        attention_jvp(heads, &direction, &options, None).map(|_| ())
+                    } else {
+                        attention_hvp(heads, dout, &direction, &options, None).map(|_| ())
+                    }
+                    .expect("a regular head");
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
 /// The matrix product on one thread: what the same flops cost where nothing but products is done.
 fn product(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("matrix product, one thread/float32");
@@ -90,5 +129,5 @@ fn product(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, exact, spread::<f32>, spread::<f64>, product);
+criterion_group!(benches, exact, spread::<f32>, spread::<f64>, second::<f32>, second::<f64>, product);
 criterion_main!(benches);

@@ -136,6 +136,27 @@ def torch_heads(given: dict[str, Any], threads: int, **options: Any) -> Callable
     return run
 
 
+def torch_second(
+    given: dict[str, Any], along: dict[str, Any], threads: int, **options: Any
+) -> Callable[[], Any]:
+    """Forward, backward and double backward of SDPA's n × m path, the only one that has it."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    torch.set_num_threads(threads)
+    leaves = [torch.from_numpy(array).clone().requires_grad_() for array in given.values()]
+    *heads, dout = leaves
+    directions = [torch.from_numpy(array) for array in along.values()]
+
+    def run() -> Any:
+        with sdpa_kernel([SDPBackend.MATH]):
+            output = torch.nn.functional.scaled_dot_product_attention(*heads, **options)
+            first = torch.autograd.grad(output, heads, dout, create_graph=True)
+            return torch.autograd.grad(first, leaves, directions)
+
+    return run
+
+
 def numpy_heads(given: dict[str, Any]) -> Callable[[], Any]:
     """Attention and its gradients by dense NumPy."""
     query, key, value, dout = (given[name] for name in ("query", "key", "value", "dout"))
