@@ -33,6 +33,7 @@ def main(name: str, trials: int) -> None:
         "all": lambda: ag.loss_gradient(*args, wrt=ALL),
         "attention": lambda: ag.attention(*given[:3]),
         "attention_vjp": lambda: ag.attention_vjp(*given),
+        "attention_hvp": lambda: ag.attention_hvp(*given, *given[:3]),
     }
     small = problem(600, 300, 4)
     want = digest(ag.loss_gradient(*small, wrt=ALL))

@@ -41,7 +41,7 @@ def test_ctrl_c(trials: int, record_testsuite_property: Callable[[str, object], 
     assert max(seconds) <= LIMIT_SECONDS
 
 
-@pytest.mark.parametrize("name", ["loss", "all", "attention", "attention_vjp"])
+@pytest.mark.parametrize("name", ["loss", "all", "attention", "attention_vjp", "attention_hvp"])
 def test_ctrl_c_in_the_other_calls(name: str) -> None:
     assert max(interrupts(name, 1)) <= LIMIT_SECONDS
 
@@ -126,6 +126,8 @@ def test_deadline_from_other_threads(
         lambda: ag.loss(*args, timeout=timeout),
         lambda: ag.attention(*given[:3], timeout=timeout),
         lambda: ag.attention_vjp(*given, timeout=timeout),
+        lambda: ag.attention_jvp(*given[:3], *given[:3], timeout=timeout),
+        lambda: ag.attention_hvp(*given, *given[:3], timeout=timeout),
     ]
     late = []
     for trial in range(trials):
@@ -152,7 +154,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("kind", [Stop, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("name", ["loss_gradient", "all", "attention_vjp"])
+@pytest.mark.parametrize("name", ["loss_gradient", "all", "attention_vjp", "attention_hvp"])
 def test_callback_that_raises(name: str, kind: type[BaseException]) -> None:
     """What it raises reaches the caller, and the work stops."""
     args = problem(N, N, 16, "float32")
@@ -167,6 +169,7 @@ def test_callback_that_raises(name: str, kind: type[BaseException]) -> None:
         "loss_gradient": lambda: ag.loss_gradient(*args, progress=report),
         "all": lambda: ag.loss_gradient(*args, wrt=ALL, progress=report),
         "attention_vjp": lambda: ag.attention_vjp(*given, progress=report),
+        "attention_hvp": lambda: ag.attention_hvp(*given, *given[:3], progress=report),
     }
     start = time.monotonic()
     with pytest.raises(kind) as caught:

@@ -112,6 +112,13 @@ def by_polynomial_vjp(given: dict[str, Array]) -> dict[str, Array]:
     )
 
 
+def by_second(given: dict[str, Array]) -> dict[str, Array]:
+    """Every array is a direction, too."""
+    query, key, value, dout = (given[name] for name in ("query", "key", "value", "dout"))
+    turned = ag.attention_hvp(query, key, value, dout, query, key, value, ddout=dout)
+    return dict(zip(("query", "key", "value", "dout"), turned, strict=True))
+
+
 CALLS: dict[str, tuple[Callable[[str], dict[str, Any]], Callable[[Any], dict[str, Array]]]] = {
     "loss_gradient": (problem, by_loss_gradient),
     "loss_gradient of a pair": (pair_problem, by_loss_gradient),
@@ -120,6 +127,7 @@ CALLS: dict[str, tuple[Callable[[str], dict[str, Any]], Callable[[Any], dict[str
     "attention": (heads, by_attention),
     "attention_vjp": (heads, by_vjp),
     "attention_vjp, polynomial": (heads, by_polynomial_vjp),
+    "attention_hvp": (heads, by_second),
 }
 
 

@@ -15,7 +15,8 @@ use attngrad::failpoint::{fail_reservation, panic_in_task, reserving};
 use attngrad::features::FeatureOptions;
 use attngrad::plan::{Asked, Norm, Request, Start, Wanted, solve};
 use attngrad::{
-    Approximation, Error, ExpFeatures, Float, Heads, Options, Polynomial, Problem, Wrt, attention, exact_rows, factors,
+    Approximation, Error, ExpFeatures, Float, Heads, Options, Polynomial, Problem, Wrt, attention, attention_hvp,
+    exact_rows, factors,
 };
 
 use crate::data::{Case, Family, Shape};
@@ -126,6 +127,8 @@ fn calls<T: Float>(shape: Shape) -> Vec<Call> {
             let mut all = flat([&attention(&heads, &Options::default(), None)?]);
             let pulled = attention_vjp(&heads, case.E.view(), &Options::default(), None)?;
             all.extend(flat([&pulled.query.0, &pulled.key.0, &pulled.value.0]));
+            let turned = attention_hvp(&heads, case.E.view(), &heads, &Options::default(), None)?;
+            all.extend(flat(&turned));
             Ok(all)
         }));
         calls.push(call("polynomial", &case, |problem, _| planned(problem, ALL, Asked::Any, None)));
