@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import attngrad_rs as ag
@@ -276,6 +276,42 @@ def test_logits_of_any_size() -> None:
     heads = Heads(tuple(a[None] for a in made[0]), tuple(a[None] for a in made[1]), True, None, 1)
     for one, right, one_size in zip(heads.hvp(), dense(heads)[1:], sizes(heads)[1:], strict=True):
         assert_ratio(one, right, one_size, SLACK, "a part")
+
+
+@given(stacks(dtypes=("f4",)), st.tuples(*[st.integers(-30, 30)] * 4))
+def test_sizes_near_both_ends_of_the_range(heads: Heads, exponents: tuple[int, ...]) -> None:
+    """Inputs, directions and results may be of any size that single precision holds."""
+    key, value, dout, turn = exponents
+    sides = np.array((-key, key, value, dout))
+    parts = np.array((key + value + dout, value + dout - key, dout, value)) + turn
+    assume(np.all(np.abs(np.concatenate((sides + turn, parts))) <= 30))
+    heads = heads._replace(
+        sides=tuple(a * np.float32(10.0**e) for a, e in zip(heads.sides, sides, strict=True)),
+        changes=tuple(
+            a * np.float32(10.0**e) for a, e in zip(heads.changes, sides + turn, strict=True)
+        ),
+    )
+    found, want, size = heads.hvp(), dense(heads)[1:], sizes(heads)[1:]
+    # Products with weights below the range vanish.
+    lost = 1e3 * float(np.finfo(np.float32).tiny) * 10.0**parts
+    for name, one, right, own, least in zip(NAMES, found, want, size, lost, strict=True):
+        assert_ratio(one, right, own + least, SLACK, name)
+    assert_same_bits(found[3], heads.jvp()[1], "the part of dout is the tangent")
+
+
+@given(stacks(), st.integers(-60, 60), st.integers(-60, 60))
+def test_linear_in_dout_and_in_the_direction(heads: Heads, of_dout: int, of_turn: int) -> None:
+    """Powers of two move the exponent of the result alone."""
+    turned = heads._replace(
+        sides=(*heads.sides[:3], np.ldexp(heads.sides[3], of_dout)),
+        changes=(*(np.ldexp(a, of_turn) for a in heads.changes[:3]),
+                 np.ldexp(heads.changes[3], of_dout + of_turn)),
+    )  # fmt: skip
+    least = 1e3 * float(np.finfo(heads.sides[0].dtype).tiny)
+    whole = of_dout + of_turn
+    exponents = (whole, whole, whole, of_turn)
+    for name, one, found, exponent in zip(NAMES, heads.hvp(), turned.hvp(), exponents, strict=True):
+        assert_ratio(found, np.ldexp(one, exponent), least * max(1.0, 2.0**exponent), 1.0, name)
 
 
 @pytest.mark.peers

@@ -10,7 +10,7 @@ use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
 /// Most binary orders of magnitude that c may grow by when it is scaled for tiny values.
-const GROWTH: f64 = 60.0;
+pub const GROWTH: f64 = 60.0;
 
 /// Rows that c is made of: a target E, so that c = o − E, or c itself.
 #[derive(Debug, Clone, Copy)]

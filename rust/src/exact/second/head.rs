@@ -9,17 +9,17 @@ use super::both::{Sums, both};
 use super::first::tangent;
 use super::kernels::Kernels;
 use super::rows::{GROUP, Given, Group, Sides};
+use super::units::{Direction, Incoming};
 use crate::error::Error;
 use crate::exact::Operands;
 use crate::exact::engine::{Engine, Sight, Values};
 use crate::exact::operands::key_block;
 use crate::exact::pull_back::queries;
 use crate::float::Float;
-use crate::kernels::Strips;
 use crate::linalg::layout::{in_range, row_major, rows, take};
 use crate::linalg::products::scale_into;
 use crate::options::Options;
-use crate::problem::Heads;
+use crate::problem::{Heads, blame};
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
@@ -32,17 +32,19 @@ pub(super) struct Moved<'a, T> {
     pub heads: Heads<'a, T>,
     /// q̇, k̇ and v̇.
     pub direction: Heads<'a, T>,
+    /// Their names.
+    pub names: [&'static str; 3],
     pub saved: Option<(ArrayView2<'a, T>, ArrayView1<'a, T>)>,
 }
+
+/// c and its change.
+type Residuals<'a, T> = (Option<ArrayView2<'a, T>>, Option<ArrayView2<'a, T>>);
 
 /// All that the passes read of a head.
 struct Prepared<T: Float> {
     engine: Engine<T>,
     values: Values<T>,
-    /// Q̂̇, k̇ and v̇.
-    moved: Vec<T>,
-    moved_keys: Strips<T>,
-    moved_values: Strips<T>,
+    direction: Direction<T>,
     /// Logarithm of the normaliser in base 2.
     log: Vec<f64>,
     kernels: Kernels<T>,
@@ -57,15 +59,25 @@ impl<T: Float> Prepared<T> {
         Operands { key_block: self.key_block, ..self.engine.operands(&self.values) }
     }
 
-    fn given<'a>(&'a self, dout: Option<(&'a [T], Option<&'a [T]>)>) -> Given<'a, T> {
+    fn sides<'a>(&'a self, operands: &'a Operands<'a, T>) -> Sides<'a, T> {
+        Sides { operands, keys: &self.direction.keys, values: &self.direction.values }
+    }
+
+    fn given<'a>(&'a self, incoming: Option<&'a Incoming<T>>) -> Given<'a, T> {
         Given {
-            queries: [&self.engine.queries, &self.moved],
-            dout,
+            queries: [&self.engine.queries, &self.direction.queries],
+            dout: incoming.map(|incoming| (&*incoming.c, incoming.change.as_deref())),
             log: &self.log,
             bound: &self.engine.bound,
             width: self.engine.keys.width,
             value_width: self.values.rows.width,
         }
+    }
+
+    /// Gives ȯ the size that the unit took out of it.
+    fn finish(&self, change: &mut [T]) {
+        let unit = self.direction.unit;
+        change.iter_mut().for_each(|x| *x = T::narrow(x.widen() * unit));
     }
 }
 
@@ -78,14 +90,14 @@ impl<'a, T: Float> Moved<'a, T> {
         run: &mut Run<'_>,
     ) -> Result<(), Error> {
         let seen = self.seen()?;
-        seen.pushed([output, change], options, run).map_err(|error| seen.heads.blame(None, error))
+        seen.pushed([output, change], options, run).map_err(|error| seen.blame((None, None), error))
     }
 
     fn pushed(&self, [output, change]: [&mut [T]; 2], options: &Options, run: &mut Run<'_>) -> Result<(), Error> {
         let share = OPERATIONS[0] / (OPERATIONS[0] + OPERATIONS[1]);
         let Some((output, prepared)) = self.prepared(output, share, options, run)? else { return Ok(()) };
         let (operands, given) = (prepared.operands(), prepared.given(None));
-        let sides = Sides { operands: &operands, keys: &prepared.moved_keys, values: &prepared.moved_values };
+        let sides = prepared.sides(&operands);
         run.phase(1.0);
         let width = given.value_width;
         let mut rest = &mut *change;
@@ -99,6 +111,7 @@ impl<'a, T: Float> Moved<'a, T> {
             let mut group = Group::new(&given, range, &prepared.kernels)?;
             tangent(&sides, &mut group, (output, change), &prepared.kernels, cancel)
         })?;
+        prepared.finish(change);
         in_range("the tangent of the output", T::NAME, prepared.engine.kernels.finite(change))
     }
 
@@ -106,7 +119,7 @@ impl<'a, T: Float> Moved<'a, T> {
     /// query, key, value and dout.
     pub fn turn_into(
         &self,
-        (dout, ddout): (ArrayView2<'_, T>, Option<ArrayView2<'_, T>>),
+        (dout, ddout): (ArrayView2<'a, T>, Option<ArrayView2<'a, T>>),
         [query, key, value, change]: [&mut [T]; 4],
         options: &Options,
         run: &mut Run<'_>,
@@ -114,7 +127,7 @@ impl<'a, T: Float> Moved<'a, T> {
         let seen = self.seen()?;
         let (rows, d, dv) = (seen.heads.key.nrows(), seen.heads.key.ncols(), seen.heads.value.ncols());
         let out = [query, &mut key[..rows * d], &mut value[..rows * dv], change];
-        seen.turned((dout, ddout), out, options, run).map_err(|error| seen.heads.blame(Some(dout), error))
+        seen.turned((dout, ddout), out, options, run).map_err(|error| seen.blame((Some(dout), ddout), error))
     }
 
     fn turned(
@@ -130,11 +143,10 @@ impl<'a, T: Float> Moved<'a, T> {
         let Some((output, prepared)) = self.prepared(&mut room, OPERATIONS[0] / whole, options, run)? else {
             return Ok(());
         };
-        let (dout, ddout) = (row_major(dout)?, ddout.map(row_major).transpose()?);
-        let dout = rows(&dout)?.data;
-        let ddout = ddout.as_ref().map(rows).transpose()?.map(|rows| rows.data);
-        let (operands, given) = (prepared.operands(), prepared.given(Some((dout, ddout))));
-        let sides = Sides { operands: &operands, keys: &prepared.moved_keys, values: &prepared.moved_values };
+        let passes = (&prepared.engine, &prepared.values);
+        let incoming = Incoming::new(dout, ddout, passes, &prepared.direction, run)?;
+        let (operands, given) = (prepared.operands(), prepared.given(Some(&incoming)));
+        let sides = prepared.sides(&operands);
         let (n, width) = (given.log.len(), given.value_width);
         let mut groups = buffer::with_capacity(n.div_ceil(GROUP))?;
         groups.extend((0..n.div_ceil(GROUP)).map(|_| None));
@@ -151,18 +163,20 @@ impl<'a, T: Float> Moved<'a, T> {
             let mut group = Group::new(&given, range, &prepared.kernels)?;
             tangent(&sides, &mut group, (&output[own.clone()], &mut *change), &prepared.kernels, cancel)?;
             group.residuals(
-                (&dout[own.clone()], &output[own.clone()]),
-                (ddout.map(|ddout| &ddout[own]), change),
+                (&incoming.c[own.clone()], &output[own.clone()]),
+                (incoming.change.as_ref().map(|ddout| &ddout[own]), change),
                 width,
             );
             *place = Some(group);
             Ok(())
         })?;
         let groups: Vec<Group<T>> = groups.into_iter().flatten().collect();
-        let mut sums = Sums { queries: query, scale: self.heads.scale, keys: Vec::new(), values: Vec::new() };
+        let unit = incoming.unit * prepared.direction.unit;
+        let mut sums = Sums { queries: query, scale: self.heads.scale * unit, keys: Vec::new(), values: Vec::new() };
         both(&sides, &groups, &prepared.kernels, (&mut sums, begin), run)?;
-        scale_into(&sums.keys, LN_2, key);
-        scale_into(&sums.values, 1.0, value);
+        scale_into(&sums.keys, LN_2 * unit, key);
+        scale_into(&sums.values, unit, value);
+        prepared.finish(change);
         let names = ["query", "key", "value", "dout"];
         for (name, array) in names.into_iter().zip([&*sums.queries, key, value, change]) {
             let fits = prepared.engine.kernels.finite(array);
@@ -175,7 +189,21 @@ impl<'a, T: Float> Moved<'a, T> {
     fn seen(&self) -> Result<Self, Error> {
         let heads = self.heads.admitted()?;
         let direction = Heads { is_causal: heads.is_causal, scale: heads.scale, ..self.direction };
-        Ok(Moved { heads, direction: direction.admitted()?, saved: self.saved })
+        Ok(Moved { heads, direction: direction.admitted()?, ..*self })
+    }
+
+    /// The inputs besides query, key and value, with c and its change where they are wanted.
+    pub fn others(&self, (dout, ddout): Residuals<'a, T>) -> Vec<(&'static str, ArrayView2<'a, T>)> {
+        let direction = self.names.into_iter().zip([self.direction.query, self.direction.key, self.direction.value]);
+        let output = self.saved.map(|(output, _)| output);
+        let more = [("dout", dout), ("ddout", ddout), ("output", output)];
+        direction.chain(more.into_iter().filter_map(|(name, array)| Some((name, array?)))).collect()
+    }
+
+    /// An overflow, or its cause.
+    fn blame(&self, residuals: Residuals<'a, T>, error: Error) -> Error {
+        let others = self.others(residuals);
+        blame(self.heads.blame(None, error), others.iter().map(|(name, array)| (*name, array)))
     }
 
     /// What the passes read, and o, which the forward pass writes into `room` unless it is given; it takes the progress
@@ -212,16 +240,13 @@ impl<'a, T: Float> Moved<'a, T> {
             in_range("the output", T::NAME, engine.kernels.finite(room))?;
             Cow::Borrowed(&*room)
         };
-        let moved = queries(&self.direction, options)?;
+        let direction = Direction::new(&self.direction, &engine, &values, run)?;
         let strip = engine.kernels.keys;
-        let (moved_key, moved_value) = (row_major(self.direction.key)?, row_major(self.direction.value)?);
-        let moved_keys = Strips::packed(rows(&moved_key)?, strip, run)?;
-        let moved_values = Strips::packed(rows(&moved_value)?, strip, run)?;
         // Rows of both sides and of their changes stay in the cache together.
         let block = key_block::<T>(options.key_block, 2 * (key.width + value.width), strip);
         let key_block = block.min(key.count.next_multiple_of(strip));
         let kernels = Kernels::of(options.isa()?);
-        Ok(Some((output, Prepared { engine, values, moved, moved_keys, moved_values, log, kernels, key_block })))
+        Ok(Some((output, Prepared { engine, values, direction, log, kernels, key_block })))
     }
 }
 

@@ -87,7 +87,8 @@ impl<T: Float> Group<T> {
         };
         for (place, j) in range.enumerate() {
             // In a row that sees nothing any shift will do that keeps its weights finite.
-            let (log, is_seen) = if given.log[j].is_finite() { (given.log[j], 1.0) } else { (given.bound[j], 0.0) };
+            let is_blind = given.log[j] == f64::NEG_INFINITY;
+            let (log, is_seen) = if is_blind { (given.bound[j], 0.0) } else { (given.log[j], 1.0) };
             let shift = T::narrow(log);
             group.shift[place] = shift;
             group.factor[place] = T::narrow(is_seen * (shift.widen() - log).exp2());

@@ -72,14 +72,14 @@ fn pushed<T: Float>(
     let mut tangent = room(heads.len())?;
     let mut tasks = buffer::with_capacity(heads.len())?;
     let (mut outputs, mut tangents) = (output.as_mut_slice(), tangent.as_mut_slice());
-    for (number, moved) in moved(stack, direction, saved).enumerate() {
+    for (number, moved) in moved(stack, direction, saved, ["dquery", "dkey", "dvalue"]).enumerate() {
         let own = if moved.saved.is_some() { 0 } else { size };
         tasks.push((number, moved, [take(&mut outputs, own), take(&mut tangents, size)]));
     }
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 14.0 * operations(stack), &mut run, |(_, moved, room), run| {
         if is_checked {
-            moved.check(["dquery", "dkey", "dvalue"], &[], &kernels)?;
+            moved.check(&moved.others((None, None)), &kernels)?;
         }
         moved.push_into(room, options, run)
     })?;
@@ -148,7 +148,8 @@ fn turned<T: Float>(
     let mut values = [room(sizes[0])?, room(sizes[1])?, room(sizes[2])?, room(sizes[3])?];
     let mut tasks = buffer::with_capacity(count)?;
     let mut rest = values.each_mut().map(Vec::as_mut_slice);
-    for (number, moved) in moved(stack, direction, incoming.saved.as_ref()).enumerate() {
+    let names = ["ddquery", "ddkey", "ddvalue"];
+    for (number, moved) in moved(stack, direction, incoming.saved.as_ref(), names).enumerate() {
         let [query, key, value, dout] = &mut rest;
         let room = [take(query, sizes[0]), take(key, sizes[1]), take(value, sizes[2]), take(dout, sizes[3])];
         tasks.push((moved, (incoming.dout[number].reborrow(), ddout.map(|ddout| ddout[number].reborrow())), room));
@@ -156,8 +157,7 @@ fn turned<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 34.0 * operations(stack), &mut run, |(moved, dout, room), run| {
         if is_checked {
-            let more = [("dout", dout.0)].into_iter().chain(dout.1.map(|ddout| ("ddout", ddout)));
-            moved.check(["ddquery", "ddkey", "ddvalue"], &more.collect::<Vec<_>>(), &kernels)?;
+            moved.check(&moved.others((Some(dout.0), dout.1)), &kernels)?;
         }
         moved.turn_into(dout, room, options, run)
     })?;
@@ -190,31 +190,25 @@ fn fits<T: Float>(stack: &Stack<'_, T>, direction: &Stack<'_, T>) -> Result<(), 
     Err(Error::Shape { argument: "direction", found: vec![direction.heads().len(), rows, width], wanted })
 }
 
-/// The heads with their directions.
+/// The heads with their directions, whose arrays have these names.
 fn moved<'a, T: Float>(
     stack: &'a Stack<'_, T>,
     direction: &'a Stack<'_, T>,
     saved: Option<&'a Saved<'_, T>>,
+    names: [&'static str; 3],
 ) -> impl Iterator<Item = Moved<'a, T>> {
     stack.heads().iter().zip(direction.heads()).enumerate().map(move |(number, (heads, direction))| Moved {
         heads: heads.reborrow(),
         direction: direction.reborrow(),
+        names,
         saved: saved.map(|saved| (saved.output[number].reborrow(), saved.lse[number].reborrow())),
     })
 }
 
 impl<T: Float> Moved<'_, T> {
     /// An error that names the first of the inputs that is not finite.
-    fn check(
-        &self,
-        names: [&'static str; 3],
-        more: &[(&'static str, ArrayView2<'_, T>)],
-        kernels: &Kernels<T>,
-    ) -> Result<(), Error> {
-        let direction = [self.direction.query, self.direction.key, self.direction.value];
-        let saved = self.saved.map(|(output, _)| ("output", output));
-        let all: Vec<_> = names.into_iter().zip(direction).chain(more.iter().copied()).chain(saved).collect();
-        check(&self.heads, &all, kernels)?;
+    fn check(&self, others: &[(&'static str, ArrayView2<'_, T>)], kernels: &Kernels<T>) -> Result<(), Error> {
+        check(&self.heads, others, kernels)?;
         self.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))
     }
 }

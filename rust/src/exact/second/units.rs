@@ -1,0 +1,100 @@
+//! The direction and c in units of their own: powers of two that keep products near the weights, so that of their sizes
+//! nothing overflows or vanishes on the way.
+
+use std::f64::consts::LOG2_E;
+
+use ndarray::ArrayView2;
+
+use crate::error::Error;
+use crate::exact::engine::{Engine, Values};
+use crate::exact::residual::{GROWTH, unit};
+use crate::float::Float;
+use crate::kernels::Strips;
+use crate::linalg::layout::{Rows, row_major, rows};
+use crate::linalg::norms::largest;
+use crate::problem::Heads;
+use crate::runtime::buffer;
+use crate::runtime::pool::Run;
+
+/// Binary orders of magnitude between the direction over its unit and the largest number, for sums.
+const ROOM: f64 = 20.0;
+
+/// Q̂̇, k̇ and v̇ over their unit.
+pub struct Direction<T> {
+    pub queries: Vec<T>,
+    pub keys: Strips<T>,
+    pub values: Strips<T>,
+    /// The largest norm of a row of v̇ that each query sees.
+    seen: Vec<f64>,
+    pub unit: f64,
+}
+
+impl<T: Float> Direction<T> {
+    /// The direction of the heads that the passes read.
+    pub fn new(heads: &Heads<'_, T>, engine: &Engine<T>, values: &Values<T>, run: &mut Run<'_>) -> Result<Self, Error> {
+        let (query, key, value) = (row_major(heads.query)?, row_major(heads.key)?, row_major(heads.value)?);
+        let (query, key, value) = (rows(&query)?, rows(&key)?, rows(&value)?);
+        let mut norms = |rows| engine.kernels.row_norms(rows, run);
+        let [queries, keys, of_values] = [norms(query)?, norms(key)?, norms(value)?];
+        let widest = [heads.scale.abs() * LOG2_E * largest(&queries), largest(&keys), largest(&of_values)];
+        let unit = unit_of::<T>(widest, [engine.largest_query, engine.largest_key, values.largest]);
+        let mut seen = engine.seen(&of_values)?;
+        seen.iter_mut().for_each(|norm| *norm /= unit);
+        let strip = engine.kernels.keys;
+        let keys = Strips::packed(Rows { data: &scaled(key, [1.0, unit.recip()], engine)?, ..key }, strip, run)?;
+        let values = Strips::packed(Rows { data: &scaled(value, [1.0, unit.recip()], engine)?, ..value }, strip, run)?;
+        Ok(Direction { queries: scaled(query, [heads.scale, LOG2_E / unit], engine)?, keys, values, seen, unit })
+    }
+}
+
+/// The power of two that brings Ṡ to one at most, and v̇ to the size of v, from the largest norms of q̇, k̇ and v̇, and of q,
+/// k and v; those of queries in base-2 units.
+fn unit_of<T: Float>(direction: [f64; 3], sides: [f64; 3]) -> f64 {
+    let ([dq, dk, dv], [q, k, v]) = (direction.map(f64::log2), sides.map(f64::log2));
+    let exponent = (dq + k).max(dk + q).max(dv - v.max(-GROWTH));
+    let exponent = if exponent.is_finite() { exponent } else { 0.0 };
+    // A change that meets nothing but zeros may be of any size.
+    exponent.max(dq.max(dk).max(dv) - (T::MAX.log2() - ROOM)).floor().exp2()
+}
+
+/// c and its change, the latter over the unit of the direction too.
+pub struct Incoming<T> {
+    pub c: Vec<T>,
+    pub change: Option<Vec<T>>,
+    pub unit: f64,
+}
+
+impl<T: Float> Incoming<T> {
+    /// Those of the heads that the passes read.
+    pub fn new(
+        c: ArrayView2<'_, T>,
+        change: Option<ArrayView2<'_, T>>,
+        (engine, values): (&Engine<T>, &Values<T>),
+        direction: &Direction<T>,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
+        let (c, change) = (row_major(c)?, change.map(row_major).transpose()?);
+        let (c, change) = (rows(&c)?, change.as_ref().map(rows).transpose()?);
+        let mut sizes = engine.kernels.row_norms(c, run)?;
+        if let Some(change) = change {
+            let of_change = engine.kernels.row_norms(change, run)?;
+            sizes.iter_mut().zip(of_change).for_each(|(size, norm)| *size = size.max(norm / direction.unit));
+        }
+        let mut seen = buffer::copied(&values.seen)?;
+        seen.iter_mut().zip(&direction.seen).for_each(|(value, change)| *value = value.max(*change));
+        let unit = unit(&sizes, &seen);
+        let factors = [unit.recip(), direction.unit.recip()];
+        Ok(Incoming {
+            c: scaled(c, [factors[0], 1.0], engine)?,
+            change: change.map(|change| scaled(change, factors, engine)).transpose()?,
+            unit,
+        })
+    }
+}
+
+/// The numbers times both factors.
+fn scaled<T: Float>(rows: Rows<'_, T>, factors: [f64; 2], engine: &Engine<T>) -> Result<Vec<T>, Error> {
+    let mut found = buffer::zeros(rows.data.len())?;
+    engine.kernels.scaled(rows.data, factors, &mut found);
+    Ok(found)
+}
