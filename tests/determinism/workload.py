@@ -59,6 +59,8 @@ def _numbers(result: Any) -> list[Any]:
     if isinstance(result, ag.GradientResult):
         bars = [bar.absolute for bar in result.certificates.values()]
         return [result.loss, result.loss_certificate.absolute, *result.gradients.values(), *bars]
+    if isinstance(result, tuple):
+        return list(result)
     if isinstance(result, ag.AttentionGradients):
         return [*result, *(bar.absolute for bar in result.certificates.values())]
     if isinstance(result, ag.Plan):
@@ -90,6 +92,8 @@ def public_calls() -> dict[str, Callable[[], str]]:
         "plan": lambda: digest(ag.plan(*given[:3]).explain().splitlines()[0]),
         "attention": lambda: digest(ag.attention(*given[:3])),
         "attention_vjp": lambda: digest(ag.attention_vjp(*given)),
+        "attention_jvp": lambda: digest(ag.attention_jvp(*given[:3], *given[:3])),
+        "attention_hvp": lambda: digest(ag.attention_hvp(*given, *given[:3])),
         "factors": lambda: digest(ag.factors(*args, degree=1)),
         "diagnose": lambda: digest(ag.diagnose(given[0][0], given[1][0])),
     }
