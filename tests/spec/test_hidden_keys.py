@@ -13,6 +13,12 @@ N, M, D = 300, 333, 4
 DTYPES = (np.float32, np.float64)
 
 
+def second(q: Any, k: Any, v: Any, dout: Any, moved: Any) -> tuple[Any, ...]:
+    """The second derivatives of it along a direction with zeros where queries are zero."""
+    along = [q[::-1] * (q != 0.0), moved, -moved]
+    return ag.attention_hvp(q, k, v, dout, *along, ddout=-dout, is_causal=True, check_finite=False)
+
+
 def head(dtype: Any, keys: int = N) -> list[np.ndarray[Any, Any]]:
     rng = np.random.default_rng(1)
     shapes = ((N, D), (keys, D), (keys, D), (N, D))
@@ -24,12 +30,20 @@ def head(dtype: Any, keys: int = N) -> list[np.ndarray[Any, Any]]:
 def test_keys_that_only_zero_queries_see(dtype: Any, tail: int) -> None:
     q, k, v, dout = head(dtype)
     q[-tail:] = 0.0
-    want = [ag.attention(q, k, v, is_causal=True), *ag.attention_vjp(q, k, v, dout, is_causal=True)]
+    along = k.copy()
+
+    def found() -> list[Any]:
+        first = ag.attention_vjp(q, k, v, dout, is_causal=True)
+        turned = second(q, k, v, dout, along)
+        return [ag.attention(q, k, v, is_causal=True), *turned[1:], *first, turned[0]]
+
+    want = found()
     # A few of them may be added up.
     k[-tail:] = np.finfo(dtype).max / 64
-    got = [ag.attention(q, k, v, is_causal=True), *ag.attention_vjp(q, k, v, dout, is_causal=True)]
-    # Of the zero queries, dq holds the large keys themselves.
-    want[1], got[1] = want[1][:-tail], got[1][:-tail]
+    got = found()
+    # Of the zero queries, dq holds the large keys themselves, and so does its change.
+    for name in (4, -1):
+        want[name], got[name] = want[name][:-tail], got[name][:-tail]
     for found, expected in zip(got, want, strict=True):
         assert np.array_equal(found, expected)
 
@@ -51,6 +65,7 @@ def test_keys_that_no_query_sees(dtype: Any, hidden: Any) -> None:
         pulled = [
             *ag.attention_vjp(q, k, v, dout, **options),
             *ag.attention_vjp(q, k, v, dout, **near),
+            *second(q, k, v, dout, k),
         ]
         loss = np.array(ag.loss(q, k, v, one, one, dout, **options))
         gradients = [one[name] for one in results for name in wrt]

@@ -356,6 +356,8 @@ def test_a_number_that_is_none_is_named(place: int) -> None:
     name = ("query", "key", "value", "dout", "ddquery", "ddkey", "ddvalue", "ddout")[place]
     with pytest.raises(ag.NonFiniteError, match=rf"{name}: found nan at index \(1, 2, 3\)"):
         ag.attention_hvp(*arrays[:7], ddout=arrays[7])
+    with pytest.raises(ag.NonFiniteError, match=f"{name}: found NaN at row 2, column 3"):
+        ag.attention_hvp(*arrays[:7], ddout=arrays[7], check_finite=False)
 
 
 def test_numbers_beyond_the_precision() -> None:

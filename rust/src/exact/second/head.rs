@@ -240,7 +240,7 @@ impl<'a, T: Float> Moved<'a, T> {
             in_range("the output", T::NAME, engine.kernels.finite(room))?;
             Cow::Borrowed(&*room)
         };
-        let direction = Direction::new(&self.direction, &engine, &values, run)?;
+        let direction = Direction::new(&self.direction, key, (&engine, &values), run)?;
         let strip = engine.kernels.keys;
         // Rows of both sides and of their changes stay in the cache together.
         let block = key_block::<T>(options.key_block, 2 * (key.width + value.width), strip);

@@ -30,14 +30,24 @@ pub struct Direction<T> {
 }
 
 impl<T: Float> Direction<T> {
-    /// The direction of the heads that the passes read.
-    pub fn new(heads: &Heads<'_, T>, engine: &Engine<T>, values: &Values<T>, run: &mut Run<'_>) -> Result<Self, Error> {
+    /// The direction of the heads that the passes read, with the keys of these.
+    pub fn new(
+        heads: &Heads<'_, T>,
+        of: Rows<'_, T>,
+        (engine, values): (&Engine<T>, &Values<T>),
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
         let (query, key, value) = (row_major(heads.query)?, row_major(heads.key)?, row_major(heads.value)?);
         let (query, key, value) = (rows(&query)?, rows(&key)?, rows(&value)?);
         let mut norms = |rows| engine.kernels.row_norms(rows, run);
         let [queries, keys, of_values] = [norms(query)?, norms(key)?, norms(value)?];
-        let widest = [heads.scale.abs() * LOG2_E * largest(&queries), largest(&keys), largest(&of_values)];
-        let unit = unit_of::<T>(widest, [engine.largest_query, engine.largest_key, values.largest]);
+        let own = [norms(Rows { data: &engine.queries, ..query })?, norms(of)?];
+        let factor = heads.scale.abs() * LOG2_E;
+        // A row whose change is zero may see keys of any size.
+        let logits = largest_product(&queries, &engine.seen(&own[1])?) + factor.log2();
+        let logits = logits.max(largest_product(&own[0], &engine.seen(&keys)?));
+        let widest = [factor * largest(&queries), largest(&keys), largest(&of_values)].map(f64::log2);
+        let unit = unit_of::<T>(logits, widest, values.largest.log2());
         let mut seen = engine.seen(&of_values)?;
         seen.iter_mut().for_each(|norm| *norm /= unit);
         let strip = engine.kernels.keys;
@@ -47,14 +57,19 @@ impl<T: Float> Direction<T> {
     }
 }
 
-/// The power of two that brings Ṡ to one at most, and v̇ to the size of v, from the largest norms of q̇, k̇ and v̇, and of q,
-/// k and v; those of queries in base-2 units.
-fn unit_of<T: Float>(direction: [f64; 3], sides: [f64; 3]) -> f64 {
-    let ([dq, dk, dv], [q, k, v]) = (direction.map(f64::log2), sides.map(f64::log2));
-    let exponent = (dq + k).max(dk + q).max(dv - v.max(-GROWTH));
+/// Logarithm of the largest product of numbers in the same place; a zero makes nothing of any size.
+fn largest_product(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).fold(f64::NEG_INFINITY, |most, (a, b)| most.max(a.log2() + b.log2()))
+}
+
+/// The power of two that brings Ṡ to one at most, and v̇ to the size of v, from the logarithms of the largest entry of Ṡ,
+/// of the largest norms of Q̂̇, k̇ and v̇, and of that of v.
+fn unit_of<T: Float>(logits: f64, direction: [f64; 3], value: f64) -> f64 {
+    let exponent = logits.max(direction[2] - value.max(-GROWTH));
     let exponent = if exponent.is_finite() { exponent } else { 0.0 };
     // A change that meets nothing but zeros may be of any size.
-    exponent.max(dq.max(dk).max(dv) - (T::MAX.log2() - ROOM)).floor().exp2()
+    let most = direction.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    exponent.max(most - (T::MAX.log2() - ROOM)).floor().exp2()
 }
 
 /// c and its change, the latter over the unit of the direction too.
