@@ -1,4 +1,4 @@
-"""Derivatives that the core does not have, in operations of JAX: in a direction, and second ones.
+"""Derivatives in operations of JAX: in a direction, and second ones.
 
 One block of query rows is taken after another, and the logits of a block are all that is quadratic:
 unless JAX differentiates what stands here, for third derivatives, and keeps the blocks.
