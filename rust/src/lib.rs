@@ -144,7 +144,9 @@ pub use options::{Level, Options};
 pub use plan::{
     Diagnosis, Gradient, Plan, Request, Solution, attention_vjp, diagnose, loss_gradient, plan_loss_gradient,
 };
-pub use problem::{Approximation, Heads, Problem, Saved, Shape, Stack, StackSizes, Weights, Wrt};
+pub use problem::{
+    Align, Approximation, AttnMask, Heads, Masks, Problem, Saved, Shape, Stack, StackSizes, Weights, Wrt,
+};
 pub use runtime::limits::limited_memory;
 pub use runtime::pool::{Watch, default_threads};
 pub use runtime::rng;

@@ -24,9 +24,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::Approximation;
-use crate::problem::Heads;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Align, Approximation, Entries, Heads, Mask, Problem, Weights, Wrt, least_added};
 
 /// Every quantity of the paper for one problem, by the paper's letters (docs/math.md, sections 1 and 2).
 #[derive(Debug, Clone)]
@@ -87,7 +85,7 @@ impl Reference {
     /// # Panics
     /// Where the matrices of n × m do not fit into memory: this is the oracle for small problems.
     pub fn new<T: Float>(problem: &Problem<'_, T>) -> Self {
-        Reference::from_exponentials(problem, exponentials)
+        Reference::from_exponentials(problem, |S, is_causal| exponentials(S, |j, i| !is_causal || i <= j))
     }
 
     /// The same with P in the place of exp, on logits of keys that are centred at `mean`, (d2): eqs. (8.1) and (8.2).
@@ -266,9 +264,11 @@ pub fn attention_vjp<T: Float>(heads: &Heads<'_, T>, dout: ArrayView2<'_, T>) ->
 /// f = softmax(s q kᵀ). (n, m)
 fn weights<T: Float>(heads: &Heads<'_, T>) -> Array2<f64> {
     let S = heads.scale * widened(heads.query).dot(&widened(heads.key).t());
-    let u = exponentials(&S, heads.is_causal);
+    let S = Array2::from_shape_fn(S.dim(), |(j, i)| S[[j, i]] + added(heads, j, i));
+    let u = exponentials(&S, |j, i| sees(&heads.mask, S.dim(), j, i) && added(heads, j, i) > f64::NEG_INFINITY);
     let alpha = u.sum_axis(Axis(1)).insert_axis(Axis(1));
-    u / alpha
+    // A row that sees nothing is nothing.
+    u / alpha.mapv(|alpha| if alpha == 0.0 { 1.0 } else { alpha })
 }
 
 /// X, and the pair where it was given as one.
@@ -283,17 +283,49 @@ fn logit_weights<T: Float>(problem: &Problem<'_, T>) -> (Array2<f64>, Option<(Ar
     }
 }
 
-/// exp(S − maximum of the row) over the keys that each query sees, eqs. (1.8) and (1.9); 0 for the others.
-fn exponentials(S: &Array2<f64>, is_causal: bool) -> Array2<f64> {
+/// exp(S − maximum of the row) over the keys that each query `sees`, eqs. (1.8) and (1.9); 0 for the others.
+fn exponentials(S: &Array2<f64>, sees: impl Fn(usize, usize) -> bool) -> Array2<f64> {
     let mut u = S.clone();
     for (j, mut row) in u.rows_mut().into_iter().enumerate() {
-        let seen = if is_causal { row.len().min(j + 1) } else { row.len() };
-        let largest = row.iter().take(seen).copied().fold(f64::NEG_INFINITY, f64::max);
+        let seen = row.iter().enumerate().filter(|(i, _)| sees(j, *i));
+        let largest = seen.map(|(_, x)| *x).fold(f64::NEG_INFINITY, f64::max);
         for (i, x) in row.iter_mut().enumerate() {
-            *x = if i < seen { (*x - largest).exp() } else { 0.0 };
+            *x = if sees(j, i) { (*x - largest).exp() } else { 0.0 };
         }
     }
     u
+}
+
+/// The number that a mask adds to a logit, −∞ where it hides the key.
+fn added<T: Float>(heads: &Heads<'_, T>, j: usize, i: usize) -> f64 {
+    match &heads.entries {
+        None => 0.0,
+        Some(Entries::Seen(entries)) => {
+            if entries[[j, i]] == 0 {
+                f64::NEG_INFINITY
+            } else {
+                0.0
+            }
+        }
+        Some(Entries::Added(entries)) => match entries[[j, i]].widen() {
+            entry if entry < least_added::<T>() => f64::NEG_INFINITY,
+            entry => entry,
+        },
+    }
+}
+
+/// Whether query j sees key i, of n and m (docs/math.md, Definition 6.3).
+fn sees(mask: &Mask<'_>, (n, m): (usize, usize), j: usize, i: usize) -> bool {
+    let whole = [[0, n], [0, mask.keys.unwrap_or(m)]];
+    let [of_queries, of_keys] = mask.sequences.unwrap_or([&whole[0], &whole[1]]);
+    of_queries.windows(2).zip(of_keys.windows(2)).any(|(queries, keys)| {
+        let corner = if mask.align == Align::TopLeft { 0 } else { 1 };
+        let apart = (i as i64 - keys[corner] as i64) - (j as i64 - queries[corner] as i64);
+        let [before, after] =
+            mask.window.map(|reach| reach.map_or(i64::MAX, |reach| i64::try_from(reach).unwrap_or(i64::MAX)));
+        let is_own = (queries[0]..queries[1]).contains(&j) && (keys[0]..keys[1]).contains(&i);
+        is_own && -before <= apart && apart <= after
+    })
 }
 
 /// In double precision, row-major.
@@ -302,3 +334,6 @@ fn widened<T: Float>(array: ArrayView2<'_, T>) -> Array2<f64> {
     Zip::from(&mut out).and(&array).for_each(|out, x| *out = x.widen());
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,12 @@ use std::f64::consts::LN_2;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::engine::{Engine, Sight};
+use super::engine::Engine;
 use super::pull_back::{Estimate, Pulled, queries};
+use super::sight::{Sight, blamed, without};
 use crate::error::Error;
 use crate::float::{Float, compiled};
-use crate::linalg::layout::{in_range, row_major, rows};
+use crate::linalg::layout::{in_range, rows};
 use crate::linalg::products::matrix;
 use crate::options::{Level, Options};
 use crate::problem::Heads;
@@ -67,7 +68,7 @@ pub(super) fn attend<T: Float>(
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let heads = heads.admitted()?;
-    of_seen(&heads, output, lse, options, run).map_err(|error| heads.blame(None, error))
+    of_seen(&heads, output, lse, options, run).map_err(|error| blamed(&heads, None, error, run))
 }
 
 /// The same for a head without keys that no query sees.
@@ -78,9 +79,9 @@ fn of_seen<T: Float>(
     options: &Options,
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
-    let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
-    let n = heads.query.nrows();
-    let engine = Engine::new(queries(heads, options)?, n, rows(&key)?, Sight::of(heads.is_causal), options, run)?;
+    let (n, m, sight) = (heads.query.nrows(), heads.key.nrows(), Sight::of(heads, run)?);
+    let (key, value) = (without(heads.key, sight.unseen(m))?, without(heads.value, sight.unseen(m))?);
+    let engine = Engine::new(queries(heads, &sight, options)?, n, rows(&key)?, sight, options, run)?;
     let values = engine.values(rows(&value)?, None, run)?;
     let found = engine.forward_of_few(&values, output, 1.0, run)?;
     in_range("the output", T::NAME, engine.kernels.finite(output))?;

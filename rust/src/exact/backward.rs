@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::walk::Walk;
+use super::entries::Room;
+use super::walk::{Cover, Walk};
 use super::{Operands, Residual};
 use crate::error::Error;
 use crate::float::Float;
@@ -59,7 +60,7 @@ pub(super) trait Source<T, V, const W: usize, const L: usize, const J: usize> {
         queries: &[T],
         keys: &[T],
         shift: Pair<V>,
-        last: &[i32; L],
+        cover: &impl Cover<T, V, W, L, J>,
         key: usize,
     ) -> Tile<V, J>;
 }
@@ -76,12 +77,12 @@ impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> 
         queries: &[T],
         keys: &[T],
         shift: Pair<V>,
-        last: &[i32; L],
+        cover: &impl Cover<T, V, W, L, J>,
         _: usize,
     ) -> Tile<V, J> {
         let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(queries, keys);
         if MASKED {
-            tile::mask(&mut weights, last, T::neg_infinity());
+            cover.hide_logits(&mut weights);
         }
         tile::exponentiate::<T, V, W, SHIFTED, MASKED, J>(&mut weights, shift);
         weights
@@ -119,13 +120,13 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         &mut self,
         block: &mut Block<'_, T>,
         (keys, values): (&[T], &[T]),
-        last: &[i32; L],
+        cover: &impl Cover<T, V, W, L, J>,
         key: usize,
         source: &impl Source<T, V, W, L, J>,
         sink: &mut impl Sink<V, J>,
     ) {
         let shift = tile::load(&self.shift);
-        let weights: Tile<V, J> = source.weights::<SHIFTED, MASKED>(block.queries, keys, shift, last, key);
+        let weights: Tile<V, J> = source.weights::<SHIFTED, MASKED>(block.queries, keys, shift, cover, key);
         // so: p = P (c·h − r) / α, with c and r divided by α beforehand
         let mut p: Tile<V, J> = tile::products::<T, V, W, L, J>(block.residual, values);
         let r = tile::load(&self.r);
@@ -135,7 +136,7 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         }
         if MASKED {
             // The weight is zero, but c·h of a hidden key may overflow.
-            tile::mask(&mut p, last, T::zero());
+            cover.hide_p(&mut p);
         }
         for p in &p {
             squares = tile::add_square(*p, squares);
@@ -152,24 +153,37 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         block: &mut Block<'_, T>,
         operands: &Operands<'_, T>,
         walk: &Walk,
+        room: Option<&mut Room<T>>,
         source: &impl Source<T, V, W, L, J>,
         sink: &mut impl Sink<V, J>,
     ) {
-        for k in walk.full::<J>() {
-            let strip = operands.strip::<J>(k);
-            if self.unshifted {
-                self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, source, sink);
-            } else {
-                self.strip::<V, W, true, false, J>(block, strip, &[0; L], k, source, sink);
+        if let Some(room) = room {
+            operands.load::<L, J>(room, walk);
+            for (k, cover) in room.strips::<L, J>() {
+                let strip = operands.strip::<J>(k);
+                if self.unshifted {
+                    self.strip::<V, W, false, true, J>(block, strip, cover, k, source, sink);
+                } else {
+                    self.strip::<V, W, true, true, J>(block, strip, cover, k, source, sink);
+                }
             }
-        }
-        for k in walk.edge::<J>() {
-            let strip = operands.strip::<J>(k);
-            let last = walk.last::<L>(k);
-            if self.unshifted {
-                self.strip::<V, W, false, true, J>(block, strip, &last, k, source, sink);
-            } else {
-                self.strip::<V, W, true, true, J>(block, strip, &last, k, source, sink);
+        } else {
+            for k in walk.full::<J>() {
+                let strip = operands.strip::<J>(k);
+                if self.unshifted {
+                    self.strip::<V, W, false, false, J>(block, strip, &[[0; L]; 2], k, source, sink);
+                } else {
+                    self.strip::<V, W, true, false, J>(block, strip, &[[0; L]; 2], k, source, sink);
+                }
+            }
+            for k in walk.edges::<J>() {
+                let strip = operands.strip::<J>(k);
+                let seen = walk.lanes::<L, J>(k);
+                if self.unshifted {
+                    self.strip::<V, W, false, true, J>(block, strip, &seen, k, source, sink);
+                } else {
+                    self.strip::<V, W, true, true, J>(block, strip, &seen, k, source, sink);
+                }
             }
         }
         for l in 0..L {
@@ -195,6 +209,7 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     let mut sums = buffer::aligned::<T>(tiles * width * L)?;
     let mut sums64 = buffer::aligned::<f64>(tiles * width * L)?;
     let mut lanes = buffer::with_capacity(tiles)?;
+    let mut room = operands.room(L)?;
     let rows_of_queries = match &task.queries {
         Queries::Replaced(queries) => &**queries,
         Queries::Part(queries, _) => queries,
@@ -219,8 +234,11 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
                 sums: &mut sums[t * width * L..][..width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L..task.first + rows.min((t + 1) * L));
+            if walk.is_empty() {
+                continue;
+            }
             source.tile(t);
-            lanes.visit::<V, W, J>(&mut block, operands, &walk, source, &mut Discard);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, room.as_mut(), source, &mut Discard);
             tile::fold(block.sums, &mut sums64[t * width * L..][..width * L]);
         }
     }

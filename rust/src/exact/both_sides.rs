@@ -56,6 +56,8 @@ const C: usize = KEY_SIDE_QUERIES;
 struct Kept<'a, T, V, const W: usize, const L: usize, const J: usize> {
     weights: &'a mut [[[T; L]; J]],
     p: &'a mut [[[T; L]; J]],
+    /// The tiles that visited each strip, from the first to the last of them.
+    tiles_of: &'a mut [Range<usize>],
     first_key: usize,
     /// The tile of the group that comes next, and how many there are.
     tile: usize,
@@ -63,10 +65,21 @@ struct Kept<'a, T, V, const W: usize, const L: usize, const J: usize> {
     registers: PhantomData<[V; W]>,
 }
 
-impl<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Sink<V, J> for Kept<'_, T, V, W, L, J> {
+impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Sink<V, J> for Kept<'_, T, V, W, L, J> {
     #[inline(always)]
     fn take(&mut self, key: usize, weights: &Tile<V, J>, p: &Tile<V, J>) {
-        let at = (key - self.first_key) / J * self.tiles + self.tile;
+        let strip = (key - self.first_key) / J;
+        let at = strip * self.tiles + self.tile;
+        let tiles = &mut self.tiles_of[strip];
+        if tiles.end == 0 {
+            tiles.start = self.tile;
+        } else if tiles.end < self.tile {
+            // Tiles between two that see the strip need not see it.
+            for block in [&mut *self.weights, &mut *self.p] {
+                block[at - self.tile + tiles.end..at].as_flattened_mut().as_flattened_mut().fill(T::zero());
+            }
+        }
+        tiles.end = self.tile + 1;
         keep(weights, &mut self.weights[at]);
         keep(p, &mut self.p[at]);
     }
@@ -80,19 +93,19 @@ fn keep<T, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(tile
 }
 
 /// sums[key] += Σ_query kept[key][query] · rows[query], for a block of P or p of `tiles` tiles a strip; `panels` are
-/// the rows of each tile, of `padded` columns; `seen` says which of them see a strip.
+/// the rows of each tile, of `padded` columns; `tiles_of` says which of them see a strip.
 #[inline(always)]
 pub(super) fn key_products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     kept: &[[[T; L]; J]],
     tiles: usize,
     panels: &[&[T]],
     padded: usize,
-    seen: impl Fn(usize) -> Range<usize>,
+    tiles_of: &[Range<usize>],
     sums: &mut [T],
 ) {
-    for (strip, (kept, sums)) in kept.chunks_exact(tiles).zip(sums.chunks_exact_mut(J * padded.max(1))).enumerate() {
-        let seen = seen(strip);
-        let (kept, panels) = (&kept[seen.clone()], &panels[seen]);
+    let strips = kept.chunks_exact(tiles).zip(sums.chunks_exact_mut(J * padded.max(1)));
+    for ((kept, sums), seen) in strips.zip(tiles_of) {
+        let (kept, panels) = (&kept[seen.clone()], &panels[seen.clone()]);
         for first in (0..padded).step_by(L) {
             if padded - first >= L {
                 let tile = outer::<T, V, W, L, 2, J>(kept, panels, first);
@@ -189,6 +202,12 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
     }
 }
 
+/// Whether two ranges of keys have one in common.
+#[inline(always)]
+fn meets(block: &Range<usize>, seen: Range<usize>) -> bool {
+    block.start < seen.end && seen.start < block.end
+}
+
 #[inline(always)]
 fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, S: Source<T, V, W, L, J>>(
     operands: &Operands<'_, T>,
@@ -210,7 +229,8 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     let mut value_sums = buffer::aligned::<T>(strips * J * value_padded)?;
     let mut sums = buffer::aligned::<T>(width * L)?;
     let mut panels = [buffer::with_capacity(tiles)?, buffer::with_capacity(tiles)?];
-    let mut ends = buffer::with_capacity(tiles)?;
+    let mut tiles_of = buffer::filled(strips, 0..0)?;
+    let mut room = operands.room(L)?;
     // Sums of the wave before are cleared.
     if wave.first > 0 {
         task.partial.fill(0.0);
@@ -218,8 +238,8 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     }
     for start in task.keys.clone().step_by(block_keys) {
         let block = start..task.keys.end.min(start + block_keys);
-        if block.start >= operands.seen(wave.first..wave.first + rows) {
-            break;
+        if !meets(&block, operands.seen(wave.first..wave.first + rows)) {
+            continue;
         }
         let strips = block.len().div_ceil(J) * tiles;
         let weights = &mut weights.as_chunks_mut::<L>().0.as_chunks_mut::<J>().0[..strips];
@@ -227,16 +247,17 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
         for group in (0..rows).step_by(C) {
             cancel.check()?;
             let group = group..rows.min(group + C);
-            if block.start >= operands.seen(wave.first + group.start..wave.first + group.end) {
+            if !meets(&block, operands.seen(wave.first + group.start..wave.first + group.end)) {
                 continue;
             }
             panels.iter_mut().for_each(Vec::clear);
-            ends.clear();
+            tiles_of.fill(0..0);
             buffer::poison(weights.as_flattened_mut().as_flattened_mut());
             buffer::poison(p.as_flattened_mut().as_flattened_mut());
             let mut kept = Kept {
                 weights: &mut *weights,
                 p: &mut *p,
+                tiles_of: &mut tiles_of,
                 first_key: block.start,
                 tile: 0,
                 tiles,
@@ -255,21 +276,21 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 let queries = queries.tile::<L>(of_slot);
                 let mut tile = Block { queries, residual: residual.tile::<L>(of_slot), sums: &mut sums };
                 let walk = operands.walk(block.clone(), wave.first + at..wave.first + at + bound.len());
-                ends.push(walk.end());
+                if walk.is_empty() {
+                    continue;
+                }
                 kept.tile = t;
                 let mut source = source(slot);
                 source.tile(of_slot);
-                lanes.visit::<V, W, J>(&mut tile, operands, &walk, &source, &mut kept);
+                lanes.visit::<V, W, J>(&mut tile, operands, &walk, room.as_mut(), &source, &mut kept);
                 for l in 0..bound.len() {
                     task.squares[at + l] += lanes.squares64[l];
                 }
                 tile::fold(&mut sums, &mut task.partial[at * width..][..width * L]);
             }
-            // The tiles that visited a strip, and so wrote it: the later ones, as no tile sees fewer keys than the
-            // last.
-            let seen = |strip: usize| ends.partition_point(|&end| end <= block.start + strip * J)..ends.len();
-            key_products::<T, V, W, L, J>(kept.p, tiles, &panels[0], padded, seen, &mut key_sums);
-            key_products::<T, V, W, L, J>(kept.weights, tiles, &panels[1], value_padded, seen, &mut value_sums);
+            let Kept { weights, p, tiles_of, .. } = kept;
+            key_products::<T, V, W, L, J>(p, tiles, &panels[0], padded, tiles_of, &mut key_sums);
+            key_products::<T, V, W, L, J>(weights, tiles, &panels[1], value_padded, tiles_of, &mut value_sums);
         }
         let at = block.start - task.keys.start;
         fold(&mut key_sums, padded, &mut task.key_sums[at * width..], width);

@@ -9,7 +9,7 @@ use super::forward::{ForwardTask, Output, Spread};
 use super::kernels::Kernels;
 use super::operands::key_block;
 use super::residual::Prepared;
-use super::walk::Order;
+use super::sight::Sight;
 use super::{Operands, Residual};
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, TASK_QUERIES};
 use crate::error::Error;
@@ -26,7 +26,7 @@ use crate::runtime::pool::Run;
 pub(super) const FORWARD_SHARE: f64 = 0.4;
 
 /// Query and key as the passes want them.
-pub struct Engine<T: Float> {
+pub struct Engine<'a, T: Float> {
     /// Queries times scale · log2 e, so that weights are powers of two; after pass 2, w = p K.
     pub queries: Vec<T>,
     /// Rows of the queries.
@@ -38,46 +38,10 @@ pub struct Engine<T: Float> {
     /// max ‖query‖ and max ‖key‖.
     pub largest_query: f64,
     pub largest_key: f64,
-    sight: Sight,
+    pub(super) sight: Sight<'a, T>,
     pub(super) kernels: Kernels<T>,
     key_block: Option<NonZeroUsize>,
     pub(super) blocking: Blocking,
-}
-
-/// Mask: the keys that each query sees.
-#[derive(Default)]
-pub struct Sight {
-    /// Whether query j sees keys 0..=j only.
-    pub is_causal: bool,
-    /// The index of each query, ascending, where it is not its place.
-    pub indices: Option<Vec<usize>>,
-}
-
-impl Sight {
-    /// All keys, or those up to the query's own place.
-    pub fn of(is_causal: bool) -> Self {
-        Sight { is_causal, indices: None }
-    }
-
-    fn order(&self) -> Order<'_> {
-        Order(self.indices.as_deref())
-    }
-
-    /// The largest of these numbers, one a key, that each of `count` queries sees: keys that a mask hides from a query
-    /// must not matter to it. NaN comes through.
-    fn largest(&self, numbers: &[f64], count: usize) -> Result<Vec<f64>, Error> {
-        if !self.is_causal {
-            return buffer::filled(count, largest(numbers));
-        }
-        let (mut all, mut known, mut most) = (buffer::with_capacity(count)?, 0, 0.0);
-        all.extend((0..count).map(|place| {
-            let end = numbers.len().min(self.order().index(place) + 1).max(known);
-            most = largest([most, largest(&numbers[known..end])]);
-            known = end;
-            most
-        }));
-        Ok(all)
-    }
 }
 
 /// Values, and how large they are.
@@ -90,7 +54,7 @@ pub struct Values<T> {
     pub seen: Vec<f64>,
 }
 
-impl<T: Float> Engine<T> {
+impl<'a, T: Float> Engine<'a, T> {
     /// Packs the values, and measures them where their norms are not known.
     pub fn values(&self, rows: Rows<'_, T>, norms: Option<&[f64]>, run: &mut Run<'_>) -> Result<Values<T>, Error> {
         let norms = match norms {
@@ -131,7 +95,7 @@ impl<T: Float> Forward<T> {
     }
 }
 
-impl<T: Float> Engine<T> {
+impl<'a, T: Float> Engine<'a, T> {
     /// Takes queries already multiplied by scale · log2 e.
     ///
     /// # Errors
@@ -140,7 +104,7 @@ impl<T: Float> Engine<T> {
         queries: Vec<T>,
         count: usize,
         keys: Rows<'_, T>,
-        sight: Sight,
+        sight: Sight<'a, T>,
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
@@ -158,7 +122,7 @@ impl<T: Float> Engine<T> {
         queries: Vec<T>,
         [mut bound, key_norms]: [Vec<f64>; 2],
         keys: Rows<'_, T>,
-        sight: Sight,
+        mut sight: Sight<'a, T>,
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
@@ -168,6 +132,9 @@ impl<T: Float> Engine<T> {
         for (bound, widest) in bound.iter_mut().zip(&widest) {
             // The norm of large keys may overflow; nothing is the logit of a query that is zero.
             *bound = if *bound == 0.0 && widest.is_infinite() { 0.0 } else { *bound * widest };
+        }
+        if let Some(pairs) = &mut sight.pairs {
+            pairs.bound(&mut bound);
         }
         // A partial sum is at most the bound, so half of the range leaves room for its rounding.
         if !bound.iter().all(|&bound| bound < T::MAX / 2.0) {
@@ -196,8 +163,8 @@ impl<T: Float> Engine<T> {
         Operands {
             keys: &self.keys,
             values,
-            is_causal: self.sight.is_causal,
-            order: self.sight.order(),
+            sight: self.sight.intervals.as_deref(),
+            pairs: self.sight.pairs.as_ref(),
             key_block: self.key_block(values.width),
             values_in_range: largest == 0.0 || (largest < room && largest > room.recip()),
         }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::Operands;
-use super::walk::Walk;
+use super::entries::Room;
+use super::walk::{Cover, Walk};
 use crate::constants::{KEY_BLOCK, LAZY_SHIFT, SMALL_STRIP};
 use crate::error::Error;
 use crate::float::Float;
@@ -47,6 +48,13 @@ pub struct Spread {
     /// Roundings that may all go the same way, of the whole sum: strips that are few roundings of the sum before them
     /// lose a rounding of that sum, or all of themselves where that is less.
     pub small: f64,
+}
+
+/// The number that sums over keys are divided by, from a normaliser: a row that sees nothing has sums of zero, which
+/// are its output.
+#[inline(always)]
+pub(super) fn divisor(total: f64) -> f64 {
+    if total == 0.0 { 1.0 } else { total }
 }
 
 impl Spread {
@@ -149,13 +157,13 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         &mut self,
         block: &mut Block<'_, T>,
         (keys, values): (&[T], &[T]),
-        last: &[i32; L],
+        cover: &impl Cover<T, V, W, L, J>,
         key: usize,
         kept: &mut impl Keep<T, V, W, J>,
     ) {
         let mut weights: Tile<V, J> = tile::products::<T, V, W, L, J>(block.queries, keys);
         if MASKED {
-            tile::mask(&mut weights, last, T::neg_infinity());
+            cover.hide_logits(&mut weights);
         }
         if SHIFTED {
             kept.keep(key, &weights);
@@ -225,23 +233,36 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         block: &mut Block<'_, T>,
         operands: &Operands<'_, T>,
         walk: &Walk,
+        room: Option<&mut Room<T>>,
         kept: &mut impl Keep<T, V, W, J>,
     ) {
+        if let Some(room) = room {
+            operands.load::<L, J>(room, walk);
+            for (k, cover) in room.strips::<L, J>() {
+                let strip = operands.strip::<J>(k);
+                if self.unshifted {
+                    self.strip::<V, W, false, true, J>(block, strip, cover, k, kept);
+                } else {
+                    self.strip::<V, W, true, true, J>(block, strip, cover, k, kept);
+                }
+            }
+            return self.fold(block);
+        }
         for k in walk.full::<J>() {
             let strip = operands.strip::<J>(k);
             if self.unshifted {
-                self.strip::<V, W, false, false, J>(block, strip, &[0; L], k, kept);
+                self.strip::<V, W, false, false, J>(block, strip, &[[0; L]; 2], k, kept);
             } else {
-                self.strip::<V, W, true, false, J>(block, strip, &[0; L], k, kept);
+                self.strip::<V, W, true, false, J>(block, strip, &[[0; L]; 2], k, kept);
             }
         }
-        for k in walk.edge::<J>() {
+        for k in walk.edges::<J>() {
             let strip = operands.strip::<J>(k);
-            let last = walk.last::<L>(k);
+            let seen = walk.lanes::<L, J>(k);
             if self.unshifted {
-                self.strip::<V, W, false, true, J>(block, strip, &last, k, kept);
+                self.strip::<V, W, false, true, J>(block, strip, &seen, k, kept);
             } else {
-                self.strip::<V, W, true, true, J>(block, strip, &last, k, kept);
+                self.strip::<V, W, true, true, J>(block, strip, &seen, k, kept);
             }
         }
         self.fold(block);
@@ -282,6 +303,7 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     let mut sums = buffer::aligned::<T>(tiles * value_width * L)?;
     let mut sums64 = buffer::aligned::<f64>(tiles * value_width * L)?;
     let mut lanes = buffer::with_capacity(tiles)?;
+    let mut room = operands.room(L)?;
     for t in 0..tiles {
         let range = t * L..rows.min((t + 1) * L);
         tile::transpose::<T, L>(
@@ -301,8 +323,11 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
                 sums64: &mut sums64[t * value_width * L..][..value_width * L],
             };
             let walk = operands.walk(keys.clone(), task.first + t * L..task.first + rows.min((t + 1) * L));
+            if walk.is_empty() {
+                continue;
+            }
             kept.tile(t);
-            lanes.visit::<V, W, J>(&mut block, operands, &walk, kept);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, room.as_mut(), kept);
         }
     }
     let mut output = task.output;
@@ -318,13 +343,14 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         }
         match &mut output {
             Output::Whole(output) => {
+                let divisors = lane.total64.map(divisor);
                 for (sums, sums64) in sums.as_chunks_mut::<L>().0.iter_mut().zip(sums64.as_chunks::<L>().0) {
                     for l in 0..L {
-                        sums[l] = T::narrow(sums64[l] / lane.total64[l]);
+                        sums[l] = T::narrow(sums64[l] / divisors[l]);
                     }
                 }
                 tile::untranspose::<T, L>(sums, (first, count), output);
-                for (spread, total) in task.spread[first..][..count].iter_mut().zip(&lane.total64) {
+                for (spread, total) in task.spread[first..][..count].iter_mut().zip(&divisors) {
                     *spread = spread.of(*total);
                 }
             }

@@ -7,10 +7,11 @@ use ndarray::{Array2, CowArray};
 use crate::linalg::layout::{in_range, rows};
 
 use super::alike::{longest, norms, traces};
-use super::engine::{Engine, FORWARD_SHARE, Sight};
+use super::engine::{Engine, FORWARD_SHARE};
 use super::measures::{Keys, Meets, Side};
 use super::residual::{Given, Incoming, loss};
 use super::rounding::{Before, Mixed, RowErrors};
+use super::sight::Sight;
 use super::structure::zeros;
 use super::turns::KeySide;
 use super::waves::Fused;
@@ -167,7 +168,8 @@ impl<T: Float> Passes<T> {
         let query_traces = traces(Rows { data: &queries, count: n, width: keys.ncols() }, run)?;
         let key_traces = traces(rows(&keys)?, run)?;
         let known = [norms(&query_traces)?, norms(&key_traces)?];
-        let mut engine = Engine::measured(queries, known, rows(&keys)?, Sight::of(problem.is_causal), options, run)?;
+        let sight = Sight::causal(problem.is_causal, n, m)?;
+        let mut engine = Engine::measured(queries, known, rows(&keys)?, sight, options, run)?;
         let h = product(problem.A3.view(), problem.Y, 1.0, run)?;
         let h = Rows { data: &h, count: m, width: dv };
         let value_traces = traces(h, run)?;
@@ -191,7 +193,8 @@ impl<T: Float> Passes<T> {
             block,
             strip: engine.keys.strip_rows(),
             is_target: problem.is_target,
-            is_causal: problem.is_causal,
+            is_biased: false,
+            is_masked: problem.is_causal,
             mixed: None,
         };
         let given = Given { rows: rows(&problem.E)?.data, is_target: problem.is_target };
@@ -265,13 +268,19 @@ impl<T: Float> Passes<T> {
     }
 
     /// Takes the results of both passes together.
-    fn fused(engine: Engine<T>, found: Fused<T>, before: Before, unit: f64, run: &mut Run<'_>) -> Result<Self, Error> {
+    fn fused(
+        engine: Engine<'_, T>,
+        found: Fused<T>,
+        before: Before,
+        unit: f64,
+        run: &mut Run<'_>,
+    ) -> Result<Self, Error> {
         let errors = RowErrors::new::<T>(before, found.rows, found.forward.spread);
         Passes::first(errors, unit).query_side(engine, found.p_squares, run)
     }
 
     /// Takes w, which pass 2 left in the place of the queries, and Σ_i p_i² of each row.
-    fn query_side(mut self, engine: Engine<T>, squares: Vec<f64>, run: &mut Run<'_>) -> Result<Self, Error> {
+    fn query_side(mut self, engine: Engine<'_, T>, squares: Vec<f64>, run: &mut Run<'_>) -> Result<Self, Error> {
         let (n, d) = (engine.count, engine.keys.width);
         self.errors.add_second_pass(squares, self.unit);
         self.w_norms = row_norms(Rows { data: &engine.queries, count: n, width: d }, run)?;

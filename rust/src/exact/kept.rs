@@ -6,6 +6,7 @@
 
 use super::backward::Source;
 use super::forward::Keep;
+use super::walk::Cover;
 use crate::float::Float;
 use crate::kernels::tile::{self, Pair, Tile};
 use crate::simd::Vector;
@@ -75,7 +76,7 @@ impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> 
         _: &[T],
         _: &[T],
         shift: Pair<V>,
-        _: &[i32; L],
+        _: &impl Cover<T, V, W, L, J>,
         key: usize,
     ) -> Tile<V, J> {
         let strip = &self.data[self.at + key * L..][..J * L];

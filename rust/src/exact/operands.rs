@@ -3,8 +3,10 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use super::walk::{Order, Walk};
+use super::entries::{Pairs, Room};
+use super::walk::{Seen, Walk, of_query};
 use crate::constants::{KEY_BLOCK, KEY_BLOCK_BYTES, KEY_BLOCK_MIN, KEY_BLOCK_SQUARES, LAZY_SHIFT, LEAST_TASK_QUERIES};
+use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::Strips;
 
@@ -39,9 +41,10 @@ impl<'a, T> Residual<'a, T> {
 pub struct Operands<'a, T> {
     pub keys: &'a Strips<T>,
     pub values: &'a Strips<T>,
-    pub is_causal: bool,
-    /// Which queries these are.
-    pub order: Order<'a>,
+    /// The keys that each query sees.
+    pub sight: Seen<'a>,
+    /// A mask with an entry for each pair, beside it.
+    pub pairs: Option<&'a Pairs<'a, T>>,
     /// Keys per block, whole strips, and no more than there are.
     pub key_block: usize,
     /// Whether the values leave room for weights without a shift.
@@ -61,26 +64,39 @@ impl<T: Float> Operands<'_, T> {
         (self.keys.strip::<J>(key), self.values.strip::<J>(key))
     }
 
-    /// One past the last key that some of these queries sees. The one law from queries to keys: both passes, their
-    /// blocks and their tiles take it from here, so that pass 2 visits what pass 1 visited.
+    /// The keys between the first and the last that some of these queries sees.
     #[inline(always)]
-    pub fn seen(&self, queries: Range<usize>) -> usize {
-        let keys = self.keys.count;
-        if self.is_causal { keys.min(self.order.index(queries.end.saturating_sub(1)) + 1) } else { keys }
+    pub fn seen(&self, queries: Range<usize>) -> Range<usize> {
+        let Some(seen) = self.sight else { return 0..self.keys.count };
+        of_query(seen, queries.start).begin..of_query(seen, queries.end.saturating_sub(1)).end
     }
 
-    /// The blocks of `keys`, which begin where a block does, that some of these queries sees.
+    /// The blocks of `keys`, which begin where a block does, that some of these queries may see. They begin where they
+    /// begin for all queries: sums do not depend on which queries share a task.
     #[inline(always)]
     pub fn key_blocks(&self, keys: Range<usize>, queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let (block, end) = (self.key_block, self.seen(queries).min(keys.end));
-        (keys.start..end).step_by(block).map(move |start| start..end.min(start + block))
+        let (block, seen) = (self.key_block, self.seen(queries));
+        let (start, end) = ((seen.start / block * block).max(keys.start), seen.end.min(keys.end));
+        (start..end).step_by(block).map(move |start| start..end.min(start + block))
+    }
+
+    /// Room for the entries of a mask, where there is one.
+    pub fn room(&self, lanes: usize) -> Result<Option<Room<T>>, Error> {
+        self.pairs.map(|_| Room::new(lanes, self.key_block)).transpose()
+    }
+
+    /// Takes the entries of the mask that a walk meets.
+    #[inline(always)]
+    pub fn load<const L: usize, const J: usize>(&self, room: &mut Room<T>, walk: &Walk<'_>) {
+        if let (Some(pairs), Some(seen)) = (self.pairs, self.sight) {
+            room.load::<L, J>(pairs, seen, walk.first_query(), walk.strips::<J>());
+        }
     }
 
     /// One block of keys as a tile of these queries sees it.
     #[inline(always)]
     pub fn walk(&self, block: Range<usize>, queries: Range<usize>) -> Walk<'_> {
-        let first = queries.start;
-        Walk::new(block, self.seen(queries), first, self.is_causal.then_some(self.order))
+        Walk::new(block, queries, self.sight)
     }
 }
 

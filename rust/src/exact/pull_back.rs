@@ -5,12 +5,13 @@ use std::f64::consts::{LN_2, LOG2_E};
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::alike::{longest, norms, traces};
-use super::engine::{Engine, Sight, Values};
+use super::engine::{Engine, Values};
 use super::kernels::Kernels;
 use super::measures::{Keys, Meets, Side};
 use super::residual::{Given, unit};
 use super::resumed::Resumed;
 use super::rounding::{Before, Coarse, Inherited, RowErrors, Sizes};
+use super::sight::{Sight, blamed, without};
 use super::structure::Structure;
 use super::turns::KeySide;
 use super::waves::Fused;
@@ -45,7 +46,7 @@ pub struct Estimate {
 /// Estimates by the names of the gradients.
 type Estimates = [Estimate; 3];
 
-impl<T: Float> Pulled<'_, T> {
+impl<'a, T: Float> Pulled<'a, T> {
     /// dL/dquery, dL/dkey and dL/dvalue into `out`, row-major; rows of keys that no query sees are zero.
     pub fn pull_into(&self, out: [&mut [T]; 3], options: &Options, run: &mut Run<'_>) -> Result<Estimates, Error> {
         let seen = self.heads.admitted()?;
@@ -56,7 +57,8 @@ impl<T: Float> Pulled<'_, T> {
         hidden_keys.fill(T::zero());
         hidden_values.fill(T::zero());
         let pulled = Pulled { heads: seen, ..*self };
-        pulled.of_seen([query, key, value], options, run).map_err(|error| seen.blame(Some(self.dout), error))
+        let found = pulled.of_seen([query, key, value], options, run);
+        found.map_err(|error| blamed(&seen, Some(self.dout), error, run))
     }
 
     fn of_seen(
@@ -66,11 +68,12 @@ impl<T: Float> Pulled<'_, T> {
         run: &mut Run<'_>,
     ) -> Result<Estimates, Error> {
         let heads = &self.heads;
-        let (keys, values) = (row_major(heads.key)?, row_major(heads.value)?);
-        let dout = row_major(self.dout)?;
+        let (m, sight) = (heads.key.nrows(), Sight::of(heads, run)?);
+        let (keys, values) = (without(heads.key, sight.unseen(m))?, without(heads.value, sight.unseen(m))?);
+        let dout = without(self.dout, sight.blind())?;
         // Without pass 1 the spread of the weights is not known, which the fine estimate is made of.
         let saved = self.saved.filter(|_| self.is_coarse);
-        let output = saved.map(|(output, _)| row_major(output)).transpose()?;
+        let output = saved.map(|(output, _)| without(output, sight.blind())).transpose()?;
         let lse = saved.map(|(_, lse)| buffer::collected(lse.iter().copied())).transpose()?;
         let (keys, values) = (rows_of(&keys)?, rows_of(&values)?);
         let given = Given { rows: rows_of(&dout)?.data, is_target: false };
@@ -80,14 +83,14 @@ impl<T: Float> Pulled<'_, T> {
         };
         let side = KeySide { keys: &mut *key, values: &mut *value };
         let done = if self.is_coarse {
-            self.coarse([keys, values], (given, resumed), side, options, run)?
+            self.coarse(([keys, values], sight), (given, resumed), side, options, run)?
         } else {
-            self.fine([keys, values], given, side, options, run)?
+            self.fine(([keys, values], sight), given, side, options, run)?
         };
-        let Done { queries, unit, errors } = done;
+        let Done { queries, unit, sight, errors } = done;
         let kernels = Kernels::<T>::of(options.isa()?);
         kernels.scaled(&queries, [heads.scale * unit, 1.0], query);
-        let structure = Structure::of_heads(heads, dout.view());
+        let structure = Structure::of_heads(heads, sight.intervals.as_deref(), dout.view());
         let mut estimates = [Estimate::default(); 3];
         let names = [("dL/dquery", Wrt::A1), ("dL/dkey", Wrt::A2), ("dL/dvalue", Wrt::A3)];
         for (place, (array, (name, wrt))) in [query, key, value].into_iter().zip(names).enumerate() {
@@ -105,19 +108,20 @@ impl<T: Float> Pulled<'_, T> {
     /// Both passes, with all that is known of likeness among rows for the estimate.
     fn fine(
         &self,
-        [keys, values]: [Rows<'_, T>; 2],
+        ([keys, values], sight): ([Rows<'_, T>; 2], Sight<'a, T>),
         given: Given<'_, T>,
         side: KeySide<'_, T>,
         options: &Options,
         run: &mut Run<'_>,
-    ) -> Result<Done<T>, Error> {
+    ) -> Result<Done<'a, T>, Error> {
         let heads = &self.heads;
         let ((n, d), (m, dv)) = (heads.query.dim(), heads.value.dim());
-        let queries = queries(heads, options)?;
+        let queries = queries(heads, &sight, options)?;
         let query_traces = traces(Rows { data: &queries, count: n, width: d }, run)?;
         let (key_traces, value_traces) = (traces(keys, run)?, traces(values, run)?);
         let known = [norms(&query_traces)?, norms(&key_traces)?];
-        let mut engine = Engine::measured(queries, known, keys, Sight::of(heads.is_causal), options, run)?;
+        let (is_masked, is_biased) = (sight.intervals.is_some(), sight.adds());
+        let mut engine = Engine::measured(queries, known, keys, sight, options, run)?;
         let packed = engine.values(values, Some(&norms(&value_traces)?), run)?;
         let block = engine.key_block(dv);
         // The products with identities, which are not taken, lose nothing.
@@ -136,7 +140,8 @@ impl<T: Float> Pulled<'_, T> {
             block,
             strip: engine.keys.strip_rows(),
             is_target: false,
-            is_causal: heads.is_causal,
+            is_biased,
+            is_masked,
             mixed: None,
         };
         let unit = given.unit(dv, &packed.seen, run)?;
@@ -145,35 +150,41 @@ impl<T: Float> Pulled<'_, T> {
         errors.add_second_pass(found.p_squares, unit);
         let mut w_norms = row_norms(Rows { data: &engine.queries, count: n, width: d }, run)?;
         w_norms.iter_mut().for_each(|norm| *norm *= unit);
-        Ok(Done { queries: engine.queries, unit, errors: Errors::Fine(Box::new(errors), w_norms) })
+        Ok(Done { queries: engine.queries, unit, sight: engine.sight, errors: Errors::Fine(Box::new(errors), w_norms) })
     }
 
     /// Both passes, or the second alone, with the sizes of rows alone for the estimate.
     fn coarse(
         &self,
-        [keys, values]: [Rows<'_, T>; 2],
+        ([keys, values], sight): ([Rows<'_, T>; 2], Sight<'a, T>),
         (given, resumed): (Given<'_, T>, Option<Resumed<'_, T>>),
         side: KeySide<'_, T>,
         options: &Options,
         run: &mut Run<'_>,
-    ) -> Result<Done<T>, Error> {
+    ) -> Result<Done<'a, T>, Error> {
         let heads = &self.heads;
         let (n, dv) = (heads.query.nrows(), heads.value.ncols());
-        let mut engine = Engine::new(queries(heads, options)?, n, keys, Sight::of(heads.is_causal), options, run)?;
+        let mut engine = Engine::new(queries(heads, &sight, options)?, n, keys, sight, options, run)?;
         let packed = engine.values(values, None, run)?;
         let c = engine.kernels.row_norms(Rows { data: given.rows, count: n, width: dv }, run)?;
         let unit = unit(&c, &packed.seen);
         let found = engine.both_sides(&packed, (given, resumed), unit, side, run)?;
         let sizes = sizes(&engine, &packed, &found, (norm(&c), unit));
-        Ok(Done { queries: engine.queries, unit, errors: Errors::Coarse(Box::new(Coarse::new::<T>(&sizes))) })
+        Ok(Done {
+            queries: engine.queries,
+            unit,
+            sight: engine.sight,
+            errors: Errors::Coarse(Box::new(Coarse::new::<T>(&sizes))),
+        })
     }
 }
 
 /// Both passes done.
-struct Done<T> {
+struct Done<'a, T> {
     /// w = p K.
     queries: Vec<T>,
     unit: f64,
+    sight: Sight<'a, T>,
     errors: Errors,
 }
 
@@ -217,7 +228,7 @@ impl Errors {
 }
 
 /// The sizes of a head after both passes; `c` is the Frobenius norm of c.
-fn sizes<T: Float>(engine: &Engine<T>, values: &Values<T>, found: &Fused<T>, (c, unit): (f64, f64)) -> Sizes {
+fn sizes<T: Float>(engine: &Engine<'_, T>, values: &Values<T>, found: &Fused<T>, (c, unit): (f64, f64)) -> Sizes {
     let (n, d) = (engine.count, engine.keys.width);
     let mean = |squares: f64| (squares / n.max(1) as f64).sqrt();
     Sizes {
@@ -229,6 +240,7 @@ fn sizes<T: Float>(engine: &Engine<T>, values: &Values<T>, found: &Fused<T>, (c,
         key: engine.largest_key,
         value: values.largest,
         bound: largest(&engine.bound),
+        is_biased: engine.sight.adds(),
         c: mean(c * c),
         r: mean(found.rows.iter().map(|row| row.r * row.r).sum()),
         p: unit * mean(found.p_squares.iter().sum()),
@@ -237,11 +249,18 @@ fn sizes<T: Float>(engine: &Engine<T>, values: &Values<T>, found: &Fused<T>, (c,
     }
 }
 
-/// The queries in base-2 units, so that weights are powers of two.
-pub(super) fn queries<T: Float>(heads: &Heads<'_, T>, options: &Options) -> Result<Vec<T>, Error> {
+/// The queries in base-2 units, so that weights are powers of two; zeros for those that see nothing.
+pub(super) fn queries<T: Float>(
+    heads: &Heads<'_, T>,
+    sight: &Sight<'_, T>,
+    options: &Options,
+) -> Result<Vec<T>, Error> {
     let rows = row_major(heads.query)?;
     let rows = rows_of(&rows)?;
     let mut queries = buffer::zeros(rows.data.len())?;
     Kernels::<T>::of(options.isa()?).scaled(rows.data, [heads.scale, LOG2_E], &mut queries);
+    for blind in sight.blind() {
+        queries[blind.start * rows.width..blind.end * rows.width].fill(T::zero());
+    }
     Ok(queries)
 }

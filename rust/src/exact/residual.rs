@@ -79,9 +79,11 @@ impl Row {
         Row { r, c: Trace::new(row), output }
     }
 
-    /// Divides c and r by `divisor`, the row's normaliser times the unit; returns the latter.
+    /// Divides c and r by `divisor`, the row's normaliser times the unit, which is zero where the row sees nothing: it
+    /// then has no part in anything; returns the latter.
     #[inline(always)]
     pub fn prepare<T: Float>(&self, c: &mut [T], divisor: f64) -> T {
+        let divisor = if divisor == 0.0 { f64::INFINITY } else { divisor };
         for c in c {
             *c = T::narrow(c.widen() / divisor);
         }

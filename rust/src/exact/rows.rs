@@ -4,8 +4,9 @@ use std::f64::consts::LOG2_E;
 
 use ndarray::{Array2, CowArray, Ix2};
 
-use super::engine::{Engine, FORWARD_SHARE, Sight};
+use super::engine::{Engine, FORWARD_SHARE};
 use super::residual::{Given, Incoming};
+use super::sight::Sight;
 use crate::error::Error;
 use crate::float::{Float, compiled};
 use crate::linalg::layout::Rows;
@@ -86,7 +87,7 @@ fn of_seen<T: Float>(
         Weights::Pair(W_Q, W_K) => (W_Q, matrix(product(problem.A2, W_K, 1.0, run)?, m, W_K.ncols())?.into()),
     };
     let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
-    let sight = Sight { is_causal: problem.is_causal, indices: Some(sorted) };
+    let sight = Sight::of_rows(problem.is_causal, &sorted, m)?;
     let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
     let mixed = if mixed {
         let inputs = row_major(problem.A3)?;

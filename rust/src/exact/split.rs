@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::backward::{BackwardTask, Queries};
 use super::engine::{Engine, Forward, Values};
-use super::forward::{ForwardTask, Output, Spread};
+use super::forward::{ForwardTask, Output, Spread, divisor};
 use super::residual::Prepared;
 use crate::constants::{LEAST_TASK_QUERIES, LEAST_TASKS, SPLIT_TASKS, TASK_QUERIES};
 use crate::error::Error;
@@ -49,7 +49,7 @@ impl Split {
     }
 }
 
-impl<T: Float> Engine<T> {
+impl<T: Float> Engine<'_, T> {
     /// As [`Engine::forward_into`], with the keys shared where queries are few.
     pub fn forward_of_few(
         &self,
@@ -127,8 +127,8 @@ impl<T: Float> Engine<T> {
                 sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += ratio * part);
             }
             let output = &mut output[row * value_width..][..value_width];
-            output.iter_mut().zip(&sum).for_each(|(o, sum)| *o = T::narrow(sum / total));
-            (forward.shift[row], forward.total[row], forward.spread[row]) = (shift, total, spread.of(total));
+            output.iter_mut().zip(&sum).for_each(|(o, sum)| *o = T::narrow(sum / divisor(total)));
+            (forward.shift[row], forward.total[row], forward.spread[row]) = (shift, total, spread.of(divisor(total)));
         }
         Ok(forward)
     }

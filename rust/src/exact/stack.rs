@@ -12,6 +12,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use super::attention::attend;
 use super::kernels::Kernels;
 use super::pull_back::{Estimate, Pulled};
+use super::sight::check_seen;
 use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND, PART_ENTRIES};
 use crate::error::Error;
 use crate::float::{Float, compiled};
@@ -112,7 +113,7 @@ fn attended<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 4.0 * operations(stack), &mut run, |(head, output, lse), run| {
         if is_checked {
-            check(head, &[], &kernels)?;
+            check(head, &[], &kernels, run)?;
         }
         attend(head, output, lse, options, run)
     })?;
@@ -183,7 +184,7 @@ fn pulled_back<T: Float>(
         if is_checked {
             let saved = pulled.saved.map(|(output, _)| ("output", output));
             let more: Vec<_> = [("dout", pulled.dout)].into_iter().chain(saved).collect();
-            check(&pulled.heads, &more, &kernels)?;
+            check(&pulled.heads, &more, &kernels, run)?;
             pulled.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))?;
         }
         *estimates = pulled.pull_into(room, options, run)?;
@@ -212,8 +213,9 @@ const SUMMED: f64 = 0.98;
 /// n m (d + dv) / 2 of one head: an operation each of a product with keys and with values would be four of these.
 pub(super) fn operations<T: Float>(stack: &Stack<'_, T>) -> f64 {
     let Shape { n, m, d, dv, .. } = stack.shape();
-    let half = if stack.heads().first().is_some_and(|head| head.is_causal) { 0.5 } else { 1.0 };
-    half * n as f64 * m as f64 * (d + dv) as f64 / 2.0
+    let all = n as f64 * m as f64;
+    let pairs = stack.heads().first().map_or(all, |head| head.mask.pairs(n, m).unwrap_or(all));
+    pairs * (d + dv) as f64 / 2.0
 }
 
 /// Does `one` for every head, of so many operations each: heads of the first tasks by one thread each, the rest block by
@@ -341,18 +343,26 @@ pub(crate) fn check_finite<T: Float>(
     dout: ArrayView2<'_, T>,
     options: &Options,
 ) -> Result<(), Error> {
-    check(head, &[("dout", dout)], &Kernels::of(options.isa()?))
+    check(head, &[("dout", dout)], &Kernels::of(options.isa()?), &mut Run::new(options, None))
 }
 
 pub(super) fn check<T: Float>(
     head: &Heads<'_, T>,
     more: &[(&'static str, ArrayView2<'_, T>)],
     kernels: &Kernels<T>,
+    run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let own = [("query", head.query), ("key", head.key), ("value", head.value)];
     own.iter().chain(more).try_for_each(|(name, array)| {
         let known = array.as_slice().is_some_and(|numbers| kernels.finite(numbers));
-        if known { Ok(()) } else { blame_not_finite(name, array) }
+        if known {
+            return Ok(());
+        }
+        match (blame_not_finite(name, array), head.plain()) {
+            // A mask may hide it.
+            (Err(_), None) => check_seen(head, more, run),
+            (result, _) => result,
+        }
     })
 }
 

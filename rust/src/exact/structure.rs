@@ -5,8 +5,7 @@ use ndarray::{ArrayView1, ArrayView2};
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::Heads;
-use crate::problem::{Problem, Weights, Wrt};
+use crate::problem::{Heads, Interval, Problem, Weights, Wrt};
 use crate::runtime::buffer;
 
 /// Which gradients of a problem are zero in exact arithmetic because of equal rows, zero rows or zero weights.
@@ -40,6 +39,8 @@ pub(crate) struct Structure<'a, T> {
     query_weights_are_zero: bool,
     key_weights_are_zero: bool,
     is_causal: bool,
+    /// The keys that each query sees where there is another mask.
+    sight: Option<&'a [Interval]>,
     is_target: bool,
 }
 
@@ -77,12 +78,13 @@ impl<'a, T: Float> Structure<'a, T> {
             query_weights_are_zero: zero(query_weights),
             key_weights_are_zero,
             is_causal: problem.is_causal,
+            sight: None,
             is_target: problem.is_target,
         })
     }
 
-    /// Of one head with an incoming gradient: query, key and value are A1, A2 and A3.
-    pub(crate) fn of_heads(heads: &'a Heads<'_, T>, dout: ArrayView2<'a, T>) -> Self {
+    /// Of one head whose queries see these keys, with an incoming gradient: query, key and value are A1, A2 and A3.
+    pub(crate) fn of_heads(heads: &'a Heads<'_, T>, sight: Option<&'a [Interval]>, dout: ArrayView2<'a, T>) -> Self {
         let [query, key, value] = [&heads.query, &heads.key, &heads.value].map(|array| Rows::whole(&array.reborrow()));
         let dout = Rows::whole(&dout);
         Structure {
@@ -98,7 +100,8 @@ impl<'a, T: Float> Structure<'a, T> {
             scale_is_zero: heads.scale == 0.0,
             query_weights_are_zero: false,
             key_weights_are_zero: false,
-            is_causal: heads.is_causal,
+            is_causal: false,
+            sight,
             is_target: false,
         }
     }
@@ -107,8 +110,12 @@ impl<'a, T: Float> Structure<'a, T> {
     pub(crate) fn is_zero(&self, wrt: Wrt) -> bool {
         let no_row = |_| false;
         let through_logits = |keys: usize, left: &dyn Fn(usize) -> bool| {
-            self.scale_is_zero || self.vanishes(keys.max(self.values.equal()), &self.given, left)
+            let equal = keys.max(self.values.equal());
+            // Whatever it is, one key alone has all of the weight.
+            let is_one = |seen: Interval| seen.end <= equal || seen.len() <= 1;
+            self.scale_is_zero || self.vanishes(&is_one, &self.given, left)
         };
+        let zeros = |keys: usize| move |seen: Interval| seen.end <= keys || seen.len() == 0;
         let zero_query = |j| self.queries.is_zero(j);
         match wrt {
             // s A1ᵀ p K
@@ -120,25 +127,28 @@ impl<'a, T: Float> Structure<'a, T> {
             // s pᵀ Q W_Kᵀ
             Wrt::A2 => self.key_weights_are_zero || through_logits(0, &zero_query),
             // A3ᵀ fᵀ c
-            Wrt::Y => self.vanishes(self.inputs.zeros(), &self.whole_given, &no_row),
+            Wrt::Y => self.vanishes(&zeros(self.inputs.zeros()), &self.whole_given, &no_row),
             // fᵀ c Yᵀ
-            Wrt::A3 => self.vanishes(0, &self.given, &no_row),
+            Wrt::A3 => self.vanishes(&zeros(0), &self.given, &no_row),
             Wrt::A => [Wrt::A1, Wrt::A2, Wrt::A3].into_iter().all(|part| self.is_zero(part)),
         }
     }
 
-    /// Whether every query sees no more than the first `keys`, or has c = 0, or passes `left`.
-    fn vanishes(&self, keys: usize, given: &Rows<'_, T>, left: &dyn Fn(usize) -> bool) -> bool {
+    /// Whether all keys that a query sees pass `alike`, or it has c = 0, or it passes `left`: of every query.
+    fn vanishes(&self, alike: &dyn Fn(Interval) -> bool, given: &Rows<'_, T>, left: &dyn Fn(usize) -> bool) -> bool {
         let m = self.inputs.array.nrows();
         // A target leaves c = o − E: zero where E and the values that make o are.
         let zero_output = if self.is_target { self.values.zeros() } else { m };
         // Without a look at the queries, of which there may be any number where they have no columns.
-        if m <= keys || m <= zero_output && given.is_empty() {
+        if alike(Interval { begin: 0, end: m }) || m <= zero_output && given.is_empty() {
             return true;
         }
         (0..self.left.array.nrows()).all(|j| {
-            let seen = if self.is_causal { m.min(j + 1) } else { m };
-            seen <= keys || (seen <= zero_output && given.is_zero(j)) || left(j)
+            let seen = match self.sight {
+                Some(sight) => sight[j],
+                None => Interval { begin: 0, end: if self.is_causal { m.min(j + 1) } else { m } },
+            };
+            alike(seen) || (seen.end <= zero_output && given.is_zero(j)) || left(j)
         })
     }
 }

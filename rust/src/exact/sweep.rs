@@ -2,6 +2,7 @@
 //! waves and tasks. Buffers that a pass is to write begin as NaN here ([`crate::runtime::buffer::poison`]).
 
 mod case;
+mod masks;
 
 use std::time::{Duration, Instant};
 

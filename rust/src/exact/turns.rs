@@ -42,7 +42,7 @@ enum Before<'a, T> {
     Resumed(Resumed<'a, T>),
 }
 
-impl<T: Float> Engine<T> {
+impl<T: Float> Engine<'_, T> {
     /// Both passes for both sides: as [`Engine::fused`], and pᵀ Q̂ and fᵀ c besides. Pass 1 is left out where the caller
     /// has its results.
     pub fn both_sides(
@@ -120,7 +120,7 @@ struct Chunk {
 
 /// All waves of both passes.
 struct Turns<'a, T: Float> {
-    engine: &'a Engine<T>,
+    engine: &'a Engine<'a, T>,
     operands: Operands<'a, T>,
     given: Given<'a, T>,
     unit: f64,
@@ -145,7 +145,7 @@ enum Step {
 
 impl<'a, T: Float> Turns<'a, T> {
     fn new(
-        engine: &'a Engine<T>,
+        engine: &'a Engine<'a, T>,
         values: &'a Values<T>,
         given: Given<'a, T>,
         unit: f64,

@@ -59,7 +59,7 @@ impl<'a, T> Unfilled<'a, T> {
     }
 }
 
-impl<T: Float> Engine<T> {
+impl<T: Float> Engine<'_, T> {
     /// Numbers that one tile of queries keeps.
     pub(super) fn kept_stride(&self) -> usize {
         kept::stride(self.kernels.lanes, self.keys.count, self.kernels.keys)

@@ -196,20 +196,37 @@ fn exponentiate_quad<T: Float, V: Vector<T, W>, const W: usize, const SHIFTED: b
     *pairs = [[a, b], [c, d]];
 }
 
-/// Sets what belongs to keys after `last[l]` (an index within the strip; −1 masks all) to `hidden`: −∞ for logits.
+/// Sets what belongs to keys that a lane does not see to `hidden`, −∞ for logits: it sees those from `begin[l]` up to
+/// `end[l]`, by their indices within the strip.
 #[inline(always)]
 pub fn mask<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     tile: &mut Tile<V, J>,
-    last: &[i32; L],
+    [begin, end]: &[[i32; L]; 2],
     hidden: T,
 ) {
     for (j, pair) in tile.iter_mut().enumerate() {
         let mut lanes = [T::zero(); L];
         store(*pair, &mut lanes);
         for l in 0..L {
-            if j as i32 > last[l] {
+            if (j as i32) < begin[l] || j as i32 >= end[l] {
                 lanes[l] = hidden;
             }
+        }
+        *pair = load::<T, V, W, L>(&lanes);
+    }
+}
+
+/// Sets entries to zero where that of `logits` is −∞.
+#[inline(always)]
+pub fn clear<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    tile: &mut Tile<V, J>,
+    logits: &[[T; L]; J],
+) {
+    for (pair, logits) in tile.iter_mut().zip(logits) {
+        let mut lanes = [T::zero(); L];
+        store(*pair, &mut lanes);
+        for l in 0..L {
+            lanes[l] = if logits[l] == T::neg_infinity() { T::zero() } else { lanes[l] };
         }
         *pair = load::<T, V, W, L>(&lanes);
     }

@@ -108,8 +108,9 @@ pub fn solve_stack<T: Float>(
     request.check_in::<T>()?;
     request.check_for_heads()?;
     let (begin, options, shape) = (Instant::now(), &request.options, stack.shape());
-    let is_causal = stack.heads().first().map(|head| head.is_causal);
-    if let Some(is_causal) = is_causal {
+    // Another mask hides keys, and takes no more than none.
+    let plain = stack.heads().first().map(|head| head.plain());
+    if let Some(is_causal) = plain.map(|plain| plain.unwrap_or(false)) {
         check_memory(options, || forecast_heads::<T>(stack.sizes(), is_causal, &decision, options))?;
     }
     let planned = if decision.method == Method::Exact {
@@ -117,7 +118,7 @@ pub fn solve_stack<T: Float>(
     } else {
         one_by_one(stack, incoming, decision, (request, is_checked), watch)?
     };
-    if let Some(is_causal) = is_causal {
+    if let Some(Some(is_causal)) = plain {
         let seconds = begin.elapsed().as_secs_f64() / stack.heads().len() as f64;
         observe::<T>(&shape, &HEAD_INPUTS, is_causal, &planned.decision, options, seconds)?;
     }
@@ -211,6 +212,15 @@ fn one_head<T: Float>(
     Ok(Solution { prepared: None, ..Unit::of(head).with(head, run)? })
 }
 
+/// Whether a head is causal; another mask is refused.
+fn of_polynomial<T: Float>(head: &Heads<'_, T>) -> Result<bool, Error> {
+    head.plain().ok_or_else(|| Error::Option {
+        option: "method",
+        found: "'polynomial' for heads with a mask other than is_causal".into(),
+        wanted: "'exact' or 'auto'".into(),
+    })
+}
+
 /// A head as a problem with unit weights whose c is the incoming gradient (docs/math.md, equation 6.2).
 struct Unit<T> {
     X: Array2<T>,
@@ -229,7 +239,7 @@ impl<T: Float> Unit<T> {
     ) -> Result<R, Error> {
         let (X, Y) = (Weights::Product(self.X.view()), self.Y.view());
         let problem = Problem::new(head.query, head.key, head.value, X, Y, dout.reborrow())?;
-        run(&problem.with_incoming().with_scale(head.scale).with_causal(head.is_causal))
+        run(&problem.with_incoming().with_scale(head.scale).with_causal(of_polynomial(head)?))
     }
 }
 

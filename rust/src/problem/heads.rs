@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, s};
 
 use crate::error::Error;
 use crate::float::Float;
-use crate::problem::{Shape, Wrt, blame, check_scale};
+use crate::problem::{Entries, Mask, Shape, Wrt, blame, check_scale};
 
 /// The inputs that a vector-Jacobian product is with respect to: query, key and value, by their names in the problem
 /// with unit weights.
@@ -17,7 +17,9 @@ pub struct Heads<'a, T> {
     pub(crate) key: ArrayView2<'a, T>,
     pub(crate) value: ArrayView2<'a, T>,
     pub(crate) scale: f64,
-    pub(crate) is_causal: bool,
+    pub(crate) mask: Mask<'a>,
+    /// A mask with an entry for each pair, beside the other one.
+    pub(crate) entries: Option<Entries<'a, T>>,
 }
 
 impl<'a, T: Float> Heads<'a, T> {
@@ -38,7 +40,7 @@ impl<'a, T: Float> Heads<'a, T> {
     /// The same for arrays that are known to fit.
     pub(super) fn fitting(query: ArrayView2<'a, T>, key: ArrayView2<'a, T>, value: ArrayView2<'a, T>) -> Self {
         let scale = (query.ncols().max(1) as f64).sqrt().recip();
-        Heads { query, key, value, scale, is_causal: false }
+        Heads { query, key, value, scale, mask: Mask::NONE, entries: None }
     }
 
     /// The same head with another scale of the logits.
@@ -50,7 +52,12 @@ impl<'a, T: Float> Heads<'a, T> {
     /// The same head where query j sees keys 0..=j only (top-left, also where n ≠ m).
     #[must_use]
     pub fn with_causal(self, is_causal: bool) -> Self {
-        Heads { is_causal, ..self }
+        Heads { mask: Mask::causal(is_causal), entries: None, ..self }
+    }
+
+    /// Whether the head is causal, aligned at the top left, where it has no other mask.
+    pub(crate) fn plain(&self) -> Option<bool> {
+        if self.entries.is_some() { None } else { self.mask.plain() }
     }
 
     /// The same head for a shorter time.
@@ -58,17 +65,19 @@ impl<'a, T: Float> Heads<'a, T> {
     where
         'a: 'b,
     {
-        Heads { query: self.query.reborrow(), key: self.key.reborrow(), value: self.value.reborrow(), ..*self }
+        let Heads { query, key, value, scale, mask, entries } = *self;
+        let entries = entries.map(Entries::reborrow);
+        Heads { query: query.reborrow(), key: key.reborrow(), value: value.reborrow(), scale, mask, entries }
     }
 
     /// The head as every function works on it: see [`crate::Problem`] for both steps.
     pub(crate) fn admitted(&self) -> Result<Self, Error> {
         check_scale(self.scale)?;
-        let (n, m) = (self.query.nrows(), self.key.nrows());
-        if !self.is_causal || m <= n {
+        let end = self.mask.end(self.query.nrows(), self.key.nrows());
+        if end == self.key.nrows() {
             return Ok(*self);
         }
-        Ok(Heads { key: self.key.slice_move(s![..n, ..]), value: self.value.slice_move(s![..n, ..]), ..*self })
+        Ok(Heads { key: self.key.slice_move(s![..end, ..]), value: self.value.slice_move(s![..end, ..]), ..*self })
     }
 
     /// An overflow, or its cause.

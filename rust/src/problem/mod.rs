@@ -1,10 +1,13 @@
 //! The paper's problem, its shapes checked once at the door; in `heads` query, key and value of attention itself, in
-//! `stack` many heads of it, in `approximation` the polynomial in the place of exp, in `identity` which problem
+//! `stack` many heads of it, in `mask`, `masks` and `attn_mask` which keys the queries of one head and of all see, in `approximation` the polynomial in the place of exp, in `identity` which problem
 //! something was fitted to, in `row_major` its inputs in the order in which the passes read them.
 
 mod approximation;
+mod attn_mask;
 mod heads;
 mod identity;
+mod mask;
+mod masks;
 mod outputs;
 mod row_major;
 mod shape;
@@ -20,8 +23,13 @@ use crate::names::named;
 use crate::runtime::buffer;
 
 pub use approximation::Approximation;
+pub use attn_mask::AttnMask;
+pub(crate) use attn_mask::{Entries, least_added};
 pub use heads::{HEAD_INPUTS, Heads};
 pub(crate) use identity::Identity;
+pub use mask::Align;
+pub(crate) use mask::{Interval, Mask};
+pub use masks::Masks;
 #[cfg(test)]
 pub(crate) use outputs::WIDE_A3;
 pub(crate) use outputs::{ExactPasses, OutputSet};

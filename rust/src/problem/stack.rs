@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView1, ArrayView2, ArrayViewD, Axis, Dimension, Ix1, Ix2};
 
-use super::{Heads, Shape, StackSizes};
+use super::{AttnMask, Heads, Mask, Masks, Shape, StackSizes};
 use crate::error::Error;
 use crate::float::Float;
 use crate::runtime::buffer;
@@ -15,6 +15,8 @@ use crate::runtime::buffer;
 pub struct Stack<'a, T> {
     heads: Vec<Heads<'a, T>>,
     sizes: StackSizes,
+    /// The leading dimensions of the query.
+    leading: Vec<usize>,
 }
 
 /// The output and the logarithm of the normaliser that the forward pass returned, as the vector-Jacobian product takes
@@ -51,7 +53,8 @@ impl<'a, T: Float> Stack<'a, T> {
             let shared = number / sizes.group;
             heads.push(Heads::fitting(query, keys[shared], values[shared]));
         }
-        Ok(Stack { heads, sizes })
+        let leading = query.shape()[..query.ndim() - 2].to_vec();
+        Ok(Stack { heads, sizes, leading })
     }
 
     /// Heads that share no keys.
@@ -67,7 +70,8 @@ impl<'a, T: Float> Stack<'a, T> {
             return Err(Error::Shape { argument: "query", found: other.query.shape().to_vec(), wanted });
         }
         let sizes = StackSizes { head: Shape::of_head(n, m, width, dv), heads: heads.len(), group: 1 };
-        Ok(Stack { heads, sizes })
+        let leading = vec![heads.len()];
+        Ok(Stack { heads, sizes, leading })
     }
 
     /// The same heads with another scale of the logits.
@@ -80,8 +84,29 @@ impl<'a, T: Float> Stack<'a, T> {
     /// The same heads where query j sees keys 0..=j only.
     #[must_use]
     pub fn with_causal(mut self, is_causal: bool) -> Self {
-        self.heads.iter_mut().for_each(|head| head.is_causal = is_causal);
+        let mask = Mask::causal(is_causal);
+        self.heads.iter_mut().for_each(|head| (head.mask, head.entries) = (mask, None));
         self
+    }
+
+    /// The same heads with these masks alone.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`Error::Option`] for masks that are not of these heads.
+    pub fn with_masks(mut self, masks: &'a Masks) -> Result<Self, Error> {
+        let of_heads = masks.of_heads(&self.leading, [self.sizes.head.n, self.sizes.head.m])?;
+        self.heads.iter_mut().zip(of_heads).for_each(|(head, mask)| (head.mask, head.entries) = (mask, None));
+        Ok(self)
+    }
+
+    /// The same heads with a mask of entries besides those that they have.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it does not broadcast to the heads.
+    pub fn with_attn_mask(mut self, mask: &'a AttnMask<'a, T>) -> Result<Self, Error> {
+        let of_heads = mask.of_heads(&self.leading, self.sizes.head.n, self.sizes.head.m)?;
+        self.heads.iter_mut().zip(of_heads).for_each(|(head, entries)| head.entries = Some(entries));
+        Ok(self)
     }
 
     /// The heads, one for each of the query.
@@ -142,7 +167,9 @@ fn matrices<'a, T>(array: &ArrayViewD<'a, T>) -> Result<Vec<ArrayView2<'a, T>>, 
 }
 
 /// The array's parts of its last axes, in the order of the leading indices.
-fn parts<'a, T, D: Dimension>(array: &ArrayViewD<'a, T>) -> Result<Vec<ndarray::ArrayView<'a, T, D>>, Error> {
+pub(super) fn parts<'a, T, D: Dimension>(
+    array: &ArrayViewD<'a, T>,
+) -> Result<Vec<ndarray::ArrayView<'a, T, D>>, Error> {
     let rank = D::NDIM.unwrap_or_default();
     let mut found = buffer::with_capacity(leading(array.shape(), rank))?;
     collect(array.clone(), rank, &mut found)?;

@@ -1,7 +1,8 @@
 //! Strips that are small beside the sum before them.
 
 use super::*;
-use crate::exact::engine::{Engine, Sight};
+use crate::exact::engine::Engine;
+use crate::exact::sight::Sight;
 use crate::exact::tile_shape;
 use crate::linalg::layout::Rows;
 use crate::options::{Level, Options};
@@ -18,7 +19,15 @@ fn counted<T: Float>(level: Level, keys: &[f64]) -> f64 {
     let mut run = Run::new(&options, None);
     let keys: Vec<T> = keys.iter().map(|x| T::narrow(*x)).collect();
     let rows = Rows { data: &keys, count: keys.len(), width: 1 };
-    let engine = Engine::new(vec![T::one()], 1, rows, Sight::of(false), &options, &mut run).expect("small numbers");
+    let engine = Engine::new(
+        vec![T::one()],
+        1,
+        rows,
+        Sight::causal(false, 1, KEYS).expect("there is memory"),
+        &options,
+        &mut run,
+    )
+    .expect("small numbers");
     let values = engine.values(rows, None, &mut run).expect("there is memory");
     engine.forward(&values, 1.0, &mut run).expect("a regular problem").spread[0].small
 }

@@ -31,8 +31,10 @@ pub struct Before {
     pub strip: usize,
     /// Whether c = o − E, and not given.
     pub is_target: bool,
+    /// Whether numbers are added to the logits.
+    pub is_biased: bool,
     /// Whether some queries do not see all keys.
-    pub is_causal: bool,
+    pub is_masked: bool,
     /// Statistics of A3 and f A3, where pass 1 runs on A3 itself and o = (f A3) Y.
     pub mixed: Option<Mixed>,
 }

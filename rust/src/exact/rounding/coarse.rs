@@ -27,8 +27,10 @@ pub struct Sizes {
     pub query: f64,
     pub key: f64,
     pub value: f64,
-    /// The largest ‖query‖ · ‖key‖ in base-2 units.
+    /// The largest ‖query‖ · ‖key‖ in base-2 units, with what is added to a logit.
     pub bound: f64,
+    /// Whether something is added to logits.
+    pub is_biased: bool,
     /// ‖c_j‖, r_j, ‖p_j‖ and ‖w_j‖.
     pub c: f64,
     pub r: f64,
@@ -77,7 +79,8 @@ impl Coarse {
             strip: sizes.strip,
             is_target: false,
             // No more is known of how the weights are spread.
-            is_causal: true,
+            is_masked: true,
+            is_biased: sizes.is_biased,
             mixed: None,
         };
         let c = Trace { norm: sizes.c, ..Trace::default() };

@@ -311,14 +311,14 @@ impl RowErrors {
         let squares = self.spread[j].squares;
         let spread = squares.sqrt();
         let uneven = before.count as f64 * squares - 1.0;
-        let uneven = if before.is_causal { f64::INFINITY } else { largest([uneven]).sqrt() };
+        let uneven = if before.is_masked { f64::INFINITY } else { largest([uneven]).sqrt() };
         // Equal keys err equally: the spread of f over the different ones is what counts.
         let different = (sums_of.key_repeats * spread).min(1.0);
         let different_values = (sums_of.value_repeats * different).min(1.0);
         let (h, centred) = (keys.value.largest, keys.value.farthest);
         // Where all logits are about the same, so are all weights, and their roundings in the normaliser; what is lost
         // of logits that only stand in the last bits is no more than they are in the mean.
-        let is_flat = query * keys.key.farthest <= sums_of.flat;
+        let is_flat = !before.is_biased && query * keys.key.farthest <= sums_of.flat;
         let small_blocks = if is_flat { 0.0 } else { self.small_blocks(squares) };
         let total = if is_flat {
             let mean = query * keys.key.weighted(uneven);

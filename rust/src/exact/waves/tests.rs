@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::constants::KEPT_BYTES;
-use crate::exact::engine::Sight;
 use crate::exact::residual::Incoming;
+use crate::exact::sight::Sight;
 use crate::exact::turns::KeySide;
 use crate::linalg::layout::Rows;
 use crate::options::Options;
@@ -36,12 +36,19 @@ impl Case {
         }
     }
 
-    fn engine(&self, is_causal: bool) -> (Engine<f32>, Values<f32>) {
+    fn engine(&self, is_causal: bool) -> (Engine<'_, f32>, Values<f32>) {
         let keys = Rows { data: &self.keys, count: self.keys.len() / WIDTH, width: WIDTH };
         let values = Rows { data: &self.values, count: keys.count, width: VALUE_WIDTH };
         let count = self.queries.len() / WIDTH;
         let (options, mut run) = (Options::default(), Run::new(&Options::default(), None));
-        let engine = Engine::new(self.queries.clone(), count, keys, Sight::of(is_causal), &options, &mut run);
+        let engine = Engine::new(
+            self.queries.clone(),
+            count,
+            keys,
+            Sight::causal(is_causal, count, keys.count).expect("there is memory"),
+            &options,
+            &mut run,
+        );
         let engine = engine.expect("small numbers");
         let values = engine.values(values, None, &mut run).expect("there is memory");
         (engine, values)
