@@ -22,6 +22,7 @@ __all__ = [
     "Forecast",
     "IndexSet",
     "LogitSample",
+    "Masks",
     "Options",
     "Polynomial",
     "Prediction",
@@ -91,6 +92,19 @@ class Problem:
     ) -> Self: ...
 
 @final
+class Masks:
+    def __new__(
+        cls,
+        *,
+        is_causal: bool,
+        is_bottom_right: bool,
+        window: tuple[int | None, int | None],
+        key_lengths: npt.NDArray[np.int64] | None,
+        cu_seqlens: tuple[list[int], list[int]] | None,
+        attn_mask: _Array | None,
+    ) -> Self: ...
+
+@final
 class Stack:
     def __new__(
         cls,
@@ -98,6 +112,7 @@ class Stack:
         *,
         scale: float | None,
         is_causal: bool,
+        masks: Masks | None,
         enable_gqa: bool,
         check_finite: bool,
     ) -> Self: ...

@@ -18,6 +18,7 @@ import numpy as np
 from . import _core
 from ._inputs import arrays
 from ._inputs.arrays import Array
+from ._inputs.attention_masks import read_masks
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import HeadOptions, Options
 from .errors import NonFiniteError, ShapeError
@@ -79,6 +80,7 @@ class Heads:
         self.given = given.checked()
         self.arrays, self.dtype = arrays.read_arrays(named)
         self.options = self.given.control()
+        self.masks = read_masks(self.given, self.dtype)
         self.stack = self._stack()
 
     def _stack(self, **more: Array) -> _core.Stack:
@@ -87,7 +89,7 @@ class Heads:
     def _stack_of(self, named: Mapping[str, Array]) -> _core.Stack:
         given = self.given
         return _core.Stack(
-            named, scale=given.scale, is_causal=given.is_causal,
+            named, scale=given.scale, is_causal=given.is_causal, masks=self.masks,
             enable_gqa=given.enable_gqa, check_finite=given.check_finite,
         )  # fmt: skip
 
@@ -112,7 +114,9 @@ class Heads:
 
     def named(self, error: NonFiniteError) -> NonFiniteError:
         """The error for a number that is none, of which the core knows the place in a head."""
-        found = arrays.first_of(self.arrays) if self.given.check_finite else None
+        # A mask may hide the first of them.
+        is_looked_for = self.given.check_finite and self.masks is None
+        found = arrays.first_of(self.arrays) if is_looked_for else None
         return found or error
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from . import _solve
 from ._inputs.arrays import Array
-from ._inputs.options import F, HeadCallOptions, HeadOptions, Options, flag
+from ._inputs.options import F, HeadOptions, MaskOptions, Options, flag
 from ._inputs.signatures import accepting, documented
 from .errors import OptionError
 from .plans import Plan, beside
@@ -25,36 +25,36 @@ def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     *,
     return_lse: Literal[False] = False,
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> npt.NDArray[F]: ...  # fmt: skip
 @overload
 def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     *,
     return_lse: Literal[True],
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> tuple[npt.NDArray[F], npt.NDArray[F]]: ...  # fmt: skip
 @overload
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: Literal[False] = False,
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> Array: ...  # fmt: skip
 @overload
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: Literal[True],
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> tuple[Array, Array]: ...  # fmt: skip
 @documented(loss_gradient)
-@accepting(HeadCallOptions)
+@accepting(MaskOptions)
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: bool = False,
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> Array | tuple[Array, Array]:  # fmt: skip
     """Softmax attention, softmax(scale · query keyᵀ) value.
 
@@ -77,21 +77,45 @@ def attention(
     enable_gqa : bool
         Grouped queries: key and value may have Hk heads where H is a multiple of Hk, and H/Hk
         query heads in a row share each of them. Keys are not repeated in memory.
+    attn_mask : array_like of bool or of the dtype of query, optional
+        Of any shape that broadcasts to (..., H, L, S). True where a query sees a key; numbers are
+        added to the logits, -inf (and anything below an eighth of the lowest number) hides a key.
+        It is read where it is, tile by tile, and tiles that it hides are not computed. Not together
+        with ``is_causal``.
+    window : (int, int), optional
+        A query sees the key on the diagonal and so many before and after it; -1 is all of them.
+        With ``is_causal`` none after it.
+    key_lengths : array_like of int, optional
+        How many keys each batch has, of any shape that broadcasts to the leading dimensions but the
+        last, which counts heads: the keys from there on may hold anything.
+    cu_seqlens : array_like of int, or a pair, optional
+        Sequences of unequal length, packed one after the other along L and S: 0, the end of the
+        first, and so on up to L; a pair where those of keys differ. Queries see keys of their own
+        sequence. Not together with ``key_lengths``.
+    causal_align : {"top-left", "bottom-right"}
+        Where the diagonal of ``is_causal`` and ``window`` begins or ends: at the first query and
+        key, as in torch, or at the last query and the last key that there is, as in FlashAttention;
+        of each sequence where there are several.
+    dropout_p : float
+        0.0: an OptionError for more.
     **options
         As in ``loss_gradient``.
 
     Returns
     -------
     ndarray, (..., H, L, Ev)
-        Of the inputs' dtype in native byte order; zeros where S = 0. With ``return_lse`` a pair:
-        this, and ln Σ exp(logit) over the keys that each query sees, (..., H, L), -inf where there
-        are none.
+        Of the inputs' dtype in native byte order; zeros for queries that see nothing. With
+        ``return_lse`` a pair: this, and ln Σ exp(logit) over the keys that each query sees,
+        (..., H, L), -inf where there are none.
 
     Notes
     -----
-    Errors: as ``loss_gradient``; the message names the argument.
-    Source: docs/math.md, section on attention. Cost: 2 L S (E + Ev) operations for each head, half
-    if causal; memory O((L + S)(E + Ev)) beside the inputs.
+    Errors: as ``loss_gradient``; the message names the argument. Keys and queries that masks leave
+    out entirely have no effect, whatever they hold; ``check_finite`` looks at what is left, and
+    where ``is_causal`` is the only mask at all.
+    Source: docs/math.md, section on attention. Cost: 2 (E + Ev) operations for each query and key
+    that it sees, of each head; memory O((L + S)(E + Ev)) beside the inputs. ``attn_mask`` costs
+    some operations for each of its entries between the first and the last key of a query.
 
     Examples
     --------
@@ -103,8 +127,12 @@ def attention(
     array([0. , 0.5, 1. ])
     >>> ag.attention(q, q, v, return_lse=True)[1][0].round(3)
     array([1.099, 1.099, 1.099])
+    >>> ag.attention(q, q, v, attn_mask=np.array([True, False, True]))[0].ravel()
+    array([1., 1., 1.])
+    >>> ag.attention(q, q, v, cu_seqlens=[0, 1, 3])[0].ravel()
+    array([0. , 1.5, 1.5])
     """
-    given = Options.of("attention", HeadCallOptions, options)
+    given = Options.of("attention", MaskOptions, options)
     has_lse = flag("return_lse", return_lse)
     heads = _solve.Heads({"query": query, "key": key, "value": value}, given)
     output, lse = _solve.attention(heads, has_lse)
@@ -152,6 +180,8 @@ def attention_vjp(
         that are held against a tolerance are made of what it finds. The exact method only.
     is_causal, scale, enable_gqa
         As in ``attention``.
+    attn_mask, window, key_lengths, cu_seqlens, causal_align, dropout_p
+        As in ``attention``.
     rtol
         As in ``loss_gradient``.
         The tolerance is for dq, dk and dv each, over all heads together.
@@ -161,7 +191,7 @@ def attention_vjp(
         "auto" is exact for every tolerance: dk and dv are certified by nothing cheaper.
         "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
         logits; all heads are looked at before its degree is chosen, and a head with too many rows
-        beyond it is computed exactly.
+        beyond it is computed exactly. ``is_causal`` is the only mask that it has.
     degree
         As in ``loss_gradient``.
         With ``is_causal`` that bound is always infinite.
@@ -171,7 +201,8 @@ def attention_vjp(
     AttentionGradients
         Unpacks as three arrays shaped like query, key and value; ``.certificate``,
         ``.certificates``, ``.plan``. With ``enable_gqa`` dk and dv are sums over the query heads
-        that share a key head, in their order.
+        that share a key head, in their order. Zeros for queries that see nothing, and for keys
+        that no query sees.
 
     Notes
     -----

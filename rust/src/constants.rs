@@ -32,6 +32,10 @@ pub const SPLIT_TASKS: usize = 16;
 /// Least keys of a part of them: what a part leaves is summed up by one thread, a hundredth of the work on its keys.
 pub const SPLIT_KEYS: usize = 2048;
 
+/// Most that the rounding of a logarithm of the normaliser may change a weight, relative to it, where it is used again:
+/// a hundred times what the logits of trained heads lose in single precision.
+pub const LOGARITHM_ROUNDING: f64 = 1.0 / 1024.0;
+
 /// Bytes, of all threads together, for weights that pass 1 keeps for pass 2 ...
 pub const KEPT_BYTES: usize = 32 << 20;
 

@@ -20,16 +20,20 @@ GRADIENT = {
     **CALL, "rtol": None, "atol": 0.0, "norm": "fro", "method": "auto", "degree": None,
     "certificate": "any", "rng": None,
 }  # fmt: skip
+MASKS = {
+    "enable_gqa": False, "attn_mask": None, "window": None, "key_lengths": None,
+    "cu_seqlens": None, "causal_align": "top-left", "dropout_p": 0.0,
+}  # fmt: skip
 SAVED = {"output": None, "lse": None}
 KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.loss: CALL,
     ag.loss_gradient: {**GRADIENT, "B": None, "wrt": "X", "plan": None},
     ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
-    ag.attention: {**CALL, "enable_gqa": False, "return_lse": False},
-    ag.attention_vjp: {**GRADIENT, "enable_gqa": False, **SAVED, "plan": None},
+    ag.attention: {**CALL, **MASKS, "return_lse": False},
+    ag.attention_vjp: {**GRADIENT, **MASKS, **SAVED, "plan": None},
     ag.attention_jvp: {**CALL, "enable_gqa": False, **SAVED},
     ag.attention_hvp: {**CALL, "enable_gqa": False, **SAVED, "ddout": None},
-    ag.plan: {**GRADIENT, "enable_gqa": False},
+    ag.plan: {**GRADIENT, **MASKS},
 }
 FUNCTIONS = [*KEYWORDS, ag.diagnose, ag.factors, ag.ExpFeatures]
 

@@ -15,6 +15,7 @@ from itertools import compress
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from ..errors import AttnGradError, OptionError, OptionTypeError
@@ -24,6 +25,9 @@ Norm: TypeAlias = Literal["fro", "max"]
 CertificateKind: TypeAlias = Literal["any", "estimated", "statistical", "rigorous"]
 Method: TypeAlias = Literal["auto", "exact", "polynomial"]
 Progress: TypeAlias = Callable[[float], object]
+Align: TypeAlias = Literal["top-left", "bottom-right"]
+
+BOTTOM_RIGHT: Align = "bottom-right"
 
 # The precision of arrays that come in is that of those that come out.
 F = TypeVar("F", bound=np.floating[Any])
@@ -59,7 +63,18 @@ class HeadCallOptions(CallOptions, total=False):
     enable_gqa: bool
 
 
-class HeadOptions(GradientOptions, HeadCallOptions, total=False):
+class MaskOptions(HeadCallOptions, total=False):
+    """Options of functions of heads of attention that may have any mask."""
+
+    attn_mask: npt.ArrayLike | None
+    window: tuple[int, int] | None
+    key_lengths: npt.ArrayLike | None
+    cu_seqlens: npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike] | None
+    causal_align: Align
+    dropout_p: float
+
+
+class HeadOptions(GradientOptions, MaskOptions, total=False):
     """Options of functions of gradients of attention."""
 
 
@@ -86,6 +101,12 @@ class Options(NamedTuple):
     timeout: Any = None
     check_finite: Any = True
     enable_gqa: Any = False
+    attn_mask: Any = None
+    window: Any = None
+    key_lengths: Any = None
+    cu_seqlens: Any = None
+    causal_align: Any = "top-left"
+    dropout_p: Any = 0.0
     B: Any = None
 
     @classmethod
@@ -269,6 +290,36 @@ def progress(name: str, value: object) -> object:
     return value
 
 
+def _window(name: str, value: object) -> tuple[int, int] | None:
+    """Keys before and after the diagonal; -1 is all of them."""
+    if value is None:
+        return None
+    expected = "a pair of integers >= -1, keys before and after the diagonal, or None"
+    if not isinstance(value, (tuple, list)):
+        raise wrong_type(name, value, expected)
+    if len(value) != 2:
+        raise wrong_value(name, value, expected)
+    before, after = (integer(name, keys, expected, -1, sys.maxsize) for keys in value)
+    return before, after
+
+
+def _array(_name: str, value: object) -> object:
+    """Anything: it is read with the other arrays."""
+    return value
+
+
+def _dropout(name: str, value: object) -> float:
+    rate = real(name, value, "0.0", 0.0, 1.0)
+    if rate:
+        reason = "weights that are dropped at random have a gradient of their own each time"
+        raise OptionError(f"{name}: found {rate}; expected 0.0: {reason}")
+    return rate
+
+
+def _align(name: str, value: object) -> Align:
+    return choice(name, value, get_args(Align))
+
+
 def _norm(name: str, value: object) -> Norm:
     return choice(name, value, get_args(Norm))
 
@@ -290,7 +341,8 @@ CHECKS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(RULES, number),
     **dict.fromkeys(("is_causal", "check_finite", "enable_gqa"), flag),
     "norm": _norm, "method": _method, "certificate": _certificate, "rng": _seed,
-    "progress": progress,
+    "progress": progress, "window": _window, "dropout_p": _dropout, "causal_align": _align,
+    **dict.fromkeys(("attn_mask", "key_lengths", "cu_seqlens"), _array),
 }  # fmt: skip
 
 

@@ -32,12 +32,14 @@ is O(n m), and O(n m d1 d2) where a Kronecker product is written out.
 """
 
 from .layers import Layer, backward, error_over_layers, forward
+from .masks import Masks
 from .problem import Problem, loss, loss_gradient
 from .rows import Row, kron, tensor_trick, unvec, vec
 from .sdpa import attention, attention_hvp, attention_jvp, attention_vjp
 
 __all__ = [
     "Layer",
+    "Masks",
     "Problem",
     "Row",
     "attention",

@@ -7,17 +7,23 @@ from typing import Any
 import numpy as np
 
 from .._inputs.masks import unmasked
+from .masks import Masks, Shown
 from .softmax import Array, Exp, exponentials, normaliser, require_finite, row_shift, visible
 
 
-def _weights(query: Array, key: Array, scale: Any, is_causal: bool, exp: Exp) -> Array:
-    """f = softmax(scale query key^T) of one head. Shape (L, S)."""
+def _weights(
+    query: Array, key: Array, scale: Any, is_causal: bool, exp: Exp, shown: Shown | None = None
+) -> Array:
+    """f = softmax(scale query key^T) of one head, zeros in rows that see nothing. Shape (L, S)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         S = np.asarray(scale * (query @ key.T))
         require_finite(S, "the logits")
         seen = visible(S.shape[0], S.shape[1], is_causal)
+        if shown is not None:
+            S, seen = S + shown.added, shown.seen
         u = exponentials(S, seen, row_shift(S, seen), exp)
-        return np.asarray(u / normaliser(u))
+        is_blind = ~np.any(seen, axis=1, keepdims=True)
+        return np.asarray(u / normaliser(np.where(is_blind, 1, u)))
 
 
 def _default_scale(query: Array, scale: Any) -> Any:
@@ -32,17 +38,20 @@ def attention(
     is_causal: bool = False,
     scale: Any = None,
     exp: Exp = np.exp,
+    masks: Masks | None = None,
 ) -> Array:
     """o = softmax(scale query key^T) value, eq. (6.1).
 
     Shapes (..., L, E), (..., S, E), (..., S, Ev) -> (..., L, Ev); scale defaults to 1/sqrt(E).
-    Raises RangeError where logits overflow. Cost O(L S (E + Ev)) time and O(L S) memory per head.
+    Raises RangeError where logits overflow. Cost O(L S (E + Ev)) time and O(L S) memory per head;
+    with ``masks``, which hold besides ``is_causal``, O(L S) steps of Python.
     """
     query, key, value = _plain(query=query, key=key, value=value)
     scale = _default_scale(query, scale)
     out = np.zeros((*query.shape[:-1], value.shape[-1]), dtype=_common(query, key, value))
     for head in np.ndindex(query.shape[:-2]):
-        f = _weights(query[head], key[head], scale, is_causal, exp)
+        shown = _shown(masks, head, query, key, is_causal)
+        f = _weights(query[head], key[head], scale, is_causal, exp, shown)
         out[head] = f @ value[head]
     return out
 
@@ -56,6 +65,7 @@ def attention_vjp(
     is_causal: bool = False,
     scale: Any = None,
     exp: Exp = np.exp,
+    masks: Masks | None = None,
 ) -> tuple[Array, Array, Array]:
     """Gradients of <dout, attention(query, key, value)> with respect to its inputs, eq. (6.2).
 
@@ -67,7 +77,8 @@ def attention_vjp(
     dtype = _common(query, key, value, dout)
     dq, dk, dv = (np.zeros(array.shape, dtype=dtype) for array in (query, key, value))
     for head in np.ndindex(query.shape[:-2]):
-        f = _weights(query[head], key[head], scale, is_causal, exp)
+        shown = _shown(masks, head, query, key, is_causal)
+        f = _weights(query[head], key[head], scale, is_causal, exp, shown)
         p1 = f * (dout[head] @ value[head].T)
         p = p1 - np.sum(p1, axis=1, keepdims=True) * f
         dq[head] = scale * (p @ key[head])
@@ -152,6 +163,14 @@ def attention_hvp(
 def _weights_change(f: Array, dS: Array) -> Array:
     """Change of f = softmax(S) for one of the logits."""
     return np.asarray(f * (dS - np.sum(f * dS, axis=1, keepdims=True)))
+
+
+def _shown(
+    masks: Masks | None, head: tuple[int, ...], query: Array, key: Array, is_causal: bool
+) -> Shown | None:
+    if masks is None:
+        return None
+    return masks.of_head(head, (*query.shape[:-1], key.shape[-2]), is_causal)
 
 
 def _plain(**arrays: Array) -> tuple[Array, ...]:

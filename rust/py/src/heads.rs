@@ -4,13 +4,14 @@ use std::mem::take;
 
 use attngrad::exact::{self, Incoming};
 use attngrad::ndarray::{Array2, ArrayView2};
-use attngrad::{Float, Saved, StackSizes, plan};
+use attngrad::{AttnMask, Float, Saved, StackSizes, plan};
 use numpy::prelude::*;
 use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray};
 use pyo3::{prelude::*, types::PyDict};
 
 use crate::call::{Options, read};
 use crate::errors::{Failure, Result};
+use crate::masks::{Masks, ReadMask};
 use crate::plan::{Decision, Request, Solution};
 
 /// Arrays of heads: inputs, the gradient of the output, and the results of the forward pass.
@@ -26,6 +27,8 @@ pub struct Stack {
     /// The usual scale where it is None.
     scale: Option<f64>,
     is_causal: bool,
+    /// Other masks, with the causal one.
+    masks: Option<Py<Masks>>,
     enable_gqa: bool,
     /// Whether inputs that are not finite are refused.
     pub check_finite: bool,
@@ -36,11 +39,12 @@ impl Stack {
     /// Of arrays by their names, whose shapes are held against each other; one that is not aligned or not of native
     /// byte order is copied.
     #[new]
-    #[pyo3(signature = (arrays, *, scale, is_causal, enable_gqa, check_finite))]
+    #[pyo3(signature = (arrays, *, scale, is_causal, masks, enable_gqa, check_finite))]
     fn new(
         arrays: &Bound<'_, PyDict>,
         scale: Option<f64>,
         is_causal: bool,
+        masks: Option<Py<Masks>>,
         enable_gqa: bool,
         check_finite: bool,
     ) -> Result<Self> {
@@ -54,7 +58,7 @@ impl Stack {
         for (array, kept) in found.into_iter().zip(&mut arrays) {
             *kept = array.map(|array| in_precision!(is_single, T => in_place::<T>(array))).transpose()?;
         }
-        Ok(Stack { arrays, sizes, is_single, scale, is_causal, enable_gqa, check_finite })
+        Ok(Stack { arrays, sizes, is_single, scale, is_causal, masks, enable_gqa, check_finite })
     }
 
     /// The decision that needs no look at the arrays. Refuses a request that no data could meet in their precision.
@@ -83,7 +87,7 @@ impl Stack {
 }
 
 /// The array, or a copy that can be read as one of T.
-fn in_place<T: Element>(array: Bound<'_, PyUntypedArray>) -> Result<Py<PyUntypedArray>> {
+pub fn in_place<T: Element>(array: Bound<'_, PyUntypedArray>) -> Result<Py<PyUntypedArray>> {
     let is_readable = array.cast::<PyArrayDyn<T>>().is_ok_and(|array| {
         let strides = array.strides().iter().map(|stride| stride.unsigned_abs());
         strides.chain([array.data().addr()]).all(|bytes| bytes % align_of::<T>() == 0)
@@ -96,7 +100,10 @@ fn in_place<T: Element>(array: Bound<'_, PyUntypedArray>) -> Result<Py<PyUntyped
 }
 
 /// The arrays of heads while the core reads them.
-pub struct Read<'py, T: Element>([Option<PyReadonlyArrayDyn<'py, T>>; NAMES.len()]);
+pub struct Read<'py, T: Element> {
+    arrays: [Option<PyReadonlyArrayDyn<'py, T>>; NAMES.len()],
+    mask: Option<ReadMask<'py, T>>,
+}
 
 impl<'py, T: Element + Float> Read<'py, T> {
     /// Those of a stack.
@@ -105,18 +112,27 @@ impl<'py, T: Element + Float> Read<'py, T> {
         for (array, kept) in given.arrays.iter().zip(&mut arrays) {
             *kept = array.as_ref().map(|array| read(array.bind(py).as_any())).transpose()?;
         }
-        Ok(Read(arrays))
+        Ok(Read { arrays, mask: ReadMask::of(py, given.masks.as_ref().map(Py::get))? })
     }
 
     /// The array in a place of the names.
     pub fn at(&self, place: usize) -> Result<&PyReadonlyArrayDyn<'py, T>> {
-        self.0[place].as_ref().ok_or_else(|| Failure::internal("an input did not come through"))
+        self.arrays[place].as_ref().ok_or_else(|| Failure::internal("an input did not come through"))
     }
 
-    /// The heads.
-    pub fn stack(&self, given: &Stack) -> Result<attngrad::Stack<'_, T>> {
+    /// The entries of a mask for each pair, if there are some.
+    pub fn mask(&self) -> Option<AttnMask<'_, T>> {
+        self.mask.as_ref().map(ReadMask::mask)
+    }
+
+    /// The heads, with the entries of their mask.
+    pub fn stack<'a>(&'a self, given: &'a Stack, mask: Option<&'a AttnMask<'a, T>>) -> Result<attngrad::Stack<'a, T>> {
         let [query, key, value] = [self.at(0)?.as_array(), self.at(1)?.as_array(), self.at(2)?.as_array()];
-        let stack = attngrad::Stack::new(&query, &key, &value, given.enable_gqa)?.with_causal(given.is_causal);
+        let stack = attngrad::Stack::new(&query, &key, &value, given.enable_gqa)?;
+        let stack = match &given.masks {
+            Some(masks) => stack.with_masks(&masks.get().masks, mask)?,
+            None => stack.with_causal(given.is_causal),
+        };
         Ok(match given.scale {
             Some(scale) => stack.with_scale(scale),
             None => stack,
@@ -125,13 +141,13 @@ impl<'py, T: Element + Float> Read<'py, T> {
 
     /// The results of the forward pass, if they are given.
     pub fn saved<'a>(&'a self, stack: &attngrad::Stack<'a, T>) -> Result<Option<Saved<'a, T>>> {
-        let [.., Some(output), Some(lse)] = &self.0 else { return Ok(None) };
+        let [.., Some(output), Some(lse)] = &self.arrays else { return Ok(None) };
         Ok(Some(stack.saved(&output.as_array(), &lse.as_array())?))
     }
 
     /// The gradient of the output of each head, if it is given.
     pub fn dout<'a>(&'a self, stack: &attngrad::Stack<'a, T>, name: &'static str) -> Result<Option<Outputs<'a, T>>> {
-        let Some(dout) = &self.0[3] else { return Ok(None) };
+        let Some(dout) = &self.arrays[3] else { return Ok(None) };
         Ok(Some(stack.outputs(name, &dout.as_array())?))
     }
 
@@ -162,7 +178,8 @@ pub fn attention(
 ) -> Result<(Py<PyAny>, Option<Py<PyAny>>)> {
     in_precision!(stack.is_single, T => {
         let read = Read::<T>::new(py, stack)?;
-        let (heads, asked) = (read.stack(stack)?, (return_lse, stack.check_finite));
+        let mask = read.mask();
+        let (heads, asked) = (read.stack(stack, mask.as_ref())?, (return_lse, stack.check_finite));
         let (found, _) = options.run(py, |options, watch| exact::attention_stack(&heads, asked, options, watch))?;
         let shape = read.output_shape(stack)?;
         let output = shaped(py, found.output, &shape)?;
@@ -181,7 +198,8 @@ pub fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> 
 pub fn decide_heads(py: Python<'_>, stack: &Stack, request: &Request) -> Result<Decision> {
     in_precision!(stack.is_single, T => {
         let read = Read::<T>::new(py, stack)?;
-        let heads = read.stack(stack)?;
+        let mask = read.mask();
+        let heads = read.stack(stack, mask.as_ref())?;
         let incoming = read.incoming(&heads)?;
         let heads: Vec<plan::Pulled<'_, T>> = heads.heads().iter().copied().zip(incoming.dout).collect();
         Ok(py.detach(|| plan::decide_heads(&heads, &request.0))?.into())
@@ -199,7 +217,8 @@ pub fn solve_heads(
 ) -> Result<Solution> {
     in_precision!(stack.is_single, T => {
         let read = Read::<T>::new(py, stack)?;
-        let heads = read.stack(stack)?;
+        let mask = read.mask();
+        let heads = read.stack(stack, mask.as_ref())?;
         let (incoming, decision) = (read.incoming(&heads)?, plan::Decision::from(decision));
         let (mut found, _) = options.run(py, |options, watch| {
             let asked = (&request.0.options(*options), stack.check_finite);

@@ -24,6 +24,7 @@ mod errors;
 mod factors;
 mod features;
 mod heads;
+mod masks;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 mod plan;
@@ -144,6 +145,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<features::ExpFeatures>()?;
     module.add_class::<factors::Factors>()?;
     module.add_class::<heads::Stack>()?;
+    module.add_class::<masks::Masks>()?;
     module.add_class::<plan::Request>()?;
     module.add_class::<plan::Shape>()?;
     module.add_class::<plan::Forecast>()?;

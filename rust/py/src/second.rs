@@ -18,7 +18,8 @@ pub fn attention_jvp(
 ) -> Result<(Option<Py<PyAny>>, Py<PyAny>)> {
     in_precision!(stack.is_single, T => {
         let (read, along) = (Read::<T>::new(py, stack)?, Read::<T>::new(py, direction)?);
-        let (heads, direction) = (read.stack(stack)?, along.stack(direction)?);
+        let mask = read.mask();
+        let (heads, direction) = (read.stack(stack, mask.as_ref())?, along.stack(direction, None)?);
         let saved = read.saved(&heads)?;
         let (found, _) = options.run(py, |options, watch| {
             exact::attention_stack_jvp(&heads, &direction, saved.as_ref(), stack.check_finite, options, watch)
@@ -34,7 +35,8 @@ pub fn attention_jvp(
 pub fn attention_hvp(py: Python<'_>, stack: &Stack, direction: &Stack, options: &Options) -> Result<[Py<PyAny>; 4]> {
     in_precision!(stack.is_single, T => {
         let (read, along) = (Read::<T>::new(py, stack)?, Read::<T>::new(py, direction)?);
-        let (heads, direction) = (read.stack(stack)?, along.stack(direction)?);
+        let mask = read.mask();
+        let (heads, direction) = (read.stack(stack, mask.as_ref())?, along.stack(direction, None)?);
         let (incoming, ddout) = (read.incoming(&heads)?, along.dout(&direction, "ddout")?);
         let (found, _) = options.run(py, |options, watch| {
             let moved = (&incoming, ddout.as_deref());

@@ -15,6 +15,7 @@ use super::sight::{Sight, blamed, without};
 use super::structure::Structure;
 use super::turns::KeySide;
 use super::waves::Fused;
+use crate::constants::LOGARITHM_ROUNDING;
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::{Rows, in_range, row_major, rows as rows_of};
@@ -72,7 +73,7 @@ impl<'a, T: Float> Pulled<'a, T> {
         let (keys, values) = (without(heads.key, sight.unseen(m))?, without(heads.value, sight.unseen(m))?);
         let dout = without(self.dout, sight.blind())?;
         // Without pass 1 the spread of the weights is not known, which the fine estimate is made of.
-        let saved = self.saved.filter(|_| self.is_coarse);
+        let saved = self.saved.filter(|(_, lse)| self.is_coarse && lse.iter().all(|&lse| is_precise(lse)));
         let output = saved.map(|(output, _)| without(output, sight.blind())).transpose()?;
         let lse = saved.map(|(_, lse)| buffer::collected(lse.iter().copied())).transpose()?;
         let (keys, values) = (rows_of(&keys)?, rows_of(&values)?);
@@ -177,6 +178,12 @@ impl<'a, T: Float> Pulled<'a, T> {
             errors: Errors::Coarse(Box::new(Coarse::new::<T>(&sizes))),
         })
     }
+}
+
+/// Whether weights from a logarithm of the normaliser, which is rounded, are good for some digits: those of a row whose
+/// entries of a mask are all far below zero are not, and the forward pass is done again.
+fn is_precise<T: Float>(lse: T) -> bool {
+    lse == T::neg_infinity() || lse.widen().abs() * T::UNIT_ROUNDOFF <= LOGARITHM_ROUNDING
 }
 
 /// Both passes done.

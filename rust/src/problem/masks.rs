@@ -10,13 +10,13 @@ use crate::runtime::buffer;
 /// gradients of zeros.
 ///
 /// ```
-/// use attngrad::{Align, Masks, Stack, exact};
+/// use attngrad::{Masks, Stack, exact};
 /// use ndarray::Array2;
 ///
 /// let x = Array2::from_shape_fn((6, 2), |(j, i)| (2 * j + i) as f64).into_dyn();
 /// // A query of each of two sequences sees its own token and the one before.
 /// let masks = Masks::new().causal(true).window([Some(1), None]).sequences(&[0, 2, 6], &[0, 2, 6])?;
-/// let stack = Stack::new(&x.view(), &x.view(), &x.view(), false)?.with_masks(&masks)?;
+/// let stack = Stack::new(&x.view(), &x.view(), &x.view(), false)?.with_masks(&masks, None)?;
 /// let found = exact::attention_stack(&stack, (true, true), &Default::default(), None)?;
 /// assert_eq!(found.output.row(2), ndarray::array![4.0, 5.0]);
 /// # Ok::<(), attngrad::Error>(())
@@ -89,6 +89,15 @@ impl Masks {
         // None is below zero.
         let sums = |ends: &[i64]| buffer::collected(ends.iter().map(|&end| end as usize));
         Ok(Masks { sequences: Some([sums(queries)?, sums(keys)?]), ..self })
+    }
+
+    /// Refuses a causal mask beside one with an entry for each pair.
+    pub(super) fn check_beside_entries(&self) -> Result<(), Error> {
+        if !self.is_causal {
+            return Ok(());
+        }
+        let wanted = "one of both: a mask hides what it is told to, and a window of (-1, 0) is causal".into();
+        Err(Error::Option { option: "is_causal", found: "True beside attn_mask".into(), wanted })
     }
 
     /// The mask of each head of `leading` dimensions, of `n` queries and `m` keys.

@@ -89,22 +89,17 @@ impl<'a, T: Float> Stack<'a, T> {
         self
     }
 
-    /// The same heads with these masks alone.
+    /// The same heads with these masks alone, and with entries for each pair of a query and a key.
     ///
     /// # Errors
-    /// [`Error::Shape`] and [`Error::Option`] for masks that are not of these heads.
-    pub fn with_masks(mut self, masks: &'a Masks) -> Result<Self, Error> {
+    /// [`Error::Shape`] and [`Error::Option`] for masks that are not of these heads, and for a causal mask beside
+    /// entries, which torch refuses too.
+    pub fn with_masks(mut self, masks: &'a Masks, attn_mask: Option<&'a AttnMask<'a, T>>) -> Result<Self, Error> {
         let of_heads = masks.of_heads(&self.leading, [self.sizes.head.n, self.sizes.head.m])?;
         self.heads.iter_mut().zip(of_heads).for_each(|(head, mask)| (head.mask, head.entries) = (mask, None));
-        Ok(self)
-    }
-
-    /// The same heads with a mask of entries besides those that they have.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] where it does not broadcast to the heads.
-    pub fn with_attn_mask(mut self, mask: &'a AttnMask<'a, T>) -> Result<Self, Error> {
-        let of_heads = mask.of_heads(&self.leading, self.sizes.head.n, self.sizes.head.m)?;
+        let Some(attn_mask) = attn_mask else { return Ok(self) };
+        masks.check_beside_entries()?;
+        let of_heads = attn_mask.of_heads(&self.leading, self.sizes.head.n, self.sizes.head.m)?;
         self.heads.iter_mut().zip(of_heads).for_each(|(head, entries)| head.entries = Some(entries));
         Ok(self)
     }

@@ -42,13 +42,13 @@ fn cuts(rng: &mut Rng, end: usize, pieces: usize) -> Vec<i64> {
     cuts
 }
 
-fn masks(rng: &mut Rng, [n, m]: [usize; 2]) -> Masks {
+fn masks(rng: &mut Rng, [n, m]: [usize; 2], has_entries: bool) -> Masks {
     let reach = |rng: &mut Rng| {
         let reaches = [None, None, Some(0), Some(1), Some(5), Some(BLOCK), Some(m / 2)];
         one_of(rng, &reaches)
     };
     let masks = Masks::new()
-        .causal(rng.below(3) == 0)
+        .causal(rng.below(3) == 0 && !has_entries)
         .align(one_of(rng, &[Align::TopLeft, Align::BottomRight]))
         .window([reach(rng), reach(rng)]);
     match rng.below(3) {
@@ -169,15 +169,12 @@ fn at_random<T: Float>(seed: u64) {
     let (query, key) = (array::<T>(rng, n, d, count, size), array::<T>(rng, m, d, shared, 1.0));
     let (value, dout) = (array::<T>(rng, m, dv, shared, 1.0), array::<T>(rng, n, dv, count, 1.0));
     let [query, key, value, dout] = [query, key, value, dout].map(shaped);
-    let masks = masks(rng, [n, m]);
     let entries = Entries::<T>::new(rng, [n, m]);
     let attn_mask = entries.mask();
+    let masks = masks(rng, [n, m], attn_mask.is_some());
     let what = format!("seed {seed}: {n} x {m}, logits of {size}, {level}, {key_block}, {masks:?}, {}", entries.name());
-    let stack = Stack::new(&query.view(), &key.view(), &value.view(), true).and_then(|one| one.with_masks(&masks));
-    let stack = stack.and_then(|one| match &attn_mask {
-        Some(mask) => one.with_attn_mask(mask),
-        None => Ok(one),
-    });
+    let stack = Stack::new(&query.view(), &key.view(), &value.view(), true)
+        .and_then(|one| one.with_masks(&masks, attn_mask.as_ref()));
     let stack = stack.unwrap_or_else(|error| panic!("{what}: {error}"));
     let douts = stack.outputs("dout", &dout.view()).expect("it fits");
     let number = std::num::NonZeroUsize::new;

@@ -1,0 +1,240 @@
+"""Masks of every kind, alone and together, against the dense formula; what they hide; bad ones."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import attngrad_rs as ag
+from attngrad_rs import reference
+from helpers import Array, assert_ratio, assert_same_bits
+
+pytestmark = pytest.mark.spec
+
+# Roundings by which a result may differ from the dense formula, over the sums of absolute values.
+SLACK = 60.0
+NAMES = ("dq", "dk", "dv")
+LEAD = (2, 4)
+# Around tiles of queries and strips and blocks of keys.
+ROWS = (0, 1, 5, 16, 33, 70)
+
+
+class Call(NamedTuple):
+    """Heads of attention, of which two share keys, and the options of a call."""
+
+    query: Array
+    key: Array
+    value: Array
+    dout: Array
+    is_causal: bool
+    masks: reference.Masks
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"is_causal": self.is_causal, "enable_gqa": True, **self.masks._asdict()}
+
+    def forward(self, **options: Any) -> Any:
+        return ag.attention(self.query, self.key, self.value, **(self.options | options))
+
+    def gradients(self, **options: Any) -> Any:
+        arrays = (self.query, self.key, self.value, self.dout)
+        return ag.attention_vjp(*arrays, **(self.options | options))
+
+    def dense(self) -> tuple[Array, Array, Array, Array]:
+        """o, dq, dk and dv by the definition, in the widest precision."""
+        key, value = (np.repeat(array, 2, axis=-3) for array in (self.key, self.value))
+        wide = [one.astype(np.longdouble) for one in (self.query, key, value, self.dout)]
+        form: dict[str, Any] = {"is_causal": self.is_causal, "masks": self.masks}
+        dq, dk, dv = reference.attention_vjp(*wide, **form)
+        shared = [one.reshape(2, 2, 2, *one.shape[-2:]).sum(axis=2) for one in (dk, dv)]
+        return reference.attention(*wide[:3], **form), dq, shared[0], shared[1]
+
+    def sizes(self) -> tuple[float, float, float, float]:
+        """One rounding of each of o, dq, dk and dv at most: products of the largest factors."""
+        query, key, value, dout = (float(np.max(np.abs(one), initial=0.0)) for one in self[:4])
+        width, rows = self.query.shape[-1], max(self.query.shape[-2], 1)
+        info = np.finfo(self.query.dtype)
+        logit = 1.0 + np.sqrt(width) * query * key + self.added()
+        eps = float(info.eps) * logit * (1.0 + np.log2(max(rows, self.key.shape[-2], 2)))
+        slope = 2.0 * self.value.shape[-1] * dout * value * logit
+        o, dq = eps * value, eps * slope * key
+        dk, dv = eps * slope * query * 2 * rows, eps * dout * 2 * rows
+        # Weights that are taken for zero.
+        tiny = float(info.tiny) ** 0.5
+        return o + tiny, dq + tiny, dk + tiny, dv + tiny
+
+    def added(self) -> float:
+        """The largest number that a mask adds to a logit that counts."""
+        mask = self.masks.attn_mask
+        if mask is None or mask.dtype == bool:
+            return 0.0
+        counts = np.abs(mask) < np.finfo(mask.dtype).max / 8
+        return float(np.max(np.abs(mask), initial=0.0, where=counts))
+
+
+def cuts(draw: Any, end: int, pieces: int) -> list[int]:
+    """Numbers from 0 to ``end`` that cut it into pieces, some of them empty."""
+    inner = draw(st.lists(st.integers(0, end), min_size=pieces - 1, max_size=pieces - 1))
+    return [0, *sorted(inner), end]
+
+
+@st.composite
+def masks(draw: Any, rows: int, seen: int, dtype: Any, *, with_entries: bool) -> reference.Masks:
+    attn_mask, key_lengths, cu_seqlens = None, None, None
+    if with_entries:
+        shape = draw(st.sampled_from(((), (1,), (4,), (2, 1), LEAD)))
+        shape = (*shape, draw(st.sampled_from((1, rows))), seen)
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        attn_mask = rng.random(shape) < draw(st.sampled_from((0.0, 0.1, 0.5, 0.9, 1.0)))
+        if draw(st.booleans()):
+            low = draw(st.sampled_from((-np.inf, float(np.finfo(dtype).min), -1e4)))
+            size = draw(st.sampled_from((0.0, 3.0)))
+            numbers = np.where(attn_mask, size * rng.standard_normal(shape), low)
+            attn_mask = numbers.astype(dtype)
+    window = draw(st.none() | st.tuples(st.integers(-1, 8), st.integers(-1, 8)))
+    kind = draw(st.sampled_from(("none", "lengths", "packed", "pair")))
+    if kind == "lengths":
+        key_lengths = draw(st.lists(st.integers(0, seen), min_size=2, max_size=2))
+    elif kind == "packed":
+        assume(rows == seen)
+        cu_seqlens = cuts(draw, rows, draw(st.integers(1, 4)))
+    elif kind == "pair":
+        pieces = draw(st.integers(1, 4))
+        cu_seqlens = (cuts(draw, rows, pieces), cuts(draw, seen, pieces))
+    align = draw(st.sampled_from(("top-left", "bottom-right")))
+    return reference.Masks(attn_mask, window, key_lengths, cu_seqlens, align)
+
+
+@st.composite
+def calls(draw: Any) -> Call:
+    rows = draw(st.sampled_from(ROWS))
+    seen = draw(st.just(rows) | st.sampled_from(ROWS))
+    width, columns = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    dtype = draw(st.sampled_from((np.float32, np.float64)))
+    size = draw(st.sampled_from((0.1, 1.0, 6.0)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def array(heads: int, *shape: int, size: float = 1.0) -> Array:
+        return np.asarray(size * rng.standard_normal((2, heads, *shape)), dtype)
+
+    is_causal, with_entries = draw(st.sampled_from(((0, 0), (0, 1), (1, 0))))
+    return Call(
+        array(4, rows, width, size=size),
+        array(2, seen, width),
+        array(2, seen, columns),
+        array(4, rows, columns),
+        bool(is_causal),
+        draw(masks(rows, seen, dtype, with_entries=bool(with_entries))),
+    )
+
+
+@given(calls())
+def test_every_mask_is_the_dense_formula(call: Call) -> None:
+    want, sizes = call.dense(), call.sizes()
+    output, lse = call.forward(return_lse=True)
+    plain, again = call.gradients(), call.gradients(output=output, lse=lse)
+    for name, one, truth, size in zip(("o", *NAMES), (output, *plain), want, sizes, strict=True):
+        assert one.dtype == call.query.dtype
+        assert_ratio(one, truth, size, SLACK, name)
+    # The logarithm is rounded once, by as much as it is large.
+    growth = 1.0 + float(np.max(np.abs(lse[np.isfinite(lse)]), initial=0.0))
+    for name, one, truth, size in zip(NAMES, again, want[1:], sizes[1:], strict=True):
+        assert_ratio(one, truth, growth * size, SLACK, f"{name} with the forward pass done")
+    blind = np.isneginf(lse)
+    assert not output[blind].any()
+    assert not plain.dq[blind].any()
+
+
+@given(calls(), st.sampled_from((np.nan, np.inf, -np.inf)))
+def test_what_nobody_sees_has_no_effect(call: Call, bad: float) -> None:
+    """Keys of no query, and queries of no key, may hold anything; their gradients are zeros."""
+    # Arrays are looked at whole where there is no other mask than is_causal.
+    *others, align = call.masks
+    is_plain = all(one is None for one in others) and align == "top-left"
+    assume(not is_plain and (call.is_causal or any(one is not None for one in others)))
+    shape = (*LEAD, call.query.shape[-2], call.key.shape[-2])
+    seen = np.array([call.masks.of_head(h, shape, call.is_causal).seen for h in np.ndindex(*LEAD)])
+    seen = seen.reshape(2, 2, 2, *shape[-2:])
+    blind = ~seen.any(axis=-1).reshape(shape[:-1])
+    unseen = ~seen.any(axis=(2, -2))
+    want = (*call.forward(return_lse=True), *call.gradients())
+    call.query[blind] = call.dout[blind] = bad
+    call.key[unseen] = call.value[unseen] = bad
+    output, lse = call.forward(return_lse=True)
+    found = (output, lse, *call.gradients())
+    for name, one, other in zip(("o", "lse", *NAMES), found, want, strict=True):
+        assert_same_bits(one, other, name)
+    output[blind] = bad
+    call.gradients(output=output, lse=lse)
+    assert not found[2][blind].any()
+    assert not found[3][unseen].any()
+    assert not found[4][unseen].any()
+
+
+@given(calls(), st.sampled_from((1, 2, 3)))
+def test_bits_by_any_threads_and_strides(call: Call, threads: int) -> None:
+    want = (call.forward(), *call.gradients())
+    mask = call.masks.attn_mask
+    if mask is not None:
+        shown = np.broadcast_to(mask, (*LEAD, call.query.shape[-2], call.key.shape[-2]))
+        turned = np.moveaxis(np.moveaxis(shown, 0, -1).copy(), -1, 0)
+        call = call._replace(masks=call.masks._replace(attn_mask=turned))
+    found = (call.forward(threads=threads), *call.gradients(threads=threads))
+    for name, one, other in zip(("o", *NAMES), found, want, strict=True):
+        assert_same_bits(one, other, name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("align", ["top-left", "bottom-right"])
+def test_masks_of_long_heads(align: str, dtype: Any) -> None:
+    """More rows than a task, a wave and a chunk hold: one mask by all the ways to say it."""
+    rng = np.random.default_rng(3)
+    rows, seen, before = 700, 900, 130
+    draw = [rng.standard_normal((2, n, 16)).astype(dtype) for n in (rows, seen, seen, rows)]
+    j, i = np.arange(rows)[:, None], np.arange(seen)
+    apart = i - j - (seen - rows if align == "bottom-right" else 0)
+    shows = (apart <= 0) & (apart >= -before)
+    added = np.where(shows, 0, -np.inf).astype(dtype)
+    form: dict[str, Any] = {"window": (before, -1), "is_causal": True, "causal_align": align}
+    want = (ag.attention(*draw[:3], **form), *ag.attention_vjp(*draw, **form))
+    for mask in (shows, added, added[None, None, 0:].reshape(1, rows, seen)):
+        got = (
+            ag.attention(*draw[:3], attn_mask=mask),
+            *ag.attention_vjp(*draw, attn_mask=mask),
+        )
+        for name, one, other in zip(("o", *NAMES), got, want, strict=True):
+            size = float(np.finfo(dtype).eps * np.max(np.abs(other)) * 10)
+            assert_ratio(one, other, size, SLACK, name)
+
+
+def test_sequences_are_heads_of_their_own() -> None:
+    rng = np.random.default_rng(4)
+    q, k, v, dout = (rng.standard_normal((3, 50, 8)) for _ in range(4))
+    ends = [0, 7, 7, 30, 50]
+    packed = ag.attention_vjp(q, k, v, dout, cu_seqlens=ends, is_causal=True)
+    for begin, end in itertools.pairwise(ends):
+        parts = [one[:, begin:end] for one in (q, k, v, dout)]
+        alone = ag.attention_vjp(*parts, is_causal=True)
+        for one, other in zip(packed, alone, strict=True):
+            assert_ratio(one[:, begin:end], other, 1e-14, SLACK, f"{begin} to {end}")
+
+
+def test_a_plan_keeps_its_masks() -> None:
+    rng = np.random.default_rng(5)
+    q, k, v, dout = (rng.standard_normal((2, 20, 4)) for _ in range(4))
+    form: dict[str, Any] = {"attn_mask": rng.random((20, 20)) < 0.5, "key_lengths": 15}
+    plan = ag.plan(q, k, v, **form)
+    want = ag.attention_vjp(q, k, v, dout, **form)
+    for got in (plan.execute(dout=dout), want.plan.execute(query=q, key=k, value=v, dout=dout)):
+        assert_same_bits(got.dk, want.dk, "dk")
+
+
+def test_a_polynomial_has_no_other_mask() -> None:
+    x = np.zeros((2, 5, 3))
+    with pytest.raises(ag.OptionError, match="method: found 'polynomial' for heads with a mask"):
+        ag.attention_vjp(x, x, x, x, method="polynomial", degree=1, window=(1, 1))
