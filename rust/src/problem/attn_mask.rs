@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView2, ArrayViewD, Ix2};
 
-use super::stack::parts;
+use super::parts::parts;
 use crate::error::Error;
 use crate::float::Float;
 

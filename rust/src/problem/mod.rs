@@ -9,6 +9,7 @@ mod identity;
 mod mask;
 mod masks;
 mod outputs;
+mod parts;
 mod row_major;
 mod shape;
 mod stack;

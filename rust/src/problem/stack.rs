@@ -1,7 +1,8 @@
 //! Heads of attention in arrays of any leading dimensions, as views of one head each.
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewD, Axis, Dimension, Ix1, Ix2};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewD, Ix1, Ix2};
 
+use super::parts::{leading, parts};
 use super::{AttnMask, Heads, Mask, Masks, Shape, StackSizes};
 use crate::error::Error;
 use crate::float::Float;
@@ -152,37 +153,6 @@ impl<'a, T: Float> Stack<'a, T> {
     }
 }
 
-/// How many arrays of the last `rank` axes there are.
-fn leading(shape: &[usize], rank: usize) -> usize {
-    shape[..shape.len() - rank].iter().product()
-}
-
 fn matrices<'a, T>(array: &ArrayViewD<'a, T>) -> Result<Vec<ArrayView2<'a, T>>, Error> {
     parts::<T, Ix2>(array)
-}
-
-/// The array's parts of its last axes, in the order of the leading indices.
-pub(super) fn parts<'a, T, D: Dimension>(
-    array: &ArrayViewD<'a, T>,
-) -> Result<Vec<ndarray::ArrayView<'a, T, D>>, Error> {
-    let rank = D::NDIM.unwrap_or_default();
-    let mut found = buffer::with_capacity(leading(array.shape(), rank))?;
-    collect(array.clone(), rank, &mut found)?;
-    Ok(found)
-}
-
-fn collect<'a, T, D: Dimension>(
-    array: ArrayViewD<'a, T>,
-    rank: usize,
-    found: &mut Vec<ndarray::ArrayView<'a, T, D>>,
-) -> Result<(), Error> {
-    if array.ndim() == rank {
-        let part = array.into_dimensionality::<D>().map_err(|error| Error::Internal(error.to_string()))?;
-        found.push(part);
-        return Ok(());
-    }
-    for index in 0..array.len_of(Axis(0)) {
-        collect(array.clone().index_axis_move(Axis(0), index), rank, found)?;
-    }
-    Ok(())
 }
