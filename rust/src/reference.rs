@@ -300,13 +300,8 @@ fn exponentials(S: &Array2<f64>, sees: impl Fn(usize, usize) -> bool) -> Array2<
 fn added<T: Float>(heads: &Heads<'_, T>, j: usize, i: usize) -> f64 {
     match &heads.entries {
         None => 0.0,
-        Some(Entries::Seen(entries)) => {
-            if entries[[j, i]] == 0 {
-                f64::NEG_INFINITY
-            } else {
-                0.0
-            }
-        }
+        Some(Entries::Seen(entries)) if entries[[j, i]] == 0 => f64::NEG_INFINITY,
+        Some(Entries::Seen(_)) => 0.0,
         Some(Entries::Added(entries)) => match entries[[j, i]].widen() {
             entry if entry < least_added::<T>() => f64::NEG_INFINITY,
             entry => entry,

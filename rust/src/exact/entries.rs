@@ -151,7 +151,7 @@ impl Row {
                 let entries = in_a_row(entries.row(row), own)?;
                 let floor = T::narrow(least_added::<T>());
                 let [most, least] = extremes(&entries, floor);
-                if !(most < T::infinity()) {
+                if most.is_nan() || most == T::infinity() {
                     let bad = entries.iter().enumerate().find(|(_, x)| x.is_nan() || **x == T::infinity());
                     let (column, x) = bad.map_or((0, most), |(column, x)| (column, *x));
                     let (argument, column) = ("attn_mask", own.begin + column);

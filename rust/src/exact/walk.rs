@@ -89,13 +89,8 @@ impl<'a> Walk<'a> {
     pub fn lanes<const L: usize, const J: usize>(&self, key: usize) -> [[i32; L]; 2] {
         let place = |of: usize| of.clamp(key, key + J) as i32 - key as i32;
         let Some(seen) = self.seen else { return [[0; L], [place(self.keys.end); L]] };
-        let mut ends = [[0; L]; 2];
-        for l in 0..L {
-            let own = of_query(seen, self.first_query + l);
-            ends[0][l] = place(own.begin);
-            ends[1][l] = place(own.end);
-        }
-        ends
+        let own: [Interval; L] = std::array::from_fn(|l| of_query(seen, self.first_query + l));
+        [own.map(|own| place(own.begin)), own.map(|own| place(own.end))]
     }
 }
 

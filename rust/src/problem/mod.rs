@@ -1,6 +1,7 @@
 //! The paper's problem, its shapes checked once at the door; in `heads` query, key and value of attention itself, in
-//! `stack` many heads of it, in `mask`, `masks` and `attn_mask` which keys the queries of one head and of all see, in `approximation` the polynomial in the place of exp, in `identity` which problem
-//! something was fitted to, in `row_major` its inputs in the order in which the passes read them.
+//! `stack` many heads of it, in `mask`, `masks` and `attn_mask` which keys the queries of one head and of all see, in
+//! `approximation` the polynomial in the place of exp, in `identity` which problem something was fitted to, in
+//! `row_major` its inputs in the order in which the passes read them.
 
 mod approximation;
 mod attn_mask;
