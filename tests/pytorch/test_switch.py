@@ -21,8 +21,9 @@ F = torch.nn.functional
 TORCHS = F.scaled_dot_product_attention
 X = torch.arange(2.0 * 4 * 5 * 3).sin().reshape(2, 4, 5, 3)
 MASK = torch.ones(5, 5, dtype=torch.bool).tril()
+LEARNT = torch.zeros(5, 5, requires_grad=True)
 UNSERVED = {
-    "attn_mask": {"attn_mask": MASK},
+    "attn_mask": {"attn_mask": LEARNT},
     "dropout_p": {"dropout_p": 0.5},
     "query": {"query": X.bfloat16(), "key": X.bfloat16(), "value": X.bfloat16()},
 }
@@ -56,7 +57,7 @@ def test_contexts_nest() -> None:
             assert served()
         assert served()
         with pytest.raises(errors.OptionError):
-            F.scaled_dot_product_attention(X, X, X, MASK)
+            F.scaled_dot_product_attention(X, X, X, LEARNT)
     assert not served()
 
 
@@ -136,13 +137,20 @@ def test_compiled_models_follow_the_switch(backend: str) -> None:
     assert calls() == 0
 
 
-def test_multi_head_attention_in_training() -> None:
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_multi_head_attention_in_training(is_padded: bool) -> None:
     torch.manual_seed(0)
     model = torch.nn.MultiheadAttention(12, 3, batch_first=True)
     x = torch.randn(2, 7, 12)
-    want = torch.autograd.grad(model(x, x, x, need_weights=False)[0].sum(), model.in_proj_weight)
+    padding = torch.arange(7) >= torch.tensor([[7], [4]]) if is_padded else None
+
+    def gradient() -> Any:
+        output, _ = model(x, x, x, key_padding_mask=padding, need_weights=False)
+        return torch.autograd.grad(output.square().sum(), model.in_proj_weight)
+
+    want = gradient()
     with agt.enable(fallback=False), agt.monitor(model) as seen:
-        got = torch.autograd.grad(model(x, x, x, need_weights=False)[0].sum(), model.in_proj_weight)
+        got = gradient()
     torch.testing.assert_close(got, want)
     assert len(seen.layers) == 1
 

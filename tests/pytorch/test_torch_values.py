@@ -17,7 +17,7 @@ from attngrad_rs.torch import scaled_dot_product_attention  # noqa: E402
 
 pytestmark = pytest.mark.peers
 
-torchs = torch.nn.functional.scaled_dot_product_attention
+ours, torchs = scaled_dot_product_attention, torch.nn.functional.scaled_dot_product_attention
 # Roundings of a result beside its largest entry, for logits of size one.
 SLACK = 100.0
 SIZE = 2.0
@@ -36,12 +36,16 @@ class Call:
         """No logit is larger."""
         width = self.tensors[0].shape[-1]
         scale = self.options["scale"]
-        return SIZE**2 * width * (abs(scale) if scale is not None else max(width, 1) ** -0.5)
+        scale = abs(scale) if scale is not None else max(width, 1) ** -0.5
+        return float(SIZE**2 * width * scale + SIZE)
 
     def results(self, function: Any, dtype: Any) -> list[Any]:
         """Output and the three gradients, in a precision."""
         inputs = [one.to(dtype).requires_grad_() for one in self.tensors]
-        output = function(*inputs, **self.options)
+        options, mask = dict(self.options), self.options["attn_mask"]
+        if mask is not None and mask.dtype != torch.bool:
+            options["attn_mask"] = mask.to(dtype)
+        output = function(*inputs, **options)
         return [output.detach(), *torch.autograd.grad(output, inputs, self.dout.to(dtype))]
 
 
@@ -52,6 +56,33 @@ def spread_out(tensor: Any, layout: str) -> Any:
     if layout == "strided":
         return torch.stack((tensor, tensor + 1.0), dim=-1)[..., 0]
     return tensor
+
+
+def torchs_unless_blind(*tensors: Any, attn_mask: Any, **options: Any) -> Any:
+    """By torch's function; zeros for queries that see nothing, where releases of it differ."""
+    if attn_mask is None:
+        return torchs(*tensors, **options)
+    shape = (*tensors[0].shape[:-1], tensors[1].shape[-2])
+    added = attn_mask
+    if attn_mask.dtype == torch.bool:
+        added = torch.zeros(attn_mask.shape).double().masked_fill(~attn_mask, -torch.inf)
+    blind = added.expand(shape).isneginf().all(dim=-1, keepdim=True)
+    added = added.expand(shape).masked_fill(blind, 0.0)
+    return torchs(*tensors, attn_mask=added, **options).masked_fill(blind, 0.0)
+
+
+@st.composite
+def masks(draw: st.DrawFn, lead: tuple[int, ...], rows: int, seen: int) -> Any:
+    """Of bool or to be added, in a shape that broadcasts, some queries without keys."""
+    whole = (*lead, rows, seen)
+    ones = draw(st.lists(st.booleans(), min_size=len(whole), max_size=len(whole)))
+    shape = tuple(1 if one else size for one, size in zip(ones, whole, strict=True))
+    shape = shape[draw(st.integers(0, len(shape) - 1)) :]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shows = torch.from_numpy(rng.random(shape) < draw(st.sampled_from((0.0, 0.3, 0.9))))
+    if draw(st.booleans()):
+        return shows
+    return torch.from_numpy(rng.uniform(-SIZE, SIZE, shape)).masked_fill(~shows, -torch.inf)
 
 
 @st.composite
@@ -73,17 +104,22 @@ def calls(draw: st.DrawFn) -> Call:
     if draw(st.booleans()):
         dout = dout[..., :1].expand(dout.shape)
     scale = draw(st.none() | st.floats(-0.5, 0.5))
-    options = {"is_causal": draw(st.booleans()), "scale": scale, "enable_gqa": group > 1}
-    return Call(tensors, dout, options)
+    is_causal = draw(st.booleans())
+    mask = None if is_causal else draw(st.none() | masks(lead, rows, seen))
+    form = {"is_causal": is_causal, "scale": scale, "enable_gqa": group > 1}
+    return Call(tensors, dout, {**form, "attn_mask": mask})
 
 
 def check(call: Call, dtype: Any) -> None:
     """Output and gradients are those of torch in float64, to the rounding of a precision."""
-    low = Call(tuple(one.to(dtype).double() for one in call.tensors), call.dout, call.options)
-    low = Call(low.tensors, call.dout.to(dtype).double(), call.options)
+    options, mask = dict(call.options), call.options["attn_mask"]
+    if mask is not None and mask.dtype != torch.bool:
+        options["attn_mask"] = mask.to(dtype).double()
+    tensors = tuple(one.to(dtype).double() for one in call.tensors)
+    low = Call(tensors, call.dout.to(dtype).double(), options)
     bar = SLACK * torch.finfo(dtype).eps * (1.0 + call.logits)
-    found = low.results(scaled_dot_product_attention, dtype)
-    for name, got, want in zip("oqkv", found, low.results(torchs, torch.float64), strict=True):
+    found, wanted = low.results(ours, dtype), low.results(torchs_unless_blind, torch.float64)
+    for name, got, want in zip("oqkv", found, wanted, strict=True):
         assert got.dtype == dtype, name
         assert got.shape == want.shape, name
         size = 1.0 + (want.abs().max().item() if want.numel() else 0.0)
@@ -141,10 +177,19 @@ def wrong_calls() -> dict[str, tuple[dict[str, Any], str, type[Exception]]]:
     mask = torch.ones(5, 5, dtype=torch.bool)
     needed = torch.zeros(5, 5, requires_grad=True)
     return {
-        "mask": ({"attn_mask": mask}, "attn_mask", errors.OptionError),
         "mask with a gradient": ({"attn_mask": needed}, "attn_mask", errors.OptionError),
         "mask and causal": (
-            {"attn_mask": mask, "is_causal": True}, "attn_mask", errors.OptionError,
+            {"attn_mask": mask, "is_causal": True}, "is_causal", errors.OptionError,
+        ),
+        "mask of integers": ({"attn_mask": mask.int()}, "attn_mask", errors.DTypeError),
+        "mask in double": ({"attn_mask": mask.double()}, "attn_mask", errors.DTypeError),
+        "mask shape": ({"attn_mask": mask[:4]}, "attn_mask", errors.ShapeError),
+        "mask of more": ({"attn_mask": mask[None, None, None]}, "attn_mask", errors.ShapeError),
+        "mask device": ({"attn_mask": mask.to("meta")}, "attn_mask", errors.OptionError),
+        "sparse mask": ({"attn_mask": mask.to_sparse()}, "attn_mask", errors.OptionError),
+        "mask array": ({"attn_mask": mask.numpy()}, "attn_mask", errors.OptionTypeError),
+        "mask with NaN": (
+            {"attn_mask": x[0, 0, 0, 0] * float("nan")}, "attn_mask", errors.NonFiniteError,
         ),
         "dropout": ({"dropout_p": 0.1}, "dropout_p", errors.OptionError),
         "device": ({"query": x.to("meta")}, "query", errors.OptionError),

@@ -23,9 +23,10 @@ from ..derivatives import attention_hvp, attention_jvp
 from ..errors import OptionError
 from ..results import AttentionGradients
 
-# is_causal, scale and enable_gqa.
+# is_causal, scale and enable_gqa: what a call is beside its tensors.
 Form = tuple[bool, float | None, bool]
 FORM = "bool is_causal, float? scale, bool enable_gqa"
+MASK = "Tensor? attn_mask"
 HEADS = "Tensor query, Tensor key, Tensor value"
 ALONG = "Tensor ddquery, Tensor ddkey, Tensor ddvalue"
 SAVED = "Tensor output, Tensor lse"
@@ -33,8 +34,8 @@ SAVED = "Tensor output, Tensor lse"
 # It lives as long as the process: torch forgets the operators of a library that is gone.
 LIBRARY = torch.library.Library("attngrad", "DEF")
 for schema in (
-    f"attention({HEADS}, {FORM}) -> (Tensor output, Tensor lse)",
-    f"attention_backward(Tensor dout, {HEADS}, {SAVED}, {FORM})"
+    f"attention({HEADS}, {MASK}, {FORM}) -> (Tensor output, Tensor lse)",
+    f"attention_backward(Tensor dout, {HEADS}, {SAVED}, {MASK}, {FORM})"
     " -> (Tensor dq, Tensor dk, Tensor dv)",
     f"attention_tangent({HEADS}, {ALONG}, {SAVED}, {FORM}) -> Tensor",
     f"attention_hessian(Tensor dout, {HEADS}, Tensor? ddout, {ALONG}, {SAVED}, {FORM})"
@@ -64,7 +65,7 @@ class Watcher(Protocol):
 watchers: list[Watcher] = []
 
 
-def run(query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
+def run(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, form: Form) -> Tensor:
     """The output, by the way that whatever torch is doing can differentiate."""
     # Formulas that are registered for operators are not seen by torch.func, and forward mode takes
     # them for constants without a word.
@@ -72,7 +73,7 @@ def run(query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     )
     call = Attention.apply if transformed else forward_op
-    output: Tensor = call(query, key, value, *form)[0]
+    output: Tensor = call(query, key, value, attn_mask, *form)[0]
     return output
 
 
@@ -83,16 +84,22 @@ def _arrays(*tensors: Tensor) -> list[Array]:
     return [tensor.detach().numpy() for tensor in tensors]
 
 
-def _options(is_causal: bool, scale: float | None, enable_gqa: bool) -> dict[str, Any]:
+def _options(
+    attn_mask: Tensor | None, is_causal: bool, scale: float | None, enable_gqa: bool
+) -> dict[str, Any]:
     """Options of the library: as many threads as torch itself would take."""
     form = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
-    return {**form, "threads": torch.get_num_threads()}
+    mask = None if attn_mask is None else attn_mask.detach().numpy()
+    return {**form, "attn_mask": mask, "threads": torch.get_num_threads()}
 
 
-def _forward(query: Tensor, key: Tensor, value: Tensor, *form: Any) -> tuple[Tensor, Tensor]:
+def _forward(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, *form: Any
+) -> tuple[Tensor, Tensor]:
     start = time.perf_counter()
     heads = _arrays(query, key, value)
-    output, lse = attention(heads[0], heads[1], heads[2], return_lse=True, **_options(*form))
+    options = _options(attn_mask, *form)
+    output, lse = attention(heads[0], heads[1], heads[2], return_lse=True, **options)
     if watchers:
         seconds = time.perf_counter() - start
         for watcher in watchers:
@@ -101,11 +108,13 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, *form: Any) -> tuple[Ten
 
 
 def _backward(
-    dout: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor, *form: Any
-) -> tuple[Tensor, ...]:
+    dout: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor,
+    attn_mask: Tensor | None, *form: Any,
+) -> tuple[Tensor, ...]:  # fmt: skip
     incoming, *heads, saved, logarithms = _arrays(dout, query, key, value, output, lse)
+    options = _options(attn_mask, *form)
     found: AttentionGradients[Any] = attention_vjp(
-        heads[0], heads[1], heads[2], incoming, output=saved, lse=logarithms, **_options(*form)
+        heads[0], heads[1], heads[2], incoming, output=saved, lse=logarithms, **options
     )
     for watcher in watchers:
         watcher.backward(heads, form, saved, found)
@@ -114,7 +123,7 @@ def _backward(
 
 def _tangent(*given: Any) -> Tensor:
     query, key, value, dquery, dkey, dvalue, output, lse = _arrays(*given[:8])
-    options = {"output": output, "lse": lse, **_options(*given[8:])}
+    options = {"output": output, "lse": lse, **_options(None, *given[8:])}
     _, tangent = attention_jvp(query, key, value, dquery, dkey, dvalue, **options)
     return torch.from_numpy(tangent)
 
@@ -124,7 +133,7 @@ def _hessian(
 ) -> tuple[Tensor, ...]:
     incoming, *heads = _arrays(dout, query, key, value)
     ddquery, ddkey, ddvalue, output, lse = _arrays(*given[:5])
-    options = {"output": output, "lse": lse, **_options(*given[5:])}
+    options = {"output": output, "lse": lse, **_options(None, *given[5:])}
     if ddout is not None:
         options["ddout"] = ddout.detach().numpy()
     *found, by_dout = attention_hvp(
@@ -158,26 +167,35 @@ def _keep_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
     """Keep what the gradient is made of; that of the logarithms is not served."""
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:3], *output)
-    ctx.form = inputs[3:]
+    ctx.save_for_backward(*inputs[:3], *output, inputs[3])
+    ctx.form = inputs[4:]
 
 
 def _gradients(ctx: Any, dout: Tensor | None, _dlse: Tensor | None) -> tuple[Any, ...]:
     if dout is None:
-        return (None,) * 6
-    return (*backward_op(dout, *ctx.saved_tensors, *ctx.form), None, None, None)
+        return (None,) * 7
+    return (*backward_op(dout, *ctx.saved_tensors, *ctx.form), *(None,) * 4)
 
 
 def _keep_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     """Output and lse count as functions of the inputs: no gradient goes to them."""
-    ctx.save_for_backward(*inputs[:6])
-    ctx.form = inputs[6:]
+    ctx.save_for_backward(*inputs[:7])
+    ctx.form = inputs[7:]
+
+
+def _unmasked(attn_mask: Tensor | None, tangent: Tensor | None = None) -> None:
+    """Refuse derivatives that calls with a mask do not have, and those with respect to it."""
+    if attn_mask is not None:
+        found = "a mask in a second derivative, or in forward mode"
+        found = found if tangent is None else "a mask that changes in a direction"
+        raise OptionError(f"attn_mask: found {found}; expected None, or is_causal=True")
 
 
 def _second_gradients(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
     """Gradients of the gradients; those by way of output and lse are in them already."""
-    *sides, output, lse = ctx.saved_tensors
-    return (*hessian_op(*sides, None, *directions, output, lse, *ctx.form), *(None,) * 5)
+    *sides, output, lse, attn_mask = ctx.saved_tensors
+    _unmasked(attn_mask)
+    return (*hessian_op(*sides, None, *directions, output, lse, *ctx.form), *(None,) * 6)
 
 
 def _keep_tangent(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -188,9 +206,10 @@ def _keep_tangent(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _tangent_gradients(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
     """Gradients of a tangent: linear in the direction, and the Hessian of <dtangent, output>."""
     *both, output, lse = ctx.saved_tensors
-    heads, along, saved = both[:3], both[3:], (output, lse, *ctx.form)
-    _, *of_heads = hessian_op(dtangent, *heads, None, *along, *saved)
-    return (*of_heads, *backward_op(dtangent, *heads, *saved), *(None,) * 5)
+    heads, along = both[:3], both[3:]
+    _, *of_heads = hessian_op(dtangent, *heads, None, *along, output, lse, *ctx.form)
+    of_along = backward_op(dtangent, *heads, output, lse, None, *ctx.form)
+    return (*of_heads, *of_along, *(None,) * 5)
 
 
 def _beyond(*_given: Any) -> Any:
@@ -247,20 +266,21 @@ class Attention(torch.autograd.Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep what the derivatives are made of."""
         _keep_forward(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[:3], *output)
+        ctx.save_for_forward(*inputs[:3], *output, inputs[3])
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor | None, _dlse: Tensor | None) -> tuple[Any, ...]:
         """Gradients of query, key and value."""
         if dout is None:
-            return (None,) * 6
+            return (None,) * 7
         found = AttentionBackward.apply(dout, *ctx.saved_tensors, *ctx.form)
-        return (*found, None, None, None)
+        return (*found, *(None,) * 4)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         """The change of the output; that of the logarithms is not served."""
-        *heads, output, lse = ctx.saved_tensors
+        *heads, output, lse, attn_mask = ctx.saved_tensors
+        _unmasked(attn_mask, tangents[3])
         of = _directions(tangents[:3], heads)
         return AttentionTangent.apply(*heads, *of, output, lse, *ctx.form), None
 
@@ -282,19 +302,21 @@ class AttentionBackward(torch.autograd.Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the derivatives are made of."""
         _keep_backward(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[:6])
+        ctx.save_for_forward(*inputs[:7])
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
         """Gradients of the gradients."""
-        *sides, output, lse = ctx.saved_tensors
+        *sides, output, lse, attn_mask = ctx.saved_tensors
+        _unmasked(attn_mask)
         found = AttentionHessian.apply(*sides, None, *directions, output, lse, *ctx.form)
-        return (*found, *(None,) * 5)
+        return (*found, *(None,) * 6)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
         """The change of the gradients."""
-        *sides, output, lse = ctx.saved_tensors
+        *sides, output, lse, attn_mask = ctx.saved_tensors
+        _unmasked(attn_mask)
         of = _directions(tangents[:4], sides)
         found = AttentionHessian.apply(*sides, *of, output, lse, *ctx.form)
         return tuple(found[1:])
@@ -323,9 +345,11 @@ class AttentionTangent(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
         """Gradients of query, key, value and their directions."""
         *both, output, lse = ctx.saved_tensors
-        heads, along, saved = both[:3], both[3:], (output, lse, *ctx.form)
-        _, *of_heads = AttentionHessian.apply(dtangent, *heads, None, *along, *saved)
-        of_along = AttentionBackward.apply(dtangent, *heads, *saved)
+        heads, along = both[:3], both[3:]
+        _, *of_heads = AttentionHessian.apply(
+            dtangent, *heads, None, *along, output, lse, *ctx.form
+        )
+        of_along = AttentionBackward.apply(dtangent, *heads, output, lse, None, *ctx.form)
         return (*of_heads, *of_along, *(None,) * 5)
 
     @staticmethod

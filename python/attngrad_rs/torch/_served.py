@@ -36,12 +36,15 @@ def scaled_dot_product_attention(
         Leading dimensions are broadcast, as torch does it.
     value : Tensor, (..., H, S, Ev)
         Ev may differ from E.
-    attn_mask : None
-        Not served: OptionError for anything else.
+    attn_mask : Tensor, optional
+        Of any shape that broadcasts to (..., H, L, S): bool, True where a query sees a key, or of
+        the dtype of query, added to the logits, where -inf and anything below an eighth of the
+        lowest number hide a key. It is read tile by tile, and tiles that it hides are not computed.
+        One that requires a gradient is not served: OptionError.
     dropout_p : float
         Not served but for 0: OptionError.
     is_causal : bool
-        Query j sees the keys 0 ... j only, also where L ≠ S.
+        Query j sees the keys 0 ... j only, also where L ≠ S. Not together with ``attn_mask``.
     scale : float, optional
         By default 1/√E.
     enable_gqa : bool
@@ -50,14 +53,14 @@ def scaled_dot_product_attention(
     Returns
     -------
     Tensor, (..., H, L, Ev)
-        Contiguous; zeros where S = 0.
+        Contiguous; zeros for queries that see nothing.
 
     Raises
     ------
     AttnGradError
         ShapeError, DTypeError, OptionError and OptionTypeError name the argument; NonFiniteError
-        where an input has NaN or an infinity, RangeError where a logit overflows: torch would
-        return NaN there.
+        where an input has NaN or an infinity that a mask does not hide from all, RangeError where a
+        logit overflows: torch would return NaN there.
 
     Notes
     -----
@@ -66,15 +69,16 @@ def scaled_dot_product_attention(
     without a break of the graph; in eager mode forward mode, alone and over or under a gradient.
     A third derivative, and forward mode of forward mode, are an OptionError. A second derivative
     takes 30 L S E operations (E = Ev) for each head, and no memory of size L S.
+    With ``attn_mask`` there are first derivatives in reverse mode alone: OptionError for others.
     """
     refused = refusal(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if refused is not None:
         raise refused
-    return attend(query, key, value, is_causal, scale, enable_gqa)
+    return attend(query, key, value, attn_mask, is_causal, scale, enable_gqa)
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor,
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
     is_causal: bool, scale: float | None, enable_gqa: bool,
 ) -> Tensor:  # fmt: skip
     """The output for arguments that are served."""
@@ -85,7 +89,10 @@ def attend(
     if any(lead != first for lead in others):
         lead = torch.broadcast_shapes(first, *others)
         query, key, value = (one.expand(*lead, *one.shape[-own:]) for one in tensors)
-    return run(query, key, value, (is_causal, scale, enable_gqa))
+    if attn_mask is not None and attn_mask.dim() < query.dim():
+        # A mapped axis is put before all others.
+        attn_mask = attn_mask[(None,) * (query.dim() - attn_mask.dim())]
+    return run(query, key, value, attn_mask, (is_causal, scale, enable_gqa))
 
 
 def refusal(
@@ -94,8 +101,6 @@ def refusal(
     scale: float | None, enable_gqa: bool,
 ) -> AttnGradError | None:  # fmt: skip
     """The error that names what is not served, or is wrong; None where all is well."""
-    if attn_mask is not None:
-        return OptionError("attn_mask: found a mask; expected None: is_causal=True is served")
     if dropout_p != 0.0:
         return OptionError(f"dropout_p: found {dropout_p}; expected 0: dropout is not served")
     for name, flag in (("is_causal", is_causal), ("enable_gqa", enable_gqa)):
@@ -104,7 +109,27 @@ def refusal(
     if scale is not None and not isinstance(scale, (int, float)):
         return OptionTypeError(f"scale: found {scale!r}; expected a number or None")
     tensors = {"query": query, "key": key, "value": value}
-    return _wrong_kind(tensors) or _wrong_shape(tensors, enable_gqa)
+    refused = _wrong_kind(tensors) or _wrong_shape(tensors, enable_gqa)
+    if refused is not None or attn_mask is None:
+        return refused
+    return _wrong_mask(attn_mask, tensors, is_causal, enable_gqa)
+
+
+def _wrong_place(name: str, one: Tensor) -> AttnGradError | None:
+    """The error for what is no tensor, or on a device or in a layout that is not served."""
+    if not isinstance(one, Tensor):
+        kind = type(one).__name__
+        return OptionTypeError(f"{name}: found an object of type {kind}; expected a Tensor")
+    if one.device.type != "cpu":
+        return OptionError(f"{name}: found a tensor on {one.device}; expected one on the CPU")
+    if one.layout != torch.strided or one.is_nested:
+        return OptionError(f"{name}: found a nested or sparse tensor; expected a strided one")
+    return None
+
+
+def _cast(dtype: torch.dtype, casts: bool) -> torch.dtype:
+    """The precision in which numbers are computed, in an autocast region or not."""
+    return torch.float32 if casts and dtype in HALVES else dtype
 
 
 def _wrong_kind(tensors: dict[str, Tensor]) -> AttnGradError | None:
@@ -113,18 +138,14 @@ def _wrong_kind(tensors: dict[str, Tensor]) -> AttnGradError | None:
     kinds = (*FLOATS, *HALVES) if casts else FLOATS
     precision = None
     for name, one in tensors.items():
-        if not isinstance(one, Tensor):
-            kind = type(one).__name__
-            return OptionTypeError(f"{name}: found an object of type {kind}; expected a Tensor")
-        if one.device.type != "cpu":
-            return OptionError(f"{name}: found a tensor on {one.device}; expected one on the CPU")
-        if one.layout != torch.strided or one.is_nested:
-            return OptionError(f"{name}: found a nested or sparse tensor; expected a strided one")
+        refused = _wrong_place(name, one)
+        if refused is not None:
+            return refused
         if one.dtype not in kinds:
             remedy = "half precision is served in an autocast region" if not casts else ""
             wanted = f"expected float32 or float64{'; ' if remedy else ''}{remedy}"
             return DTypeError(f"{name}: found {one.dtype}; {wanted}")
-        cast = torch.float32 if casts and one.dtype in HALVES else one.dtype
+        cast = _cast(one.dtype, casts)
         precision = precision or cast
         if cast != precision:
             return DTypeError(
@@ -173,4 +194,38 @@ def _wrong_shape(tensors: dict[str, Tensor], enable_gqa: bool) -> AttnGradError 
                 f"{name}: found leading dimensions {found}; expected some that broadcast with "
                 f"{tuple(lead)}"
             )
+    return None
+
+
+def _wrong_mask(
+    attn_mask: Tensor, tensors: dict[str, Tensor], is_causal: bool, enable_gqa: bool
+) -> AttnGradError | None:
+    """The error for a mask that is not served, beside tensors that are."""
+    refused = _wrong_place("attn_mask", attn_mask)
+    if refused is not None:
+        return refused
+    if is_causal:
+        return OptionError("is_causal: found True beside attn_mask; expected one of both")
+    if attn_mask.requires_grad:
+        return OptionError(
+            "attn_mask: found a mask that requires a gradient; expected one that does not"
+        )
+    query, casts = tensors["query"], torch.is_autocast_enabled("cpu")
+    if attn_mask.dtype != torch.bool and _cast(attn_mask.dtype, casts) != _cast(query.dtype, casts):
+        return DTypeError(
+            f"attn_mask: found {attn_mask.dtype} where query is {query.dtype}; "
+            "expected that, or torch.bool"
+        )
+    own = 3 if enable_gqa else 2
+    lead = torch.broadcast_shapes(*(one.shape[:-own] for one in tensors.values()))
+    whole = (*lead, *query.shape[-own:-1], tensors["key"].shape[-2])
+    found = tuple(attn_mask.shape)
+    # From the last axis on; a mask has no more of them than what it masks.
+    fits = len(found) <= len(whole) and all(
+        one in (1, size) for one, size in zip(found[::-1], whole[::-1], strict=False)
+    )
+    if not fits:
+        return ShapeError(
+            f"attn_mask: found shape {found}; expected one that broadcasts to {whole}"
+        )
     return None

@@ -59,9 +59,9 @@ def enable(fallback: bool = True) -> Enabled:
     Parameters
     ----------
     fallback : bool
-        What is not served, as a mask, dropout, half precision outside of autocast or another
-        device, goes to torch's own function, with one warning for each reason; if False, the error
-        of ``scaled_dot_product_attention`` says what it was.
+        What is not served, as dropout, a mask that is learnt, half precision outside of autocast
+        or another device, goes to torch's own function, with one warning for each reason; if False,
+        the error of ``scaled_dot_product_attention`` says what it was.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def _switched(
         return _torchs(*given, **named)
     refused = refusal(*given, **named)
     if refused is None:
-        return attend(query, key, value, is_causal, scale, enable_gqa)
+        return attend(query, key, value, attn_mask, is_causal, scale, enable_gqa)
     setting = _settings[-1]
     if not setting.fallback:
         raise refused
@@ -138,8 +138,8 @@ def _tell(reason: str, setting: _Setting) -> None:
 def register_transformers() -> None:
     """Make this attention known to Hugging Face's transformers, under the name ``"attngrad"``.
 
-    A model made with ``attn_implementation="attngrad"`` uses it then without ``enable``, with
-    masks, and all else that is not served, left to torch.
+    A model made with ``attn_implementation="attngrad"`` uses it then without ``enable``, with what
+    is not served left to torch.
 
     Raises
     ------
