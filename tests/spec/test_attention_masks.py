@@ -32,11 +32,13 @@ class Call(NamedTuple):
     value: Array
     dout: Array
     is_causal: bool
+    scale: float | None
     masks: reference.Masks
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"is_causal": self.is_causal, "enable_gqa": True, **self.masks._asdict()}
+        form = {"is_causal": self.is_causal, "scale": self.scale, "enable_gqa": True}
+        return {**form, **self.masks._asdict()}
 
     def forward(self, **options: Any) -> Any:
         return ag.attention(self.query, self.key, self.value, **(self.options | options))
@@ -49,7 +51,8 @@ class Call(NamedTuple):
         """o, dq, dk and dv by the definition, in the widest precision."""
         key, value = (np.repeat(array, 2, axis=-3) for array in (self.key, self.value))
         wide = [one.astype(np.longdouble) for one in (self.query, key, value, self.dout)]
-        form: dict[str, Any] = {"is_causal": self.is_causal, "masks": self.masks}
+        form: dict[str, Any] = {"is_causal": self.is_causal, "scale": self.scale}
+        form |= {"masks": self.masks}
         dq, dk, dv = reference.attention_vjp(*wide, **form)
         shared = [one.reshape(2, 2, 2, *one.shape[-2:]).sum(axis=2) for one in (dk, dv)]
         return reference.attention(*wide[:3], **form), dq, shared[0], shared[1]
@@ -59,7 +62,8 @@ class Call(NamedTuple):
         query, key, value, dout = (float(np.max(np.abs(one), initial=0.0)) for one in self[:4])
         width, rows = self.query.shape[-1], max(self.query.shape[-2], 1)
         info = np.finfo(self.query.dtype)
-        logit = 1.0 + np.sqrt(width) * query * key + self.added()
+        scale = width**-0.5 if self.scale is None else abs(self.scale)
+        logit = 1.0 + scale * width * query * key + self.added()
         eps = float(info.eps) * logit * (1.0 + np.log2(max(rows, self.key.shape[-2], 2)))
         slope = 2.0 * self.value.shape[-1] * dout * value * logit
         o, dq = eps * value, eps * slope * key
@@ -122,6 +126,7 @@ def calls(draw: Any) -> Call:
     def array(heads: int, *shape: int, size: float = 1.0) -> Array:
         return np.asarray(size * rng.standard_normal((2, heads, *shape)), dtype)
 
+    scale = draw(st.none() | st.floats(-0.7, 0.7))
     is_causal, with_entries = draw(st.sampled_from(((0, 0), (0, 1), (1, 0))))
     return Call(
         array(4, rows, width, size=size),
@@ -129,6 +134,7 @@ def calls(draw: Any) -> Call:
         array(2, seen, columns),
         array(4, rows, columns),
         bool(is_causal),
+        scale,
         draw(masks(rows, seen, dtype, with_entries=bool(with_entries))),
     )
 
@@ -182,11 +188,63 @@ def test_bits_by_any_threads_and_strides(call: Call, threads: int) -> None:
     mask = call.masks.attn_mask
     if mask is not None:
         shown = np.broadcast_to(mask, (*LEAD, call.query.shape[-2], call.key.shape[-2]))
-        turned = np.moveaxis(np.moveaxis(shown, 0, -1).copy(), -1, 0)
+        turned = np.moveaxis(np.moveaxis(shown[..., ::-1], 0, -1).copy(), -1, 0)[..., ::-1]
         call = call._replace(masks=call.masks._replace(attn_mask=turned))
     found = (call.forward(threads=threads), *call.gradients(threads=threads))
     for name, one, other in zip(("o", *NAMES), found, want, strict=True):
         assert_same_bits(one, other, name)
+
+
+@given(calls(), st.integers(0, 1), st.integers(0, 1))
+def test_bits_alone_or_stacked(call: Call, batch: int, group: int) -> None:
+    heads = slice(2 * group, 2 * group + 2)
+    want = (call.forward()[batch, heads], *call.gradients())
+    mask, lengths = call.masks.attn_mask, call.masks.key_lengths
+    if mask is not None:
+        mask = np.broadcast_to(mask, (*LEAD, *mask.shape[-2:]))[batch, heads]
+    lengths = None if lengths is None else lengths[batch]
+    alone = Call(
+        call.query[batch, heads],
+        call.key[batch, group][None],
+        call.value[batch, group][None],
+        call.dout[batch, heads],
+        call.is_causal,
+        call.scale,
+        call.masks._replace(attn_mask=mask, key_lengths=lengths),
+    )
+    found = (alone.forward(), *alone.gradients())
+    own = (want[0], want[1][batch, heads], want[2][batch, group][None], want[3][batch, group][None])
+    for name, one, other in zip(("o", *NAMES), found, own, strict=True):
+        assert_same_bits(one, other, name)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"key_lengths": 19_000},
+        {"window": (7000, 0), "causal_align": "bottom-right"},
+        {"cu_seqlens": ([0, 1], [0, 20_000])},
+        {"attn_mask": np.arange(20_000) % 9000 > 4000},
+        {"attn_mask": np.zeros((1, 20_000), bool)},
+    ],
+    ids=["lengths", "window", "packed", "entries", "nothing"],
+)
+def test_few_queries_share_many_keys(rows: int, form: dict[str, Any]) -> None:
+    rng = np.random.default_rng(6)
+    if "cu_seqlens" in form:
+        form = {"cu_seqlens": ([0, rows], [0, 20_000])}
+    q, k, v, dout = (rng.standard_normal((1, n, 8)) for n in (rows, 20_000, 20_000, rows))
+    wide = [one.astype(np.longdouble) for one in (q, k, v, dout)]
+    masks = reference.Masks(**form)
+    want = (
+        reference.attention(*wide[:3], masks=masks),
+        *reference.attention_vjp(*wide, masks=masks),
+    )
+    found = (ag.attention(q, k, v, **form), *ag.attention_vjp(q, k, v, dout, **form))
+    for name, one, truth in zip(("o", *NAMES), found, want, strict=True):
+        size = float(np.finfo(float).eps * (np.max(np.abs(truth)) + 1e-9) * 10)
+        assert_ratio(one, truth, size, SLACK, name)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
