@@ -1,4 +1,7 @@
-"""Stacks of heads, forward and backward as a training step has them, against torch."""
+"""Stacks of heads, forward and backward as a training step has them, against torch.
+
+Masks of heads against none.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +104,39 @@ def test_heads_against_torch(
         f" {speed:5.1f} GF/s = {speed / peak:4.0%} of the GEMM peak {peak:.0f}"
     )
     benchmark.extra_info.update(ratio=pair.ratio, gflops=speed, gemm_peak=peak)
+
+
+def masks(tokens: int) -> dict[str, dict[str, Any]]:
+    """Masks of self-attention by what they are called."""
+    j = np.arange(tokens)
+    lower = j[:, None] >= j
+    near = lower & (j[:, None] - j <= tokens // 8)
+    parts = list(range(0, tokens + 1, tokens // 8))
+    return {
+        "is_causal": {"is_causal": True},
+        "window (n/8, 0)": {"window": (tokens // 8, 0)},
+        "key_lengths n/2": {"key_lengths": tokens // 2},
+        "cu_seqlens, 8 sequences": {"cu_seqlens": parts},
+        "attn_mask of bool, all True": {"attn_mask": np.ones((tokens, tokens), bool)},
+        "attn_mask of bool, causal": {"attn_mask": lower},
+        "attn_mask of bool, a window": {"attn_mask": near},
+        "attn_mask added, causal": {"attn_mask": np.where(lower, 0, -np.inf).astype(np.float32)},
+        "attn_mask of bool, nothing": {"attn_mask": np.zeros((tokens, tokens), bool)},
+    }
+
+
+@pytest.mark.parametrize("name", masks(SMOKE))
+def test_masks_against_none(
+    benchmark: BenchmarkFixture, report: Report, request: pytest.FixtureRequest, name: str
+) -> None:
+    """What a mask hides is not computed."""
+    row = Row(1, 8, 8, 4096, 64)
+    given = row.arrays(is_smoke(request.config))
+    options = masks(given["query"].shape[-2])[name]
+    masked = training_step(given, threads=THREADS, **options)
+    pair = paired(benchmark, masked, training_step(given, threads=THREADS))
+    report(f"masks   {name}: {1.0 / pair.ratio:5.2f} of the time without a mask")
+    benchmark.extra_info.update(share=1.0 / pair.ratio)
 
 
 def test_the_cost_of_a_call(benchmark: BenchmarkFixture, report: Report) -> None:

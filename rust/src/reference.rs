@@ -309,7 +309,7 @@ fn added<T: Float>(heads: &Heads<'_, T>, j: usize, i: usize) -> f64 {
     }
 }
 
-/// Whether query j sees key i, of n and m (docs/math.md, Definition 6.3).
+/// Whether query j sees key i, of n and m (docs/math.md, Definition 6.5).
 fn sees(mask: &Mask<'_>, (n, m): (usize, usize), j: usize, i: usize) -> bool {
     let whole = [[0, n], [0, mask.keys.unwrap_or(m)]];
     let [of_queries, of_keys] = mask.sequences.unwrap_or([&whole[0], &whole[1]]);

@@ -1,4 +1,4 @@
-"""Which keys each query of attention sees, key by key (docs/math.md, Definition 6.3)."""
+"""Which keys each query of attention sees, key by key (docs/math.md, Definition 6.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-//! Masks of one head of attention: the keys that each query sees (docs/math.md, Definition 6.3).
+//! Masks of one head of attention: the keys that each query sees (docs/math.md, Definition 6.5).
 
 use crate::error::Error;
 use crate::runtime::buffer;
