@@ -73,7 +73,7 @@ def attention_jvp(
 
     Notes
     -----
-    Errors: as ``attention``; the message names the argument.
+    Errors: as ``attention``; the message names the argument. ``is_causal`` is the only mask.
     Source: docs/math.md, Proposition 6.3. Cost: 14 L S E operations for each head (E = Ev), 10 with
     ``output`` and ``lse``, half if causal; memory O((L + S)(E + Ev)) for each thread beside inputs
     and outputs.
@@ -152,7 +152,7 @@ def attention_hvp(
 
     Notes
     -----
-    Errors: as ``attention``; the message names the argument.
+    Errors: as ``attention``; the message names the argument. ``is_causal`` is the only mask.
     Source: docs/math.md, Proposition 6.4. Cost: 34 L S E operations for each head (E = Ev), 30 with
     ``output`` and ``lse``, 4 more with ``ddout``, half if causal; memory O((L + S)(E + Ev)) for
     each thread beside inputs and outputs, and with ``enable_gqa`` the parts of key and value of

@@ -100,11 +100,12 @@ pub(super) fn key_products<T: Float, V: Vector<T, W>, const W: usize, const L: u
     tiles: usize,
     panels: &[&[T]],
     padded: usize,
-    tiles_of: &[Range<usize>],
+    tiles_of: impl Fn(usize) -> Range<usize>,
     sums: &mut [T],
 ) {
     let strips = kept.chunks_exact(tiles).zip(sums.chunks_exact_mut(J * padded.max(1)));
-    for ((kept, sums), seen) in strips.zip(tiles_of) {
+    for (strip, (kept, sums)) in strips.enumerate() {
+        let seen = tiles_of(strip);
         let (kept, panels) = (&kept[seen.clone()], &panels[seen.clone()]);
         for first in (0..padded).step_by(L) {
             if padded - first >= L {
@@ -289,6 +290,7 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 tile::fold(&mut sums, &mut task.partial[at * width..][..width * L]);
             }
             let Kept { weights, p, tiles_of, .. } = kept;
+            let tiles_of = |strip: usize| tiles_of[strip].clone();
             key_products::<T, V, W, L, J>(p, tiles, &panels[0], padded, tiles_of, &mut key_sums);
             key_products::<T, V, W, L, J>(weights, tiles, &panels[1], value_padded, tiles_of, &mut value_sums);
         }

@@ -44,6 +44,12 @@ impl<'a> Walk<'a> {
         Walk { keys: within(first.begin, last.end), all_see: within(last.begin, first.end), first_query, seen }
     }
 
+    /// One past the last key of the block that is visited; the first one, or before, where none is.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        self.keys.end
+    }
+
     /// Whether there is nothing to visit.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

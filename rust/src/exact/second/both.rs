@@ -162,7 +162,7 @@ impl Chunk {
             let block = start..self.keys.end.min(start + block_keys);
             for (place, group) in groups.iter().enumerate() {
                 cancel.check()?;
-                if block.start < operands.seen(group.all()) {
+                if block.start < operands.seen(group.all()).end {
                     let partial = &mut self.partial[place * partial_size(width, kernels)..];
                     meet_group(sides, group, &block, (&mut room, partial), kernels);
                 }

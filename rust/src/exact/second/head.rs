@@ -12,9 +12,10 @@ use super::rows::{GROUP, Given, Group, Sides};
 use super::units::{Direction, Incoming};
 use crate::error::Error;
 use crate::exact::Operands;
-use crate::exact::engine::{Engine, Sight, Values};
+use crate::exact::engine::{Engine, Values};
 use crate::exact::operands::key_block;
 use crate::exact::pull_back::queries;
+use crate::exact::sight::Sight;
 use crate::float::Float;
 use crate::linalg::layout::{in_range, row_major, rows, take};
 use crate::linalg::products::scale_into;
@@ -41,8 +42,8 @@ pub(super) struct Moved<'a, T> {
 type Residuals<'a, T> = (Option<ArrayView2<'a, T>>, Option<ArrayView2<'a, T>>);
 
 /// All that the passes read of a head.
-struct Prepared<T: Float> {
-    engine: Engine<T>,
+struct Prepared<'a, T: Float> {
+    engine: Engine<'a, T>,
     values: Values<T>,
     direction: Direction<T>,
     /// Logarithm of the normaliser in base 2.
@@ -52,9 +53,9 @@ struct Prepared<T: Float> {
 }
 
 /// o, and what the passes read.
-type Begun<'a, T> = (Cow<'a, [T]>, Prepared<T>);
+type Begun<'a, T> = (Cow<'a, [T]>, Prepared<'a, T>);
 
-impl<T: Float> Prepared<T> {
+impl<T: Float> Prepared<'_, T> {
     fn operands(&self) -> Operands<'_, T> {
         Operands { key_block: self.key_block, ..self.engine.operands(&self.values) }
     }
@@ -188,7 +189,7 @@ impl<'a, T: Float> Moved<'a, T> {
     /// The same without keys that no query sees.
     fn seen(&self) -> Result<Self, Error> {
         let heads = self.heads.admitted()?;
-        let direction = Heads { is_causal: heads.is_causal, scale: heads.scale, ..self.direction };
+        let direction = Heads { mask: heads.mask, scale: heads.scale, ..self.direction };
         Ok(Moved { heads, direction: direction.admitted()?, ..*self })
     }
 
@@ -222,7 +223,8 @@ impl<'a, T: Float> Moved<'a, T> {
         let n = heads.query.nrows();
         let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
         let (key, value) = (rows(&key)?, rows(&value)?);
-        let engine = Engine::new(queries(heads, options)?, n, key, Sight::of(heads.is_causal), options, run)?;
+        let sight = Sight::of(heads, run)?;
+        let engine = Engine::new(queries(heads, &sight, options)?, n, key, sight, options, run)?;
         let values = engine.values(value, None, run)?;
         if key.count == 0 {
             return Ok(None);

@@ -68,10 +68,10 @@ fn loaded<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: us
 
 /// Zeros for the keys of a strip that a query does not see, whatever is there.
 #[inline(always)]
-fn hide<T: Float, const L: usize, const J: usize>(tile: &mut [[T; L]; J], last: &[i32; L]) {
+fn hide<T: Float, const L: usize, const J: usize>(tile: &mut [[T; L]; J], [begin, end]: &[[i32; L]; 2]) {
     for (j, row) in tile.iter_mut().enumerate() {
         for l in 0..L {
-            row[l] = if j as i32 > last[l] { T::zero() } else { row[l] };
+            row[l] = if (begin[l]..end[l]).contains(&(j as i32)) { row[l] } else { T::zero() };
         }
     }
 }
@@ -122,12 +122,12 @@ pub fn weigh<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     for key in visit.walk.full::<J>() {
         let at = visit.place::<J>(key);
         let tiles = [tile_at(&mut *weights, at), tile_at(&mut *changes, at)];
-        weigh_strip::<T, V, W, L, J, false>(tiles, rows, sums, &[0; L]);
+        weigh_strip::<T, V, W, L, J, false>(tiles, rows, sums, &[[0; L]; 2]);
     }
-    for key in visit.walk.edge::<J>() {
+    for key in visit.walk.edges::<J>() {
         let at = visit.place::<J>(key);
         let tiles = [tile_at(&mut *weights, at), tile_at(&mut *changes, at)];
-        weigh_strip::<T, V, W, L, J, true>(tiles, rows, sums, &visit.walk.last::<L>(key));
+        weigh_strip::<T, V, W, L, J, true>(tiles, rows, sums, &visit.walk.lanes::<L, J>(key));
     }
 }
 
@@ -137,7 +137,7 @@ fn weigh_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     [weights, changes]: [&mut [[T; L]; J]; 2],
     rows: &Rows<'_, T>,
     sums: &mut [T; L],
-    last: &[i32; L],
+    seen: &[[i32; L]; 2],
 ) {
     weights_of::<T, V, W, L, J>(weights, rows);
     let unit = V::splat(T::narrow(LN_2));
@@ -146,8 +146,8 @@ fn weigh_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
         tile::store(change, &mut changes[j]);
     }
     if MASKED {
-        hide(weights, last);
-        hide(changes, last);
+        hide(weights, seen);
+        hide(changes, seen);
     }
     let mut total = tile::load::<T, V, W, L>(sums);
     for change in changes.iter() {
@@ -182,13 +182,13 @@ pub fn slopes<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J
         let at = visit.place::<J>(key);
         let (weights, changes) = (tile_at(&mut *weights, at), tile_at(&mut *changes, at));
         let tiles = [weights, changes, tile_at(&mut *slopes, at), tile_at(&mut *turns, at)];
-        slopes_strip::<T, V, W, L, J, false>(tiles, rows, &[0; L]);
+        slopes_strip::<T, V, W, L, J, false>(tiles, rows, &[[0; L]; 2]);
     }
-    for key in visit.walk.edge::<J>() {
+    for key in visit.walk.edges::<J>() {
         let at = visit.place::<J>(key);
         let (weights, changes) = (tile_at(&mut *weights, at), tile_at(&mut *changes, at));
         let tiles = [weights, changes, tile_at(&mut *slopes, at), tile_at(&mut *turns, at)];
-        slopes_strip::<T, V, W, L, J, true>(tiles, rows, &visit.walk.last::<L>(key));
+        slopes_strip::<T, V, W, L, J, true>(tiles, rows, &visit.walk.lanes::<L, J>(key));
     }
 }
 
@@ -197,7 +197,7 @@ pub fn slopes<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J
 fn slopes_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const MASKED: bool>(
     [weights, changes, slopes, turns]: [&mut [[T; L]; J]; 4],
     rows: &Rows<'_, T>,
-    last: &[i32; L],
+    seen: &[[i32; L]; 2],
 ) {
     let (t, r, dr) = (lanes::<T, V, W, L>(rows.t), lanes::<T, V, W, L>(rows.r), lanes::<T, V, W, L>(rows.dr));
     let unit = V::splat(T::narrow(LN_2));
@@ -214,10 +214,10 @@ fn slopes_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
     }
     if MASKED {
         // The weight is zero, but products of a hidden key may overflow.
-        hide(weights, last);
-        hide(changes, last);
-        hide(slopes, last);
-        hide(turns, last);
+        hide(weights, seen);
+        hide(changes, seen);
+        hide(slopes, seen);
+        hide(turns, seen);
     }
 }
 

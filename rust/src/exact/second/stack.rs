@@ -32,7 +32,8 @@ pub struct Pushed<T> {
 /// thread besides the results.
 ///
 /// # Errors
-/// [`Error::Shape`] for a direction of other shapes, and those of [`crate::attention`], of the first head that has one.
+/// [`Error::Shape`] for a direction of other shapes, [`Error::Option`] for another mask than the causal one, and those of
+/// [`crate::attention`], of the first head that has one.
 pub fn attention_stack_jvp<T: Float>(
     stack: &Stack<'_, T>,
     direction: &Stack<'_, T>,
@@ -79,7 +80,7 @@ fn pushed<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 14.0 * operations(stack), &mut run, |(_, moved, room), run| {
         if is_checked {
-            moved.check(&moved.others((None, None)), &kernels)?;
+            moved.check(&moved.others((None, None)), &kernels, run)?;
         }
         moved.push_into(room, options, run)
     })?;
@@ -157,7 +158,7 @@ fn turned<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 34.0 * operations(stack), &mut run, |(moved, dout, room), run| {
         if is_checked {
-            moved.check(&moved.others((Some(dout.0), dout.1)), &kernels)?;
+            moved.check(&moved.others((Some(dout.0), dout.1)), &kernels, run)?;
         }
         moved.turn_into(dout, room, options, run)
     })?;
@@ -175,8 +176,12 @@ fn turned<T: Float>(
     ])
 }
 
-/// An error unless the direction has the shapes of the heads.
+/// An error unless the direction has the shapes of the heads, and those no mask but the causal one.
 fn fits<T: Float>(stack: &Stack<'_, T>, direction: &Stack<'_, T>) -> Result<(), Error> {
+    if stack.heads().iter().any(|head| head.plain().is_none()) {
+        let found = "masks other than the causal one in a second derivative".into();
+        return Err(Error::Option { option: "masks", found, wanted: "heads that are causal or have no mask".into() });
+    }
     let shapes = |stack: &Stack<'_, T>| {
         let Shape { n, m, d, dv, .. } = stack.shape();
         ([n, m, d, dv], stack.heads().len(), stack.group())
@@ -207,8 +212,13 @@ fn moved<'a, T: Float>(
 
 impl<T: Float> Moved<'_, T> {
     /// An error that names the first of the inputs that is not finite.
-    fn check(&self, others: &[(&'static str, ArrayView2<'_, T>)], kernels: &Kernels<T>) -> Result<(), Error> {
-        check(&self.heads, others, kernels)?;
+    fn check(
+        &self,
+        others: &[(&'static str, ArrayView2<'_, T>)],
+        kernels: &Kernels<T>,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        check(&self.heads, others, kernels, run)?;
         self.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))
     }
 }

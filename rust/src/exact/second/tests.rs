@@ -4,10 +4,11 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::{Pushed, attention_stack_hvp, attention_stack_jvp};
+use crate::error::Error;
 use crate::exact::stack::{Incoming, attention_stack};
 use crate::float::Float;
 use crate::options::{Isa, Level, Options};
-use crate::problem::{Heads, Saved, Stack};
+use crate::problem::{Heads, Masks, Saved, Stack};
 use crate::runtime::rng::Rng;
 
 /// Around tiles of queries, strips, blocks and chunks of keys, groups and waves of queries; and nothing at all.
@@ -174,4 +175,19 @@ fn every_shape_in_single_precision() {
 #[test]
 fn every_shape_in_double_precision() {
     every_shape::<f64>();
+}
+
+#[test]
+fn other_masks_are_refused() {
+    let x = Array2::<f64>::ones((4, 2)).into_dyn();
+    let masks = Masks::new().window([Some(1), Some(1)]);
+    let plain = Stack::new(&x.view(), &x.view(), &x.view(), false).expect("the shapes fit");
+    let masked = plain.clone().with_masks(&masks, None).expect("a mask of the heads");
+    let options = Options::default();
+    let pushed = attention_stack_jvp(&masked, &plain, None, true, &options, None).err();
+    let incoming = Incoming { dout: plain.outputs("dout", &x.view()).expect("it fits"), saved: None };
+    let turned = attention_stack_hvp(&masked, &plain, (&incoming, None), true, &options, None).err();
+    for found in [pushed, turned] {
+        assert!(matches!(found, Some(Error::Option { option: "masks", .. })), "{found:?}");
+    }
 }

@@ -34,7 +34,7 @@ impl<T: Float> Direction<T> {
     pub fn new(
         heads: &Heads<'_, T>,
         of: Rows<'_, T>,
-        (engine, values): (&Engine<T>, &Values<T>),
+        (engine, values): (&Engine<'_, T>, &Values<T>),
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
         let (query, key, value) = (row_major(heads.query)?, row_major(heads.key)?, row_major(heads.value)?);
@@ -84,7 +84,7 @@ impl<T: Float> Incoming<T> {
     pub fn new(
         c: ArrayView2<'_, T>,
         change: Option<ArrayView2<'_, T>>,
-        (engine, values): (&Engine<T>, &Values<T>),
+        (engine, values): (&Engine<'_, T>, &Values<T>),
         direction: &Direction<T>,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
@@ -108,7 +108,7 @@ impl<T: Float> Incoming<T> {
 }
 
 /// The numbers times both factors.
-fn scaled<T: Float>(rows: Rows<'_, T>, factors: [f64; 2], engine: &Engine<T>) -> Result<Vec<T>, Error> {
+fn scaled<T: Float>(rows: Rows<'_, T>, factors: [f64; 2], engine: &Engine<'_, T>) -> Result<Vec<T>, Error> {
     let mut found = buffer::zeros(rows.data.len())?;
     engine.kernels.scaled(rows.data, factors, &mut found);
     Ok(found)
