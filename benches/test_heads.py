@@ -130,7 +130,7 @@ def test_masks_against_none(
     benchmark: BenchmarkFixture, report: Report, request: pytest.FixtureRequest, name: str
 ) -> None:
     """What a mask hides is not computed."""
-    row = Row(1, 8, 8, 4096, 64)
+    row = Row(1, 8, 8, 2048, 64)
     given = row.arrays(is_smoke(request.config))
     options = masks(given["query"].shape[-2])[name]
     masked = training_step(given, threads=THREADS, **options)
