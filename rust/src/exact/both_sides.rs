@@ -68,20 +68,29 @@ struct Kept<'a, T, V, const W: usize, const L: usize, const J: usize> {
 impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> Sink<V, J> for Kept<'_, T, V, W, L, J> {
     #[inline(always)]
     fn take(&mut self, key: usize, weights: &Tile<V, J>, p: &Tile<V, J>) {
-        let strip = (key - self.first_key) / J;
-        let at = strip * self.tiles + self.tile;
-        let tiles = &mut self.tiles_of[strip];
-        if tiles.end == 0 {
-            tiles.start = self.tile;
-        } else if tiles.end < self.tile {
-            // Tiles between two that see the strip need not see it.
-            for block in [&mut *self.weights, &mut *self.p] {
-                block[at - self.tile + tiles.end..at].as_flattened_mut().as_flattened_mut().fill(T::zero());
-            }
-        }
-        tiles.end = self.tile + 1;
+        let at = (key - self.first_key) / J * self.tiles + self.tile;
         keep(weights, &mut self.weights[at]);
         keep(p, &mut self.p[at]);
+    }
+}
+
+impl<T: Float, V, const W: usize, const L: usize, const J: usize> Kept<'_, T, V, W, L, J> {
+    /// Takes note of the strips, by their first keys, that the tile has visited.
+    #[inline(always)]
+    fn note(&mut self, visited: impl Iterator<Item = usize>) {
+        for key in visited {
+            let strip = (key - self.first_key) / J;
+            let tiles = &mut self.tiles_of[strip];
+            if tiles.end == 0 {
+                tiles.start = self.tile;
+            } else if tiles.end < self.tile {
+                // Tiles between two that see the strip need not see it.
+                let between = strip * self.tiles + tiles.end..strip * self.tiles + self.tile;
+                self.weights[between.clone()].as_flattened_mut().as_flattened_mut().fill(T::zero());
+                self.p[between].as_flattened_mut().as_flattened_mut().fill(T::zero());
+            }
+            tiles.end = self.tile + 1;
+        }
     }
 }
 
@@ -284,6 +293,10 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 let mut source = source(slot);
                 source.tile(of_slot);
                 lanes.visit::<V, W, J>(&mut tile, operands, &walk, room.as_mut(), &source, &mut kept);
+                match &room {
+                    Some(room) => kept.note(room.strips::<L, J>().map(|(key, _)| key)),
+                    None => kept.note(walk.strips::<J>().step_by(J)),
+                }
                 for l in 0..bound.len() {
                     task.squares[at + l] += lanes.squares64[l];
                 }
