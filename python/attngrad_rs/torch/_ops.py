@@ -84,46 +84,42 @@ def _arrays(*tensors: Tensor) -> list[Array]:
     return [tensor.detach().numpy() for tensor in tensors]
 
 
-def _options(
-    attn_mask: Tensor | None, is_causal: bool, scale: float | None, enable_gqa: bool
-) -> dict[str, Any]:
+def _options(is_causal: bool, scale: float | None, enable_gqa: bool) -> dict[str, Any]:
     """Options of the library: as many threads as torch itself would take."""
     form = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+    return {**form, "threads": torch.get_num_threads()}
+
+
+def _masked(attn_mask: Tensor | None, *form: Any) -> dict[str, Any]:
     mask = None if attn_mask is None else attn_mask.detach().numpy()
-    return {**form, "attn_mask": mask, "threads": torch.get_num_threads()}
+    return {"attn_mask": mask, **_options(*form)}
 
 
-def _forward(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, *form: Any
-) -> tuple[Tensor, Tensor]:
+def _forward(query: Tensor, key: Tensor, value: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
     start = time.perf_counter()
     heads = _arrays(query, key, value)
-    options = _options(attn_mask, *form)
-    output, lse = attention(heads[0], heads[1], heads[2], return_lse=True, **options)
+    output, lse = attention(heads[0], heads[1], heads[2], return_lse=True, **_masked(*given))
     if watchers:
         seconds = time.perf_counter() - start
         for watcher in watchers:
-            watcher.forward(heads, form, output, seconds)
+            watcher.forward(heads, given[1:], output, seconds)
     return torch.from_numpy(output), torch.from_numpy(lse)
 
 
-def _backward(
-    dout: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, lse: Tensor,
-    attn_mask: Tensor | None, *form: Any,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    incoming, *heads, saved, logarithms = _arrays(dout, query, key, value, output, lse)
-    options = _options(attn_mask, *form)
+def _backward(*given: Any) -> tuple[Tensor, ...]:
+    incoming, *heads, saved, logarithms = _arrays(*given[:6])
+    options = {"output": saved, "lse": logarithms, **_masked(*given[6:])}
     found: AttentionGradients[Any] = attention_vjp(
-        heads[0], heads[1], heads[2], incoming, output=saved, lse=logarithms, **options
+        heads[0], heads[1], heads[2], incoming, **options
     )
     for watcher in watchers:
-        watcher.backward(heads, form, saved, found)
+        watcher.backward(heads, given[7:], saved, found)
     return tuple(map(torch.from_numpy, found))
 
 
 def _tangent(*given: Any) -> Tensor:
     query, key, value, dquery, dkey, dvalue, output, lse = _arrays(*given[:8])
-    options = {"output": output, "lse": lse, **_options(None, *given[8:])}
+    options = {"output": output, "lse": lse, **_options(*given[8:])}
     _, tangent = attention_jvp(query, key, value, dquery, dkey, dvalue, **options)
     return torch.from_numpy(tangent)
 
@@ -133,7 +129,7 @@ def _hessian(
 ) -> tuple[Tensor, ...]:
     incoming, *heads = _arrays(dout, query, key, value)
     ddquery, ddkey, ddvalue, output, lse = _arrays(*given[:5])
-    options = {"output": output, "lse": lse, **_options(None, *given[5:])}
+    options = {"output": output, "lse": lse, **_options(*given[5:])}
     if ddout is not None:
         options["ddout"] = ddout.detach().numpy()
     *found, by_dout = attention_hvp(
@@ -345,11 +341,9 @@ class AttentionTangent(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
         """Gradients of query, key, value and their directions."""
         *both, output, lse = ctx.saved_tensors
-        heads, along = both[:3], both[3:]
-        _, *of_heads = AttentionHessian.apply(
-            dtangent, *heads, None, *along, output, lse, *ctx.form
-        )
-        of_along = AttentionBackward.apply(dtangent, *heads, output, lse, None, *ctx.form)
+        heads, along, saved = both[:3], both[3:], (output, lse)
+        _, *of_heads = AttentionHessian.apply(dtangent, *heads, None, *along, *saved, *ctx.form)
+        of_along = AttentionBackward.apply(dtangent, *heads, *saved, None, *ctx.form)
         return (*of_heads, *of_along, *(None,) * 5)
 
     @staticmethod
