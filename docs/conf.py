@@ -22,7 +22,7 @@ from typer.cli import get_docs_for_click
 
 import attngrad_rs
 from attngrad_rs._inputs.arrays import Array
-from attngrad_rs._inputs.options import ProblemOptions
+from attngrad_rs._inputs.options import HeadOptions, ProblemOptions
 from attngrad_rs.cli.commands import app as commands
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
@@ -110,7 +110,7 @@ def one_signature(app: Sphinx) -> None:
         analyzer.analyze()
         analyzer.overloads.clear()
     # The library leaves the types of options unread, so as not to import what they name.
-    options = get_type_hints(ProblemOptions)
+    options = get_type_hints(ProblemOptions) | get_type_hints(HeadOptions)
     for function in vars(attngrad_rs).values():
         if hasattr(function, "__signature__"):
             shown = inspect.signature(function).parameters
