@@ -79,7 +79,7 @@ html_theme_options = {
 
 # Functions with one signature for each kind of argument, for type checkers. A reader wants the one
 # that has every option.
-OVERLOADED = ("attngrad_rs.problem", "attngrad_rs.attention")
+OVERLOADED = ("attngrad_rs.problem", "attngrad_rs.attention", "attngrad_rs.derivatives")
 # Types that stand for long ones, and the names that a reader knows them by.
 SHORT_TYPES = {
     stringify_annotation(npt.ArrayLike, "smart"): "~numpy.typing.ArrayLike",
