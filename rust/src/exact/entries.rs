@@ -15,8 +15,10 @@ use crate::problem::{Entries, Interval, least_added};
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Run;
 
-/// Rows that a thread looks at at a time, and entries of them that it reads in a nanosecond.
+/// Rows that a thread looks at at a time, at least; parts of such rows, at most, each of which notes the keys that it
+/// shows; and entries that a thread reads in a nanosecond.
 const LOOK_ROWS: usize = 64;
+const LOOK_PARTS: usize = 64;
 const ENTRIES_PER_NANOSECOND: usize = 4;
 
 /// Numbers that are compared side by side.
@@ -65,12 +67,13 @@ impl<'a, T: Float> Pairs<'a, T> {
         run: &mut Run<'_>,
     ) -> Result<(Self, Shown), Error> {
         let mut rows = buffer::filled(n, Row::default())?;
-        let parts = n.div_ceil(LOOK_ROWS);
+        let look = LOOK_ROWS.max(n.div_ceil(LOOK_PARTS));
+        let parts = n.div_ceil(look);
         // Of each part, so that parts do not wait for one another.
         let mut shown = buffer::zeros::<u8>(buffer::size(&[parts, m])?)?;
-        let tasks = rows.chunks_mut(LOOK_ROWS).zip(shown.chunks_mut(m.max(1))).enumerate();
+        let tasks = rows.chunks_mut(look).zip(shown.chunks_mut(m.max(1))).enumerate();
         run.short(n.saturating_mul(m) / ENTRIES_PER_NANOSECOND, tasks, |(part, (rows, shown)), _| {
-            for (row, found) in (part * LOOK_ROWS..).zip(rows) {
+            for (row, found) in (part * look..).zip(rows) {
                 let own = seen.map_or(Interval { begin: 0, end: m }, |seen| of_query(seen, row));
                 *found = Row::of(&entries, row, own, &mut shown[own.begin..own.end])?;
             }
