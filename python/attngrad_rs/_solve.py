@@ -21,7 +21,7 @@ from ._inputs.arrays import Array
 from ._inputs.attention_masks import read_masks
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import HeadOptions, Options
-from .errors import NonFiniteError, ShapeError
+from .errors import NonFiniteError, OptionError, ShapeError
 from .plans import DECIDED, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
 
@@ -118,6 +118,14 @@ class Heads:
         is_looked_for = self.given.check_finite and self.masks is None
         found = arrays.first_of(self.arrays) if is_looked_for else None
         return found or error
+
+
+def saved(output: object, lse: object) -> dict[str, object]:
+    """The results of the forward pass that a call was given, by name: both or none."""
+    if (output is None) is not (lse is None):
+        missing = "output" if output is None else "lse"
+        raise OptionError(f"{missing}: found None; expected output and lse, or neither of them")
+    return {} if output is None else {"output": output, "lse": lse}
 
 
 class MovedHeads(Heads):

@@ -12,7 +12,6 @@ from . import _solve
 from ._inputs.arrays import Array
 from ._inputs.options import F, HeadOptions, MaskOptions, Options, flag
 from ._inputs.signatures import accepting, documented
-from .errors import OptionError
 from .plans import Plan, beside
 from .problem import loss_gradient
 from .results import AttentionGradients
@@ -232,11 +231,7 @@ def attention_vjp(
     start = time.perf_counter()
     given = Options.of("attention_vjp", HeadOptions, options)
     named: dict[str, object] = {"query": query, "key": key, "value": value, "dout": dout}
-    if (output is None) is not (lse is None):
-        missing = "output" if output is None else "lse"
-        raise OptionError(f"{missing}: found None; expected output and lse, or neither of them")
-    if output is not None:
-        named.update(output=output, lse=lse)
+    named.update(_solve.saved(output, lse))
     heads = _solve.Heads(named, beside(given, plan))
     return _solve.pull_back(heads, plan, attention_vjp, start)
 

@@ -12,7 +12,6 @@ from ._inputs.arrays import Array
 from ._inputs.options import F, HeadCallOptions, Options
 from ._inputs.signatures import accepting, documented
 from .attention import attention, attention_vjp
-from .errors import OptionError
 from .problem import loss_gradient
 
 __all__ = ["attention_hvp", "attention_jvp"]
@@ -184,8 +183,4 @@ def _moved(
     output: object, lse: object,
 ) -> _solve.MovedHeads:  # fmt: skip
     """A checked call with a direction, and the results of the forward pass, both or none."""
-    if (output is None) is not (lse is None):
-        missing = "output" if output is None else "lse"
-        raise OptionError(f"{missing}: found None; expected output and lse, or neither of them")
-    saved = {} if output is None else {"output": output, "lse": lse}
-    return _solve.MovedHeads({**named, **saved}, along, given)
+    return _solve.MovedHeads({**named, **_solve.saved(output, lse)}, along, given)

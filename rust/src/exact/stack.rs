@@ -48,11 +48,7 @@ impl<T: Float> Incoming<'_, T> {
     pub(super) fn check(&self, heads: usize, shape: (usize, usize)) -> Result<(), Error> {
         let outputs = self.saved.iter().map(|saved| ("output", &saved.output));
         for (argument, arrays) in outputs.chain([("dout", &self.dout)]) {
-            let odd = arrays.iter().find(|array| array.dim() != shape).map(|array| array.shape().to_vec());
-            if odd.is_some() || arrays.len() != heads {
-                let wanted = format!("each of {heads} heads needs one of {shape:?}");
-                return Err(Error::Shape { argument, found: odd.unwrap_or_else(|| vec![arrays.len()]), wanted });
-            }
+            check_each(argument, arrays, heads, shape)?;
         }
         match self.saved.iter().flat_map(|saved| &saved.lse).find(|lse| lse.len() != shape.0) {
             None if self.saved.as_ref().is_none_or(|saved| saved.lse.len() == heads) => Ok(()),
@@ -62,6 +58,21 @@ impl<T: Float> Incoming<'_, T> {
             }
         }
     }
+}
+
+/// An error unless there is an array of this shape for each head.
+pub(super) fn check_each<T: Float>(
+    argument: &'static str,
+    arrays: &[ArrayView2<'_, T>],
+    heads: usize,
+    shape: (usize, usize),
+) -> Result<(), Error> {
+    let odd = arrays.iter().find(|array| array.dim() != shape).map(|array| array.shape().to_vec());
+    if odd.is_none() && arrays.len() == heads {
+        return Ok(());
+    }
+    let wanted = format!("each of {heads} heads needs one of {shape:?}");
+    Err(Error::Shape { argument, found: odd.unwrap_or_else(|| vec![arrays.len()]), wanted })
 }
 
 /// The gradients of all heads with their estimates; those of key and value are sums over the query heads that share
@@ -170,8 +181,7 @@ fn pulled_back<T: Float>(
     let mut tasks = buffer::with_capacity(heads.len())?;
     let mut rest = values.each_mut().map(Vec::as_mut_slice);
     for (number, (head, estimates)) in heads.iter().zip(&mut estimates).enumerate() {
-        let saved =
-            incoming.saved.as_ref().map(|saved| (saved.output[number].reborrow(), saved.lse[number].reborrow()));
+        let saved = incoming.saved.as_ref().map(|saved| saved.of_head(number));
         let pulled = Pulled { heads: head.reborrow(), dout: incoming.dout[number].reborrow(), saved, is_coarse };
         let [query, key, value] = &mut rest;
         let room = [take(query, sizes[0]), take(key, sizes[1]), take(value, sizes[2])];

@@ -30,6 +30,13 @@ pub struct Saved<'a, T> {
     pub lse: Vec<ArrayView1<'a, T>>,
 }
 
+impl<T: Float> Saved<'_, T> {
+    /// o and the logarithms of one head.
+    pub(crate) fn of_head(&self, number: usize) -> (ArrayView2<'_, T>, ArrayView1<'_, T>) {
+        (self.output[number].reborrow(), self.lse[number].reborrow())
+    }
+}
+
 impl<'a, T: Float> Stack<'a, T> {
     /// Not causal, with torch's scale 1/√E. With `enable_gqa` the heads of the query, its last leading dimension, may
     /// be a multiple of those of key and value.

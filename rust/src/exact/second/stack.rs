@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2};
 use super::head::Moved;
 use crate::error::Error;
 use crate::exact::kernels::Kernels;
-use crate::exact::stack::{Incoming, check, check_logarithms, each, operations, summed_values};
+use crate::exact::stack::{Incoming, check, check_each, check_logarithms, each, operations, summed_values};
 use crate::float::{Float, compiled};
 use crate::linalg::layout::take;
 use crate::linalg::products::matrix;
@@ -135,13 +135,7 @@ fn turned<T: Float>(
     let Shape { n, m, d, dv, .. } = stack.shape();
     let (count, group) = (stack.heads().len(), stack.group());
     incoming.check(count, (n, dv))?;
-    if let Some(ddout) = ddout
-        && (ddout.len() != count || ddout.iter().any(|array| array.dim() != (n, dv)))
-    {
-        let found = ddout.first().map_or_else(Vec::new, |array| array.shape().to_vec());
-        let wanted = format!("each of {count} heads needs one of {:?}", (n, dv));
-        return Err(Error::Shape { argument: "ddout", found, wanted });
-    }
+    ddout.map_or(Ok(()), |ddout| check_each("ddout", ddout, count, (n, dv)))?;
     let sizes = [[n, d], [m, d], [m, dv], [n, dv]].map(|shape| buffer::size(&shape));
     let [query, key, value, dout] = sizes;
     let sizes = [query?, key?, value?, dout?];
@@ -206,7 +200,7 @@ fn moved<'a, T: Float>(
         heads: heads.reborrow(),
         direction: direction.reborrow(),
         names,
-        saved: saved.map(|saved| (saved.output[number].reborrow(), saved.lse[number].reborrow())),
+        saved: saved.map(|saved| saved.of_head(number)),
     })
 }
 
