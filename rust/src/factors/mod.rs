@@ -15,7 +15,7 @@ use crate::float::{Float, compiled};
 use crate::linalg::layout::{in_range, row_major, rows};
 use crate::linalg::norms::inner;
 use crate::linalg::products::{mapped, matrix, product, transposed_product};
-use crate::options::Options;
+use crate::options::{Isa, Options};
 use crate::polynomial::Polynomial;
 use crate::problem::{Problem, Shape, Weights, Wrt};
 use crate::runtime::buffer;
@@ -112,7 +112,7 @@ fn factors_in<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<Factors<T>, Error> {
-    options.isa()?;
+    let isa = options.isa()?;
     let problem = &problem.admitted()?;
     if problem.is_causal {
         let wanted = "false: a causal f is not of low rank, and the gradient functions take the mask as it is";
@@ -124,7 +124,7 @@ fn factors_in<T: Float>(
     }
     let mut run = Run::new(options, watch);
     run.phase(1.0);
-    made(problem, features, &mut run).map_err(|error| problem.blame(error))
+    made(problem, features, isa, &mut run).map_err(|error| problem.blame(error))
 }
 
 /// Bytes that [`factors()`] takes for features of a degree, in numbers of the precision: the inputs' copies and all
@@ -143,7 +143,12 @@ pub fn factors_bytes<T: Float>(problem: &Problem<'_, T>, degree: usize) -> u128 
     (inputs + rows) * size_of::<T>() as u128
 }
 
-fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut Run<'_>) -> Result<Factors<T>, Error> {
+fn made<T: Float>(
+    problem: &Problem<'_, T>,
+    features: &FeatureOptions,
+    isa: Isa,
+    run: &mut Run<'_>,
+) -> Result<Factors<T>, Error> {
     let (A1, A2, A3) = (owned(problem.A1)?, owned(problem.A2)?, owned(problem.A3)?);
     let (query, mut key) = match problem.weights {
         Weights::Product(X) => (times(&A1, X, run)?, owned(problem.A2)?),
@@ -154,11 +159,11 @@ fn made<T: Float>(problem: &Problem<'_, T>, features: &FeatureOptions, run: &mut
     let (queries, keys) = (row_major(query.view())?, row_major(key.view())?);
     let (queries, keys) = (rows(&queries)?, rows(&keys)?);
     let balance = Balance::of(queries, keys, problem.scale, false, run)?;
-    let choice = select(features, &balance, queries, keys, run)?;
+    let choice = select(features, &balance, [queries, keys], isa, run)?;
     let power = choice.polynomial.power();
     let (mut U1, query_finite) =
-        FeatureMap::new(&balance, &choice.set, &power, Side::Query, false)?.apply(queries, run)?;
-    let (V1, key_finite) = FeatureMap::new(&balance, &choice.set, &power, Side::Key, false)?.apply(keys, run)?;
+        FeatureMap::new(&balance, &choice.set, &power, Side::Query, false, isa)?.apply(queries, run)?;
+    let (V1, key_finite) = FeatureMap::new(&balance, &choice.set, &power, Side::Key, false, isa)?.apply(keys, run)?;
     in_range("a feature of A1 or A2", T::NAME, query_finite && key_finite)?;
     normalise(&mut U1, &V1, run)?;
     let h = times(&A3, problem.Y, run)?;

@@ -87,7 +87,7 @@ impl ExpFeatures {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Self, Error> {
-        options.isa()?;
+        let isa = options.isa()?;
         features.size()?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
@@ -96,7 +96,7 @@ impl ExpFeatures {
         let (queries, keys) = (rows(&given_query)?, rows(&given_key)?);
         let balance = Balance::of(queries, keys, scale, true, &mut run)
             .map_err(|error| blame(error, [("query", &query), ("key", &key)]))?;
-        let Choice { polynomial, set, interval, error } = select(features, &balance, queries, keys, &mut run)?;
+        let Choice { polynomial, set, interval, error } = select(features, &balance, [queries, keys], isa, &mut run)?;
         let power = polynomial.power();
         let bound = bound(&polynomial, &set, interval)?;
         Ok(ExpFeatures { balance, set, polynomial, power, interval, error, bound })
@@ -192,12 +192,12 @@ impl ExpFeatures {
         options: &Options,
         watch: Option<Watch<'_>>,
     ) -> Result<Array2<T>, Error> {
-        options.isa()?;
+        let isa = options.isa()?;
         self.balance.require_width(side.argument(), array)?;
         let mut run = Run::new(options, watch);
         run.phase(1.0);
         let given = row_major(array)?;
-        let map = FeatureMap::new(&self.balance, &self.set, &self.power, side, true)?;
+        let map = FeatureMap::new(&self.balance, &self.set, &self.power, side, true, isa)?;
         let (features, finite) = map.apply(rows(&given)?, &mut run)?;
         if finite {
             return Ok(features);

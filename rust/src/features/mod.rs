@@ -10,6 +10,7 @@
 //! | `options` | [`FeatureOptions`] |
 //! | `logits` | [`LogitSample`]: sampled logits, and polynomials for them |
 //! | `sample`, `fit`, `select` | sampled logits, the polynomial fitted to them, the least that meets a tolerance |
+//! | `expansion` | the features of rows side by side, for every instruction set |
 //! | `map`, `exp_features` | the map φ from rows to features, and [`ExpFeatures`] around it |
 //! | `rows` | passes over rows whose bits do not depend on threads |
 
@@ -17,6 +18,7 @@ mod balance;
 mod contributions;
 mod coordinates;
 mod exp_features;
+mod expansion;
 mod fit;
 mod growth;
 mod index_set;

@@ -12,8 +12,7 @@ use crate::linalg::products::view;
 use crate::runtime::buffer;
 use crate::runtime::pool::{Cancel, Run};
 
-/// Rows that are worked on side by side: a register of the widest instruction set in single precision, and a cache line
-/// of every matrix that is written.
+/// Rows that are worked on side by side: a register of the widest instruction set in single precision.
 pub(super) const LANES: usize = 16;
 
 /// A number of each of some rows.

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::layout::Rows;
 use crate::linalg::products::product;
+use crate::options::Isa;
 use crate::polynomial::{MAX_DEGREE, Polynomial};
 use crate::runtime::pool::Run;
 use crate::runtime::rng::Rng;
@@ -37,8 +38,8 @@ pub(crate) struct Choice {
 pub(crate) fn select<T: Float>(
     options: &FeatureOptions,
     balance: &Balance,
-    query: Rows<'_, T>,
-    key: Rows<'_, T>,
+    [query, key]: [Rows<'_, T>; 2],
+    isa: Isa,
     run: &mut Run<'_>,
 ) -> Result<Choice, Error> {
     let width = balance.dimension();
@@ -67,7 +68,7 @@ pub(crate) fn select<T: Float>(
             } else {
                 IndexSet::total_degree(width, degree)?
             };
-            error = measured(balance, &set, &power, rows, &check, run)?;
+            error = measured((balance, &set, &power), rows, &check, isa, run)?;
             match size {
                 Size::Degree(_) => return Ok(Choice { polynomial, set, interval, error }),
                 Size::Tolerance(rtol) | Size::Both(_, rtol) if error * margin <= rtol => {
@@ -136,15 +137,14 @@ fn sizes(options: &FeatureOptions, size: Size, width: usize, degree: usize, limi
 
 /// The error of the features themselves, in the precision of the data.
 fn measured<T: Float>(
-    balance: &Balance,
-    set: &IndexSet,
-    power: &[f64],
+    (balance, set, power): (&Balance, &IndexSet, &[f64]),
     [queries, keys]: [Rows<'_, T>; 2],
     sample: &Sample,
+    isa: Isa,
     run: &mut Run<'_>,
 ) -> Result<f64, Error> {
-    let (left, _) = FeatureMap::new(balance, set, power, Side::Query, false)?.apply(queries, run)?;
-    let (right, _) = FeatureMap::new(balance, set, power, Side::Key, false)?.apply(keys, run)?;
+    let (left, _) = FeatureMap::new(balance, set, power, Side::Query, false, isa)?.apply(queries, run)?;
+    let (right, _) = FeatureMap::new(balance, set, power, Side::Key, false, isa)?.apply(keys, run)?;
     let product: Vec<T> = product(left.view(), right.t(), 1.0, run)?;
     Ok(sample.error(product.iter().map(|x| x.widen())))
 }

@@ -3,6 +3,7 @@
 use bytemuck::Zeroable;
 use bytemuck::allocation::try_zeroed_vec;
 
+use super::pages;
 use crate::error::Error;
 use crate::float::Float;
 
@@ -15,7 +16,9 @@ pub fn with_capacity<T>(len: usize) -> Result<Vec<T>, Error> {
 
 /// Makes room for `more` items.
 pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<(), Error> {
-    asked::<T, _>(more, || buffer.try_reserve_exact(more).ok())
+    asked::<T, _>(more, || buffer.try_reserve_exact(more).ok())?;
+    pages::advise(buffer);
+    Ok(())
 }
 
 /// Result of an allocation of so many items, or an error where there is no memory: the one place where it is requested.
@@ -50,7 +53,9 @@ pub fn copied<T: Copy>(items: &[T]) -> Result<Vec<T>, Error> {
 /// A vector of `len` zeros. Memory that is new to the process is not written to here: its pages are cleared by the
 /// system when a worker first writes to them, which is most of the time that a large result takes.
 pub fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>, Error> {
-    asked::<T, _>(len, || try_zeroed_vec(len).ok())
+    let mut buffer = asked::<T, _>(len, || try_zeroed_vec(len).ok())?;
+    pages::advise(&mut buffer);
+    Ok(buffer)
 }
 
 /// A vector of `len` copies of `value`.
