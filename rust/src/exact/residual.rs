@@ -1,6 +1,7 @@
 //! Between the passes: c = o − E, r = ⟨c, o⟩, and their scaling for pass 2.
 
 use super::alike::Trace;
+use super::forward::quotient;
 use crate::constants::PRODUCT_ROWS;
 use crate::error::Error;
 use crate::float::Float;
@@ -84,10 +85,11 @@ impl Row {
     #[inline(always)]
     pub fn prepare<T: Float>(&self, c: &mut [T], divisor: f64) -> T {
         let divisor = if divisor == 0.0 { f64::INFINITY } else { divisor };
+        let reciprocal = divisor.recip();
         for c in c {
-            *c = T::narrow(c.widen() / divisor);
+            *c = quotient(c.widen(), divisor, reciprocal);
         }
-        T::narrow(self.r / divisor)
+        quotient(self.r, divisor, reciprocal)
     }
 }
 
