@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,10 @@ from . import _core
 from ._inputs import arrays
 from ._inputs.arrays import Array
 from ._inputs.attention_masks import read_masks
+from ._inputs.border import Border
 from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import HeadOptions, Options
+from ._inputs.targets import Targets
 from .errors import NonFiniteError, OptionError, ShapeError
 from .plans import DECIDED, Plan, Reuse
 from .results import AttentionGradients, Certificate, GradientResult, deliver
@@ -35,9 +37,19 @@ class Call:
 
     arrays: dict[str, Array]
     dtype: np.dtype[Any]
+    border: Border | None
     shape: _core.Shape
     given: Options
     wrt: tuple[str, ...]
+    out: object = None
+    """Where gradients are written to, as the caller has it."""
+
+    def targets(self) -> Targets | None:
+        """Where gradients are written to, if that is given."""
+        if self.out is None:
+            return None
+        shapes = {name: self.arrays["A1" if name == "A" else name].shape for name in self.wrt}
+        return Targets(self.out, shapes, self.dtype, self.border)
 
     @cached_property
     def options(self) -> _core.Options:
@@ -78,9 +90,13 @@ class Heads:
 
     def __init__(self, named: Mapping[str, object], given: Options) -> None:
         self.given = given.checked()
-        self.arrays, self.dtype = arrays.read_arrays(named)
+        read = arrays.read_arrays(named, allow_half=self.given.allow_half)
+        self.arrays, self.dtype, self.border = read
         self.options = self.given.control()
-        self.masks = read_masks(self.given, self.dtype)
+        self.half = None if self.border is None else self.border.half
+        if self.half is not None:
+            self.arrays = arrays.widened_arrays(self.arrays, self.half, self.options)
+        self.masks = read_masks(self.given, self.dtype, self.border)
         self.stack = self._stack()
 
     def _stack(self, **more: Array) -> _core.Stack:
@@ -90,8 +106,19 @@ class Heads:
         given = self.given
         return _core.Stack(
             named, scale=given.scale, is_causal=given.is_causal, masks=self.masks,
-            enable_gqa=given.enable_gqa, check_finite=given.check_finite,
+            enable_gqa=given.enable_gqa, check_finite=given.check_finite, half=self.half,
         )  # fmt: skip
+
+    def targets(self, out: object, *names: str) -> Targets | None:
+        """Where results are written to, if that is given: of these names, which are those of inputs
+        for results of their shape.
+        """
+        if out is None:
+            return None
+        rows, value = self.arrays["query"].shape[:-1], self.arrays["value"].shape
+        known = {name: one.shape for name, one in self.arrays.items()}
+        known |= dict.fromkeys(("output", "tangent"), (*rows, value[-1])) | {"lse": rows}
+        return Targets(out, {name: known[name] for name in names}, self.dtype, self.border)
 
     def expected(self, decision: _core.Decision) -> tuple[float, int]:
         """Seconds that a decision is expected to take, and bytes at the peak."""
@@ -134,10 +161,9 @@ class MovedHeads(Heads):
     def __init__(
         self, named: Mapping[str, object], along: Mapping[str, object], given: Options
     ) -> None:
-        super().__init__(named, given)
-        # All arrays have one dtype.
-        every, _ = arrays.read_arrays({**self.arrays, **along})
-        self.along = {name: every[name] for name in along}
+        # All arrays have one dtype; those of the direction have names that mean nothing to a stack.
+        super().__init__({**named, **along}, given)
+        self.along = {name: self.arrays.pop(name) for name in along}
         moved: dict[str, Array] = {}
         for (of, array), (name, one) in zip(self.arrays.items(), self.along.items(), strict=False):
             if one.shape != array.shape:
@@ -158,7 +184,7 @@ def gradient(
     call: Call, replayed: Plan | None, again: Callable[..., GradientResult[Any]], start: float
 ) -> GradientResult[Any]:
     """Loss and gradients; ``again`` is how the plan of the result is executed."""
-    request = call.given.request()
+    request, targets = call.given.request(), call.targets()
     decision = call.settled(request, replayed)
     problem = call.problem("loss_gradient", decision)
     reuse = replayed._reuse if replayed is not None and replayed._reuse is not None else Reuse()
@@ -171,19 +197,21 @@ def gradient(
     solution = _core.solve(
         problem, list(call.wrt), request, None if replayed is None else decision,
         reuse.prepared if reuse.made_from == made_from else None, call.given.control(memory),
+        half=None if call.border is None else call.border.half,
     )  # fmt: skip
     if replayed is not None and solution.prepared is not None:
         reuse.made_from, reuse.prepared = made_from, solution.prepared
+    found = returned([solution.gradients[name] for name in call.wrt], call.border, targets)
     result = GradientResult(
         loss=solution.loss,
-        gradients={name: solution.gradients[name] for name in call.wrt},
+        gradients=dict(zip(call.wrt, found, strict=True)),
         certificates=Certificate.of_all(solution),
         loss_certificate=Certificate.of_core(solution.loss_certificate),
         plan=_made(call.given, solution.decision, call.expected(solution.decision), again, reuse),
         seconds=time.perf_counter() - start,
         B=solution.bound,
     )
-    return deliver(result, call.given, NAMES[call.dtype])
+    return deliver(result, call.given, _precision(call))
 
 
 def loss(call: Call) -> float:
@@ -205,9 +233,10 @@ def pull_back(
     replayed: Plan | None,
     function: Callable[..., AttentionGradients[Any]],
     start: float,
+    out: object = None,
 ) -> AttentionGradients[Any]:
     """Gradients of attention with respect to query, key and value of all heads, by ``function``."""
-    given = heads.given
+    given, targets = heads.given, heads.targets(out, "query", "key", "value")
     request = given.request()
     decision = heads.settled(request, replayed) or heads.foreseen(request)
     expected = heads.expected(decision)
@@ -221,37 +250,63 @@ def pull_back(
         again = functools.partial(function, **given.to_replay().named(HeadOptions))
         return _made(given, solution.decision, expected, again, None)
 
-    result = AttentionGradients.of_core(solution, made, time.perf_counter() - start)
-    return deliver(result, given, NAMES[heads.dtype])
+    found = returned([*solution.gradients.values()], heads.border, targets)
+    result = AttentionGradients.of_core(solution, found, made, time.perf_counter() - start)
+    return deliver(result, given, _precision(heads))
 
 
-def attention(heads: Heads, return_lse: bool) -> tuple[Array, Array | None]:
-    """The output of all heads, and the logarithm of the normaliser where it is wanted."""
+def attention(heads: Heads, return_lse: bool, out: object = None) -> Any:
+    """The output of all heads, with the logarithm of the normaliser where it is wanted."""
+    names = ("output", "lse") if return_lse else ("output",)
+    targets = heads.targets(out, *names)
     check_fits("attention", heads.stack.forward_bytes(heads.options))
     try:
-        return _core.attention(heads.stack, return_lse, heads.options)
+        output, lse = _core.attention(heads.stack, return_lse, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
+    found = returned([output] if lse is None else [output, lse], heads.border, targets)
+    return tuple(found) if return_lse else found[0]
 
 
-def push_forward(heads: MovedHeads) -> tuple[Array, Array]:
-    """The output of all heads, and its change in the direction."""
+def push_forward(heads: MovedHeads, saved: Any, out: object = None) -> tuple[Any, Any]:
+    """The output of all heads, ``saved`` where that is given, and its change in the direction."""
+    names = ("output", "tangent") if saved is None else ("tangent",)
+    targets = heads.targets(out, *names)
     check_fits("attention_jvp", heads.stack.second_bytes(heads.options))
     try:
         output, tangent = _core.attention_jvp(heads.stack, heads.direction, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    return heads.arrays["output"] if output is None else output, tangent
+    found = returned([tangent] if output is None else [output, tangent], heads.border, targets)
+    # A list is returned as the array that was made of it.
+    kept = heads.arrays.get("output") if heads.border is None else saved
+    return kept if output is None else found[0], found[-1]
 
 
-def pull_back_twice(heads: MovedHeads) -> tuple[Array, Array, Array, Array]:
+def pull_back_twice(heads: MovedHeads, out: object = None) -> tuple[Any, Any, Any, Any]:
     """The Hessian of <dout, output> in its four arguments times the direction."""
+    targets = heads.targets(out, "query", "key", "value", "dout")
     check_fits("attention_hvp", heads.stack.second_bytes(heads.options))
     try:
-        query, key, value, dout = _core.attention_hvp(heads.stack, heads.direction, heads.options)
+        found = _core.attention_hvp(heads.stack, heads.direction, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
+    query, key, value, dout = returned(found, heads.border, targets)
     return query, key, value, dout
+
+
+def returned(
+    found: Sequence[Array], border: Border | None, targets: Targets | None
+) -> Sequence[Any]:
+    """Results of the core as the caller has arrays, or written where they are wanted."""
+    if targets is not None:
+        return targets.filled(found)
+    return found if border is None else [border.out(one) for one in found]
+
+
+def _precision(call: Call | Heads) -> str:
+    """The name of the dtype of results."""
+    return (call.border and call.border.half) or NAMES[call.dtype]
 
 
 def _made(

@@ -24,6 +24,7 @@ def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     *,
     return_lse: Literal[False] = False,
+    out: Any = None,
     **options: Unpack[MaskOptions],
 ) -> npt.NDArray[F]: ...  # fmt: skip
 @overload
@@ -31,6 +32,7 @@ def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     *,
     return_lse: Literal[True],
+    out: Any = None,
     **options: Unpack[MaskOptions],
 ) -> tuple[npt.NDArray[F], npt.NDArray[F]]: ...  # fmt: skip
 @overload
@@ -38,6 +40,7 @@ def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: Literal[False] = False,
+    out: Any = None,
     **options: Unpack[MaskOptions],
 ) -> Array: ...  # fmt: skip
 @overload
@@ -45,6 +48,7 @@ def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: Literal[True],
+    out: Any = None,
     **options: Unpack[MaskOptions],
 ) -> tuple[Array, Array]: ...  # fmt: skip
 @documented(loss_gradient)
@@ -53,6 +57,7 @@ def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: bool = False,
+    out: Any = None,
     **options: Unpack[MaskOptions],
 ) -> Array | tuple[Array, Array]:  # fmt: skip
     """Softmax attention, softmax(scale · query keyᵀ) value.
@@ -60,8 +65,9 @@ def attention(
     Parameters
     ----------
     query : array_like, (..., H, L, E)
-        All arrays are float32 or all float64, of any layout and byte order. They are read where
-        they are, so that nobody may write to them during the call.
+        All arrays are float32 or all float64, of any layout and byte order, and of one library:
+        results are arrays of it. They are read where they are, so that nobody may write to them
+        during the call.
     key : array_like, (..., H, S, E)
         The leading dimensions of all arrays are equal, unless ``enable_gqa`` says otherwise.
     value : array_like, (..., H, S, Ev)
@@ -69,6 +75,9 @@ def attention(
     return_lse : bool
         Whether the logarithm of the normaliser of each row is returned beside the output; both
         together save ``attention_vjp`` the forward pass.
+    out : array, or pair of arrays and None, optional
+        Written to, and returned, in the place of a new array: of the shape and dtype of the result
+        and of any strides, inputs too. With ``return_lse`` a pair.
     is_causal : bool
         Query j sees the keys 0 ... j only (aligned at the top left, also where L ≠ S).
     scale : float, optional
@@ -105,7 +114,8 @@ def attention(
     ndarray, (..., H, L, Ev)
         Of the inputs' dtype in native byte order; zeros for queries that see nothing. With
         ``return_lse`` a pair: this, and ln Σ exp(logit) over the keys that each query sees,
-        (..., H, L), -inf where there are none.
+        (..., H, L), -inf where there are none, of float32 also where the inputs are of half
+        precision.
 
     Notes
     -----
@@ -134,11 +144,12 @@ def attention(
     given = Options.of("attention", MaskOptions, options)
     has_lse = flag("return_lse", return_lse)
     heads = _solve.Heads({"query": query, "key": key, "value": value}, given)
-    output, lse = _solve.attention(heads, has_lse)
-    return output if lse is None else (output, lse)
+    found: Array | tuple[Array, Array] = _solve.attention(heads, has_lse, out)
+    return found
 
 
 class _Options(HeadOptions, total=False):
+    out: Any
     plan: Plan | None
     output: npt.ArrayLike | None
     lse: npt.ArrayLike | None
@@ -162,6 +173,7 @@ def attention_vjp(
     output: npt.ArrayLike | None = None,
     lse: npt.ArrayLike | None = None,
     plan: Plan | None = None,
+    out: Any = None,
     **options: Unpack[HeadOptions],
 ) -> AttentionGradients[Any]:  # fmt: skip
     """Gradients of attention: dq, dk, dv for an incoming gradient ``dout`` of the output.
@@ -177,6 +189,9 @@ def attention_vjp(
         a tolerance the forward pass is then not done again: that they belong to the inputs is not
         checked, and their own errors are not in the certificates. With one it is, as certificates
         that are held against a tolerance are made of what it finds. The exact method only.
+    out : tuple of arrays and None, optional
+        Written to, and returned, in the place of new arrays: for dq, dk and dv, of their shapes and
+        dtype and of any strides, inputs too.
     is_causal, scale, enable_gqa
         As in ``attention``.
     attn_mask, window, key_lengths, cu_seqlens, causal_align, dropout_p
@@ -233,7 +248,7 @@ def attention_vjp(
     named: dict[str, object] = {"query": query, "key": key, "value": value, "dout": dout}
     named.update(_solve.saved(output, lse))
     heads = _solve.Heads(named, beside(given, plan))
-    return _solve.pull_back(heads, plan, attention_vjp, start)
+    return _solve.pull_back(heads, plan, attention_vjp, start, out)
 
 
 @documented(attention_vjp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy.typing as npt
 
@@ -18,6 +18,7 @@ __all__ = ["attention_hvp", "attention_jvp"]
 
 
 class _Options(HeadCallOptions, total=False):
+    out: Any
     output: npt.ArrayLike | None
     lse: npt.ArrayLike | None
 
@@ -46,6 +47,7 @@ def attention_jvp(
     *,
     output: npt.ArrayLike | None = None,
     lse: npt.ArrayLike | None = None,
+    out: Any = None,
     **options: Unpack[HeadCallOptions],
 ) -> tuple[Array, Array]:  # fmt: skip
     """Attention and its change in a direction: the Jacobian-vector product.
@@ -59,6 +61,9 @@ def attention_jvp(
     output, lse : array_like, optional, (..., H, L, Ev) and (..., H, L)
         Both results of ``attention(..., return_lse=True)`` for the same inputs and options: the
         forward pass is then not done again. That they belong to the inputs is not checked.
+    out : array, or tuple of arrays and None, optional
+        Written to, and returned, in the place of new arrays: for the output and its tangent, or for
+        the tangent alone where ``output`` is given. Of any strides, inputs too.
     is_causal, scale, enable_gqa
         As in ``attention``.
     **options
@@ -91,7 +96,7 @@ def attention_jvp(
     given = Options.of("attention_jvp", HeadCallOptions, options)
     named = {"query": query, "key": key, "value": value}
     along = {"dquery": dquery, "dkey": dkey, "dvalue": dvalue}
-    return _solve.push_forward(_moved(named, along, given, output, lse))
+    return _solve.push_forward(_moved(named, along, given, output, lse), output, out)
 
 
 @overload
@@ -115,6 +120,7 @@ def attention_hvp(
     ddout: npt.ArrayLike | None = None,
     output: npt.ArrayLike | None = None,
     lse: npt.ArrayLike | None = None,
+    out: Any = None,
     **options: Unpack[HeadCallOptions],
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Gradients of the gradients: the Hessian-vector product of <dout, output>.
@@ -138,6 +144,9 @@ def attention_hvp(
         The part of dout of the direction; zero by default.
     output, lse
         As in ``attention_jvp``.
+    out : tuple of arrays and None, optional
+        Written to, and returned, in the place of new arrays: for the four parts, of any strides,
+        inputs too.
     is_causal, scale, enable_gqa
         As in ``attention``.
     **options
@@ -175,7 +184,7 @@ def attention_hvp(
     along = {"ddquery": ddquery, "ddkey": ddkey, "ddvalue": ddvalue}
     if ddout is not None:
         along["ddout"] = ddout
-    return _solve.pull_back_twice(_moved(named, along, given, output, lse))
+    return _solve.pull_back_twice(_moved(named, along, given, output, lse), out)
 
 
 def _moved(

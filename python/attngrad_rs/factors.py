@@ -223,7 +223,7 @@ def row_kronecker(U: npt.ArrayLike, W: npt.ArrayLike, *, threads: int | None = N
     >>> row_kronecker(np.array([[1.0, 2.0]]), np.array([[10.0, 1.0]]))
     array([[10.,  1., 20.,  2.]])
     """
-    given, dtype = arrays.read_matrices({"U": U, "W": W})
+    given, dtype, _ = arrays.read_matrices({"U": U, "W": W})
     size = len(given["U"]) * given["U"].shape[1] * given["W"].shape[1] * dtype.itemsize
     check_fits("row_kronecker", size + arrays.total_bytes(given))
     copies = arrays.snapshots(given, dtype, finite=False)

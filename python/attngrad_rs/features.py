@@ -257,7 +257,7 @@ class ExpFeatures:
     def _rows(self, name: str, value: npt.ArrayLike) -> Array:
         """A checked private copy, and the promise that its features fit in memory."""
         self._require_fitted()
-        given, dtype = arrays.read_matrices({name: value})
+        given, dtype, _ = arrays.read_matrices({name: value})
         needed = self._fitted.transform_bytes(len(given[name]), dtype.itemsize)
         check_fits(f"transform_{name}", needed + arrays.total_bytes(given))
         return arrays.snapshots(given, dtype, finite=True)[name]
@@ -277,7 +277,7 @@ def request(asked: Mapping[str, Any]) -> _core.FeatureRequest:
 def one_head(title: str, query: object, key: object, threads: int | None) -> tuple[Array, Array]:
     """Private copies of queries and keys, once there is room for them and for a look at them."""
     read = arrays.read_heads(query, key)
-    given, dtype = arrays.read_matrices(read.arrays, ": pass one head at a time")
+    given, dtype, _ = arrays.read_matrices(read.arrays, ": pass one head at a time")
     look_bytes = _core.ExpFeatures.fit_bytes(sum(map(len, given.values())))
     check_fits(title, arrays.total_bytes(given) + look_bytes)
     copies = arrays.snapshots(given, dtype, finite=True, threads=threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Unpack, overload
 
 import numpy.typing as npt
@@ -25,6 +26,7 @@ Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
 class _Options(ProblemOptions, total=False):
     wrt: Input | Sequence[Input]
     plan: Plan | None
+    out: Any
 
 
 @overload
@@ -46,6 +48,7 @@ def loss_gradient(
     *,
     wrt: Input | Sequence[Input] = "X",
     plan: Plan | None = None,
+    out: Any = None,
     **options: Unpack[ProblemOptions],
 ) -> GradientResult[Any]:  # fmt: skip
     """Gradient of the attention loss L = ½‖D⁻¹ exp(s·A1 X A2ᵀ) A3 Y − E‖²_F.
@@ -57,7 +60,7 @@ def loss_gradient(
     ----------
     A1 : array_like, (n, d1)
         Inputs on the query side. All arrays are float32 or all float64, of any layout and byte
-        order; they are read once, at the start, and never written.
+        order, and of one library: gradients are arrays of it. They are read once, at the start.
     A2 : array_like, (m, d2)
         Inputs on the key side.
     A3 : array_like, (m, d3)
@@ -103,6 +106,9 @@ def loss_gradient(
         Replay a plan: its method, degree and number of rows, and what it was asked for (``rtol``,
         ``atol``, ``norm``, ``certificate``, ``method``, ``degree``, ``rng``) wherever the call
         leaves that at its default. ``Plan.execute`` does the same.
+    out : array, or tuple of arrays and None, optional
+        Written to, and returned, in the place of new arrays: one for each name in ``wrt``, of its
+        shape and dtype and of any strides, inputs too.
     threads : int, optional
         Threads to use; by default all that the process may use. The result has the same bits for
         any number.
@@ -119,6 +125,10 @@ def loss_gradient(
     check_finite : bool
         Refuse NaN and infinity in the inputs. If False, the inputs are not checked; the result may
         then hold NaN, or RangeError is raised.
+    allow_half : bool
+        Take arrays of float16 or bfloat16: they are computed with in float32, and results are
+        rounded to their dtype, an error that is in the certificates. RangeError where a result is
+        too large for it. NumPy has bfloat16 from ml_dtypes.
     B : float, optional
         The bound on the entries of A1 X and A2 in the paper's problem: OptionError says the largest
         entry where one is larger. ``result.B`` is that entry.
@@ -174,7 +184,7 @@ def loss_gradient(
     call = _call((A1, A2, A3, X, Y, E), wrt, beside(given, plan))
     kept = call.given.to_replay().named(ProblemOptions)
     again = functools.partial(loss_gradient, wrt=call.wrt, **kept)
-    return _solve.gradient(call, plan, again, start)
+    return _solve.gradient(replace(call, out=out), plan, again, start)
 
 
 @documented(loss_gradient)
@@ -265,7 +275,7 @@ def plan_loss_gradient(
 
 def _call(given_arrays: tuple[object, ...], wrt: object, given: Options) -> _solve.Call:
     """A call with all of its options checked."""
-    read = read_problem(*given_arrays)
+    read = read_problem(*given_arrays, allow_half=given.allow_half)
     names = options.wrt_names(wrt, read.arrays)
     read.shape.check(names)
     return _solve.Call(*read, given.checked(), names)

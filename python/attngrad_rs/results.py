@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,6 +22,8 @@ from .plans import Plan, html_table
 __all__ = ["AttentionGradients", "Certificate", "GradientResult"]
 
 R = TypeVar("R", bound="_Certified")
+# What rounds less.
+WIDER = {"float32": "float64", "float16": "float32", "bfloat16": "float32"}
 
 
 def public_fields(cls: type, found: object) -> dict[str, Any]:
@@ -231,11 +233,15 @@ class AttentionGradients(_Certified, Generic[F]):
 
     @classmethod
     def of_core(
-        cls, found: _core.Solution, plan: Callable[[], Plan], seconds: float
+        cls,
+        found: _core.Solution,
+        gradients: Sequence[Any],
+        plan: Callable[[], Plan],
+        seconds: float,
     ) -> AttentionGradients[Any]:
         """The findings of the core; plan and certificates take longer to make than short heads."""
         late = {"plan": plan, "certificates": functools.partial(Certificate.of_all, found)}
-        dq, dk, dv = found.gradients.values()
+        dq, dk, dv = gradients
         made = object.__new__(cls)
         made.__dict__.update(dq=dq, dk=dk, dv=dv, seconds=seconds, _late=late)
         return made
@@ -266,7 +272,7 @@ def deliver(result: R, given: Options, dtype: str) -> R:
     name = max(missed, key=lambda one: (missed[one].best_rtol, missed[one].absolute))
     made = missed[name]
     if made.kind == "exact":
-        remedy = "use float64, or " if dtype == "float32" else ""
+        remedy = f"use {WIDER[dtype]}, or " if dtype in WIDER else ""
         limit = f"below what rounding in {dtype} lets us certify"
     else:
         remedy = "use method='auto', or "

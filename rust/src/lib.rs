@@ -136,6 +136,7 @@ pub use factors::{Factors, factors, factors_bytes, row_kronecker};
 pub use features::ExpFeatures;
 pub use float::Float;
 pub use linalg::finite::{all_finite, snapshot};
+pub use linalg::halves::{Half, Halved};
 pub use linalg::rows::RowValues;
 pub use moments::{Polynomial, PolynomialGradients, polynomial_gradient};
 /// Arrays in and out are of this version of it.

@@ -24,6 +24,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::halves::Half;
 use crate::problem::{Align, Approximation, Entries, Heads, Mask, Problem, Weights, Wrt, least_added};
 
 /// Every quantity of the paper for one problem, by the paper's letters (docs/math.md, sections 1 and 2).
@@ -306,7 +307,30 @@ fn added<T: Float>(heads: &Heads<'_, T>, j: usize, i: usize) -> f64 {
             entry if entry < least_added::<T>() => f64::NEG_INFINITY,
             entry => entry,
         },
+        Some(Entries::Halves(half, entries)) => match half_number(*half, entries[[j, i]]) {
+            entry if entry < -half_number(*half, LARGEST_HALF[*half as usize]) / 8.0 => f64::NEG_INFINITY,
+            entry => entry,
+        },
     }
+}
+
+/// Bits of the largest finite number of each format.
+const LARGEST_HALF: [u16; 2] = [0x7bff, 0x7f7f];
+
+/// The number that 16 bits stand for, by the definition of the format: a sign, an exponent and a fraction.
+pub fn half_number(half: Half, bits: u16) -> f64 {
+    let (digits, bias) = match half {
+        Half::Float16 => (10, 15),
+        Half::Bfloat16 => (7, 127),
+    };
+    let (exponent, fraction) = ((bits & 0x7fff) >> digits, bits & ((1 << digits) - 1));
+    let size = match exponent {
+        0 => f64::from(fraction) * f64::from(1 - bias - digits).exp2(),
+        _ if exponent == 0x7fff >> digits && fraction == 0 => f64::INFINITY,
+        _ if exponent == 0x7fff >> digits => f64::NAN,
+        _ => f64::from(fraction + (1 << digits)) * f64::from(i32::from(exponent) - bias - digits).exp2(),
+    };
+    if bits >> 15 == 1 { -size } else { size }
 }
 
 /// Whether query j sees key i, of n and m (docs/math.md, Definition 6.5).

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from .. import _core
 from ..errors import AttnGradError, DTypeError, NonFiniteError, ShapeError
+from .border import BFLOAT16, FLOAT16, HALVES, SINGLE, Border, half_name, library_of, widened
 from .masks import unmasked
+from .memory import check_fits
 from .options import show
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -32,18 +34,32 @@ REMEDIES = {
 }
 
 
+class Given(NamedTuple):
+    """Arrays that are checked, and not copied."""
+
+    arrays: dict[str, Array]
+    dtype: DType
+    """The one that is computed in, in native byte order."""
+    border: Border | None
+    """The way back of results; None where they are NumPy's of the dtype that is computed in."""
+
+
 class Read(NamedTuple):
-    """The arrays of a problem, or queries and keys: checked, not yet copied.
+    """The same for a problem, or for queries and keys.
 
     A problem has A1, A2, A3, Y, E and either X or W_Q and W_K.
     """
 
     arrays: dict[str, Array]
     dtype: DType
+    border: Border | None
     shape: _core.Shape
 
 
-def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: object) -> Read:
+def read_problem(
+    A1: object, A2: object, A3: object, X: object, Y: object, E: object,
+    *, allow_half: bool | None = None,
+) -> Read:  # fmt: skip
     """Check rank, dtype and shapes of the paper's problem. Copies nothing that is an array."""
     weights: dict[str, object] = {"X": X}
     if is_pair(X):
@@ -51,8 +67,8 @@ def read_problem(A1: object, A2: object, A3: object, X: object, Y: object, E: ob
             raise ShapeError(f"X: found {len(X)} matrices; a pair (W_Q, W_K) is two")
         weights = {"W_Q": X[0], "W_K": X[1]}
     named = {"A1": A1, "A2": A2, "A3": A3, **weights, "Y": Y, "E": E}
-    arrays, dtype = read_matrices(named)
-    return Read(arrays, dtype, _core.Shape.of_problem(_shapes(arrays)))
+    given = read_matrices(named, allow_half=allow_half)
+    return Read(*given, _core.Shape.of_problem(_shapes(given.arrays)))
 
 
 def is_pair(X: object) -> TypeGuard[Sequence[object]]:
@@ -70,18 +86,23 @@ def _shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def read_matrices(named: Mapping[str, object], hint: str = "") -> tuple[dict[str, Array], DType]:
+def read_matrices(
+    named: Mapping[str, object], hint: str = "", *, allow_half: bool | None = None
+) -> Given:
     """Matrices of one dtype; ``hint`` says what else may be meant."""
-    arrays, dtype = read_arrays(named)
-    for name, array in arrays.items():
+    given = read_arrays(named, allow_half=allow_half)
+    for name, array in given.arrays.items():
         if array.ndim != 2:
             found = f"found shape {array.shape}"
             raise ShapeError(f"{name}: {found}; expected a matrix (two dimensions){hint}")
-    return arrays, dtype
+    return given
 
 
-def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
-    """NumPy arrays, and their one dtype in native byte order; the same object, the same array."""
+def read_arrays(named: Mapping[str, object], *, allow_half: bool | None = None) -> Given:
+    """NumPy arrays of one dtype; the same object, the same array.
+
+    ``allow_half`` is None for a function that has no such option.
+    """
     made: dict[int, Array] = {}
     arrays: dict[str, Array] = {}
     # The first array of each dtype that was met.
@@ -89,21 +110,45 @@ def read_arrays(named: Mapping[str, object]) -> tuple[dict[str, Array], DType]:
     for name, value in named.items():
         array = value if type(value) is np.ndarray else made.get(id(value))
         if array is None:
-            array = made[id(value)] = read_array(name, value)
+            array = made[id(value)] = read_array(name, value, allow_half=allow_half)
         if array.dtype not in dtypes:
-            dtypes.setdefault(_native(name, array.dtype), name)
+            dtypes.setdefault(_native(name, array.dtype, allow_half), name)
         arrays[name] = array
+    # What NumPy made itself may be of another library.
+    library = _one_library(named) if made else None
     (dtype, first), *others = dtypes.items()
+    half = HALVES.get(dtype) if dtype.itemsize == FLOAT16.itemsize else None
     for found, name in others:
+        if half is not None and name == "lse" and found == SINGLE:
+            continue
+        shown, of_first = (HALVES.get(one, one) for one in (found, dtype))
         raise DTypeError(
-            f"{name}: found {found} where {first} is {dtype}; expected one dtype for all "
-            f"arrays: use {name}.astype(numpy.{dtype}) or {first}.astype(numpy.{found})"
+            f"{name}: found {shown} where {first} is {of_first}; expected one dtype for all "
+            f"arrays: use {name}.astype(numpy.{of_first}) or {first}.astype(numpy.{shown})"
         )
-    return arrays, dtype
+    if half is not None:
+        if "lse" in arrays and half_name(arrays["lse"].dtype) is not None:
+            raise DTypeError(f"lse: found {half}; expected float32, as attention returns it")
+        own = arrays[first].dtype.newbyteorder("=")
+        return Given(arrays, SINGLE, Border(library, own))
+    return Given(arrays, dtype, None if library is None else Border(library, None))
 
 
-def read_array(name: str, value: object) -> Array:
-    """A NumPy array of float32 or float64, in whatever byte order."""
+def _one_library(named: Mapping[str, object]) -> Any:
+    """The library that all arrays are of; None for NumPy."""
+    first, *others = ((name, library_of(value)) for name, value in named.items())
+    for name, library in others:
+        if library is not first[1]:
+            found, expected = (getattr(one, "__name__", "numpy") for one in (library, first[1]))
+            raise DTypeError(
+                f"{name}: found an array of {found} where {first[0]} is one of {expected}; "
+                "expected arrays of one library"
+            )
+    return first[1]
+
+
+def read_array(name: str, value: object, *, allow_half: bool | None = None) -> Array:
+    """A NumPy array of float32 or float64, in whatever byte order; of half precision if allowed."""
     try:
         array = unmasked(name, value)
     except AttnGradError:
@@ -115,23 +160,45 @@ def read_array(name: str, value: object) -> Array:
             f"{name}: found {show(value)}, of which NumPy makes no array ({error}); "
             "expected an array of float32 or float64"
         ) from error
-    _native(name, array.dtype)
+    _native(name, array.dtype, allow_half)
     return array
 
 
-def _native(name: str, dtype: DType) -> DType:
+def _native(name: str, dtype: DType, allow_half: bool | None) -> DType:
     """The dtype of an array in native byte order."""
     native = dtype if dtype.isnative else dtype.newbyteorder("=")
-    if native not in FLOATS:
-        remedy = REMEDIES.get(dtype.kind, "expected an array of numbers").format(name=name)
-        raise DTypeError(f"{name}: found dtype {dtype}; expected float32 or float64: {remedy}")
-    return native
+    if native in FLOATS:
+        return native
+    remedy = REMEDIES.get(dtype.kind, "expected an array of numbers").format(name=name)
+    shown: object = dtype
+    if (half := half_name(dtype)) is not None:
+        if allow_half:
+            return FLOAT16 if half == HALVES[FLOAT16] else BFLOAT16
+        shown, remedy = half, f"use {name}.astype(numpy.float32)"
+        if allow_half is not None:
+            remedy += f", or allow_half=True, which computes in float32 and returns {half}"
+    raise DTypeError(f"{name}: found dtype {shown}; expected float32 or float64: {remedy}")
+
+
+def widened_arrays(
+    arrays: Mapping[str, Array], half: str, options: _core.Options
+) -> dict[str, Array]:
+    """Arrays of half precision in single precision, in new memory, and others as they are.
+
+    Heads that show the same matrix by a stride of 0 share one of it.
+    """
+    check_fits("allow_half", total_bytes(arrays))
+    made: dict[tuple[object, ...], Array] = {}
+    for array in arrays.values():
+        if half_name(array.dtype) is not None and (view := _view(array)) not in made:
+            made[view] = np.broadcast_to(widened(_held(array), half, options), array.shape)
+    return {name: made.get(_view(array), array) for name, array in arrays.items()}
 
 
 def read_heads(query: object, key: object) -> Read:
     """Check queries and keys of one head or several. Copies nothing that is an array."""
-    arrays, dtype = read_arrays({"query": query, "key": key})
-    return Read(arrays, dtype, _core.Shape.of_heads(_shapes(arrays)))
+    given = read_arrays({"query": query, "key": key})
+    return Read(*given, _core.Shape.of_heads(_shapes(given.arrays)))
 
 
 def first_of(arrays: Mapping[str, Array]) -> NonFiniteError | None:
@@ -148,7 +215,9 @@ def first_of(arrays: Mapping[str, Array]) -> NonFiniteError | None:
 def total_bytes(arrays: Mapping[str, Array]) -> int:
     """Bytes that ``snapshots`` will take. Exact at any size: these are Python integers."""
     held = {_view(array): _held(array) for array in arrays.values()}
-    return sum(math.prod(array.shape) * array.dtype.itemsize for array in held.values())
+    # Half precision is widened.
+    least = SINGLE.itemsize
+    return sum(math.prod(one.shape) * max(one.dtype.itemsize, least) for one in held.values())
 
 
 def snapshots(
@@ -167,8 +236,11 @@ def snapshots(
         view = _view(array)
         if view not in copies:
             held = _held(array)
-            copy = np.empty(held.shape, dtype)
-            if held.dtype == dtype and held.flags.c_contiguous and held.flags.aligned:
+            half = half_name(held.dtype)
+            copy = np.empty(held.shape, dtype) if half is None else widened(held, half, limits)
+            if half is not None:
+                is_finite = not finite or _core.all_finite(_row(copy), limits)
+            elif held.dtype == dtype and held.flags.c_contiguous and held.flags.aligned:
                 is_finite = _core.all_finite(_row(held), limits, copy=_row(copy))
             else:
                 copy[...] = held

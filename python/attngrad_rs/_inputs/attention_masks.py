@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import DTypeError, ShapeError
+from .border import Border, bits_of, half_name
 from .masks import unmasked
 from .options import BOTTOM_RIGHT, Options
 
@@ -15,7 +16,7 @@ from .options import BOTTOM_RIGHT, Options
 MOST = 2**62
 
 
-def read_masks(given: Options, dtype: np.dtype[Any]) -> _core.Masks | None:
+def read_masks(given: Options, dtype: np.dtype[Any], border: Border | None) -> _core.Masks | None:
     """The masks of a call with arrays of this dtype; None where ``is_causal`` is all there is."""
     lengths, sequences, mask = given.key_lengths, given.cu_seqlens, given.attn_mask
     is_bottom_right = given.causal_align == BOTTOM_RIGHT and given.is_causal
@@ -23,13 +24,16 @@ def read_masks(given: Options, dtype: np.dtype[Any]) -> _core.Masks | None:
     if not is_bottom_right and all(one is None for one in others):
         return None
     before, after = given.window or (-1, -1)
+    half = None if border is None else border.half
+    entries, mask_half = (None, None) if mask is None else _entries(mask, dtype, half)
     return _core.Masks(
         is_causal=given.is_causal,
         is_bottom_right=given.causal_align == BOTTOM_RIGHT,
         window=(_reach(before), _reach(after)),
         key_lengths=None if lengths is None else _integers("key_lengths", lengths),
         cu_seqlens=None if sequences is None else _sums(sequences),
-        attn_mask=None if mask is None else _entries(mask, dtype),
+        attn_mask=entries,
+        half=mask_half,
     )
 
 
@@ -58,14 +62,22 @@ def _sums(value: Any) -> tuple[list[int], list[int]]:
     return rows[0].tolist(), rows[-1].tolist()
 
 
-def _entries(value: object, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Bytes for a mask of bool, numbers of the dtype of the heads for one that is added."""
+def _entries(
+    value: object, dtype: np.dtype[Any], half: str | None
+) -> tuple[np.ndarray[Any, Any], str | None]:
+    """Bytes for a mask of bool, numbers of the dtype of the heads for one that is added.
+
+    Bits and their format where that is half precision: they are read tile by tile as they are.
+    """
     mask = unmasked("attn_mask", value)
     if mask.dtype == np.bool_:
-        return mask.view(np.uint8)
+        return mask.view(np.uint8), None
+    if half is not None and half_name(mask.dtype) == half:
+        return np.require(bits_of(mask), np.uint16, "A"), half
     if mask.dtype.newbyteorder("=") != dtype:
+        own = dtype if half is None else half
         raise DTypeError(
-            f"attn_mask: found dtype {mask.dtype}; expected bool, or {dtype} as query has: "
-            f"use attn_mask.astype(bool) or attn_mask.astype(numpy.{dtype})"
+            f"attn_mask: found dtype {half_name(mask.dtype) or mask.dtype}; expected bool, or "
+            f"{own} as query has: use attn_mask.astype(bool) or attn_mask.astype(numpy.{dtype})"
         )
-    return np.require(mask, dtype, "A")
+    return np.require(mask, dtype, "A"), None

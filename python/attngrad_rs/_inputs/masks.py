@@ -1,4 +1,4 @@
-"""Arrays from anything that NumPy takes for one, but for what hides entries behind a mask.
+"""Arrays from anything that NumPy or DLPack takes for one, but for what a mask hides entries of.
 
 NumPy drops the mask of a masked array that it meets inside a list, behind ``__array__``, or as a
 subclass; what lies under the mask would then be computed with.
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DTypeError
+from .border import readable
 
 # Any of them makes NumPy take an object for an array, and not for a sequence.
-PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")
+PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__", "__dlpack__")
 # Nothing is inside of these.
 LEAVES = (numbers.Number, np.generic, str, bytes, bytearray, memoryview, standard.array)
 
@@ -25,8 +26,8 @@ LEAVES = (numbers.Number, np.generic, str, bytes, bytearray, memoryview, standar
 def unmasked(name: str, value: object) -> npt.NDArray[Any]:
     """``value`` as a plain array.
 
-    Raises DTypeError if there is a mask anywhere in it, whether or not it hides anything, and
-    whatever NumPy, or the ``__array__`` of an object, raises.
+    Raises DTypeError if there is a mask anywhere in it, whether or not it hides anything, or an
+    array on another device, and whatever NumPy, or the ``__array__`` of an object, raises.
     """
     return np.asarray(_opened(name, value))
 
@@ -40,7 +41,7 @@ def _opened(name: str, value: object) -> object:
     if any(hasattr(type(value), protocol) for protocol in PROTOCOLS):
         _refuse_missing(name, value)
         # Subclasses come through here, the masked ones too.
-        return _plain(name, np.asanyarray(value))
+        return _plain(name, readable(name, value))
     # NumPy takes these for sequences.
     sequence = hasattr(type(value), "__len__") and hasattr(type(value), "__getitem__")
     if sequence and not isinstance(value, Mapping):

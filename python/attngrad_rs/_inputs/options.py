@@ -43,6 +43,7 @@ class CallOptions(TypedDict, total=False):
     progress: Progress | None
     timeout: float | None
     check_finite: bool
+    allow_half: bool
 
 
 class GradientOptions(CallOptions, total=False):
@@ -108,6 +109,7 @@ class Options(NamedTuple):
     causal_align: Any = "top-left"
     dropout_p: Any = 0.0
     B: Any = None
+    allow_half: Any = False
 
     @classmethod
     def of(cls, function: str, kind: type, options: Mapping[str, object]) -> Options:
@@ -339,7 +341,7 @@ def _certificate(name: str, value: object) -> CertificateKind:
 # Each takes the name of an option and its value, and returns a plain one.
 CHECKS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(RULES, number),
-    **dict.fromkeys(("is_causal", "check_finite", "enable_gqa"), flag),
+    **dict.fromkeys(("is_causal", "check_finite", "enable_gqa", "allow_half"), flag),
     "norm": _norm, "method": _method, "certificate": _certificate, "rng": _seed,
     "progress": progress, "window": _window, "dropout_p": _dropout, "causal_align": _align,
     **dict.fromkeys(("attn_mask", "key_lengths", "cu_seqlens"), _array),

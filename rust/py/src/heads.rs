@@ -1,16 +1,15 @@
 //! Heads of attention: see attngrad_rs.attention.
 
-use std::mem::take;
-
 use attngrad::exact::{self, Incoming};
-use attngrad::ndarray::{Array2, ArrayView2};
-use attngrad::{AttnMask, Float, Saved, StackSizes, plan};
+use attngrad::ndarray::ArrayView2;
+use attngrad::{AttnMask, Float, Half, Saved, StackSizes, plan};
 use numpy::prelude::*;
-use numpy::{Element, IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray};
+use numpy::{Element, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArray};
 use pyo3::{prelude::*, types::PyDict};
 
 use crate::call::{Options, read};
 use crate::errors::{Failure, Result};
+use crate::halves::{gradients, rounded, shaped};
 use crate::masks::{Masks, ReadMask};
 use crate::plan::{Decision, Request, Solution};
 
@@ -32,6 +31,8 @@ pub struct Stack {
     enable_gqa: bool,
     /// Whether inputs that are not finite are refused.
     pub check_finite: bool,
+    /// Results but the logarithms are rounded to it, if it is given.
+    pub half: Option<Half>,
 }
 
 #[pymethods]
@@ -39,7 +40,7 @@ impl Stack {
     /// Of arrays by their names, whose shapes are held against each other; one that is not aligned or not of native
     /// byte order is copied.
     #[new]
-    #[pyo3(signature = (arrays, *, scale, is_causal, masks, enable_gqa, check_finite))]
+    #[pyo3(signature = (arrays, *, scale, is_causal, masks, enable_gqa, check_finite, half=None))]
     fn new(
         arrays: &Bound<'_, PyDict>,
         scale: Option<f64>,
@@ -47,7 +48,9 @@ impl Stack {
         masks: Option<Py<Masks>>,
         enable_gqa: bool,
         check_finite: bool,
+        half: Option<&str>,
     ) -> Result<Self> {
+        let half = half.map(str::parse).transpose()?;
         let found = NAMES.map(|name| arrays.get_item(name).ok()??.cast_into::<PyUntypedArray>().ok());
         let sizes = StackSizes::of_arrays(enable_gqa, |name| {
             let place = NAMES.iter().position(|&one| one == name)?;
@@ -58,7 +61,7 @@ impl Stack {
         for (array, kept) in found.into_iter().zip(&mut arrays) {
             *kept = array.map(|array| in_precision!(is_single, T => in_place::<T>(array))).transpose()?;
         }
-        Ok(Stack { arrays, sizes, is_single, scale, is_causal, masks, enable_gqa, check_finite })
+        Ok(Stack { arrays, sizes, is_single, scale, is_causal, masks, enable_gqa, check_finite, half })
     }
 
     /// The decision that needs no look at the arrays. Refuses a request that no data could meet in their precision.
@@ -182,15 +185,9 @@ pub fn attention(
         let (heads, asked) = (read.stack(stack, mask.as_ref())?, (return_lse, stack.check_finite));
         let (found, _) = options.run(py, |options, watch| exact::attention_stack(&heads, asked, options, watch))?;
         let shape = read.output_shape(stack)?;
-        let output = shaped(py, found.output, &shape)?;
+        let output = rounded(py, found.output, &shape, (stack.half, "the output"), options)?;
         Ok((output, found.lse.map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?))
     })
-}
-
-/// The numbers of all heads as an array of this shape.
-pub fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> Result<Py<PyAny>> {
-    let misfit = |_| Failure::internal("a result has another size than its shape");
-    Ok(found.into_shape_with_order(shape).map_err(misfit)?.into_pyarray(py).into_any().unbind())
 }
 
 /// The decision for all heads, before anything is run.
@@ -224,10 +221,9 @@ pub fn solve_heads(
             let asked = (&request.0.options(*options), stack.check_finite);
             plan::solve_stack(&heads, &incoming, decision, asked, watch)
         })?;
-        let mut gradients = Vec::with_capacity(found.gradients.len());
-        for (place, one) in found.gradients.iter_mut().enumerate() {
-            gradients.push((NAMES[place], shaped(py, take(&mut one.value), read.at(place)?.shape())?));
-        }
+        let shapes = [read.at(0)?.shape(), read.at(1)?.shape(), read.at(2)?.shape()];
+        let named = [0, 1, 2].map(|place| (NAMES[place], shapes[place]));
+        let gradients = gradients(py, &mut found, &named, stack.half, &request.0.options(*options.get()))?;
         Solution::new(py, &request.0, found, gradients)
     })
 }

@@ -23,6 +23,7 @@ mod diagnose;
 mod errors;
 mod factors;
 mod features;
+mod halves;
 mod heads;
 mod masks;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -145,6 +146,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<features::ExpFeatures>()?;
     module.add_class::<factors::Factors>()?;
     module.add_class::<heads::Stack>()?;
+    module.add_function(wrap_pyfunction!(halves::widened, module)?)?;
     module.add_class::<masks::Masks>()?;
     module.add_class::<plan::Request>()?;
     module.add_class::<plan::Shape>()?;

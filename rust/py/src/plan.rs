@@ -1,17 +1,16 @@
 //! The planner: its decisions, and their execution.
 
 use std::collections::HashMap;
-use std::mem::take;
 
 use attngrad::Float;
 use attngrad::certificate::rigorous::Steps;
 use attngrad::plan::{self, Start, Wanted};
-use numpy::IntoPyArray;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::call::Options;
 use crate::errors::{Failure, Result};
+use crate::halves;
 use crate::problem::{Arrays, Problem, inputs};
 
 /// The moments of some keys, to be used again with the same keys, values and weights.
@@ -285,8 +284,9 @@ impl Solution {
 }
 
 /// Loss and gradients by the method that the request leads to, or by a decision that was made before; what was prepared
-/// is used where it fits.
+/// is used where it fits. The gradients are rounded to `half`, if it is given.
 #[pyfunction]
+#[pyo3(signature = (problem, wrt, request, decision, prepared, options, half=None))]
 pub fn solve(
     py: Python<'_>,
     problem: &Problem,
@@ -295,8 +295,9 @@ pub fn solve(
     decision: Option<&Decision>,
     prepared: Option<&Prepared>,
     options: &Options,
+    half: Option<&str>,
 ) -> Result<Solution> {
-    let wrt = inputs(&wrt)?;
+    let (wrt, half) = (inputs(&wrt)?, half.map(str::parse).transpose()?);
     in_precision!(problem.is_single(py), T => {
         let arrays = Arrays::<T>::read(py, problem)?;
         let problem = arrays.problem(problem)?;
@@ -316,10 +317,10 @@ pub fn solve(
         if let Some(Decision { degree: None, reason, .. }) = decision {
             found.decision.reason.clone_from(reason);
         }
-        let mut gradients = Vec::with_capacity(found.gradients.len());
-        for one in &mut found.gradients {
-            gradients.push((one.wrt.name(), take(&mut one.value).into_pyarray(py).into_any().unbind()));
-        }
+        let shapes: Vec<[usize; 2]> = found.gradients.iter().map(|one| one.value.dim().into()).collect();
+        let named = found.gradients.iter().zip(&shapes).map(|(one, shape)| (one.wrt.name(), &shape[..]));
+        let named: Vec<(&'static str, &[usize])> = named.collect();
+        let gradients = halves::gradients(py, &mut found, &named, half, &request.0.options(*options.get()))?;
         Solution::new(py, &request.0, found, gradients)
     })
 }

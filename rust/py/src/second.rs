@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 
 use crate::call::Options;
 use crate::errors::Result;
-use crate::heads::{Read, Stack, shaped};
+use crate::halves::rounded;
+use crate::heads::{Read, Stack};
 
 /// The output of all heads, unless it was given, and its change.
 #[pyfunction]
@@ -25,8 +26,9 @@ pub fn attention_jvp(
             exact::attention_stack_jvp(&heads, &direction, saved.as_ref(), stack.check_finite, options, watch)
         })?;
         let shape = read.output_shape(stack)?;
-        let output = found.output.map(|output| shaped(py, output, &shape)).transpose()?;
-        Ok((output, shaped(py, found.tangent, &shape)?))
+        let output = |of, one| rounded(py, one, &shape, (stack.half, of), options);
+        let made = found.output.map(|made| output("the output", made)).transpose()?;
+        Ok((made, output("the change of the output", found.tangent)?))
     })
 }
 
@@ -43,11 +45,12 @@ pub fn attention_hvp(py: Python<'_>, stack: &Stack, direction: &Stack, options: 
             exact::attention_stack_hvp(&heads, &direction, moved, stack.check_finite, options, watch)
         })?;
         let [query, key, value, dout] = found;
+        let part = |of, one, shape: &[usize]| rounded(py, one, shape, (stack.half, of), options);
         Ok([
-            shaped(py, query, read.at(0)?.shape())?,
-            shaped(py, key, read.at(1)?.shape())?,
-            shaped(py, value, read.at(2)?.shape())?,
-            shaped(py, dout, &read.output_shape(stack)?)?,
+            part("the part of query", query, read.at(0)?.shape())?,
+            part("the part of key", key, read.at(1)?.shape())?,
+            part("the part of value", value, read.at(2)?.shape())?,
+            part("the part of dout", dout, &read.output_shape(stack)?)?,
         ])
     })
 }

@@ -11,7 +11,7 @@ use crate::constants::LAZY_SHIFT;
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::tile;
-use crate::problem::{Entries, Interval, least_added};
+use crate::problem::{Entries, Interval, added_by, least_added};
 use crate::runtime::buffer::{self, Aligned};
 use crate::runtime::pool::Run;
 
@@ -83,7 +83,7 @@ impl<'a, T: Float> Pairs<'a, T> {
         for shown in shown.chunks(m.max(1)) {
             unseen.iter_mut().zip(shown).for_each(|(unseen, shown)| *unseen &= *shown == 0);
         }
-        let adds = matches!(entries, Entries::Added(_));
+        let adds = !matches!(entries, Entries::Seen(_));
         let blind = buffer::collected(rows.iter().map(|row| row.seen.len() == 0))?;
         let intervals = hulls(&rows)?;
         let floors = buffer::filled(n, T::narrow(LOG2_E * least_added::<T>()))?;
@@ -141,6 +141,16 @@ fn reader<T: Float>(entries: Entries<'_, T>) -> Reader<'_, T> {
     match entries {
         Entries::Seen(entries) => of(entries, |x| if x == 0 { T::neg_infinity() } else { T::zero() }),
         Entries::Added(entries) => of(entries, move |x| x * unit),
+        Entries::Halves(half, entries) => {
+            let added = added_by::<T>(half);
+            Box::new(move |row, keys, to| {
+                let row = entries.row(row);
+                match row.as_slice() {
+                    Some(row) => half.each(row[keys].iter().copied(), to, |x| added(x) * unit),
+                    None => half.each(keys.map(|key| row[key]), to, |x| added(x) * unit),
+                }
+            })
+        }
     }
 }
 
@@ -150,24 +160,36 @@ impl Row {
         let mut found = Row::default();
         let ends = match entries {
             Entries::Seen(entries) => noted(&in_a_row(entries.row(row), own)?, shown, |x| x != 0),
-            Entries::Added(entries) => {
-                let entries = in_a_row(entries.row(row), own)?;
-                let floor = T::narrow(least_added::<T>());
-                let [most, least] = extremes(&entries, floor);
-                if most.is_nan() || most == T::infinity() {
-                    let bad = entries.iter().enumerate().find(|(_, x)| x.is_nan() || **x == T::infinity());
-                    let (column, x) = bad.map_or((0, most), |(column, x)| (column, *x));
-                    let (argument, column) = ("attn_mask", own.begin + column);
-                    return Err(Error::NonFinite { argument, found: x.to_string(), row, column });
-                }
-                (found.most, found.least) = (LOG2_E * most.widen(), LOG2_E * least.widen());
-                noted(&entries, shown, |x| x >= floor)
+            Entries::Added(entries) => found.added(&in_a_row(entries.row(row), own)?, (row, own), shown)?,
+            Entries::Halves(half, entries) => {
+                let mut wide = buffer::zeros::<T>(own.len())?;
+                half.each((own.begin..own.end).map(|key| entries[[row, key]]), &mut wide, added_by::<T>(*half));
+                found.added(&wide, (row, own), shown)?
             }
         };
         if let Some((first, last)) = ends {
             found.seen = Interval { begin: own.begin + first, end: own.begin + last + 1 };
         }
         Ok(found)
+    }
+
+    /// The ends of what a row of numbers shows, which are added to logits.
+    fn added<T: Float>(
+        &mut self,
+        entries: &[T],
+        (row, own): (usize, Interval),
+        shown: &mut [u8],
+    ) -> Result<Option<(usize, usize)>, Error> {
+        let floor = T::narrow(least_added::<T>());
+        let [most, least] = extremes(entries, floor);
+        if most.is_nan() || most == T::infinity() {
+            let bad = entries.iter().enumerate().find(|(_, x)| x.is_nan() || **x == T::infinity());
+            let (column, x) = bad.map_or((0, most), |(column, x)| (column, *x));
+            let (argument, column) = ("attn_mask", own.begin + column);
+            return Err(Error::NonFinite { argument, found: x.to_string(), row, column });
+        }
+        (self.most, self.least) = (LOG2_E * most.widen(), LOG2_E * least.widen());
+        Ok(noted(entries, shown, |x| x >= floor))
     }
 }
 

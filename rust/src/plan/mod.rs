@@ -31,6 +31,7 @@
 //! | `diagnosis`, `diagnose` | statistics of queries and keys, and the decisions for them |
 //! | `heads` | several heads of attention as one result |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
+//! | `rounded` | gradients in half precision, with that rounding in their certificates |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `gradient` | the gradient by the method that all of these lead to |
 //!
@@ -59,6 +60,7 @@ mod probe;
 mod rates;
 mod reach;
 pub mod request;
+mod rounded;
 mod rows;
 mod search;
 mod seed;

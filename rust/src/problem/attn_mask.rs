@@ -5,6 +5,7 @@ use ndarray::{ArrayView2, ArrayViewD, Ix2};
 use super::parts::parts;
 use crate::error::Error;
 use crate::float::Float;
+use crate::linalg::halves::Half;
 
 /// A mask with an entry for each pair of a query and a key, of any shape that broadcasts to (..., H, L, S). It is read
 /// where it is, tile by tile; nothing is expanded.
@@ -14,6 +15,8 @@ pub enum AttnMask<'a, T> {
     Seen(ArrayViewD<'a, u8>),
     /// Added to the logits; −∞ hides a key, and so does every entry below an eighth of the lowest number.
     Added(ArrayViewD<'a, T>),
+    /// The same in half precision, by its bits: the lowest number is that of the format.
+    Halves(Half, ArrayViewD<'a, u16>),
 }
 
 /// The part of such a mask that belongs to one head.
@@ -21,11 +24,18 @@ pub enum AttnMask<'a, T> {
 pub(crate) enum Entries<'a, T> {
     Seen(ArrayView2<'a, u8>),
     Added(ArrayView2<'a, T>),
+    Halves(Half, ArrayView2<'a, u16>),
 }
 
 /// Entries below this one hide a key: what is added to them must not leave the range of numbers.
 pub(crate) fn least_added<T: Float>() -> f64 {
     -T::MAX / 8.0
+}
+
+/// A number that a mask in half precision adds, −∞ where it hides a key.
+pub(crate) fn added_by<T: Float>(half: Half) -> impl Fn(T) -> T + Copy {
+    let least = T::narrow(-half.largest() / 8.0);
+    move |x| if x < least { T::neg_infinity() } else { x }
 }
 
 impl<'a, T> Entries<'a, T> {
@@ -37,6 +47,7 @@ impl<'a, T> Entries<'a, T> {
         match self {
             Entries::Seen(entries) => Entries::Seen(entries.reborrow()),
             Entries::Added(entries) => Entries::Added(entries.reborrow()),
+            Entries::Halves(half, entries) => Entries::Halves(half, entries.reborrow()),
         }
     }
 }
@@ -60,6 +71,10 @@ impl<T: Float> AttnMask<'_, T> {
             AttnMask::Added(mask) => {
                 let whole = mask.broadcast(&shape[..]).ok_or_else(|| misfit(mask.shape()))?;
                 parts::<_, Ix2>(&whole)?.into_iter().map(Entries::Added).collect()
+            }
+            AttnMask::Halves(half, mask) => {
+                let whole = mask.broadcast(&shape[..]).ok_or_else(|| misfit(mask.shape()))?;
+                parts::<_, Ix2>(&whole)?.into_iter().map(|part| Entries::Halves(*half, part)).collect()
             }
         })
     }

@@ -26,7 +26,7 @@ use crate::runtime::buffer;
 
 pub use approximation::Approximation;
 pub use attn_mask::AttnMask;
-pub(crate) use attn_mask::{Entries, least_added};
+pub(crate) use attn_mask::{Entries, added_by, least_added};
 pub use heads::{HEAD_INPUTS, Heads};
 pub(crate) use identity::Identity;
 pub use mask::Align;
