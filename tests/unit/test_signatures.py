@@ -14,7 +14,7 @@ from attngrad_rs._inputs.signatures import accepting, documented
 
 CALL = {
     "scale": None, "is_causal": False, "threads": None, "progress": None, "timeout": None,
-    "check_finite": True,
+    "check_finite": True, "allow_half": False,
 }  # fmt: skip
 GRADIENT = {
     **CALL, "rtol": None, "atol": 0.0, "norm": "fro", "method": "auto", "degree": None,
@@ -27,12 +27,12 @@ MASKS = {
 SAVED = {"output": None, "lse": None}
 KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.loss: CALL,
-    ag.loss_gradient: {**GRADIENT, "B": None, "wrt": "X", "plan": None},
+    ag.loss_gradient: {**GRADIENT, "B": None, "wrt": "X", "plan": None, "out": None},
     ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
-    ag.attention: {**CALL, **MASKS, "return_lse": False},
-    ag.attention_vjp: {**GRADIENT, **MASKS, **SAVED, "plan": None},
-    ag.attention_jvp: {**CALL, "enable_gqa": False, **SAVED},
-    ag.attention_hvp: {**CALL, "enable_gqa": False, **SAVED, "ddout": None},
+    ag.attention: {**CALL, **MASKS, "return_lse": False, "out": None},
+    ag.attention_vjp: {**GRADIENT, **MASKS, **SAVED, "plan": None, "out": None},
+    ag.attention_jvp: {**CALL, "enable_gqa": False, **SAVED, "out": None},
+    ag.attention_hvp: {**CALL, "enable_gqa": False, **SAVED, "ddout": None, "out": None},
     ag.plan: {**GRADIENT, **MASKS},
 }
 FUNCTIONS = [*KEYWORDS, ag.diagnose, ag.factors, ag.ExpFeatures]
