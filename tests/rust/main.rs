@@ -15,6 +15,7 @@ mod failpoints;
 mod feature_input;
 mod features;
 mod fitted;
+mod halves;
 mod hidden;
 mod incoming;
 mod index_sets;
