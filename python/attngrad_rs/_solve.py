@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -201,10 +201,10 @@ def gradient(
     )  # fmt: skip
     if replayed is not None and solution.prepared is not None:
         reuse.made_from, reuse.prepared = made_from, solution.prepared
-    found = returned([solution.gradients[name] for name in call.wrt], call.border, targets)
+    found = tuple(solution.gradients[name] for name in call.wrt)
     result = GradientResult(
         loss=solution.loss,
-        gradients=dict(zip(call.wrt, found, strict=True)),
+        gradients=dict(zip(call.wrt, returned(found, call.border, targets), strict=True)),
         certificates=Certificate.of_all(solution),
         loss_certificate=Certificate.of_core(solution.loss_certificate),
         plan=_made(call.given, solution.decision, call.expected(solution.decision), again, reuse),
@@ -250,7 +250,7 @@ def pull_back(
         again = functools.partial(function, **given.to_replay().named(HeadOptions))
         return _made(given, solution.decision, expected, again, None)
 
-    found = returned([*solution.gradients.values()], heads.border, targets)
+    found = returned(tuple(solution.gradients.values()), heads.border, targets)
     result = AttentionGradients.of_core(solution, found, made, time.perf_counter() - start)
     return deliver(result, given, _precision(heads))
 
@@ -261,11 +261,11 @@ def attention(heads: Heads, return_lse: bool, out: object = None) -> Any:
     targets = heads.targets(out, *names)
     check_fits("attention", heads.stack.forward_bytes(heads.options))
     try:
-        output, lse = _core.attention(heads.stack, return_lse, heads.options)
+        found = _core.attention(heads.stack, return_lse, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    found = returned([output] if lse is None else [output, lse], heads.border, targets)
-    return tuple(found) if return_lse else found[0]
+    found = returned(found[: len(names)], heads.border, targets)
+    return found if return_lse else found[0]
 
 
 def push_forward(heads: MovedHeads, saved: Any, out: object = None) -> tuple[Any, Any]:
@@ -277,7 +277,8 @@ def push_forward(heads: MovedHeads, saved: Any, out: object = None) -> tuple[Any
         output, tangent = _core.attention_jvp(heads.stack, heads.direction, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    found = returned([tangent] if output is None else [output, tangent], heads.border, targets)
+    made = (tangent,) if output is None else (output, tangent)
+    found = returned(made, heads.border, targets)
     # A list is returned as the array that was made of it.
     kept = heads.arrays.get("output") if heads.border is None else saved
     return kept if output is None else found[0], found[-1]
@@ -291,17 +292,17 @@ def pull_back_twice(heads: MovedHeads, out: object = None) -> tuple[Any, Any, An
         found = _core.attention_hvp(heads.stack, heads.direction, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    query, key, value, dout = returned(found, heads.border, targets)
+    query, key, value, dout = returned(tuple(found), heads.border, targets)
     return query, key, value, dout
 
 
 def returned(
-    found: Sequence[Array], border: Border | None, targets: Targets | None
-) -> Sequence[Any]:
+    found: tuple[Any, ...], border: Border | None, targets: Targets | None
+) -> tuple[Any, ...]:
     """Results of the core as the caller has arrays, or written where they are wanted."""
     if targets is not None:
-        return targets.filled(found)
-    return found if border is None else [border.out(one) for one in found]
+        return tuple(targets.filled(found))
+    return found if border is None else tuple(border.out(one) for one in found)
 
 
 def _precision(call: Call | Heads) -> str:

@@ -28,7 +28,10 @@ class ShapeError(AttnGradError, ValueError):
 
 
 class DTypeError(AttnGradError, TypeError):
-    """An array is neither float32 nor float64, or the arrays do not share one dtype."""
+    """An array is neither float32 nor float64, on another device, or not of one kind with others.
+
+    Kinds are dtypes and libraries.
+    """
 
 
 class OptionError(AttnGradError, ValueError):

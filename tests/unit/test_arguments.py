@@ -152,7 +152,7 @@ def test_one_object_is_copied_once() -> None:
 
 def test_a_view_met_twice_is_copied_once() -> None:
     base = matrix()
-    read = arrays.read_arrays({"A1": base[1:], "A2": base[1:], "A3": base[:-1]}).arrays
+    read = arrays.read_arrays({"A1": base[1:], "A2": base[1:], "A3": base[:-1]})[0]
     copies = arrays.snapshots(read, base.dtype, finite=True)
     assert copies["A1"] is copies["A2"]
     assert copies["A3"] is not copies["A1"]

@@ -203,7 +203,7 @@ def test_no_copy_is_made_of_what_is_read() -> None:
 
     for kind in (strict, Exported):
         shown = {name: kind(array) for name, array in named.items()}
-        read = read_arrays(shown)
-        for name, array in read.arrays.items():
+        read, _, border = read_arrays(shown)
+        for name, array in read.items():
             assert np.shares_memory(array, plain(shown[name]))
-        assert read.border is not None
+        assert border is not None

@@ -178,5 +178,5 @@ def test_the_same_numbers_are_missing_in_pandas() -> None:
             arrays.read_arrays({"A1": column})
     with pytest.raises(ag.DTypeError, match="A1: found 6 missing values"):
         arrays.read_arrays({"A1": pandas.DataFrame({"a": holes, "b": holes})})
-    read = arrays.read_arrays({"A1": pandas.DataFrame({"a": full})}).arrays
+    read = arrays.read_arrays({"A1": pandas.DataFrame({"a": full})})[0]
     assert np.array_equal(read["A1"], full.to_numpy(float)[:, None])

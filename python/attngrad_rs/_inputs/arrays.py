@@ -17,7 +17,17 @@ import numpy.typing as npt
 
 from .. import _core
 from ..errors import AttnGradError, DTypeError, NonFiniteError, ShapeError
-from .border import BFLOAT16, FLOAT16, HALVES, SINGLE, Border, half_name, library_of, widened
+from .border import (
+    BFLOAT16,
+    FLOAT16,
+    HALF_BYTES,
+    HALVES,
+    SINGLE,
+    Border,
+    half_name,
+    library_of,
+    widened,
+)  # fmt: skip
 from .masks import unmasked
 from .memory import check_fits
 from .options import show
@@ -34,18 +44,14 @@ REMEDIES = {
 }
 
 
-class Given(NamedTuple):
-    """Arrays that are checked, and not copied."""
-
-    arrays: dict[str, Array]
-    dtype: DType
-    """The one that is computed in, in native byte order."""
-    border: Border | None
-    """The way back of results; None where they are NumPy's of the dtype that is computed in."""
+# Arrays that are checked, and not copied; the dtype that is computed in, in native byte order; and
+# the way back of results, None where they are NumPy's of that dtype. A class of its own would take
+# a short call longer to make than all that is checked.
+Given: TypeAlias = tuple[dict[str, Array], DType, Border | None]
 
 
 class Read(NamedTuple):
-    """The same for a problem, or for queries and keys.
+    """The same for a problem, or for queries and keys, with their sizes.
 
     A problem has A1, A2, A3, Y, E and either X or W_Q and W_K.
     """
@@ -68,7 +74,7 @@ def read_problem(
         weights = {"W_Q": X[0], "W_K": X[1]}
     named = {"A1": A1, "A2": A2, "A3": A3, **weights, "Y": Y, "E": E}
     given = read_matrices(named, allow_half=allow_half)
-    return Read(*given, _core.Shape.of_problem(_shapes(given.arrays)))
+    return Read(*given, _core.Shape.of_problem(_shapes(given[0])))
 
 
 def is_pair(X: object) -> TypeGuard[Sequence[object]]:
@@ -91,7 +97,7 @@ def read_matrices(
 ) -> Given:
     """Matrices of one dtype; ``hint`` says what else may be meant."""
     given = read_arrays(named, allow_half=allow_half)
-    for name, array in given.arrays.items():
+    for name, array in given[0].items():
         if array.ndim != 2:
             found = f"found shape {array.shape}"
             raise ShapeError(f"{name}: {found}; expected a matrix (two dimensions){hint}")
@@ -117,7 +123,7 @@ def read_arrays(named: Mapping[str, object], *, allow_half: bool | None = None) 
     # What NumPy made itself may be of another library.
     library = _one_library(named) if made else None
     (dtype, first), *others = dtypes.items()
-    half = HALVES.get(dtype) if dtype.itemsize == FLOAT16.itemsize else None
+    half = HALVES.get(dtype) if dtype.itemsize == HALF_BYTES else None
     for found, name in others:
         if half is not None and name == "lse" and found == SINGLE:
             continue
@@ -130,8 +136,8 @@ def read_arrays(named: Mapping[str, object], *, allow_half: bool | None = None) 
         if "lse" in arrays and half_name(arrays["lse"].dtype) is not None:
             raise DTypeError(f"lse: found {half}; expected float32, as attention returns it")
         own = arrays[first].dtype.newbyteorder("=")
-        return Given(arrays, SINGLE, Border(library, own))
-    return Given(arrays, dtype, None if library is None else Border(library, None))
+        return arrays, SINGLE, Border(library, own)
+    return arrays, dtype, None if library is None else Border(library, None)
 
 
 def _one_library(named: Mapping[str, object]) -> Any:
@@ -198,7 +204,7 @@ def widened_arrays(
 def read_heads(query: object, key: object) -> Read:
     """Check queries and keys of one head or several. Copies nothing that is an array."""
     given = read_arrays({"query": query, "key": key})
-    return Read(*given, _core.Shape.of_heads(_shapes(given.arrays)))
+    return Read(*given, _core.Shape.of_heads(_shapes(given[0])))
 
 
 def first_of(arrays: Mapping[str, Array]) -> NonFiniteError | None:

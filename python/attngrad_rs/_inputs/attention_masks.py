@@ -10,7 +10,7 @@ from .. import _core
 from ..errors import DTypeError, ShapeError
 from .border import Border, bits_of, half_name
 from .masks import unmasked
-from .options import BOTTOM_RIGHT, Options
+from .options import BOTTOM_RIGHT, DEFAULTS, Options
 
 # No array has as many rows, and the core has no larger integer.
 MOST = 2**62
@@ -18,6 +18,8 @@ MOST = 2**62
 
 def read_masks(given: Options, dtype: np.dtype[Any], border: Border | None) -> _core.Masks | None:
     """The masks of a call with arrays of this dtype; None where ``is_causal`` is all there is."""
+    if given is DEFAULTS:
+        return None
     lengths, sequences, mask = given.key_lengths, given.cu_seqlens, given.attn_mask
     is_bottom_right = given.causal_align == BOTTOM_RIGHT and given.is_causal
     others = (given.window, lengths, sequences, mask)

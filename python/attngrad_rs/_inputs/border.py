@@ -23,7 +23,7 @@ FLOAT16, SINGLE, BITS = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.
 # NumPy has no such dtype of its own, and no library of those that have one is needed for bits that
 # say what they are.
 BFLOAT16 = np.dtype([("bfloat16", BITS)])
-HALVES = {FLOAT16: "float16", BFLOAT16: "bfloat16"}
+HALVES, HALF_BYTES = {FLOAT16: "float16", BFLOAT16: "bfloat16"}, 2
 # Kinds of memory that the processor reads, as DLPack numbers them: its own, and memory that it
 # shares with a GPU.
 HOST = (1, 3, 11, 13)
@@ -108,7 +108,7 @@ def _require_host(name: str, value: Any) -> None:
 
 def half_name(dtype: DType) -> str | None:
     """float16 or bfloat16, whoever's dtype that is; None for others."""
-    if dtype.itemsize != BITS.itemsize:
+    if dtype.itemsize != HALF_BYTES:
         return None
     return HALVES.get(dtype.newbyteorder("="), "bfloat16" if dtype.name == "bfloat16" else None)
 

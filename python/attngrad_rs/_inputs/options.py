@@ -6,6 +6,7 @@ rest of the library, and the compiled core, may trust.
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import operator
@@ -123,6 +124,8 @@ class Options(NamedTuple):
     def checked(self) -> Options:
         """The same as plain Python values; ``rng`` is a seed, and None is a hash of the data."""
         # What is at its default needs no look: a short call would spend a tenth of its time here.
+        if self is DEFAULTS:
+            return self
         changed = compress(self._fields, map(operator.is_not, self, DEFAULTS))
         checked = {name: CHECKS[name](name, getattr(self, name)) for name in changed}
         given = self._replace(**checked) if checked else self
@@ -135,6 +138,11 @@ class Options(NamedTuple):
 
     def request(self) -> _core.Request:
         """The method and the accuracy, as the core takes them."""
+        if self is DEFAULTS:
+            return _default_request()
+        return self._request()
+
+    def _request(self) -> _core.Request:
         return _core.Request(
             method=self.method, degree=self.degree, rtol=self.rtol, atol=self.atol, norm=self.norm,
             certificate=self.certificate, seed=self.rng, bound=self.B,
@@ -156,6 +164,14 @@ class Options(NamedTuple):
 
 
 DEFAULTS = Options()
+
+
+@functools.cache
+def _default_request() -> _core.Request:
+    """That of a call without options, which is short more often than others."""
+    return DEFAULTS._request()
+
+
 WRT_NAMES: tuple[Input, ...] = get_args(Input)
 AUTO: Method = "auto"
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != AUTO)
