@@ -129,6 +129,21 @@ fn what_is_too_large_is_named() {
     }
 }
 
+/// Output, logarithms and gradients of query, key, value and dout under a mask.
+fn found<'a>(
+    [q, k, v, dout]: [&'a ArrayD<f32>; 4],
+    masks: &'a Masks,
+    mask: &'a AttnMask<'a, f32>,
+) -> (Array2<f32>, Option<Array2<f32>>, [Array2<f32>; 3]) {
+    let stack = Stack::new(&q.view(), &k.view(), &v.view(), false).expect("they fit");
+    let stack = stack.with_masks(masks, Some(mask)).expect("it broadcasts");
+    let incoming = Incoming { dout: stack.outputs("dout", &dout.view()).expect("it fits"), saved: None };
+    let options = Options::default();
+    let forward = attention_stack(&stack, (true, true), &options, None).expect("regular heads");
+    let back = attention_stack_vjp(&stack, &incoming, (false, true), &options, None).expect("regular heads");
+    (forward.output, forward.lse, back.values)
+}
+
 /// Results with a mask in half precision have the bits of those with its numbers in single precision.
 #[test]
 fn masks_are_read_as_they_are() {
@@ -158,18 +173,9 @@ fn masks_are_read_as_they_are() {
             let turned = bits.t().as_standard_layout().into_owned().reversed_axes();
             let masks = [AttnMask::Halves(half, bits.view()), AttnMask::Halves(half, turned.view())];
             let (plain, single) = (Masks::new(), AttnMask::Added(shown.view()));
-            let run = |mask: &AttnMask<'_, f32>| {
-                let stack = Stack::new(&q.view(), &k.view(), &v.view(), false).expect("they fit");
-                let stack = stack.with_masks(&plain, Some(mask)).expect("it broadcasts");
-                let incoming = Incoming { dout: stack.outputs("dout", &dout.view()).expect("it fits"), saved: None };
-                let options = Options::default();
-                let forward = attention_stack(&stack, (true, true), &options, None).expect("regular heads");
-                let back = attention_stack_vjp(&stack, &incoming, (false, true), &options, None).expect("regular");
-                (forward.output, forward.lse, back.values)
-            };
-            let want = run(&single);
+            let want = found([&q, &k, &v, &dout], &plain, &single);
             for mask in &masks {
-                assert!(run(mask) == want, "{half} {shape:?}");
+                assert!(found([&q, &k, &v, &dout], &plain, mask) == want, "{half} {shape:?}");
             }
         }
     }
