@@ -4,6 +4,7 @@
 //! are fewer than the threads, are cut into blocks that all threads share. Either way a head has the bits that it has
 //! alone.
 
+use std::array;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use super::attention::attend;
 use super::kernels::Kernels;
 use super::pull_back::{Estimate, Pulled};
-use super::sight::check_seen;
+use super::sight::{Others, check_seen};
 use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND, PART_ENTRIES};
 use crate::error::Error;
 use crate::float::{Float, compiled};
@@ -124,7 +125,7 @@ fn attended<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 4.0 * operations(stack), &mut run, |(head, output, lse), run| {
         if is_checked && !comes_through(head) {
-            check(head, &[], &kernels, run)?;
+            check(head, [&[], &[]], &kernels, run)?;
         }
         attend(head, output, lse, options, run)
     })?;
@@ -174,17 +175,12 @@ fn pulled_back<T: Float>(
     let Shape { n, m, d, dv, .. } = stack.shape();
     let (heads, group) = (stack.heads(), stack.group());
     incoming.check(heads.len(), (n, dv))?;
-    let sizes = [buffer::size(&[n, d])?, buffer::size(&[m, d])?, buffer::size(&[m, dv])?];
-    let room = |size: usize| buffer::zeros::<T>(buffer::size(&[heads.len(), size])?);
-    let mut values = [room(sizes[0])?, room(sizes[1])?, room(sizes[2])?];
+    let mut found = Results::new(heads.len(), [(n, d), (m, d), (m, dv)])?;
     let mut estimates = buffer::filled(heads.len(), [Estimate::default(); 3])?;
     let mut tasks = buffer::with_capacity(heads.len())?;
-    let mut rest = values.each_mut().map(Vec::as_mut_slice);
-    for (number, (head, estimates)) in heads.iter().zip(&mut estimates).enumerate() {
+    for (number, ((head, estimates), room)) in heads.iter().zip(&mut estimates).zip(found.of_heads()).enumerate() {
         let saved = incoming.saved.as_ref().map(|saved| saved.of_head(number));
         let pulled = Pulled { heads: head.reborrow(), dout: incoming.dout[number].reborrow(), saved, is_coarse };
-        let [query, key, value] = &mut rest;
-        let room = [take(query, sizes[0]), take(key, sizes[1]), take(value, sizes[2])];
         tasks.push((pulled, room, estimates));
     }
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
@@ -197,7 +193,7 @@ fn pulled_back<T: Float>(
                 saved.is_none_or(|(_, output)| output.as_slice().is_some_and(|output| kernels.finite(output)));
             if !is_fine || !comes_through(&pulled.heads) {
                 let more: Vec<_> = [("dout", pulled.dout)].into_iter().chain(saved).collect();
-                check(&pulled.heads, &more, &kernels, run)?;
+                check(&pulled.heads, [&more, &[]], &kernels, run)?;
             }
             pulled.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))?;
         }
@@ -210,15 +206,54 @@ fn pulled_back<T: Float>(
         parts.extend(estimates.iter().map(|each| each[place]));
     }
     run.span(share, 1.0);
-    let [query, mut key, mut value] = values;
+    let values = found.finish(group, &[1, 2], &mut run)?;
     if group > 1 {
-        let [_, of_key, of_value] = &mut parts;
-        key = summed(key, (sizes[1], group), of_key, &mut run)?;
-        value = summed(value, (sizes[2], group), of_value, &mut run)?;
+        for place in [1, 2] {
+            parts[place] = of_sums(&values[place], &parts[place], group)?;
+        }
     }
-    let shared = heads.len() / group;
-    let values = [matrix(query, heads.len() * n, d)?, matrix(key, shared * m, d)?, matrix(value, shared * m, dv)?];
     Ok(StackGradients { values, estimates: parts })
+}
+
+/// Some results of each of many heads, of the same shapes.
+pub(super) struct Results<T, const N: usize> {
+    shapes: [(usize, usize); N],
+    sizes: [usize; N],
+    heads: usize,
+    values: [Vec<T>; N],
+}
+
+impl<T: Float, const N: usize> Results<T, N> {
+    /// Zeros.
+    pub fn new(heads: usize, shapes: [(usize, usize); N]) -> Result<Self, Error> {
+        let (mut sizes, mut values) = ([0; N], [const { Vec::new() }; N]);
+        for (place, (rows, columns)) in shapes.into_iter().enumerate() {
+            sizes[place] = buffer::size(&[rows, columns])?;
+            values[place] = buffer::zeros(buffer::size(&[heads, sizes[place]])?)?;
+        }
+        Ok(Results { shapes, sizes, heads, values })
+    }
+
+    /// The parts of each head.
+    pub fn of_heads(&mut self) -> impl Iterator<Item = [&mut [T]; N]> {
+        let (sizes, mut rest) = (self.sizes, self.values.each_mut().map(Vec::as_mut_slice));
+        (0..self.heads).map(move |_| array::from_fn(|place| take(&mut rest[place], sizes[place])))
+    }
+
+    /// Rows of one head after those of the one before; in some places sums over each `group` of heads.
+    pub fn finish(self, group: usize, summed: &[usize], run: &mut Run<'_>) -> Result<[Array2<T>; N], Error> {
+        let Results { shapes, sizes, heads, values } = self;
+        let mut matrices = [const { None }; N];
+        for (place, values) in values.into_iter().enumerate() {
+            let is_summed = group > 1 && summed.contains(&place);
+            let (values, heads) =
+                if is_summed { (sums(values, (sizes[place], group), run)?, heads / group) } else { (values, heads) };
+            let (rows, columns) = shapes[place];
+            matrices[place] = Some(matrix(values, heads * rows, columns)?);
+        }
+        // All are there.
+        Ok(matrices.map(Option::unwrap_or_default))
+    }
 }
 
 /// Share of the heads in the progress where the gradients of shared keys are summed after them.
@@ -304,16 +339,11 @@ impl FirstError {
     }
 }
 
-/// Sums over each `group` of heads, of `size` numbers each, in double precision and in the order of the heads; the
-/// estimates become those of the sums.
-fn summed<T: Float>(
-    values: Vec<T>,
-    (size, group): (usize, usize),
-    estimates: &mut Vec<Estimate>,
-    run: &mut Run<'_>,
-) -> Result<Vec<T>, Error> {
-    let sums = summed_values(values, (size, group), run)?;
+/// Estimates of sums over each `group` of heads from those of the heads.
+fn of_sums<T: Float>(sums: &Array2<T>, estimates: &[Estimate], group: usize) -> Result<Vec<Estimate>, Error> {
     let mut of_sums = buffer::with_capacity(estimates.len() / group)?;
+    let size = sums.len() / (estimates.len() / group).max(1);
+    let sums = sums.as_slice().unwrap_or_default();
     for (number, parts) in estimates.chunks(group).enumerate() {
         let norm = norm(&sums[number * size..][..size]);
         let rounding = parts.iter().map(|part| part.rounding).sum::<f64>();
@@ -321,16 +351,11 @@ fn summed<T: Float>(
         let rounding = if rounding > 0.0 { (rounding + T::UNIT_ROUNDOFF * norm).next_up() } else { rounding };
         of_sums.push(Estimate { norm, rounding });
     }
-    *estimates = of_sums;
-    Ok(sums)
+    Ok(of_sums)
 }
 
-/// The sums alone.
-pub(super) fn summed_values<T: Float>(
-    values: Vec<T>,
-    (size, group): (usize, usize),
-    run: &mut Run<'_>,
-) -> Result<Vec<T>, Error> {
+/// Sums over each `group` of heads, of `size` numbers each, in double precision and in the order of the heads.
+fn sums<T: Float>(values: Vec<T>, (size, group): (usize, usize), run: &mut Run<'_>) -> Result<Vec<T>, Error> {
     let shared = values.len() / (size * group).max(1);
     let mut sums = buffer::zeros::<T>(buffer::size(&[shared, size])?)?;
     let mut tasks = buffer::with_capacity(shared * size.div_ceil(PART_ENTRIES))?;
@@ -357,7 +382,7 @@ pub(crate) fn check_finite<T: Float>(
     dout: ArrayView2<'_, T>,
     options: &Options,
 ) -> Result<(), Error> {
-    check(head, &[("dout", dout)], &Kernels::of(options.isa()?), &mut Run::new(options, None))
+    check(head, [&[("dout", dout)], &[]], &Kernels::of(options.isa()?), &mut Run::new(options, None))
 }
 
 /// Whether a number of a head that is not finite ends in an error without a look at each of them: every row has a part
@@ -370,19 +395,19 @@ fn comes_through<T: Float>(head: &Heads<'_, T>) -> bool {
 
 pub(super) fn check<T: Float>(
     head: &Heads<'_, T>,
-    more: &[(&'static str, ArrayView2<'_, T>)],
+    others: Others<'_, '_, T>,
     kernels: &Kernels<T>,
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let own = [("query", head.query), ("key", head.key), ("value", head.value)];
-    own.iter().chain(more).try_for_each(|(name, array)| {
+    own.iter().chain(others.into_iter().flatten()).try_for_each(|(name, array)| {
         let known = array.as_slice().is_some_and(|numbers| kernels.finite(numbers));
         if known {
             return Ok(());
         }
         match (blame_not_finite(name, array), head.plain()) {
             // A mask may hide it.
-            (Err(_), None) => check_seen(head, more, run),
+            (Err(_), None) => check_seen(head, others, run),
             (result, _) => result,
         }
     })
