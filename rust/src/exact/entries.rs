@@ -21,6 +21,9 @@ const LOOK_ROWS: usize = 64;
 const LOOK_PARTS: usize = 64;
 const ENTRIES_PER_NANOSECOND: usize = 4;
 
+/// Entries that are looked at together in search of the first and the last one that shows its key.
+const CHUNK: usize = 64;
+
 /// Numbers that are compared side by side.
 const ABREAST: usize = 16;
 
@@ -227,9 +230,12 @@ fn noted<X: Copy>(entries: &[X], shown: &mut [u8], shows: impl Fn(X) -> bool) ->
     for (shown, &x) in shown.iter_mut().zip(entries) {
         *shown |= u8::from(shows(x));
     }
-    let first = entries.iter().position(|&x| shows(x))?;
-    let last = entries.iter().rposition(|&x| shows(x))?;
-    Some((first, last))
+    // By as many as are looked at side by side first.
+    let any = |chunk: &[X]| chunk.iter().fold(false, |any, &x| any | shows(x));
+    let first = entries.chunks(CHUNK).position(any)? * CHUNK;
+    let first = first + entries[first..].iter().position(|&x| shows(x))?;
+    let end = entries.len() - entries.rchunks(CHUNK).position(any)? * CHUNK;
+    Some((first, entries[..end].iter().rposition(|&x| shows(x))?))
 }
 
 /// The largest of some numbers, and the least of those that are no less than `floor`; NaN comes through.

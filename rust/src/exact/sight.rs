@@ -38,7 +38,7 @@ impl<'a, T: Float> Sight<'a, T> {
         let (pairs, shown) = Pairs::new(entries, (n, m), intervals.as_deref(), run)?;
         if shown.is_plain {
             // The passes need not read what the intervals say.
-            let is_whole = shown.intervals.iter().all(|&seen| seen == Interval { begin: 0, end: m });
+            let is_whole = m > 0 && shown.intervals.iter().all(|&seen| seen == Interval { begin: 0, end: m });
             return Ok(Sight::between((!is_whole).then_some(shown.intervals)));
         }
         let hidden = Some([shown.blind, shown.unseen]);
