@@ -316,6 +316,26 @@ def test_bits_of_tiles_that_a_mask_shows_whole(dtype: Any) -> None:
         assert_ratio(one, other, size, SLACK, name)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_beside_which_whole_tiles_have_no_weight(dtype: Any) -> None:
+    """Tiles of zeros, which elsewhere need no mask."""
+    rng = np.random.default_rng(10)
+    rows = 600
+    draw = [rng.standard_normal((1, rows, 16)).astype(dtype) for _ in range(4)]
+    bias = np.zeros((rows, rows), dtype)
+    bias[::3, 400] = 3000.0
+    wide = [one.astype(np.longdouble) for one in draw]
+    masks = reference.Masks(attn_mask=bias)
+    truth = (
+        reference.attention(*wide[:3], masks=masks),
+        *reference.attention_vjp(*wide, masks=masks),
+    )
+    found = (ag.attention(*draw[:3], attn_mask=bias), *ag.attention_vjp(*draw, attn_mask=bias))
+    for name, one, other in zip(("o", *NAMES), found, truth, strict=True):
+        size = float(np.finfo(dtype).eps * np.max(np.abs(other)) * 3000)
+        assert_ratio(one, other, size, SLACK, name)
+
+
 def test_sequences_are_heads_of_their_own() -> None:
     rng = np.random.default_rng(4)
     q, k, v, dout = (rng.standard_normal((3, 50, 8)) for _ in range(4))

@@ -36,8 +36,8 @@ class Form(NamedTuple):
 def forward(*operands: Array, form: Form) -> Arrays:
     """Output and logarithms of the normalisers from query, key and value."""
 
-    def call(*heads: Array, **options: Any) -> Arrays:
-        output, lse = attention(*heads, return_lse=True, **options)
+    def call(query: Array, key: Array, value: Array, **options: Any) -> Arrays:
+        output, lse = attention(query, key, value, return_lse=True, **options)
         return output, lse[..., None]
 
     def blank(query: Array, key: Array, value: Array) -> Arrays:
@@ -49,9 +49,11 @@ def forward(*operands: Array, form: Form) -> Arrays:
 def tangent(*operands: Array, form: Form) -> Arrays:
     """The change of the output from a direction, query, key, value, output and logarithms."""
 
-    def call(*arrays: Array, output: Array, lse: Array, **options: Any) -> Arrays:
-        along, heads = arrays[:3], arrays[3:]
-        return (attention_jvp(*heads, *along, output=output, lse=lse, **options)[1],)
+    def call(
+        dquery: Array, dkey: Array, dvalue: Array, query: Array, key: Array, value: Array,
+        **options: Any,
+    ) -> Arrays:  # fmt: skip
+        return (attention_jvp(query, key, value, dquery, dkey, dvalue, **options)[1],)
 
     def blank(*arrays: Array) -> Arrays:
         return (_rows(arrays[3], arrays[5].shape[-1]),)
@@ -62,8 +64,8 @@ def tangent(*operands: Array, form: Form) -> Arrays:
 def backward(*operands: Array, form: Form) -> Arrays:
     """Gradients of query, key and value from dout, these, the output and the logarithms."""
 
-    def call(dout: Array, *heads: Array, **options: Any) -> Arrays:
-        return tuple(attention_vjp(*heads, dout, **options))
+    def call(dout: Array, query: Array, key: Array, value: Array, **options: Any) -> Arrays:
+        return tuple(attention_vjp(query, key, value, dout, **options))
 
     def blank(_dout: Array, *heads: Array) -> Arrays:
         return tuple(np.full_like(one, np.nan) for one in heads)
@@ -74,9 +76,11 @@ def backward(*operands: Array, form: Form) -> Arrays:
 def backward_jvp(*operands: Array, form: Form) -> Arrays:
     """The change of the gradients from dout, a direction, and the same as these."""
 
-    def call(dout: Array, *arrays: Array, **options: Any) -> Arrays:
-        along, heads = arrays[:3], arrays[3:]
-        return attention_hvp(*heads, dout, *along, **options)[:3]
+    def call(
+        dout: Array, dquery: Array, dkey: Array, dvalue: Array, query: Array, key: Array,
+        value: Array, **options: Any,
+    ) -> Arrays:  # fmt: skip
+        return attention_hvp(query, key, value, dout, dquery, dkey, dvalue, **options)[:3]
 
     def blank(_dout: Array, *arrays: Array) -> Arrays:
         return tuple(np.full_like(one, np.nan) for one in arrays[3:])

@@ -142,7 +142,8 @@ impl<'a, T: Float> Pairs<'a, T> {
     fn are_plain(&self, row: usize, keys: Range<usize>) -> bool {
         let Row { seen, is_plain, .. } = self.rows[row];
         let is_within = seen.begin <= keys.start && keys.end <= seen.end;
-        is_within && (is_plain || (self.reader.are_plain)(row, keys))
+        // A row may add so much elsewhere that nothing is too little.
+        is_within && self.floors[row] <= T::zero() && (is_plain || (self.reader.are_plain)(row, keys))
     }
 }
 
