@@ -323,7 +323,7 @@ def test_numbers_beside_which_whole_tiles_have_no_weight(dtype: Any) -> None:
     rows = 600
     draw = [rng.standard_normal((1, rows, 16)).astype(dtype) for _ in range(4)]
     bias = np.zeros((rows, rows), dtype)
-    bias[::3, 400] = 3000.0
+    bias[:, 400] = 3000.0
     wide = [one.astype(np.longdouble) for one in draw]
     masks = reference.Masks(attn_mask=bias)
     truth = (
@@ -332,7 +332,7 @@ def test_numbers_beside_which_whole_tiles_have_no_weight(dtype: Any) -> None:
     )
     found = (ag.attention(*draw[:3], attn_mask=bias), *ag.attention_vjp(*draw, attn_mask=bias))
     for name, one, other in zip(("o", *NAMES), found, truth, strict=True):
-        size = float(np.finfo(dtype).eps * np.max(np.abs(other)) * 3000)
+        size = float(np.finfo(dtype).eps * (1.0 + np.max(np.abs(other))) * 3000)
         assert_ratio(one, other, size, SLACK, name)
 
 

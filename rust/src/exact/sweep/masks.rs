@@ -29,6 +29,9 @@ const CASES: u64 = 600;
 /// against, but its certificate holds.
 const DROWNING: f64 = -1e6;
 
+/// Far above all other logits.
+const PEAK: f64 = 3000.0;
+
 pub const WIDTHS: [usize; 2] = [5, 3];
 
 /// Heads of two batches, of which two in a row share keys.
@@ -97,7 +100,14 @@ impl<T: Float> Entries<T> {
             0 => Entries::None,
             1 => Entries::Seen(seen.mapv(u8::from)),
             _ => {
-                Entries::Added(seen.mapv(|seen| T::narrow(if seen { size * (2.0 * rng.unit() - 1.0) } else { lowest })))
+                let number = |seen| T::narrow(if seen { size * (2.0 * rng.unit() - 1.0) } else { lowest });
+                let mut entries = seen.mapv(number);
+                // One key beside which others have no weight, in tiles that hide nothing too.
+                if m > 0 && rng.below(4) == 0 {
+                    let key = rng.below(m as u64) as usize;
+                    entries.index_axis_mut(Axis(entries.ndim() - 1), key).fill(T::narrow(PEAK));
+                }
+                Entries::Added(entries)
             }
         }
     }
