@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -69,7 +70,7 @@ def is_outside(window: Any) -> bool:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _window(given: Any) -> tuple[int, int] | None:
@@ -80,7 +81,7 @@ def _window(given: Any) -> tuple[int, int] | None:
         raise OptionTypeError(
             f"local_window_size: found {given!r}; expected an integer, a pair of integers or None"
         )
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def _of_pairs(name: str, given: ArrayLike, shape: tuple[int, ...]) -> Array:
