@@ -96,9 +96,9 @@ def _lead(operands: Sequence[Any]) -> tuple[int, ...]:
     axes = [getattr(one, "manual_axis_type", getattr(one, "vma", None)) for one in operands]
     if any(one != axes[0] for one in axes):
         raise OptionError(
-            "query, key, value, masks: found some that differ along an axis of the mesh where others"
-            " do not; expected all alike: shard them alike, use jax.lax.pcast(..., to='varying'), "
-            "or jax.shard_map(..., check_vma=False)"
+            "query, key, value, masks: found some that differ along an axis of the mesh where"
+            " others do not; expected all alike: shard them alike, use "
+            "jax.lax.pcast(..., to='varying'), or jax.shard_map(..., check_vma=False)"
         )
     return tuple(jnp.broadcast_shapes(*(one.shape[:-3] for one in operands)))
 
