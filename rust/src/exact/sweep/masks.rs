@@ -104,8 +104,8 @@ impl<T: Float> Entries<T> {
                 let mut entries = seen.mapv(number);
                 // One key beside which others have no weight, in tiles that hide nothing too.
                 if m > 0 && rng.below(4) == 0 {
-                    let key = rng.below(m as u64) as usize;
-                    entries.index_axis_mut(Axis(entries.ndim() - 1), key).fill(T::narrow(PEAK));
+                    let (last, key) = (Axis(entries.ndim() - 1), rng.below(m as u64) as usize);
+                    entries.index_axis_mut(last, key).fill(T::narrow(PEAK));
                 }
                 Entries::Added(entries)
             }
