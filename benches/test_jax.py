@@ -1,4 +1,4 @@
-"""Attention for JAX against jax.nn's own, forward and backward in one compiled computation."""
+"""Attention for JAX against jax.nn's own, compiled: a step, and a second gradient."""
 
 from __future__ import annotations
 
@@ -53,5 +53,39 @@ def test_against_jax_nn(
     ours, peer = (1e3 * statistics.median(seconds) for seconds in (pair.ours, pair.peer))
     report(
         f"jax     {row.label}: {pair.ratio:5.2f} x jax.nn, {ours:.2f} ms where it has {peer:.2f}"
+    )
+    benchmark.extra_info.update(ratio=pair.ratio, milliseconds=ours, jax_nn=peer)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_second_against_jax_nn(
+    benchmark: BenchmarkFixture, report: Report, request: pytest.FixtureRequest, is_causal: bool
+) -> None:
+    """The gradient of a penalty on gradients, all of which jax.nn makes of n × n arrays."""
+    jax = pytest.importorskip("jax")
+    from attngrad_rs.jax import dot_product_attention
+
+    row = Row(1, 8, 8, 1024, 64, is_causal=is_causal)
+    given = row.arrays(is_smoke(request.config))
+    *heads, dout = (
+        jax.numpy.asarray(np.moveaxis(given[name], 1, 2))
+        for name in ("query", "key", "value", "dout")
+    )
+
+    def step(attend: Any) -> Callable[[], Any]:
+        def loss(*at: Any) -> Any:
+            return (attend(*at, is_causal=is_causal) * dout).sum()
+
+        def penalty(*at: Any) -> Any:
+            return sum((one**2).sum() for one in jax.grad(loss, (0, 1, 2))(*at))
+
+        compiled = jax.jit(jax.grad(penalty, (0, 1, 2)))
+        return lambda: jax.block_until_ready(compiled(*heads))
+
+    pair = paired(benchmark, step(dot_product_attention), step(jax.nn.dot_product_attention))
+    ours, peer = (1e3 * statistics.median(seconds) for seconds in (pair.ours, pair.peer))
+    report(
+        f"jax     second, {row.label}: {pair.ratio:5.2f} x jax.nn, {ours:.1f} ms where it has"
+        f" {peer:.1f}"
     )
     benchmark.extra_info.update(ratio=pair.ratio, milliseconds=ours, jax_nn=peer)

@@ -143,8 +143,12 @@ class Heads:
         """The error for a number that is none, of which the core knows the place in a head."""
         # A mask may hide the first of them.
         is_looked_for = self.given.check_finite and self.masks is None
-        found = arrays.first_of(self.arrays) if is_looked_for else None
+        found = arrays.first_of(self.every()) if is_looked_for else None
         return found or error
+
+    def every(self) -> dict[str, Array]:
+        """All arrays of the call by name."""
+        return self.arrays
 
 
 def saved(output: object, lse: object) -> dict[str, object]:
@@ -174,10 +178,8 @@ class MovedHeads(Heads):
             moved[of] = one
         self.direction = self._stack_of(moved)
 
-    def named(self, error: NonFiniteError) -> NonFiniteError:
-        """The same, for an array of the direction too."""
-        found = arrays.first_of(self.arrays | self.along) if self.given.check_finite else None
-        return found or error
+    def every(self) -> dict[str, Array]:
+        return self.arrays | self.along
 
 
 def gradient(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from . import _solve
 from ._inputs.arrays import Array
-from ._inputs.options import F, HeadCallOptions, Options
+from ._inputs.options import F, MaskOptions, Options
 from ._inputs.signatures import accepting, documented
 from .attention import attention, attention_vjp
 from .problem import loss_gradient
@@ -17,7 +17,7 @@ from .problem import loss_gradient
 __all__ = ["attention_hvp", "attention_jvp"]
 
 
-class _Options(HeadCallOptions, total=False):
+class _Options(MaskOptions, total=False):
     out: Any
     output: npt.ArrayLike | None
     lse: npt.ArrayLike | None
@@ -40,7 +40,7 @@ def attention_jvp(
     **options: Unpack[_Options],
 ) -> tuple[Array, Array]: ...  # fmt: skip
 @documented(loss_gradient, attention, attention_vjp)
-@accepting(HeadCallOptions)
+@accepting(MaskOptions)
 def attention_jvp(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     dquery: npt.ArrayLike, dkey: npt.ArrayLike, dvalue: npt.ArrayLike,
@@ -48,7 +48,7 @@ def attention_jvp(
     output: npt.ArrayLike | None = None,
     lse: npt.ArrayLike | None = None,
     out: Any = None,
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> tuple[Array, Array]:  # fmt: skip
     """Attention and its change in a direction: the Jacobian-vector product.
 
@@ -66,6 +66,8 @@ def attention_jvp(
         the tangent alone where ``output`` is given. Of any strides, inputs too.
     is_causal, scale, enable_gqa
         As in ``attention``.
+    attn_mask, window, key_lengths, cu_seqlens, causal_align, dropout_p
+        As in ``attention``.
     **options
         As in ``loss_gradient``.
 
@@ -77,10 +79,11 @@ def attention_jvp(
 
     Notes
     -----
-    Errors: as ``attention``; the message names the argument. ``is_causal`` is the only mask.
+    Errors: as ``attention``; the message names the argument. What masks leave out has no effect,
+    the direction's rows included; a query that sees nothing has a tangent of zeros.
     Source: docs/math.md, Proposition 6.3. Cost: 14 L S E operations for each head (E = Ev), 10 with
-    ``output`` and ``lse``, half if causal; memory O((L + S)(E + Ev)) for each thread beside inputs
-    and outputs.
+    ``output`` and ``lse``, half if causal, less with masks by what they hide; memory
+    O((L + S)(E + Ev)) for each thread beside inputs and outputs.
 
     Examples
     --------
@@ -93,7 +96,7 @@ def attention_jvp(
     >>> bool(abs((moved - output) / 1e-6 - tangent).max() < 1e-4)
     True
     """
-    given = Options.of("attention_jvp", HeadCallOptions, options)
+    given = Options.of("attention_jvp", MaskOptions, options)
     named = {"query": query, "key": key, "value": value}
     along = {"dquery": dquery, "dkey": dkey, "dvalue": dvalue}
     return _solve.push_forward(_moved(named, along, given, output, lse), output, out)
@@ -112,7 +115,7 @@ def attention_hvp(
     **options: Unpack[_HessianOptions],
 ) -> tuple[Array, Array, Array, Array]: ...  # fmt: skip
 @documented(loss_gradient, attention, attention_jvp)
-@accepting(HeadCallOptions)
+@accepting(MaskOptions)
 def attention_hvp(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike, dout: npt.ArrayLike,
     ddquery: npt.ArrayLike, ddkey: npt.ArrayLike, ddvalue: npt.ArrayLike,
@@ -121,7 +124,7 @@ def attention_hvp(
     output: npt.ArrayLike | None = None,
     lse: npt.ArrayLike | None = None,
     out: Any = None,
-    **options: Unpack[HeadCallOptions],
+    **options: Unpack[MaskOptions],
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Gradients of the gradients: the Hessian-vector product of <dout, output>.
 
@@ -149,6 +152,8 @@ def attention_hvp(
         inputs too.
     is_causal, scale, enable_gqa
         As in ``attention``.
+    attn_mask, window, key_lengths, cu_seqlens, causal_align, dropout_p
+        As in ``attention``.
     **options
         As in ``loss_gradient``.
 
@@ -160,7 +165,8 @@ def attention_hvp(
 
     Notes
     -----
-    Errors: as ``attention``; the message names the argument. ``is_causal`` is the only mask.
+    Errors: as ``attention``; the message names the argument. Masks as in ``attention_jvp``: parts
+    of queries that see nothing and of keys that no query sees are zeros.
     Source: docs/math.md, Proposition 6.4. Cost: 34 L S E operations for each head (E = Ev), 30 with
     ``output`` and ``lse``, 4 more with ``ddout``, half if causal; memory O((L + S)(E + Ev)) for
     each thread beside inputs and outputs, and with ``enable_gqa`` the parts of key and value of
@@ -179,7 +185,7 @@ def attention_hvp(
     >>> all(abs(one - change).max() < 1e-4 for one, change in zip(found, changes))
     True
     """
-    given = Options.of("attention_hvp", HeadCallOptions, options)
+    given = Options.of("attention_hvp", MaskOptions, options)
     named = {"query": query, "key": key, "value": value, "dout": dout}
     along = {"ddquery": ddquery, "ddkey": ddkey, "ddvalue": ddvalue}
     if ddout is not None:

@@ -38,15 +38,45 @@ def jax_nns(query: Any, key: Any, value: Any, *, scale: Any = None, **options: A
     return found[..., :columns]
 
 
-def dense(query: Any, key: Any, value: Any, *, scale: Any = None, is_causal: bool = False) -> Any:
-    """The formula in operations of JAX, in the precision of its arguments."""
+def dense(
+    query: Any, key: Any, value: Any, *, scale: Any = None, bias: Any = None, **masks: Any
+) -> Any:
+    """The formula in operations of JAX, in the precision of its arguments; zeros in blind rows."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     group = query.shape[-2] // key.shape[-2]
     key, value = (jnp.repeat(one, group, axis=-2) for one in (key, value))
     logits = scale * jnp.einsum("...tnh,...snh->...nts", query, key)
+    seen = jnp.asarray(shown(logits.shape, **masks))
+    logits = jnp.where(seen, logits if bias is None else logits + bias, -jnp.inf)
+    is_blind = ~seen.any(axis=-1, keepdims=True)
+    weights = jax.nn.softmax(jnp.where(is_blind, 0.0, logits), axis=-1)
+    return jnp.einsum("...nts,...snh->...tnh", jnp.where(is_blind, 0.0, weights), value)
+
+
+def shown(
+    shape: tuple[int, ...],
+    mask: Any = None,
+    is_causal: bool = False,
+    query_seq_lengths: Any = None,
+    key_value_seq_lengths: Any = None,
+    local_window_size: Any = None,
+) -> Any:
+    """The keys that each query sees, (..., N, T, S), in NumPy."""
+    *_, count, keys = shape
+    t, s = np.arange(count)[:, None], np.arange(keys)
+    seen = np.ones(shape, bool)
+    if mask is not None:
+        seen &= np.asarray(mask)
     if is_causal:
-        logits = jnp.where(jnp.tril(jnp.ones(logits.shape[-2:], bool)), logits, -jnp.inf)
-    return jnp.einsum("...nts,...snh->...tnh", jax.nn.softmax(logits, axis=-1), value)
+        seen &= s <= t
+    if local_window_size is not None:
+        size = local_window_size
+        before, after = (size, size) if isinstance(size, int) else size
+        seen &= (s >= t - before) & (s <= t + after)
+    for lengths, places in ((query_seq_lengths, t), (key_value_seq_lengths, s)):
+        if lengths is not None:
+            seen &= places < np.asarray(lengths)[:, None, None, None]
+    return seen
 
 
 @dataclass(frozen=True)

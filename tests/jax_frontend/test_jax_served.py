@@ -29,11 +29,7 @@ X = np.sin(np.arange(2.0 * 5 * 4 * 3, dtype=np.float32)).reshape(2, 5, 4, 3)
 HALF = X.astype(jnp.bfloat16)
 LENGTHS = np.array([5, 3], np.int32)
 UNSERVED: dict[str, dict[str, Any]] = {
-    "bias": {"bias": np.ones((1, 1, 5, 5), np.float32)},
-    "mask": {"mask": np.tri(5, dtype=bool)[None, None]},
-    "query_seq_lengths": {"query_seq_lengths": LENGTHS},
-    "key_value_seq_lengths": {"key_value_seq_lengths": LENGTHS},
-    "local_window_size": {"local_window_size": (1, 2)},
+    "local_window_size": {"local_window_size": (-1, 2)},
     "implementation": {"implementation": "xla"},
     "query": {"query": HALF, "key": HALF, "value": HALF},
 }
@@ -58,6 +54,16 @@ WRONG: list[tuple[str, type[Exception], dict[str, Any]]] = [
     ("scale", errors.OptionTypeError, {"scale": True}),
     ("scale", errors.OptionTypeError, {"scale": np.ones(2)}),
     ("scale", errors.OptionError, {"scale": float("inf")}),
+    ("mask", errors.DTypeError, {"mask": np.ones((5, 5), np.float32)}),
+    ("mask", errors.ShapeError, {"mask": np.ones((5, 4), bool)}),
+    ("mask", errors.ShapeError, {"mask": np.ones((1, 1, 1, 5, 5), bool)}),
+    ("bias", errors.ShapeError, {"bias": np.ones((3, 1, 5, 5), np.float32)}),
+    ("bias", errors.DTypeError, {"bias": np.ones((5, 5), int)}),
+    ("bias", errors.OptionTypeError, {"bias": "x"}),
+    ("query_seq_lengths", errors.ShapeError, {"query_seq_lengths": np.ones(3, np.int32)}),
+    ("key_value_seq_lengths", errors.DTypeError, {"key_value_seq_lengths": np.ones(2)}),
+    ("local_window_size", errors.OptionTypeError, {"local_window_size": 1.5}),
+    ("local_window_size", errors.OptionTypeError, {"local_window_size": (1, 2, 3)}),
 ]
 SECONDS = 120.0
 
@@ -90,7 +96,7 @@ def test_or_is_refused(argument: str) -> None:
 
 def test_options_of_what_goes_to_jax_nn_go_with_it() -> None:
     options = {"is_causal": True, "scale": 0.3}
-    given = HEADS | UNSERVED["key_value_seq_lengths"]
+    given = HEADS | UNSERVED["implementation"] | {"key_value_seq_lengths": LENGTHS}
     with pytest.warns(UserWarning, match="left to jax.nn"):
         got = dot_product_attention(**given, **options)
     assert np.array_equal(np.asarray(got), np.asarray(jax_nns(**given, **options)))
@@ -146,19 +152,20 @@ def test_a_bad_entry_of_a_batch_spoils_itself_alone(wrong: float) -> None:
         assert np.isnan(np.asarray(got[1])).all()
 
 
-def test_a_bad_entry_in_a_direction() -> None:
-    """The formula is in operations of JAX, and NaN goes where those take it."""
+def test_a_bad_entry_spoils_itself_alone_in_every_derivative() -> None:
     bad = X.copy()
     bad[1, 2, 3] = np.nan
 
-    def change(query: Any) -> Any:
-        return np.asarray(jax.jvp(dot_product_attention, (query, X, X), (X, X, X))[1])
+    def everything(query: Any) -> Any:
+        def gradients(*at: Any) -> Any:
+            return jax.grad(lambda *at: dot_product_attention(*at).sum(), (0, 1, 2))(*at)
 
-    got, want = change(bad), change(X)
-    # As jax.nn's own output has it.
-    assert np.array_equal(np.isnan(got), np.isnan(np.asarray(jax_nns(bad, X, X))))
-    assert np.isnan(got[1, 2, 3]).all()
-    assert np.array_equal(got[0], want[0])
+        change = jax.jvp(dot_product_attention, (query, X, X), (X, X, X))[1]
+        return change, *jax.jvp(gradients, (query, X, X), (X, X, X))[1]
+
+    for got, want in zip(everything(bad), everything(X), strict=True):
+        assert np.array_equal(np.asarray(got[0]), np.asarray(want[0]))
+        assert np.isnan(np.asarray(got[1])).all()
 
 
 def test_nan_is_found_where_jax_looks_for_it() -> None:

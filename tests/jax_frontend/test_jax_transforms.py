@@ -14,7 +14,6 @@ import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 from jax_calls import EVERY, assert_close, dense, jax_nns  # noqa: E402
 
-from attngrad_rs.jax import _blocks as blocks  # noqa: E402
 from attngrad_rs.jax import dot_product_attention  # noqa: E402
 
 pytestmark = pytest.mark.peers
@@ -23,15 +22,14 @@ pytestmark = pytest.mark.peers
 EXACT = 1e-11
 # jax.nn takes its softmax in float32.
 SINGLE = 1e-4
-# Options, heads of the key, and logits of a block: formulas by blocks take one block, or several in
-# a loop and a rest. What compiles them takes most of the time: the gate has one.
+# Options, and heads of the key. What compiles takes most of the time: the gate has one.
 FORMS = [
-    pytest.param(True, 0.4, 2, 100, id="gate"),
+    pytest.param(True, 0.4, 2, id="gate"),
     *(
-        pytest.param(is_causal, scale, shared, entries, id=name, marks=pytest.mark.deep)
-        for name, is_causal, scale, shared, entries in (
-            ("one block", False, None, 2, 1 << 22), ("own keys", True, None, 4, 100),
-            ("one key head", False, -0.7, 1, 100),
+        pytest.param(is_causal, scale, shared, id=name, marks=pytest.mark.deep)
+        for name, is_causal, scale, shared in (
+            ("shared keys", False, None, 2), ("own keys", True, None, 4),
+            ("one key head", False, -0.7, 1),
         )
     ),
 ]  # fmt: skip
@@ -39,9 +37,8 @@ Function = Callable[..., Any]
 
 
 def every_form(test: Function) -> Function:
-    names = ("is_causal", "scale", "shared", "_blocks")
-    parametrized = pytest.mark.parametrize(names, FORMS, indirect=["_blocks"])
-    return pytest.mark.usefixtures("_blocks")(parametrized(test))
+    parametrized = pytest.mark.parametrize(("is_causal", "scale", "shared"), FORMS)
+    return pytest.mark.usefixtures("_quick")(parametrized(test))
 
 
 def heads(shared: int, seed: int = 0) -> tuple[Any, ...]:
@@ -145,17 +142,11 @@ AGAINST_JAX_NN = ("gradient", "direction", "jacrev", "forward over reverse", "gr
 
 
 @pytest.fixture
-def _blocks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Blocks of rows of a size; nothing compiled with another is used again.
-
-    XLA compiles in a third of the time without most of what it does for speed.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_ENTRIES", request.param)
-        jax.clear_caches()
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+def _quick() -> Iterator[None]:
+    """XLA compiles in a third of the time without most of what it does for speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
 
 
@@ -171,8 +162,7 @@ def compare(peer: Function, names: Iterable[str], bar: float, shared: int, **opt
         assert_close(of(dot_product_attention, make), of(peer, make), bar, name)
 
 
-@pytest.mark.usefixtures("_blocks")
-@pytest.mark.parametrize("_blocks", [100], indirect=True)
+@pytest.mark.usefixtures("_quick")
 def test_transforms_of_the_gate() -> None:
     compare(dense, GATE, EXACT, 2, is_causal=True, scale=0.4)
 

@@ -270,6 +270,72 @@ def test_masks_of_long_heads(align: str, dtype: Any) -> None:
             assert_ratio(one, other, size, SLACK, name)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [40, 700])
+def test_bits_of_a_mask_that_a_range_of_keys_can_say(rows: int, dtype: Any) -> None:
+    """It is read once, and then costs what the option costs that says the same."""
+    rng = np.random.default_rng(8)
+    draw = [rng.standard_normal((2, 3, rows, 16)).astype(dtype) for _ in range(4)]
+    j, i = np.arange(rows)[:, None], np.arange(rows)
+    for shows, form in (
+        (np.ones((rows, rows), bool), {}),
+        (i <= j, {"is_causal": True}),
+        ((i <= j) & (j - i <= 9), {"window": (9, 0)}),
+        (np.broadcast_to(i < rows // 2, (1, rows)), {"key_lengths": rows // 2}),
+        ((i < 7) == (j < 7), {"cu_seqlens": [0, 7, rows]}),
+    ):
+        want = (*ag.attention(*draw[:3], return_lse=True, **form), *ag.attention_vjp(*draw, **form))
+        for mask in (shows, np.where(shows, 0, -np.inf).astype(dtype)):
+            got = (
+                *ag.attention(*draw[:3], return_lse=True, attn_mask=mask),
+                *ag.attention_vjp(*draw, attn_mask=mask),
+            )
+            for name, one, other in zip(("o", "lse", *NAMES), got, want, strict=True):
+                assert_same_bits(one, other, f"{name}, {form}")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_of_tiles_that_a_mask_shows_whole(dtype: Any) -> None:
+    """One hole in a far corner, which all that is not near it does not notice."""
+    rng = np.random.default_rng(9)
+    rows = 600
+    draw = [rng.standard_normal((1, rows, 16)).astype(dtype) for _ in range(4)]
+    mask = np.ones((rows, rows), bool)
+    mask[-1, rows // 2] = False
+    want, got = ag.attention(*draw[:3]), ag.attention(*draw[:3], attn_mask=mask)
+    assert_same_bits(got[:, :-1], want[:, :-1], "o")
+    wide = [one.astype(np.longdouble) for one in draw]
+    masks = reference.Masks(attn_mask=mask)
+    truth = (
+        reference.attention(*wide[:3], masks=masks),
+        *reference.attention_vjp(*wide, masks=masks),
+    )
+    found = (got, *ag.attention_vjp(*draw, attn_mask=mask))
+    for name, one, other in zip(("o", *NAMES), found, truth, strict=True):
+        size = float(np.finfo(dtype).eps * np.max(np.abs(other)) * 10)
+        assert_ratio(one, other, size, SLACK, name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_beside_which_whole_tiles_have_no_weight(dtype: Any) -> None:
+    """Tiles of zeros, which elsewhere need no mask."""
+    rng = np.random.default_rng(10)
+    rows = 600
+    draw = [rng.standard_normal((1, rows, 16)).astype(dtype) for _ in range(4)]
+    bias = np.zeros((rows, rows), dtype)
+    bias[:, 400] = 3000.0
+    wide = [one.astype(np.longdouble) for one in draw]
+    masks = reference.Masks(attn_mask=bias)
+    truth = (
+        reference.attention(*wide[:3], masks=masks),
+        *reference.attention_vjp(*wide, masks=masks),
+    )
+    found = (ag.attention(*draw[:3], attn_mask=bias), *ag.attention_vjp(*draw, attn_mask=bias))
+    for name, one, other in zip(("o", *NAMES), found, truth, strict=True):
+        size = float(np.finfo(dtype).eps * (1.0 + np.max(np.abs(other))) * 3000)
+        assert_ratio(one, other, size, SLACK, name)
+
+
 def test_sequences_are_heads_of_their_own() -> None:
     rng = np.random.default_rng(4)
     q, k, v, dout = (rng.standard_normal((3, 50, 8)) for _ in range(4))

@@ -32,11 +32,18 @@ class Heads(NamedTuple):
     is_causal: bool
     scale: float | None
     group: int
+    masks: reference.Masks | None = None
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """Options of the references."""
+        return {"is_causal": self.is_causal, "scale": self.scale, "masks": self.masks}
 
     @property
     def options(self) -> dict[str, Any]:
+        masks = {} if self.masks is None else self.masks._asdict()
         return {
-            "is_causal": self.is_causal, "scale": self.scale, "enable_gqa": self.group > 1,
+            "is_causal": self.is_causal, "scale": self.scale, "enable_gqa": self.group > 1, **masks,
         }  # fmt: skip
 
     def jvp(self, **options: Any) -> tuple[Array, Array]:
@@ -60,7 +67,8 @@ class Heads(NamedTuple):
             key, value = (np.repeat(array, self.group, axis=-3) for array in (key, value))
             return query, key, value, dout
 
-        return Heads(whole(self.sides), whole(self.changes), self.is_causal, self.scale, 1)
+        sides, changes = whole(self.sides), whole(self.changes)
+        return Heads(sides, changes, self.is_causal, self.scale, 1, self.masks)
 
     def shared(self, found: Sequence[Array]) -> tuple[Array, ...]:
         """Parts of key and value as sums over the heads of the query that share them."""
@@ -77,10 +85,9 @@ class Heads(NamedTuple):
 def dense(heads: Heads) -> tuple[Array, ...]:
     """o, and the parts of query, key, value and dout, by the definitions."""
     whole = heads.repeated()
-    form: dict[str, Any] = {"is_causal": heads.is_causal, "scale": heads.scale}
-    output, tangent = reference.attention_jvp(*whole.sides[:3], *whole.changes[:3], **form)
+    output, tangent = reference.attention_jvp(*whole.sides[:3], *whole.changes[:3], **heads.form)
     found = reference.attention_hvp(
-        *whole.sides, *whole.changes[:3], ddout=whole.changes[3], **form
+        *whole.sides, *whole.changes[:3], ddout=whole.changes[3], **heads.form
     )
     assert_ratio(found[3], tangent, 1e-15 * (1.0 + np.max(np.abs(tangent), initial=0.0)), 1.0, "o")
     return heads.shared((output, *found))
@@ -102,9 +109,7 @@ def sizes(heads: Heads) -> tuple[Array, ...]:
 
     # Weights are what attention makes of unit vectors.
     eye = np.broadcast_to(np.eye(k.shape[-2], dtype=k.dtype), (*k.shape[:-1], k.shape[-2]))
-    f = reference.attention(
-        whole.sides[0], whole.sides[1], eye, is_causal=heads.is_causal, scale=heads.scale
-    )
+    f = reference.attention(whole.sides[0], whole.sides[1], eye, **heads.form)
     logits = scale * (dq @ turned(k) + q @ turned(dk))
     df = f * (logits + rows(f * logits))
     slope, dslope = c @ turned(v), c @ turned(dv) + dc @ turned(v)
@@ -156,7 +161,7 @@ def moved(heads: Heads, sides: int) -> list[Array]:
 def test_the_reference_is_a_derivative(heads: Heads) -> None:
     """A complex step of attention, and of its vector-Jacobian product."""
     heads = heads._replace(group=1) if heads.group == 1 else heads.repeated().by(np.float64)
-    form: dict[str, Any] = {"is_causal": heads.is_causal, "scale": heads.scale}
+    form = heads.form
     _, tangent = reference.attention_jvp(*heads.sides[:3], *heads.changes[:3], **form)
     step = reference.attention(*moved(heads, 3), **form).imag / STEP
     growth = 1.0 + np.max(np.abs(step), initial=0.0)

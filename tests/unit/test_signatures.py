@@ -31,8 +31,8 @@ KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
     ag.attention: {**CALL, **MASKS, "return_lse": False, "out": None},
     ag.attention_vjp: {**GRADIENT, **MASKS, **SAVED, "plan": None, "out": None},
-    ag.attention_jvp: {**CALL, "enable_gqa": False, **SAVED, "out": None},
-    ag.attention_hvp: {**CALL, "enable_gqa": False, **SAVED, "ddout": None, "out": None},
+    ag.attention_jvp: {**CALL, **MASKS, **SAVED, "out": None},
+    ag.attention_hvp: {**CALL, **MASKS, **SAVED, "ddout": None, "out": None},
     ag.plan: {**GRADIENT, **MASKS},
 }
 FUNCTIONS = [*KEYWORDS, ag.diagnose, ag.factors, ag.ExpFeatures]

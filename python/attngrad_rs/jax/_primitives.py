@@ -4,11 +4,13 @@
 in a direction, ``backward_p`` the gradients. The second and the third are each other's transpose.
 ``backward_jvp_p`` is the change of the gradients in a direction, which is symmetric, and
 ``tangent_jvp_p`` the second change of the output, in two directions; transposition leads from each
-of them to both. Output and logarithms that are handed on count as functions of query, key and
-value: derivatives by way of them are in those by the latter.
+of them to both. Output and logarithms that are handed on count as functions of query, key, value
+and bias: derivatives by way of them are in those by the latter. The core has all values but those
+of ``tangent_jvp_p``, which come from the formula, as do derivatives of what are second ones and
+derivatives by a bias.
 
-Arrays are (..., T, N, H), the logarithms (..., T, N, 1). The leading dimensions of two operands may
-differ where one of them is 1, so that vmap copies nothing that it does not map.
+Arrays are as in ``_host``. The leading dimensions of two operands may differ where one of them is
+1, so that vmap copies nothing that it does not map.
 """
 
 from __future__ import annotations
@@ -23,15 +25,16 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from ..errors import OptionError
-from . import _blocks, _host
+from . import _formula, _host
 from ._host import Form
 
 Array: TypeAlias = jax.Array
 Arrays: TypeAlias = Sequence[Array]
 # What a primitive is linear in, group by group; and all operands that follow.
 Groups: TypeAlias = Sequence[Arrays]
-# Query, key and value, which output and logarithms follow.
+# Query, key and value, which output and logarithms follow, and then masks that are arrays.
 HEADS = 3
+BIAS = "attn_mask"
 
 
 def _primitive(name: str) -> Any:
@@ -53,9 +56,9 @@ LINEAR: dict[Any, tuple[int, ...]] = {
 }
 
 
-def run(query: Array, key: Array, value: Array, form: Form) -> tuple[Array, Array]:
+def run(*operands: Array, form: Form) -> tuple[Array, Array]:
     """The output, and the logarithms of the normalisers, which count as constants."""
-    output, lse = attention_p.bind(query, key, value, form=form)
+    output, lse = attention_p.bind(*operands, form=form)
     return output, lse
 
 
@@ -93,9 +96,9 @@ def _lead(operands: Sequence[Any]) -> tuple[int, ...]:
     axes = [getattr(one, "manual_axis_type", getattr(one, "vma", None)) for one in operands]
     if any(one != axes[0] for one in axes):
         raise OptionError(
-            "query, key and value: found some that differ along an axis of the mesh where others "
-            "do not; expected all alike: shard them alike, use jax.lax.pcast(..., to='varying'), "
-            "or jax.shard_map(..., check_vma=False)"
+            "query, key, value, masks: found some that differ along an axis of the mesh where"
+            " others do not; expected all alike: shard them alike, use "
+            "jax.lax.pcast(..., to='varying'), or jax.shard_map(..., check_vma=False)"
         )
     return tuple(jnp.broadcast_shapes(*(one.shape[:-3] for one in operands)))
 
@@ -105,8 +108,13 @@ def _lead(operands: Sequence[Any]) -> tuple[int, ...]:
 
 def _attention_jvp(primals: Arrays, tangents: Sequence[Any], *, form: Form) -> tuple[Any, Any]:
     output, lse = attention_p.bind(*primals, form=form)
-    moved = map(ad.instantiate_zeros, tangents)
-    (change,) = tangent_p.bind(*moved, *primals, output, lse, form=form)
+    heads, extras = primals[:HEADS], primals[HEADS:]
+    terms: list[Arrays] = []
+    if _moves(tangents[:HEADS]):
+        moved = map(ad.instantiate_zeros, tangents[:HEADS])
+        terms.append(tangent_p.bind(*moved, *heads, output, lse, *extras, form=form))
+    terms += _by_bias(attention_p, [], primals, tangents, form)
+    change = _total(terms)[0] if terms else _still(output)
     return (output, lse), (change, _still(lse))
 
 
@@ -129,10 +137,38 @@ def _jvp(
     if _moves(moved_rest[:HEADS]):
         moved = list(map(ad.instantiate_zeros, moved_rest[:HEADS]))
         terms.append(by_heads(groups, moved, rest, form))
+    terms += _by_bias(primitive, groups, rest, moved_rest, form)
     found = primitive.bind(*primals, form=form)
     if not terms:
         return found, list(map(_still, found))
-    return found, [functools.reduce(jnp.add, parts) for parts in zip(*terms, strict=True)]
+    return found, _total(terms)
+
+
+def _total(terms: Sequence[Arrays]) -> list[Array]:
+    return [functools.reduce(jnp.add, parts) for parts in zip(*terms, strict=True)]
+
+
+def _by_bias(
+    primitive: Any, groups: Groups, rest: Arrays, moved: Sequence[Any], form: Form
+) -> list[Arrays]:
+    """The change by a bias, where that changes."""
+    if BIAS not in form.extras:
+        return []
+    place = form.extras.index(BIAS) - len(form.extras)
+    if not _moves([moved[place]]):
+        return []
+    extras = list(_extras(rest, form))
+
+    def of(bias: Array) -> Arrays:
+        extras[place] = bias
+        return FORMULAS[primitive](groups, rest[:HEADS], extras, form)
+
+    found: Arrays = jax.jvp(of, (rest[place],), (moved[place],))[1]
+    return [found]
+
+
+def _extras(rest: Arrays, form: Form) -> Arrays:
+    return rest[len(rest) - len(form.extras) :]
 
 
 def _still(array: Array) -> Any:
@@ -182,14 +218,14 @@ def _bound(
     return call
 
 
-def _by_jax(
-    function: Callable[[Groups, Arrays, Form], Arrays],
-) -> Callable[[Groups, Arrays, Arrays, Form], Arrays]:
-    """The change of a function of query, key and value by JAX's own rules."""
+def _by_formula(primitive: Any) -> Callable[[Groups, Arrays, Arrays, Form], Arrays]:
+    """The change by query, key and value, by JAX's own rules."""
 
     def call(groups: Groups, moved: Arrays, rest: Arrays, form: Form) -> Arrays:
-        heads = tuple(rest[:HEADS])
-        found: Arrays = jax.jvp(lambda *at: function(groups, at, form), heads, tuple(moved))[1]
+        def of(*heads: Array) -> Arrays:
+            return FORMULAS[primitive](groups, heads, _extras(rest, form), form)
+
+        found: Arrays = jax.jvp(of, tuple(rest[:HEADS]), tuple(moved))[1]
         return found
 
     return call
@@ -197,17 +233,14 @@ def _by_jax(
 
 # -- values ----------------------------------------------------------------------------------------
 
-
-def _tangent(groups: Groups, heads: Arrays, form: Form) -> Arrays:
-    return [_blocks.push_forward(groups[0], heads, form)]
-
-
-def _tangent_jvp(groups: Groups, heads: Arrays, form: Form) -> Arrays:
-    return [_blocks.bend(groups[0], groups[1], heads, form)]
-
-
-def _backward_jvp(groups: Groups, heads: Arrays, form: Form) -> Arrays:
-    return _blocks.pull_back_jvp(groups[0][0], groups[1], heads, form)
+# The primitives in operations of JAX, from groups, query, key and value, and masks.
+FORMULAS: dict[Any, Callable[[Groups, Arrays, Arrays, Form], Arrays]] = {
+    attention_p: lambda _, *given: [_formula.attend(*given)],
+    tangent_p: lambda groups, *given: [_formula.push_forward(groups[0], *given)],
+    backward_p: lambda groups, *given: _formula.pull_back(groups[0][0], *given),
+    tangent_jvp_p: lambda groups, *given: [_formula.bend(groups[0], groups[1], *given)],
+    backward_jvp_p: lambda groups, *given: _formula.pull_back_jvp(groups[0][0], groups[1], *given),
+}
 
 
 def _on_host(function: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
@@ -223,12 +256,12 @@ def _on_host(function: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
     return lower
 
 
-def _in_blocks(primitive: Any, function: Callable[[Groups, Arrays, Form], Arrays]) -> Any:
+def _in_jax(primitive: Any) -> Any:
     """A lowering to operations of JAX."""
 
     def call(*operands: Array, form: Form) -> Arrays:
         groups, rest = _split(primitive, operands)
-        return function(groups, rest[:HEADS], form)
+        return FORMULAS[primitive](groups, rest[:HEADS], _extras(rest, form), form)
 
     return mlir.lower_fun(call, multiple_results=True)
 
@@ -256,10 +289,10 @@ def _mapped(
 
 for _p, _avals, _lowering in (
     (attention_p, _row_avals, _on_host(_host.forward)),
-    (tangent_p, _row_avals, _in_blocks(tangent_p, _tangent)),
+    (tangent_p, _row_avals, _on_host(_host.tangent)),
     (backward_p, _head_avals, _on_host(_host.backward)),
-    (tangent_jvp_p, _row_avals, _in_blocks(tangent_jvp_p, _tangent_jvp)),
-    (backward_jvp_p, _head_avals, _in_blocks(backward_jvp_p, _backward_jvp)),
+    (tangent_jvp_p, _row_avals, _in_jax(tangent_jvp_p)),
+    (backward_jvp_p, _head_avals, _on_host(_host.backward_jvp)),
 ):
     _p.def_impl(functools.partial(xla.apply_primitive, _p))
     _p.def_abstract_eval(functools.partial(_avals, _p))
@@ -284,7 +317,7 @@ for _p, _by_heads, _adjoints in (
     ),
     (
         tangent_jvp_p,
-        _by_jax(_tangent_jvp),
+        _by_formula(tangent_jvp_p),
         [
             _bound(backward_jvp_p, lambda groups, arrived: [*arrived, *groups[1]]),
             _bound(backward_jvp_p, lambda groups, arrived: [*arrived, *groups[0]]),
@@ -292,7 +325,7 @@ for _p, _by_heads, _adjoints in (
     ),
     (
         backward_jvp_p,
-        _by_jax(_backward_jvp),
+        _by_formula(backward_jvp_p),
         [
             _bound(tangent_jvp_p, lambda groups, arrived: [*groups[1], *arrived]),
             _bound(backward_jvp_p, lambda groups, arrived: [*groups[0], *arrived]),

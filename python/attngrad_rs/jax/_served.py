@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .._inputs.options import flag
 from ..errors import AttnGradError, DTypeError, OptionError, OptionTypeError, ShapeError
 from ._host import Form
+from ._masks import Masks, array_of, is_outside
 from ._primitives import run
 
 Array: TypeAlias = jax.Array
@@ -52,8 +53,17 @@ def dot_product_attention(
         N is a multiple of K; N / K heads of the query in a row share each of the key.
     value : array_like, (B, S, K, Hv) or (S, K, Hv)
         Hv may differ from H, which jax.nn does not take.
-    bias, mask, query_seq_lengths, key_value_seq_lengths, local_window_size
-        Served by jax.nn.
+    bias : array_like, optional
+        Added to the logits, of up to four dimensions that broadcast to (B, N, T, S). Its
+        derivatives are made of JAX's operations, all logits at once.
+    mask : array_like of bool, optional
+        True where a query sees a key, of such a shape too. Without a bias it is read where it is.
+    query_seq_lengths, key_value_seq_lengths : array_like of int, optional, (B,)
+        How many queries and keys each batch has: those after them have no effect, whatever they
+        hold, and such queries have an output of zeros.
+    local_window_size : int or (int, int), optional
+        Keys before and after its own place that a query sees; one number is for both sides. Numbers
+        below 0 are left to jax.nn.
     scale : float or array of no dimensions, optional
         By default 1/√H. An array may be traced, and differentiated.
     is_causal : bool
@@ -70,7 +80,8 @@ def dot_product_attention(
     Returns
     -------
     Array, (B, T, N, Hv) or (T, N, Hv)
-        Zeros where S = 0. With ``return_residual`` a pair: this, and (B, T, N) or (T, N).
+        Zeros for queries that see nothing, where jax.nn has the mean of all values. With
+        ``return_residual`` a pair: this, and (B, T, N) or (T, N).
 
     Raises
     ------
@@ -80,9 +91,9 @@ def dot_product_attention(
     Notes
     -----
     ``jit``, ``vmap``, ``jvp``, ``grad`` and what is made of them, in any order and as often as
-    asked. A gradient takes 12 T S H operations (H = Hv) for each head. Derivatives in a direction,
-    and second ones, are made of JAX's operations, block of query rows by block: up to 32 T S H.
-    From the third on JAX keeps the blocks, memory O(T S).
+    asked. A gradient takes 12 T S H operations (H = Hv) for each head, a derivative in a direction
+    10, a second one 30, fewer by what masks hide. Third ones, directions of directions and
+    derivatives by a bias are made of JAX's operations, memory O(T S).
 
     A batch entry with NaN or an infinity in it, or with logits that overflow, has NaN in all of its
     output and gradients, as errors cannot leave a computation of JAX in good order.
@@ -96,15 +107,15 @@ def dot_product_attention(
     (2, 10, 4, 8)
     """
     named = {"query": query, "key": key, "value": value}
-    heads = {name: _array(name, one) for name, one in named.items()}
+    heads = {name: array_of(name, one) for name, one in named.items()}
     unserved = {
-        "bias": bias, "mask": mask, "query_seq_lengths": query_seq_lengths,
-        "key_value_seq_lengths": key_value_seq_lengths, "local_window_size": local_window_size,
         "implementation": implementation,
-    }  # fmt: skip
+        "local_window_size": local_window_size if is_outside(local_window_size) else None,
+    }
     refused = refusal(heads, unserved)
     if refused is None:
-        return _attend(heads, scale, is_causal, return_residual)
+        masks = Masks(bias, mask, query_seq_lengths, key_value_seq_lengths, local_window_size)
+        return _attend(heads, masks, scale, is_causal, return_residual)
     if not fallback:
         raise refused
     _tell(str(refused))
@@ -121,9 +132,8 @@ def refusal(heads: dict[str, Array], unserved: dict[str, Any]) -> AttnGradError 
     """The error that names what is not served; None where a call is, if it is right."""
     for name, given in unserved.items():
         if given is not None:
-            found = repr(given) if isinstance(given, (str, int, tuple)) else "an array"
-            hint = ": is_causal=True is served" if name == "mask" else ""
-            return OptionError(f"{name}: found {found}; expected None{hint}")
+            expected = "None" if name == "implementation" else "numbers from 0 on"
+            return OptionError(f"{name}: found {given!r}; expected {expected}")
     for name, array in heads.items():
         platform = _platform(array)
         if platform != "cpu":
@@ -141,7 +151,9 @@ def _tell(reason: str) -> None:
         warnings.warn(f"attention is left to jax.nn: {reason}", stacklevel=3)
 
 
-def _attend(heads: dict[str, Array], scale: Any, is_causal: bool, return_residual: bool) -> Any:
+def _attend(
+    heads: dict[str, Array], masks: Masks, scale: Any, is_causal: bool, return_residual: bool
+) -> Any:
     """Attention of a call that is served, or the error for what is wrong with it."""
     is_causal, has_residual = flag("is_causal", is_causal), flag("return_residual", return_residual)
     wrong = _wrong_dtype(heads) or _wrong_shape(heads)
@@ -153,17 +165,14 @@ def _attend(heads: dict[str, Array], scale: Any, is_causal: bool, return_residua
         query, scale = query * jnp.asarray(scale, query.dtype), 1.0
     form = Form(is_causal, _factor(scale, query.shape[-1]))
     Q, K, V = (one[None] if one.ndim == 3 else one for one in (query, key, value))
-    output, lse = run(Q, K, V, form)
+    form, extras, is_there = masks.read(form, Q, K)
+    if is_there is not None:
+        Q = jnp.where(is_there, Q, 0)
+    output, lse = run(Q, K, V, *extras, form=form)
+    if is_there is not None:
+        output, lse = jnp.where(is_there, output, 0), jnp.where(is_there, lse, -jnp.inf)
     output = output.reshape(*query.shape[:-1], value.shape[-1])
     return (output, lse.reshape(query.shape[:-1])) if has_residual else output
-
-
-def _array(name: str, given: ArrayLike) -> Array:
-    try:
-        return jnp.asarray(given)
-    except (TypeError, ValueError) as error:
-        found = f"found an object of type {type(given).__name__}"
-        raise OptionTypeError(f"{name}: {found}; expected an array") from error
 
 
 def _platform(array: Array) -> str:

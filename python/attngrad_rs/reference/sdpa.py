@@ -98,6 +98,7 @@ def attention_jvp(
     is_causal: bool = False,
     scale: Any = None,
     exp: Exp = np.exp,
+    masks: Masks | None = None,
 ) -> tuple[Array, Array]:
     """o, and its change in the direction (dquery, dkey, dvalue), eq. (6.3).
 
@@ -110,7 +111,8 @@ def attention_jvp(
     shape = (*query.shape[:-1], value.shape[-1])
     out, change = (np.zeros(shape, dtype=_common(*arrays)) for _ in range(2))
     for head in np.ndindex(query.shape[:-2]):
-        f = _weights(query[head], key[head], scale, is_causal, exp)
+        shown = _shown(masks, head, query, key, is_causal)
+        f = _weights(query[head], key[head], scale, is_causal, exp, shown)
         df = _weights_change(f, scale * (dquery[head] @ key[head].T + query[head] @ dkey[head].T))
         out[head] = f @ value[head]
         change[head] = df @ value[head] + f @ dvalue[head]
@@ -130,6 +132,7 @@ def attention_hvp(
     is_causal: bool = False,
     scale: Any = None,
     exp: Exp = np.exp,
+    masks: Masks | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """Hessian of <dout, o> in its four arguments times a direction, eq. (6.5).
 
@@ -147,7 +150,8 @@ def attention_hvp(
     for head in np.ndindex(sides[0].shape[:-2]):
         q, k, v, c = (side[head] for side in sides)
         dq, dk, dv, dc = (change[head] for change in changes)
-        f = _weights(q, k, scale, is_causal, exp)
+        shown = _shown(masks, head, sides[0], sides[1], is_causal)
+        f = _weights(q, k, scale, is_causal, exp, shown)
         df = _weights_change(f, scale * (dq @ k.T + q @ dk.T))
         slope, dslope = c @ v.T, c @ dv.T + dc @ v.T
         r = np.sum(f * slope, axis=1, keepdims=True)

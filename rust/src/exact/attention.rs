@@ -68,7 +68,7 @@ pub(super) fn attend<T: Float>(
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let heads = heads.admitted()?;
-    of_seen(&heads, output, lse, options, run).map_err(|error| blamed(&heads, None, error, run))
+    of_seen(&heads, output, lse, options, run).map_err(|error| blamed(&heads, [&[], &[]], error, run))
 }
 
 /// The same for a head without keys that no query sees.

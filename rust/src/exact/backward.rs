@@ -153,13 +153,12 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         block: &mut Block<'_, T>,
         operands: &Operands<'_, T>,
         walk: &Walk,
-        room: Option<&mut Room<T>>,
+        entries: Option<&Room<T>>,
         source: &impl Source<T, V, W, L, J>,
         sink: &mut impl Sink<V, J>,
     ) {
-        if let Some(room) = room {
-            operands.load::<L, J>(room, walk);
-            for (k, cover) in room.strips::<L, J>() {
+        if let Some(entries) = entries {
+            for (k, cover) in entries.strips::<L, J>() {
                 let strip = operands.strip::<J>(k);
                 if self.unshifted {
                     self.strip::<V, W, false, true, J>(block, strip, cover, k, source, sink);
@@ -237,8 +236,9 @@ pub fn backward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
             if walk.is_empty() {
                 continue;
             }
+            let entries = operands.entries::<L, J>(room.as_mut(), &walk);
             source.tile(t);
-            lanes.visit::<V, W, J>(&mut block, operands, &walk, room.as_mut(), source, &mut Discard);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, entries, source, &mut Discard);
             tile::fold(block.sums, &mut sums64[t * width * L..][..width * L]);
         }
     }

@@ -77,21 +77,25 @@ impl<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize> 
 impl<T: Float, V, const W: usize, const L: usize, const J: usize> Kept<'_, T, V, W, L, J> {
     /// Takes note of the strips, by their first keys, that the tile has visited.
     #[inline(always)]
-    fn note(&mut self, visited: impl Iterator<Item = usize>) {
-        for key in visited {
+    fn note(&mut self, strips: impl Iterator<Item = usize>) {
+        for key in strips {
             let strip = (key - self.first_key) / J;
-            let tiles = &mut self.tiles_of[strip];
-            if tiles.end == 0 {
-                tiles.start = self.tile;
-            } else if tiles.end < self.tile {
-                // Tiles between two that see the strip need not see it.
-                let between = strip * self.tiles + tiles.end..strip * self.tiles + self.tile;
-                self.weights[between.clone()].as_flattened_mut().as_flattened_mut().fill(T::zero());
-                self.p[between].as_flattened_mut().as_flattened_mut().fill(T::zero());
-            }
-            tiles.end = self.tile + 1;
+            let between = visited(&mut self.tiles_of[strip], self.tile);
+            let between = strip * self.tiles + between.start..strip * self.tiles + between.end;
+            self.weights[between.clone()].as_flattened_mut().as_flattened_mut().fill(T::zero());
+            self.p[between].as_flattened_mut().as_flattened_mut().fill(T::zero());
         }
     }
+}
+
+/// Takes note of the next tile that visits a strip; returns those between it and the last one, which need not see the
+/// strip.
+#[inline(always)]
+pub(super) fn visited(tiles: &mut Range<usize>, tile: usize) -> Range<usize> {
+    if tiles.end == 0 {
+        *tiles = tile..tile;
+    }
+    std::mem::replace(&mut tiles.end, tile + 1)..tile
 }
 
 #[inline(always)]
@@ -214,7 +218,7 @@ pub fn both_sides<T: Float, V: Vector<T, W>, const W: usize, const L: usize, con
 
 /// Whether two ranges of keys have one in common.
 #[inline(always)]
-fn meets(block: &Range<usize>, seen: Range<usize>) -> bool {
+pub(super) fn meets(block: &Range<usize>, seen: Range<usize>) -> bool {
     block.start < seen.end && seen.start < block.end
 }
 
@@ -292,9 +296,10 @@ fn chunk<'w, T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
                 kept.tile = t;
                 let mut source = source(slot);
                 source.tile(of_slot);
-                lanes.visit::<V, W, J>(&mut tile, operands, &walk, room.as_mut(), &source, &mut kept);
-                match &room {
-                    Some(room) => kept.note(room.strips::<L, J>().map(|(key, _)| key)),
+                let entries = operands.entries::<L, J>(room.as_mut(), &walk);
+                lanes.visit::<V, W, J>(&mut tile, operands, &walk, entries, &source, &mut kept);
+                match entries {
+                    Some(entries) => kept.note(entries.firsts().iter().copied()),
                     None => kept.note(walk.strips::<J>().step_by(J)),
                 }
                 for l in 0..bound.len() {

@@ -21,15 +21,24 @@ const LOOK_ROWS: usize = 64;
 const LOOK_PARTS: usize = 64;
 const ENTRIES_PER_NANOSECOND: usize = 4;
 
+/// Entries that are looked at together in search of the first and the last one that shows its key.
+const CHUNK: usize = 64;
+
 /// Numbers that are compared side by side.
 const ABREAST: usize = 16;
 
 /// Writes the entries of a row for a range of keys in base-2 units, −∞ for keys that they hide.
-type Reader<'a, T> = Box<dyn Fn(usize, Range<usize>, &mut [T]) + Send + Sync + 'a>;
+type Read<'a, T> = Box<dyn Fn(usize, Range<usize>, &mut [T]) + Send + Sync + 'a>;
+
+/// Access to entries of one kind: functions, as a view may not be lent for a shorter time than it was made for.
+struct Reader<'a, T> {
+    read: Read<'a, T>,
+    /// Whether those of a row show all of a range of keys, and add nothing.
+    are_plain: Box<dyn Fn(usize, Range<usize>) -> bool + Send + Sync + 'a>,
+}
 
 /// The entries of one head, and the least one of each row that counts.
 pub struct Pairs<'a, T> {
-    /// A function, as a view may not be lent for a shorter time than it was made for.
     reader: Reader<'a, T>,
     adds: bool,
     rows: Vec<Row>,
@@ -42,6 +51,8 @@ pub struct Pairs<'a, T> {
 pub struct Row {
     /// From the first key that it shows to the last; nothing where it shows none.
     pub seen: Interval,
+    /// Whether it shows all of these, and adds nothing.
+    is_plain: bool,
     most: f64,
     least: f64,
 }
@@ -50,6 +61,8 @@ pub struct Row {
 pub struct Shown {
     /// The keys between the first and the last that each row shows, both ends ascending.
     pub intervals: Vec<Interval>,
+    /// Whether each row shows all of these, and nothing is added: the entries say no more than the intervals.
+    pub is_plain: bool,
     /// Whether each query sees nothing, and whether no query sees each key.
     pub blind: Vec<bool>,
     pub unseen: Vec<bool>,
@@ -86,8 +99,12 @@ impl<'a, T: Float> Pairs<'a, T> {
         let adds = !matches!(entries, Entries::Seen(_));
         let blind = buffer::collected(rows.iter().map(|row| row.seen.len() == 0))?;
         let intervals = hulls(&rows)?;
+        let is_plain = rows.iter().zip(&intervals).all(|(row, hull)| match row.seen.len() {
+            0 => hull.len() == 0,
+            _ => row.is_plain && row.seen == *hull,
+        });
         let floors = buffer::filled(n, T::narrow(LOG2_E * least_added::<T>()))?;
-        Ok((Pairs { reader: reader(entries), adds, rows, floors }, Shown { intervals, blind, unseen }))
+        Ok((Pairs { reader: reader(entries), adds, rows, floors }, Shown { intervals, is_plain, blind, unseen }))
     }
 
     /// Whether something is added to logits.
@@ -115,11 +132,20 @@ impl<'a, T: Float> Pairs<'a, T> {
     /// The entries of a row for a range of keys in base-2 units, −∞ for keys that they hide.
     #[inline(always)]
     fn read(&self, row: usize, keys: Range<usize>, to: &mut [T]) {
-        (self.reader)(row, keys, to);
+        (self.reader.read)(row, keys, to);
         let floor = self.floors[row];
         for to in to {
             *to = if *to < floor { T::neg_infinity() } else { *to };
         }
+    }
+
+    /// Whether a row shows all of a range of keys, and adds nothing.
+    #[inline(always)]
+    fn are_plain(&self, row: usize, keys: Range<usize>) -> bool {
+        let Row { seen, is_plain, .. } = self.rows[row];
+        let is_within = seen.begin <= keys.start && keys.end <= seen.end;
+        // A row may add so much elsewhere that nothing is too little.
+        is_within && self.floors[row] <= T::zero() && (is_plain || (self.reader.are_plain)(row, keys))
     }
 }
 
@@ -128,38 +154,60 @@ fn reader<T: Float>(entries: Entries<'_, T>) -> Reader<'_, T> {
     fn of<'a, T: Float, X: Copy + Send + Sync>(
         entries: ArrayView2<'a, X>,
         one: impl Fn(X) -> T + Send + Sync + 'a,
+        is_plain: impl Fn(X) -> bool + Send + Sync + 'a,
     ) -> Reader<'a, T> {
-        Box::new(move |row, keys, to| {
+        let read = move |row, keys: Range<usize>, to: &mut [T]| {
             let row = entries.row(row);
             match row.as_slice() {
                 Some(row) => to.iter_mut().zip(&row[keys]).for_each(|(to, &x)| *to = one(x)),
                 None => to.iter_mut().zip(keys).for_each(|(to, key)| *to = one(row[key])),
             }
-        })
+        };
+        let are_plain = move |row, keys: Range<usize>| {
+            let row = entries.row(row);
+            match row.as_slice() {
+                Some(row) => all(&row[keys], &is_plain),
+                None => keys.into_iter().all(|key| is_plain(row[key])),
+            }
+        };
+        Reader { read: Box::new(read), are_plain: Box::new(are_plain) }
     }
     let unit = T::narrow(LOG2_E);
     match entries {
-        Entries::Seen(entries) => of(entries, |x| if x == 0 { T::neg_infinity() } else { T::zero() }),
-        Entries::Added(entries) => of(entries, move |x| x * unit),
+        Entries::Seen(entries) => of(entries, |x| if x == 0 { T::neg_infinity() } else { T::zero() }, |x| x != 0),
+        Entries::Added(entries) => of(entries, move |x| x * unit, |x| x == T::zero()),
         Entries::Halves(half, entries) => {
             let added = added_by::<T>(half);
-            Box::new(move |row, keys, to| {
+            let read = move |row, keys: Range<usize>, to: &mut [T]| {
                 let row = entries.row(row);
                 match row.as_slice() {
                     Some(row) => half.each(row[keys].iter().copied(), to, |x| added(x) * unit),
                     None => half.each(keys.map(|key| row[key]), to, |x| added(x) * unit),
                 }
-            })
+            };
+            // Zero of either sign, whatever the format.
+            let are_plain = move |row, mut keys: Range<usize>| keys.all(|key| entries[[row, key]] << 1 == 0);
+            Reader { read: Box::new(read), are_plain: Box::new(are_plain) }
         }
     }
+}
+
+/// Whether all of some numbers are of a kind: without a way out, so that they are looked at side by side.
+#[inline(always)]
+fn all<X: Copy>(numbers: &[X], is_one: impl Fn(X) -> bool) -> bool {
+    numbers.iter().fold(true, |all, &x| all & is_one(x))
 }
 
 impl Row {
     /// Of the entries of a row for some keys, which it notes in `shown`.
     fn of<T: Float>(entries: &Entries<'_, T>, row: usize, own: Interval, shown: &mut [u8]) -> Result<Self, Error> {
         let mut found = Row::default();
-        let ends = match entries {
-            Entries::Seen(entries) => noted(&in_a_row(entries.row(row), own)?, shown, |x| x != 0),
+        let (ends, is_plain) = match entries {
+            Entries::Seen(entries) => {
+                let entries = in_a_row(entries.row(row), own)?;
+                let ends = noted(&entries, shown, |x| x != 0);
+                (ends, ends.is_some_and(|(first, last)| all(&entries[first..=last], |x| x != 0)))
+            }
             Entries::Added(entries) => found.added(&in_a_row(entries.row(row), own)?, (row, own), shown)?,
             Entries::Halves(half, entries) => {
                 let mut wide = buffer::zeros::<T>(own.len())?;
@@ -167,19 +215,21 @@ impl Row {
                 found.added(&wide, (row, own), shown)?
             }
         };
+        found.is_plain = is_plain;
         if let Some((first, last)) = ends {
             found.seen = Interval { begin: own.begin + first, end: own.begin + last + 1 };
         }
         Ok(found)
     }
 
-    /// The ends of what a row of numbers shows, which are added to logits.
+    /// The ends of what a row of numbers shows, which are added to logits, and whether it shows all between them and adds
+    /// nothing.
     fn added<T: Float>(
         &mut self,
         entries: &[T],
         (row, own): (usize, Interval),
         shown: &mut [u8],
-    ) -> Result<Option<(usize, usize)>, Error> {
+    ) -> Result<(Option<(usize, usize)>, bool), Error> {
         let floor = T::narrow(least_added::<T>());
         let [most, least] = extremes(entries, floor);
         if most.is_nan() || most == T::infinity() {
@@ -189,7 +239,9 @@ impl Row {
             return Err(Error::NonFinite { argument, found: x.to_string(), row, column });
         }
         (self.most, self.least) = (LOG2_E * most.widen(), LOG2_E * least.widen());
-        Ok(noted(entries, shown, |x| x >= floor))
+        let ends = noted(entries, shown, |x| x >= floor);
+        let adds = most != T::zero() || least != T::zero();
+        Ok((ends, !adds && ends.is_some_and(|(first, last)| all(&entries[first..=last], |x| x >= floor))))
     }
 }
 
@@ -207,9 +259,12 @@ fn noted<X: Copy>(entries: &[X], shown: &mut [u8], shows: impl Fn(X) -> bool) ->
     for (shown, &x) in shown.iter_mut().zip(entries) {
         *shown |= u8::from(shows(x));
     }
-    let first = entries.iter().position(|&x| shows(x))?;
-    let last = entries.iter().rposition(|&x| shows(x))?;
-    Some((first, last))
+    // By as many as are looked at side by side first.
+    let any = |chunk: &[X]| chunk.iter().fold(false, |any, &x| any | shows(x));
+    let first = entries.chunks(CHUNK).position(any)? * CHUNK;
+    let first = first + entries[first..].iter().position(|&x| shows(x))?;
+    let end = entries.len() - entries.rchunks(CHUNK).position(any)? * CHUNK;
+    Some((first, entries[..end].iter().rposition(|&x| shows(x))?))
 }
 
 /// The largest of some numbers, and the least of those that are no less than `floor`; NaN comes through.
@@ -255,16 +310,20 @@ pub struct Room<T> {
     /// `[key][L]`.
     lanes: Aligned<T>,
     keys: Range<usize>,
+    /// First keys of the strips that some query sees.
+    firsts: Vec<usize>,
 }
 
 impl<T: Float> Room<T> {
     /// For `lanes` queries and `keys` keys.
     pub fn new(lanes: usize, keys: usize) -> Result<Self, Error> {
         let size = buffer::size(&[lanes, keys])?;
-        Ok(Room { rows: buffer::aligned(size)?, lanes: buffer::aligned(size)?, keys: 0..0 })
+        let firsts = buffer::with_capacity(keys)?;
+        Ok(Room { rows: buffer::aligned(size)?, lanes: buffer::aligned(size)?, keys: 0..0, firsts })
     }
 
-    /// Takes the entries of the tile that begins with a query, for the keys of some strips.
+    /// Takes the entries of the tile that begins with a query, for the keys of some strips; false where they show all
+    /// of them that the tile may see and add nothing, so that nobody need look.
     #[inline(always)]
     pub fn load<const L: usize, const J: usize>(
         &mut self,
@@ -272,29 +331,50 @@ impl<T: Float> Room<T> {
         seen: &[Interval],
         first_query: usize,
         keys: Range<usize>,
-    ) {
+    ) -> bool {
+        let own = |l: usize| {
+            let query = (first_query + l).min(pairs.rows.len() - 1);
+            let own = of_query(seen, query);
+            let begin = own.begin.clamp(keys.start, keys.end);
+            (query, begin..own.end.clamp(begin, keys.end))
+        };
+        // Strips that no query sees are not visited, in this tile or in the same one cut in other blocks.
+        let mut reached = keys.start;
+        let are_plain = (0..L).map(own).filter(|(_, own)| !own.is_empty()).all(|(query, own)| {
+            let is_joined = own.start < reached + J;
+            reached = reached.max(own.end);
+            is_joined && pairs.are_plain(query, own)
+        });
+        if are_plain && keys.end < reached + J {
+            return false;
+        }
         let count = keys.len().next_multiple_of(J);
         let rows = &mut self.rows[..L * count];
         rows.fill(T::neg_infinity());
         for (l, to) in rows.chunks_exact_mut(count.max(1)).enumerate() {
-            let query = (first_query + l).min(pairs.rows.len() - 1);
-            let own = of_query(seen, query);
-            let begin = own.begin.clamp(keys.start, keys.end);
-            let end = own.end.clamp(begin, keys.end);
-            pairs.read(query, begin..end, &mut to[begin - keys.start..end - keys.start]);
+            let (query, own) = own(l);
+            let to = &mut to[own.start - keys.start..own.end - keys.start];
+            pairs.read(query, own, to);
         }
         tile::transpose::<T, L>(rows, count, &mut self.lanes[..count * L]);
+        let is_seen = |strip: &[T]| strip.iter().fold(false, |any, &x| any | (x > T::neg_infinity()));
+        let strips = self.lanes[..count * L].chunks_exact(J * L);
+        self.firsts.clear();
+        self.firsts.extend(keys.clone().step_by(J).zip(strips).filter(|(_, strip)| is_seen(strip)).map(|(key, _)| key));
         self.keys = keys;
+        true
     }
 
-    /// First keys of the strips that some query sees, and their entries.
+    /// First keys of the strips that some query sees.
+    pub fn firsts(&self) -> &[usize] {
+        &self.firsts
+    }
+
+    /// The same, and their entries.
     #[inline(always)]
     pub fn strips<const L: usize, const J: usize>(&self) -> impl Iterator<Item = (usize, &[[T; L]; J])> {
-        let (strips, _) = self.lanes[..self.keys.len().next_multiple_of(J) * L].as_chunks::<L>().0.as_chunks::<J>();
-        let is_seen =
-            |strip: &[[T; L]; J]| strip.as_flattened().iter().fold(false, |any, &x| any | (x > T::neg_infinity()));
-        let firsts = self.keys.clone().step_by(J);
-        firsts.zip(strips).filter(move |(_, strip)| is_seen(strip))
+        let (strips, _) = self.lanes.as_chunks::<L>().0.as_chunks::<J>();
+        self.firsts.iter().map(move |&key| (key, &strips[(key - self.keys.start) / J]))
     }
 }
 

@@ -241,12 +241,11 @@ impl<T: Float, const L: usize> Lanes<T, L> {
         block: &mut Block<'_, T>,
         operands: &Operands<'_, T>,
         walk: &Walk,
-        room: Option<&mut Room<T>>,
+        entries: Option<&Room<T>>,
         kept: &mut impl Keep<T, V, W, J>,
     ) {
-        if let Some(room) = room {
-            operands.load::<L, J>(room, walk);
-            for (k, cover) in room.strips::<L, J>() {
+        if let Some(entries) = entries {
+            for (k, cover) in entries.strips::<L, J>() {
                 let strip = operands.strip::<J>(k);
                 if self.unshifted {
                     self.strip::<V, W, false, true, J>(block, strip, cover, k, kept);
@@ -334,8 +333,9 @@ pub fn forward<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
             if walk.is_empty() {
                 continue;
             }
+            let entries = operands.entries::<L, J>(room.as_mut(), &walk);
             kept.tile(t);
-            lanes.visit::<V, W, J>(&mut block, operands, &walk, room.as_mut(), kept);
+            lanes.visit::<V, W, J>(&mut block, operands, &walk, entries, kept);
         }
     }
     let mut output = task.output;

@@ -21,6 +21,7 @@ mod operands;
 pub(crate) mod proved;
 mod pull_back;
 mod residual;
+mod results;
 mod resumed;
 mod rounding;
 pub(crate) mod rows;

@@ -85,12 +85,16 @@ impl<T: Float> Operands<'_, T> {
         self.pairs.map(|_| Room::new(lanes, self.key_block)).transpose()
     }
 
-    /// Takes the entries of the mask that a walk meets.
+    /// The entries of the mask that a walk meets, in the room for them; nothing where there is no such mask, or it says
+    /// no more than the walk.
     #[inline(always)]
-    pub fn load<const L: usize, const J: usize>(&self, room: &mut Room<T>, walk: &Walk<'_>) {
-        if let (Some(pairs), Some(seen)) = (self.pairs, self.sight) {
-            room.load::<L, J>(pairs, seen, walk.first_query(), walk.strips::<J>());
-        }
+    pub fn entries<'r, const L: usize, const J: usize>(
+        &self,
+        room: Option<&'r mut Room<T>>,
+        walk: &Walk<'_>,
+    ) -> Option<&'r Room<T>> {
+        let (room, pairs, seen) = (room?, self.pairs?, self.sight?);
+        room.load::<L, J>(pairs, seen, walk.first_query(), walk.strips::<J>()).then_some(room)
     }
 
     /// One block of keys as a tile of these queries sees it.

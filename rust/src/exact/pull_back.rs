@@ -59,7 +59,7 @@ impl<'a, T: Float> Pulled<'a, T> {
         hidden_values.fill(T::zero());
         let pulled = Pulled { heads: seen, ..*self };
         let found = pulled.of_seen([query, key, value], options, run);
-        found.map_err(|error| blamed(&seen, Some(self.dout), error, run))
+        found.map_err(|error| blamed(&seen, [&[("dout", self.dout)], &[]], error, run))
     }
 
     fn of_seen(
@@ -182,7 +182,7 @@ impl<'a, T: Float> Pulled<'a, T> {
 
 /// Whether weights from a logarithm of the normaliser, which is rounded, are good for some digits: those of a row whose
 /// entries of a mask are all far below zero are not, and the forward pass is done again.
-fn is_precise<T: Float>(lse: T) -> bool {
+pub(super) fn is_precise<T: Float>(lse: T) -> bool {
     lse == T::neg_infinity() || lse.widen().abs() * T::UNIT_ROUNDOFF <= LOGARITHM_ROUNDING
 }
 

@@ -36,6 +36,11 @@ impl<'a, T: Float> Sight<'a, T> {
         let intervals = heads.mask.intervals(n, m)?;
         let Some(entries) = heads.entries.filter(|_| n > 0) else { return Ok(Sight::between(intervals)) };
         let (pairs, shown) = Pairs::new(entries, (n, m), intervals.as_deref(), run)?;
+        if shown.is_plain {
+            // The passes need not read what the intervals say.
+            let is_whole = m > 0 && shown.intervals.iter().all(|&seen| seen == Interval { begin: 0, end: m });
+            return Ok(Sight::between((!is_whole).then_some(shown.intervals)));
+        }
         let hidden = Some([shown.blind, shown.unseen]);
         Ok(Sight { intervals: Some(shown.intervals), pairs: Some(pairs), hidden })
     }
@@ -107,38 +112,35 @@ fn places(flags: &[bool]) -> impl Iterator<Item = Range<usize>> {
     flags.iter().enumerate().filter(|(_, flag)| **flag).map(|(place, _)| place..place + 1)
 }
 
+/// An array by its name.
+pub type Named<'a, T> = (&'static str, ArrayView2<'a, T>);
+
+/// Arrays besides query, key and value: those with a row for each query, and those with one for each key.
+pub type Others<'m, 'a, T> = [&'m [Named<'a, T>]; 2];
+
 /// An error that names the first number that is not finite of those that something is made of: in query, key and value,
-/// and in other arrays with a row for each query.
+/// and in other arrays.
 pub fn check_seen<T: Float>(
     heads: &Heads<'_, T>,
-    more: &[(&'static str, ArrayView2<'_, T>)],
+    [by_query, by_key]: Others<'_, '_, T>,
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let (m, sight) = (heads.key.nrows(), Sight::of(heads, run)?);
-    let by_query = [("query", heads.query)].into_iter().chain(more.iter().copied());
-    for (name, array) in by_query {
-        blame_not_finite(name, &without(array, sight.blind())?.view())?;
+    for (name, array) in [("query", heads.query)].iter().chain(by_query) {
+        blame_not_finite(name, &without(*array, sight.blind())?.view())?;
     }
-    for (name, array) in [("key", heads.key), ("value", heads.value)] {
-        blame_not_finite(name, &without(array, sight.unseen(m))?.view())?;
+    for (name, array) in [("key", heads.key), ("value", heads.value)].iter().chain(by_key) {
+        blame_not_finite(name, &without(*array, sight.unseen(m))?.view())?;
     }
     Ok(())
 }
 
 /// An overflow in a head, or its cause.
-pub fn blamed<T: Float>(
-    heads: &Heads<'_, T>,
-    dout: Option<ArrayView2<'_, T>>,
-    error: Error,
-    run: &mut Run<'_>,
-) -> Error {
+pub fn blamed<T: Float>(heads: &Heads<'_, T>, others: Others<'_, '_, T>, error: Error, run: &mut Run<'_>) -> Error {
     match (heads.plain(), &error) {
-        (None, Error::Range { .. }) => {
-            let more = dout.map(|dout| ("dout", dout));
-            check_seen(heads, more.as_slice(), run).err().unwrap_or(error)
-        }
+        (None, Error::Range { .. }) => check_seen(heads, others, run).err().unwrap_or(error),
         (None, _) => error,
-        _ => heads.blame(dout, error),
+        _ => heads.blame(others.into_iter().flatten().map(|(name, array)| (*name, array)), error),
     }
 }
 

@@ -12,12 +12,12 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use super::attention::attend;
 use super::kernels::Kernels;
 use super::pull_back::{Estimate, Pulled};
-use super::sight::check_seen;
-use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND, PART_ENTRIES};
+use super::results::{Results, of_sums};
+use super::sight::{Others, check_seen};
+use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND};
 use crate::error::Error;
 use crate::float::{Float, compiled};
 use crate::linalg::layout::take;
-use crate::linalg::norms::norm;
 use crate::linalg::products::matrix;
 use crate::options::Options;
 use crate::problem::{Heads, Saved, Shape, Stack, blame_not_finite};
@@ -124,7 +124,7 @@ fn attended<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 4.0 * operations(stack), &mut run, |(head, output, lse), run| {
         if is_checked && !comes_through(head) {
-            check(head, &[], &kernels, run)?;
+            check(head, [&[], &[]], &kernels, run)?;
         }
         attend(head, output, lse, options, run)
     })?;
@@ -174,17 +174,12 @@ fn pulled_back<T: Float>(
     let Shape { n, m, d, dv, .. } = stack.shape();
     let (heads, group) = (stack.heads(), stack.group());
     incoming.check(heads.len(), (n, dv))?;
-    let sizes = [buffer::size(&[n, d])?, buffer::size(&[m, d])?, buffer::size(&[m, dv])?];
-    let room = |size: usize| buffer::zeros::<T>(buffer::size(&[heads.len(), size])?);
-    let mut values = [room(sizes[0])?, room(sizes[1])?, room(sizes[2])?];
+    let mut found = Results::new(heads.len(), [(n, d), (m, d), (m, dv)])?;
     let mut estimates = buffer::filled(heads.len(), [Estimate::default(); 3])?;
     let mut tasks = buffer::with_capacity(heads.len())?;
-    let mut rest = values.each_mut().map(Vec::as_mut_slice);
-    for (number, (head, estimates)) in heads.iter().zip(&mut estimates).enumerate() {
+    for (number, ((head, estimates), room)) in heads.iter().zip(&mut estimates).zip(found.of_heads()).enumerate() {
         let saved = incoming.saved.as_ref().map(|saved| saved.of_head(number));
         let pulled = Pulled { heads: head.reborrow(), dout: incoming.dout[number].reborrow(), saved, is_coarse };
-        let [query, key, value] = &mut rest;
-        let room = [take(query, sizes[0]), take(key, sizes[1]), take(value, sizes[2])];
         tasks.push((pulled, room, estimates));
     }
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
@@ -197,7 +192,7 @@ fn pulled_back<T: Float>(
                 saved.is_none_or(|(_, output)| output.as_slice().is_some_and(|output| kernels.finite(output)));
             if !is_fine || !comes_through(&pulled.heads) {
                 let more: Vec<_> = [("dout", pulled.dout)].into_iter().chain(saved).collect();
-                check(&pulled.heads, &more, &kernels, run)?;
+                check(&pulled.heads, [&more, &[]], &kernels, run)?;
             }
             pulled.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))?;
         }
@@ -210,14 +205,12 @@ fn pulled_back<T: Float>(
         parts.extend(estimates.iter().map(|each| each[place]));
     }
     run.span(share, 1.0);
-    let [query, mut key, mut value] = values;
+    let values = found.finish(group, &[1, 2], &mut run)?;
     if group > 1 {
-        let [_, of_key, of_value] = &mut parts;
-        key = summed(key, (sizes[1], group), of_key, &mut run)?;
-        value = summed(value, (sizes[2], group), of_value, &mut run)?;
+        for place in [1, 2] {
+            parts[place] = of_sums(&values[place], &parts[place], group)?;
+        }
     }
-    let shared = heads.len() / group;
-    let values = [matrix(query, heads.len() * n, d)?, matrix(key, shared * m, d)?, matrix(value, shared * m, dv)?];
     Ok(StackGradients { values, estimates: parts })
 }
 
@@ -304,60 +297,13 @@ impl FirstError {
     }
 }
 
-/// Sums over each `group` of heads, of `size` numbers each, in double precision and in the order of the heads; the
-/// estimates become those of the sums.
-fn summed<T: Float>(
-    values: Vec<T>,
-    (size, group): (usize, usize),
-    estimates: &mut Vec<Estimate>,
-    run: &mut Run<'_>,
-) -> Result<Vec<T>, Error> {
-    let sums = summed_values(values, (size, group), run)?;
-    let mut of_sums = buffer::with_capacity(estimates.len() / group)?;
-    for (number, parts) in estimates.chunks(group).enumerate() {
-        let norm = norm(&sums[number * size..][..size]);
-        let rounding = parts.iter().map(|part| part.rounding).sum::<f64>();
-        // Zeros by structure have no error, and their sum has none.
-        let rounding = if rounding > 0.0 { (rounding + T::UNIT_ROUNDOFF * norm).next_up() } else { rounding };
-        of_sums.push(Estimate { norm, rounding });
-    }
-    *estimates = of_sums;
-    Ok(sums)
-}
-
-/// The sums alone.
-pub(super) fn summed_values<T: Float>(
-    values: Vec<T>,
-    (size, group): (usize, usize),
-    run: &mut Run<'_>,
-) -> Result<Vec<T>, Error> {
-    let shared = values.len() / (size * group).max(1);
-    let mut sums = buffer::zeros::<T>(buffer::size(&[shared, size])?)?;
-    let mut tasks = buffer::with_capacity(shared * size.div_ceil(PART_ENTRIES))?;
-    if size > 0 {
-        for (sums, parts) in sums.chunks_mut(size).zip(values.chunks(size * group)) {
-            for (part, sums) in sums.chunks_mut(PART_ENTRIES).enumerate() {
-                tasks.push((part * PART_ENTRIES, sums, parts));
-            }
-        }
-    }
-    run.short(values.len(), tasks.into_iter(), |(first, sums, parts), _| {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            let of_heads = parts[first + i..].iter().step_by(size);
-            *sum = T::narrow(of_heads.map(|x| x.widen()).sum());
-        }
-        Ok(())
-    })?;
-    Ok(sums)
-}
-
 /// An error that names the first of the inputs of a head that is not finite.
 pub(crate) fn check_finite<T: Float>(
     head: &Heads<'_, T>,
     dout: ArrayView2<'_, T>,
     options: &Options,
 ) -> Result<(), Error> {
-    check(head, &[("dout", dout)], &Kernels::of(options.isa()?), &mut Run::new(options, None))
+    check(head, [&[("dout", dout)], &[]], &Kernels::of(options.isa()?), &mut Run::new(options, None))
 }
 
 /// Whether a number of a head that is not finite ends in an error without a look at each of them: every row has a part
@@ -370,19 +316,19 @@ fn comes_through<T: Float>(head: &Heads<'_, T>) -> bool {
 
 pub(super) fn check<T: Float>(
     head: &Heads<'_, T>,
-    more: &[(&'static str, ArrayView2<'_, T>)],
+    others: Others<'_, '_, T>,
     kernels: &Kernels<T>,
     run: &mut Run<'_>,
 ) -> Result<(), Error> {
     let own = [("query", head.query), ("key", head.key), ("value", head.value)];
-    own.iter().chain(more).try_for_each(|(name, array)| {
+    own.iter().chain(others.into_iter().flatten()).try_for_each(|(name, array)| {
         let known = array.as_slice().is_some_and(|numbers| kernels.finite(numbers));
         if known {
             return Ok(());
         }
         match (blame_not_finite(name, array), head.plain()) {
             // A mask may hide it.
-            (Err(_), None) => check_seen(head, more, run),
+            (Err(_), None) => check_seen(head, others, run),
             (result, _) => result,
         }
     })

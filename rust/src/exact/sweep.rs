@@ -2,7 +2,7 @@
 //! waves and tasks. Buffers that a pass is to write begin as NaN here ([`crate::runtime::buffer::poison`]).
 
 mod case;
-mod masks;
+pub mod masks;
 
 use std::time::{Duration, Instant};
 
@@ -87,12 +87,12 @@ fn every_edge_in_double_precision() {
 }
 
 /// One of the things.
-fn one_of<X: Copy>(rng: &mut Rng, things: &[X]) -> X {
+pub fn one_of<X: Copy>(rng: &mut Rng, things: &[X]) -> X {
     things[rng.below(things.len() as u64) as usize]
 }
 
 /// A size near a multiple of one of the edges, or any.
-fn size_near(rng: &mut Rng, edges: &[usize], most: usize) -> usize {
+pub fn size_near(rng: &mut Rng, edges: &[usize], most: usize) -> usize {
     if rng.below(4) == 0 {
         return 1 + rng.below(most as u64) as usize;
     }

@@ -44,12 +44,6 @@ impl<'a> Walk<'a> {
         Walk { keys: within(first.begin, last.end), all_see: within(last.begin, first.end), first_query, seen }
     }
 
-    /// One past the last key of the block that is visited; the first one, or before, where none is.
-    #[inline(always)]
-    pub fn end(&self) -> usize {
-        self.keys.end
-    }
-
     /// Whether there is nothing to visit.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
@@ -65,8 +59,14 @@ impl<'a> Walk<'a> {
     /// The keys of the strips that are visited, from the start of the first one on.
     #[inline(always)]
     pub fn strips<const J: usize>(&self) -> Range<usize> {
+        self.strips_of(J)
+    }
+
+    /// The same for strips of so many keys.
+    #[inline(always)]
+    pub fn strips_of(&self, keys: usize) -> Range<usize> {
         // No strip for no key.
-        if self.keys.is_empty() { 0..0 } else { self.keys.start / J * J..self.keys.end }
+        if self.keys.is_empty() { 0..0 } else { self.keys.start / keys * keys..self.keys.end }
     }
 
     /// First keys of the strips of `J` that every query sees whole.

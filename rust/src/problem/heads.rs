@@ -80,9 +80,13 @@ impl<'a, T: Float> Heads<'a, T> {
         Ok(Heads { key: self.key.slice_move(s![..end, ..]), value: self.value.slice_move(s![..end, ..]), ..*self })
     }
 
-    /// An overflow, or its cause.
-    pub(crate) fn blame(&self, dout: Option<ArrayView2<'_, T>>, error: Error) -> Error {
+    /// An overflow, or its cause in the head or in other arrays.
+    pub(crate) fn blame<'b>(
+        &'b self,
+        others: impl Iterator<Item = (&'static str, &'b ArrayView2<'b, T>)>,
+        error: Error,
+    ) -> Error {
         let inputs = [("query", &self.query), ("key", &self.key), ("value", &self.value)];
-        blame(error, inputs.into_iter().chain(dout.as_ref().map(|dout| ("dout", dout))))
+        blame(error, inputs.into_iter().chain(others))
     }
 }

@@ -43,6 +43,49 @@ fn rows_show_what_they_show() {
     }
 }
 
+/// Entries that say no more than ranges of keys with ascending ends are known for it; one hole, or one number that is
+/// added, and they are not.
+#[test]
+fn entries_that_are_ranges_of_keys() {
+    for seed in 0..500 {
+        let rng = &mut Rng::new(seed);
+        let (n, m) = (1 + rng.below(2 * LOOK_ROWS as u64) as usize, 3 + rng.below(200) as usize);
+        let mut ends = |count: usize| {
+            let mut ends: Vec<usize> = (0..count).map(|_| rng.below(m as u64 + 1) as usize).collect();
+            ends.sort_unstable();
+            ends
+        };
+        let (begins, ends) = (ends(n), ends(n));
+        let sees = |j: usize, i: usize| begins[j] <= i && i < ends[j];
+        let mut added = Array2::from_shape_fn((n, m), |(j, i)| if sees(j, i) { 0.0 } else { f64::NEG_INFINITY });
+        let mut seen = added.mapv(|x| u8::from(x == 0.0));
+        let options = Options::default();
+        let of_seen = |seen: ArrayView2<'_, u8>| {
+            Pairs::<f64>::new(Entries::Seen(seen), (n, m), None, &mut Run::new(&options, None)).expect("bytes").1
+        };
+        // A row that sees nothing has no place of its own where the rows around it have keys in common.
+        let blind: Vec<usize> = (0..n).filter(|&j| begins[j] >= ends[j]).collect();
+        let has_place = |&j: &usize| {
+            let before = (0..j).filter(|&j| begins[j] < ends[j]).map(|j| ends[j]).max().unwrap_or(0);
+            (j..n).find(|&j| begins[j] < ends[j]).is_none_or(|next| before <= begins[next])
+        };
+        let is_plain = blind.iter().all(has_place);
+        for shown in [of_seen(seen.view()), pairs(added.view(), None).expect("no NaN").1] {
+            assert_eq!(shown.is_plain, is_plain, "{begins:?} to {ends:?}");
+            for (j, own) in shown.intervals.iter().enumerate().filter(|_| is_plain) {
+                let want = if begins[j] < ends[j] { begins[j]..ends[j] } else { own.begin..own.begin };
+                assert_eq!(own.begin..own.end, want);
+            }
+        }
+        if let Some(j) = (0..n).find(|&j| begins[j] + 2 < ends[j]) {
+            let i = begins[j] + 1;
+            (seen[[j, i]], added[[j, i]]) = (0, 1e-30);
+            assert!(!of_seen(seen.view()).is_plain);
+            assert!(!pairs(added.view(), None).expect("no NaN").1.is_plain);
+        }
+    }
+}
+
 /// A number that is none is named; where another mask hides it, it is not looked at.
 #[test]
 fn entries_that_are_no_numbers() {

@@ -10,6 +10,8 @@ use super::panels::Visit;
 use super::rows::{GROUP, Group, Sides};
 use crate::constants::{CHUNK_KEYS, KEY_BLOCK_MIN, WAVE_CHUNKS, WAVE_QUERIES};
 use crate::error::Error;
+use crate::exact::both_sides::{meets, visited};
+use crate::exact::entries;
 use crate::exact::slot::Packed;
 use crate::float::Float;
 use crate::linalg::layout::take;
@@ -126,6 +128,10 @@ fn fold<T: Float>(
 struct Room<T> {
     /// f, ḟ, p and ṗ.
     panels: [Aligned<T>; 4],
+    /// The tiles that visited each strip, from the first to the last of them.
+    tiles_of: Vec<Range<usize>>,
+    /// Entries of a mask.
+    entries: Option<entries::Room<T>>,
     /// Sums over the keys of a block for one tile.
     sums: Aligned<T>,
     /// Sums over queries for the keys of a block.
@@ -150,10 +156,13 @@ impl Chunk {
         let block_keys = self.keys.len().div_ceil(blocks).next_multiple_of(kernels.keys).max(kernels.keys);
         let padded = [width, value_width].map(|width| width.next_multiple_of(kernels.lanes / 2));
         let tiles = GROUP.div_ceil(kernels.lanes);
-        let panel = block_keys.div_ceil(kernels.keys) * tiles * kernels.tile();
+        let strips = block_keys.div_ceil(kernels.keys);
+        let panel = strips * tiles * kernels.tile();
         let make = || buffer::aligned::<T>(panel);
         let mut room = Room {
             panels: [make()?, make()?, make()?, make()?],
+            tiles_of: buffer::filled(strips, 0..0)?,
+            entries: operands.room(kernels.lanes)?,
             sums: buffer::aligned(width * kernels.lanes)?,
             key_sums: buffer::aligned(block_keys * padded[0])?,
             value_sums: buffer::aligned(block_keys * padded[1])?,
@@ -162,7 +171,7 @@ impl Chunk {
             let block = start..self.keys.end.min(start + block_keys);
             for (place, group) in groups.iter().enumerate() {
                 cancel.check()?;
-                if block.start < operands.seen(group.all()).end {
+                if meets(&block, operands.seen(group.all())) {
                     let partial = &mut self.partial[place * partial_size(width, kernels)..];
                     meet_group(sides, group, &block, (&mut room, partial), kernels);
                 }
@@ -185,14 +194,20 @@ fn meet_group<T: Float>(
     kernels: &Kernels<T>,
 ) {
     let (operands, lanes) = (sides.operands, kernels.lanes);
-    let Room { panels, sums, key_sums, value_sums } = room;
+    let Room { panels, tiles_of, entries, sums, key_sums, value_sums } = room;
     panels.iter_mut().for_each(|panel| buffer::poison(panel));
+    tiles_of.fill(0..0);
     let step = GROUP.div_ceil(lanes) * kernels.tile();
-    let mut ends = [0; GROUP];
     for t in 0..group.tiles() {
         let walk = operands.walk(block.clone(), group.rows(t));
-        let visit = Visit { walk: &walk, first: block.start, step };
-        ends[t] = walk.end();
+        let entries = kernels.entries(operands, entries.as_mut(), &walk);
+        let visit = Visit { walk: &walk, entries, first: block.start, step };
+        for key in visit.strips(kernels.keys) {
+            let strip = (key - block.start) / kernels.keys;
+            let between = visited(&mut tiles_of[strip], t);
+            let at = |tile: usize| strip * step + tile * kernels.tile();
+            panels.iter_mut().for_each(|panel| panel[at(between.start)..at(between.end)].fill(T::zero()));
+        }
         let [weights, changes, slopes, turns] = panels.each_mut().map(|panel| &mut panel[t * kernels.tile()..]);
         let [query, moved] = group.queries.each_ref().map(|packed| packed.lanes(t, lanes));
         let dout = group.dout[0].lanes(t, lanes);
@@ -208,14 +223,14 @@ fn meet_group<T: Float>(
         let size = sums.len();
         kernels.fold(sums, &mut partial[t * size..][..size]);
     }
-    let ends = &ends[..group.tiles()];
+    let tiles = group.tiles();
     let [weights, changes, slopes, turns] = &*panels;
     let add = |panel: &[T], packed: &Packed<T>, sums: &mut [T]| {
         let mut rows: [&[T]; GROUP] = [&[]; GROUP];
-        for (t, rows) in rows.iter_mut().enumerate().take(ends.len()) {
+        for (t, rows) in rows.iter_mut().enumerate().take(tiles) {
             *rows = packed.panels_of(t, lanes);
         }
-        kernels.key_sums(panel, &rows[..ends.len()], block.start, ends, GROUP.div_ceil(lanes), sums);
+        kernels.key_sums(panel, &rows[..tiles], tiles_of, GROUP.div_ceil(lanes), sums);
     };
     add(turns, &group.queries[0], key_sums);
     add(slopes, &group.queries[1], key_sums);

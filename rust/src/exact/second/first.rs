@@ -25,11 +25,13 @@ pub fn tangent<T: Float>(
     let mut sums64 = buffer::aligned::<f64>(group.tiles() * size)?;
     let room = || buffer::aligned::<T>(operands.key_block.div_ceil(kernels.keys) * kernels.tile());
     let (mut weights, mut changes) = (room()?, room()?);
+    let mut entries = operands.room(lanes)?;
     for block in operands.key_blocks(0..operands.keys.count, group.all()) {
         cancel.check()?;
         for t in 0..group.tiles() {
             let walk = operands.walk(block.clone(), group.rows(t));
-            let visit = Visit { walk: &walk, first: block.start, step: kernels.tile() };
+            let entries = kernels.entries(operands, entries.as_mut(), &walk);
+            let visit = Visit { walk: &walk, entries, first: block.start, step: kernels.tile() };
             let [query, moved] = group.queries.each_ref().map(|packed| packed.lanes(t, lanes));
             kernels.products(&[(query, operands.keys)], visit, &mut weights);
             kernels.products(&[(moved, operands.keys), (query, sides.keys)], visit, &mut changes);

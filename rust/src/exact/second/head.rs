@@ -1,9 +1,8 @@
 //! Second derivatives of one head: all that is done for it, into room that the caller has.
 
-use std::borrow::Cow;
 use std::f64::consts::{LN_2, LOG2_E};
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, CowArray, Ix2};
 
 use super::both::{Sums, both};
 use super::first::tangent;
@@ -14,13 +13,13 @@ use crate::error::Error;
 use crate::exact::Operands;
 use crate::exact::engine::{Engine, Values};
 use crate::exact::operands::key_block;
-use crate::exact::pull_back::queries;
-use crate::exact::sight::Sight;
+use crate::exact::pull_back::{is_precise, queries};
+use crate::exact::sight::{Named, Sight, blamed, without};
 use crate::float::Float;
-use crate::linalg::layout::{in_range, row_major, rows, take};
-use crate::linalg::products::scale_into;
+use crate::linalg::layout::{in_range, rows, take};
+use crate::linalg::products::{matrix, scale_into, view};
 use crate::options::Options;
-use crate::problem::{Heads, blame};
+use crate::problem::Heads;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
@@ -39,7 +38,7 @@ pub(super) struct Moved<'a, T> {
 }
 
 /// c and its change.
-type Residuals<'a, T> = (Option<ArrayView2<'a, T>>, Option<ArrayView2<'a, T>>);
+pub(super) type Residuals<'a, T> = (Option<ArrayView2<'a, T>>, Option<ArrayView2<'a, T>>);
 
 /// All that the passes read of a head.
 struct Prepared<'a, T: Float> {
@@ -53,7 +52,7 @@ struct Prepared<'a, T: Float> {
 }
 
 /// o, and what the passes read.
-type Begun<'a, T> = (Cow<'a, [T]>, Prepared<'a, T>);
+type Begun<'a, T> = (CowArray<'a, T, Ix2>, Prepared<'a, T>);
 
 impl<T: Float> Prepared<'_, T> {
     fn operands(&self) -> Operands<'_, T> {
@@ -91,12 +90,14 @@ impl<'a, T: Float> Moved<'a, T> {
         run: &mut Run<'_>,
     ) -> Result<(), Error> {
         let seen = self.seen()?;
-        seen.pushed([output, change], options, run).map_err(|error| seen.blame((None, None), error))
+        let pushed = seen.pushed([output, change], options, run);
+        pushed.map_err(|error| seen.blame((None, None), error, run))
     }
 
     fn pushed(&self, [output, change]: [&mut [T]; 2], options: &Options, run: &mut Run<'_>) -> Result<(), Error> {
         let share = OPERATIONS[0] / (OPERATIONS[0] + OPERATIONS[1]);
         let Some((output, prepared)) = self.prepared(output, share, options, run)? else { return Ok(()) };
+        let output = rows(&output)?.data;
         let (operands, given) = (prepared.operands(), prepared.given(None));
         let sides = prepared.sides(&operands);
         run.phase(1.0);
@@ -128,12 +129,13 @@ impl<'a, T: Float> Moved<'a, T> {
         let seen = self.seen()?;
         let (rows, d, dv) = (seen.heads.key.nrows(), seen.heads.key.ncols(), seen.heads.value.ncols());
         let out = [query, &mut key[..rows * d], &mut value[..rows * dv], change];
-        seen.turned((dout, ddout), out, options, run).map_err(|error| seen.blame((Some(dout), ddout), error))
+        let turned = seen.turned((dout, ddout), out, options, run);
+        turned.map_err(|error| seen.blame((Some(dout), ddout), error, run))
     }
 
     fn turned(
         &self,
-        (dout, ddout): (ArrayView2<'_, T>, Option<ArrayView2<'_, T>>),
+        (dout, ddout): (ArrayView2<'a, T>, Option<ArrayView2<'a, T>>),
         [query, key, value, change]: [&mut [T]; 4],
         options: &Options,
         run: &mut Run<'_>,
@@ -144,8 +146,11 @@ impl<'a, T: Float> Moved<'a, T> {
         let Some((output, prepared)) = self.prepared(&mut room, OPERATIONS[0] / whole, options, run)? else {
             return Ok(());
         };
-        let passes = (&prepared.engine, &prepared.values);
-        let incoming = Incoming::new(dout, ddout, passes, &prepared.direction, run)?;
+        let (output, passes) = (rows(&output)?.data, (&prepared.engine, &prepared.values));
+        let shown = |array: ArrayView2<'a, T>| without(array, prepared.engine.sight.blind());
+        let (dout, ddout) = (shown(dout)?, ddout.map(shown).transpose()?);
+        let ddout = ddout.as_ref().map(|ddout| ddout.view());
+        let incoming = Incoming::new(dout.view(), ddout, passes, &prepared.direction, run)?;
         let (operands, given) = (prepared.operands(), prepared.given(Some(&incoming)));
         let sides = prepared.sides(&operands);
         let (n, width) = (given.log.len(), given.value_width);
@@ -193,18 +198,25 @@ impl<'a, T: Float> Moved<'a, T> {
         Ok(Moved { heads, direction: direction.admitted()?, ..*self })
     }
 
-    /// The inputs besides query, key and value, with c and its change where they are wanted.
-    pub fn others(&self, (dout, ddout): Residuals<'a, T>) -> Vec<(&'static str, ArrayView2<'a, T>)> {
-        let direction = self.names.into_iter().zip([self.direction.query, self.direction.key, self.direction.value]);
+    /// The inputs besides query, key and value, with c and its change where they are wanted: by query, and by key.
+    pub fn others<'b>(&self, (dout, ddout): Residuals<'b, T>) -> [Vec<Named<'b, T>>; 2]
+    where
+        'a: 'b,
+    {
+        let [query, key, value] = self.names;
         let output = self.saved.map(|(output, _)| output);
         let more = [("dout", dout), ("ddout", ddout), ("output", output)];
-        direction.chain(more.into_iter().filter_map(|(name, array)| Some((name, array?)))).collect()
+        let by_query = [(query, self.direction.query)].into_iter();
+        [
+            by_query.chain(more.into_iter().filter_map(|(name, array)| Some((name, array?)))).collect(),
+            vec![(key, self.direction.key), (value, self.direction.value)],
+        ]
     }
 
     /// An overflow, or its cause.
-    fn blame(&self, residuals: Residuals<'a, T>, error: Error) -> Error {
-        let others = self.others(residuals);
-        blame(self.heads.blame(None, error), others.iter().map(|(name, array)| (*name, array)))
+    fn blame(&self, residuals: Residuals<'a, T>, error: Error, run: &mut Run<'_>) -> Error {
+        let [by_query, by_key] = self.others(residuals);
+        blamed(&self.heads, [&by_query, &by_key], error, run)
     }
 
     /// What the passes read, and o, which the forward pass writes into `room` unless it is given; it takes the progress
@@ -220,29 +232,32 @@ impl<'a, T: Float> Moved<'a, T> {
         'a: 'r,
     {
         let heads = &self.heads;
-        let n = heads.query.nrows();
-        let (key, value) = (row_major(heads.key)?, row_major(heads.value)?);
+        let (n, dv, sight) = (heads.query.nrows(), heads.value.ncols(), Sight::of(heads, run)?);
+        let m = heads.key.nrows();
+        let [key, value, dkey, dvalue] = [heads.key, heads.value, self.direction.key, self.direction.value];
+        let shown = |array| without(array, sight.unseen(m));
+        let (key, value, dkey, dvalue) = (shown(key)?, shown(value)?, shown(dkey)?, shown(dvalue)?);
+        let dquery = without(self.direction.query, sight.blind())?;
+        let moved = [rows(&dquery)?, rows(&dkey)?, rows(&dvalue)?];
         let (key, value) = (rows(&key)?, rows(&value)?);
-        let sight = Sight::of(heads, run)?;
         let engine = Engine::new(queries(heads, &sight, options)?, n, key, sight, options, run)?;
         let values = engine.values(value, None, run)?;
         if key.count == 0 {
             return Ok(None);
         }
         let mut log = buffer::with_capacity(n)?;
-        let output = if let Some((output, lse)) = self.saved {
+        let output = if let Some((output, lse)) = self.saved.filter(|(_, lse)| lse.iter().all(|&lse| is_precise(lse))) {
             log.extend(lse.iter().map(|lse| lse.widen() * LOG2_E));
-            match output.to_slice() {
-                Some(output) => Cow::Borrowed(output),
-                None => Cow::Owned(buffer::collected(output.iter().copied())?),
-            }
+            without(output, engine.sight.blind())?
         } else {
-            let found = engine.forward_of_few(&values, room, end, run)?;
+            let mut own = buffer::zeros(if self.saved.is_some() { buffer::size(&[n, dv])? } else { 0 })?;
+            let to = if self.saved.is_some() { &mut *own } else { &mut *room };
+            let found = engine.forward_of_few(&values, to, end, run)?;
             log.extend(found.shift.iter().zip(&found.total).map(|(shift, total)| shift.widen() + total.log2()));
-            in_range("the output", T::NAME, engine.kernels.finite(room))?;
-            Cow::Borrowed(&*room)
+            in_range("the output", T::NAME, engine.kernels.finite(to))?;
+            if self.saved.is_some() { matrix(own, n, dv)?.into() } else { view(room, n, dv)?.into() }
         };
-        let direction = Direction::new(&self.direction, key, (&engine, &values), run)?;
+        let direction = Direction::new(moved, (heads.scale, key), (&engine, &values), run)?;
         let strip = engine.kernels.keys;
         // Rows of both sides and of their changes stay in the cache together.
         let block = key_block::<T>(options.key_block, 2 * (key.width + value.width), strip);

@@ -4,9 +4,11 @@
 //! several tiles of queries lie beside one another.
 
 use std::f64::consts::LN_2;
+use std::ops::Range;
 
 use crate::exact::both_sides::key_products;
-use crate::exact::walk::Walk;
+use crate::exact::entries::Room;
+use crate::exact::walk::{Cover, Walk};
 use crate::float::Float;
 use crate::kernels::Strips;
 use crate::kernels::tile::{self, Pair, Tile};
@@ -28,18 +30,27 @@ pub struct Rows<'a, T> {
 
 /// The strips of a block of keys that a tile of queries visits, and where their tiles are in a panel.
 #[derive(Clone, Copy)]
-pub struct Visit<'a> {
+pub struct Visit<'a, T> {
     pub walk: &'a Walk<'a>,
+    /// The entries of a mask, where they say more than the walk.
+    pub entries: Option<&'a Room<T>>,
     /// The first key of the block.
     pub first: usize,
     /// Numbers from a tile to that of the next strip.
     pub step: usize,
 }
 
-impl Visit<'_> {
+impl<T: Float> Visit<'_, T> {
     #[inline(always)]
     fn place<const J: usize>(&self, key: usize) -> usize {
         (key - self.first) / J * self.step
+    }
+
+    /// First keys of the strips, which have `keys` keys.
+    #[inline(always)]
+    pub fn strips(&self, keys: usize) -> impl Iterator<Item = usize> {
+        let walked = if self.entries.is_some() { 0..0 } else { self.walk.strips_of(keys) };
+        self.entries.map_or(&[][..], Room::firsts).iter().copied().chain(walked.step_by(keys))
     }
 }
 
@@ -68,11 +79,14 @@ fn loaded<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: us
 
 /// Zeros for the keys of a strip that a query does not see, whatever is there.
 #[inline(always)]
-fn hide<T: Float, const L: usize, const J: usize>(tile: &mut [[T; L]; J], [begin, end]: &[[i32; L]; 2]) {
-    for (j, row) in tile.iter_mut().enumerate() {
-        for l in 0..L {
-            row[l] = if (begin[l]..end[l]).contains(&(j as i32)) { row[l] } else { T::zero() };
-        }
+fn hide<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+    kept: &mut [[T; L]; J],
+    cover: &impl Cover<T, V, W, L, J>,
+) {
+    let mut tile: Tile<V, J> = loaded(kept);
+    cover.hide_p(&mut tile);
+    for j in 0..J {
+        tile::store(tile[j], &mut kept[j]);
     }
 }
 
@@ -80,10 +94,10 @@ fn hide<T: Float, const L: usize, const J: usize>(tile: &mut [[T; L]; J], [begin
 #[inline(always)]
 pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     factors: &[(&[T], &Strips<T>)],
-    visit: Visit<'_>,
+    visit: Visit<'_, T>,
     panel: &mut [T],
 ) {
-    for key in visit.walk.strips::<J>().step_by(J) {
+    for key in visit.strips(J) {
         let mut sums: Tile<V, J> = [[V::splat(T::zero()); 2]; J];
         for (rows, strips) in factors {
             tile::products_onto::<T, V, W, L, J>(rows, strips.strip::<J>(key), &mut sums);
@@ -99,11 +113,11 @@ pub fn products<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
 #[inline(always)]
 pub fn accumulate<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     panel: &[T],
-    visit: Visit<'_>,
+    visit: Visit<'_, T>,
     strips: &Strips<T>,
     sums: &mut [T],
 ) {
-    for key in visit.walk.strips::<J>().step_by(J) {
+    for key in visit.strips(J) {
         let kept = &panel[visit.place::<J>(key)..].as_chunks::<L>().0.as_chunks::<J>().0[0];
         let weights: Tile<V, J> = loaded(kept);
         tile::accumulate::<T, V, W, L, J>(sums, &weights, strips.strip::<J>(key));
@@ -116,9 +130,17 @@ pub fn weigh<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J:
     [weights, changes]: [&mut [T]; 2],
     rows: &Rows<'_, T>,
     sums: &mut [T],
-    visit: Visit<'_>,
+    visit: Visit<'_, T>,
 ) {
     let Some(sums) = sums.first_chunk_mut::<L>() else { return };
+    if let Some(entries) = visit.entries {
+        for (key, cover) in entries.strips::<L, J>() {
+            let at = visit.place::<J>(key);
+            let tiles = [tile_at(&mut *weights, at), tile_at(&mut *changes, at)];
+            weigh_strip::<T, V, W, L, J, true>(tiles, rows, sums, cover);
+        }
+        return;
+    }
     for key in visit.walk.full::<J>() {
         let at = visit.place::<J>(key);
         let tiles = [tile_at(&mut *weights, at), tile_at(&mut *changes, at)];
@@ -137,17 +159,17 @@ fn weigh_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
     [weights, changes]: [&mut [[T; L]; J]; 2],
     rows: &Rows<'_, T>,
     sums: &mut [T; L],
-    seen: &[[i32; L]; 2],
+    cover: &impl Cover<T, V, W, L, J>,
 ) {
-    weights_of::<T, V, W, L, J>(weights, rows);
+    weights_of::<T, V, W, L, J, MASKED>(weights, rows, cover);
     let unit = V::splat(T::narrow(LN_2));
     for j in 0..J {
         let change = tile::zip(tile::load(&changes[j]), tile::load(&weights[j]), |x, f: V| x.mul(unit).mul(f));
         tile::store(change, &mut changes[j]);
     }
     if MASKED {
-        hide(weights, seen);
-        hide(changes, seen);
+        // The weight is zero, but products of a hidden key may overflow.
+        hide(changes, cover);
     }
     let mut total = tile::load::<T, V, W, L>(sums);
     for change in changes.iter() {
@@ -158,12 +180,16 @@ fn weigh_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const 
 
 /// A tile of S in base-2 units becomes one of f.
 #[inline(always)]
-fn weights_of<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
+fn weights_of<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const MASKED: bool>(
     kept: &mut [[T; L]; J],
     rows: &Rows<'_, T>,
+    cover: &impl Cover<T, V, W, L, J>,
 ) {
     let (shift, factor) = (lanes::<T, V, W, L>(rows.shift), lanes::<T, V, W, L>(rows.factor));
     let mut weights: Tile<V, J> = loaded(kept);
+    if MASKED {
+        cover.hide_logits(&mut weights);
+    }
     tile::exponentiate::<T, V, W, true, true, J>(&mut weights, shift);
     for j in 0..J {
         tile::store(tile::zip(weights[j], factor, V::mul), &mut kept[j]);
@@ -176,8 +202,17 @@ fn weights_of<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J
 pub fn slopes<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     [weights, changes, slopes, turns]: [&mut [T]; 4],
     rows: &Rows<'_, T>,
-    visit: Visit<'_>,
+    visit: Visit<'_, T>,
 ) {
+    if let Some(entries) = visit.entries {
+        for (key, cover) in entries.strips::<L, J>() {
+            let at = visit.place::<J>(key);
+            let (weights, changes) = (tile_at(&mut *weights, at), tile_at(&mut *changes, at));
+            let tiles = [weights, changes, tile_at(&mut *slopes, at), tile_at(&mut *turns, at)];
+            slopes_strip::<T, V, W, L, J, true>(tiles, rows, cover);
+        }
+        return;
+    }
     for key in visit.walk.full::<J>() {
         let at = visit.place::<J>(key);
         let (weights, changes) = (tile_at(&mut *weights, at), tile_at(&mut *changes, at));
@@ -197,11 +232,11 @@ pub fn slopes<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J
 fn slopes_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize, const MASKED: bool>(
     [weights, changes, slopes, turns]: [&mut [[T; L]; J]; 4],
     rows: &Rows<'_, T>,
-    seen: &[[i32; L]; 2],
+    cover: &impl Cover<T, V, W, L, J>,
 ) {
     let (t, r, dr) = (lanes::<T, V, W, L>(rows.t), lanes::<T, V, W, L>(rows.r), lanes::<T, V, W, L>(rows.dr));
     let unit = V::splat(T::narrow(LN_2));
-    weights_of::<T, V, W, L, J>(weights, rows);
+    weights_of::<T, V, W, L, J, MASKED>(weights, rows, cover);
     for j in 0..J {
         let weight = tile::load::<T, V, W, L>(&weights[j]);
         let change = tile::zip(tile::load(&changes[j]), t, |x: V, t| x.mul(unit).sub(t));
@@ -213,27 +248,23 @@ fn slopes_strip<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const
         tile::store(tile::zip(turn, weight, V::mul), &mut turns[j]);
     }
     if MASKED {
-        // The weight is zero, but products of a hidden key may overflow.
-        hide(weights, seen);
-        hide(changes, seen);
-        hide(slopes, seen);
-        hide(turns, seen);
+        hide(changes, cover);
+        hide(slopes, cover);
+        hide(turns, cover);
     }
 }
 
 /// sums[key] += Σ_query panel[key][query] · rows[query], for a panel of `tiles` tiles of queries, whose rows are packed
-/// in panels of their own; the `ends` of the keys that each tile has seen, from key `first` on, say what was written.
+/// in panels of their own; `tiles_of` says which of them see each strip.
 #[inline(always)]
 pub fn key_sums<T: Float, V: Vector<T, W>, const W: usize, const L: usize, const J: usize>(
     panel: &[T],
     rows: &[&[T]],
-    (first, ends): (usize, &[usize]),
+    tiles_of: &[Range<usize>],
     tiles: usize,
     sums: &mut [T],
 ) {
     let padded = rows.first().map_or(0, |rows| rows.len() / L);
-    // The later ones, as no tile sees fewer keys than the one before.
-    let seen = |strip: usize| ends.partition_point(|&end| end <= first + strip * J)..ends.len();
     let kept = panel.as_chunks::<L>().0.as_chunks::<J>().0;
-    key_products::<T, V, W, L, J>(kept, tiles, rows, padded, seen, sums);
+    key_products::<T, V, W, L, J>(kept, tiles, rows, padded, |strip| tiles_of[strip].clone(), sums);
 }

@@ -2,10 +2,11 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::head::Moved;
+use super::head::{Moved, Residuals};
 use crate::error::Error;
 use crate::exact::kernels::Kernels;
-use crate::exact::stack::{Incoming, check, check_each, check_logarithms, each, operations, summed_values};
+use crate::exact::results::Results;
+use crate::exact::stack::{Incoming, check, check_each, check_logarithms, each, operations};
 use crate::float::{Float, compiled};
 use crate::linalg::layout::take;
 use crate::linalg::products::matrix;
@@ -27,13 +28,13 @@ pub struct Pushed<T> {
 /// The Jacobian-vector product of attention for all heads: its change when query, key and value move along those of
 /// `direction`, a stack of the same shapes whose scale and mask count for nothing.
 ///
-/// Results of the forward pass that are given are used. With `is_checked` inputs that are not finite are refused. Time
+/// Masks are those of `stack`: a row that sees nothing does not move, and what no query sees has no effect. Results of
+/// the forward pass that are given are used. With `is_checked` inputs that are not finite are refused. Time
 /// 14 n m d a head for d = dv, 10 with results of the forward pass; half if causal. Memory O((n + m)(d + dv)) for each
 /// thread besides the results.
 ///
 /// # Errors
-/// [`Error::Shape`] for a direction of other shapes, [`Error::Option`] for another mask than the causal one, and those of
-/// [`crate::attention`], of the first head that has one.
+/// [`Error::Shape`] for a direction of other shapes, and those of [`crate::attention`], of the first head that has one.
 pub fn attention_stack_jvp<T: Float>(
     stack: &Stack<'_, T>,
     direction: &Stack<'_, T>,
@@ -80,7 +81,7 @@ fn pushed<T: Float>(
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 14.0 * operations(stack), &mut run, |(_, moved, room), run| {
         if is_checked {
-            moved.check(&moved.others((None, None)), &kernels, run)?;
+            moved.check((None, None), &kernels, run)?;
         }
         moved.push_into(room, options, run)
     })?;
@@ -136,46 +137,25 @@ fn turned<T: Float>(
     let (count, group) = (stack.heads().len(), stack.group());
     incoming.check(count, (n, dv))?;
     ddout.map_or(Ok(()), |ddout| check_each("ddout", ddout, count, (n, dv)))?;
-    let sizes = [[n, d], [m, d], [m, dv], [n, dv]].map(|shape| buffer::size(&shape));
-    let [query, key, value, dout] = sizes;
-    let sizes = [query?, key?, value?, dout?];
-    let room = |size: usize| buffer::zeros::<T>(buffer::size(&[count, size])?);
-    let mut values = [room(sizes[0])?, room(sizes[1])?, room(sizes[2])?, room(sizes[3])?];
+    let mut found = Results::new(count, [(n, d), (m, d), (m, dv), (n, dv)])?;
     let mut tasks = buffer::with_capacity(count)?;
-    let mut rest = values.each_mut().map(Vec::as_mut_slice);
     let names = ["ddquery", "ddkey", "ddvalue"];
-    for (number, moved) in moved(stack, direction, incoming.saved.as_ref(), names).enumerate() {
-        let [query, key, value, dout] = &mut rest;
-        let room = [take(query, sizes[0]), take(key, sizes[1]), take(value, sizes[2]), take(dout, sizes[3])];
+    let heads = moved(stack, direction, incoming.saved.as_ref(), names);
+    for (number, (moved, room)) in heads.zip(found.of_heads()).enumerate() {
         tasks.push((moved, (incoming.dout[number].reborrow(), ddout.map(|ddout| ddout[number].reborrow())), room));
     }
     let (mut run, kernels) = (Run::new(options, watch), Kernels::of(options.isa()?));
     each(tasks, 34.0 * operations(stack), &mut run, |(moved, dout, room), run| {
         if is_checked {
-            moved.check(&moved.others((Some(dout.0), dout.1)), &kernels, run)?;
+            moved.check((Some(dout.0), dout.1), &kernels, run)?;
         }
         moved.turn_into(dout, room, options, run)
     })?;
-    let [query, mut key, mut value, dout] = values;
-    if group > 1 {
-        key = summed_values(key, (sizes[1], group), &mut run)?;
-        value = summed_values(value, (sizes[2], group), &mut run)?;
-    }
-    let shared = count / group;
-    Ok([
-        matrix(query, count * n, d)?,
-        matrix(key, shared * m, d)?,
-        matrix(value, shared * m, dv)?,
-        matrix(dout, count * n, dv)?,
-    ])
+    found.finish(group, &[1, 2], &mut run)
 }
 
-/// An error unless the direction has the shapes of the heads, and those no mask but the causal one.
+/// An error unless the direction has the shapes of the heads.
 fn fits<T: Float>(stack: &Stack<'_, T>, direction: &Stack<'_, T>) -> Result<(), Error> {
-    if stack.heads().iter().any(|head| head.plain().is_none()) {
-        let found = "masks other than the causal one in a second derivative".into();
-        return Err(Error::Option { option: "masks", found, wanted: "heads that are causal or have no mask".into() });
-    }
     let shapes = |stack: &Stack<'_, T>| {
         let Shape { n, m, d, dv, .. } = stack.shape();
         ([n, m, d, dv], stack.heads().len(), stack.group())
@@ -205,14 +185,10 @@ fn moved<'a, T: Float>(
 }
 
 impl<T: Float> Moved<'_, T> {
-    /// An error that names the first of the inputs that is not finite.
-    fn check(
-        &self,
-        others: &[(&'static str, ArrayView2<'_, T>)],
-        kernels: &Kernels<T>,
-        run: &mut Run<'_>,
-    ) -> Result<(), Error> {
-        check(&self.heads, others, kernels, run)?;
+    /// An error that names the first of the inputs that is not finite, c and its change included.
+    fn check(&self, residuals: Residuals<'_, T>, kernels: &Kernels<T>, run: &mut Run<'_>) -> Result<(), Error> {
+        let [by_query, by_key] = self.others(residuals);
+        check(&self.heads, [&by_query, &by_key], kernels, run)?;
         self.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))
     }
 }

@@ -1,14 +1,16 @@
 //! Both second derivatives against dense formulas in double precision, at every tile shape; the same with results of the
-//! forward pass, and with a direction of dout.
+//! forward pass, and with a direction of dout; in `masks` those of masks of any kind.
+
+mod masks;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::{Pushed, attention_stack_hvp, attention_stack_jvp};
-use crate::error::Error;
 use crate::exact::stack::{Incoming, attention_stack};
 use crate::float::Float;
 use crate::options::{Isa, Level, Options};
-use crate::problem::{Heads, Masks, Saved, Stack};
+use crate::problem::{Heads, Saved, Stack};
+use crate::reference;
 use crate::runtime::rng::Rng;
 
 /// Around tiles of queries, strips, blocks and chunks of keys, groups and waves of queries; and nothing at all.
@@ -40,11 +42,47 @@ struct Case<T> {
     sides: Sides<T>,
     changes: Sides<T>,
     is_causal: bool,
-    scale: f64,
 }
 
 /// o, and the Hessian of ⟨c, o⟩ times the direction.
 type Found = [Array2<f64>; 5];
+
+/// The definitions, with sums of absolute values in the place of all sums where `sizes`.
+fn dense<T: Float>(
+    head: &Heads<'_, T>,
+    direction: &Heads<'_, T>,
+    [c, dc]: [ArrayView2<'_, T>; 2],
+    sizes: bool,
+) -> Found {
+    let sized = |array: ArrayView2<'_, T>| array.mapv(|x| if sizes { x.widen().abs() } else { x.widen() });
+    let [q, k, v, c] = [head.query, head.key, head.value, c].map(sized);
+    let [dq, dk, dv, dc] = [direction.query, direction.key, direction.value, dc].map(sized);
+    let one = Array2::eye(k.nrows());
+    let f = reference::attention(&Heads { value: one.view(), ..head.reborrow() });
+    let sign = if sizes { -1.0 } else { 1.0 };
+    let rows = |matrix: &Array2<f64>| matrix.sum_axis(Axis(1)).insert_axis(Axis(1));
+    let less = |matrix: Array2<f64>, row: Array2<f64>| matrix - sign * row;
+    let scale = if sizes { head.scale.abs() } else { head.scale };
+    let logits = scale * (dq.dot(&k.t()) + q.dot(&dk.t()));
+    let df = &f * &less(logits.clone(), rows(&(&f * &logits)));
+    let (slope, dslope) = (c.dot(&v.t()), c.dot(&dv.t()) + dc.dot(&v.t()));
+    let g = less(slope.clone(), rows(&(&f * &slope)));
+    let dr = rows(&(&df * &slope + &f * &dslope));
+    let (p, dp) = (&f * &g, &df * &g + &f * &less(dslope, dr));
+    [
+        f.dot(&v),
+        scale * (dp.dot(&k) + p.dot(&dk)),
+        scale * (dp.t().dot(&q) + p.t().dot(&dq)),
+        df.t().dot(&c) + f.t().dot(&dc),
+        df.dot(&v) + f.dot(&dv),
+    ]
+}
+
+/// Of all pairs, without what a mask adds.
+fn largest_logit<T: Float>(head: &Heads<'_, T>) -> f64 {
+    let [q, k] = [head.query, head.key].map(|side| side.mapv(|x| x.widen()));
+    (head.scale * q.dot(&k.t())).iter().fold(0.0, |most: f64, x| most.max(x.abs()))
+}
 
 impl<T: Float> Case<T> {
     fn new((n, m): (usize, usize), (d, dv): (usize, usize), size: f64, is_causal: bool) -> Self {
@@ -54,51 +92,13 @@ impl<T: Float> Case<T> {
                 Array2::from_shape_simple_fn((rows, columns), || T::narrow(size * (2.0 * rng.unit() - 1.0)))
             })
         };
-        Case { sides: matrices(size), changes: matrices(1.0), is_causal, scale: 1.0 / (d.max(1) as f64).sqrt() }
+        Case { sides: matrices(size), changes: matrices(1.0), is_causal }
     }
 
-    /// The definitions, with sums of absolute values in the place of all sums where `sizes`.
     fn dense(&self, sizes: bool) -> Found {
-        let sized = |x: f64| if sizes { x.abs() } else { x };
-        let wide = |array: &Array2<T>| array.mapv(|x| x.widen());
-        let [q, k, v, c] = self.sides.each_ref().map(|array| wide(array).mapv(sized));
-        let [dq, dk, dv, dc] = self.changes.each_ref().map(|array| wide(array).mapv(sized));
-        let f = self.weights();
-        let sign = if sizes { -1.0 } else { 1.0 };
-        let rows = |matrix: &Array2<f64>| matrix.sum_axis(Axis(1)).insert_axis(Axis(1));
-        let less = |matrix: Array2<f64>, row: Array2<f64>| matrix - sign * row;
-        let logits = self.scale * (dq.dot(&k.t()) + q.dot(&dk.t()));
-        let df = &f * &less(logits.clone(), rows(&(&f * &logits)));
-        let (slope, dslope) = (c.dot(&v.t()), c.dot(&dv.t()) + dc.dot(&v.t()));
-        let g = less(slope.clone(), rows(&(&f * &slope)));
-        let dr = rows(&(&df * &slope + &f * &dslope));
-        let (p, dp) = (&f * &g, &df * &g + &f * &less(dslope, dr));
-        [
-            f.dot(&v),
-            self.scale * (dp.dot(&k) + p.dot(&dk)),
-            self.scale * (dp.t().dot(&q) + p.t().dot(&dq)),
-            df.t().dot(&c) + f.t().dot(&dc),
-            df.dot(&v) + f.dot(&dv),
-        ]
-    }
-
-    fn logits(&self) -> Array2<f64> {
-        let [q, k] = [0, 1].map(|side| self.sides[side].mapv(|x: T| x.widen()));
-        self.scale * q.dot(&k.t())
-    }
-
-    fn weights(&self) -> Array2<f64> {
-        let mut weights = self.logits();
-        for (j, mut row) in weights.rows_mut().into_iter().enumerate() {
-            if self.is_causal {
-                row.iter_mut().skip(j + 1).for_each(|x| *x = f64::NEG_INFINITY);
-            }
-            let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            row.mapv_inplace(|x| (x - most).exp());
-            let total = row.sum();
-            row.mapv_inplace(|x| x / total);
-        }
-        weights
+        let (stack, direction) = (self.stack(&self.sides), self.stack(&self.changes));
+        let (head, direction) = (&stack.heads()[0], &direction.heads()[0]);
+        dense(head, direction, [self.sides[3].view(), self.changes[3].view()], sizes)
     }
 
     fn stack(&self, sides: &'_ Sides<T>) -> Stack<'static, T>
@@ -129,7 +129,8 @@ impl<T: Float> Case<T> {
         let options = Options { level: Some(level), ..Options::default() };
         let forward = attention_stack(&self.stack(&self.sides), (true, true), &options, None).expect("a regular head");
         let saved = (forward.output, forward.lse.expect("it was wanted").index_axis_move(Axis(0), 0));
-        let log = self.logits().iter().fold(1.0, |most: f64, x| most.max(x.abs()));
+        let stack = self.stack(&self.sides);
+        let log = largest_logit(&stack.heads()[0]).max(1.0);
         for (saved, with_change) in [(None, true), (Some(&saved), true), (None, false)] {
             if !with_change {
                 self.changes[3].fill(T::zero());
@@ -175,19 +176,4 @@ fn every_shape_in_single_precision() {
 #[test]
 fn every_shape_in_double_precision() {
     every_shape::<f64>();
-}
-
-#[test]
-fn other_masks_are_refused() {
-    let x = Array2::<f64>::ones((4, 2)).into_dyn();
-    let masks = Masks::new().window([Some(1), Some(1)]);
-    let plain = Stack::new(&x.view(), &x.view(), &x.view(), false).expect("the shapes fit");
-    let masked = plain.clone().with_masks(&masks, None).expect("a mask of the heads");
-    let options = Options::default();
-    let pushed = attention_stack_jvp(&masked, &plain, None, true, &options, None).err();
-    let incoming = Incoming { dout: plain.outputs("dout", &x.view()).expect("it fits"), saved: None };
-    let turned = attention_stack_hvp(&masked, &plain, (&incoming, None), true, &options, None).err();
-    for found in [pushed, turned] {
-        assert!(matches!(found, Some(Error::Option { option: "masks", .. })), "{found:?}");
-    }
 }

@@ -12,7 +12,6 @@ use crate::float::Float;
 use crate::kernels::Strips;
 use crate::linalg::layout::{Rows, row_major, rows};
 use crate::linalg::norms::largest;
-use crate::problem::Heads;
 use crate::runtime::buffer;
 use crate::runtime::pool::Run;
 
@@ -30,19 +29,17 @@ pub struct Direction<T> {
 }
 
 impl<T: Float> Direction<T> {
-    /// The direction of the heads that the passes read, with the keys of these.
+    /// Rows of q̇, k̇ and v̇, for heads of this scale and these keys.
     pub fn new(
-        heads: &Heads<'_, T>,
-        of: Rows<'_, T>,
+        [query, key, value]: [Rows<'_, T>; 3],
+        (scale, of): (f64, Rows<'_, T>),
         (engine, values): (&Engine<'_, T>, &Values<T>),
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let (query, key, value) = (row_major(heads.query)?, row_major(heads.key)?, row_major(heads.value)?);
-        let (query, key, value) = (rows(&query)?, rows(&key)?, rows(&value)?);
         let mut norms = |rows| engine.kernels.row_norms(rows, run);
         let [queries, keys, of_values] = [norms(query)?, norms(key)?, norms(value)?];
         let own = [norms(Rows { data: &engine.queries, ..query })?, norms(of)?];
-        let factor = heads.scale.abs() * LOG2_E;
+        let factor = scale.abs() * LOG2_E;
         // A row whose change is zero may see keys of any size.
         let logits = largest_product(&queries, &engine.seen(&own[1])?) + factor.log2();
         let logits = logits.max(largest_product(&own[0], &engine.seen(&keys)?));
@@ -53,7 +50,7 @@ impl<T: Float> Direction<T> {
         let strip = engine.kernels.keys;
         let keys = Strips::packed(Rows { data: &scaled(key, [1.0, unit.recip()], engine)?, ..key }, strip, run)?;
         let values = Strips::packed(Rows { data: &scaled(value, [1.0, unit.recip()], engine)?, ..value }, strip, run)?;
-        Ok(Direction { queries: scaled(query, [heads.scale, LOG2_E / unit], engine)?, keys, values, seen, unit })
+        Ok(Direction { queries: scaled(query, [scale, LOG2_E / unit], engine)?, keys, values, seen, unit })
     }
 }
 

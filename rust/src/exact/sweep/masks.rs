@@ -17,10 +17,10 @@ use crate::runtime::rng::Rng;
 const SLACK: f64 = 30.0;
 
 /// More of them where the logarithm of the normaliser was rounded in between, by as much as it is large.
-const RESUMED: f64 = 4.0;
+pub const RESUMED: f64 = 4.0;
 
 /// log2 of the largest weight that is dropped, over that which is always dropped, and of sizes of other factors.
-const DROPPED: f64 = 30.0;
+pub const DROPPED: f64 = 30.0;
 
 /// Cases at random for each precision.
 const CASES: u64 = 600;
@@ -29,12 +29,15 @@ const CASES: u64 = 600;
 /// against, but its certificate holds.
 const DROWNING: f64 = -1e6;
 
-const WIDTHS: [usize; 2] = [5, 3];
+/// Far above all other logits.
+const PEAK: f64 = 3000.0;
+
+pub const WIDTHS: [usize; 2] = [5, 3];
 
 /// Heads of two batches, of which two in a row share keys.
-const HEADS: [usize; 2] = [2, 4];
+pub const HEADS: [usize; 2] = [2, 4];
 
-fn array<T: Float>(rng: &mut Rng, rows: usize, columns: usize, heads: usize, size: f64) -> Array3<T> {
+pub fn array<T: Float>(rng: &mut Rng, rows: usize, columns: usize, heads: usize, size: f64) -> Array3<T> {
     Array3::from_shape_simple_fn((heads, rows, columns), || T::narrow(size * (2.0 * rng.unit() - 1.0)))
 }
 
@@ -46,7 +49,7 @@ fn cuts(rng: &mut Rng, end: usize, pieces: usize) -> Vec<i64> {
     cuts
 }
 
-fn masks(rng: &mut Rng, [n, m]: [usize; 2], has_entries: bool) -> Masks {
+pub fn masks(rng: &mut Rng, [n, m]: [usize; 2], has_entries: bool) -> Masks {
     let reach = |rng: &mut Rng| {
         let reaches = [None, None, Some(0), Some(1), Some(5), Some(BLOCK), Some(m / 2)];
         one_of(rng, &reaches)
@@ -71,14 +74,14 @@ fn masks(rng: &mut Rng, [n, m]: [usize; 2], has_entries: bool) -> Masks {
 }
 
 /// Entries of any kind, for as many leading dimensions as there happen to be, or for all queries alike.
-enum Entries<T> {
+pub enum Entries<T> {
     None,
     Seen(ArrayD<u8>),
     Added(ArrayD<T>),
 }
 
 impl<T: Float> Entries<T> {
-    fn new(rng: &mut Rng, [n, m]: [usize; 2]) -> Self {
+    pub fn new(rng: &mut Rng, [n, m]: [usize; 2]) -> Self {
         let rows = one_of(rng, &[1, n, n]);
         let leading = one_of(rng, &[&[][..], &[1], &HEADS[1..], &HEADS, &[2, 1]]);
         let shape = [leading, &[rows, m]].concat();
@@ -97,12 +100,19 @@ impl<T: Float> Entries<T> {
             0 => Entries::None,
             1 => Entries::Seen(seen.mapv(u8::from)),
             _ => {
-                Entries::Added(seen.mapv(|seen| T::narrow(if seen { size * (2.0 * rng.unit() - 1.0) } else { lowest })))
+                let number = |seen| T::narrow(if seen { size * (2.0 * rng.unit() - 1.0) } else { lowest });
+                let mut entries = seen.mapv(number);
+                // One key beside which others have no weight, in tiles that hide nothing too.
+                if m > 0 && rng.below(4) == 0 {
+                    let (last, key) = (Axis(entries.ndim() - 1), rng.below(m as u64) as usize);
+                    entries.index_axis_mut(last, key).fill(T::narrow(PEAK));
+                }
+                Entries::Added(entries)
             }
         }
     }
 
-    fn mask(&self) -> Option<AttnMask<'_, T>> {
+    pub fn mask(&self) -> Option<AttnMask<'_, T>> {
         match self {
             Entries::None => None,
             Entries::Seen(entries) => Some(AttnMask::Seen(entries.view())),
@@ -111,7 +121,7 @@ impl<T: Float> Entries<T> {
     }
 
     /// For messages.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self {
             Entries::None => "no entries".into(),
             Entries::Seen(entries) => format!("{:?} seen", entries.shape()),
@@ -120,7 +130,7 @@ impl<T: Float> Entries<T> {
     }
 
     /// The largest number that is added where a key may be seen by somebody, and has a weight.
-    fn largest(&self) -> f64 {
+    pub fn largest(&self) -> f64 {
         let Entries::Added(entries) = self else { return 0.0 };
         let sizes = entries.iter().map(|entry| entry.widen()).filter(|&entry| entry >= DROWNING);
         sizes.fold(0.0, |most, entry| most.max(entry.abs()))
@@ -128,7 +138,7 @@ impl<T: Float> Entries<T> {
 }
 
 /// Whether some query sees keys only by entries in which logits drown.
-fn drowns<T: Float>(heads: &Heads<'_, T>) -> bool {
+pub fn drowns<T: Float>(heads: &Heads<'_, T>) -> bool {
     let Some(crate::problem::Entries::Added(entries)) = heads.entries else { return false };
     let seen = heads.mask.intervals(heads.query.nrows(), heads.key.nrows()).expect("there is memory");
     entries.rows().into_iter().enumerate().any(|(j, row)| {
