@@ -151,10 +151,10 @@ def test_leading_dimensions_are_broadcast(is_causal: bool) -> None:
 
 def test_memory_is_shared_with_arrays() -> None:
     """No input is copied on its way to the core, and the output is the core's own array."""
-    from attngrad_rs.torch import _ops
+    from attngrad_rs.torch import _calls
 
     query = torch.zeros(2, 5, 3)
-    (array,) = _ops._arrays(query.requires_grad_())
+    (array,) = _calls.arrays(query.requires_grad_())
     assert array.ctypes.data == query.data_ptr()
     seen = []
 
@@ -166,7 +166,7 @@ def test_memory_is_shared_with_arrays() -> None:
             seen.append((heads[0].ctypes.data, output.ctypes.data))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ops, "watchers", [Watcher()])
+        patch.setattr(_calls, "watchers", [Watcher()])
         output = scaled_dot_product_attention(query, query, query)
         output.sum().backward()
     assert seen == [(query.data_ptr(), output.data_ptr())] * 2
