@@ -135,7 +135,9 @@ def train(attention: str, tokens: int, steps: int, layers: int, threads: int) ->
             seconds.append(time.perf_counter() - start)
             in_attention.append(sum(calls))
             losses.append(loss.item())
-            print(f"{attention:>8}  {tokens} tokens  step {step}  loss {losses[-1]:.6f}", flush=True)
+            print(
+                f"{attention:>8}  {tokens} tokens  step {step}  loss {losses[-1]:.6f}", flush=True
+            )
     return {
         "tokens": tokens, "attention": attention, "loss": losses, "seconds": seconds,
         "seconds in attention": in_attention, "peak bytes": peak_bytes(),

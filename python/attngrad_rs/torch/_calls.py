@@ -96,7 +96,9 @@ def backward(
     form = (is_causal, scale, enable_gqa)
     incoming, *read, saved, logarithms = arrays(dout, query, key, value, output, lse)
     named = {"query": read[0], "key": read[1], "value": read[2], "dout": incoming}
-    named |= {"output": saved, "lse": logarithms}
+    # With a tolerance the exact method would not use them, and no other could be chosen.
+    if rtol is None:
+        named |= {"output": saved, "lse": logarithms}
     heads = _heads(named, attn_mask, form, rtol)
     found = _solve.pull_back(heads, None, attention_vjp, start)
     for watcher in watchers:

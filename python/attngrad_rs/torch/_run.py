@@ -66,6 +66,8 @@ class Eager(torch.autograd.Function):  # type: ignore[misc]
             torch.is_grad_enabled()
             or torch._C._are_functorch_transforms_active()
             or torch._C._len_torch_dispatch_stack()
+            # ``is_grads_batched`` maps without a transform.
+            or torch._C._functorch.is_legacy_batchedtensor(dout)
         )
         found = (_calls.backward if is_alone else backward_op)(*given)
         return (*found, None, None)

@@ -98,7 +98,8 @@ def served(
     if is_usual and type(is_causal) is bool and _are_usual(tensors):
         return run(*tensors, None, is_causal, scale, False, None)
     refused = _refusal(*tensors, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    if refused is None and rtol is not None:
+    # In a compiled function the backward pass is what complains.
+    if refused is None and rtol is not None and not torch.compiler.is_compiling():
         refused = _wrong_tolerance(query, rtol)
     if refused is not None:
         return refused
