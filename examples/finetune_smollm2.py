@@ -119,7 +119,7 @@ def train(
     model, text = pretrained(layers) if of is None else copy.deepcopy(of)
     model.train()
     # Hidden states of every layer would take 12 GB at 8192 tokens: they are computed again.
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     losses, seconds, in_attention = [], [], []
     if CLEAR.exists():

@@ -84,10 +84,10 @@ class Heads:
         self.stack = self._stack()
 
     @classmethod
-    def known(cls, named: dict[str, Array], given: Options, options: _core.Options) -> Self:
+    def known(cls, named: dict[str, Array], given: Options) -> Self:
         """The same for arrays of one dtype and checked options, none of which is a mask."""
         made = cls.__new__(cls)
-        made.given, made.options, made.masks = given, options, None
+        made.given, made.options, made.masks = given, given.control(), None
         made.arrays, made.dtype = named, named["query"].dtype
         made.stack = made._stack()
         return made

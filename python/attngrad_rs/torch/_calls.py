@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,31 +36,25 @@ class Watcher(Protocol):
 watchers: list[Watcher] = []
 
 
-class _Asked(NamedTuple):
-    """Options of a call, checked: a short one would spend a fifth of its time on that."""
-
-    given: Options
-    control: Any
-
-
 @functools.lru_cache(maxsize=64)
-def _asked(
+def _checked(
     is_causal: bool, scale: float | None, enable_gqa: bool, rtol: float | None, threads: int
-) -> _Asked:
+) -> Options:
+    """Options of a call: a short one would spend a tenth of its time on checking them."""
     given = Options(
         is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, rtol=rtol, threads=threads
-    ).checked()
-    return _Asked(given, given.control())
+    )
+    return given.checked()
 
 
 def _heads(
     named: dict[str, Array], attn_mask: Tensor | None, form: Form, rtol: float | None
 ) -> _solve.Heads:
     """A call of as many threads as torch itself would take."""
-    asked = _asked(*form, rtol, torch.get_num_threads())
+    given = _checked(*form, rtol, torch.get_num_threads())
     if attn_mask is None:
-        return _solve.Heads.known(named, *asked)
-    return _solve.Heads(named, asked.given._replace(attn_mask=attn_mask.numpy(force=True)))
+        return _solve.Heads.known(named, given)
+    return _solve.Heads(named, given._replace(attn_mask=attn_mask.numpy(force=True)))
 
 
 def arrays(*tensors: Tensor) -> list[Array]:
