@@ -102,7 +102,7 @@ def degree(method: str) -> float:
 
 def draw(figure: Any, exact: Run, near: Run) -> None:
     """Losses, the methods of the layers, and the table."""
-    curves, methods, table = figure.subplots(3, 1, height_ratios=(4, 2, 2))
+    curves, methods, table = figure.subplots(3, 1, height_ratios=(4, 2, 2.4))
     label = f"exact, {exact.seconds:.0f} s"
     curves.plot(exact.losses, color=GREY, linewidth=3.0, alpha=0.6, label=label)
     label = f"rtol={RTOL:g}, {near.seconds:.0f} s"
@@ -112,12 +112,12 @@ def draw(figure: Any, exact: Run, near: Run) -> None:
     for place, (layer, colour) in enumerate(zip(near.seen.layers.values(), COLOURS, strict=False)):
         degrees = [degree(method) + 0.1 * place for method in layer.methods]
         methods.plot(degrees, ".", markersize=3, color=colour, label=layer.name)
-    methods.set(xlabel="step", ylabel="degree", ylim=(0.0, 5.0), xlim=curves.get_xlim())
+    methods.set(xlabel="step", ylabel="degree", ylim=(0.0, 8.0), xlim=curves.get_xlim())
     methods.set_title("polynomials in the place of exp; none where the gradient was exact", size=9)
     methods.legend(frameon=False, fontsize="x-small", ncols=LAYERS, loc="upper right")
     table.axis("off")
     text = f"exact\n{exact.seen}\n\nrtol={RTOL:g}\n{near.seen}"
-    table.text(0.0, 1.0, text, family="monospace", fontsize=5.5, va="top")
+    table.text(0.0, 1.0, text, family="monospace", fontsize=7, va="top")
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ class Layer:
 def _counted(words: list[str]) -> str:
     """Words, the most frequent first, and how often each was there if there are several."""
     found = Counter(words).most_common()
-    return ", ".join(f"{word} {count}" if len(found) > 1 else word for word, count in found)
+    return ", ".join(f"{count} × {word}" if len(found) > 1 else word for word, count in found)
 
 
 class Monitor:
