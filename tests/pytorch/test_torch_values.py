@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -127,7 +127,9 @@ def check(call: Call, dtype: Any) -> None:
         assert error <= bar * size, name
 
 
+# Torch's side takes most of the time.
 @pytest.mark.parametrize("precision", ["float32", "float64"])
+@settings(max_examples=settings.default.max_examples // 3)
 @given(call=calls())
 def test_it_is_torchs_own(precision: str, call: Call) -> None:
     check(call, getattr(torch, precision))
