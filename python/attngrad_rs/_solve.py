@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -98,6 +98,15 @@ class Heads:
             self.arrays = arrays.widened_arrays(self.arrays, self.half, self.options)
         self.masks = read_masks(self.given, self.dtype, self.border)
         self.stack = self._stack()
+
+    @classmethod
+    def known(cls, named: dict[str, Array], given: Options) -> Self:
+        """The same for arrays of one dtype and checked options, none of which is a mask."""
+        made = cls.__new__(cls)
+        made.given, made.options, made.masks = given, given.control(), None
+        made.arrays, made.dtype = named, named["query"].dtype
+        made.stack = made._stack()
+        return made
 
     def _stack(self, **more: Array) -> _core.Stack:
         return self._stack_of(self.arrays | more)

@@ -65,7 +65,7 @@ def test_operators_keep_the_contract(
     is_causal: bool, scale: float | None, enable_gqa: bool
 ) -> None:
     plain = (is_causal, scale, enable_gqa)
-    form = (None, *plain)
+    form = (None, *plain, None)
     inputs = [one.requires_grad_() for one in heads(enable_gqa)]
     torch.library.opcheck(forward_op, (*inputs, *form))
     output, lse = (one.detach() for one in forward_op(*inputs, *form))
@@ -88,7 +88,7 @@ every_mask = pytest.mark.parametrize("mask", [SHOWN, ADDED], ids=["shown", "adde
 
 @every_mask
 def test_operators_with_a_mask_keep_the_contract(mask: Any) -> None:
-    form = (mask, False, None, True)
+    form = (mask, False, None, True, None)
     inputs = heads(True)
     output, lse = forward_op(*inputs, *form)
     torch.library.opcheck(backward_op, (torch.ones_like(output), *inputs, output, lse, *form))

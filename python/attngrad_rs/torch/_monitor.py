@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +19,13 @@ from .._inputs.arrays import Array
 from ..diagnose import diagnose
 from ..errors import AttnGradError, MissingDependencyError, install_line
 from ..results import AttentionGradients
-from ._ops import Form, watchers
+from ._calls import Form, watchers
 
 # The columns of the table: their titles, and how wide they are.
-COLUMNS = ("query", "keys", "dtype", "calls", "forward ms", "backward ms", "error", "spread")
+COLUMNS = (
+    "query", "keys", "dtype", "calls", "forward ms", "backward ms", "method", "error", "kind",
+    "spread",
+)  # fmt: skip
 
 
 @dataclass
@@ -40,8 +44,12 @@ class Layer:
         Whether the last call had a causal mask.
     forward, backward : list of float
         Seconds of each pass.
+    methods : list of str
+        Of each backward pass: ``"exact"``, or ``"polynomial"`` with its degree.
     errors : list of float
         Of each backward pass the largest relative error of dq, dk and dv, by their certificates.
+    kinds : list of str
+        What kind of certificate that is.
     spreads : list of float
         Standard deviation of the centred logits of one head, drawn anew for each look.
     """
@@ -54,7 +62,9 @@ class Layer:
     is_causal: bool = False
     forward: list[float] = field(default_factory=list)
     backward: list[float] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
 
     def row(self) -> tuple[str, ...]:
@@ -64,9 +74,15 @@ class Layer:
             "x".join(map(str, self.query)), str(self.key[-2]) if self.key else "", self.dtype,
             f"{len(self.forward)}/{len(self.backward)}",
             *(f"{statistics.median(times):.3g}" if times else "" for times in milliseconds),
-            f"{max(self.errors):.1e}" if self.errors else "",
-            f"{max(self.spreads):.2f}" if self.spreads else "",
+            _counted(self.methods), f"{max(self.errors):.1e}" if self.errors else "",
+            _counted(self.kinds), f"{max(self.spreads):.2f}" if self.spreads else "",
         )  # fmt: skip
+
+
+def _counted(words: list[str]) -> str:
+    """Words, the most frequent first, and how often each was there if there are several."""
+    found = Counter(words).most_common()
+    return ", ".join(f"{count} × {word}" if len(found) > 1 else word for word, count in found)
 
 
 class Monitor:
@@ -103,7 +119,11 @@ class Monitor:
         """Take note of the gradients for an output."""
         layer = self._pending.get(output.ctypes.data) or self.layers.setdefault("", Layer(""))
         layer.backward.append(found.seconds)
-        layer.errors.append(max(one.relative for one in found.certificates.values()))
+        degree = "" if found.plan.degree is None else f" {found.plan.degree}"
+        layer.methods.append(f"{found.plan.method}{degree}")
+        largest = max(found.certificates.values(), key=lambda one: one.relative)
+        layer.errors.append(largest.relative)
+        layer.kinds.append(largest.kind)
 
     def _look(self, layer: Layer, query: Array, key: Array, form: Form) -> None:
         """The spread of the logits of a head drawn at random."""
@@ -144,9 +164,10 @@ class Monitor:
     def table(self) -> str:
         """The layers as lines of text.
 
-        ``calls`` are forward and backward passes, times are medians, ``error`` is the largest
-        relative error that a certificate admits, and ``spread`` the largest standard deviation of
-        the logits that was seen.
+        ``calls`` are forward and backward passes, times are medians, ``method`` is that of the
+        backward passes, ``error`` the largest relative error that a certificate admits, ``kind``
+        the kind of certificate, and ``spread`` the largest standard deviation of the logits that
+        was seen. Where there were several methods or kinds, a number says how often each.
         """
         rows: list[tuple[str, ...]] = [("layer", *COLUMNS)]
         rows += [(layer.name or "(any)", *layer.row()) for layer in self.layers.values()]

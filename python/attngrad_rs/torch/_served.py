@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._inputs.options import CHECKS, Options
 from ..errors import AttnGradError, DTypeError, OptionError, OptionTypeError, ShapeError
-from ._ops import run
+from ._run import PLAIN, run
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
@@ -21,11 +22,14 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    rtol: float | None = None,
 ) -> Tensor:
     """Attention in the place of ``torch.nn.functional.scaled_dot_product_attention``.
 
-    The gradient is the library's exact one: the backward pass takes output and normalisers of the
-    forward pass. Memory is shared with torch, and only results are new.
+    The gradient is the library's exact one, unless a tolerance is given: the backward pass takes
+    output and normalisers of the forward pass. Memory is shared with torch, and only results are
+    new.
 
     Parameters
     ----------
@@ -49,6 +53,10 @@ def scaled_dot_product_attention(
         By default 1/√E.
     enable_gqa : bool
         Key and value may have Hk heads where H is a multiple of Hk.
+    rtol : float, optional
+        Of the gradients, which ``attention_vjp(..., rtol=rtol)`` then computes: by the cheapest
+        method that is certified to reach it, for dq, dk and dv each, over all heads of the call.
+        Output and second derivatives are exact whatever it is. ``monitor`` tells what was done.
 
     Returns
     -------
@@ -71,15 +79,53 @@ def scaled_dot_product_attention(
     takes 30 L S E operations (E = Ev) for each head, and no memory of size L S.
     With ``attn_mask`` there are first derivatives in reverse mode alone: OptionError for others.
     """
-    refused = refusal(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    given = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    found = served(*given, rtol)
+    if isinstance(found, Tensor):
+        return found
+    raise found
+
+
+def served(
+    query: Tensor, key: Tensor, value: Tensor,
+    attn_mask: Tensor | None, dropout_p: float, is_causal: bool,
+    scale: float | None, enable_gqa: bool, rtol: float | None,
+) -> Tensor | AttnGradError:  # fmt: skip
+    """The output, or the error that names what is not served, or is wrong."""
+    tensors = (query, key, value)
+    is_usual = attn_mask is None and dropout_p == 0.0 and rtol is None
+    is_usual = is_usual and enable_gqa is False and (scale is None or type(scale) is float)
+    if is_usual and type(is_causal) is bool and _are_usual(tensors):
+        return run(*tensors, None, is_causal, scale, False, None)
+    refused = _refusal(*tensors, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    # In a compiled function the backward pass is what complains.
+    if refused is None and rtol is not None and not torch.compiler.is_compiling():
+        refused = _wrong_tolerance(query, rtol)
     if refused is not None:
-        raise refused
-    return attend(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+        return refused
+    return _attend(*tensors, attn_mask, is_causal, scale, enable_gqa, rtol)
 
 
-def attend(
+def _are_usual(tensors: tuple[Tensor, Tensor, Tensor]) -> bool:
+    """Whether nothing is to be refused, broadcast or cast: of short heads a look takes its time."""
+    for one in tensors:
+        if type(one) not in PLAIN or not one.is_cpu or one.layout != torch.strided or one.is_nested:
+            return False
+    query, key, value = tensors
+    if query.dtype not in FLOATS or not query.dtype == key.dtype == value.dtype:
+        return False
+    rows, seen, valued = query.shape, key.shape, value.shape
+    return (
+        len(rows) >= 2
+        and rows[:-2] == seen[:-2]
+        and rows[-1] == seen[-1]
+        and seen[:-1] == valued[:-1]
+    )
+
+
+def _attend(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
-    is_causal: bool, scale: float | None, enable_gqa: bool,
+    is_causal: bool, scale: float | None, enable_gqa: bool, rtol: float | None,
 ) -> Tensor:  # fmt: skip
     """The output for arguments that are served."""
     tensors = (query, key, value)
@@ -92,10 +138,10 @@ def attend(
     if attn_mask is not None and attn_mask.dim() < query.dim():
         # A mapped axis is put before all others.
         attn_mask = attn_mask[(None,) * (query.dim() - attn_mask.dim())]
-    return run(query, key, value, attn_mask, (is_causal, scale, enable_gqa))
+    return run(query, key, value, attn_mask, is_causal, scale, enable_gqa, rtol)
 
 
-def refusal(
+def _refusal(
     query: Tensor, key: Tensor, value: Tensor,
     attn_mask: Tensor | None, dropout_p: float, is_causal: bool,
     scale: float | None, enable_gqa: bool,
@@ -113,6 +159,17 @@ def refusal(
     if refused is not None or attn_mask is None:
         return refused
     return _wrong_mask(attn_mask, tensors, is_causal, enable_gqa)
+
+
+def _wrong_tolerance(query: Tensor, rtol: float) -> AttnGradError | None:
+    """The error for a tolerance that means nothing, or is below rounding."""
+    # Half precision is cast.
+    precision = "float64" if query.dtype == torch.float64 else "float32"
+    try:
+        Options(rtol=CHECKS["rtol"]("rtol", rtol)).request().check(precision)
+    except AttnGradError as error:
+        return error
+    return None
 
 
 def _wrong_place(name: str, one: Tensor) -> AttnGradError | None:

@@ -14,7 +14,7 @@ import torch.nn.functional
 from torch import Tensor
 
 from ..errors import MissingDependencyError
-from ._served import attend, refusal
+from ._served import served
 
 NAME = "scaled_dot_product_attention"
 # The name under which models of transformers find it.
@@ -22,10 +22,11 @@ ATTENTION = "attngrad"
 
 
 class _Setting(NamedTuple):
-    """Whether what is not served goes to torch, and of what it was told already."""
+    """Whether what is not served goes to torch, of what it was told already, and the tolerance."""
 
     fallback: bool
     told: set[str]
+    rtol: float | None
 
 
 _torchs: Callable[..., Tensor] = getattr(torch.nn.functional, NAME)
@@ -48,7 +49,7 @@ class Enabled:
         _install()
 
 
-def enable(fallback: bool = True) -> Enabled:
+def enable(fallback: bool = True, rtol: float | None = None) -> Enabled:
     """Let models that call torch's attention on the CPU use this one.
 
     ``torch.nn.functional.scaled_dot_product_attention`` is replaced for the whole process, until
@@ -62,6 +63,8 @@ def enable(fallback: bool = True) -> Enabled:
         What is not served, as dropout, a mask that is learnt, half precision outside of autocast
         or another device, goes to torch's own function, with one warning for each reason; if False,
         the error of ``scaled_dot_product_attention`` says what it was.
+    rtol : float, optional
+        The tolerance of gradients, as ``scaled_dot_product_attention`` takes it.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def enable(fallback: bool = True) -> Enabled:
     >>> y.shape
     torch.Size([1, 4, 10, 8])
     """
-    setting = _Setting(fallback, set())
+    setting = _Setting(fallback, set(), rtol)
     _settings.append(setting)
     _install()
     return Enabled(setting)
@@ -112,18 +115,17 @@ def _switched(
 ) -> Tensor:
     """Attention by the setting in force."""
     given = (query, key, value, attn_mask, dropout_p, is_causal)
-    # torch takes the others by name only.
-    named: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     # Somebody may have kept this function when it was switched off.
-    if not _settings:
-        return _torchs(*given, **named)
-    refused = refusal(*given, **named)
-    if refused is None:
-        return attend(query, key, value, attn_mask, is_causal, scale, enable_gqa)
-    setting = _settings[-1]
-    if not setting.fallback:
-        raise refused
-    _tell(str(refused), setting)
+    if _settings:
+        setting = _settings[-1]
+        found = served(*given, scale, enable_gqa, setting.rtol)
+        if isinstance(found, Tensor):
+            return found
+        if not setting.fallback:
+            raise found
+        _tell(str(found), setting)
+    # torch takes these by name only.
+    named: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     return _torchs(*given, **named)
 
 
@@ -135,11 +137,16 @@ def _tell(reason: str, setting: _Setting) -> None:
         warnings.warn(f"attention is left to torch: {reason}", stacklevel=4)
 
 
-def register_transformers() -> None:
+def register_transformers(rtol: float | None = None) -> None:
     """Make this attention known to Hugging Face's transformers, under the name ``"attngrad"``.
 
     A model made with ``attn_implementation="attngrad"`` uses it then without ``enable``, with what
     is not served left to torch.
+
+    Parameters
+    ----------
+    rtol : float, optional
+        The tolerance of gradients, as ``scaled_dot_product_attention`` takes it.
 
     Raises
     ------
@@ -157,7 +164,7 @@ def register_transformers() -> None:
             f"transformers: found {error}; expected a release with AttentionInterface and "
             "masking_utils: pip install 'transformers>=4.53'"
         ) from error
-    setting = _Setting(True, set())
+    setting = _Setting(True, set(), rtol)
 
     def attention(*arguments: Any, **named: Any) -> Any:
         """The function of "sdpa", with ours below it."""
