@@ -1,16 +1,15 @@
 //! The vector-Jacobian product of one head: all that is done for it, into room that the caller has.
 
-use std::f64::consts::{LN_2, LOG2_E};
+use std::f64::consts::LOG2_E;
 
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Values};
 use super::kernels::Kernels;
-use super::measures::{Keys, Meets, Side};
+use super::measured::Measured;
 use super::residual::{Given, unit};
 use super::resumed::Resumed;
-use super::rounding::{Before, Coarse, Inherited, RowErrors, Sizes};
+use super::rounding::{Coarse, RowErrors, Sizes};
 use super::sight::{Sight, blamed, without};
 use super::structure::Structure;
 use super::turns::KeySide;
@@ -115,36 +114,9 @@ impl<'a, T: Float> Pulled<'a, T> {
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Done<'a, T>, Error> {
-        let heads = &self.heads;
-        let ((n, d), (m, dv)) = (heads.query.dim(), heads.value.dim());
-        let queries = queries(heads, &sight, options)?;
-        let query_traces = traces(Rows { data: &queries, count: n, width: d }, run)?;
-        let (key_traces, value_traces) = (traces(keys, run)?, traces(values, run)?);
-        let known = [norms(&query_traces)?, norms(&key_traces)?];
-        let (is_masked, is_biased) = (sight.intervals.is_some(), sight.adds());
-        let mut engine = Engine::measured(queries, known, keys, sight, options, run)?;
-        let packed = engine.values(values, Some(&norms(&value_traces)?), run)?;
-        let block = engine.key_block(dv);
-        // The products with identities, which are not taken, lose nothing.
-        let before = Before {
-            bound: buffer::copied(&engine.bound)?,
-            keys: Keys::new(
-                Side { rows: keys, traces: &key_traces },
-                Side { rows: values, traces: &value_traces },
-                Meets { query: LN_2 * longest(&query_traces), lost: 0.0, block, has_products: true },
-                run,
-            )?,
-            queries: query_traces,
-            inherited: Inherited { logits: buffer::zeros(n)?, keys: 0.0, values: 0.0 },
-            widths: [d, dv],
-            count: m,
-            block,
-            strip: engine.keys.strip_rows(),
-            is_target: false,
-            is_biased,
-            is_masked,
-            mixed: None,
-        };
+        let ((n, d), dv) = (self.heads.query.dim(), self.heads.value.ncols());
+        let Measured { mut engine, values: packed, before } =
+            Measured::new(&self.heads, ([keys, values], sight), false, options, run)?;
         let unit = given.unit(dv, &packed.seen, run)?;
         let found = engine.both_sides(&packed, (given, None), unit, side, run)?;
         let mut errors = RowErrors::new::<T>(before, found.rows, found.forward.spread);

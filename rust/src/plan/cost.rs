@@ -59,6 +59,8 @@ pub struct Cost {
     near: f64,
     outputs: OutputSet,
     passes: ExactPasses,
+    /// Whether the output alone is wanted: no slopes.
+    is_output: bool,
     prices: Prices,
 }
 
@@ -87,7 +89,13 @@ impl Cost {
             pairs: n as f64 * m as f64 * if is_causal { 0.5 } else { 1.0 },
             outputs,
             passes: outputs.exact_passes((d3, dv)),
+            is_output: false,
         }
+    }
+
+    /// The same for the output alone.
+    pub fn of_output(self) -> Self {
+        Cost { is_output: true, ..self }
     }
 
     /// The exact passes.
@@ -122,7 +130,8 @@ impl Cost {
         } else {
             0.0
         };
-        price::SAMPLE + tokens + 2.0 * pass(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
+        let passes = if self.is_output { 1.0 } else { 2.0 };
+        price::SAMPLE + tokens + passes * pass(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
     }
 
     /// So many features with as many columns, and the ones.
@@ -135,7 +144,8 @@ impl Cost {
     /// The moment form of a degree; infinite where its features cannot be had.
     pub fn moments(&self, degree: usize) -> f64 {
         let (outer, inner) = (features(self.d, degree + 1), features(self.d, degree));
-        let query_side = self.m * outer + self.n * (outer + inner);
+        let query_side =
+            if self.is_output { (self.m + self.n) * inner } else { self.m * outer + self.n * (outer + inner) };
         let key_side = if self.outputs.key_side() { (self.n + self.m) * (outer + inner) } else { 0.0 };
         let d = self.d as f64;
         let [token, coordinate] = price::TOKEN;
@@ -209,6 +219,11 @@ impl Cost {
     /// √(n m), the ratio of a sum of norms over all pairs to the norm of the sum.
     pub fn incoherence(&self) -> f64 {
         (self.n * self.m).sqrt()
+    }
+
+    /// The same for what a bound adds up: errors of rows of the output add in squares.
+    pub fn added_up(&self) -> f64 {
+        if self.is_output { self.m.sqrt() } else { self.incoherence() }
     }
 
     /// N of a degree.

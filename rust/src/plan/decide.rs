@@ -65,6 +65,8 @@ pub(super) struct Law<'a> {
     pub backing: Backing,
     pub request: &'a Request,
     pub wrt: &'a [Wrt],
+    /// Whether it is for the output itself, and no gradient.
+    pub is_output: bool,
     /// The relative error in the Frobenius norm that is allowed, as far as it is known.
     pub goal: f64,
 }
@@ -74,7 +76,13 @@ impl<'a> Law<'a> {
     pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
         let goal = request.rtol.unwrap_or(0.0);
         let cost = Cost::new(problem, wrt, request.options.runs_on());
-        Law { cost, backing: Backing::of(request), request, wrt, goal }
+        Law { cost, backing: Backing::of(request), request, wrt, is_output: false, goal }
+    }
+
+    /// The same for the output of a problem whose target is zero.
+    pub fn of_output<T: Float>(problem: &Problem<'_, T>, request: &'a Request) -> Self {
+        let law = Law::new(problem, &[], request);
+        Law { cost: law.cost.of_output(), is_output: true, ..law }
     }
 
     /// The decision where it is known which gradients are zero by structure. The logits drawn for it are left for later
@@ -93,7 +101,11 @@ impl<'a> Law<'a> {
 
     /// With the goal that the other parts of the tolerance come to, by a look at a few rows.
     pub fn aimed<T: Float>(self, problem: &Problem<'_, T>) -> Self {
-        Law { goal: probe::goal(problem, self.wrt, self.request), ..self }
+        let goal = match self.is_output {
+            true => probe::goal_of_output(problem, self.request),
+            false => probe::goal(problem, self.wrt, self.request),
+        };
+        Law { goal, ..self }
     }
 
     /// The exact passes, because …
@@ -284,7 +296,7 @@ impl<'a> Law<'a> {
     /// Of a degree with that many exact rows, and of the estimate whose gradient a stronger kind has.
     pub fn operations(&self, degree: usize, samples: usize) -> f64 {
         let rows = |samples| if samples > 0 { self.cost.rows(samples, degree) } else { 0.0 };
-        let lent = if self.request.borrows() {
+        let lent = if self.request.borrows() && !self.is_output {
             self.cost.moments(degree) + rows(if samples > 0 { samples } else { self.usual() })
         } else {
             0.0

@@ -56,6 +56,17 @@ impl Decision {
         }
     }
 
+    /// One decision for two heads: the exact passes if either needs them, and otherwise the costlier degree with as many
+    /// rows as either takes.
+    pub(super) fn or_dearer(self, other: Self) -> Self {
+        if [&self, &other].iter().any(|one| one.method == Method::Exact) {
+            return if self.method == Method::Exact { self } else { other };
+        }
+        let samples = self.samples.max(other.samples);
+        let is_dearer = (other.degree, other.operations) > (self.degree, self.operations);
+        Decision { samples, ..if is_dearer { other } else { self } }
+    }
+
     /// The exact passes, because …
     pub(super) fn exact(reason: String) -> Self {
         Decision { reason, ..Decision::new(Method::Exact, 0, 0) }

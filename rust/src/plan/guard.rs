@@ -180,7 +180,10 @@ impl<T: Float> Search<'_, T> {
         stages: &mut Stages<'_>,
     ) -> Result<Prepared, Error> {
         let moments =
-            stages.run(0.3, |options, watch| Polynomial::fit(&self.problem, &approximation, options, watch))?;
+            stages.run(0.3, |options, watch| {
+                // The output alone has no slopes.
+                Polynomial::fit_to(&self.problem, &approximation, !self.law.is_output, options, watch)
+            })?;
         Ok(Prepared::new(approximation, moments, decision.clone()))
     }
 
@@ -270,7 +273,10 @@ impl<T: Float> Search<'_, T> {
     /// residuals; here nothing has been spent on moments yet.
     fn standing(&self, decision: &mut Decision, beyond: &[usize]) -> Result<Option<usize>, Error> {
         let Some(reach) = self.reach.get() else { return Ok(Some(0)) };
-        let mut sizes = Sizes::new(&self.problem, decision.degree, reach, &[])?;
+        let mut sizes = match self.law.is_output {
+            true => Sizes::of_output(decision.degree, reach)?,
+            false => Sizes::new(&self.problem, decision.degree, reach, &[])?,
+        };
         let Some(mut apart) = sizes.standing(self.wrt, self.problem.is_causal)? else { return Ok(None) };
         apart.extend(beyond);
         apart.sort_unstable();

@@ -19,6 +19,7 @@
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
 //! | `lengths` | lengths of all queries, keys, values and targets |
 //! | `sizes` | approximate contribution of each row to an error, by which outliers stand out |
+//! | `attempt` | results of one degree, of gradients or of the output, and the exact ones in their place |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
 //! | `seed` | the seed of a call that was given none |
 //! | `unfold` | the pair W_Q, W_K multiplied out |
@@ -29,7 +30,9 @@
 //! | `tries` | tries compared with each other and with the request |
 //! | `prepared` | reusable parts of a call: the polynomial and the moments of the keys |
 //! | `diagnosis`, `diagnose` | statistics of queries and keys, and the decisions for them |
-//! | `heads` | several heads of attention as one result |
+//! | `heads` | gradients of several heads of attention as one result |
+//! | `attention` | the output of several heads as one result |
+//! | `output` | one degree: the approximate output of a head and its certificate |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
 //! | `gradient` | the gradient by the method that all of these lead to |
@@ -37,6 +40,8 @@
 //! A decision depends on the data, on the request and on the constants here, never on a clock.
 
 mod apart;
+mod attempt;
+mod attention;
 pub mod cost;
 pub mod decide;
 mod decision;
@@ -51,6 +56,7 @@ mod heads;
 mod lengths;
 mod logits;
 mod needed;
+mod output;
 mod passes;
 mod pilot;
 mod prepared;
@@ -71,6 +77,7 @@ mod tries;
 mod unfold;
 
 pub use crate::problem::HEAD_INPUTS;
+pub use attention::{AttentionOutput, certified_attention};
 pub use decide::decide;
 pub use decision::{Decision, Method};
 pub use diagnose::{TOLERANCES, diagnose, diagnose_problem};

@@ -62,11 +62,11 @@ impl Law<'_> {
         let needed =
             match self.backing {
                 Backing::Rigorous => {
-                    let bound = RIGOROUS * self.cost.incoherence() * logits.excess(degree);
+                    let bound = RIGOROUS * self.cost.added_up() * logits.excess(degree);
                     return (bound <= allowed).then_some(0);
                 }
                 Backing::Statistical => {
-                    STATISTICAL * RIGOROUS * self.cost.incoherence() * logits.excess(degree) / allowed
+                    STATISTICAL * RIGOROUS * self.cost.added_up() * logits.excess(degree) / allowed
                 }
                 Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
                     if self.sampled() * error > allowed { f64::INFINITY } else { 0.0 }

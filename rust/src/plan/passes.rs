@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::apart::exact_share;
 use super::decision::{Backing, Decision};
 use super::request::{Asked, Certificate, Kind, Norm, Request};
-use super::rows::{Sample, add, among_the_others, put};
+use super::rows::{Sample, Wanted, add, drawn, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
 use super::solution::{ADDITIONS, Gradient, Solution};
@@ -27,14 +27,13 @@ use crate::options::{Level, Options};
 use crate::problem::Wrt;
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
-use crate::runtime::rng::{Rng, without_replacement};
 
 /// Above this part of the rows apart, all are computed exactly.
 pub const MOST_APART: usize = 4;
 
 /// Relative error of the weights above which a polynomial is no approximation, and a few of its rows say nothing of
 /// others.
-const BELIEVABLE: f64 = 0.3;
+pub const BELIEVABLE: f64 = 0.3;
 
 /// The approximate gradient, rows apart included.
 pub struct Passes<T> {
@@ -62,7 +61,7 @@ pub struct Passes<T> {
 
 impl<T: Float> Passes<T> {
     /// Nothing where too many rows are beyond the polynomial, those that are known to be among them.
-    pub fn run(
+    pub fn of(
         setting: &Setting<'_, T>,
         backing: Backing,
         beyond: Vec<usize>,
@@ -215,12 +214,12 @@ impl<T: Float> Passes<T> {
     }
 
     /// Rows that a uniform sample must hold to see enough of those that the error is made of.
-    pub fn least_samples(&self) -> usize {
+    pub fn least_rows(&self) -> usize {
         self.sizes.least_samples(self.apart.len())
     }
 
     /// The gradients with their certificates, from `decision.samples` rows where the backing wants rows.
-    pub fn certified(
+    pub fn solution(
         &mut self,
         setting: &Setting<'_, T>,
         backing: Backing,
@@ -270,15 +269,9 @@ impl<T: Float> Passes<T> {
     fn enlarge(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<(), Error> {
         let Setting { problem, seed, .. } = setting;
         let known = self.sample.as_ref().map_or(0, |sample| sample.indices.len());
-        let population = problem.A1.nrows() - self.apart.len();
-        let mut more = without_replacement(&mut Rng::new(*seed), population, count)?;
-        more.drain(..known.min(more.len()));
-        more.sort_unstable();
-        let standing = std::mem::take(&mut self.standing);
-        let certain = standing.len();
-        let mut indices = buffer::with_capacity(certain + more.len())?;
-        indices.extend(standing);
-        among_the_others(more, &self.apart, &mut indices);
+        let mut indices = std::mem::take(&mut self.standing);
+        let certain = indices.len();
+        drawn(*seed, problem.A1.nrows(), &self.apart, known..count, &mut indices)?;
         if indices.is_empty() {
             return Ok(());
         }
@@ -297,8 +290,8 @@ impl<T: Float> Passes<T> {
     /// These rows, exact and approximate.
     fn sample(&self, setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
         let Setting { problem, prepared, .. } = setting;
-        let values = setting.reach.is_some() && setting.wrt.contains(&Wrt::Y);
-        Sample::new(problem, prepared, rows, values, stages)
+        let mixed = setting.reach.is_some() && setting.wrt.contains(&Wrt::Y);
+        Sample::new(problem, prepared, rows, Wanted { mixed, slopes: true }, stages)
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
@@ -365,7 +358,7 @@ impl<T: Float> Passes<T> {
             return Ok(());
         }
         let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
-        let sample = Sample::new(problem, prepared, indices, false, stages)?;
+        let sample = Sample::new(problem, prepared, indices, Wanted { mixed: false, slopes: true }, stages)?;
         let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
         let (norms, lost) = (sample.norms()?, sample.lost(problem, stages)?);
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {

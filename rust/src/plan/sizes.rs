@@ -49,6 +49,12 @@ impl Sizes {
         Ok(sizes)
     }
 
+    /// The same of the output, which the values of all rows make alike: what a polynomial neglects.
+    pub fn of_output(degree: usize, reach: &Reach) -> Result<Self, Error> {
+        let own = reach.lost(degree)?;
+        Ok(Sizes { weighted: [buffer::copied(&own)?, Vec::new()], own: [own, Vec::new()] })
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Vec<f64>> {
         self.own.iter_mut().chain(&mut self.weighted).filter(|sizes| !sizes.is_empty())
     }
