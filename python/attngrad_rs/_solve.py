@@ -23,7 +23,7 @@ from ._inputs.memory import check_fits, free_bytes
 from ._inputs.options import HeadOptions, Options
 from .errors import NonFiniteError, OptionError, ShapeError
 from .plans import DECIDED, Plan, Reuse
-from .results import AttentionGradients, Certificate, GradientResult, deliver
+from .results import AttentionGradients, AttentionResult, Certificate, GradientResult, deliver
 
 # Names of the dtypes, which NumPy takes microseconds to spell.
 NAMES = {dtype: dtype.name for dtype in arrays.FLOATS}
@@ -234,6 +234,21 @@ def attention(heads: Heads, return_lse: bool) -> tuple[Array, Array | None]:
         raise heads.named(error) from None
 
 
+def certified_attention(heads: Heads, return_lse: bool, start: float) -> AttentionResult[Any]:
+    """The same with a certificate, by the method that the options lead to."""
+    given, request = heads.given, heads.given.request()
+    check_fits("attention", heads.stack.forward_bytes(heads.options))
+    try:
+        found, lse, seconds, peak_bytes = _core.certified_attention(
+            heads.stack, return_lse, request, heads.options
+        )
+    except NonFiniteError as error:
+        raise heads.named(error) from None
+    plan = _made(given, found.decision, (seconds, peak_bytes), None, None)
+    result = AttentionResult.of_core(found, lse, plan, time.perf_counter() - start)
+    return deliver(result, given, NAMES[heads.dtype])
+
+
 def push_forward(heads: MovedHeads) -> tuple[Array, Array]:
     """The output of all heads, and its change in the direction."""
     check_fits("attention_jvp", heads.stack.second_bytes(heads.options))
@@ -258,7 +273,7 @@ def _made(
     given: Options,
     decision: _core.Decision,
     expected: tuple[float, int],
-    again: Callable[..., Any],
+    again: Callable[..., Any] | None,
     reuse: Reuse | None,
 ) -> Plan:
     """A decision, with its seconds and bytes, for the eyes of the caller."""

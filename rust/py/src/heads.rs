@@ -187,6 +187,30 @@ pub fn attention(
     })
 }
 
+/// The same with a certificate of the output, by the method that the request leads to; seconds and bytes that were
+/// expected.
+#[pyfunction]
+pub fn certified_attention(
+    py: Python<'_>,
+    stack: &Stack,
+    return_lse: bool,
+    request: &Request,
+    options: &Options,
+) -> Result<(Solution, Option<Py<PyAny>>, f64, u128)> {
+    in_precision!(stack.is_single, T => {
+        let read = Read::<T>::new(py, stack)?;
+        let mask = read.mask();
+        let (heads, asked) = (read.stack(stack, mask.as_ref())?, (return_lse, stack.check_finite));
+        let (mut found, _) = options.run(py, |options, watch| {
+            plan::certified_attention(&heads, asked, &request.0.options(*options), watch)
+        })?;
+        let shape = read.output_shape(stack)?;
+        let lse = found.lse.take().map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?;
+        let (output, expected) = (shaped(py, take(&mut found.output), &shape)?, found.forecast);
+        Ok((Solution::of_output(py, &request.0, found, output)?, lse, expected.seconds, expected.peak_bytes))
+    })
+}
+
 /// The numbers of all heads as an array of this shape.
 pub fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> Result<Py<PyAny>> {
     let misfit = |_| Failure::internal("a result has another size than its shape");

@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::decide::Law;
 use super::decision::{Decision, Method};
 use super::execute::{Start, found};
-use super::forecast::{check_memory, forecast_output};
+use super::forecast::{Forecast, check_memory, forecast_output};
 use super::heads::{Unit, costliest, of_all, of_each, stacked};
 use super::logits::Drawn;
 use super::output::{Output, OutputPasses};
@@ -29,6 +29,8 @@ pub struct AttentionOutput<T> {
     pub certificate: Certificate,
     /// The method that was run, and the reason.
     pub decision: Decision,
+    /// What was expected of it before.
+    pub forecast: Forecast,
 }
 
 const WITH_LSE: &str = "the logarithm of the normaliser is wanted, which the exact method alone has";
@@ -86,12 +88,13 @@ fn attend<T: Float>(
     request.check_for_heads()?;
     let decision = decide(stack, has_lse, request)?;
     let (options, is_causal) = (&request.options, stack.heads().first().and_then(Heads::plain).unwrap_or(false));
-    check_memory(options, || forecast_output::<T>(stack.sizes(), is_causal, &decision, options))?;
+    let forecast = forecast_output::<T>(stack.sizes(), is_causal, &decision, options)?;
+    check_memory(options, || Ok(forecast))?;
     if decision.method == Method::Exact {
         let (found, estimates) = attention_stack_measured(stack, (has_lse, is_checked), options, watch)?;
         let rounding = of_each(request.norm, estimates.iter().map(|one| one.rounding));
         let certificate = Certificate::exact(request, rounding, request.norm.of(&found.output));
-        return Ok(AttentionOutput { output: found.output, lse: found.lse, certificate, decision });
+        return Ok(AttentionOutput { output: found.output, lse: found.lse, certificate, decision, forecast });
     }
     let count = stack.heads().len();
     let mut stages = Stages::new(options, watch);
@@ -112,7 +115,7 @@ fn attend<T: Float>(
     let certificates: Vec<Certificate> = all.iter().map(|one| one.certificate).collect();
     let certificate = of_all(&certificates, request, request.norm.of(&output));
     let decision = costliest(decision, all.iter().map(|one| &one.decision));
-    Ok(AttentionOutput { output, lse: None, certificate, decision })
+    Ok(AttentionOutput { output, lse: None, certificate, decision, forecast })
 }
 
 /// The output of one head.
