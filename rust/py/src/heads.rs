@@ -63,8 +63,12 @@ impl Stack {
 
     /// The decision that needs no look at the arrays. Refuses a request that no data could meet in their precision.
     fn settled(&self, request: &Request) -> Result<Option<Decision>> {
-        in_precision!(self.is_single, T => request.0.check_in::<T>())?;
-        Ok(request.0.settled_for_heads().map(Decision::from))
+        let (has_mask, has_saved) = (self.masks.is_some(), self.arrays[4].is_some());
+        let beside = plan::Beside { is_causal: self.is_causal, has_mask, has_saved };
+        in_precision!(self.is_single, T => {
+            request.0.check_in::<T>()?;
+            Ok(plan::settled_heads::<T>(&self.sizes, beside, &request.0).map(Decision::from))
+        })
     }
 
     /// Seconds that a decision is expected to take for all heads, and bytes at the peak.

@@ -33,12 +33,12 @@ pub fn exact_rows<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<RowValues<T>, Error> {
-    Ok(exact_rows_with(problem, indices, Wanted { mixed: false, slopes: true }, options, watch)?.0)
+    Ok(exact_rows_with(problem, indices, RowsWanted { mixed: false, slopes: true }, options, watch)?.0)
 }
 
 /// What is wanted of rows beside o.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct RowsWanted {
     /// f A3.
     pub mixed: bool,
     /// w.
@@ -50,7 +50,7 @@ pub(crate) struct Wanted {
 pub(crate) fn exact_rows_with<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
-    wanted: Wanted,
+    wanted: RowsWanted,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
@@ -60,7 +60,7 @@ pub(crate) fn exact_rows_with<T: Float>(
             as fn(
                 &Problem<'_, T>,
                 &[usize],
-                Wanted,
+                RowsWanted,
                 &Options,
                 Option<Watch<'_>>,
             ) -> Result<(RowValues<T>, Option<Array2<T>>), Error>
@@ -70,7 +70,7 @@ pub(crate) fn exact_rows_with<T: Float>(
 fn exact_rows_in<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
-    wanted: Wanted,
+    wanted: RowsWanted,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
@@ -82,7 +82,7 @@ fn exact_rows_in<T: Float>(
 fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
-    wanted: Wanted,
+    wanted: RowsWanted,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {

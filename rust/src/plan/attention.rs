@@ -6,7 +6,7 @@ use super::decide::Law;
 use super::decision::{Decision, Method};
 use super::execute::{Start, found};
 use super::forecast::{Forecast, check_memory, forecast_output};
-use super::heads::{Unit, costliest, of_all, of_each, stacked};
+use super::heads::{Unit, WITH_MASK, costliest, of_all, of_each, stacked};
 use super::logits::Drawn;
 use super::output::{Output, OutputPasses};
 use super::request::{Certificate, Request, Wanted};
@@ -34,7 +34,6 @@ pub struct AttentionOutput<T> {
 }
 
 const WITH_LSE: &str = "the logarithm of the normaliser is wanted, which the exact method alone has";
-const WITH_MASK: &str = "of the masks the polynomial method knows is_causal alone";
 const NO_HEAD: &str = "there is no head";
 
 /// o of all heads by the method that the request leads to, with the logarithm of the normaliser if `has_lse`, which the

@@ -5,7 +5,7 @@ use super::prices::Prices;
 use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::float::Float;
 use crate::options::Level;
-use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
+use crate::problem::{ExactPasses, OutputSet, Shape, Wrt};
 
 /// Prices that are much the same for every instruction set, in the unit of [`Prices`]: least squares over the times of
 /// n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md, equation
@@ -65,12 +65,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of a problem; `dimension` is that of its logits.
-    pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], level: Level) -> Self {
-        Cost::of_shape::<T>(Shape::of(problem), wrt, problem.is_causal, level)
-    }
-
-    /// The same from shapes, in the precision T.
+    /// From shapes, in the precision T; the dimension is that of the logits.
     pub fn of_shape<T: Float>(
         Shape { n, m, d, d3, dv, .. }: Shape,
         wrt: &[Wrt],

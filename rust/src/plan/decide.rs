@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::features::affordable;
 use crate::float::{Float, compiled};
-use crate::problem::{Problem, Wrt};
+use crate::problem::{Problem, Shape, Wrt};
 
 /// Degrees looked at: beyond it features are out of reach in all but the lowest dimensions, where the exact passes are
 /// cheap.
@@ -74,8 +74,13 @@ pub(super) struct Law<'a> {
 impl<'a> Law<'a> {
     /// With the relative tolerance for a goal.
     pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
+        Law::of_shape::<T>(Shape::of(problem), problem.is_causal, wrt, request)
+    }
+
+    /// The same for a shape alone.
+    pub fn of_shape<T: Float>(shape: Shape, is_causal: bool, wrt: &'a [Wrt], request: &'a Request) -> Self {
+        let cost = Cost::of_shape::<T>(shape, wrt, is_causal, request.options.runs_on());
         let goal = request.rtol.unwrap_or(0.0);
-        let cost = Cost::new(problem, wrt, request.options.runs_on());
         Law { cost, backing: Backing::of(request), request, wrt, is_output: false, goal }
     }
 
@@ -168,7 +173,7 @@ impl<'a> Law<'a> {
     }
 
     /// Why the exact method, where neither logits nor sizes need to be looked at.
-    fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
+    pub(super) fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
         let because = |reason: &str| Some(reason.to_owned());
         if let Some(reason) = self.request.exact_because() {
             return because(reason);

@@ -165,7 +165,8 @@ impl<T: Float> Search<'_, T> {
         // Guaranteed bounds include the largest error that integers may have, which is far above the actual one; a
         // sample sees the actual one.
         let integers = match self.law.backing {
-            Backing::Estimated => estimated,
+            // Those over the queries, of the slopes at the keys, no sampled row sees.
+            Backing::Estimated => estimated && !self.wrt.contains(&Wrt::A2),
             Backing::Rigorous => self.request.asked == Asked::Any,
             Backing::Statistical => false,
         };

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::decide::decide;
+use super::decide::{Law, decide};
 use super::decision::{Decision, Method};
 use super::execute::Start;
 use super::forecast::{check_memory, forecast_heads, observe};
 use super::gradient::solve;
-use super::request::{Certificate, Kind, Norm, Request};
+use super::request::{Certificate, Kind, Norm, Request, Wanted};
 use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::rigorous::Steps;
@@ -19,7 +19,7 @@ use crate::exact::{Incoming, attention_stack_vjp, check_finite};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
-use crate::problem::{HEAD_INPUTS, Heads, Problem, Stack, Weights};
+use crate::problem::{HEAD_INPUTS, Heads, Problem, Stack, StackSizes, Weights};
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
 
@@ -49,21 +49,69 @@ pub fn attention_vjp<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Re
     solve_heads(heads, decide_heads(heads, request)?, request, None)
 }
 
-/// The decision for all heads: one degree and one number of rows. `auto` is exact, as dk and dv are certified by
-/// nothing cheaper.
+/// The reason for the exact method where masks are given that no other has.
+pub(super) const WITH_MASK: &str = "of the masks the polynomial method knows is_causal alone";
+
+/// What comes with heads, as far as it settles the method.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside {
+    /// Whether they are causal.
+    pub is_causal: bool,
+    /// Whether they have another mask.
+    pub has_mask: bool,
+    /// Whether results of the forward pass are given.
+    pub has_saved: bool,
+}
+
+/// The decision for the gradients of heads where it needs no look at their numbers.
+pub fn settled_heads<T: Float>(sizes: &StackSizes, beside: Beside, request: &Request) -> Option<Decision> {
+    let because = |reason: &str| Some(Decision::exact(reason.into()));
+    if let Some(reason) = request.exact_because() {
+        return because(reason);
+    }
+    if request.wanted != Wanted::Auto {
+        return None;
+    }
+    for (is_so, reason) in [
+        (sizes.heads == 0, "there is no head"),
+        (beside.has_mask, WITH_MASK),
+        (beside.has_saved, "the forward pass is done, of which no other method has a use"),
+        (sizes.group > 1, "heads share keys"),
+    ] {
+        if is_so {
+            return because(reason);
+        }
+    }
+    let law = Law::of_shape::<T>(sizes.head, beside.is_causal, &HEAD_INPUTS, request);
+    law.settled(beside.is_causal, &[]).map(Decision::exact)
+}
+
+/// The decision for all heads: one degree and one number of rows, or the exact method where `auto` takes that for any
+/// of them.
 ///
 /// # Errors
 /// Those of [`super::decide()`], for the first head that has one.
 pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Result<Decision, Error> {
     request.check_in::<T>()?;
     request.check_for_heads()?;
-    if let Some(decision) = request.settled_for_heads() {
-        return Ok(decision);
+    let has_mask = heads.iter().any(|(head, _)| head.plain().is_none());
+    if let Some(reason) = request.exact_because().or((request.wanted == Wanted::Auto && has_mask).then_some(WITH_MASK)) {
+        return Ok(Decision::exact(reason.into()));
     }
     let each = heads.iter().map(|head| Unit::of(&head.0).with(head, |problem| decide(problem, &HEAD_INPUTS, request)));
-    let each: Vec<Decision> = each.collect::<Result<_, Error>>()?;
+    let mut best: Option<Decision> = None;
+    for one in each {
+        let one = one?;
+        best = Some(match best {
+            Some(best) => best.or_dearer(one),
+            None => one,
+        });
+        if best.as_ref().is_some_and(|best| best.method == Method::Exact) {
+            break;
+        }
+    }
     // Without a head nothing is decided.
-    Ok(each.into_iter().reduce(Decision::or_dearer).unwrap_or_else(|| Decision::new(Method::Polynomial, 0, 0)))
+    Ok(best.unwrap_or_else(|| Decision::new(Method::Polynomial, 0, 0)))
 }
 
 /// dq, dk and dv of all heads, rows of one head after those of the one before, as gradients with respect to A1, A2 and

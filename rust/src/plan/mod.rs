@@ -18,6 +18,7 @@
 //! | `rows` | sampled rows, exact and approximate, and the estimates from them for each output |
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
 //! | `lengths` | lengths of all queries, keys, values and targets |
+//! | `by_key` | errors of sampled rows at every key, the terms of outputs by key |
 //! | `sizes` | approximate contribution of each row to an error, by which outliers stand out |
 //! | `attempt` | results of one degree, of gradients or of the output, and the exact ones in their place |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
@@ -42,6 +43,7 @@
 mod apart;
 mod attempt;
 mod attention;
+mod by_key;
 pub mod cost;
 pub mod decide;
 mod decision;
@@ -87,7 +89,7 @@ pub use execute::Start;
 pub use forecast::{Forecast, forecast, forecast_heads, forward_bytes, second_bytes};
 pub use gradient::{Plan, loss_gradient, plan_loss_gradient, solve};
 pub use guard::foresee;
-pub use heads::{Pulled, attention_vjp, decide_heads, solve_heads, solve_stack};
+pub use heads::{Beside, Pulled, attention_vjp, decide_heads, settled_heads, solve_heads, solve_stack};
 pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Kind, Norm, Request, Verdict, Wanted};
 pub use solution::{Gradient, Solution};

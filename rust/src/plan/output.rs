@@ -11,7 +11,8 @@ use super::decision::{Backing, Decision};
 use super::passes::{BELIEVABLE, MOST_APART};
 use super::prepared::Prepared;
 use super::request::{Certificate, Kind, Norm};
-use super::rows::{Sample, Wanted, drawn, put};
+use super::by_key::Wanted;
+use super::rows::{Sample, drawn, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
 use super::solution::ADDITIONS;
@@ -109,7 +110,7 @@ impl<T: Float> OutputPasses<T> {
 
 /// These rows, exact and approximate.
 fn sample<T: Float>(setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
-    Sample::new(&setting.problem, setting.prepared, rows, Wanted { mixed: false, slopes: false }, stages)
+    Sample::new(&setting.problem, setting.prepared, rows, Wanted { mixed: false, slopes: false, keys: false }, stages)
 }
 
 impl<T: Float> Attempt<T> for OutputPasses<T> {

@@ -3,9 +3,10 @@
 use ndarray::Array2;
 
 use super::apart::exact_share;
+use super::by_key::{Wanted, group_factor};
 use super::decision::{Backing, Decision};
 use super::request::{Asked, Certificate, Kind, Norm, Request};
-use super::rows::{Sample, Wanted, add, drawn, put};
+use super::rows::{Sample, add, drawn, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
 use super::solution::{ADDITIONS, Gradient, Solution};
@@ -179,6 +180,10 @@ impl<T: Float> Passes<T> {
     fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample, stages: &mut Stages<'_>) -> Result<(), Error> {
         let (problem, count) = (&setting.problem, rows.indices.len());
         let proved = rows.proved(problem, stages)?;
+        let by_key = match rows.grouped {
+            Some(_) => Some(rows.by_key(problem, setting.prepared, stages, |rows, options, watch| rows.sums(options, watch))?),
+            None => None,
+        };
         let change = rows.losses()?.sum();
         // The passes and the rows have each their own rounding of P's row, and the exact row has another.
         self.loss += change;
@@ -192,6 +197,8 @@ impl<T: Float> Passes<T> {
             }
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem)?);
+            } else if let (Wrt::A2 | Wrt::A3, Some([keys, values])) = (*wrt, &by_key) {
+                add(value, if *wrt == Wrt::A2 { keys } else { values }, 1.0);
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
                 add(value, &error, 1.0);
                 *lost += ADDITIONS * T::UNIT_ROUNDOFF * (Norm::Frobenius.of(&error) + rows.total(count));
@@ -201,7 +208,7 @@ impl<T: Float> Passes<T> {
             *lost += rows.rounding(problem, *wrt, count)?;
             // Rows of f A3 come from moments of their own.
             let added = match wrt {
-                Wrt::Y => f64::INFINITY,
+                Wrt::Y | Wrt::A2 | Wrt::A3 => f64::INFINITY,
                 _ => bound.rounding + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value),
             };
             bound.rounding = outward(bound.rounding + added);
@@ -290,8 +297,7 @@ impl<T: Float> Passes<T> {
     /// These rows, exact and approximate.
     fn sample(&self, setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
         let Setting { problem, prepared, .. } = setting;
-        let mixed = setting.reach.is_some() && setting.wrt.contains(&Wrt::Y);
-        Sample::new(problem, prepared, rows, Wanted { mixed, slopes: true }, stages)
+        Sample::new(problem, prepared, rows, Wanted::of(setting.wrt, setting.reach.is_some()), stages)
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
@@ -310,8 +316,14 @@ impl<T: Float> Passes<T> {
                 let rows = sample.rows(problem)?;
                 one.offer(request, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
             } else if let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? {
+                let as_it_is = correction.uncorrected();
+                if matches!(one.wrt, Wrt::A2 | Wrt::A3) {
+                    // A sum over groups of keys is none that could be added.
+                    one.offer(request, Kind::Estimated, group_factor() * as_it_is, rounding, |_| ());
+                    continue;
+                }
                 let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * (correction.norm + sample.total(population));
-                let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
+                let shrunk = correction.shrunk();
                 if shrunk < as_it_is {
                     one.offer(request, Kind::Estimated, shrunk, rounding, |value| {
                         add(value, &correction.value, correction.shrinkage);
@@ -358,7 +370,7 @@ impl<T: Float> Passes<T> {
             return Ok(());
         }
         let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
-        let sample = Sample::new(problem, prepared, indices, Wanted { mixed: false, slopes: true }, stages)?;
+        let sample = Sample::new(problem, prepared, indices, Wanted::of(&[], false), stages)?;
         let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
         let (norms, lost) = (sample.norms()?, sample.lost(problem, stages)?);
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {

@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
+use super::by_key::{Grouped, Wanted, mapped_rows};
 use super::prepared::Prepared;
 use super::stages::Stages;
 use crate::certificate::estimated::{Factors, TokenError};
 use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
-pub(super) use crate::exact::rows::Wanted;
-use crate::exact::rows::exact_rows_with;
+use crate::exact::rows::{RowsWanted, exact_rows_with};
 use crate::float::Float;
 use crate::linalg::layout::wide;
 use crate::linalg::norms::largest;
@@ -19,6 +19,7 @@ use crate::linalg::outward::outward;
 use crate::linalg::products::{dot, mapped, matrix};
 use crate::linalg::rows::{RowValues, ascending, selected};
 use crate::linalg::some_rows::some_rows;
+use crate::linalg::spectral::spectral;
 use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
@@ -43,6 +44,8 @@ pub struct Sample {
     pub residuals: [Array2<f64>; 2],
     /// f A3 and f̃ A3, (rows, d3), where dL/dY is wanted.
     pub mixed: Option<[Array2<f64>; 2]>,
+    /// Errors at every key, keys in groups, where dL/dA2 or dL/dA3 is wanted.
+    pub grouped: Option<Grouped>,
 }
 
 impl Sample {
@@ -55,8 +58,9 @@ impl Sample {
         wanted: Wanted,
         stages: &mut Stages<'_>,
     ) -> Result<Self, Error> {
+        let of_exact = RowsWanted { mixed: wanted.mixed, slopes: wanted.slopes };
         let (exact, mixed) =
-            stages.run(0.5, |options, watch| exact_rows_with(problem, &indices, wanted, options, watch))?;
+            stages.run(0.5, |options, watch| exact_rows_with(problem, &indices, of_exact, options, watch))?;
         let fitted = |options: &Options, watch: Option<Watch<'_>>| {
             prepared.moments.fitted_rows(problem, &indices, wanted.slopes, options, watch)
         };
@@ -80,14 +84,20 @@ impl Sample {
             true => Ok(widened(rows.output.view())? - &target),
             false => copied(&target),
         };
-        Ok(Sample {
-            left: problem.scale * widened(selected(problem.A1, &indices)?.view())?,
+        let left = problem.scale * widened(selected(problem.A1, &indices)?.view())?;
+        let mut sample = Sample {
+            left,
             difference: less(&exact_w, widened(approximate.w.view())?),
             exact: exact_w,
             residuals: [residual(&exact)?, residual(&approximate)?],
             mixed,
+            grouped: None,
             indices,
-        })
+        };
+        if wanted.keys {
+            sample.grouped = Some(sample.by_key(problem, prepared, stages, |rows, options, watch| rows.grouped(options, watch))?);
+        }
+        Ok(sample)
     }
 
     /// The rows of both in the order of their indices.
@@ -104,7 +114,9 @@ impl Sample {
             matrix(data, first + second, one.ncols())
         };
         let pairs = |[a, b]: &[Array2<f64>; 2], [c, d]: &[Array2<f64>; 2]| Ok([both(a, c)?, both(b, d)?]);
+        let groups = self.grouped.as_ref().zip(other.grouped.as_ref());
         Ok(Sample {
+            grouped: groups.map(|(one, other)| one.with(other, both)).transpose()?,
             left: both(&self.left, &other.left)?,
             difference: both(&self.difference, &other.difference)?,
             exact: both(&self.exact, &other.exact)?,
@@ -119,6 +131,7 @@ impl Sample {
         let of = |all: &Array2<f64>| mapped(all.slice(s![range.clone(), ..]), |x| x);
         let pair = |[one, other]: &[Array2<f64>; 2]| Ok::<_, Error>([of(one)?, of(other)?]);
         Ok(Sample {
+            grouped: self.grouped.as_ref().map(|all| all.with(all, |all, _| of(all))).transpose()?,
             indices: buffer::copied(&self.indices[range.clone()])?,
             left: of(&self.left)?,
             difference: of(&self.difference)?,
@@ -156,6 +169,7 @@ impl Sample {
                 let (off, c_off) = (less(exact, copied(approximate)?), less(c, copied(c_approximate)?));
                 of(&[(exact.view(), c_off.view()), (off.view(), c_approximate.view())])
             }
+            (Wrt::A2 | Wrt::A3, _, _) => self.errors_by_key(problem, wrt, of),
             _ => Ok(None),
         }
     }
@@ -219,6 +233,9 @@ impl Sample {
                 let weights = query_weights(problem);
                 keys * values * problem.scale.abs() * weights.mapv(|x| x * x).sum().sqrt() * of_rows(None)
             }
+            // Of a row of p, of ‖f‖ for values of this size, and of f.
+            Wrt::A2 => values * of_rows(Some(&mapped_rows(problem, &self.left, &self.residuals)?.0)),
+            Wrt::A3 => spectral(wide(problem.Y).view()) * of_rows(None),
             _ => keys * values * of_rows(Some(&self.left)),
         };
         self.rounded(problem, size)
@@ -316,7 +333,7 @@ fn widened<T: Float>(array: ArrayView2<'_, T>) -> Result<Array2<f64>, Error> {
 }
 
 /// a − b in the place of b.
-fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
+pub(super) fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
     b.zip_mut_with(a, |b, a| *b = a - *b);
     b
 }
