@@ -85,10 +85,12 @@ pub fn attention_stack_measured<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<(Attended<T>, Vec<Estimate>), Error> {
     type Found<T> = Result<(Attended<T>, Vec<Estimate>), Error>;
-    compiled!(
-        T,
-        attended::<T> as fn(&Stack<'_, T>, (bool, bool), &Options, Option<Watch<'_>>) -> Found<T>
-    )(stack, (has_lse, is_checked), options, watch)
+    compiled!(T, attended::<T> as fn(&Stack<'_, T>, (bool, bool), &Options, Option<Watch<'_>>) -> Found<T>)(
+        stack,
+        (has_lse, is_checked),
+        options,
+        watch,
+    )
 }
 
 fn attended<T: Float>(

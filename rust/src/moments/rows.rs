@@ -3,7 +3,7 @@
 use super::fit::Polynomial;
 use super::queries::{Found, Queries};
 use super::query_side::{RowOutputs, query_side};
-use crate::certificate::moments::{Bound, Bounds, Caps, Evaluated, caps};
+use crate::certificate::moments::{Bound, Bounds, Caps, Evaluated, caps, output_caps};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::outputs::Product;
@@ -94,7 +94,8 @@ impl Polynomial {
             return refused("exact_keys", found, "none: caps are of the moments alone");
         }
         let mut run = Run::new(options, watch);
-        let evaluate = |run: &mut Run<'_>| known.map_or_else(|| Ok(self.evaluated(problem, None, true, None, run)?.0), Ok);
+        let evaluate =
+            |run: &mut Run<'_>| known.map_or_else(|| Ok(self.evaluated(problem, None, true, None, run)?.0), Ok);
         caps(&self.fitted(problem.Y.ncols()), problem, evaluate, &mut run)
     }
 
@@ -125,27 +126,33 @@ impl Polynomial {
         Ok((Evaluated { w, output, unsafe_rows }, found))
     }
 
-    /// õ of all query rows, in its unit, zeros where they are unsafe, and a bound of its error in the others. Of a
-    /// problem that is known to be the one that it was fitted to.
+    /// õ of all query rows, in its unit, zeros where they are unsafe, and a bound of its error in the others; with
+    /// `has_caps` one of each row too, where there are any. Of a problem that is known to be the one that it was fitted
+    /// to, with a target of zero.
     pub(crate) fn fitted_output<T: Float>(
         &self,
         problem: &Problem<'_, T>,
+        has_caps: bool,
         options: &Options,
         watch: Option<Watch<'_>>,
-    ) -> Result<(RowValues<T>, Bound), Error> {
+    ) -> Result<(RowValues<T>, Bound, Vec<f64>), Error> {
         let mut run = Run::new(options, watch);
         let (n, dv) = (problem.A1.nrows(), problem.Y.ncols());
         let is_bounded = !self.is_causal && self.exact_keys.is_empty();
         let mut norms = buffer::zeros(if is_bounded { n } else { 0 })?;
         let (evaluated, found) =
             self.evaluated(problem, None, false, is_bounded.then_some(&mut norms[..]), &mut run)?;
+        let caps = match has_caps && is_bounded {
+            true => output_caps(&self.fitted(dv), problem, &evaluated, &mut run)?,
+            false => Vec::new(),
+        };
         let Evaluated { w, output, unsafe_rows } = evaluated;
         let output = matrix(self.values_of(output, &unsafe_rows, dv), n, dv)?;
         let bound = match is_bounded {
             true => Bounds::new(&self.fitted(dv), problem, &found.buckets, found.widest, 0.0)?.output(output.view()),
             false => Bound::UNKNOWN,
         };
-        Ok((RowValues { w: matrix(w, n, 0)?, output, unsafe_rows }, bound))
+        Ok((RowValues { w: matrix(w, n, 0)?, output, unsafe_rows }, bound, caps))
     }
 
     /// Rows of o from those in the unit of the values.

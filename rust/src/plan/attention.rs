@@ -71,10 +71,12 @@ pub fn certified_attention<T: Float>(
     watch: Option<Watch<'_>>,
 ) -> Result<AttentionOutput<T>, Error> {
     type Found<T> = Result<AttentionOutput<T>, Error>;
-    compiled!(
-        T,
-        attend::<T> as fn(&Stack<'_, T>, (bool, bool), &Request, Option<Watch<'_>>) -> Found<T>
-    )(stack, (has_lse, is_checked), request, watch)
+    compiled!(T, attend::<T> as fn(&Stack<'_, T>, (bool, bool), &Request, Option<Watch<'_>>) -> Found<T>)(
+        stack,
+        (has_lse, is_checked),
+        request,
+        watch,
+    )
 }
 
 fn attend<T: Float>(
@@ -126,7 +128,8 @@ fn of_head<T: Float>(
 ) -> Result<Output<T>, Error> {
     let seen = problem.admitted()?;
     let law = Law::of_output(&seen, request);
-    let result = found::<T, OutputPasses<T>>(&seen, law, start, &request.options, &mut Stages::new(&request.options, watch));
+    let result =
+        found::<T, OutputPasses<T>>(&seen, law, start, &request.options, &mut Stages::new(&request.options, watch));
     result.map_err(|error| seen.blame(error))
 }
 

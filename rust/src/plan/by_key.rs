@@ -18,7 +18,6 @@ use crate::float::Float;
 use crate::linalg::layout::wide;
 use crate::linalg::products::{dot, matrix};
 use crate::options::{Isa, Options};
-use crate::polynomial::horner;
 use crate::probe::exponentials;
 use crate::problem::{Approximation, Problem, Weights, Wrt};
 use crate::runtime::buffer;
@@ -36,8 +35,8 @@ const GROUP_DEVIATION: f64 = 2.58;
 const SEED: u64 = 0x5EED_10C4;
 
 /// Rows and keys that are met at a time.
-const ROWS: usize = 16;
-const KEYS: usize = 512;
+const ROWS: usize = 64;
+const KEYS: usize = 128;
 
 /// Errors of rows, their keys in groups: (rows, [`GROUPS`]) each.
 #[derive(Debug, Clone)]
@@ -269,7 +268,9 @@ impl<'a, 'b, T: Float> ByKey<'a, 'b, T> {
             check()?;
             let Block { weights, products } = self.block(rows.clone(), first..m.min(first + KEYS))?;
             for (kind, (weights, products)) in weights.iter().zip(&products).enumerate() {
-                for (totals, (weights, products)) in totals.iter_mut().zip(weights.rows().into_iter().zip(products.rows())) {
+                for (totals, (weights, products)) in
+                    totals.iter_mut().zip(weights.rows().into_iter().zip(products.rows()))
+                {
                     totals.z[kind] += weights.sum();
                     totals.r[kind] += weights.dot(&products);
                 }
@@ -308,7 +309,10 @@ impl<'a, 'b, T: Float> ByKey<'a, 'b, T> {
         for ((row, mut logits), mut polynomial) in rows.clone().zip(exact.rows_mut()).zip(approximate.rows_mut()) {
             let [end, fitted] = self.ends[row];
             logits -= self.centres[row];
-            polynomial.zip_mut_with(&logits, |to, &t| *to = horner(coefficients, t));
+            // Power by power over all keys: one sum alone would wait for each of its products.
+            for &coefficient in coefficients.iter().rev() {
+                polynomial.zip_mut_with(&logits, |to, &t| *to = *to * t + coefficient);
+            }
             // A row of an array of its own is one piece.
             if let Some(logits) = logits.as_slice_mut() {
                 self.weigh(logits);

@@ -30,6 +30,8 @@ mod price {
     pub const SAMPLE_TOKEN: [f64; 2] = [1.6e4, 2.7e3];
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
     pub const SAMPLE_ENTRY: f64 = 1e3;
+    /// A pair of a sampled row with a key in double precision, for outputs by key, and each of its coordinates.
+    pub const KEYED: [f64; 2] = [1.5e3, 50.0];
     /// A glance at logits, and each of their coordinates ...
     pub const GLANCE: [f64; 2] = [1.1e7, 3e5];
     /// ... a look at four times as many, with the polynomials that are held against them ...
@@ -125,8 +127,14 @@ impl Cost {
         } else {
             0.0
         };
+        let [pair, coordinate] = price::KEYED;
+        let keyed = if self.outputs.A2 || self.outputs.A3 {
+            share * self.pairs * (pair + coordinate * (self.d as f64 + self.d3))
+        } else {
+            0.0
+        };
         let passes = if self.is_output { 1.0 } else { 2.0 };
-        price::SAMPLE + tokens + passes * pass(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
+        price::SAMPLE + tokens + passes * pass(self.dv) + mixed + keyed + price::SAMPLE_ENTRY * count * d * d
     }
 
     /// So many features with as many columns, and the ones.

@@ -180,11 +180,10 @@ impl<T: Float> Search<'_, T> {
         approximation: Approximation,
         stages: &mut Stages<'_>,
     ) -> Result<Prepared, Error> {
-        let moments =
-            stages.run(0.3, |options, watch| {
-                // The output alone has no slopes.
-                Polynomial::fit_to(&self.problem, &approximation, !self.law.is_output, options, watch)
-            })?;
+        let moments = stages.run(0.3, |options, watch| {
+            // The output alone has no slopes.
+            Polynomial::fit_to(&self.problem, &approximation, !self.law.is_output, options, watch)
+        })?;
         Ok(Prepared::new(approximation, moments, decision.clone()))
     }
 
@@ -251,14 +250,18 @@ impl<T: Float> Search<'_, T> {
         let moved = pilot::moved(&self.problem, approximation, rows, stages)?;
         let room = if is_cheap { 1.0 } else { SURE_ROOM };
         let predicted = decision.predicted_error;
-        let error = predicted.hypot(IN_LINE * moved);
+        // Of the output it is the error itself.
+        let (error, whole) = match self.law.is_output {
+            true => (moved, moved),
+            false => (predicted.hypot(IN_LINE * moved), predicted.hypot(moved)),
+        };
         let needed = |room: f64| self.aimed().needed(decision.degree, self.logits(), room * error);
         let Some(most) = needed(room) else {
             return Ok(Some("the residual or the rows that a sample sees leave too much room for errors"));
         };
         // More rows are drawn where they turn out to be wanted, unless they are known to be now.
         let samples = if error > NEWS * predicted { needed(1.0).unwrap_or(most) } else { 0 };
-        decision.predicted_error = predicted.hypot(moved);
+        decision.predicted_error = whole;
         self.resize(decision, samples.max(decision.samples));
         let is_dear = decision.operations > WORTHWHILE * self.law.cost.exact();
         Ok(is_dear.then_some("so many rows would have to be computed that nothing is cheaper"))

@@ -95,7 +95,8 @@ pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Res
     request.check_in::<T>()?;
     request.check_for_heads()?;
     let has_mask = heads.iter().any(|(head, _)| head.plain().is_none());
-    if let Some(reason) = request.exact_because().or((request.wanted == Wanted::Auto && has_mask).then_some(WITH_MASK)) {
+    if let Some(reason) = request.exact_because().or((request.wanted == Wanted::Auto && has_mask).then_some(WITH_MASK))
+    {
         return Ok(Decision::exact(reason.into()));
     }
     let each = heads.iter().map(|head| Unit::of(&head.0).with(head, |problem| decide(problem, &HEAD_INPUTS, request)));

@@ -6,12 +6,12 @@
 use ndarray::Array2;
 
 use super::attempt::Attempt;
+use super::by_key::Wanted;
 use super::decide::Law;
 use super::decision::{Backing, Decision};
 use super::passes::{BELIEVABLE, MOST_APART};
 use super::prepared::Prepared;
 use super::request::{Certificate, Kind, Norm};
-use super::by_key::Wanted;
 use super::rows::{Sample, drawn, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
@@ -19,6 +19,8 @@ use super::solution::ADDITIONS;
 use super::stages::Stages;
 use super::tries::Tried;
 use crate::certificate::moments::Bound;
+use crate::certificate::outliers::{budget, outliers};
+use crate::certificate::statistical::{Capped, MISS, allowance, stream};
 use crate::error::Error;
 use crate::exact::attention_stack_measured;
 use crate::float::Float;
@@ -53,12 +55,15 @@ impl<T> Tried for Output<T> {
 pub struct OutputPasses<T> {
     output: Array2<T>,
     bound: Bound,
-    /// Estimate of the rounding error of the rows that were put in.
+    /// Estimate of the rounding error of the rows that were put in, and a bound of it.
     lost: f64,
+    apart_rounding: f64,
     /// Rows that are computed exactly, in rising order.
     apart: Vec<usize>,
     /// Approximate sizes of the errors of rows.
     sizes: Sizes,
+    /// Bounds of ‖o_j − õ_j‖ of every row that is not apart, where rows are drawn by them.
+    caps: Vec<f64>,
     /// Rows drawn uniformly so far, in the order of their indices.
     sample: Option<Sample>,
 }
@@ -70,6 +75,7 @@ impl<T: Float> OutputPasses<T> {
         put(&mut self.output, &rows.indices, &rows.residuals[0]);
         let of_rows = root_total((0..rows.indices.len()).map(|row| proved.output(row)[0]));
         self.bound.rounding = outward(self.bound.rounding + of_rows);
+        self.apart_rounding = outward(of_rows + T::UNIT_ROUNDOFF * Norm::Frobenius.of(&self.output));
         self.lost += rows.output_rounding(&setting.problem, rows.indices.len())?;
         Ok(())
     }
@@ -108,6 +114,45 @@ impl<T: Float> OutputPasses<T> {
     }
 }
 
+impl<T: Float> OutputPasses<T> {
+    /// A certificate from rows drawn in proportion to the squares of their caps (docs/math.md, equation 9.71).
+    fn draw(
+        &self,
+        setting: &Setting<'_, T>,
+        decision: &Decision,
+        found: &mut Output<T>,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Error> {
+        let capped = Capped::new(&buffer::collected(self.caps.iter().map(|cap| outward(cap * cap)))?)?;
+        let look = stages.look();
+        let draws = capped.draw(&mut stream(setting.seed, look), decision.samples)?;
+        if draws.is_empty() {
+            return Ok(());
+        }
+        let rows = sample(setting, buffer::collected(draws.iter().map(|draw| draw.row))?, stages)?;
+        let proved = rows.proved(&setting.problem, stages)?;
+        let (mut squares, mut lost) = (buffer::with_capacity(draws.len())?, buffer::with_capacity(draws.len())?);
+        let mut mean = 0.0;
+        for (place, draw) in draws.iter().enumerate() {
+            // Of the rows as they are returned.
+            let returned = self.output.row(draw.row);
+            let exact = rows.residuals[0].row(place);
+            let square: f64 = exact.iter().zip(returned).map(|(o, own)| (o - own.widen()).powi(2)).sum();
+            let rounding = proved.output(place)[0];
+            squares.push(square);
+            lost.push(outward(rounding * (2.0 * square.sqrt() + rounding)));
+            mean += square / (draw.probability * draws.len() as f64);
+        }
+        let error = outward(capped.bound(&draws, &squares, &lost, mean, allowance(look)).sqrt());
+        let (Certificate { absolute, size, .. }, rounding) = (found.certificate, self.apart_rounding);
+        if error + rounding < absolute {
+            let of = Certificate::new(setting.request, Kind::Statistical, [0.0, error, rounding], size);
+            found.certificate = Certificate { confidence: Some(1.0 - MISS), ..of };
+        }
+        Ok(())
+    }
+}
+
 /// These rows, exact and approximate.
 fn sample<T: Float>(setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
     Sample::new(&setting.problem, setting.prepared, rows, Wanted { mixed: false, slopes: false, keys: false }, stages)
@@ -123,10 +168,13 @@ impl<T: Float> Attempt<T> for OutputPasses<T> {
         stages: &mut Stages<'_>,
     ) -> Result<Option<Self>, Error> {
         let Setting { problem, prepared, .. } = setting;
-        let (RowValues { output, unsafe_rows, .. }, bound) =
-            stages.run(0.6, |options, watch| prepared.moments.fitted_output(problem, options, watch))?;
-        let mut sizes = Sizes::default();
+        let has_caps = backing == Backing::Statistical;
+        let (RowValues { output, unsafe_rows, .. }, bound, mut caps) =
+            stages.run(0.6, |options, watch| prepared.moments.fitted_output(problem, has_caps, options, watch))?;
+        // Rows of which most of the caps are made are computed, and the others drawn.
         let mut apart = beyond;
+        apart.extend(outliers(&caps, budget(caps.len() / MOST_APART))?.exact);
+        let mut sizes = Sizes::default();
         if let Some(reach) = setting.reach {
             sizes = Sizes::of_output(prepared.decision.degree, reach)?;
             let Some(standing) = sizes.standing(&[], problem.is_causal)? else { return Ok(None) };
@@ -142,7 +190,21 @@ impl<T: Float> Attempt<T> for OutputPasses<T> {
         if problem.is_causal {
             sizes.mask(problem.A2.nrows());
         }
-        let mut passes = OutputPasses { output, bound, lost: 0.0, apart: Vec::new(), sizes, sample: None };
+        for &row in &apart {
+            if let Some(cap) = caps.get_mut(row) {
+                *cap = 0.0;
+            }
+        }
+        let mut passes = OutputPasses {
+            output,
+            bound,
+            lost: 0.0,
+            apart_rounding: 0.0,
+            apart: Vec::new(),
+            sizes,
+            caps,
+            sample: None,
+        };
         if !apart.is_empty() {
             let rows = sample(setting, buffer::copied(&apart)?, stages)?;
             passes.replace(setting, &rows, stages)?;
@@ -181,6 +243,8 @@ impl<T: Float> Attempt<T> for OutputPasses<T> {
             let believable = decision.predicted_error <= BELIEVABLE;
             self.enlarge(setting, if believable { decision.samples } else { 0 }, stages)?;
             self.estimate(setting, &mut found)?;
+        } else if backing == Backing::Statistical && !self.caps.is_empty() {
+            self.draw(setting, decision, &mut found, stages)?;
         }
         in_range("the output", T::NAME, found.value.iter().all(|x| x.is_finite()))?;
         Ok(found)

@@ -181,7 +181,9 @@ impl<T: Float> Passes<T> {
         let (problem, count) = (&setting.problem, rows.indices.len());
         let proved = rows.proved(problem, stages)?;
         let by_key = match rows.grouped {
-            Some(_) => Some(rows.by_key(problem, setting.prepared, stages, |rows, options, watch| rows.sums(options, watch))?),
+            Some(_) => {
+                Some(rows.by_key(problem, setting.prepared, stages, |rows, options, watch| rows.sums(options, watch))?)
+            }
             None => None,
         };
         let change = rows.losses()?.sum();

@@ -95,7 +95,8 @@ impl Sample {
             indices,
         };
         if wanted.keys {
-            sample.grouped = Some(sample.by_key(problem, prepared, stages, |rows, options, watch| rows.grouped(options, watch))?);
+            sample.grouped =
+                Some(sample.by_key(problem, prepared, stages, |rows, options, watch| rows.grouped(options, watch))?);
         }
         Ok(sample)
     }
