@@ -145,9 +145,9 @@ def attention(
     Notes
     -----
     Errors: as ``loss_gradient``; the message names the argument. A tolerance that a method named
-    misses is a ToleranceError whether a certificate is returned or not. Keys and queries that masks leave
-    out entirely have no effect, whatever they hold; ``check_finite`` looks at what is left, and
-    where ``is_causal`` is the only mask at all.
+    misses is a ToleranceError whether a certificate is returned or not. Keys and queries that masks
+    leave out entirely have no effect, whatever they hold; ``check_finite`` looks at what is left,
+    and where ``is_causal`` is the only mask at all.
     Source: docs/math.md, sections on attention and on the output. Cost: 2 (E + Ev) operations for
     each query and key that it sees, of each head; memory O((L + S)(E + Ev)) beside the inputs.
     Polynomial: 2 (L + S) N (Ev + 1) with N = C(E + g, g) features for degree g, and 2 (E + Ev)
@@ -174,7 +174,10 @@ def attention(
     """
     start = time.perf_counter()
     given = Options.of("attention", HeadOptions, options)
-    has_lse, has_more = flag("return_lse", return_lse), flag("return_certificate", return_certificate)
+    has_lse, has_more = (
+        flag("return_lse", return_lse),
+        flag("return_certificate", return_certificate),
+    )
     heads = _solve.Heads({"query": query, "key": key, "value": value}, given)
     if has_more or heads.given.is_certified:
         result = _solve.certified_attention(heads, has_lse, start)
@@ -235,10 +238,11 @@ def attention_vjp(
     **options
         As in ``loss_gradient``.
     method : {"auto", "exact", "polynomial"}
-        "auto" is exact for every tolerance: dk and dv are certified by nothing cheaper.
-        "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
-        logits; all heads are looked at before its degree is chosen, and a head with too many rows
-        beyond it is computed exactly. ``is_causal`` is the only mask that it has.
+        "auto" is the cheapest that is expected to reach the tolerance for every head, and exact
+        with ``enable_gqa`` where keys are shared, and with ``output`` and ``lse``. "polynomial"
+        puts a polynomial in the place of exp, near-linear in L and S, for small logits; all heads
+        are looked at before its degree is chosen, and a head with too many rows beyond it is
+        computed exactly. ``is_causal`` is the only mask that it has.
     degree
         As in ``loss_gradient``.
         With ``is_causal`` that bound is always infinite.

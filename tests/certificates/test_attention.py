@@ -59,7 +59,9 @@ def estimates(given: Heads, draw: int, **options: Any) -> list[tuple[str, Array,
     gradients = ag.attention_vjp(**given, **options, rng=draw, plan=plan)
     forward = {name: of for name, of in given.items() if name != "dout"}
     found = ag.attention(**forward, **options, rng=draw, return_certificate=True)
-    parts = [(name, g, gradients.certificates[name]) for name, g in zip(INPUTS, gradients, strict=True)]
+    parts = [
+        (name, g, gradients.certificates[name]) for name, g in zip(INPUTS, gradients, strict=True)
+    ]
     return [("output", found.output, found.certificate), *parts]
 
 
@@ -166,7 +168,9 @@ def test_a_tolerance_is_reached(norm: str, is_causal: bool) -> None:
 def test_what_is_out_of_reach_is_said() -> None:
     given = heads(families.problem("uniform", N, D, 0))
     given.pop("dout")
-    with pytest.raises(ag.ToleranceError, match=r"^rtol: found 1e-06, below what method 'poly.* output; ") as missed:
+    with pytest.raises(
+        ag.ToleranceError, match=r"^rtol: found 1e-06, below what method 'poly.* output; "
+    ) as missed:
         ag.attention(**given, method="polynomial", degree=1, rtol=1e-6)
     result = missed.value.result
     assert isinstance(result, ag.AttentionResult)
@@ -200,8 +204,13 @@ def test_the_estimate_of_rounding_is_never_below_it(dtype: Any, is_causal: bool)
         for seed in range(4):
             wide = heads(families.problem(family, 300, D, seed, "float64"), is_causal)
             wide.pop("dout")
-            given = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in wide.items()}
-            of = {k: v.astype(np.longdouble) if isinstance(v, np.ndarray) else v for k, v in given.items()}
+            given = {
+                k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in wide.items()
+            }
+            of = {
+                k: v.astype(np.longdouble) if isinstance(v, np.ndarray) else v
+                for k, v in given.items()
+            }
             logits = of["scale"] * of["query"] @ of["key"].T
             if is_causal:
                 logits = np.where(np.tril(np.ones(logits.shape, bool)), logits, -np.inf)

@@ -29,7 +29,7 @@ KEYWORDS: dict[Callable[..., object], dict[str, object]] = {
     ag.loss: CALL,
     ag.loss_gradient: {**GRADIENT, "B": None, "wrt": "X", "plan": None},
     ag.plan_loss_gradient: {**GRADIENT, "B": None, "wrt": "X"},
-    ag.attention: {**CALL, **MASKS, "return_lse": False},
+    ag.attention: {**GRADIENT, **MASKS, "return_lse": False, "return_certificate": False},
     ag.attention_vjp: {**GRADIENT, **MASKS, **SAVED, "plan": None},
     ag.attention_jvp: {**CALL, "enable_gqa": False, **SAVED},
     ag.attention_hvp: {**CALL, "enable_gqa": False, **SAVED, "ddout": None},

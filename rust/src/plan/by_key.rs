@@ -1,4 +1,4 @@
-//! Errors of sampled rows of p and f at every key, the terms of outputs by key (docs/math.md, Rule 9.47).
+//! Errors of sampled rows of p and f at every key, the terms of outputs by key (docs/math.md, Rule 9.49).
 //!
 //! Such a term has a row for each key. For the estimate the keys are added up in groups with random signs, which leaves
 //! norms as they are in the mean; rows that are put in the place of their approximation count key by key.

@@ -1,5 +1,5 @@
 //! One degree: the approximate output of a head, and its certificate from sampled rows or from bounds (docs/math.md,
-//! equations 9.69 and 9.70).
+//! Theorem 9.46, Rule 9.47).
 //!
 //! The problem has the identity for X and Y and a target of zero, so that c is the output.
 
@@ -115,7 +115,7 @@ impl<T: Float> OutputPasses<T> {
 }
 
 impl<T: Float> OutputPasses<T> {
-    /// A certificate from rows drawn in proportion to the squares of their caps (docs/math.md, equation 9.71).
+    /// A certificate from rows drawn in proportion to the squares of their caps (docs/math.md, equation 9.70).
     fn draw(
         &self,
         setting: &Setting<'_, T>,
