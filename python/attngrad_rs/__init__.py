@@ -15,8 +15,8 @@ from .results import AttentionGradients, AttentionResult, Certificate, GradientR
 # fmt: off
 __all__ = [
     "AttentionGradients", "AttentionResult", "Certificate", "Diagnosis", "ExpFeatures", "Factors",
-    "GradientResult", "Plan", "__version__", "attention", "attention_hvp", "attention_jvp", "attention_vjp",
-    "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials",
-    "reference",
+    "GradientResult", "Plan", "__version__", "attention", "attention_hvp", "attention_jvp",
+    "attention_vjp", "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient",
+    "polynomials", "reference",
 ]
 __all__ += errors.__all__
