@@ -37,7 +37,6 @@ __all__ = [
     "attention",
     "attention_hvp",
     "attention_jvp",
-    "certified_attention",
     "decide_heads",
     "default_threads",
     "diagnose",
@@ -480,10 +479,9 @@ def decide_heads(stack: Stack, request: Request) -> Decision: ...
 def solve_heads(
     stack: Stack, request: Request, decision: Decision, options: Options
 ) -> Solution: ...
-def attention(stack: Stack, return_lse: bool, options: Options) -> tuple[_Array, _Array | None]: ...
-def certified_attention(
-    stack: Stack, return_lse: bool, request: Request, options: Options
-) -> tuple[Solution, _Array | None, float, int]: ...
+def attention(
+    stack: Stack, return_lse: bool, request: Request | None, options: Options
+) -> tuple[_Array, _Array | None, tuple[Certificate, Decision, float, int] | None]: ...
 def attention_jvp(
     stack: Stack, direction: Stack, options: Options
 ) -> tuple[_Array | None, _Array]: ...

@@ -227,26 +227,32 @@ def pull_back(
 
 def attention(heads: Heads, return_lse: bool) -> tuple[Array, Array | None]:
     """The output of all heads, and the logarithm of the normaliser where it is wanted."""
-    check_fits("attention", heads.stack.forward_bytes(heads.options))
-    try:
-        return _core.attention(heads.stack, return_lse, heads.options)
-    except NonFiniteError as error:
-        raise heads.named(error) from None
+    return _attended(heads, return_lse, None)[:2]
 
 
 def certified_attention(heads: Heads, return_lse: bool, start: float) -> AttentionResult[Any]:
     """The same with a certificate, by the method that the options lead to."""
-    given, request = heads.given, heads.given.request()
+    output, lse, found = _attended(heads, return_lse, heads.given.request())
+    assert found is not None
+    certificate, decision, seconds, peak_bytes = found
+    result = AttentionResult(
+        output=output,
+        lse=lse,
+        certificates={"output": Certificate.of_core(certificate)},
+        plan=_made(heads.given, decision, (seconds, peak_bytes), None, None),
+        seconds=time.perf_counter() - start,
+    )
+    return deliver(result, heads.given, NAMES[heads.dtype])
+
+
+def _attended(
+    heads: Heads, return_lse: bool, request: _core.Request | None
+) -> tuple[Array, Array | None, tuple[_core.Certificate, _core.Decision, float, int] | None]:
     check_fits("attention", heads.stack.forward_bytes(heads.options))
     try:
-        found, lse, seconds, peak_bytes = _core.certified_attention(
-            heads.stack, return_lse, request, heads.options
-        )
+        return _core.attention(heads.stack, return_lse, request, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    plan = _made(given, found.decision, (seconds, peak_bytes), None, None)
-    result = AttentionResult.of_core(found, lse, plan, time.perf_counter() - start)
-    return deliver(result, given, NAMES[heads.dtype])
 
 
 def push_forward(heads: MovedHeads) -> tuple[Array, Array]:

@@ -271,17 +271,6 @@ class AttentionResult(_Certified, Generic[F]):
     exact method has. The certificate does not speak of it.
     """
 
-    @classmethod
-    def of_core(
-        cls, found: _core.Solution, lse: Array | None, plan: Plan, seconds: float
-    ) -> AttentionResult[Any]:
-        """The findings of the core."""
-        (output,) = found.gradients.values()
-        return AttentionResult(
-            output=output, lse=lse, certificates=Certificate.of_all(found), plan=plan,
-            seconds=seconds,
-        )  # fmt: skip
-
     @staticmethod
     def _title(name: str) -> str:
         return name

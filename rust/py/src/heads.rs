@@ -12,7 +12,7 @@ use pyo3::{prelude::*, types::PyDict};
 use crate::call::{Options, read};
 use crate::errors::{Failure, Result};
 use crate::masks::{Masks, ReadMask};
-use crate::plan::{Decision, Request, Solution};
+use crate::plan::{Certificate, Decision, Request, Solution};
 
 /// Arrays of heads: inputs, the gradient of the output, and the results of the forward pass.
 const NAMES: [&str; 6] = ["query", "key", "value", "dout", "output", "lse"];
@@ -172,48 +172,40 @@ impl<'py, T: Element + Float> Read<'py, T> {
 /// One matrix for each head.
 type Outputs<'a, T> = Vec<ArrayView2<'a, T>>;
 
-/// The output of all heads, and the logarithm of the normaliser of each row where it is asked for.
+/// The output of all heads, the logarithm of the normaliser of each row where it is asked for, and for a request the
+/// certificate, the decision, and the seconds and bytes that were expected.
 #[pyfunction]
 pub fn attention(
     py: Python<'_>,
     stack: &Stack,
     return_lse: bool,
+    request: Option<&Request>,
     options: &Options,
-) -> Result<(Py<PyAny>, Option<Py<PyAny>>)> {
+) -> Result<(Py<PyAny>, Option<Py<PyAny>>, Option<Certified>)> {
     in_precision!(stack.is_single, T => {
         let read = Read::<T>::new(py, stack)?;
         let mask = read.mask();
         let (heads, asked) = (read.stack(stack, mask.as_ref())?, (return_lse, stack.check_finite));
-        let (found, _) = options.run(py, |options, watch| exact::attention_stack(&heads, asked, options, watch))?;
+        let ((output, lse, found), _) = options.run(py, |options, watch| {
+            let Some(Request(request)) = request else {
+                let found = exact::attention_stack(&heads, asked, options, watch)?;
+                return Ok((found.output, found.lse, None));
+            };
+            let found = plan::certified_attention(&heads, asked, &request.options(*options), watch)?;
+            Ok((found.output, found.lse, Some((found.certificate, found.decision, found.forecast, request))))
+        })?;
         let shape = read.output_shape(stack)?;
-        let output = shaped(py, found.output, &shape)?;
-        Ok((output, found.lse.map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?))
+        let lse = lse.map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?;
+        let certified = found.map(|(certificate, decision, expected, request)| {
+            let made = Certificate::new(py, &certificate, request, decision.method.name(), request.norm.name(), None)?;
+            Ok::<_, Failure>((made, decision.into(), expected.seconds, expected.peak_bytes))
+        });
+        Ok((shaped(py, output, &shape)?, lse, certified.transpose()?))
     })
 }
 
-/// The same with a certificate of the output, by the method that the request leads to; seconds and bytes that were
-/// expected.
-#[pyfunction]
-pub fn certified_attention(
-    py: Python<'_>,
-    stack: &Stack,
-    return_lse: bool,
-    request: &Request,
-    options: &Options,
-) -> Result<(Solution, Option<Py<PyAny>>, f64, u128)> {
-    in_precision!(stack.is_single, T => {
-        let read = Read::<T>::new(py, stack)?;
-        let mask = read.mask();
-        let (heads, asked) = (read.stack(stack, mask.as_ref())?, (return_lse, stack.check_finite));
-        let (mut found, _) = options.run(py, |options, watch| {
-            plan::certified_attention(&heads, asked, &request.0.options(*options), watch)
-        })?;
-        let shape = read.output_shape(stack)?;
-        let lse = found.lse.take().map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?;
-        let (output, expected) = (shaped(py, take(&mut found.output), &shape)?, found.forecast);
-        Ok((Solution::of_output(py, &request.0, found, output)?, lse, expected.seconds, expected.peak_bytes))
-    })
-}
+/// A certificate, the decision behind it, seconds and bytes.
+type Certified = (Certificate, Decision, f64, u128);
 
 /// The numbers of all heads as an array of this shape.
 pub fn shaped<T: Element>(py: Python<'_>, found: Array2<T>, shape: &[usize]) -> Result<Py<PyAny>> {

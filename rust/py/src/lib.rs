@@ -155,7 +155,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(plan::solve, module)?)?;
     module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
     module.add_function(wrap_pyfunction!(heads::attention, module)?)?;
-    module.add_function(wrap_pyfunction!(heads::certified_attention, module)?)?;
     module.add_function(wrap_pyfunction!(second::attention_jvp, module)?)?;
     module.add_function(wrap_pyfunction!(second::attention_hvp, module)?)?;
     module.add_function(wrap_pyfunction!(heads::decide_heads, module)?)?;

@@ -189,7 +189,7 @@ pub struct Certificate {
 
 impl Certificate {
     /// That of an output made by a method.
-    fn new(
+    pub fn new(
         py: Python<'_>,
         found: &plan::Certificate,
         request: &plan::Request,
@@ -263,26 +263,6 @@ impl Solution {
             request: *request,
             steps: found.steps,
             of_loss: found.loss_certificate,
-        })
-    }
-
-    /// Of the output of attention.
-    pub fn of_output<T>(
-        py: Python<'_>,
-        request: &plan::Request,
-        found: plan::AttentionOutput<T>,
-        output: Py<PyAny>,
-    ) -> Result<Self> {
-        Ok(Solution {
-            loss: 0.0,
-            certificates: vec![("output", found.certificate)],
-            gradients: [("output", output)].into_py_dict(py)?.unbind(),
-            decision: found.decision.into(),
-            prepared: None,
-            bound: None,
-            request: *request,
-            steps: None,
-            of_loss: found.certificate,
         })
     }
 }

@@ -5,7 +5,8 @@ use std::f64::consts::LN_2;
 use ndarray::{Array2, ArrayView2};
 
 use super::engine::{Engine, Forward};
-use super::pull_back::{Estimate, Pulled, queries};
+use super::measured::queries;
+use super::pull_back::{Estimate, Pulled};
 use super::sight::{Sight, blamed, without};
 use crate::error::Error;
 use crate::float::{Float, compiled};

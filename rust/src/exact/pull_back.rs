@@ -1,12 +1,10 @@
 //! The vector-Jacobian product of one head: all that is done for it, into room that the caller has.
 
-use std::f64::consts::LOG2_E;
-
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::engine::{Engine, Values};
 use super::kernels::Kernels;
-use super::measured::Measured;
+use super::measured::{Measured, queries};
 use super::residual::{Given, unit};
 use super::resumed::Resumed;
 use super::rounding::{Coarse, RowErrors, Sizes};
@@ -17,7 +15,7 @@ use super::waves::Fused;
 use crate::constants::LOGARITHM_ROUNDING;
 use crate::error::Error;
 use crate::float::Float;
-use crate::linalg::layout::{Rows, in_range, row_major, rows as rows_of};
+use crate::linalg::layout::{Rows, in_range, rows as rows_of};
 use crate::linalg::norms::{largest, norm, row_norms};
 use crate::options::Options;
 use crate::problem::{Heads, Wrt};
@@ -226,20 +224,4 @@ fn sizes<T: Float>(engine: &Engine<'_, T>, values: &Values<T>, found: &Fused<T>,
         w: unit * mean(engine.kernels.size(&engine.queries).powi(2)),
         small: largest(found.forward.spread.iter().map(|spread| spread.small)),
     }
-}
-
-/// The queries in base-2 units, so that weights are powers of two; zeros for those that see nothing.
-pub(super) fn queries<T: Float>(
-    heads: &Heads<'_, T>,
-    sight: &Sight<'_, T>,
-    options: &Options,
-) -> Result<Vec<T>, Error> {
-    let rows = row_major(heads.query)?;
-    let rows = rows_of(&rows)?;
-    let mut queries = buffer::zeros(rows.data.len())?;
-    Kernels::<T>::of(options.isa()?).scaled(rows.data, [heads.scale, LOG2_E], &mut queries);
-    for blind in sight.blind() {
-        queries[blind.start * rows.width..blind.end * rows.width].fill(T::zero());
-    }
-    Ok(queries)
 }

@@ -9,7 +9,6 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 
 use super::prepared::Prepared;
-use super::rows::{Sample, less};
 use super::stages::Stages;
 use crate::certificate::estimated::Factors;
 use crate::constants::MOMENT_ROWS as CHUNK;
@@ -123,8 +122,7 @@ struct Differences {
 /// s a_j X of rows s a_j, and c Yᵀ of rows of c.
 pub fn mapped_rows<T: Float>(
     problem: &Problem<'_, T>,
-    left: &Array2<f64>,
-    [exact, approximate]: &[Array2<f64>; 2],
+    Parts { left, residuals: [exact, approximate], .. }: Parts<'_>,
 ) -> Result<(Array2<f64>, [Array2<f64>; 2]), Error> {
     let queries = match problem.weights {
         Weights::Product(X) => dot(left.view(), wide(X).view())?,
@@ -134,41 +132,56 @@ pub fn mapped_rows<T: Float>(
     Ok((queries, [dot(exact.view(), Y.t())?, dot(approximate.view(), Y.t())?]))
 }
 
-impl Sample {
-    /// Result of `of` for the errors of the rows at every key.
-    pub fn by_key<T: Float, R>(
-        &self,
-        problem: &Problem<'_, T>,
-        prepared: &Prepared,
-        stages: &mut Stages<'_>,
-        of: impl FnOnce(&ByKey<'_, '_, T>, &Options, Option<Watch<'_>>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let (queries, residuals) = mapped_rows(problem, &self.left, &self.residuals)?;
-        stages.run(0.5, |options, watch| {
-            let rows = ByKey::new(problem, prepared, &self.indices, (&queries, &residuals), options.isa()?);
-            of(&rows, options, watch)
-        })
-    }
+/// Sampled rows as outputs by key are made of them.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// Which rows.
+    pub indices: &'a [usize],
+    /// s A1.
+    pub left: &'a Array2<f64>,
+    /// c and c̃.
+    pub residuals: &'a [Array2<f64>; 2],
+}
 
-    /// Result of `of` for the errors of an output by key in groups, if they are there.
-    pub fn errors_by_key<T: Float, R>(
-        &self,
-        problem: &Problem<'_, T>,
-        wrt: Wrt,
-        of: impl FnOnce(&[Factors<'_>]) -> Result<Option<R>, Error>,
-    ) -> Result<Option<R>, Error> {
-        let Some(grouped) = &self.grouped else { return Ok(None) };
-        let (queries, [c, c_approximate]) = mapped_rows(problem, &self.left, &self.residuals)?;
-        match (wrt, &grouped.approximate) {
-            (Wrt::A2, _) => of(&[(grouped.p.view(), queries.view())]),
-            (_, None) => of(&[(grouped.f.view(), c.view())]),
-            // f ⊗ c − f̃ ⊗ c̃.
-            (_, Some(weights)) => {
-                let moved = less(&c, c_approximate);
-                of(&[(grouped.f.view(), c.view()), (weights.view(), moved.view())])
-            }
+/// Result of `of` for the errors of some rows at every key.
+pub fn by_key<T: Float, R>(
+    problem: &Problem<'_, T>,
+    prepared: &Prepared,
+    rows: Parts<'_>,
+    stages: &mut Stages<'_>,
+    of: impl FnOnce(&ByKey<'_, '_, T>, &Options, Option<Watch<'_>>) -> Result<R, Error>,
+) -> Result<R, Error> {
+    let (queries, residuals) = mapped_rows(problem, rows)?;
+    stages.run(0.5, |options, watch| {
+        let rows = ByKey::new(problem, prepared, rows.indices, (&queries, &residuals), options.isa()?);
+        of(&rows, options, watch)
+    })
+}
+
+/// Result of `of` for the errors of an output by key in groups.
+pub fn errors_by_key<T: Float, R>(
+    problem: &Problem<'_, T>,
+    grouped: &Grouped,
+    rows: Parts<'_>,
+    wrt: Wrt,
+    of: impl FnOnce(&[Factors<'_>]) -> Result<R, Error>,
+) -> Result<R, Error> {
+    let (queries, [c, c_approximate]) = mapped_rows(problem, rows)?;
+    match (wrt, &grouped.approximate) {
+        (Wrt::A2, _) => of(&[(grouped.p.view(), queries.view())]),
+        (_, None) => of(&[(grouped.f.view(), c.view())]),
+        // f ⊗ c − f̃ ⊗ c̃.
+        (_, Some(weights)) => {
+            let moved = less(&c, c_approximate);
+            of(&[(grouped.f.view(), c.view()), (weights.view(), moved.view())])
         }
     }
+}
+
+/// a − b in the place of b.
+pub fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
+    b.zip_mut_with(a, |b, a| *b = a - *b);
+    b
 }
 
 impl<'a, 'b, T: Float> ByKey<'a, 'b, T> {

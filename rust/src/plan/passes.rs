@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::apart::exact_share;
-use super::by_key::{Wanted, group_factor};
+use super::by_key::{ByKey, Wanted, by_key, group_factor};
 use super::decision::{Backing, Decision};
 use super::request::{Asked, Certificate, Kind, Norm, Request};
 use super::rows::{Sample, add, drawn, put};
@@ -180,7 +180,7 @@ impl<T: Float> Passes<T> {
     fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample, stages: &mut Stages<'_>) -> Result<(), Error> {
         let (problem, count) = (&setting.problem, rows.indices.len());
         let proved = rows.proved(problem, stages)?;
-        let by_key = match rows.grouped {
+        let by_keys = match rows.grouped {
             Some(_) => {
                 Some(rows.by_key(problem, setting.prepared, stages, |rows, options, watch| rows.sums(options, watch))?)
             }
@@ -199,7 +199,7 @@ impl<T: Float> Passes<T> {
             }
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem)?);
-            } else if let (Wrt::A2 | Wrt::A3, Some([keys, values])) = (*wrt, &by_key) {
+            } else if let (Wrt::A2 | Wrt::A3, Some([keys, values])) = (*wrt, &by_keys) {
                 add(value, if *wrt == Wrt::A2 { keys } else { values }, 1.0);
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
                 add(value, &error, 1.0);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-use super::by_key::{Grouped, Wanted, mapped_rows};
+use super::by_key::{Grouped, Parts, Wanted, by_key, errors_by_key, less, mapped_rows};
 use super::prepared::Prepared;
 use super::stages::Stages;
 use crate::certificate::estimated::{Factors, TokenError};
@@ -101,6 +101,11 @@ impl Sample {
         Ok(sample)
     }
 
+    /// The rows as outputs by key are made of them.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts { indices: &self.indices, left: &self.left, residuals: &self.residuals }
+    }
+
     /// The rows of both in the order of their indices.
     pub fn merged(&self, other: &Sample) -> Result<Self, Error> {
         let (first, second) = (self.indices.len(), other.indices.len());
@@ -170,7 +175,10 @@ impl Sample {
                 let (off, c_off) = (less(exact, copied(approximate)?), less(c, copied(c_approximate)?));
                 of(&[(exact.view(), c_off.view()), (off.view(), c_approximate.view())])
             }
-            (Wrt::A2 | Wrt::A3, _, _) => self.errors_by_key(problem, wrt, of),
+            (Wrt::A2 | Wrt::A3, _, _) => {
+                let Some(grouped) = &self.grouped else { return Ok(None) };
+                errors_by_key(problem, grouped, self.parts(), wrt, of)
+            }
             _ => Ok(None),
         }
     }
@@ -235,7 +243,7 @@ impl Sample {
                 keys * values * problem.scale.abs() * weights.mapv(|x| x * x).sum().sqrt() * of_rows(None)
             }
             // Of a row of p, of ‖f‖ for values of this size, and of f.
-            Wrt::A2 => values * of_rows(Some(&mapped_rows(problem, &self.left, &self.residuals)?.0)),
+            Wrt::A2 => values * of_rows(Some(&mapped_rows(problem, self.parts())?.0)),
             Wrt::A3 => spectral(wide(problem.Y).view()) * of_rows(None),
             _ => keys * values * of_rows(Some(&self.left)),
         };
@@ -331,12 +339,6 @@ pub(super) fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
 /// Rows of the problem in double precision.
 fn widened<T: Float>(array: ArrayView2<'_, T>) -> Result<Array2<f64>, Error> {
     mapped(array, T::widen)
-}
-
-/// a − b in the place of b.
-pub(super) fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
-    b.zip_mut_with(a, |b, a| *b = a - *b);
-    b
 }
 
 fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
