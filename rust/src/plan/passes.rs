@@ -182,7 +182,9 @@ impl<T: Float> Passes<T> {
         let proved = rows.proved(problem, stages)?;
         let by_keys = match rows.grouped {
             Some(_) => {
-                Some(rows.by_key(problem, setting.prepared, stages, |rows, options, watch| rows.sums(options, watch))?)
+                let of =
+                    |rows: &ByKey<'_, '_, T>, options: &Options, watch: Option<Watch<'_>>| rows.sums(options, watch);
+                Some(by_key(problem, setting.prepared, rows.parts(), stages, of)?)
             }
             None => None,
         };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
-use super::by_key::{Grouped, Parts, Wanted, by_key, errors_by_key, less, mapped_rows};
+use super::by_key::{ByKey, Grouped, Parts, Wanted, by_key, errors_by_key, less, mapped_rows};
 use super::prepared::Prepared;
 use super::stages::Stages;
 use crate::certificate::estimated::{Factors, TokenError};
@@ -95,8 +95,9 @@ impl Sample {
             indices,
         };
         if wanted.keys {
-            sample.grouped =
-                Some(sample.by_key(problem, prepared, stages, |rows, options, watch| rows.grouped(options, watch))?);
+            let of =
+                |rows: &ByKey<'_, '_, T>, options: &Options, watch: Option<Watch<'_>>| rows.grouped(options, watch);
+            sample.grouped = Some(by_key(problem, prepared, sample.parts(), stages, of)?);
         }
         Ok(sample)
     }
