@@ -192,6 +192,27 @@ def test_a_statistical_bound_of_the_output_keeps_its_confidence() -> None:
     assert median(ratios) <= STATISTICAL
 
 
+SHIFTS = {"plain": {}, "values": {"value": 100.0}, "keys": {"key": 50.0}, "dout": {"dout": 100.0}}
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_estimates_know_the_rounding_that_no_row_shows(shift: str, is_causal: bool) -> None:
+    """Logits so small that rounding is all of the error."""
+    rng = np.random.default_rng(11)
+    shapes = dict.fromkeys((*INPUTS, "dout"), (2048, 8))
+    arrays = {name: rng.uniform(-1.0, 1.0, shape) for name, shape in shapes.items()}
+    arrays |= {name: arrays[name] + by for name, by in SHIFTS[shift].items()}
+    given: Heads = {name: array.astype(np.float32) for name, array in arrays.items()}
+    given |= {"scale": 1e-3, "is_causal": is_causal}
+    for (name, got, made), truth in zip(
+        estimates(given, 0), output_and_gradients(given), strict=True
+    ):
+        error = float(frobenius(got.astype(np.float64) - truth))
+        assert error <= made.absolute, name
+        assert made.terms["rounding"] >= 0.5 * made.absolute, name
+
+
 def test_several_heads_have_one_certificate() -> None:
     each = [heads(families.problem("uniform", N, D, seed)) for seed in range(3)]
     all_ = {name: np.stack([one[name] for one in each]) for name in (*INPUTS, "dout")}
