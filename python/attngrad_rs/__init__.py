@@ -10,13 +10,13 @@ from .factors import Factors, factors
 from .features import ExpFeatures
 from .plans import Plan
 from .problem import loss, loss_gradient, plan_loss_gradient
-from .results import AttentionGradients, Certificate, GradientResult
+from .results import AttentionGradients, AttentionResult, Certificate, GradientResult
 
 # fmt: off
 __all__ = [
-    "AttentionGradients", "Certificate", "Diagnosis", "ExpFeatures", "Factors", "GradientResult",
-    "Plan", "__version__", "attention", "attention_hvp", "attention_jvp", "attention_vjp",
-    "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient", "polynomials",
-    "reference",
+    "AttentionGradients", "AttentionResult", "Certificate", "Diagnosis", "ExpFeatures", "Factors",
+    "GradientResult", "Plan", "__version__", "attention", "attention_hvp", "attention_jvp",
+    "attention_vjp", "diagnose", "factors", "loss", "loss_gradient", "plan", "plan_loss_gradient",
+    "polynomials", "reference",
 ]
 __all__ += errors.__all__

@@ -25,7 +25,7 @@ from ._inputs.options import HeadOptions, Options
 from ._inputs.targets import Targets
 from .errors import NonFiniteError, OptionError, ShapeError
 from .plans import DECIDED, Plan, Reuse
-from .results import AttentionGradients, Certificate, GradientResult, deliver
+from .results import AttentionGradients, AttentionResult, Certificate, GradientResult, deliver
 
 # Names of the dtypes, which NumPy takes microseconds to spell.
 NAMES = {dtype: dtype.name for dtype in arrays.FLOATS}
@@ -268,15 +268,38 @@ def pull_back(
 
 def attention(heads: Heads, return_lse: bool, out: object = None) -> Any:
     """The output of all heads, with the logarithm of the normaliser where it is wanted."""
+    found = _attended(heads, return_lse, out, None)[0]
+    return found if return_lse else found[0]
+
+
+def certified_attention(
+    heads: Heads, return_lse: bool, start: float, out: object = None
+) -> AttentionResult[Any]:
+    """The same with a certificate, by the method that the options lead to."""
+    (output, *lse), found = _attended(heads, return_lse, out, heads.given.request())
+    assert found is not None
+    certificate, decision, seconds, peak_bytes = found
+    result = AttentionResult(
+        output=output,
+        lse=lse[0] if return_lse else None,
+        certificates={"output": Certificate.of_core(certificate)},
+        plan=_made(heads.given, decision, (seconds, peak_bytes), None, None),
+        seconds=time.perf_counter() - start,
+    )
+    return deliver(result, heads.given, _precision(heads))
+
+
+def _attended(
+    heads: Heads, return_lse: bool, out: object, request: _core.Request | None
+) -> tuple[tuple[Any, ...], tuple[_core.Certificate, _core.Decision, float, int] | None]:
     names = ("output", "lse") if return_lse else ("output",)
     targets = heads.targets(out, *names)
     check_fits("attention", heads.stack.forward_bytes(heads.options))
     try:
-        found = _core.attention(heads.stack, return_lse, heads.options)
+        *found, certified = _core.attention(heads.stack, return_lse, request, heads.options)
     except NonFiniteError as error:
         raise heads.named(error) from None
-    found = returned(found[: len(names)], heads.border, targets)
-    return found if return_lse else found[0]
+    return returned(tuple(found[: len(names)]), heads.border, targets), certified
 
 
 def push_forward(heads: MovedHeads, saved: Any, out: object = None) -> tuple[Any, Any]:
@@ -325,7 +348,7 @@ def _made(
     given: Options,
     decision: _core.Decision,
     expected: tuple[float, int],
-    again: Callable[..., Any],
+    again: Callable[..., Any] | None,
     reuse: Reuse | None,
 ) -> Plan:
     """A decision, with its seconds and bytes, for the eyes of the caller."""

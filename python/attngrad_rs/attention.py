@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from . import _solve
 from ._inputs.arrays import Array
-from ._inputs.options import F, HeadOptions, MaskOptions, Options, flag
+from ._inputs.options import F, HeadOptions, Options, flag
 from ._inputs.signatures import accepting, documented
 from .plans import Plan, beside
 from .problem import loss_gradient
-from .results import AttentionGradients
+from .results import AttentionGradients, AttentionResult
 
 __all__ = ["attention", "attention_vjp", "plan"]
 
@@ -24,42 +24,65 @@ def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     *,
     return_lse: Literal[False] = False,
+    return_certificate: Literal[False] = False,
     out: Any = None,
-    **options: Unpack[MaskOptions],
+    **options: Unpack[HeadOptions],
 ) -> npt.NDArray[F]: ...  # fmt: skip
 @overload
 def attention(
     query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
     *,
     return_lse: Literal[True],
+    return_certificate: Literal[False] = False,
     out: Any = None,
-    **options: Unpack[MaskOptions],
+    **options: Unpack[HeadOptions],
 ) -> tuple[npt.NDArray[F], npt.NDArray[F]]: ...  # fmt: skip
+@overload
+def attention(
+    query: npt.NDArray[F], key: npt.NDArray[F], value: npt.NDArray[F],
+    *,
+    return_lse: bool = False,
+    return_certificate: Literal[True],
+    out: Any = None,
+    **options: Unpack[HeadOptions],
+) -> AttentionResult[F]: ...  # fmt: skip
 @overload
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: Literal[False] = False,
+    return_certificate: Literal[False] = False,
     out: Any = None,
-    **options: Unpack[MaskOptions],
+    **options: Unpack[HeadOptions],
 ) -> Array: ...  # fmt: skip
 @overload
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: Literal[True],
+    return_certificate: Literal[False] = False,
     out: Any = None,
-    **options: Unpack[MaskOptions],
+    **options: Unpack[HeadOptions],
 ) -> tuple[Array, Array]: ...  # fmt: skip
-@documented(loss_gradient)
-@accepting(MaskOptions)
+@overload
 def attention(
     query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
     *,
     return_lse: bool = False,
+    return_certificate: Literal[True],
     out: Any = None,
-    **options: Unpack[MaskOptions],
-) -> Array | tuple[Array, Array]:  # fmt: skip
+    **options: Unpack[HeadOptions],
+) -> AttentionResult[Any]: ...  # fmt: skip
+@documented(loss_gradient)
+@accepting(HeadOptions)
+def attention(
+    query: npt.ArrayLike, key: npt.ArrayLike, value: npt.ArrayLike,
+    *,
+    return_lse: bool = False,
+    return_certificate: bool = False,
+    out: Any = None,
+    **options: Unpack[HeadOptions],
+) -> Array | tuple[Array, Array] | AttentionResult[Any]:  # fmt: skip
     """Softmax attention, softmax(scale · query keyᵀ) value.
 
     Parameters
@@ -74,10 +97,13 @@ def attention(
         Ev may differ from E.
     return_lse : bool
         Whether the logarithm of the normaliser of each row is returned beside the output; both
-        together save ``attention_vjp`` the forward pass.
+        together save ``attention_vjp`` the forward pass. The exact method alone has it.
     out : array, or pair of arrays and None, optional
         Written to, and returned, in the place of a new array: of the shape and dtype of the result
         and of any strides, inputs too. With ``return_lse`` a pair.
+    return_certificate : bool
+        Whether an ``AttentionResult`` is returned, with ``.output``, ``.lse``, ``.certificate`` and
+        ``.plan``.
     is_causal : bool
         Query j sees the keys 0 ... j only (aligned at the top left, also where L ≠ S).
     scale : float, optional
@@ -106,8 +132,19 @@ def attention(
         of each sequence where there are several.
     dropout_p : float
         0.0: an OptionError for more.
+    rtol
+        As in ``loss_gradient``.
+        Here the tolerance is for the output, over all heads together.
     **options
         As in ``loss_gradient``.
+    method : {"auto", "exact", "polynomial"}
+        "auto" is the cheapest that is expected to reach the tolerance. "polynomial" puts a
+        polynomial in the place of exp, near-linear in L and S, for small logits; a head with too
+        many rows beyond it is computed exactly. ``is_causal`` is the only mask that it has, and it
+        has no ``return_lse``.
+    degree
+        As in ``loss_gradient``.
+        With ``is_causal`` that bound is always infinite.
 
     Returns
     -------
@@ -115,15 +152,18 @@ def attention(
         Of the inputs' dtype in native byte order; zeros for queries that see nothing. With
         ``return_lse`` a pair: this, and ln Σ exp(logit) over the keys that each query sees,
         (..., H, L), -inf where there are none, of float32 also where the inputs are of half
-        precision.
+        precision. With ``return_certificate`` an ``AttentionResult``.
 
     Notes
     -----
-    Errors: as ``loss_gradient``; the message names the argument. Keys and queries that masks leave
-    out entirely have no effect, whatever they hold; ``check_finite`` looks at what is left, and
-    where ``is_causal`` is the only mask at all.
-    Source: docs/math.md, section on attention. Cost: 2 (E + Ev) operations for each query and key
-    that it sees, of each head; memory O((L + S)(E + Ev)) beside the inputs. ``attn_mask`` costs
+    Errors: as ``loss_gradient``; the message names the argument. A tolerance that a method named
+    misses is a ToleranceError whether a certificate is returned or not. Keys and queries that masks
+    leave out entirely have no effect, whatever they hold; ``check_finite`` looks at what is left,
+    and where ``is_causal`` is the only mask at all.
+    Source: docs/math.md, sections on attention and on the output. Cost: 2 (E + Ev) operations for
+    each query and key that it sees, of each head; memory O((L + S)(E + Ev)) beside the inputs.
+    Polynomial: 2 (L + S) N (Ev + 1) with N = C(E + g, g) features for degree g, and 2 (E + Ev)
+    operations for each key of a sampled row. ``attn_mask`` costs
     some operations for each of its entries between the first and the last key of a query.
 
     Examples
@@ -140,10 +180,22 @@ def attention(
     array([1., 1., 1.])
     >>> ag.attention(q, q, v, cu_seqlens=[0, 1, 3])[0].ravel()
     array([0. , 1.5, 1.5])
+    >>> near = ag.attention(q, q, v, method="polynomial", degree=1, return_certificate=True)
+    >>> near.certificate.kind, near.certificate.success
+    ('rigorous', None)
     """
-    given = Options.of("attention", MaskOptions, options)
-    has_lse = flag("return_lse", return_lse)
+    start = time.perf_counter()
+    given = Options.of("attention", HeadOptions, options)
+    has_lse, has_more = (
+        flag("return_lse", return_lse),
+        flag("return_certificate", return_certificate),
+    )
     heads = _solve.Heads({"query": query, "key": key, "value": value}, given)
+    if has_more or heads.given.is_certified:
+        result = _solve.certified_attention(heads, has_lse, start, out)
+        if has_more:
+            return result
+        return result.output if result.lse is None else (result.output, result.lse)
     found: Array | tuple[Array, Array] = _solve.attention(heads, has_lse, out)
     return found
 
@@ -202,10 +254,11 @@ def attention_vjp(
     **options
         As in ``loss_gradient``.
     method : {"auto", "exact", "polynomial"}
-        "auto" is exact for every tolerance: dk and dv are certified by nothing cheaper.
-        "polynomial" puts a polynomial in the place of exp, near-linear in L and S, for small
-        logits; all heads are looked at before its degree is chosen, and a head with too many rows
-        beyond it is computed exactly. ``is_causal`` is the only mask that it has.
+        "auto" is the cheapest that is expected to reach the tolerance for every head, and exact
+        with ``enable_gqa`` where keys are shared, and with ``output`` and ``lse``. "polynomial"
+        puts a polynomial in the place of exp, near-linear in L and S, for small logits; all heads
+        are looked at before its degree is chosen, and a head with too many rows beyond it is
+        computed exactly. ``is_causal`` is the only mask that it has.
     degree
         As in ``loss_gradient``.
         With ``is_causal`` that bound is always infinite.

@@ -19,7 +19,7 @@ from ._inputs.options import F, Options
 from .errors import OptionError, PrecisionWarning, ToleranceError
 from .plans import Plan, html_table
 
-__all__ = ["AttentionGradients", "Certificate", "GradientResult"]
+__all__ = ["AttentionGradients", "AttentionResult", "Certificate", "GradientResult"]
 
 R = TypeVar("R", bound="_Certified")
 # What rounds less.
@@ -152,6 +152,11 @@ class _Certified:
         """Gradients by the names of their certificates."""
         raise NotImplementedError
 
+    @staticmethod
+    def _title(name: str) -> str:
+        """An array with this name of its certificate, in words."""
+        return f"gradient, {name}"
+
     @property
     def certificate(self) -> Certificate:
         """That of the gradient; of several, the worst: a missed tolerance, or the largest error."""
@@ -174,7 +179,7 @@ class _Certified:
         items = []
         for name, array in self._arrays().items():
             error = self.certificates[name]._error()
-            items.append((f"gradient, {name}", f"{array.shape} {array.dtype}; {error}"))
+            items.append((self._title(name), f"{array.shape} {array.dtype}; {error}"))
         return html_table(*items, *self.plan._items())
 
 
@@ -258,6 +263,32 @@ class AttentionGradients(_Certified, Generic[F]):
         return f"AttentionGradients({self._summary('{}', ('dq', 'dk', 'dv'))})"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionResult(_Certified, Generic[F]):
+    """The output of attention, with its certificate.
+
+    ``certificate`` says how right it is; docs/api/attention.md explains every field.
+    """
+
+    output: npt.NDArray[F]
+    """Softmax attention, (..., L, Ev)."""
+    lse: npt.NDArray[F] | None
+    """With ``return_lse`` the logarithm of the normaliser of each row, (..., L), which only the
+    exact method has. The certificate does not speak of it.
+    """
+
+    @staticmethod
+    def _title(name: str) -> str:
+        return name
+
+    def _arrays(self) -> Mapping[str, Array]:
+        return {"output": self.output}
+
+    def __repr__(self) -> str:
+        """Shape and error, on one line; never the numbers."""
+        return f"AttentionResult({self._summary('{}', ('output',))})"
+
+
 def deliver(result: R, given: Options, dtype: str) -> R:
     """The result, where its tolerance is reached or nobody named the method.
 
@@ -287,7 +318,8 @@ def deliver(result: R, given: Options, dtype: str) -> R:
         ask = "ask for rtol=None (exact)"
     asked = {one: getattr(given, one) for one in ("rtol", "atol") if getattr(given, one)}
     found = ", ".join(f"{one}: found {value:g}" for one, value in (asked or {"rtol": 0.0}).items())
-    words = f"{found}, {limit} for the gradient with respect to {name}"
+    of = "output" if name == "output" else f"gradient with respect to {name}"
+    words = f"{found}, {limit} for the {of}"
     if given.method != "auto":
         raise ToleranceError(f"{words}; {remedy}{ask}", made.best_rtol, result)
     warnings.warn(

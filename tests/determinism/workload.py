@@ -63,6 +63,8 @@ def _numbers(result: Any) -> list[Any]:
         return list(result)
     if isinstance(result, ag.AttentionGradients):
         return [*result, *(bar.absolute for bar in result.certificates.values())]
+    if isinstance(result, ag.AttentionResult):
+        return [result.output, result.certificate.absolute]
     if isinstance(result, ag.Plan):
         return _numbers(result.execute())
     if isinstance(result, ag.Factors):
@@ -85,13 +87,20 @@ def public_calls() -> dict[str, Callable[[], str]]:
     given = heads(QUERIES, KEYS, WIDTH)
     # Long and flat enough for the near-linear method.
     near = tuple(0.5 * array for array in problem(4 * QUERIES, 8 * KEYS, WIDTH, "float32"))
+    estimated: dict[str, Any] = {"method": "polynomial", "degree": 1, "certificate": "estimated"}
     return {
         "loss": lambda: digest(ag.loss(*args)),
         "loss_gradient": lambda: digest(ag.loss_gradient(*args, wrt=ALL)),
         "plan_loss_gradient": lambda: digest(ag.plan_loss_gradient(*near, rtol=0.1)),
         "plan": lambda: digest(ag.plan(*given[:3]).explain().splitlines()[0]),
-        "attention": lambda: digest(ag.attention(*given[:3])),
-        "attention_vjp": lambda: digest(ag.attention_vjp(*given)),
+        "attention": lambda: (
+            digest(ag.attention(*given[:3]))
+            + digest(ag.attention(*near[:3], return_certificate=True, **estimated))
+        ),
+        "attention_vjp": lambda: (
+            digest(ag.attention_vjp(*given))
+            + digest(ag.attention_vjp(*near[:3], near[5], **estimated))
+        ),
         "attention_jvp": lambda: digest(ag.attention_jvp(*given[:3], *given[:3])),
         "attention_hvp": lambda: digest(ag.attention_hvp(*given, *given[:3])),
         "factors": lambda: digest(ag.factors(*args, degree=1)),

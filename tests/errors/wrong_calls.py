@@ -369,6 +369,11 @@ case("attention_vjp-lse-polynomial", ag.OptionError, "output: found results",
              method="polynomial", degree=1))  # fmt: skip
 case("attention-return-lse", ag.OptionTypeError, "return_lse: found 1", function=ag.attention,
      **heads("query", "key", "value", return_lse=1))  # fmt: skip
+case("attention-return-certificate", ag.OptionTypeError, "return_certificate: found 1",
+     function=ag.attention, **heads("query", "key", "value", return_certificate=1))  # fmt: skip
+case("attention-lse-of-polynomial", ag.OptionError, "return_lse: found True", "False for method",
+     function=ag.attention,
+     **heads("query", "key", "value", return_lse=True, method="polynomial", degree=1))  # fmt: skip
 case("attention-gqa-type", ag.OptionTypeError, "enable_gqa: found 'yes'", function=ag.attention,
      **heads("query", "key", "value", enable_gqa="yes"))  # fmt: skip
 case("attention-gqa-heads", ag.ShapeError, "key: found shape (2, 6, 3)", "query has 3 heads",
@@ -376,7 +381,11 @@ case("attention-gqa-heads", ag.ShapeError, "key: found shape (2, 6, 3)", "query 
      **heads("key", "value", query=made((3, N, 3))))  # fmt: skip
 case("attention-no-gqa", ag.ShapeError, "key: found shape (2, 6, 3)", "leading dimensions 4",
      function=ag.attention, **heads("key", "value", query=made((4, N, 3))))  # fmt: skip
-for function, names in ((ag.attention_vjp, HEAD_SHAPES), (ag.plan, ("query", "key", "value"))):
+for function, names in (
+    (ag.attention_vjp, HEAD_SHAPES),
+    (ag.plan, ("query", "key", "value")),
+    (ag.attention, ("query", "key", "value")),
+):
     title = function.__name__
     case(f"{title}-degree-of-auto", ag.OptionError, "degree: found 2 for method 'auto'",
          function=function, **heads(*names, degree=2))  # fmt: skip

@@ -4,6 +4,7 @@
 mod accuracy;
 mod attention;
 mod certificate;
+mod certified;
 mod control;
 mod data;
 mod determinism;

@@ -13,6 +13,8 @@ def single(a: npt.NDArray[np.float32]) -> None:
     assert_type(ag.attention(a, a, a, is_causal=True), npt.NDArray[np.float32])
     output, lse = ag.attention(a, a, a, return_lse=True, enable_gqa=True)
     assert_type(lse, npt.NDArray[np.float32])
+    certified = ag.attention(a, a, a, rtol=1e-2, return_certificate=True)
+    assert_type(certified.output, npt.NDArray[np.float32])
     ag.attention_vjp(a, a, a, a, output=output, lse=lse)
     tangent = ag.attention_jvp(a, a, a, a, a, a, output=output, lse=lse)[1]
     assert_type(tangent, npt.NDArray[np.float32])

@@ -136,6 +136,11 @@ class Options(NamedTuple):
             )
         return given
 
+    @property
+    def is_certified(self) -> bool:
+        """Whether a tolerance is given, or a method that has errors of its own."""
+        return self.rtol is not None or self.atol > 0.0 or self.method == "polynomial"
+
     def request(self) -> _core.Request:
         """The method and the accuracy, as the core takes them."""
         if self is DEFAULTS:

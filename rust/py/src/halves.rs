@@ -25,18 +25,23 @@ pub fn shaped<T: Element, D: Dimension>(py: Python<'_>, found: Array<T, D>, shap
     Ok(found.into_shape_with_order(shape).map_err(misfit)?.into_pyarray(py).into_any().unbind())
 }
 
-/// The same in half precision, if it is wanted.
+/// The same in half precision, if it is wanted; the certificate becomes that of what was rounded.
 pub fn rounded<T: Element + Float>(
     py: Python<'_>,
     found: Array2<T>,
     shape: &[usize],
     (half, quantity): (Option<Half>, &str),
     options: &Options,
+    certified: Option<(&mut plan::request::Certificate, &plan::Request)>,
 ) -> Result<Py<PyAny>> {
     let Some(half) = half else { return shaped(py, found, shape) };
     let numbers = (&found as &dyn Any).downcast_ref::<Array2<f32>>().and_then(|found| found.as_slice());
     let numbers = numbers.ok_or_else(|| Failure::internal("a result is not of single precision"))?;
-    shaped(py, Array1::from_vec(half.halved(numbers, quantity, options.get())?.bits), shape)
+    let found = half.halved(numbers, quantity, options.get())?;
+    if let Some((certificate, request)) = certified {
+        *certificate = certificate.halved(&found, request);
+    }
+    shaped(py, Array1::from_vec(found.bits), shape)
 }
 
 /// The gradients of a solution as arrays of these names and shapes; of half precision, if it is wanted, and then

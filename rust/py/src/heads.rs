@@ -11,7 +11,7 @@ use crate::call::{Options, read};
 use crate::errors::{Failure, Result};
 use crate::halves::{gradients, rounded, shaped};
 use crate::masks::{Masks, ReadMask};
-use crate::plan::{Decision, Request, Solution};
+use crate::plan::{Certificate, Decision, Request, Solution};
 
 /// Arrays of heads: inputs, the gradient of the output, and the results of the forward pass.
 const NAMES: [&str; 6] = ["query", "key", "value", "dout", "output", "lse"];
@@ -66,8 +66,12 @@ impl Stack {
 
     /// The decision that needs no look at the arrays. Refuses a request that no data could meet in their precision.
     fn settled(&self, request: &Request) -> Result<Option<Decision>> {
-        in_precision!(self.is_single, T => request.0.check_in::<T>())?;
-        Ok(request.0.settled_for_heads().map(Decision::from))
+        let (has_mask, has_saved) = (self.masks.is_some(), self.arrays[4].is_some());
+        let beside = plan::Beside { is_causal: self.is_causal, has_mask, has_saved };
+        in_precision!(self.is_single, T => {
+            request.0.check_in::<T>()?;
+            Ok(plan::settled_heads::<T>(&self.sizes, beside, &request.0).map(Decision::from))
+        })
     }
 
     /// Seconds that a decision is expected to take for all heads, and bytes at the peak.
@@ -171,24 +175,46 @@ impl<'py, T: Element + Float> Read<'py, T> {
 /// One matrix for each head.
 type Outputs<'a, T> = Vec<ArrayView2<'a, T>>;
 
-/// The output of all heads, and the logarithm of the normaliser of each row where it is asked for.
+/// The output of all heads, the logarithm of the normaliser of each row where it is asked for, and for a request the
+/// certificate, the decision, and the seconds and bytes that were expected.
 #[pyfunction]
 pub fn attention(
     py: Python<'_>,
     stack: &Stack,
     return_lse: bool,
+    request: Option<&Request>,
     options: &Options,
-) -> Result<(Py<PyAny>, Option<Py<PyAny>>)> {
+) -> Result<Attended> {
     in_precision!(stack.is_single, T => {
         let read = Read::<T>::new(py, stack)?;
         let mask = read.mask();
         let (heads, asked) = (read.stack(stack, mask.as_ref())?, (return_lse, stack.check_finite));
-        let (found, _) = options.run(py, |options, watch| exact::attention_stack(&heads, asked, options, watch))?;
+        let ((output, lse, found), _) = options.run(py, |options, watch| {
+            let Some(Request(request)) = request else {
+                let found = exact::attention_stack(&heads, asked, options, watch)?;
+                return Ok((found.output, found.lse, None));
+            };
+            let found = plan::certified_attention(&heads, asked, &request.options(*options), watch)?;
+            Ok((found.output, found.lse, Some((found.certificate, found.decision, found.forecast, request))))
+        })?;
         let shape = read.output_shape(stack)?;
-        let output = rounded(py, found.output, &shape, (stack.half, "the output"), options)?;
-        Ok((output, found.lse.map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?))
+        let lse = lse.map(|lse| shaped(py, lse, &shape[..shape.len() - 1])).transpose()?;
+        let half = (stack.half, "the output");
+        let Some((mut certificate, decision, expected, request)) = found else {
+            return Ok((rounded(py, output, &shape, half, options, None)?, lse, None));
+        };
+        let certified = Some((&mut certificate, request));
+        let output = rounded(py, output, &shape, half, options, certified)?;
+        let made = Certificate::new(py, &certificate, request, decision.method.name(), request.norm.name(), None)?;
+        Ok((output, lse, Some((made, decision.into(), expected.seconds, expected.peak_bytes))))
     })
 }
+
+/// A certificate, the decision behind it, seconds and bytes.
+type Certified = (Certificate, Decision, f64, u128);
+
+/// An output, the logarithms of the normaliser, and what is said of them.
+type Attended = (Py<PyAny>, Option<Py<PyAny>>, Option<Certified>);
 
 /// The decision for all heads, before anything is run.
 #[pyfunction]

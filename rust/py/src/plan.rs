@@ -188,7 +188,7 @@ pub struct Certificate {
 
 impl Certificate {
     /// That of an output made by a method.
-    fn new(
+    pub fn new(
         py: Python<'_>,
         found: &plan::Certificate,
         request: &plan::Request,

@@ -26,7 +26,7 @@ pub fn attention_jvp(
             exact::attention_stack_jvp(&heads, &direction, saved.as_ref(), stack.check_finite, options, watch)
         })?;
         let shape = read.output_shape(stack)?;
-        let output = |of, one| rounded(py, one, &shape, (stack.half, of), options);
+        let output = |of, one| rounded(py, one, &shape, (stack.half, of), options, None);
         let made = found.output.map(|made| output("the output", made)).transpose()?;
         Ok((made, output("the change of the output", found.tangent)?))
     })
@@ -45,7 +45,7 @@ pub fn attention_hvp(py: Python<'_>, stack: &Stack, direction: &Stack, options: 
             exact::attention_stack_hvp(&heads, &direction, moved, stack.check_finite, options, watch)
         })?;
         let [query, key, value, dout] = found;
-        let part = |of, one, shape: &[usize]| rounded(py, one, shape, (stack.half, of), options);
+        let part = |of, one, shape: &[usize]| rounded(py, one, shape, (stack.half, of), options, None);
         Ok([
             part("the part of query", query, read.at(0)?.shape())?,
             part("the part of key", key, read.at(1)?.shape())?,

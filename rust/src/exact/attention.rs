@@ -4,8 +4,9 @@ use std::f64::consts::LN_2;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::engine::Engine;
-use super::pull_back::{Estimate, Pulled, queries};
+use super::engine::{Engine, Forward};
+use super::measured::queries;
+use super::pull_back::{Estimate, Pulled};
 use super::sight::{Sight, blamed, without};
 use crate::error::Error;
 use crate::float::{Float, compiled};
@@ -85,11 +86,16 @@ fn of_seen<T: Float>(
     let values = engine.values(rows(&value)?, None, run)?;
     let found = engine.forward_of_few(&values, output, 1.0, run)?;
     in_range("the output", T::NAME, engine.kernels.finite(output))?;
+    logarithms(lse, &found);
+    Ok(())
+}
+
+/// ln Σ exp(logit) of each row, where it is wanted.
+pub(super) fn logarithms<T: Float>(lse: Option<&mut [T]>, found: &Forward<T>) {
     for (lse, (shift, total)) in lse.into_iter().flatten().zip(found.shift.iter().zip(&found.total)) {
         // Of a row that sees nothing it is −∞.
         *lse = T::narrow((shift.widen() + total.log2()) * LN_2);
     }
-    Ok(())
 }
 
 /// dL/dquery, dL/dkey and dL/dvalue for the incoming gradient `dout` = dL/do: the loss gradient with c replaced by it.

@@ -1,16 +1,13 @@
 //! The vector-Jacobian product of one head: all that is done for it, into room that the caller has.
 
-use std::f64::consts::{LN_2, LOG2_E};
-
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::alike::{longest, norms, traces};
 use super::engine::{Engine, Values};
 use super::kernels::Kernels;
-use super::measures::{Keys, Meets, Side};
+use super::measured::{Measured, queries};
 use super::residual::{Given, unit};
 use super::resumed::Resumed;
-use super::rounding::{Before, Coarse, Inherited, RowErrors, Sizes};
+use super::rounding::{Coarse, RowErrors, Sizes};
 use super::sight::{Sight, blamed, without};
 use super::structure::Structure;
 use super::turns::KeySide;
@@ -18,7 +15,7 @@ use super::waves::Fused;
 use crate::constants::LOGARITHM_ROUNDING;
 use crate::error::Error;
 use crate::float::Float;
-use crate::linalg::layout::{Rows, in_range, row_major, rows as rows_of};
+use crate::linalg::layout::{Rows, in_range, rows as rows_of};
 use crate::linalg::norms::{largest, norm, row_norms};
 use crate::options::Options;
 use crate::problem::{Heads, Wrt};
@@ -115,36 +112,9 @@ impl<'a, T: Float> Pulled<'a, T> {
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Done<'a, T>, Error> {
-        let heads = &self.heads;
-        let ((n, d), (m, dv)) = (heads.query.dim(), heads.value.dim());
-        let queries = queries(heads, &sight, options)?;
-        let query_traces = traces(Rows { data: &queries, count: n, width: d }, run)?;
-        let (key_traces, value_traces) = (traces(keys, run)?, traces(values, run)?);
-        let known = [norms(&query_traces)?, norms(&key_traces)?];
-        let (is_masked, is_biased) = (sight.intervals.is_some(), sight.adds());
-        let mut engine = Engine::measured(queries, known, keys, sight, options, run)?;
-        let packed = engine.values(values, Some(&norms(&value_traces)?), run)?;
-        let block = engine.key_block(dv);
-        // The products with identities, which are not taken, lose nothing.
-        let before = Before {
-            bound: buffer::copied(&engine.bound)?,
-            keys: Keys::new(
-                Side { rows: keys, traces: &key_traces },
-                Side { rows: values, traces: &value_traces },
-                Meets { query: LN_2 * longest(&query_traces), lost: 0.0, block, has_products: true },
-                run,
-            )?,
-            queries: query_traces,
-            inherited: Inherited { logits: buffer::zeros(n)?, keys: 0.0, values: 0.0 },
-            widths: [d, dv],
-            count: m,
-            block,
-            strip: engine.keys.strip_rows(),
-            is_target: false,
-            is_biased,
-            is_masked,
-            mixed: None,
-        };
+        let ((n, d), dv) = (self.heads.query.dim(), self.heads.value.ncols());
+        let Measured { mut engine, values: packed, before } =
+            Measured::new(&self.heads, ([keys, values], sight), false, options, run)?;
         let unit = given.unit(dv, &packed.seen, run)?;
         let found = engine.both_sides(&packed, (given, None), unit, side, run)?;
         let mut errors = RowErrors::new::<T>(before, found.rows, found.forward.spread);
@@ -254,20 +224,4 @@ fn sizes<T: Float>(engine: &Engine<'_, T>, values: &Values<T>, found: &Fused<T>,
         w: unit * mean(engine.kernels.size(&engine.queries).powi(2)),
         small: largest(found.forward.spread.iter().map(|spread| spread.small)),
     }
-}
-
-/// The queries in base-2 units, so that weights are powers of two; zeros for those that see nothing.
-pub(super) fn queries<T: Float>(
-    heads: &Heads<'_, T>,
-    sight: &Sight<'_, T>,
-    options: &Options,
-) -> Result<Vec<T>, Error> {
-    let rows = row_major(heads.query)?;
-    let rows = rows_of(&rows)?;
-    let mut queries = buffer::zeros(rows.data.len())?;
-    Kernels::<T>::of(options.isa()?).scaled(rows.data, [heads.scale, LOG2_E], &mut queries);
-    for blind in sight.blind() {
-        queries[blind.start * rows.width..blind.end * rows.width].fill(T::zero());
-    }
-    Ok(queries)
 }

@@ -126,6 +126,13 @@ impl RowErrors {
         }
     }
 
+    /// Of o, whose rows do not meet.
+    pub fn outputs(&self) -> Result<f64, Error> {
+        let of_row = |e: Errors| e.o + e.o_shared + e.o_mixed;
+        let terms = buffer::collected((0..self.rows.len()).map(|j| of_row(self.row(j))))?;
+        Ok(ROUNDING_SAFETY * norm(&terms))
+    }
+
     /// Of s Σ_j a_j ⊗ w_j, where w = p K: `left` the rows a_j, `w` the norms of w.
     pub fn query_side(&self, left: &[Trace], w: &[f64], run: &mut Run<'_>) -> Result<f64, Error> {
         self.over_rows(run, Some(left), |j, e| self.of_w(e, w[j]))

@@ -33,14 +33,24 @@ pub fn exact_rows<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<RowValues<T>, Error> {
-    Ok(exact_rows_with(problem, indices, false, options, watch)?.0)
+    Ok(exact_rows_with(problem, indices, RowsWanted { mixed: false, slopes: true }, options, watch)?.0)
 }
 
-/// The same, and f A3 of the rows, (r, d3), where it is wanted: time 4 r m d3 more.
+/// What is wanted of rows beside o.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowsWanted {
+    /// f A3.
+    pub mixed: bool,
+    /// w.
+    pub slopes: bool,
+}
+
+/// The same, and f A3 of the rows, (r, d3), where it is wanted: time 4 r m d3 more. Without slopes w has no columns,
+/// and the time is 4 r m d.
 pub(crate) fn exact_rows_with<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
-    mixed: bool,
+    wanted: RowsWanted,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
@@ -50,29 +60,29 @@ pub(crate) fn exact_rows_with<T: Float>(
             as fn(
                 &Problem<'_, T>,
                 &[usize],
-                bool,
+                RowsWanted,
                 &Options,
                 Option<Watch<'_>>,
             ) -> Result<(RowValues<T>, Option<Array2<T>>), Error>
-    )(problem, indices, mixed, options, watch)
+    )(problem, indices, wanted, options, watch)
 }
 
 fn exact_rows_in<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
-    mixed: bool,
+    wanted: RowsWanted,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
     let problem = problem.admitted()?;
-    of_seen(&problem, indices, mixed, options, watch).map_err(|error| problem.blame(error))
+    of_seen(&problem, indices, wanted, options, watch).map_err(|error| problem.blame(error))
 }
 
 /// The same for a problem without keys that no query sees.
 fn of_seen<T: Float>(
     problem: &Problem<'_, T>,
     indices: &[usize],
-    mixed: bool,
+    wanted: RowsWanted,
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<(RowValues<T>, Option<Array2<T>>), Error> {
@@ -89,7 +99,7 @@ fn of_seen<T: Float>(
     let queries = product(A1.view(), query_weights, problem.scale * LOG2_E, run)?;
     let sight = Sight::of_rows(problem.is_causal, &sorted, m)?;
     let mut engine = Engine::new(queries, count, rows(&keys)?, sight, options, run)?;
-    let mixed = if mixed {
+    let mixed = if wanted.mixed {
         let inputs = row_major(problem.A3)?;
         let values = engine.values(rows(&inputs)?, None, run)?;
         let mut output = buffer::zeros(buffer::size(&[count, inputs.ncols()])?)?;
@@ -104,13 +114,17 @@ fn of_seen<T: Float>(
     let forward = engine.forward_of_few(&values, &mut output, FORWARD_SHARE, run)?;
     let mut copy = buffer::with_capacity(output.len())?;
     copy.extend_from_slice(&output);
-    let given = Given { rows: E.as_slice().unwrap_or_default(), is_target: problem.is_target };
-    let incoming = Incoming::new(output, dv, count, given, run)?;
-    // The law of the loss gradient.
-    let unit = given.unit(dv, &values.seen, run)?;
-    let (prepared, _) = incoming.prepare(&forward.total, unit, run)?;
-    engine.backward_of_few(&values, &forward, &prepared, run)?;
-    let w = matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?;
+    let w = if wanted.slopes {
+        let given = Given { rows: E.as_slice().unwrap_or_default(), is_target: problem.is_target };
+        let incoming = Incoming::new(output, dv, count, given, run)?;
+        // The law of the loss gradient.
+        let unit = given.unit(dv, &values.seen, run)?;
+        let (prepared, _) = incoming.prepare(&forward.total, unit, run)?;
+        engine.backward_of_few(&values, &forward, &prepared, run)?;
+        matrix(scaled(&engine.queries, unit)?, count, keys.ncols())?
+    } else {
+        matrix(Vec::new(), count, 0)?
+    };
     let output = matrix(copy, count, dv)?;
     in_range("w = p K", T::NAME, w.iter().chain(&output).all(|x| x.is_finite()))?;
     let found = RowValues { w: in_order(&w, &places)?, output: in_order(&output, &places)?, unsafe_rows: Vec::new() };

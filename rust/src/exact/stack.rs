@@ -300,10 +300,11 @@ impl FirstError {
 /// An error that names the first of the inputs of a head that is not finite.
 pub(crate) fn check_finite<T: Float>(
     head: &Heads<'_, T>,
-    dout: ArrayView2<'_, T>,
+    dout: Option<ArrayView2<'_, T>>,
     options: &Options,
 ) -> Result<(), Error> {
-    check(head, [&[("dout", dout)], &[]], &Kernels::of(options.isa()?), &mut Run::new(options, None))
+    let more = dout.map(|dout| ("dout", dout));
+    check(head, [more.as_slice(), &[]], &Kernels::of(options.isa()?), &mut Run::new(options, None))
 }
 
 /// Whether a number of a head that is not finite ends in an error without a look at each of them: every row has a part

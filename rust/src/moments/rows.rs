@@ -1,9 +1,9 @@
 //! o and w of some query rows as the polynomial has them, for a sampled correction and for a probe.
 
 use super::fit::Polynomial;
-use super::queries::Queries;
+use super::queries::{Found, Queries};
 use super::query_side::{RowOutputs, query_side};
-use crate::certificate::moments::{Caps, Evaluated, caps};
+use crate::certificate::moments::{Bound, Bounds, Caps, Evaluated, caps, output_caps};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::outputs::Product;
@@ -49,13 +49,10 @@ impl Polynomial {
         let (places, sorted) = ascending(indices)?;
         let (A1, E) = (selected(problem.A1, &sorted)?, selected(problem.E, &sorted)?);
         let some = problem.with_queries(A1.view(), E.view());
-        let Evaluated { w, mut output, unsafe_rows } = self.evaluated(&some, Some(&sorted), slopes, &mut run)?;
+        let found = self.evaluated(&some, Some(&sorted), slopes, None, &mut run)?.0;
+        let Evaluated { w, output, unsafe_rows } = found;
         let (d, dv) = (if slopes { self.coordinates.dimension() } else { 0 }, problem.Y.ncols());
-        for &row in &unsafe_rows {
-            output[row * dv..][..dv].fill(T::zero());
-        }
-        let unit = self.coordinates.value_exponent.exp2();
-        output.iter_mut().for_each(|value| *value = T::narrow(value.widen() * unit));
+        let output = self.values_of(output, &unsafe_rows, dv);
         let array = |data, width| in_order(&matrix(data, indices.len(), width)?, &places);
         let mut unsafe_rows = buffer::collected(unsafe_rows.iter().map(|&row| places[row]))?;
         unsafe_rows.sort_unstable();
@@ -97,7 +94,8 @@ impl Polynomial {
             return refused("exact_keys", found, "none: caps are of the moments alone");
         }
         let mut run = Run::new(options, watch);
-        let evaluate = |run: &mut Run<'_>| known.map_or_else(|| self.evaluated(problem, None, true, run), Ok);
+        let evaluate =
+            |run: &mut Run<'_>| known.map_or_else(|| Ok(self.evaluated(problem, None, true, None, run)?.0), Ok);
         caps(&self.fitted(problem.Y.ncols()), problem, evaluate, &mut run)
     }
 
@@ -108,8 +106,9 @@ impl Polynomial {
         problem: &Problem<'_, T>,
         indices: Option<&[usize]>,
         slopes: bool,
+        norms: Option<&mut [f64]>,
         run: &mut Run<'_>,
-    ) -> Result<Evaluated<T>, Error> {
+    ) -> Result<(Evaluated<T>, Found), Error> {
         let inputs = RowMajor::of(problem)?;
         let (problem, exact) = (&inputs.problem(), self.exact_rows(problem)?);
         let (count, dv) = (problem.A1.nrows(), problem.Y.ncols());
@@ -120,9 +119,49 @@ impl Polynomial {
         let operands = Queries { product: Some(&product), slopes, ..operands };
         let mut w = buffer::zeros::<T>(buffer::size(&[count, d])?)?;
         let mut output = buffer::zeros::<T>(buffer::size(&[count, dv])?)?;
-        let outputs =
-            RowOutputs { slopes: (slopes.then_some(&mut w), d), values: Some(&mut output), ..RowOutputs::default() };
-        let side = query_side(self, operands, outputs, [None; 3], indices, 1.0, run)?;
-        Ok(Evaluated { w, output, unsafe_rows: side.found.unsafe_rows })
+        let slopes = (slopes.then_some(&mut w[..]), d);
+        let outputs = RowOutputs { slopes, values: Some(&mut output), norms, residuals: None };
+        let mut found = query_side(self, operands, outputs, [None; 3], indices, 1.0, run)?.found;
+        let unsafe_rows = std::mem::take(&mut found.unsafe_rows);
+        Ok((Evaluated { w, output, unsafe_rows }, found))
+    }
+
+    /// õ of all query rows, in its unit, zeros where they are unsafe, and a bound of its error in the others; with
+    /// `has_caps` one of each row too, where there are any. Of a problem that is known to be the one that it was fitted
+    /// to, with a target of zero.
+    pub(crate) fn fitted_output<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        has_caps: bool,
+        options: &Options,
+        watch: Option<Watch<'_>>,
+    ) -> Result<(RowValues<T>, Bound, Vec<f64>), Error> {
+        let mut run = Run::new(options, watch);
+        let (n, dv) = (problem.A1.nrows(), problem.Y.ncols());
+        let is_bounded = !self.is_causal && self.exact_keys.is_empty();
+        let mut norms = buffer::zeros(if is_bounded { n } else { 0 })?;
+        let (evaluated, found) =
+            self.evaluated(problem, None, false, is_bounded.then_some(&mut norms[..]), &mut run)?;
+        let caps = match has_caps && is_bounded {
+            true => output_caps(&self.fitted(dv), problem, &evaluated, &mut run)?,
+            false => Vec::new(),
+        };
+        let Evaluated { w, output, unsafe_rows } = evaluated;
+        let output = matrix(self.values_of(output, &unsafe_rows, dv), n, dv)?;
+        let bound = match is_bounded {
+            true => Bounds::new(&self.fitted(dv), problem, &found.buckets, found.widest, 0.0)?.output(output.view()),
+            false => Bound::UNKNOWN,
+        };
+        Ok((RowValues { w: matrix(w, n, 0)?, output, unsafe_rows }, bound, caps))
+    }
+
+    /// Rows of o from those in the unit of the values.
+    fn values_of<T: Float>(&self, mut output: Vec<T>, unsafe_rows: &[usize], dv: usize) -> Vec<T> {
+        for &row in unsafe_rows {
+            output[row * dv..][..dv].fill(T::zero());
+        }
+        let unit = self.coordinates.value_exponent.exp2();
+        output.iter_mut().for_each(|value| *value = T::narrow(value.widen() * unit));
+        output
     }
 }

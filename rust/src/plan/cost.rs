@@ -5,7 +5,7 @@ use super::prices::Prices;
 use crate::constants::MOMENT_ROWS as CHUNK;
 use crate::float::Float;
 use crate::options::Level;
-use crate::problem::{ExactPasses, OutputSet, Problem, Shape, Wrt};
+use crate::problem::{ExactPasses, OutputSet, Shape, Wrt};
 
 /// Prices that are much the same for every instruction set, in the unit of [`Prices`]: least squares over the times of
 /// n = 1024 … 65536 and d = 2 … 64, whole calls from Python, which they meet within a third (docs/math.md, equation
@@ -30,6 +30,8 @@ mod price {
     pub const SAMPLE_TOKEN: [f64; 2] = [1.6e4, 2.7e3];
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
     pub const SAMPLE_ENTRY: f64 = 1e3;
+    /// A pair of a sampled row with a key in double precision, for outputs by key, and each of its coordinates.
+    pub const KEYED: [f64; 2] = [1.5e3, 50.0];
     /// A glance at logits, and each of their coordinates ...
     pub const GLANCE: [f64; 2] = [1.1e7, 3e5];
     /// ... a look at four times as many, with the polynomials that are held against them ...
@@ -59,16 +61,13 @@ pub struct Cost {
     near: f64,
     outputs: OutputSet,
     passes: ExactPasses,
+    /// Whether the output alone is wanted: no slopes.
+    is_output: bool,
     prices: Prices,
 }
 
 impl Cost {
-    /// Of a problem; `dimension` is that of its logits.
-    pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], level: Level) -> Self {
-        Cost::of_shape::<T>(Shape::of(problem), wrt, problem.is_causal, level)
-    }
-
-    /// The same from shapes, in the precision T.
+    /// From shapes, in the precision T; the dimension is that of the logits.
     pub fn of_shape<T: Float>(
         Shape { n, m, d, d3, dv, .. }: Shape,
         wrt: &[Wrt],
@@ -87,7 +86,13 @@ impl Cost {
             pairs: n as f64 * m as f64 * if is_causal { 0.5 } else { 1.0 },
             outputs,
             passes: outputs.exact_passes((d3, dv)),
+            is_output: false,
         }
+    }
+
+    /// The same for the output alone.
+    pub fn of_output(self) -> Self {
+        Cost { is_output: true, ..self }
     }
 
     /// The exact passes.
@@ -122,7 +127,14 @@ impl Cost {
         } else {
             0.0
         };
-        price::SAMPLE + tokens + 2.0 * pass(self.dv) + mixed + price::SAMPLE_ENTRY * count * d * d
+        let [pair, coordinate] = price::KEYED;
+        let keyed = if self.outputs.A2 || self.outputs.A3 {
+            share * self.pairs * (pair + coordinate * (self.d as f64 + self.d3))
+        } else {
+            0.0
+        };
+        let passes = if self.is_output { 1.0 } else { 2.0 };
+        price::SAMPLE + tokens + passes * pass(self.dv) + mixed + keyed + price::SAMPLE_ENTRY * count * d * d
     }
 
     /// So many features with as many columns, and the ones.
@@ -135,7 +147,8 @@ impl Cost {
     /// The moment form of a degree; infinite where its features cannot be had.
     pub fn moments(&self, degree: usize) -> f64 {
         let (outer, inner) = (features(self.d, degree + 1), features(self.d, degree));
-        let query_side = self.m * outer + self.n * (outer + inner);
+        let query_side =
+            if self.is_output { (self.m + self.n) * inner } else { self.m * outer + self.n * (outer + inner) };
         let key_side = if self.outputs.key_side() { (self.n + self.m) * (outer + inner) } else { 0.0 };
         let d = self.d as f64;
         let [token, coordinate] = price::TOKEN;
@@ -209,6 +222,11 @@ impl Cost {
     /// √(n m), the ratio of a sum of norms over all pairs to the norm of the sum.
     pub fn incoherence(&self) -> f64 {
         (self.n * self.m).sqrt()
+    }
+
+    /// The same for what a bound adds up: errors of rows of the output add in squares.
+    pub fn added_up(&self) -> f64 {
+        if self.is_output { self.m.sqrt() } else { self.incoherence() }
     }
 
     /// N of a degree.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exact::structure::zeros;
 use crate::features::affordable;
 use crate::float::{Float, compiled};
-use crate::problem::{Problem, Wrt};
+use crate::problem::{Problem, Shape, Wrt};
 
 /// Degrees looked at: beyond it features are out of reach in all but the lowest dimensions, where the exact passes are
 /// cheap.
@@ -65,6 +65,8 @@ pub(super) struct Law<'a> {
     pub backing: Backing,
     pub request: &'a Request,
     pub wrt: &'a [Wrt],
+    /// Whether it is for the output itself, and no gradient.
+    pub is_output: bool,
     /// The relative error in the Frobenius norm that is allowed, as far as it is known.
     pub goal: f64,
 }
@@ -72,9 +74,20 @@ pub(super) struct Law<'a> {
 impl<'a> Law<'a> {
     /// With the relative tolerance for a goal.
     pub fn new<T: Float>(problem: &Problem<'_, T>, wrt: &'a [Wrt], request: &'a Request) -> Self {
+        Law::of_shape::<T>(Shape::of(problem), problem.is_causal, wrt, request)
+    }
+
+    /// The same for a shape alone.
+    pub fn of_shape<T: Float>(shape: Shape, is_causal: bool, wrt: &'a [Wrt], request: &'a Request) -> Self {
+        let cost = Cost::of_shape::<T>(shape, wrt, is_causal, request.options.runs_on());
         let goal = request.rtol.unwrap_or(0.0);
-        let cost = Cost::new(problem, wrt, request.options.runs_on());
-        Law { cost, backing: Backing::of(request), request, wrt, goal }
+        Law { cost, backing: Backing::of(request), request, wrt, is_output: false, goal }
+    }
+
+    /// The same for the output of a problem whose target is zero.
+    pub fn of_output<T: Float>(problem: &Problem<'_, T>, request: &'a Request) -> Self {
+        let law = Law::new(problem, &[], request);
+        Law { cost: law.cost.of_output(), is_output: true, ..law }
     }
 
     /// The decision where it is known which gradients are zero by structure. The logits drawn for it are left for later
@@ -93,7 +106,11 @@ impl<'a> Law<'a> {
 
     /// With the goal that the other parts of the tolerance come to, by a look at a few rows.
     pub fn aimed<T: Float>(self, problem: &Problem<'_, T>) -> Self {
-        Law { goal: probe::goal(problem, self.wrt, self.request), ..self }
+        let goal = match self.is_output {
+            true => probe::goal_of_output(problem, self.request),
+            false => probe::goal(problem, self.wrt, self.request),
+        };
+        Law { goal, ..self }
     }
 
     /// The exact passes, because …
@@ -156,7 +173,7 @@ impl<'a> Law<'a> {
     }
 
     /// Why the exact method, where neither logits nor sizes need to be looked at.
-    fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
+    pub(super) fn settled(&self, is_causal: bool, zero: &[bool]) -> Option<String> {
         let because = |reason: &str| Some(reason.to_owned());
         if let Some(reason) = self.request.exact_because() {
             return because(reason);
@@ -284,7 +301,7 @@ impl<'a> Law<'a> {
     /// Of a degree with that many exact rows, and of the estimate whose gradient a stronger kind has.
     pub fn operations(&self, degree: usize, samples: usize) -> f64 {
         let rows = |samples| if samples > 0 { self.cost.rows(samples, degree) } else { 0.0 };
-        let lent = if self.request.borrows() {
+        let lent = if self.request.borrows() && !self.is_output {
             self.cost.moments(degree) + rows(if samples > 0 { samples } else { self.usual() })
         } else {
             0.0

@@ -56,6 +56,17 @@ impl Decision {
         }
     }
 
+    /// One decision for two heads: the exact passes if either needs them, and otherwise the costlier degree with as many
+    /// rows as either takes.
+    pub(super) fn or_dearer(self, other: Self) -> Self {
+        if [&self, &other].iter().any(|one| one.method == Method::Exact) {
+            return if self.method == Method::Exact { self } else { other };
+        }
+        let samples = self.samples.max(other.samples);
+        let is_dearer = (other.degree, other.operations) > (self.degree, self.operations);
+        Decision { samples, ..if is_dearer { other } else { self } }
+    }
+
     /// The exact passes, because …
     pub(super) fn exact(reason: String) -> Self {
         Decision { reason, ..Decision::new(Method::Exact, 0, 0) }
@@ -66,7 +77,6 @@ impl Decision {
 const BY_NAME: &str = "it was asked for by name";
 const WITHOUT: &str = "rtol is None: nothing but rounding is allowed";
 const ZERO: &str = "rtol is 0: nothing but rounding is allowed";
-const BY_TOKEN: &str = "dk and dv are certified by no other method";
 
 impl Request {
     /// Why the exact passes, whatever the problem; nothing where that depends on it.
@@ -81,12 +91,6 @@ impl Request {
     /// The decision where not even the shapes matter: no number of the arrays is read for it, nor to hold it against B.
     pub fn settled(&self) -> Option<Decision> {
         self.exact_because().filter(|_| self.bound.is_none()).map(|reason| Decision::exact(reason.into()))
-    }
-
-    /// The same for the gradients of heads, of which `auto` knows no other method.
-    pub fn settled_for_heads(&self) -> Option<Decision> {
-        let by_token = (self.wanted == Wanted::Auto).then_some(BY_TOKEN);
-        self.exact_because().or(by_token).map(|reason| Decision::exact(reason.into()))
     }
 }
 
@@ -114,7 +118,8 @@ impl Backing {
         match self {
             Backing::Rigorous => true,
             Backing::Statistical => matches!(wrt, Wrt::X | Wrt::WQ),
-            Backing::Estimated => matches!(wrt, Wrt::X | Wrt::WQ | Wrt::WK | Wrt::Y | Wrt::A1),
+            // A is a sum of three, whose errors may meet.
+            Backing::Estimated => wrt != Wrt::A,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use super::attempt::Attempt;
 use super::decide::{DOUBTFUL, Law};
 use super::decision::{Backing, Decision, Method};
 use super::forecast::{check_memory, forecast};
@@ -10,13 +11,13 @@ use super::logits::drawn;
 use super::needed::enough;
 use super::passes::Passes;
 use super::prepared::Prepared;
-use super::request::{Certificate, Kind, Request, Wanted, check_degree};
+use super::request::{Certificate, Request, Wanted, check_degree};
 use super::search::Search;
 use super::seed::seed;
 use super::setting::Setting;
 use super::solution::{Gradient, Solution};
 use super::stages::Stages;
-use super::tries::{better, missed, reached};
+use super::tries::{Tried, better, missed, reached};
 use super::unfold::{unfolded, with_product};
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, of_seen as exactly};
@@ -58,7 +59,18 @@ pub(super) fn of_seen<T: Float>(
     options: &Options,
     stages: &mut Stages<'_>,
 ) -> Result<Solution<T>, Error> {
-    let (law, zero) = (Law::new(problem, wrt, request), zeros(problem, wrt)?);
+    found::<T, Passes<T>>(problem, Law::new(problem, wrt, request), start, options, stages)
+}
+
+/// Results of the method that the law leads to, for a problem without keys that no query sees.
+pub(super) fn found<T: Float, A: Attempt<T>>(
+    problem: &Problem<'_, T>,
+    law: Law<'_>,
+    start: Start<'_>,
+    options: &Options,
+    stages: &mut Stages<'_>,
+) -> Result<A::Found, Error> {
+    let (wrt, zero) = (law.wrt, zeros(problem, law.wrt)?);
     let logits = OnceCell::new();
     let (decision, prepared) = match start {
         Start::Fresh => (law.decide(problem, &zero, &logits)?, None),
@@ -73,7 +85,7 @@ pub(super) fn of_seen<T: Float>(
     };
     check_memory(options, || forecast::<T>(&Shape::of(problem), wrt, problem.is_causal, &decision, options))?;
     if decision.method == Method::Exact || problem.A1.nrows() == 0 || problem.A2.nrows() == 0 {
-        return exact(problem, wrt, request, &zero, decision, stages);
+        return A::exact(problem, &law, &zero, decision, stages);
     }
     let product = unfolded(problem, wrt, law.backing);
     let unfolded = with_product(problem, &product);
@@ -81,7 +93,7 @@ pub(super) fn of_seen<T: Float>(
         prepared.moments.require(&unfolded, options)?;
     }
     let mut search = Search { logits, ..Search::new(problem.reborrow(), unfolded, law, zero) };
-    search.run(decision, prepared, stages)
+    search.run::<A>(decision, prepared, stages)
 }
 
 /// The exact gradient as a planned one.
@@ -113,19 +125,19 @@ pub(super) fn exact<T: Float>(
 
 impl<T: Float> Search<'_, T> {
     /// Tries until one reaches the tolerance, or until no other is worth it.
-    pub(super) fn run(
+    pub(super) fn run<A: Attempt<T>>(
         &mut self,
         first: Decision,
         given: Option<&Prepared>,
         stages: &mut Stages<'_>,
-    ) -> Result<Solution<T>, Error> {
+    ) -> Result<A::Found, Error> {
         let (mut decision, mut given) = (first, given);
-        let mut best: Option<Solution<T>> = None;
+        let mut best: Option<A::Found> = None;
         loop {
             let (approximation, beyond) = match self.begin(&mut decision, &mut given, best.is_some(), stages)? {
                 Begun::Try(approximation, beyond) => (approximation, beyond),
                 Begun::Stop(_) if best.is_some() => break,
-                Begun::Stop(reason) => return self.give_up(reason, stages),
+                Begun::Stop(reason) => return self.give_up::<A>(reason, stages),
             };
             let own = match given {
                 Some(_) => None,
@@ -137,14 +149,14 @@ impl<T: Float> Search<'_, T> {
             let Some(prepared) = own.as_ref().or(given.take()) else {
                 return Err(Error::Internal("no moments were prepared".into()));
             };
-            let tried = match self.attempt(&mut decision, prepared, beyond, stages) {
+            let tried = match self.attempt::<A>(&mut decision, prepared, beyond, stages) {
                 Err(error) if self.is_no_try(&error, best.is_some()) => break,
                 tried => tried?,
             };
             let Some(mut tried) = tried else {
-                return self.give_up("too many rows are beyond the polynomial, or few make up its error", stages);
+                return self.give_up::<A>("too many rows are beyond the polynomial, or few make up its error", stages);
             };
-            tried.prepared = own;
+            tried.keep(own);
             let next = if reached(&tried) { None } else { self.next_try(&decision, &tried) };
             best = Some(better(best.take(), tried));
             match next {
@@ -154,7 +166,7 @@ impl<T: Float> Search<'_, T> {
         }
         match best {
             Some(planned) if reached(&planned) || self.request.wanted != Wanted::Auto => Ok(planned),
-            _ => self.give_up(
+            _ => self.give_up::<A>(
                 &format!(
                     "degree {} with {} exact rows did not certify the tolerance",
                     decision.degree, decision.samples
@@ -171,38 +183,34 @@ impl<T: Float> Search<'_, T> {
             || matches!(error, Error::Range { .. }) && self.request.wanted == Wanted::Auto
     }
 
-    /// The exact gradient after all.
-    fn give_up(&self, reason: &str, stages: &mut Stages<'_>) -> Result<Solution<T>, Error> {
-        exact(&self.original, self.wrt, self.request, &self.zero, self.given_up(reason), stages)
+    /// The exact results after all.
+    fn give_up<A: Attempt<T>>(&self, reason: &str, stages: &mut Stages<'_>) -> Result<A::Found, Error> {
+        A::exact(&self.original, &self.law, &self.zero, self.given_up(reason), stages)
     }
 
     /// One degree, with as many rows as it takes within reason; nothing where too many rows are beyond the polynomial,
     /// or so few make up its error that a sample would have to hold most.
-    fn attempt(
+    fn attempt<A: Attempt<T>>(
         &mut self,
         decision: &mut Decision,
         prepared: &Prepared,
         beyond: Vec<usize>,
         stages: &mut Stages<'_>,
-    ) -> Result<Option<Solution<T>>, Error> {
+    ) -> Result<Option<A::Found>, Error> {
         self.spent += self.law.cost.lost(self.law.operations(prepared.decision.degree, 0));
-        let Some(mut passes) = Passes::run(&self.setting(prepared), self.law.backing, beyond, stages)? else {
+        let Some(mut passes) = A::run(&self.setting(prepared), self.law.backing, beyond, stages)? else {
             return Ok(None);
         };
-        decision.apart = passes.apart.len();
+        decision.apart = passes.apart();
         if decision.samples > 0 && !self.enlarge(decision, passes.least_samples()) {
             return Ok(None);
         }
-        let mut best: Option<Solution<T>> = None;
+        let mut best: Option<A::Found> = None;
         let mut computed = 0;
         loop {
-            let mut tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
+            let tried = passes.certified(&self.setting(prepared), self.law.backing, decision, stages)?;
             self.spent += self.rows(decision, computed);
             computed = decision.samples;
-            for (one, _) in tried.gradients.iter_mut().zip(&self.zero).filter(|(_, zero)| **zero) {
-                one.value.fill(T::narrow(0.0));
-                one.certificate = Certificate::new(self.request, Kind::Rigorous, [0.0; 3], 0.0);
-            }
             let more = if reached(&tried) { None } else { self.more_rows(decision, &tried) };
             best = Some(better(best.take(), tried));
             match more {
@@ -231,6 +239,7 @@ impl<T: Float> Search<'_, T> {
             original: self.original.reborrow(),
             problem: self.problem.reborrow(),
             wrt: self.wrt,
+            zero: &self.zero,
             request: self.request,
             seed: *self.seed.get_or_init(|| seed(&self.original, self.request)),
             reach: self.reach.get(),
@@ -239,7 +248,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// A larger sample, where one can be expected to do.
-    fn more_rows(&self, decision: &Decision, tried: &Solution<T>) -> Option<usize> {
+    fn more_rows(&self, decision: &Decision, tried: &impl Tried) -> Option<usize> {
         let n = self.problem.A1.nrows() - decision.apart;
         if decision.samples == 0 || decision.samples >= n {
             return None;
@@ -257,7 +266,7 @@ impl<T: Float> Search<'_, T> {
     }
 
     /// The next degree after a try, where what was missed is what it has less.
-    fn next_try(&self, decision: &Decision, tried: &Solution<T>) -> Option<Decision> {
+    fn next_try(&self, decision: &Decision, tried: &impl Tried) -> Option<Decision> {
         let part = if self.law.backing == Backing::Estimated { LOST } else { DOUBTFUL };
         let missed = missed(self.request, tried);
         let enough = |next: &Decision| next.predicted_error * missed <= decision.predicted_error;

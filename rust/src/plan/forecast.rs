@@ -101,6 +101,26 @@ pub fn forecast_heads<T: Float>(
     })
 }
 
+/// The same for their output.
+///
+/// # Errors
+/// [`Error::Option`] for options that mean nothing.
+pub fn forecast_output<T: Float>(
+    sizes: &StackSizes,
+    is_causal: bool,
+    decision: &Decision,
+    options: &Options,
+) -> Result<Forecast, Error> {
+    let one = forecast::<T>(&sizes.head, &[], is_causal, decision, options)?;
+    let heads = sizes.heads as f64;
+    let own = if decision.method == Method::Exact { 0 } else { at_once(sizes, options) * one.peak_bytes };
+    Ok(Forecast {
+        operations: heads * one.operations,
+        seconds: heads * one.seconds,
+        peak_bytes: own + forward_bytes::<T>(sizes, options),
+    })
+}
+
 /// Bytes at the peak of the forward pass for heads of attention: outputs, and query, key and value of each thread.
 pub fn forward_bytes<T: Float>(sizes: &StackSizes, options: &Options) -> u128 {
     let own: u128 = entries_of(&sizes.head).into_iter().sum();

@@ -165,7 +165,8 @@ impl<T: Float> Search<'_, T> {
         // Guaranteed bounds include the largest error that integers may have, which is far above the actual one; a
         // sample sees the actual one.
         let integers = match self.law.backing {
-            Backing::Estimated => estimated,
+            // Those over the queries, of the slopes at the keys, no sampled row sees.
+            Backing::Estimated => estimated && !self.wrt.contains(&Wrt::A2),
             Backing::Rigorous => self.request.asked == Asked::Any,
             Backing::Statistical => false,
         };
@@ -179,8 +180,10 @@ impl<T: Float> Search<'_, T> {
         approximation: Approximation,
         stages: &mut Stages<'_>,
     ) -> Result<Prepared, Error> {
-        let moments =
-            stages.run(0.3, |options, watch| Polynomial::fit(&self.problem, &approximation, options, watch))?;
+        let moments = stages.run(0.3, |options, watch| {
+            // The output alone has no slopes.
+            Polynomial::fit_to(&self.problem, &approximation, !self.law.is_output, options, watch)
+        })?;
         Ok(Prepared::new(approximation, moments, decision.clone()))
     }
 
@@ -247,14 +250,18 @@ impl<T: Float> Search<'_, T> {
         let moved = pilot::moved(&self.problem, approximation, rows, stages)?;
         let room = if is_cheap { 1.0 } else { SURE_ROOM };
         let predicted = decision.predicted_error;
-        let error = predicted.hypot(IN_LINE * moved);
+        // Of the output it is the error itself.
+        let (error, whole) = match self.law.is_output {
+            true => (moved, moved),
+            false => (predicted.hypot(IN_LINE * moved), predicted.hypot(moved)),
+        };
         let needed = |room: f64| self.aimed().needed(decision.degree, self.logits(), room * error);
         let Some(most) = needed(room) else {
             return Ok(Some("the residual or the rows that a sample sees leave too much room for errors"));
         };
         // More rows are drawn where they turn out to be wanted, unless they are known to be now.
         let samples = if error > NEWS * predicted { needed(1.0).unwrap_or(most) } else { 0 };
-        decision.predicted_error = predicted.hypot(moved);
+        decision.predicted_error = whole;
         self.resize(decision, samples.max(decision.samples));
         let is_dear = decision.operations > WORTHWHILE * self.law.cost.exact();
         Ok(is_dear.then_some("so many rows would have to be computed that nothing is cheaper"))
@@ -270,7 +277,10 @@ impl<T: Float> Search<'_, T> {
     /// residuals; here nothing has been spent on moments yet.
     fn standing(&self, decision: &mut Decision, beyond: &[usize]) -> Result<Option<usize>, Error> {
         let Some(reach) = self.reach.get() else { return Ok(Some(0)) };
-        let mut sizes = Sizes::new(&self.problem, decision.degree, reach, &[])?;
+        let mut sizes = match self.law.is_output {
+            true => Sizes::of_output(decision.degree, reach)?,
+            false => Sizes::new(&self.problem, decision.degree, reach, &[])?,
+        };
         let Some(mut apart) = sizes.standing(self.wrt, self.problem.is_causal)? else { return Ok(None) };
         apart.extend(beyond);
         apart.sort_unstable();

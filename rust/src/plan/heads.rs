@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2};
 
-use super::decide::decide;
+use super::decide::{Law, decide};
 use super::decision::{Decision, Method};
 use super::execute::Start;
 use super::forecast::{check_memory, forecast_heads, observe};
 use super::gradient::solve;
-use super::request::{Certificate, Kind, Norm, Request};
+use super::request::{Certificate, Kind, Norm, Request, Wanted};
 use super::solution::{Gradient, Solution};
 use super::stages::Stages;
 use crate::certificate::rigorous::Steps;
@@ -19,7 +19,7 @@ use crate::exact::{Incoming, attention_stack_vjp, check_finite};
 use crate::float::Float;
 use crate::linalg::products::matrix;
 use crate::options::{Isa, Options};
-use crate::problem::{HEAD_INPUTS, Heads, Problem, Stack, Weights};
+use crate::problem::{HEAD_INPUTS, Heads, Problem, Stack, StackSizes, Weights};
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
 
@@ -49,29 +49,70 @@ pub fn attention_vjp<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Re
     solve_heads(heads, decide_heads(heads, request)?, request, None)
 }
 
-/// The decision for all heads: one degree and one number of rows. `auto` is exact, as dk and dv are certified by
-/// nothing cheaper.
+/// The reason for the exact method where masks are given that no other has.
+pub(super) const WITH_MASK: &str = "of the masks the polynomial method knows is_causal alone";
+
+/// What comes with heads, as far as it settles the method.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside {
+    /// Whether they are causal.
+    pub is_causal: bool,
+    /// Whether they have another mask.
+    pub has_mask: bool,
+    /// Whether results of the forward pass are given.
+    pub has_saved: bool,
+}
+
+/// The decision for the gradients of heads where it needs no look at their numbers.
+pub fn settled_heads<T: Float>(sizes: &StackSizes, beside: Beside, request: &Request) -> Option<Decision> {
+    let because = |reason: &str| Some(Decision::exact(reason.into()));
+    if let Some(reason) = request.exact_because() {
+        return because(reason);
+    }
+    if request.wanted != Wanted::Auto {
+        return None;
+    }
+    for (is_so, reason) in [
+        (sizes.heads == 0, "there is no head"),
+        (beside.has_mask, WITH_MASK),
+        (beside.has_saved, "the forward pass is done, of which no other method has a use"),
+        (sizes.group > 1, "heads share keys"),
+    ] {
+        if is_so {
+            return because(reason);
+        }
+    }
+    let law = Law::of_shape::<T>(sizes.head, beside.is_causal, &HEAD_INPUTS, request);
+    law.settled(beside.is_causal, &[]).map(Decision::exact)
+}
+
+/// The decision for all heads: one degree and one number of rows, or the exact method where `auto` takes that for any
+/// of them.
 ///
 /// # Errors
 /// Those of [`super::decide()`], for the first head that has one.
 pub fn decide_heads<T: Float>(heads: &[Pulled<'_, T>], request: &Request) -> Result<Decision, Error> {
     request.check_in::<T>()?;
     request.check_for_heads()?;
-    if let Some(decision) = request.settled_for_heads() {
-        return Ok(decision);
+    let has_mask = heads.iter().any(|(head, _)| head.plain().is_none());
+    if let Some(reason) = request.exact_because().or((request.wanted == Wanted::Auto && has_mask).then_some(WITH_MASK))
+    {
+        return Ok(Decision::exact(reason.into()));
     }
-    let each = heads.iter().map(|head| Unit::of(head).with(head, |problem| decide(problem, &HEAD_INPUTS, request)));
-    let each: Vec<Decision> = each.collect::<Result<_, Error>>()?;
-    let samples = each.iter().map(|one| one.samples).max().unwrap_or(0);
-    let costliest = each.into_iter().reduce(|best, one| {
-        let dearer = (one.degree, one.operations) > (best.degree, best.operations);
-        if dearer { one } else { best }
-    });
-    Ok(match costliest {
-        Some(decision) => Decision { samples, ..decision },
-        // Without a head nothing is decided.
-        None => Decision::new(Method::Polynomial, 0, 0),
-    })
+    let each = heads.iter().map(|head| Unit::of(&head.0).with(head, |problem| decide(problem, &HEAD_INPUTS, request)));
+    let mut best: Option<Decision> = None;
+    for one in each {
+        let one = one?;
+        best = Some(match best {
+            Some(best) => best.or_dearer(one),
+            None => one,
+        });
+        if best.as_ref().is_some_and(|best| best.method == Method::Exact) {
+            break;
+        }
+    }
+    // Without a head nothing is decided.
+    Ok(best.unwrap_or_else(|| Decision::new(Method::Polynomial, 0, 0)))
 }
 
 /// dq, dk and dv of all heads, rows of one head after those of the one before, as gradients with respect to A1, A2 and
@@ -183,7 +224,7 @@ fn one_by_one<T: Float>(
     for (number, (head, dout)) in stack.heads().iter().zip(&incoming.dout).enumerate() {
         let head: Pulled<'_, T> = (head.reborrow(), dout.reborrow());
         if is_checked {
-            check_finite(&head.0, head.1, options)?;
+            check_finite(&head.0, Some(head.1), options)?;
         }
         let share = 1.0 / (count - number) as f64;
         found.push(stages.run(share, |options, watch| one_head(&head, &decision, request, options, watch))?);
@@ -192,7 +233,7 @@ fn one_by_one<T: Float>(
 }
 
 /// Rows of one after those of the one before.
-fn stacked<T: Float>(parts: &[ArrayView2<'_, T>]) -> Result<Array2<T>, Error> {
+pub(super) fn stacked<T: Float>(parts: &[ArrayView2<'_, T>]) -> Result<Array2<T>, Error> {
     let Some(first) = parts.first() else { return Ok(Array2::zeros((0, 0))) };
     let rows = parts.iter().map(|part| part.nrows()).sum();
     let mut out = buffer::with_capacity(buffer::size(&[rows, first.ncols()])?)?;
@@ -209,7 +250,7 @@ fn one_head<T: Float>(
 ) -> Result<Solution<T>, Error> {
     let start = Start::Sized { degree: decision.degree, samples: decision.samples };
     let run = |problem: &Problem<'_, T>| solve(problem, &HEAD_INPUTS, &request.options(*options), start, watch);
-    Ok(Solution { prepared: None, ..Unit::of(head).with(head, run)? })
+    Ok(Solution { prepared: None, ..Unit::of(&head.0).with(head, run)? })
 }
 
 /// Whether a head is causal; another mask is refused.
@@ -222,13 +263,13 @@ fn of_polynomial<T: Float>(head: &Heads<'_, T>) -> Result<bool, Error> {
 }
 
 /// A head as a problem with unit weights whose c is the incoming gradient (docs/math.md, equation 6.2).
-struct Unit<T> {
+pub(super) struct Unit<T> {
     X: Array2<T>,
     Y: Array2<T>,
 }
 
 impl<T: Float> Unit<T> {
-    fn of((head, _): &Pulled<'_, T>) -> Self {
+    pub(super) fn of(head: &Heads<'_, T>) -> Self {
         Unit { X: Array2::eye(head.query.ncols()), Y: Array2::eye(head.value.ncols()) }
     }
 
@@ -240,6 +281,20 @@ impl<T: Float> Unit<T> {
         let (X, Y) = (Weights::Product(self.X.view()), self.Y.view());
         let problem = Problem::new(head.query, head.key, head.value, X, Y, dout.reborrow())?;
         run(&problem.with_incoming().with_scale(head.scale).with_causal(of_polynomial(head)?))
+    }
+
+    /// The same with a target of zero, so that c is the output.
+    pub(super) fn with_output<R>(
+        &self,
+        head: &Heads<'_, T>,
+        run: impl FnOnce(&Problem<'_, T>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let (n, dv) = (head.query.nrows(), head.value.ncols());
+        let nothing = Array2::zeros((1, dv));
+        let nothing = nothing.broadcast((n, dv)).ok_or_else(|| Error::Internal("a row of zeros".into()))?;
+        let (X, Y) = (Weights::Product(self.X.view()), self.Y.view());
+        let problem = Problem::new(head.query, head.key, head.value, X, Y, nothing)?;
+        run(&problem.with_scale(head.scale).with_causal(of_polynomial(head)?))
     }
 }
 
@@ -256,7 +311,7 @@ fn together<T: Float>(
         };
         Steps { f: of(|s| s.f), c: of(|s| s.c), q: of(|s| s.q), p1: of(|s| s.p1), p2: of(|s| s.p2) }
     });
-    let decision = run_in_one(asked, &found);
+    let decision = costliest(asked, found.iter().map(|one| &one.decision));
     let level = found.first().map_or_else(|| options.isa().map(Isa::level), |first| Ok(first.level))?;
     let mut gradients = Vec::with_capacity(HEAD_INPUTS.len());
     for (place, wrt) in HEAD_INPUTS.into_iter().enumerate() {
@@ -274,25 +329,25 @@ fn together<T: Float>(
 }
 
 /// One decision for the run of all heads: that of the costliest head that did not end with the exact method.
-fn run_in_one<T>(asked: Decision, found: &[Solution<T>]) -> Decision {
-    let Some(first) = found.first().filter(|_| asked.method != Method::Exact) else { return asked };
-    let others = || found.iter().map(|one| &one.decision).filter(|one| one.method != Method::Exact);
+pub(super) fn costliest<'a>(asked: Decision, found: impl Iterator<Item = &'a Decision> + Clone) -> Decision {
+    let Some(first) = found.clone().next().filter(|_| asked.method != Method::Exact) else { return asked };
+    let others = || found.clone().filter(|one| one.method != Method::Exact);
     let apart = others().map(|one| one.apart).sum();
     match others().max_by(|a, b| a.operations.total_cmp(&b.operations)) {
         Some(costliest) => Decision { apart, ..costliest.clone() },
-        None => first.decision.clone(),
+        None => first.clone(),
     }
 }
 
 /// The error of all heads, of the weakest kind: those of separate heads add in squares.
-fn of_all(each: &[Certificate], request: &Request, size: f64) -> Certificate {
+pub(super) fn of_all(each: &[Certificate], request: &Request, size: f64) -> Certificate {
     let all = |part: fn(&Certificate) -> f64| of_each(request.norm, each.iter().map(part));
     let kind = each.iter().map(|one| one.kind).max().unwrap_or(Kind::Exact);
     Certificate::new(request, kind, [all(|one| one.truncation), all(|one| one.sampling), all(|one| one.rounding)], size)
 }
 
 /// The norm of all heads from that of each.
-fn of_each(norm: Norm, each: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn of_each(norm: Norm, each: impl Iterator<Item = f64>) -> f64 {
     each.fold(0.0_f64, |all, one| match (norm, one.is_nan()) {
         (_, true) => f64::INFINITY,
         (Norm::Largest, _) => all.max(one),

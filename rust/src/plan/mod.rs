@@ -18,7 +18,9 @@
 //! | `rows` | sampled rows, exact and approximate, and the estimates from them for each output |
 //! | `reach` | how far logits reach: keys that stand out, and rows that no polynomial is believed in |
 //! | `lengths` | lengths of all queries, keys, values and targets |
+//! | `by_key` | errors of sampled rows at every key, the terms of outputs by key |
 //! | `sizes` | approximate contribution of each row to an error, by which outliers stand out |
+//! | `attempt` | results of one degree, of gradients or of the output, and the exact ones in their place |
 //! | `apart` | rows that the polynomial is not trusted with, computed exactly |
 //! | `seed` | the seed of a call that was given none |
 //! | `unfold` | the pair W_Q, W_K multiplied out |
@@ -29,7 +31,9 @@
 //! | `tries` | tries compared with each other and with the request |
 //! | `prepared` | reusable parts of a call: the polynomial and the moments of the keys |
 //! | `diagnosis`, `diagnose` | statistics of queries and keys, and the decisions for them |
-//! | `heads` | several heads of attention as one result |
+//! | `heads` | gradients of several heads of attention as one result |
+//! | `attention` | the output of several heads as one result |
+//! | `output` | one degree: the approximate output of a head and its certificate |
 //! | `execute` | a decision carried out; another try, or the exact gradient |
 //! | `rounded` | gradients in half precision, with that rounding in their certificates |
 //! | `stronger` | a stronger kind of certificate for the gradient of a weaker one |
@@ -38,6 +42,9 @@
 //! A decision depends on the data, on the request and on the constants here, never on a clock.
 
 mod apart;
+mod attempt;
+mod attention;
+mod by_key;
 pub mod cost;
 pub mod decide;
 mod decision;
@@ -52,6 +59,7 @@ mod heads;
 mod lengths;
 mod logits;
 mod needed;
+mod output;
 mod passes;
 mod pilot;
 mod prepared;
@@ -73,6 +81,7 @@ mod tries;
 mod unfold;
 
 pub use crate::problem::HEAD_INPUTS;
+pub use attention::{AttentionOutput, certified_attention};
 pub use decide::decide;
 pub use decision::{Decision, Method};
 pub use diagnose::{TOLERANCES, diagnose, diagnose_problem};
@@ -82,7 +91,7 @@ pub use execute::Start;
 pub use forecast::{Forecast, forecast, forecast_heads, forward_bytes, second_bytes};
 pub use gradient::{Plan, loss_gradient, plan_loss_gradient, solve};
 pub use guard::foresee;
-pub use heads::{Pulled, attention_vjp, decide_heads, solve_heads, solve_stack};
+pub use heads::{Beside, Pulled, attention_vjp, decide_heads, settled_heads, solve_heads, solve_stack};
 pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Kind, Norm, Request, Verdict, Wanted};
 pub use solution::{Gradient, Solution};

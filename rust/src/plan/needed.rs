@@ -27,6 +27,10 @@ const SAMPLED: [f64; 2] = [0.28, 10.0];
 /// rows. With it most samples of uniform data do at once; more rows are drawn where they do not.
 const CHANCE: f64 = 9.0;
 
+/// The bound of the output from sampled rows over the error that a sample of logits predicts: rows are known one by one,
+/// and rarely differ by more.
+const BY_ROW: f64 = 1.5;
+
 /// Ratio of a rigorous bound to √(n m) times its value for the weights of a row: caps add up where errors cancel. The
 /// median over uniform data of 4 to 32 dimensions, degrees 1 to 3 and 2048 and 8192 rows; four of five are between 0.3
 /// and 0.9.
@@ -59,27 +63,25 @@ impl Law<'_> {
         if allowed <= 0.0 {
             return None;
         }
-        let needed =
-            match self.backing {
-                Backing::Rigorous => {
-                    let bound = RIGOROUS * self.cost.incoherence() * logits.excess(degree);
-                    return (bound <= allowed).then_some(0);
-                }
-                Backing::Statistical => {
-                    STATISTICAL * RIGOROUS * self.cost.incoherence() * logits.excess(degree) / allowed
-                }
-                Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
-                    if self.sampled() * error > allowed { f64::INFINITY } else { 0.0 }
-                }
-                Backing::Estimated => {
-                    let rows = |bound: f64| enough(n, (allowed / (bound * error)).powi(2));
-                    let bound = self.sampled();
-                    // √m of m rows by chance with the m₀ of none: x = √m₀ (1 + CHANCE / x).
-                    let certain = rows(bound).sqrt();
-                    let root = 0.5 * (certain + (certain * (certain + 4.0 * CHANCE)).sqrt());
-                    rows(bound * (1.0 + CHANCE / root.max((LEAST_ROWS as f64).sqrt())))
-                }
-            };
+        let needed = match self.backing {
+            Backing::Rigorous => {
+                let bound = RIGOROUS * self.cost.added_up() * logits.excess(degree);
+                return (bound <= allowed).then_some(0);
+            }
+            Backing::Statistical => STATISTICAL * RIGOROUS * self.cost.added_up() * logits.excess(degree) / allowed,
+            Backing::Estimated if self.wrt.iter().all(|&wrt| wrt == Wrt::A1) => {
+                let bound = if self.is_output { BY_ROW } else { self.sampled() };
+                if bound * error > allowed { f64::INFINITY } else { 0.0 }
+            }
+            Backing::Estimated => {
+                let rows = |bound: f64| enough(n, (allowed / (bound * error)).powi(2));
+                let bound = self.sampled();
+                // √m of m rows by chance with the m₀ of none: x = √m₀ (1 + CHANCE / x).
+                let certain = rows(bound).sqrt();
+                let root = 0.5 * (certain + (certain * (certain + 4.0 * CHANCE)).sqrt());
+                rows(bound * (1.0 + CHANCE / root.max((LEAST_ROWS as f64).sqrt())))
+            }
+        };
         (needed <= self.most_samples()).then(|| self.bounded(needed))
     }
 

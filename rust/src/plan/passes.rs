@@ -3,9 +3,10 @@
 use ndarray::Array2;
 
 use super::apart::exact_share;
+use super::by_key::{ByKey, Wanted, by_key, group_factor};
 use super::decision::{Backing, Decision};
 use super::request::{Asked, Certificate, Kind, Norm, Request};
-use super::rows::{Sample, add, among_the_others, put};
+use super::rows::{Sample, add, drawn, put};
 use super::setting::Setting;
 use super::sizes::Sizes;
 use super::solution::{ADDITIONS, Gradient, Solution};
@@ -27,14 +28,13 @@ use crate::options::{Level, Options};
 use crate::problem::Wrt;
 use crate::runtime::buffer;
 use crate::runtime::pool::Watch;
-use crate::runtime::rng::{Rng, without_replacement};
 
 /// Above this part of the rows apart, all are computed exactly.
 pub const MOST_APART: usize = 4;
 
 /// Relative error of the weights above which a polynomial is no approximation, and a few of its rows say nothing of
 /// others.
-const BELIEVABLE: f64 = 0.3;
+pub const BELIEVABLE: f64 = 0.3;
 
 /// The approximate gradient, rows apart included.
 pub struct Passes<T> {
@@ -62,7 +62,7 @@ pub struct Passes<T> {
 
 impl<T: Float> Passes<T> {
     /// Nothing where too many rows are beyond the polynomial, those that are known to be among them.
-    pub fn run(
+    pub fn of(
         setting: &Setting<'_, T>,
         backing: Backing,
         beyond: Vec<usize>,
@@ -180,6 +180,14 @@ impl<T: Float> Passes<T> {
     fn replace(&mut self, setting: &Setting<'_, T>, rows: &Sample, stages: &mut Stages<'_>) -> Result<(), Error> {
         let (problem, count) = (&setting.problem, rows.indices.len());
         let proved = rows.proved(problem, stages)?;
+        let by_keys = match rows.grouped {
+            Some(_) => {
+                let of =
+                    |rows: &ByKey<'_, '_, T>, options: &Options, watch: Option<Watch<'_>>| rows.sums(options, watch);
+                Some(by_key(problem, setting.prepared, rows.parts(), stages, of)?)
+            }
+            None => None,
+        };
         let change = rows.losses()?.sum();
         // The passes and the rows have each their own rounding of P's row, and the exact row has another.
         self.loss += change;
@@ -193,6 +201,8 @@ impl<T: Float> Passes<T> {
             }
             if *wrt == Wrt::A1 {
                 put(value, &rows.indices, &rows.rows(problem)?);
+            } else if let (Wrt::A2 | Wrt::A3, Some([keys, values])) = (*wrt, &by_keys) {
+                add(value, if *wrt == Wrt::A2 { keys } else { values }, 1.0);
             } else if let Some(error) = rows.errors(problem, setting.pair(), *wrt, total)? {
                 add(value, &error, 1.0);
                 *lost += ADDITIONS * T::UNIT_ROUNDOFF * (Norm::Frobenius.of(&error) + rows.total(count));
@@ -202,7 +212,7 @@ impl<T: Float> Passes<T> {
             *lost += rows.rounding(problem, *wrt, count)?;
             // Rows of f A3 come from moments of their own.
             let added = match wrt {
-                Wrt::Y => f64::INFINITY,
+                Wrt::Y | Wrt::A2 | Wrt::A3 => f64::INFINITY,
                 _ => bound.rounding + proved.gradient(*wrt) + 2.0 * T::UNIT_ROUNDOFF * Norm::Frobenius.of(value),
             };
             bound.rounding = outward(bound.rounding + added);
@@ -215,12 +225,12 @@ impl<T: Float> Passes<T> {
     }
 
     /// Rows that a uniform sample must hold to see enough of those that the error is made of.
-    pub fn least_samples(&self) -> usize {
+    pub fn least_rows(&self) -> usize {
         self.sizes.least_samples(self.apart.len())
     }
 
     /// The gradients with their certificates, from `decision.samples` rows where the backing wants rows.
-    pub fn certified(
+    pub fn solution(
         &mut self,
         setting: &Setting<'_, T>,
         backing: Backing,
@@ -270,15 +280,9 @@ impl<T: Float> Passes<T> {
     fn enlarge(&mut self, setting: &Setting<'_, T>, count: usize, stages: &mut Stages<'_>) -> Result<(), Error> {
         let Setting { problem, seed, .. } = setting;
         let known = self.sample.as_ref().map_or(0, |sample| sample.indices.len());
-        let population = problem.A1.nrows() - self.apart.len();
-        let mut more = without_replacement(&mut Rng::new(*seed), population, count)?;
-        more.drain(..known.min(more.len()));
-        more.sort_unstable();
-        let standing = std::mem::take(&mut self.standing);
-        let certain = standing.len();
-        let mut indices = buffer::with_capacity(certain + more.len())?;
-        indices.extend(standing);
-        among_the_others(more, &self.apart, &mut indices);
+        let mut indices = std::mem::take(&mut self.standing);
+        let certain = indices.len();
+        drawn(*seed, problem.A1.nrows(), &self.apart, known..count, &mut indices)?;
         if indices.is_empty() {
             return Ok(());
         }
@@ -297,8 +301,7 @@ impl<T: Float> Passes<T> {
     /// These rows, exact and approximate.
     fn sample(&self, setting: &Setting<'_, T>, rows: Vec<usize>, stages: &mut Stages<'_>) -> Result<Sample, Error> {
         let Setting { problem, prepared, .. } = setting;
-        let values = setting.reach.is_some() && setting.wrt.contains(&Wrt::Y);
-        Sample::new(problem, prepared, rows, values, stages)
+        Sample::new(problem, prepared, rows, Wanted::of(setting.wrt, setting.reach.is_some()), stages)
     }
 
     /// Certificates from rows drawn uniformly from those that are not apart.
@@ -317,8 +320,14 @@ impl<T: Float> Passes<T> {
                 let rows = sample.rows(problem)?;
                 one.offer(request, Kind::Estimated, error, rounding, |value| put(value, &sample.indices, &rows));
             } else if let Some(correction) = sample.errors(problem, setting.pair(), one.wrt, correction)? {
+                let as_it_is = correction.uncorrected();
+                if matches!(one.wrt, Wrt::A2 | Wrt::A3) {
+                    // A sum over groups of keys is none that could be added.
+                    one.offer(request, Kind::Estimated, group_factor() * as_it_is, rounding, |_| ());
+                    continue;
+                }
                 let rounding = rounding + ADDITIONS * T::UNIT_ROUNDOFF * (correction.norm + sample.total(population));
-                let (as_it_is, shrunk) = (correction.uncorrected(), correction.shrunk());
+                let shrunk = correction.shrunk();
                 if shrunk < as_it_is {
                     one.offer(request, Kind::Estimated, shrunk, rounding, |value| {
                         add(value, &correction.value, correction.shrinkage);
@@ -365,7 +374,7 @@ impl<T: Float> Passes<T> {
             return Ok(());
         }
         let indices = buffer::collected(draws.iter().map(|draw| draw.row))?;
-        let sample = Sample::new(problem, prepared, indices, false, stages)?;
+        let sample = Sample::new(problem, prepared, indices, Wanted::of(&[], false), stages)?;
         let weights = buffer::collected(draws.iter().map(|draw| 1.0 / (draws.len() as f64 * draw.probability)))?;
         let (norms, lost) = (sample.norms()?, sample.lost(problem, stages)?);
         for (one, drift) in planned.gradients.iter_mut().zip(&self.drifts) {

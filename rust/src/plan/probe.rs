@@ -71,6 +71,18 @@ pub fn goal<T: Float>(problem: &Problem<'_, T>, wrt: &[Wrt], request: &Request) 
     }
 }
 
+/// The same for the output of a problem whose target is zero.
+pub fn goal_of_output<T: Float>(problem: &Problem<'_, T>, request: &Request) -> f64 {
+    let rtol = request.rtol.unwrap_or(0.0);
+    if !is_needed(request) {
+        return rtol;
+    }
+    let Some(rows) = Rows::draw(problem) else { return rtol };
+    let norm = (rows.population * rows.c.mapv(|x| x * x).sum() / rows.c.nrows().max(1) as f64).sqrt();
+    let allowed = Size { norm, peak: largest_entry(&rows.c) / norm }.allowed(request);
+    if allowed.is_nan() { LOOSEST } else { allowed.min(LOOSEST) }
+}
+
 /// Contribution of some rows to the gradients.
 struct Rows {
     /// s a_j.

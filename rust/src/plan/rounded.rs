@@ -3,7 +3,7 @@
 use super::request::{Certificate, Norm, Request};
 use super::solution::Solution;
 use crate::error::Error;
-use crate::linalg::halves::Half;
+use crate::linalg::halves::{Half, Halved};
 
 impl Solution<f32> {
     /// The bits of each gradient in half precision. From then on its certificate is that of what they stand for: the
@@ -32,15 +32,23 @@ impl Solution<f32> {
         for (one, name) in self.gradients.iter_mut().zip(names) {
             let numbers = one.value.as_slice().ok_or_else(|| Error::Internal("a gradient is not row-major".into()))?;
             let found = half.halved(numbers, &format!("the gradient with respect to {name}"), &request.options)?;
-            let [size, rounding] = match request.norm {
-                Norm::Frobenius => found.norm,
-                Norm::Largest => found.largest,
-            };
-            let Certificate { kind, truncation, sampling, confidence, .. } = one.certificate;
-            let terms = [truncation, sampling, one.certificate.rounding + rounding];
-            one.certificate = Certificate { confidence, ..Certificate::new(request, kind, terms, size) };
+            one.certificate = one.certificate.halved(&found, request);
             bits.push(found.bits);
         }
         Ok(bits)
+    }
+}
+
+impl Certificate {
+    /// The certificate of an array that was rounded to half precision: the error of that is measured, and judged with
+    /// the rest.
+    pub fn halved(&self, found: &Halved, request: &Request) -> Certificate {
+        let [size, rounding] = match request.norm {
+            Norm::Frobenius => found.norm,
+            Norm::Largest => found.largest,
+        };
+        let &Certificate { kind, truncation, sampling, confidence, .. } = self;
+        let terms = [truncation, sampling, self.rounding + rounding];
+        Certificate { confidence, ..Certificate::new(request, kind, terms, size) }
     }
 }

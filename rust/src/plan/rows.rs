@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
+use super::by_key::{ByKey, Grouped, Parts, Wanted, by_key, errors_by_key, less, mapped_rows};
 use super::prepared::Prepared;
 use super::stages::Stages;
 use crate::certificate::estimated::{Factors, TokenError};
 use crate::error::Error;
 use crate::exact::proved::ProvedRounding;
-use crate::exact::rows::exact_rows_with;
+use crate::exact::rows::{RowsWanted, exact_rows_with};
 use crate::float::Float;
 use crate::linalg::layout::wide;
 use crate::linalg::norms::largest;
@@ -18,8 +19,12 @@ use crate::linalg::outward::outward;
 use crate::linalg::products::{dot, mapped, matrix};
 use crate::linalg::rows::{RowValues, ascending, selected};
 use crate::linalg::some_rows::some_rows;
+use crate::linalg::spectral::spectral;
+use crate::options::Options;
 use crate::problem::{Problem, Weights, Wrt};
 use crate::runtime::buffer;
+use crate::runtime::pool::Watch;
+use crate::runtime::rng::{Rng, without_replacement};
 
 /// Largest rounding error of exact rows, in units of one rounding of a typical term: logits and normalisers carry some
 /// of their own, and those of equal keys line up. With one coordinate a third of it has been seen.
@@ -39,22 +44,27 @@ pub struct Sample {
     pub residuals: [Array2<f64>; 2],
     /// f A3 and f̃ A3, (rows, d3), where dL/dY is wanted.
     pub mixed: Option<[Array2<f64>; 2]>,
+    /// Errors at every key, keys in groups, where dL/dA2 or dL/dA3 is wanted.
+    pub grouped: Option<Grouped>,
 }
 
 impl Sample {
-    /// Computes both for the rows `indices`. Time 10 r m d exactly, and 4 r m d more for dL/dY, for which the moments
-    /// of A3 are taken too where they are not known yet.
+    /// Computes both for the rows `indices`. Time 10 r m d exactly, 4 r m d without slopes, and 4 r m d more for dL/dY,
+    /// for which the moments of A3 are taken too where they are not known yet.
     pub fn new<T: Float>(
         problem: &Problem<'_, T>,
         prepared: &Prepared,
         indices: Vec<usize>,
-        with_values: bool,
+        wanted: Wanted,
         stages: &mut Stages<'_>,
     ) -> Result<Self, Error> {
+        let of_exact = RowsWanted { mixed: wanted.mixed, slopes: wanted.slopes };
         let (exact, mixed) =
-            stages.run(0.5, |options, watch| exact_rows_with(problem, &indices, with_values, options, watch))?;
-        let approximate =
-            stages.run(0.5, |options, watch| prepared.moments.fitted_rows(problem, &indices, true, options, watch))?;
+            stages.run(0.5, |options, watch| exact_rows_with(problem, &indices, of_exact, options, watch))?;
+        let fitted = |options: &Options, watch: Option<Watch<'_>>| {
+            prepared.moments.fitted_rows(problem, &indices, wanted.slopes, options, watch)
+        };
+        let approximate = stages.run(0.5, fitted)?;
         let target = widened(selected(problem.E, &indices)?.view())?;
         let mixed = if let Some(exact) = mixed {
             // With the identity in the place of Y the output is f A3.
@@ -74,14 +84,27 @@ impl Sample {
             true => Ok(widened(rows.output.view())? - &target),
             false => copied(&target),
         };
-        Ok(Sample {
-            left: problem.scale * widened(selected(problem.A1, &indices)?.view())?,
+        let left = problem.scale * widened(selected(problem.A1, &indices)?.view())?;
+        let mut sample = Sample {
+            left,
             difference: less(&exact_w, widened(approximate.w.view())?),
             exact: exact_w,
             residuals: [residual(&exact)?, residual(&approximate)?],
             mixed,
+            grouped: None,
             indices,
-        })
+        };
+        if wanted.keys {
+            let of =
+                |rows: &ByKey<'_, '_, T>, options: &Options, watch: Option<Watch<'_>>| rows.grouped(options, watch);
+            sample.grouped = Some(by_key(problem, prepared, sample.parts(), stages, of)?);
+        }
+        Ok(sample)
+    }
+
+    /// The rows as outputs by key are made of them.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts { indices: &self.indices, left: &self.left, residuals: &self.residuals }
     }
 
     /// The rows of both in the order of their indices.
@@ -98,7 +121,9 @@ impl Sample {
             matrix(data, first + second, one.ncols())
         };
         let pairs = |[a, b]: &[Array2<f64>; 2], [c, d]: &[Array2<f64>; 2]| Ok([both(a, c)?, both(b, d)?]);
+        let groups = self.grouped.as_ref().zip(other.grouped.as_ref());
         Ok(Sample {
+            grouped: groups.map(|(one, other)| one.with(other, both)).transpose()?,
             left: both(&self.left, &other.left)?,
             difference: both(&self.difference, &other.difference)?,
             exact: both(&self.exact, &other.exact)?,
@@ -113,6 +138,7 @@ impl Sample {
         let of = |all: &Array2<f64>| mapped(all.slice(s![range.clone(), ..]), |x| x);
         let pair = |[one, other]: &[Array2<f64>; 2]| Ok::<_, Error>([of(one)?, of(other)?]);
         Ok(Sample {
+            grouped: self.grouped.as_ref().map(|all| all.with(all, |all, _| of(all))).transpose()?,
             indices: buffer::copied(&self.indices[range.clone()])?,
             left: of(&self.left)?,
             difference: of(&self.difference)?,
@@ -150,6 +176,10 @@ impl Sample {
                 let (off, c_off) = (less(exact, copied(approximate)?), less(c, copied(c_approximate)?));
                 of(&[(exact.view(), c_off.view()), (off.view(), c_approximate.view())])
             }
+            (Wrt::A2 | Wrt::A3, _, _) => {
+                let Some(grouped) = &self.grouped else { return Ok(None) };
+                errors_by_key(problem, grouped, self.parts(), wrt, of)
+            }
             _ => Ok(None),
         }
     }
@@ -176,7 +206,16 @@ impl Sample {
         population: usize,
         sizes: &[f64],
     ) -> Result<TokenError, Error> {
-        let errors = dot(self.difference.view(), back(problem).view())?;
+        self.by_row(&dot(self.difference.view(), back(problem).view())?, population, sizes)
+    }
+
+    /// The same of the rows of the output, of which c is made.
+    pub fn output_error(&self, population: usize, sizes: &[f64]) -> Result<TokenError, Error> {
+        let [exact, approximate] = &self.residuals;
+        self.by_row(&less(exact, copied(approximate)?), population, sizes)
+    }
+
+    fn by_row(&self, errors: &Array2<f64>, population: usize, sizes: &[f64]) -> Result<TokenError, Error> {
         let errors = buffer::collected(errors.rows().into_iter().map(|row| row.dot(&row)))?;
         let square = |size: f64| size * size;
         let drawn = buffer::collected(self.indices.iter().map(|&row| square(sizes[row])))?;
@@ -190,8 +229,6 @@ impl Sample {
     /// the keys, over the root of their number where attention is flat. Logits of size b lose b roundings, and e^b
     /// times as few keys share the mass.
     pub fn rounding<T: Float>(&self, problem: &Problem<'_, T>, wrt: Wrt, population: usize) -> Result<f64, Error> {
-        let logit = typical_of(&dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
-        let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
         let of_rows = |factors: Option<&Array2<f64>>| {
             let rows = self.residuals[0].rows().into_iter().enumerate();
             let square =
@@ -199,15 +236,30 @@ impl Sample {
             (population as f64 * square.sum::<f64>() / self.indices.len().max(1) as f64).sqrt()
         };
         let (keys, inputs) = (typical(problem.A2), typical(problem.A3));
-        let values = typical_of(&some_rows(problem.A3).dot(&wide(problem.Y)));
+        let values = typical_value(problem);
         let size = match wrt {
             Wrt::Y => inputs * of_rows(None),
             Wrt::A1 => {
                 let weights = query_weights(problem);
                 keys * values * problem.scale.abs() * weights.mapv(|x| x * x).sum().sqrt() * of_rows(None)
             }
+            // Of a row of p, of ‖f‖ for values of this size, and of f.
+            Wrt::A2 => values * of_rows(Some(&mapped_rows(problem, self.parts())?.0)),
+            Wrt::A3 => spectral(wide(problem.Y).view()) * of_rows(None),
             _ => keys * values * of_rows(Some(&self.left)),
         };
+        self.rounded(problem, size)
+    }
+
+    /// The same of the output, in so many of its rows.
+    pub fn output_rounding<T: Float>(&self, problem: &Problem<'_, T>, rows: usize) -> Result<f64, Error> {
+        self.rounded(problem, typical_value(problem) * (rows as f64).sqrt())
+    }
+
+    /// The same of terms of this size.
+    fn rounded<T: Float>(&self, problem: &Problem<'_, T>, size: f64) -> Result<f64, Error> {
+        let logit = typical_of(&dot(self.left.view(), query_weights(problem).view())?) * typical_key(problem);
+        let flat = (logit.exp() / (problem.A2.nrows().max(1) as f64).sqrt()).min(1.0);
         Ok(LINED_UP * T::UNIT_ROUNDOFF * size * (1.0 + logit) * flat)
     }
 
@@ -269,6 +321,11 @@ pub(super) fn typical<T: Float>(rows: ArrayView2<'_, T>) -> f64 {
     typical_of(&some_rows(rows))
 }
 
+/// Root mean square of the norms of the values.
+fn typical_value<T: Float>(problem: &Problem<'_, T>) -> f64 {
+    typical_of(&some_rows(problem.A3).dot(&wide(problem.Y)))
+}
+
 /// Root mean square of the length of keys around their mean.
 pub(super) fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
     let some = some_rows(problem.A2);
@@ -283,12 +340,6 @@ pub(super) fn typical_key<T: Float>(problem: &Problem<'_, T>) -> f64 {
 /// Rows of the problem in double precision.
 fn widened<T: Float>(array: ArrayView2<'_, T>) -> Result<Array2<f64>, Error> {
     mapped(array, T::widen)
-}
-
-/// a − b in the place of b.
-fn less(a: &Array2<f64>, mut b: Array2<f64>) -> Array2<f64> {
-    b.zip_mut_with(a, |b, a| *b = a - *b);
-    b
 }
 
 fn copied(array: &Array2<f64>) -> Result<Array2<f64>, Error> {
@@ -307,8 +358,19 @@ pub(super) fn put<T: Float>(value: &mut Array2<T>, indices: &[usize], rows: &Arr
     }
 }
 
-/// Adds the rows with these numbers among all that are not in `apart`, both in rising order.
-pub(super) fn among_the_others(numbers: Vec<usize>, apart: &[usize], to: &mut Vec<usize>) {
+/// Adds rows of a random order of those of `count` that are not in `apart`, from one place in it to another, in rising
+/// order.
+pub(super) fn drawn(
+    seed: u64,
+    count: usize,
+    apart: &[usize],
+    places: Range<usize>,
+    to: &mut Vec<usize>,
+) -> Result<(), Error> {
+    let mut numbers = without_replacement(&mut Rng::new(seed), count - apart.len(), places.end)?;
+    numbers.drain(..places.start.min(numbers.len()));
+    numbers.sort_unstable();
+    buffer::reserve(to, numbers.len())?;
     let mut passed = 0;
     let skip = |number: usize| {
         while passed < apart.len() && apart[passed] <= number + passed {
@@ -317,4 +379,5 @@ pub(super) fn among_the_others(numbers: Vec<usize>, apart: &[usize], to: &mut Ve
         number + passed
     };
     to.extend(numbers.into_iter().map(skip));
+    Ok(())
 }

@@ -20,6 +20,8 @@ pub struct Setting<'a, T> {
     pub problem: Problem<'a, T>,
     /// The outputs.
     pub wrt: &'a [Wrt],
+    /// Which of them are zero by the structure of the problem.
+    pub zero: &'a [bool],
     /// The request.
     pub request: &'a Request,
     /// Rows are drawn from the sequence that belongs to it.

@@ -49,6 +49,12 @@ impl Sizes {
         Ok(sizes)
     }
 
+    /// The same of the output, which the values of all rows make alike: what a polynomial neglects.
+    pub fn of_output(degree: usize, reach: &Reach) -> Result<Self, Error> {
+        let own = reach.lost(degree)?;
+        Ok(Sizes { weighted: [buffer::copied(&own)?, Vec::new()], own: [own, Vec::new()] })
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Vec<f64>> {
         self.own.iter_mut().chain(&mut self.weighted).filter(|sizes| !sizes.is_empty())
     }
@@ -101,8 +107,8 @@ fn stand_out(sizes: &Sizes, asked: &[Wrt], n: usize) -> Result<Vec<usize>, Error
     let mut exact = Vec::new();
     for (own, weighted) in sizes.own.iter().zip(&sizes.weighted) {
         join(&mut exact, weighty(weighted, budget(n))?)?;
-        // The terms of dL/dY have no ‖a‖, and dL/dA1 has them as rows.
-        if asked.iter().any(|wrt| matches!(wrt, Wrt::A1 | Wrt::Y)) {
+        // The terms of dL/dY and dL/dA3 have no ‖a‖, and dL/dA1 has them as rows.
+        if asked.iter().any(|wrt| matches!(wrt, Wrt::A1 | Wrt::A3 | Wrt::Y)) {
             join(&mut exact, weighty(own, budget(n))?)?;
         }
     }

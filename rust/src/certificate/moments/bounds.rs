@@ -180,6 +180,17 @@ impl Bounds {
         outward(3.0 * self.unit_roundoff * size * (1.0 + gamma(count, FOLD_UNIT)) + count.sqrt() * self.least)
     }
 
+    /// Of the rows of o that are safe, whose computed values are `value` (equation 9.69).
+    pub fn output<T: Float>(&self, value: ArrayView2<'_, T>) -> Bound {
+        let [unit, _] = self.units;
+        let of = |setting| {
+            let squares = self.over_rows(setting, |rows, row| outward(rows.bucket.count * row.output().powi(2)));
+            outward(unit * squares.sqrt())
+        };
+        let [truncation, absolute] = self.settings.each_ref().map(of);
+        Bound::of(truncation, outward(absolute + self.last(value)))
+    }
+
     /// Of the loss.
     pub fn loss(&self) -> Bound {
         let [_, unit] = self.units;

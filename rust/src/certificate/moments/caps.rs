@@ -90,6 +90,31 @@ pub fn caps<T: Float>(
     Ok(caps)
 }
 
+/// A cap of ‖o_j − õ_j‖ of every query row of a problem without a mask whose target is zero; zero where a row is unsafe.
+///
+/// Time O(m d (d2 + d) + n (d1 d + dv)).
+pub fn output_caps<T: Float>(
+    fitted: &Fitted<'_>,
+    problem: &Problem<'_, T>,
+    evaluated: &Evaluated<T>,
+    run: &mut Run<'_>,
+) -> Result<Vec<f64>, Error> {
+    let mut caps = buffer::zeros(problem.A1.nrows())?;
+    if problem.A2.nrows() == 0 {
+        return Ok(caps);
+    }
+    let setting = Setting::new(fitted, problem, 0.0, 0.0);
+    let shells = Shells::new(fitted, problem, &setting, run)?;
+    let rows = Rows::new(fitted, problem, evaluated, setting, shells)?;
+    run.phase(1.0);
+    run.for_each(caps.chunks_mut(ROWS).enumerate(), |(task, caps), cancel| {
+        cancel.check()?;
+        rows.fill_outputs(task * ROWS, caps);
+        Ok(())
+    })?;
+    Ok(caps)
+}
+
 /// Shared inputs of the caps of all rows.
 struct Rows<'a, 'b, T> {
     problem: &'a Problem<'b, T>,
@@ -163,6 +188,32 @@ impl<'a, 'b, T: Float> Rows<'a, 'b, T> {
             let joint = outward(outward(joint.sqrt()) + known.difference * lost_own);
             Known { usual: known.usual.min(outward(usual.sqrt())), joint, ..*known }
         })
+    }
+
+    /// From row `first` on: caps of the output.
+    fn fill_outputs(&self, first: usize, caps: &mut [f64]) {
+        let A1 = self.problem.A1.slice(s![first..first + caps.len(), ..]).mapv(T::widen);
+        let (queries, dv, setting) = (A1.dot(&self.query_map), self.problem.E.ncols(), &self.setting);
+        let double = outward(1.0 + gamma((A1.ncols() + dv + 8) as f64, FOLD_UNIT));
+        let size = |numbers: &[f64]| norm(numbers) * double;
+        let values = setting.values.radius + setting.lost[0];
+        for (j, cap) in caps.iter_mut().enumerate() {
+            if self.evaluated.unsafe_rows.binary_search(&(first + j)).is_ok() {
+                continue;
+            }
+            let output = &self.evaluated.output[(first + j) * dv..][..dv];
+            let output: Vec<f64> = output.iter().map(|x| x.widen()).collect();
+            let a = size(&A1.row(j).to_vec());
+            let query = outward((size(&queries.row(j).to_vec()) + setting.query_lost * a) * double);
+            let sizes = Sizes { query, input: a, output: size(&output), normaliser: f64::NAN };
+            let known = self.known(self.edges.partition_point(|edge| *edge < query * setting.key));
+            let by = LAWS.map(|law| Charges::least(setting, law, known, sizes).output());
+            // Both o and the centre are in the ball of the values.
+            let apart: Vec<f64> = output.iter().zip(&self.centre).map(|(o, centre)| o - centre).collect();
+            let itself = outward(values + size(&apart) + 2.0 * gamma(4.0, FOLD_UNIT) * size(&self.centre));
+            let least = by.into_iter().filter(|cap| !cap.is_nan()).fold(itself, f64::min);
+            *cap = outward(self.exponent.exp2() * least);
+        }
     }
 
     /// From row `first` on: caps, and ‖a_j‖.

@@ -346,6 +346,11 @@ impl<'a> Charges<'a> {
         outward(truth + self.mass * setting.inputs[1] * (lost * size + self.rounding(c).residual))
     }
 
+    /// ‖Δo‖ of a row as it is returned.
+    pub fn output(&self) -> f64 {
+        outward(self.moved() + self.rounding(0.0).output)
+    }
+
     /// |Δ ½‖c‖²|.
     pub fn loss(&self, c: f64) -> f64 {
         let setting = self.setting;

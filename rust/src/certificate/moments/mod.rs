@@ -18,7 +18,7 @@ pub use bounds::Bound;
 pub(crate) use bounds::Bounds;
 pub(crate) use buckets::{Buckets, RowNumbers};
 pub use caps::Caps;
-pub(crate) use caps::{Evaluated, caps};
+pub(crate) use caps::{Evaluated, caps, output_caps};
 
 use crate::features::Coordinates;
 use crate::float::Float;
