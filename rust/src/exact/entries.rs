@@ -27,10 +27,12 @@ const CHUNK: usize = 64;
 /// Numbers that are compared side by side.
 const ABREAST: usize = 16;
 
+/// Writes the entries of a row for a range of keys in base-2 units, −∞ for keys that they hide.
+type Read<'a, T> = Box<dyn Fn(usize, Range<usize>, &mut [T]) + Send + Sync + 'a>;
+
 /// Access to entries of one kind: functions, as a view may not be lent for a shorter time than it was made for.
 struct Reader<'a, T> {
-    /// Writes the entries of a row for a range of keys in base-2 units, −∞ for keys that they hide.
-    read: Box<dyn Fn(usize, Range<usize>, &mut [T]) + Send + Sync + 'a>,
+    read: Read<'a, T>,
     /// Whether those of a row show all of a range of keys, and add nothing.
     are_plain: Box<dyn Fn(usize, Range<usize>) -> bool + Send + Sync + 'a>,
 }
