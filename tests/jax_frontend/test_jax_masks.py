@@ -19,7 +19,7 @@ from attngrad_rs.jax import dot_product_attention  # noqa: E402
 pytestmark = pytest.mark.peers
 
 # Every example has shapes of its own, which JAX compiles three times.
-COMPILED = settings(max_examples=settings().max_examples // 20)
+COMPILED = settings(max_examples=settings().max_examples // 30)
 EXACT = 1e-11
 # A batch, rows, keys, heads of the query and of the key.
 SIZES = (2, 5, 6, 4, 2)
