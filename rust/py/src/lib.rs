@@ -27,6 +27,7 @@ mod heads;
 mod masks;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
+mod partial;
 mod plan;
 mod polynomial;
 mod problem;
@@ -174,6 +175,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(threads, module)?)?;
     module.add_function(wrap_pyfunction!(limited_memory, module)?)?;
     module.add_class::<polynomial::Polynomial>()?;
+    module.add_class::<partial::Frame>()?;
+    module.add_class::<partial::KeyState>()?;
+    module.add_class::<partial::QueryState>()?;
+    module.add_class::<partial::GradientState>()?;
     #[cfg(feature = "failpoints")]
     module.add_function(wrap_pyfunction!(arm, module)?)?;
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use super::Fitted;
+use super::{Counted, Fitted};
 use super::charges::{Charges, Known, LAWS, Sizes};
 use super::enclosures::{MAX_RANGE, Steps, enclosures};
 use super::setting::Setting;
@@ -71,7 +71,7 @@ pub fn caps<T: Float>(
         return Ok(caps);
     }
     run.phase(0.2);
-    let setting = Setting::new(fitted, problem, 0.0, 0.0);
+    let setting = Setting::new(fitted, problem, Counted::whole(n), 0.0, 0.0);
     let shells = Shells::new(fitted, problem, &setting, run)?;
     run.phase(0.5);
     let evaluated = evaluate(run)?;
