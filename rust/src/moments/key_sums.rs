@@ -1,4 +1,4 @@
-//! Sums over keys, which add up over blocks of them in any order (docs/math.md, equation 8.19).
+//! Sums over keys, which add up over blocks of them in any order (docs/math.md, equation 8.21).
 
 use ndarray::Array2;
 

@@ -1,5 +1,5 @@
 //! The passes of the moment form over a shard of the tokens: what they leave adds up over shards (docs/math.md,
-//! equation 8.19).
+//! equation 8.21).
 
 use ndarray::Array2;
 

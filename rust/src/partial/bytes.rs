@@ -56,14 +56,16 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// For inputs of type T, and the bytes of what the states have in common.
-    pub fn new<T: Float>(degree: usize, width: usize, common: &[u8]) -> Self {
-        Stamp {
-            precision: size_of::<T>() as u16,
-            degree: degree as u16,
-            width: width as u32,
-            common: crc32fast::hash(common),
-        }
+    /// For inputs of type T, of states that have nothing else in common yet.
+    pub fn new<T: Float>(degree: usize, width: usize) -> Self {
+        Stamp { precision: size_of::<T>() as u16, degree: degree as u16, width: width as u32, common: 0 }
+    }
+
+    /// The same for states that have in common what these bytes say, which end in their checksum.
+    pub fn with_common(self, bytes: &[u8]) -> Self {
+        // With its checksum every text has the same one.
+        let text = &bytes[..bytes.len().saturating_sub(CHECKSUM)];
+        Stamp { common: crc32fast::hash(text), ..self }
     }
 
     /// Name of the precision.

@@ -103,14 +103,14 @@ impl Frame {
         let frame = Frame {
             polynomial,
             wrt: wrt.to_vec(),
-            stamp: Stamp::new::<T>(degree, shape.d, &[]),
+            stamp: Stamp::new::<T>(degree, shape.d),
             shape,
             scale: sample.scale,
             is_target: sample.is_target,
             weights: sum_of(sample),
             predicted_error: logits.error(degree),
         };
-        let stamp = Stamp::new::<T>(degree, frame.shape.d, &frame.to_bytes()?);
+        let stamp = frame.stamp.with_common(&frame.to_bytes()?);
         Ok(Frame { stamp, ..frame })
     }
 

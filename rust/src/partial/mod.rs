@@ -1,5 +1,5 @@
 //! Partial states: the passes over shards of the tokens, in any number of processes and machines (docs/math.md,
-//! equation 8.19).
+//! equation 8.21).
 //!
 //! [`Frame`] is fixed first, from some rows of both sides. A [`KeyState`] is made of every shard of keys, and they are
 //! merged; with it a [`QueryState`] of every shard of queries; with that, where outputs of the key side are wanted, a
