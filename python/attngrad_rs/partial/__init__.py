@@ -5,10 +5,15 @@ keys; with all of these merged, a `QueryState` of every shard of queries; and wi
 outputs of the key side, a `GradientState` of every shard of keys. ``Frame.gather`` makes the result
 of them. Any split, merged in any tree, gives the whole to rounding; the same split and tree give
 the same bits. `Fold` merges in the order of the shards along one tree.
+
+`SoftmaxState` is the state of the exact method: a block of queries over some of the keys.
 """
 
 from ._fold import Fold
 from ._frame import Frame
+from ._softmax import PartialGradients, SoftmaxState
 from ._states import GradientState, KeyState, QueryState
 
-__all__ = ["Fold", "Frame", "GradientState", "KeyState", "QueryState"]
+__all__ = [
+    "Fold", "Frame", "GradientState", "KeyState", "PartialGradients", "QueryState", "SoftmaxState",
+]  # fmt: skip

@@ -179,6 +179,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<partial::KeyState>()?;
     module.add_class::<partial::QueryState>()?;
     module.add_class::<partial::GradientState>()?;
+    module.add_class::<partial::SoftmaxState>()?;
     #[cfg(feature = "failpoints")]
     module.add_function(wrap_pyfunction!(arm, module)?)?;
     Ok(())

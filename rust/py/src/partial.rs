@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::call::Options;
 use crate::errors::Result;
+use crate::heads::{Read, Stack};
 use crate::plan::{Request, Solution};
 use crate::problem::{Arrays, Problem, inputs};
 
@@ -188,3 +189,74 @@ state!(
     /// The sums over some keys for weights, once all queries are known.
     GradientState
 );
+
+/// A softmax over some keys.
+#[pyclass(frozen, module = "attngrad_rs._core")]
+pub struct SoftmaxState(partial::SoftmaxState);
+
+/// Contributions to dq, dk and dv, and the rounding estimate of each.
+type Pulled<'py> = [(Bound<'py, PyAny>, f64); 3];
+
+#[pymethods]
+impl SoftmaxState {
+    /// Of one head in a stack of one.
+    #[staticmethod]
+    fn of(py: Python<'_>, stack: &Stack, options: &Options) -> Result<Self> {
+        in_precision!(stack.is_single, T => {
+            let read = Read::<T>::new(py, stack)?;
+            let heads = read.stack(stack, None)?;
+            let found = options.run(py, |options, watch| partial::SoftmaxState::of(&heads.heads()[0], options, watch));
+            Ok(SoftmaxState(found?.0))
+        })
+    }
+
+    fn pull_back<'py>(&self, py: Python<'py>, stack: &Stack, options: &Options) -> Result<Pulled<'py>> {
+        in_precision!(stack.is_single, T => {
+            let read = Read::<T>::new(py, stack)?;
+            let heads = read.stack(stack, None)?;
+            let dout = read.incoming(&heads)?.dout;
+            let (found, _) = options.run(py, |options, watch| {
+                self.0.pull_back(&heads.heads()[0], dout[0].reborrow(), options, watch)
+            })?;
+            Ok([found.query, found.key, found.value].map(|(value, rounding)| (value.into_pyarray(py).into_any(), rounding)))
+        })
+    }
+
+    fn merge(&self, other: &Self) -> Result<Self> {
+        let mut merged = self.0.clone();
+        merged.merge(&other.0)?;
+        Ok(SoftmaxState(merged))
+    }
+
+    fn output<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+        in_precision!(self.0.precision() == f32::NAME, T => Ok(self.0.output::<T>()?.into_pyarray(py).into_any()))
+    }
+
+    fn lse<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+        Ok(self.0.lse()?.into_pyarray(py).into_any())
+    }
+
+    #[getter]
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    #[getter]
+    fn keys(&self) -> usize {
+        self.0.keys()
+    }
+
+    #[staticmethod]
+    fn size(rows: usize, width: usize) -> usize {
+        partial::SoftmaxState::size(rows, width)
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.to_bytes()?))
+    }
+
+    #[staticmethod]
+    fn from_bytes(data: &[u8]) -> Result<Self> {
+        Ok(SoftmaxState(partial::SoftmaxState::from_bytes(data)?))
+    }
+}

@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::attention::attend;
 use super::kernels::Kernels;
-use super::pull_back::{Estimate, Pulled};
+use super::pull_back::{Estimate, Normaliser, Pulled};
 use super::sight::check_seen;
 use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND, PART_ENTRIES};
 use crate::error::Error;
@@ -182,6 +182,7 @@ fn pulled_back<T: Float>(
     let mut rest = values.each_mut().map(Vec::as_mut_slice);
     for (number, (head, estimates)) in heads.iter().zip(&mut estimates).enumerate() {
         let saved = incoming.saved.as_ref().map(|saved| saved.of_head(number));
+        let saved = saved.map(|(output, lse)| (output, Normaliser::Returned(lse)));
         let pulled = Pulled { heads: head.reborrow(), dout: incoming.dout[number].reborrow(), saved, is_coarse };
         let [query, key, value] = &mut rest;
         let room = [take(query, sizes[0]), take(key, sizes[1]), take(value, sizes[2])];
@@ -199,7 +200,9 @@ fn pulled_back<T: Float>(
                 let more: Vec<_> = [("dout", pulled.dout)].into_iter().chain(saved).collect();
                 check(&pulled.heads, &more, &kernels, run)?;
             }
-            pulled.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))?;
+            if let Some((_, Normaliser::Returned(lse))) = pulled.saved {
+                check_logarithms(lse)?;
+            }
         }
         *estimates = pulled.pull_into(room, options, run)?;
         Ok(())

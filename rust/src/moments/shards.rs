@@ -184,7 +184,8 @@ impl Polynomial {
         let (coordinates, coefficients, integers) = self.parts();
         let options = Options { level: Some(self.isa.level()), ..Options::default() };
         let polynomial = Polynomial::of_parts(coordinates.clone(), coefficients, integers, &options)?;
-        let keys = KeySums { sums: buffer::copied(&keys.sums)?, gram: keys.gram.clone(), found: keys.found.clone(), ..*keys };
+        let keys =
+            KeySums { sums: buffer::copied(&keys.sums)?, gram: keys.gram.clone(), found: keys.found.clone(), ..*keys };
         Ok(Polynomial { keys, ..polynomial })
     }
 

@@ -64,8 +64,12 @@ impl Stamp {
     /// The same for states that have in common what these bytes say, which end in their checksum.
     pub fn with_common(self, bytes: &[u8]) -> Self {
         // With its checksum every text has the same one.
-        let text = &bytes[..bytes.len().saturating_sub(CHECKSUM)];
-        Stamp { common: crc32fast::hash(text), ..self }
+        self.with_sum(crc32fast::hash(&bytes[..bytes.len().saturating_sub(CHECKSUM)]))
+    }
+
+    /// The same for states that have in common what has this checksum.
+    pub fn with_sum(self, common: u32) -> Self {
+        Stamp { common, ..self }
     }
 
     /// Name of the precision.
@@ -86,7 +90,7 @@ impl Stamp {
             return refused(format!("one of width {}", other.width), format!("one of width {}", self.width));
         }
         if self.common != other.common {
-            let wanted = "one of the same frame: the same weights, scale, polynomial and outputs".into();
+            let wanted = "one of the same frame or queries, scale, weights, polynomial and outputs".into();
             return refused("one of another problem or plan".into(), wanted);
         }
         Ok(())
@@ -166,7 +170,8 @@ impl<'a> Reader<'a> {
         if short(at + 2) != kind as u16 {
             return wanted(&format!("those of {}", Kind::name(short(at + 2))));
         }
-        let stamp = Stamp { precision: short(at + 4), degree: short(at + 6), width: word(at + 8), common: word(at + 12) };
+        let stamp =
+            Stamp { precision: short(at + 4), degree: short(at + 6), width: word(at + 8), common: word(at + 12) };
         let (rest, over) = body[HEADER..].as_chunks::<8>();
         let count = [word(at + 16), word(at + 20)].map(u64::from);
         if !over.is_empty() || rest.len() as u64 != count[0] + (count[1] << 32) {
@@ -236,9 +241,8 @@ pub fn read_coordinates(from: &mut Reader<'_>) -> Result<Coordinates, Error> {
         return Err(short());
     }
     let [d1, d2, d3, d, has_row] = sizes;
-    let mut matrix = |rows: usize, columns: usize| {
-        crate::linalg::products::matrix(from.floats(rows * columns)?, rows, columns)
-    };
+    let mut matrix =
+        |rows: usize, columns: usize| crate::linalg::products::matrix(from.floats(rows * columns)?, rows, columns);
     let mean = matrix(1, d2)?.into_shape_with_order(d2).map_err(|_| short())?;
     let query = matrix(d1, d)?;
     let row = if has_row == 1 { Some(matrix(d, d1)?) } else { None };

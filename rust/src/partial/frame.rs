@@ -30,12 +30,11 @@ pub struct Frame {
 
 /// Refuses what cannot be put together from shards.
 fn check_wrt(shape: &Shape, wrt: &[Wrt]) -> Result<(), Error> {
-    wrt.iter().try_for_each(|&wrt| shape.check(wrt))?;
     if wrt.contains(&Wrt::A) {
         let wanted = "'A1', 'A2' and 'A3': shards of queries are not those of keys".into();
         return Err(Error::Option { option: "wrt", found: "'A'".into(), wanted });
     }
-    Ok(())
+    wrt.iter().try_for_each(|&wrt| shape.check(wrt))
 }
 
 /// Checksum of the numbers of the weights.
@@ -73,12 +72,7 @@ impl Frame {
         )
     }
 
-    fn fit_in<T: Float>(
-        sample: &Problem<'_, T>,
-        wrt: &[Wrt],
-        degree: usize,
-        options: &Options,
-    ) -> Result<Self, Error> {
+    fn fit_in<T: Float>(sample: &Problem<'_, T>, wrt: &[Wrt], degree: usize, options: &Options) -> Result<Self, Error> {
         let refused = |option, found: &str, wanted: &str| {
             Err(Error::Option { option, found: found.into(), wanted: wanted.into() })
         };
@@ -96,8 +90,7 @@ impl Frame {
         let Some(polynomial) = logits.least_squares(degree) else {
             return refused("degree", &degree.to_string(), "the exact method: logits are too large for any polynomial");
         };
-        let approximation =
-            Approximation { coefficients: polynomial.power(), integers: true, exact_keys: Vec::new() };
+        let approximation = Approximation { coefficients: polynomial.power(), integers: true, exact_keys: Vec::new() };
         let polynomial = Polynomial::of_sample(sample, &approximation, options)?;
         let shape = Shape { n: 0, m: 0, ..Shape::of(sample) };
         let frame = Frame {
@@ -177,7 +170,8 @@ impl Frame {
         }
         let found = Shape { n: 0, m: 0, ..Shape::of(shard) };
         if found != self.shape {
-            let widths = |Shape { d1, d2, d3, dv, .. }: Shape| format!("widths of A1, A2, A3 and E {d1}, {d2}, {d3}, {dv}");
+            let widths =
+                |Shape { d1, d2, d3, dv, .. }: Shape| format!("widths of A1, A2, A3 and E {d1}, {d2}, {d3}, {dv}");
             return differs("shard", widths(found), widths(self.shape));
         }
         if shard.scale != self.scale {

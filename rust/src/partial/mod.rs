@@ -7,15 +7,20 @@
 //! three. A merge adds sums, maxima and counts: any split and any tree of merges give the whole to rounding, and the
 //! same ones give the same bits. The size of a state does not depend on how many tokens it has seen.
 //!
+//! A [`SoftmaxState`] is that of the exact method: of a block of queries over some of the keys (docs/math.md, equation
+//! 3.5). With all keys merged in, it pulls the gradient of the output back through one shard of keys after the other.
+//!
 //! `bytes` is how they travel.
 
 mod bytes;
 mod frame;
+mod softmax;
 mod states;
 
 use ndarray::Array2;
 
 pub use frame::Frame;
+pub use softmax::SoftmaxState;
 pub use states::{GradientState, KeyState, QueryState};
 
 use crate::certificate::moments::Bound;

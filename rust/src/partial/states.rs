@@ -284,7 +284,8 @@ impl QueryState {
     }
 
     fn write(&self, _: &Frame, to: &mut Writer) -> Result<(), Error> {
-        let QuerySums { counted: _, squares, unsafe_rows, first_unsafe, widest, lost, buckets, output, sums } = &self.sums;
+        let QuerySums { counted: _, squares, unsafe_rows, first_unsafe, widest, lost, buckets, output, sums } =
+            &self.sums;
         to.counts([*unsafe_rows, *first_unsafe]);
         to.floats([*squares, *widest, *lost, *output]);
         to.floats(buckets.numbers());

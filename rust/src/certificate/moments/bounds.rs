@@ -3,11 +3,11 @@
 
 use ndarray::ArrayView2;
 
-use super::{Counted, Fitted};
 use super::buckets::{Bucket, Buckets};
 use super::charges::{Charges, Known, LAWS, Law, Sizes};
 use super::enclosures::enclosures;
 use super::setting::Setting;
+use super::{Counted, Fitted};
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::float::Float;

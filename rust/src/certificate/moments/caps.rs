@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use super::{Counted, Fitted};
 use super::charges::{Charges, Known, LAWS, Sizes};
 use super::enclosures::{MAX_RANGE, Steps, enclosures};
 use super::setting::Setting;
 use super::shells::{self, Shells};
+use super::{Counted, Fitted};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::norm;

@@ -170,7 +170,9 @@ impl Setting {
         let covariance = Covariance::new(fitted, unit);
         let key_maps = [Array2::eye(d), coordinates.inverse.clone(), coordinates.inverse.dot(&query_weights.t())];
         let key_spreads = [(0, Norms { spectral: 1.0, frobenius: (d as f64).sqrt() }), (1, to_own), (2, to_rows)].map(
-            |(i, norms)| covariance.as_ref().map_or_else(|| ball_of(key, norms), |c| c.mapped(&key_maps[i], norms, key)),
+            |(i, norms)| {
+                covariance.as_ref().map_or_else(|| ball_of(key, norms), |c| c.mapped(&key_maps[i], norms, key))
+            },
         );
         let outer = |rows: usize| outward(blocked_sum(rows, C, unit) + 2.0 * unit);
         Setting {
