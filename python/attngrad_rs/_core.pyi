@@ -46,6 +46,7 @@ __all__ = [
     "default_threads",
     "diagnose",
     "diagnose_problem",
+    "exact_certificate",
     "factors",
     "factors_bytes",
     "foresee",
@@ -480,6 +481,7 @@ def solve(
     options: Options,
 ) -> Solution: ...
 def foresee(problem: Problem, wrt: list[str], request: Request, options: Options) -> Decision: ...
+def exact_certificate(rounding: float, size: float) -> Certificate: ...
 def decide_heads(stack: Stack, request: Request) -> Decision: ...
 def solve_heads(
     stack: Stack, request: Request, decision: Decision, options: Options

@@ -97,6 +97,19 @@ def public_calls() -> dict[str, Callable[[], str]]:
         "attention_hvp": lambda: digest(ag.attention_hvp(*given, *given[:3])),
         "factors": lambda: digest(ag.factors(*args, degree=1)),
         "diagnose": lambda: digest(ag.diagnose(given[0][0], given[1][0])),
+        "out_of_core.attention_vjp": lambda: digest(
+            out_of_core.attention_vjp(
+                *(one[0] for one in given),
+                rows=QUERIES // 2,
+                out=dict(
+                    zip(
+                        ("query", "key", "value"),
+                        map(np.empty_like, (one[0] for one in given)),
+                        strict=False,
+                    )
+                ),
+            )
+        ),
         "out_of_core.loss_gradient": lambda: digest(
             out_of_core.loss_gradient(*near, degree=2, wrt=("X", "Y"), rows=QUERIES)
         ),

@@ -4,6 +4,7 @@ The functions read ``numpy.memmap``, Zarr arrays and whatever else has a shape, 
 that a slice gives, and lists or other collections of blocks. Each block is read once a pass.
 """
 
+from ._attention import attention_vjp
 from ._gradient import loss_gradient
 
-__all__ = ["loss_gradient"]
+__all__ = ["attention_vjp", "loss_gradient"]

@@ -136,7 +136,7 @@ def loss_gradient(
     )  # fmt: skip
     shapes = {name: sources[name].shape for name in ("A1", "A2", "A3")}
     places = check_outputs(out, frame.wrt, shapes, dtype)
-    each = _rows(rows, sources)
+    each = shard_rows(rows, sources)
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _problem(frame, sources, each), seconds)
@@ -186,7 +186,7 @@ def _read(named: Mapping[str, Rows], X: Weights, Y: npt.ArrayLike) -> dict[str, 
     return sources
 
 
-def _rows(rows: int | None, sources: Mapping[str, Source]) -> int:
+def shard_rows(rows: int | None, sources: Mapping[str, Source]) -> int:
     """Rows of a shard, from the shapes alone where none are asked for."""
     if rows is not None:
         return integer("rows", rows, "an integer of at least 1, or None", 1, float("inf"))

@@ -125,10 +125,14 @@ class File:
 
 
 def check_outputs(
-    out: object, wrt: tuple[str, ...], shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any]
+    out: object,
+    wrt: tuple[str, ...],
+    shapes: Mapping[str, tuple[int, int]],
+    dtype: np.dtype[Any],
+    tokens: tuple[str, ...] = TOKENS,
 ) -> dict[str, Any]:
     """The places for the gradients by token, held against what they are to take."""
-    wanted = [name for name in wrt if name in TOKENS]
+    wanted = [name for name in wrt if name in tokens]
     if not isinstance(out, Mapping):
         if out is not None or not wanted:
             if out is None:

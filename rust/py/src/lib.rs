@@ -155,6 +155,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::Solution>()?;
     module.add_function(wrap_pyfunction!(plan::solve, module)?)?;
     module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::exact_certificate, module)?)?;
     module.add_function(wrap_pyfunction!(heads::attention, module)?)?;
     module.add_function(wrap_pyfunction!(second::attention_jvp, module)?)?;
     module.add_function(wrap_pyfunction!(second::attention_hvp, module)?)?;
