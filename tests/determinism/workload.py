@@ -73,6 +73,12 @@ def _numbers(result: Any) -> list[Any]:
     return [result]
 
 
+def long_head(*given: Array) -> ag.AttentionGradients[Any]:
+    """The gradients of one head in two shards of queries, in arrays of their own."""
+    out = {name: np.empty_like(given[at]) for at, name in enumerate(("query", "key", "value"))}
+    return out_of_core.attention_vjp(*given, out=out, rows=QUERIES // 2)
+
+
 def public_functions() -> dict[str, Callable[..., Any]]:
     """Every function in `__all__`, and those of the modules that are imported by name."""
     named = {name: getattr(ag, name) for name in ag.__all__}
@@ -97,19 +103,7 @@ def public_calls() -> dict[str, Callable[[], str]]:
         "attention_hvp": lambda: digest(ag.attention_hvp(*given, *given[:3])),
         "factors": lambda: digest(ag.factors(*args, degree=1)),
         "diagnose": lambda: digest(ag.diagnose(given[0][0], given[1][0])),
-        "out_of_core.attention_vjp": lambda: digest(
-            out_of_core.attention_vjp(
-                *(one[0] for one in given),
-                rows=QUERIES // 2,
-                out=dict(
-                    zip(
-                        ("query", "key", "value"),
-                        map(np.empty_like, (one[0] for one in given)),
-                        strict=False,
-                    )
-                ),
-            )
-        ),
+        "out_of_core.attention_vjp": lambda: digest(long_head(*(one[0] for one in given))),
         "out_of_core.loss_gradient": lambda: digest(
             out_of_core.loss_gradient(*near, degree=2, wrt=("X", "Y"), rows=QUERIES)
         ),

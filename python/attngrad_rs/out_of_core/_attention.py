@@ -27,7 +27,7 @@ from ..results import AttentionGradients, Certificate
 from . import _checkpoint
 from ._checkpoint import Checkpoint
 from ._gradient import shard_rows
-from ._outputs import check_outputs, open_outputs
+from ._outputs import check_outputs, opened
 from ._passes import IN_FLIGHT, Clock
 from ._sources import Blocks, Source, source_of
 
@@ -115,35 +115,29 @@ def attention_vjp(
     reached = _checkpoint.Progress() if saved is None else saved.load()
     (n, _), (m, _) = shapes["query"], shapes["key"]
     clock = Clock(given.timeout, given.progress, max(n, 1))
-    outputs = open_outputs(places, shapes, dtype)
     tiles = _Tiles(sources, each, given, clock, executor)
-    try:
-        with _folder(checkpoint) as folder:
-            sums = _Sums(folder, m, shapes["key"][1] + shapes["value"][1])
-            errors = _Errors.of(reached.done)
-            clock.advance(min(reached.stage * each, n))
-            for number in range(reached.stage, -(-n // each)):
-                ends = (number * each, min((number + 1) * each, n))
-                dq, rounding = tiles.shard(ends, number, sums)
-                outputs["query"].write(ends[0], dq)
-                errors.add(rounding, dq)
-                if saved is not None:
-                    outputs["query"].sync()
-                    sums.sync(number + 1)
-                    saved.save(_checkpoint.Progress(number + 1, errors.to_bytes()))
-                clock.advance(ends[1] - ends[0])
-            for first in range(0, m, each):
-                parts = sums.read(-(-n // each), first, min(first + each, m)).astype(dtype)
-                dk, dv = np.split(parts, [shapes["key"][1]], axis=1)
-                outputs["key"].write(first, dk)
-                outputs["value"].write(first, dv)
-                errors.squares[1:] += [np.square(one, dtype=np.float64).sum() for one in (dk, dv)]
-            gradients = {name: outputs[name].finish() for name in NAMES}
-    except BaseException:
-        if saved is None:
-            for output in outputs.values():
-                output.give_up()
-        raise
+    keeps = saved is not None
+    with opened(places, shapes, dtype, keeps) as outputs, _folder(checkpoint) as folder:
+        sums = _Sums(folder, m, shapes["key"][1] + shapes["value"][1])
+        errors = _Errors.of(reached.done)
+        clock.advance(min(reached.stage * each, n))
+        for number in range(reached.stage, -(-n // each)):
+            ends = (number * each, min((number + 1) * each, n))
+            dq, rounding = tiles.shard(ends, number, sums)
+            outputs["query"].write(ends[0], dq)
+            errors.add(rounding, dq)
+            if saved is not None:
+                outputs["query"].sync()
+                sums.sync(number + 1)
+                saved.save(_checkpoint.Progress(number + 1, errors.to_bytes()))
+            clock.advance(ends[1] - ends[0])
+        for first in range(0, m, each):
+            parts = sums.read(-(-n // each), first, min(first + each, m)).astype(dtype)
+            dk, dv = np.split(parts, [shapes["key"][1]], axis=1)
+            outputs["key"].write(first, dk)
+            outputs["value"].write(first, dv)
+            errors.squares[1:] += [np.square(one, dtype=np.float64).sum() for one in (dk, dv)]
+        gradients = {name: outputs[name].finish() for name in NAMES}
     certificates = {
         name: Certificate.of_core(_core.exact_certificate(rounding, math.sqrt(square)))
         for name, rounding, square in zip(NAMES, errors.rounding, errors.squares, strict=True)

@@ -21,7 +21,7 @@ from ..partial import Frame, GradientState
 from ..results import GradientResult
 from . import _checkpoint
 from ._checkpoint import Checkpoint
-from ._outputs import check_outputs, open_outputs
+from ._outputs import check_outputs, opened
 from ._passes import STAGES, Clock, Runner, Work
 from ._sources import Source, source_of
 
@@ -144,10 +144,9 @@ def loss_gradient(
     stages = STAGES if frame.has_gradients else STAGES[:2]
     total = sum(sources[stage.inputs[0]].shape[0] for stage in stages)
     clock = Clock(given.timeout, given.progress, total)
-    outputs = open_outputs(places, shapes, dtype)
-    runner = Runner(sources, each, outputs, clock, saved, executor)
     merged: list[Any] = []
-    try:
+    with opened(places, shapes, dtype, saved is not None) as outputs:
+        runner = Runner(sources, each, outputs, clock, saved, executor)
         for number, stage in enumerate(stages):
             if number < reached.stage:
                 clock.advance(sources[stage.inputs[0]].shape[0])
@@ -159,13 +158,8 @@ def loss_gradient(
         if len(merged) < len(STAGES):
             merged.append(GradientState.empty(frame))
         result = frame.gather(*merged, rtol=given.rtol, atol=given.atol)
-    except BaseException:
-        if saved is None:
-            for output in outputs.values():
-                output.give_up()
-        raise
-    gradients = dict(result.gradients)
-    gradients |= {name: output.finish() for name, output in outputs.items()}
+        gradients = dict(result.gradients)
+        gradients |= {name: output.finish() for name, output in outputs.items()}
     return replace(result, gradients=gradients, seconds=time.perf_counter() - start)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -34,8 +34,8 @@ class Output(Protocol):
         """The whole, once all of it is there."""
         ...
 
-    def give_up(self) -> None:
-        """Leave nothing half written behind."""
+    def leave(self, keeps: bool) -> None:
+        """End early: keep what is there for another call, or leave nothing behind."""
         ...
 
 
@@ -59,7 +59,7 @@ class Given:
         self.sync()
         return self._array
 
-    def give_up(self) -> None:
+    def leave(self, keeps: bool) -> None:
         """It is the caller's."""
 
 
@@ -91,7 +91,7 @@ class File:
         try:
             yield
         except OSError as error:
-            self.give_up()
+            self.leave(False)
             text = f"{self._path}: found that it cannot be written ({error.strerror or error})"
             raise OutputError(f"{text}; nothing was left behind", path=str(self._path)) from error
 
@@ -116,12 +116,13 @@ class File:
             sync_folder(self._path.parent)
         return np.load(self._path, mmap_mode="r", allow_pickle=False)
 
-    def give_up(self) -> None:
-        """Remove what is there."""
+    def leave(self, keeps: bool) -> None:
+        """Close the file, and remove it where it is not kept."""
         with contextlib.suppress(OSError, AttributeError):
             self._file.close()
-        with contextlib.suppress(OSError):
-            self._partial.unlink()
+        if not keeps:
+            with contextlib.suppress(OSError):
+                self._partial.unlink()
 
 
 def check_outputs(
@@ -161,14 +162,21 @@ def check_outputs(
     return dict(out)
 
 
-def open_outputs(
-    places: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any]
-) -> dict[str, Output]:
-    """The outputs, ready to be written to."""
+@contextlib.contextmanager
+def opened(
+    places: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any],
+    keeps: bool,
+) -> Iterator[dict[str, Output]]:  # fmt: skip
+    """The outputs, ready to be written to; ``keeps`` says what becomes of half of one."""
     made: dict[str, Output] = {}
-    for name, place in places.items():
-        if isinstance(place, (str, os.PathLike)):
-            made[name] = File(Path(place), shapes[name], dtype)
-        else:
-            made[name] = Given(place)
-    return made
+    try:
+        for name, place in places.items():
+            if isinstance(place, (str, os.PathLike)):
+                made[name] = File(Path(place), shapes[name], dtype)
+            else:
+                made[name] = Given(place)
+        yield made
+    except BaseException:
+        for output in made.values():
+            output.leave(keeps)
+        raise

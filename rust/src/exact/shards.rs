@@ -25,6 +25,8 @@ use crate::runtime::pool::Run;
 pub(crate) struct SoftmaxSums {
     /// How many keys.
     pub keys: usize,
+    /// dv.
+    pub width: usize,
     /// Σ_i 2^(S_i − shift) h_i of each row, in base-2 units, `[rows][dv]`.
     pub sums: Vec<f64>,
     /// The shift; of no meaning where the total is zero.
@@ -50,13 +52,13 @@ impl SoftmaxSums {
         let found = engine.forward_part(&values, &mut sums, run)?;
         in_range("the output", T::NAME, sums.iter().chain(&found.total).all(|x| x.is_finite()))?;
         let shift = buffer::collected(found.shift.iter().map(|shift| shift.widen()))?;
-        Ok(SoftmaxSums { keys: m, sums, shift, total: found.total })
+        Ok(SoftmaxSums { keys: m, width: dv, sums, shift, total: found.total })
     }
 
     /// Counts other keys in, for the same queries. No keys change no bit.
     pub fn merge(&mut self, other: &SoftmaxSums) {
         self.keys += other.keys;
-        let width = self.sums.len() / self.total.len().max(1);
+        let width = self.width;
         for row in 0..self.total.len() {
             let (own, theirs) = (self.total[row], other.total[row]);
             if theirs == 0.0 {
@@ -75,8 +77,7 @@ impl SoftmaxSums {
 
     /// o of every row, (rows, dv); zero where there are no keys.
     pub fn output<T: Float>(&self) -> Result<Array2<T>, Error> {
-        let n = self.total.len();
-        let width = self.sums.len() / n.max(1);
+        let (n, width) = (self.total.len(), self.width);
         let output = self.sums.iter().enumerate();
         let output = output.map(|(at, sum)| T::narrow(sum / divisor(self.total[at / width])));
         matrix(buffer::collected(output)?, n, width)

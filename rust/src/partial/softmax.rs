@@ -8,6 +8,7 @@ use crate::exact::{AttentionGradients, SoftmaxSums};
 use crate::float::{Float, compiled};
 use crate::options::Options;
 use crate::problem::Heads;
+use crate::runtime::buffer;
 use crate::runtime::pool::{Run, Watch};
 
 /// Row maxima, row sums and outputs of a block of queries over some of the keys.
@@ -134,9 +135,9 @@ impl SoftmaxState {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let SoftmaxSums { keys, sums, shift, total } = &self.sums;
+        let SoftmaxSums { keys, width, sums, shift, total } = &self.sums;
         let mut to = Writer::new(Kind::Softmax, self.stamp, 3 + sums.len() + shift.len() + total.len())?;
-        to.counts([*keys, total.len(), sums.len()]);
+        to.counts([*keys, total.len(), *width]);
         [sums, shift, total].into_iter().for_each(|numbers| to.floats(numbers.iter().copied()));
         Ok(to.finish())
     }
@@ -147,10 +148,11 @@ impl SoftmaxState {
     /// [`Error::Option`] for other bytes, and for those that were cut or changed; [`Error::OutOfMemory`].
     pub fn from_bytes(given: &[u8]) -> Result<Self, Error> {
         let (mut from, stamp) = Reader::new(Kind::Softmax, given)?;
-        let (keys, rows, numbers) = (from.count()?, from.count()?, from.count()?);
+        let (keys, rows, width) = (from.count()?, from.count()?, from.count()?);
+        let numbers = buffer::size(&[rows, width])?;
         let (sums, shift, total) = (from.floats(numbers)?, from.floats(rows)?, from.floats(rows)?);
         from.end()?;
-        Ok(SoftmaxState { sums: SoftmaxSums { keys, sums, shift, total }, stamp })
+        Ok(SoftmaxState { sums: SoftmaxSums { keys, width, sums, shift, total }, stamp })
     }
 }
 
