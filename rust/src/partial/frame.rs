@@ -3,7 +3,6 @@
 use ndarray::ArrayView2;
 
 use super::bytes::{self, Kind, Reader, Stamp, Writer};
-use super::states::KeyState;
 use crate::error::Error;
 use crate::float::{Float, compiled};
 use crate::moments::Polynomial;
@@ -140,18 +139,6 @@ impl Frame {
     /// d, of the coordinates.
     pub(super) fn dimension(&self) -> usize {
         self.shape.d
-    }
-
-    /// The polynomial with the moments of all keys.
-    ///
-    /// # Errors
-    /// [`Error::Option`] for the keys of another frame, and where there are none.
-    pub(super) fn with_keys(&self, keys: &KeyState) -> Result<Polynomial, Error> {
-        keys.require(self)?;
-        if keys.rows() == 0 {
-            return Err(bytes::refused("one without keys".into(), "one with the keys of all shards".into()));
-        }
-        self.polynomial.with_keys(&keys.sums)
     }
 
     /// d1, d2, d3 and dv.

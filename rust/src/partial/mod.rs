@@ -14,14 +14,19 @@
 
 mod bytes;
 mod frame;
+mod gradients;
+mod keys;
+mod queries;
 mod softmax;
 mod states;
 
 use ndarray::Array2;
 
 pub use frame::Frame;
+pub use gradients::GradientState;
+pub use keys::KeyState;
+pub use queries::QueryState;
 pub use softmax::SoftmaxState;
-pub use states::{GradientState, KeyState, QueryState};
 
 use crate::certificate::moments::Bound;
 use crate::error::Error;
@@ -78,7 +83,7 @@ fn gather_in<T: Float>(
         let found = format!("gradients of {} keys where there are {}", gradients.rows(), keys.rows());
         return refused("state", found, "the shards of all keys");
     }
-    let polynomial = frame.with_keys(keys)?;
+    let polynomial = keys.polynomial(frame)?;
     if queries.sums.unsafe_rows > 0 {
         let (count, first) = (queries.sums.unsafe_rows, queries.sums.first_unsafe);
         let found = format!("{}, which does not serve {count} queries, the first of them {first}", frame.degree());
