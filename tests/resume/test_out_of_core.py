@@ -209,6 +209,7 @@ def test_inputs_that_do_not_fit_are_refused_before_any_work(
         ({"out": {**places(), "A1": np.zeros((N, D + 1))}}, ag.ShapeError, r"out\['A1'\]"),
         ({"rows": 0}, ag.OptionError, "rows: found 0"),
         ({"executor": 3}, ag.OptionTypeError, "executor"),
+        ({"in_flight": 0}, ag.OptionError, "in_flight: found 0"),
         ({"degree": None}, ag.OptionTypeError, "degree"),
         ({"wrt": "A"}, ag.OptionError, "shards of queries"),
         ({"checkpoint_seconds": -1}, ag.OptionError, "checkpoint_seconds"),

@@ -28,7 +28,8 @@ from . import _checkpoint
 from ._checkpoint import Checkpoint
 from ._gradient import shard_rows
 from ._outputs import check_outputs, opened
-from ._passes import IN_FLIGHT, Clock
+from ._passes import Clock
+from ._passes import in_flight as shards_in_flight
 from ._sources import Blocks, Source, source_of
 
 NAMES = ("query", "key", "value")
@@ -48,6 +49,7 @@ def attention_vjp(
     rows: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
+    in_flight: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
@@ -70,7 +72,7 @@ def attention_vjp(
         result.
     scale : float, optional
         As in ``attngrad_rs.attention_vjp``.
-    rows, checkpoint, executor, threads, progress, timeout, check_finite
+    rows, checkpoint, executor, in_flight, threads, progress, timeout, check_finite
         As in ``out_of_core.loss_gradient``; a checkpoint is saved after each shard of queries, and
         its folder then also holds the sums over queries so far, (S, E + Ev) in float64, three
         times.
@@ -108,14 +110,14 @@ def attention_vjp(
     dtype = sources["query"].dtype
     shapes = {name: sources[name].shape for name in NAMES}
     places = check_outputs(out, NAMES, shapes, dtype, NAMES)
-    each = shard_rows(rows, sources)
+    each, flight = shard_rows(rows, sources), shards_in_flight(executor, in_flight)
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _problem(sources, each, given), 0.0)
     reached = _checkpoint.Progress() if saved is None else saved.load()
     (n, _), (m, _) = shapes["query"], shapes["key"]
     clock = Clock(given.timeout, given.progress, max(n, 1))
-    tiles = _Tiles(sources, each, given, clock, executor)
+    tiles = _Tiles(sources, each, given, clock, executor, flight)
     keeps = saved is not None
     with opened(places, shapes, dtype, keeps) as outputs, _folder(checkpoint) as folder:
         sums = _Sums(folder, m, shapes["key"][1] + shapes["value"][1])
@@ -281,12 +283,13 @@ class _Tiles:
 
     def __init__(
         self, sources: Mapping[str, Source], rows: int, given: Options, clock: Clock,
-        executor: Executor | None,
+        executor: Executor | None, in_flight: int,
     ) -> None:  # fmt: skip
         self._sources = sources
         self._given = given
         self._clock = clock
         self._executor = executor
+        self._in_flight = in_flight
         count = sources["key"].shape[0]
         self._keys = [(at, min(at + rows, count)) for at in range(0, count, rows)]
         portable = [sources[name].portable() for name in ("key", "value")]
@@ -331,12 +334,11 @@ class _Tiles:
                 self._clock.left()
                 yield work(*task)
             return
-        workers = getattr(self._executor, "_max_workers", None) or os.cpu_count() or 1
         waiting: deque[Future[R]] = deque()
         try:
             for task in tasks:
                 waiting.append(self._executor.submit(work, *task))
-                if len(waiting) >= IN_FLIGHT * workers:
+                if len(waiting) >= self._in_flight:
                     yield waiting.popleft().result(self._clock.left())
             while waiting:
                 yield waiting.popleft().result(self._clock.left())

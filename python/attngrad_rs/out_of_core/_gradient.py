@@ -23,6 +23,7 @@ from . import _checkpoint
 from ._checkpoint import Checkpoint
 from ._outputs import check_outputs, opened
 from ._passes import STAGES, Clock, Runner, Work
+from ._passes import in_flight as shards_in_flight
 from ._sources import Source, source_of
 
 # Numbers of one input in a shard, and its rows at most and at least: large enough that a shard
@@ -48,6 +49,7 @@ def loss_gradient(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
     executor: Executor | None = None,
+    in_flight: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     timeout: float | None = None,
@@ -88,6 +90,9 @@ def loss_gradient(
     executor : concurrent.futures.Executor, optional
         Its workers compute the shards, in other processes or on other machines. A memmap and a Zarr
         array are opened there by their path; other inputs are sent. The result has the same bits.
+    in_flight : int, optional
+        Shards that are with the executor at a time: by default two for each of its workers, or for
+        each core of this machine where it does not say how many there are.
     threads : int, optional
         Threads of each shard: by default all that the process may use, with an executor one.
     progress, timeout, check_finite
@@ -136,7 +141,7 @@ def loss_gradient(
     )  # fmt: skip
     shapes = {name: sources[name].shape for name in ("A1", "A2", "A3")}
     places = check_outputs(out, frame.wrt, shapes, dtype)
-    each = shard_rows(rows, sources)
+    each, flight = shard_rows(rows, sources), shards_in_flight(executor, in_flight)
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _problem(frame, sources, each), seconds)
@@ -146,7 +151,7 @@ def loss_gradient(
     clock = Clock(given.timeout, given.progress, total)
     merged: list[Any] = []
     with opened(places, shapes, dtype, saved is not None) as outputs:
-        runner = Runner(sources, each, outputs, clock, saved, executor)
+        runner = Runner(sources, each, outputs, clock, saved, executor, flight)
         for number, stage in enumerate(stages):
             if number < reached.stage:
                 clock.advance(sources[stage.inputs[0]].shape[0])

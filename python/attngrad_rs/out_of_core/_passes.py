@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import pickle
 import time
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .._inputs.arrays import Array
+from .._inputs.options import integer
 from ..errors import DeadlineError, NonFiniteError
 from ..partial import Fold, Frame, GradientState, KeyState, QueryState
 from ._checkpoint import Checkpoint, Progress
@@ -25,7 +27,7 @@ State = KeyState | QueryState | GradientState
 R = TypeVar("R")
 
 # Shards in flight for each worker of an executor: one that is computed, one that waits.
-IN_FLIGHT = 2
+EACH = 2
 
 
 class Stage(NamedTuple):
@@ -111,6 +113,13 @@ def _remote(
     return state.to_bytes(), rows
 
 
+def in_flight(executor: Executor | None, given: int | None) -> int:
+    """Shards that are with an executor at a time: enough for all of its workers, if it tells."""
+    if given is not None:
+        return integer("in_flight", given, "an integer of at least 1, or None", 1, math.inf)
+    return EACH * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
+
+
 class Clock:
     """The time that is left of a call, and how far it has come."""
 
@@ -152,6 +161,7 @@ class Runner:
     clock: Clock
     checkpoint: Checkpoint | None
     executor: Executor | None
+    in_flight: int
 
     def run(self, work: Work, progress: Progress) -> State:
         """The merged state of a pass, from where ``progress`` says that it is."""
@@ -219,7 +229,6 @@ class Runner:
         packed = pickle.dumps((work, known if by_path else None))
         make = STAGES[work.stage].state.from_bytes
         waiting: deque[Future[tuple[bytes, dict[str, Array]]]] = deque()
-        workers = getattr(self.executor, "_max_workers", None) or os.cpu_count() or 1
         count = sources[0].shape[0]
         windows = zip(*(source.windows(self.rows, first) for source in sources), strict=True)
         try:
@@ -227,7 +236,7 @@ class Runner:
                 blocks = None if by_path else tuple(map(np.ascontiguousarray, next(windows)))
                 ends = (shard * self.rows, min((shard + 1) * self.rows, count))
                 waiting.append(self.executor.submit(_remote, packed, shard, ends, blocks))
-                while len(waiting) >= IN_FLIGHT * workers:
+                while len(waiting) >= self.in_flight:
                     state, rows = waiting.popleft().result(self.clock.left())
                     yield make(work.frame, state), rows
             while waiting:
