@@ -156,10 +156,12 @@ def test_an_array_of_a_file_is_found_by_its_path(tmp_path: Path) -> None:
 def test_a_number_that_is_none_is_named_with_its_shard(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     A1, A2, A3, E = (rng.uniform(-1, 1, (10_000, D)) for _ in range(4))
-    # Not among the rows that are sampled for the plan.
-    A2[200, 1] = np.nan
-    with pytest.raises(ag.NonFiniteError, match=r"A2: found nan at index \(200, 1\), in shard 5"):
-        out_of_core.loss_gradient(A1, A2, A3, SMALL.X, SMALL.Y, E, degree=1, rows=ROWS)
+    # The first is not among the rows that are sampled for the plan, the last one is.
+    for row, where in ((200, r", in shard 5;"), (9999, ";")):
+        A2[row, 1] = np.nan
+        words = rf"A2: found nan at index \({row}, 1\){where}"
+        with pytest.raises(ag.NonFiniteError, match=words):
+            out_of_core.loss_gradient(A1, A2, A3, SMALL.X, SMALL.Y, E, degree=1, rows=ROWS)
 
 
 class NeverRead:

@@ -20,7 +20,7 @@ import numpy as np
 from .. import _core
 from .._inputs.arrays import Array
 from .._inputs.options import Options, Progress, wrong_type
-from ..errors import DTypeError, NonFiniteError, OptionTypeError
+from ..errors import DTypeError, OptionTypeError
 from ..partial import Fold, PartialGradients, SoftmaxState
 from ..plans import Plan
 from ..results import AttentionGradients, Certificate
@@ -30,7 +30,7 @@ from ._gradient import shard_rows
 from ._outputs import check_outputs, opened
 from ._passes import Clock
 from ._passes import in_flight as shards_in_flight
-from ._sources import Blocks, Source, source_of
+from ._sources import Blocks, Source, not_finite, source_of
 
 NAMES = ("query", "key", "value")
 # Sums over the queries of earlier shards: behind a shard, before it, and before the one before, to
@@ -256,10 +256,7 @@ def _rows_of(name: str, place: Place, first: int, check_finite: bool) -> Array:
     rows = place[0].read(*place[1]) if isinstance(place, tuple) else place
     if check_finite and not (good := np.isfinite(rows)).all():
         row, column = map(int, np.unravel_index(int(np.argmin(good)), rows.shape))
-        raise NonFiniteError(
-            f"{name}: found {rows[row, column]} at index {(first + row, column)}; expected finite "
-            "numbers (check_finite=False skips this test)"
-        )
+        raise not_finite(name, rows[row, column], (first + row, column))
     return rows
 
 

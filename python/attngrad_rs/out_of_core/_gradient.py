@@ -24,7 +24,7 @@ from ._checkpoint import Checkpoint
 from ._outputs import check_outputs, opened
 from ._passes import STAGES, Clock, Runner, Work
 from ._passes import in_flight as shards_in_flight
-from ._sources import Source, source_of
+from ._sources import Source, sampled, source_of
 
 # Numbers of one input in a shard, and its rows at most and at least: large enough that a shard
 # costs more than to read it, and small beside the memory of any machine.
@@ -134,7 +134,7 @@ def loss_gradient(
     seconds = real("checkpoint_seconds", checkpoint_seconds, "a number >= 0", 0.0)
     sources = _read({"A1": A1, "A2": A2, "A3": A3, "E": E}, X, Y)
     dtype = sources["A1"].dtype
-    samples = {name: source.sample() for name, source in sources.items()}
+    samples = {name: sampled(source) for name, source in sources.items()}
     frame = Frame.fit(
         samples["A1"], samples["A2"], samples["A3"], X, Y, samples["E"],
         degree=degree, wrt=wrt, scale=given.scale,

@@ -21,7 +21,7 @@ from ..errors import DeadlineError, NonFiniteError
 from ..partial import Fold, Frame, GradientState, KeyState, QueryState
 from ._checkpoint import Checkpoint, Progress
 from ._outputs import Output
-from ._sources import Source
+from ._sources import Source, not_finite
 
 State = KeyState | QueryState | GradientState
 R = TypeVar("R")
@@ -89,10 +89,7 @@ class Work:
             if not (good := np.isfinite(block)).all():
                 row, column = map(int, np.unravel_index(int(np.argmin(good)), block.shape))
                 place = (shard * self.rows + row, column)
-                return NonFiniteError(
-                    f"{name}: found {block[row, column]} at index {place}, in shard {shard}; "
-                    "expected finite numbers (check_finite=False skips this test)"
-                )
+                return not_finite(name, block[row, column], place, f", in shard {shard}")
         return None
 
 

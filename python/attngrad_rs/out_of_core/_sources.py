@@ -11,7 +11,7 @@ import numpy as np
 
 from .._inputs.arrays import Array, read_array
 from .._inputs.options import show
-from ..errors import DTypeError, OptionTypeError, ShapeError
+from ..errors import DTypeError, NonFiniteError, OptionTypeError, ShapeError
 
 # Places of an input that rows are sampled at, and rows there: as many chunks are read, at most.
 PLACES = 32
@@ -24,6 +24,24 @@ def places(count: int) -> list[tuple[int, int]]:
         return [(0, count)]
     starts = [place * (count - ROWS) // (PLACES - 1) for place in range(PLACES)]
     return [(start, start + ROWS) for start in starts]
+
+
+def sampled(source: Source) -> Array:
+    """The sample of an input; NonFiniteError names the row in the whole."""
+    rows = source.sample()
+    if not (good := np.isfinite(rows)).all():
+        at, column = map(int, np.unravel_index(int(np.argmin(good)), rows.shape))
+        every = np.concatenate([np.arange(*ends) for ends in places(source.shape[0])])
+        raise not_finite(source.name, rows[at, column], (int(every[at]), column))
+    return rows
+
+
+def not_finite(name: str, found: Any, index: tuple[int, int], where: str = "") -> NonFiniteError:
+    """The error for a number of an input that is none, with its place in the whole."""
+    return NonFiniteError(
+        f"{name}: found {found} at index {index}{where}; expected finite numbers "
+        "(check_finite=False skips this test)"
+    )
 
 
 class Source(Protocol):
