@@ -56,6 +56,9 @@ pub(crate) struct GradientSums {
     pub outputs: [f64; 2],
 }
 
+/// Sums with rows of gradients by token, as far as they are wanted.
+type WithRows<S, R> = Result<(S, R), Error>;
+
 /// The results of all shards together.
 pub(crate) struct Gathered<T> {
     /// L.
@@ -197,7 +200,7 @@ impl Polynomial {
         first: usize,
         needs: &OutputSet,
         run: &mut Run<'_>,
-    ) -> Result<(QuerySums, Option<Vec<T>>), Error> {
+    ) -> WithRows<QuerySums, Option<Vec<T>>> {
         let ((n, d1), dv) = (shard.A1.dim(), shard.Y.ncols());
         let none = [Array2::zeros((0, shard.A2.ncols())), Array2::zeros((0, shard.A3.ncols()))];
         let sides = self.sides(shard, &none)?;
@@ -236,7 +239,7 @@ impl Polynomial {
         queries: &QuerySums,
         needs: &OutputSet,
         run: &mut Run<'_>,
-    ) -> Result<(GradientSums, [Option<Vec<T>>; 2]), Error> {
+    ) -> WithRows<GradientSums, [Option<Vec<T>>; 2]> {
         let ((m, d2), d3) = (shard.A2.dim(), shard.A3.ncols());
         let none = [Array2::zeros((0, d2)), Array2::zeros((0, d3))];
         let sides = self.sides(shard, &none)?;
