@@ -104,6 +104,7 @@ class Heads:
         """The same for arrays of one dtype and checked options, none of which is a mask."""
         made = cls.__new__(cls)
         made.given, made.options, made.masks = given, given.control(), None
+        made.border, made.half = None, None
         made.arrays, made.dtype = named, named["query"].dtype
         made.stack = made._stack()
         return made

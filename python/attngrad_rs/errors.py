@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "AttnGradError", "DTypeError", "DeadlineError", "InternalError", "MissingDependencyError",
+    "AttnGradError", "CheckpointError", "DTypeError", "DeadlineError", "InternalError",
+    "MissingDependencyError",
     "NonFiniteError", "OptionError", "OptionTypeError", "OutOfMemoryError", "OutputError",
     "PrecisionWarning", "ProblemFileError", "RangeError", "ShapeError", "ThreadError",
     "ToleranceError",
@@ -91,6 +92,10 @@ class InternalError(AttnGradError, RuntimeError):
 
 class ProblemFileError(AttnGradError, ValueError):
     """A problem file (``.npz``) is missing, malformed or hostile."""
+
+
+class CheckpointError(AttnGradError, OSError):
+    """A checkpoint is of another call, is damaged, or cannot be read or written."""
 
 
 class OutputError(AttnGradError, OSError):

@@ -89,6 +89,7 @@
 //! | [`polynomial`] | polynomials for exp on an interval, with guaranteed bounds of their error |
 //! | [`certificate`] | bounds of the error of an approximate gradient: rigorous, statistical, estimated |
 //! | [`plan`] | from the data and the accuracy to a method and its size, and the result with its certificate |
+//! | [`partial`] | the polynomial method over shards of the tokens: states that merge and travel |
 //! | [`mod@reference`] | the paper's definitions as matrices of n × m: the oracle of the tests |
 //! | `simd` | a vector register as a type, the shapes of tiles, the table of kernels of each instruction set |
 //! | `kernels` | the arithmetic of all methods: the register tile, packed rows, right-hand sides and their sums |
@@ -119,6 +120,7 @@ mod linalg;
 pub mod moments;
 mod names;
 mod options;
+pub mod partial;
 pub mod plan;
 pub mod polynomial;
 mod probe;

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import attngrad_rs as ag
-from attngrad_rs import _core
+from attngrad_rs import _core, out_of_core
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
@@ -75,9 +75,16 @@ def _numbers(result: Any) -> list[Any]:
     return [result]
 
 
+def long_head(*given: Array) -> ag.AttentionGradients[Any]:
+    """The gradients of one head in two shards of queries, in arrays of their own."""
+    out = {name: np.empty_like(given[at]) for at, name in enumerate(("query", "key", "value"))}
+    return out_of_core.attention_vjp(*given, out=out, rows=QUERIES // 2)
+
+
 def public_functions() -> dict[str, Callable[..., Any]]:
-    """Every function in `__all__`."""
+    """Every function in `__all__`, and those of the modules that are imported by name."""
     named = {name: getattr(ag, name) for name in ag.__all__}
+    named |= {f"out_of_core.{name}": getattr(out_of_core, name) for name in out_of_core.__all__}
     return {name: value for name, value in named.items() if inspect.isfunction(value)}
 
 
@@ -105,6 +112,10 @@ def public_calls() -> dict[str, Callable[[], str]]:
         "attention_hvp": lambda: digest(ag.attention_hvp(*given, *given[:3])),
         "factors": lambda: digest(ag.factors(*args, degree=1)),
         "diagnose": lambda: digest(ag.diagnose(given[0][0], given[1][0])),
+        "out_of_core.attention_vjp": lambda: digest(long_head(*(one[0] for one in given))),
+        "out_of_core.loss_gradient": lambda: digest(
+            out_of_core.loss_gradient(*near, degree=2, wrt=("X", "Y"), rows=QUERIES)
+        ),
     }
 
 

@@ -24,6 +24,7 @@ mod judge;
 mod moments;
 mod moments_causal;
 mod paper;
+mod partial;
 mod plan;
 mod ratio;
 mod stack;

@@ -15,6 +15,7 @@ from attngrad_rs import errors
 
 BUILT_INS = {
     "ShapeError": "ValueError",
+    "CheckpointError": "OSError",
     "DTypeError": "TypeError",
     "OptionError": "ValueError",
     "OptionTypeError": "TypeError",

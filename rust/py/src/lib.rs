@@ -28,6 +28,7 @@ mod heads;
 mod masks;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
+mod partial;
 mod plan;
 mod polynomial;
 mod problem;
@@ -156,6 +157,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::Solution>()?;
     module.add_function(wrap_pyfunction!(plan::solve, module)?)?;
     module.add_function(wrap_pyfunction!(plan::foresee, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::exact_certificate, module)?)?;
     module.add_function(wrap_pyfunction!(heads::attention, module)?)?;
     module.add_function(wrap_pyfunction!(second::attention_jvp, module)?)?;
     module.add_function(wrap_pyfunction!(second::attention_hvp, module)?)?;
@@ -176,6 +178,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(threads, module)?)?;
     module.add_function(wrap_pyfunction!(limited_memory, module)?)?;
     module.add_class::<polynomial::Polynomial>()?;
+    module.add_class::<partial::Frame>()?;
+    module.add_class::<partial::KeyState>()?;
+    module.add_class::<partial::QueryState>()?;
+    module.add_class::<partial::GradientState>()?;
+    module.add_class::<partial::SoftmaxState>()?;
     #[cfg(feature = "failpoints")]
     module.add_function(wrap_pyfunction!(arm, module)?)?;
     Ok(())

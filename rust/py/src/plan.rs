@@ -221,6 +221,14 @@ impl Certificate {
     }
 }
 
+/// That of an exact result of norm `size`, with nothing but this rounding error.
+#[pyfunction]
+pub fn exact_certificate(py: Python<'_>, rounding: f64, size: f64) -> Result<Certificate> {
+    let request = plan::Request::default();
+    let found = plan::Certificate::exact(&request, rounding, size);
+    Certificate::new(py, &found, &request, plan::Method::Exact.name(), request.norm.name(), None)
+}
+
 /// A loss and its gradients with their certificates, by the names of the inputs.
 #[pyclass(frozen, module = "attngrad_rs._core")]
 pub struct Solution {

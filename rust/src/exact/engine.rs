@@ -185,16 +185,37 @@ impl<'a, T: Float> Engine<'a, T> {
         end: f64,
         run: &mut Run<'_>,
     ) -> Result<Forward<T>, Error> {
+        let (mut output, width) = (output, values.rows.width);
+        run.phase(end);
+        self.forward_each(values, |rows| Output::Whole(take(&mut output, rows * width)), run)
+    }
+
+    /// The same for keys that are only some of those there are, with room for Σ_i 2^(S_i − shift) h_i, zeros.
+    pub fn forward_part(&self, values: &Values<T>, sums: &mut [f64], run: &mut Run<'_>) -> Result<Forward<T>, Error> {
+        let (mut sums, width) = (sums, values.rows.width);
+        run.phase(1.0);
+        self.forward_each(values, |rows| Output::Part(take(&mut sums, rows * width)), run)
+    }
+
+    /// Pass 1 with room for what it leaves of so many rows after the other.
+    fn forward_each<'b>(
+        &self,
+        values: &Values<T>,
+        mut room: impl FnMut(usize) -> Output<'b, T> + Send,
+        run: &mut Run<'_>,
+    ) -> Result<Forward<T>, Error>
+    where
+        T: 'b,
+    {
         let (n, width) = (self.count, self.keys.width);
         let mut forward = Forward::new(n)?;
         if self.keys.count == 0 {
             return Ok(forward);
         }
-        run.phase(end);
         let operands = self.operands(values);
         let Forward { shift, total, spread, .. } = &mut forward;
-        let (mut output, mut shift) = (output, shift.as_mut_slice());
-        let (mut total, mut spread) = (total.as_mut_slice(), spread.as_mut_slice());
+        let (mut shift, mut total) = (shift.as_mut_slice(), total.as_mut_slice());
+        let mut spread = spread.as_mut_slice();
         let each = task_queries(n, run.threads());
         let tasks = (0..n).step_by(each).map(|first| {
             let rows = each.min(n - first);
@@ -203,7 +224,7 @@ impl<'a, T: Float> Engine<'a, T> {
                 queries: &self.queries[first * width..(first + rows) * width],
                 bound: &self.bound[first..first + rows],
                 keys: 0..self.keys.count,
-                output: Output::Whole(take(&mut output, rows * values.rows.width)),
+                output: room(rows),
                 shift: take(&mut shift, rows),
                 total: take(&mut total, rows),
                 spread: take(&mut spread, rows),

@@ -28,6 +28,7 @@ mod resumed;
 mod rounding;
 pub(crate) mod rows;
 mod second;
+mod shards;
 mod sight;
 mod slot;
 mod split;
@@ -48,6 +49,7 @@ pub use proved::ProvedRounding;
 pub use pull_back::Estimate;
 pub use rows::exact_rows;
 pub use second::{Pushed, attention_hvp, attention_jvp, attention_stack_hvp, attention_stack_jvp};
+pub(crate) use shards::SoftmaxSums;
 pub(crate) use stack::check_finite;
 pub use stack::{Attended, Incoming, StackGradients, attention_stack, attention_stack_vjp};
 

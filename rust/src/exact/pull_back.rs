@@ -27,9 +27,29 @@ use crate::runtime::pool::Run;
 pub(super) struct Pulled<'a, T> {
     pub heads: Heads<'a, T>,
     pub dout: ArrayView2<'a, T>,
-    pub saved: Option<(ArrayView2<'a, T>, ArrayView1<'a, T>)>,
+    pub saved: Option<(ArrayView2<'a, T>, Normaliser<'a, T>)>,
     /// Whether the rounding estimate is one from sizes alone.
     pub is_coarse: bool,
+}
+
+/// ln Σ_i exp(logit_i) of each row.
+#[derive(Clone, Copy)]
+pub(super) enum Normaliser<'a, T> {
+    /// As the forward pass returned it.
+    Returned(ArrayView1<'a, T>),
+    /// Over more keys than those of the head, which are a shard of them.
+    Whole(&'a [f64]),
+}
+
+impl<T: Float> Normaliser<'_, T> {
+    /// Row by row, where weights from it are good for some digits.
+    fn rows(&self) -> Result<Option<Vec<f64>>, Error> {
+        Ok(match self {
+            Normaliser::Returned(lse) if !lse.iter().all(|lse| is_precise::<T>(lse.widen())) => None,
+            Normaliser::Returned(lse) => Some(buffer::collected(lse.iter().map(|lse| lse.widen()))?),
+            Normaliser::Whole(lse) => Some(buffer::copied(lse)?),
+        })
+    }
 }
 
 /// Size of one gradient, and of its rounding error, both in the Frobenius norm.
@@ -70,9 +90,10 @@ impl<'a, T: Float> Pulled<'a, T> {
         let (keys, values) = (without(heads.key, sight.unseen(m))?, without(heads.value, sight.unseen(m))?);
         let dout = without(self.dout, sight.blind())?;
         // Without pass 1 the spread of the weights is not known, which the fine estimate is made of.
-        let saved = self.saved.filter(|(_, lse)| self.is_coarse && lse.iter().all(|&lse| is_precise(lse)));
+        let saved = self.saved.filter(|_| self.is_coarse);
+        let lse = saved.map(|(_, lse)| lse.rows()).transpose()?.flatten();
+        let saved = saved.filter(|_| lse.is_some());
         let output = saved.map(|(output, _)| without(output, sight.blind())).transpose()?;
-        let lse = saved.map(|(_, lse)| buffer::collected(lse.iter().copied())).transpose()?;
         let (keys, values) = (rows_of(&keys)?, rows_of(&values)?);
         let given = Given { rows: rows_of(&dout)?.data, is_target: false };
         let resumed = match (&output, &lse) {
@@ -94,7 +115,8 @@ impl<'a, T: Float> Pulled<'a, T> {
         for (place, (array, (name, wrt))) in [query, key, value].into_iter().zip(names).enumerate() {
             let size = kernels.size(array);
             in_range(name, T::NAME, size.is_finite() || kernels.finite(array))?;
-            if structure.is_zero(wrt) {
+            // In a shard of the keys, equal ones say nothing of the others.
+            if structure.is_zero(wrt) && !matches!(self.saved, Some((_, Normaliser::Whole(_)))) {
                 array.fill(T::zero());
                 continue;
             }
@@ -152,8 +174,8 @@ impl<'a, T: Float> Pulled<'a, T> {
 
 /// Whether weights from a logarithm of the normaliser, which is rounded, are good for some digits: those of a row whose
 /// entries of a mask are all far below zero are not, and the forward pass is done again.
-pub(super) fn is_precise<T: Float>(lse: T) -> bool {
-    lse == T::neg_infinity() || lse.widen().abs() * T::UNIT_ROUNDOFF <= LOGARITHM_ROUNDING
+pub(super) fn is_precise<T: Float>(lse: f64) -> bool {
+    lse == f64::NEG_INFINITY || lse.abs() * T::UNIT_ROUNDOFF <= LOGARITHM_ROUNDING
 }
 
 /// Both passes done.

@@ -12,8 +12,9 @@ use crate::float::Float;
 pub struct Resumed<'a, T> {
     /// o, row-major.
     pub output: &'a [T],
-    /// ln Σ_i exp(logit_i); −∞ where a row sees nothing.
-    pub lse: &'a [T],
+    /// ln Σ_i exp(logit_i) over all keys that a row sees, which may be more than those of the pass; −∞ where it sees
+    /// nothing.
+    pub lse: &'a [f64],
 }
 
 impl<'a, T> Resumed<'a, T> {
@@ -53,7 +54,7 @@ pub fn resumed<T: Float, const L: usize>(operands: &Operands<'_, T>, task: Resum
     for (tile, bounds) in task.bound.chunks(L).enumerate() {
         let unshifted = operands.unshifted(bounds);
         for (j, &bound) in (tile * L..).zip(bounds) {
-            let log = task.saved.lse[j].widen() * LOG2_E;
+            let log = task.saved.lse[j] * LOG2_E;
             // A row that sees nothing: any shift that keeps its weights finite.
             let (log, is_seen) = if log == f64::NEG_INFINITY { (bound, false) } else { (log, true) };
             let shift = if unshifted { T::zero() } else { T::narrow(log) };

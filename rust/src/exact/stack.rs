@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::attention::attend;
 use super::kernels::Kernels;
-use super::pull_back::{Estimate, Pulled};
+use super::pull_back::{Estimate, Normaliser, Pulled};
 use super::results::{Results, of_sums};
 use super::sight::{Others, check_seen};
 use crate::constants::{HEAD_NANOSECONDS, LONG_HEAD_NANOSECONDS, OPERATIONS_PER_NANOSECOND};
@@ -179,6 +179,7 @@ fn pulled_back<T: Float>(
     let mut tasks = buffer::with_capacity(heads.len())?;
     for (number, ((head, estimates), room)) in heads.iter().zip(&mut estimates).zip(found.of_heads()).enumerate() {
         let saved = incoming.saved.as_ref().map(|saved| saved.of_head(number));
+        let saved = saved.map(|(output, lse)| (output, Normaliser::Returned(lse)));
         let pulled = Pulled { heads: head.reborrow(), dout: incoming.dout[number].reborrow(), saved, is_coarse };
         tasks.push((pulled, room, estimates));
     }
@@ -194,7 +195,9 @@ fn pulled_back<T: Float>(
                 let more: Vec<_> = [("dout", pulled.dout)].into_iter().chain(saved).collect();
                 check(&pulled.heads, [&more, &[]], &kernels, run)?;
             }
-            pulled.saved.map_or(Ok(()), |(_, lse)| check_logarithms(lse))?;
+            if let Some((_, Normaliser::Returned(lse))) = pulled.saved {
+                check_logarithms(lse)?;
+            }
         }
         *estimates = pulled.pull_into(room, options, run)?;
         Ok(())

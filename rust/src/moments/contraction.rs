@@ -70,7 +70,7 @@ impl Contraction<'_> {
             if beta % C == 0 {
                 cancel.check()?;
             }
-            for (side, moments) in sides.iter_mut().zip([queries, &self.polynomial.sums]) {
+            for (side, moments) in sides.iter_mut().zip([queries, &self.polynomial.keys.sums]) {
                 for (to, &index) in side.axis_iter_mut(Axis(0)).zip(&self.raised[beta * d..]) {
                     let from = &moments[index as usize * width..][..width];
                     to.into_iter().zip(from).for_each(|(to, from)| *to = *from);

@@ -5,18 +5,18 @@ use ndarray::{Array1, Array2};
 use super::blocks::Kernels as Blocks;
 use super::evaluate::{Coefficients, Moments};
 use super::kernels::Kernels;
+use super::key_sums::KeySums;
 use super::keys::KeyFound;
 use super::near::Limits;
 use super::parts::Parts;
 use super::queries::Queries;
 use super::sides::Sides;
-use crate::certificate::moments::{Ball, Fitted};
+use crate::certificate::moments::{Counted, Fitted};
 use crate::error::Error;
 use crate::features::{Coordinates, Monomials};
 use crate::float::{Float, compiled};
 use crate::kernels::InputMap;
 use crate::linalg::layout::rows;
-use crate::linalg::norms::wider;
 use crate::linalg::products::transposed_product;
 use crate::linalg::rows::selected;
 use crate::options::{Isa, Options};
@@ -45,23 +45,14 @@ pub struct Polynomial {
     pub(super) coefficients: Coefficients,
     pub(super) coordinates: Coordinates,
     pub(super) tree: Monomials,
-    /// M_β, `[count][dv + 1]`; nothing where the problem is causal.
-    pub(super) sums: Vec<f64>,
-    /// max ‖k‖ in the coordinates; infinite where the problem is causal, as it depends on the query.
-    pub(super) largest_key: f64,
+    /// The sums over the keys.
+    pub(super) keys: KeySums,
     /// Whether sums of the highest grade may be of integers.
     pub(super) integers: bool,
-    /// Upper bound of the error of the integer sums over the keys.
-    pub(super) lost: f64,
     /// Identity of the problem that it was fitted to; nothing where it is used for that problem alone.
-    identity: Option<Identity>,
-    /// Balls around the rows of A2, the rows of A3 and the values, for the error bounds; nothing where the problem is
-    /// causal.
-    pub(super) balls: [Ball; 3],
+    pub(super) identity: Option<Identity>,
     /// Keys that are in no moment.
     pub(super) exact_keys: Vec<usize>,
-    /// A3ᵀ A3 / m as computed, where it costs little beside the moments; not for a causal problem.
-    pub(super) gram: Option<Array2<f64>>,
     pub(super) is_causal: bool,
     pub(super) isa: Isa,
 }
@@ -113,58 +104,81 @@ impl Polynomial {
         options: &Options,
         run: &mut Run<'_>,
     ) -> Result<Self, Error> {
-        let degree = approximation.degree()?;
-        let isa = options.isa()?;
+        let mut polynomial = Polynomial::chosen(problem, approximation, options)?;
+        if !polynomial.is_causal {
+            polynomial.keys = polynomial.key_sums(problem, slopes, run)?;
+        }
+        Ok(polynomial)
+    }
+
+    /// Chooses coordinates from some of the rows; no moments yet.
+    pub(super) fn chosen<T: Float>(
+        problem: &Problem<'_, T>,
+        approximation: &Approximation,
+        options: &Options,
+    ) -> Result<Self, Error> {
         let exact_keys = approximation.checked_keys(problem)?;
         let coordinates = Coordinates::new(problem, &exact_keys);
+        let integers = approximation.integers && !problem.is_causal;
+        let polynomial =
+            Polynomial::of_coordinates(coordinates, &approximation.coefficients, approximation.degree()?, options)?;
+        let integers = integers && worth_integers(polynomial.degree(), polynomial.coordinates.spread);
+        Ok(Polynomial { integers, exact_keys, is_causal: problem.is_causal, ..polynomial })
+    }
+
+    /// The same in given coordinates; all keys are in the moments, the sums are of floats, and there is no mask.
+    pub(super) fn of_coordinates(
+        coordinates: Coordinates,
+        coefficients: &[f64],
+        degree: usize,
+        options: &Options,
+    ) -> Result<Self, Error> {
         let tree = Monomials::new(coordinates.dimension(), degree + 1)?;
-        let is_causal = problem.is_causal;
-        let integers = approximation.integers && !is_causal && worth_integers(degree, coordinates.spread);
-        let mut polynomial = Polynomial {
-            coefficients: Coefficients::new(&tree, &approximation.coefficients)?,
+        Ok(Polynomial {
+            coefficients: Coefficients::new(&tree, coefficients)?,
             coordinates,
             tree,
-            sums: Vec::new(),
-            largest_key: f64::INFINITY,
-            integers,
-            lost: 0.0,
+            keys: KeySums::unknown(),
+            integers: false,
             identity: None,
-            balls: Default::default(),
-            exact_keys,
-            gram: None,
-            is_causal,
-            isa,
-        };
-        if is_causal {
-            return Ok(polynomial);
-        }
-        let (tree, exact) = (&polynomial.tree, polynomial.exact_rows(problem)?);
-        let sides = polynomial.sides(problem, &exact)?;
+            exact_keys: Vec::new(),
+            is_causal: false,
+            isa: options.isa()?,
+        })
+    }
+
+    /// g.
+    pub(super) fn degree(&self) -> usize {
+        self.tree.grades() - 1
+    }
+
+    /// The sums over the keys of a row-major problem; without `slopes` only what o and fᵀ c need.
+    pub(super) fn key_sums<T: Float>(
+        &self,
+        problem: &Problem<'_, T>,
+        slopes: bool,
+        run: &mut Run<'_>,
+    ) -> Result<KeySums, Error> {
+        let (tree, exact) = (&self.tree, self.exact_rows(problem)?);
+        let sides = self.sides(problem, &exact)?;
         let count = if slopes { tree.count() } else { tree.inner() };
         let size = buffer::size(&[count, problem.Y.ncols() + 1])?;
         let parts = Parts::new(problem.A2.nrows(), size);
         let sums = Sums::new([Some(size)]);
-        let kernels = Kernels::<T>::of(isa);
+        let kernels = Kernels::<T>::of(self.isa);
         let found = sums.each(0, parts.all(), run, |rows, [sums], cancel| {
-            kernels.key_moments(&sides, rows, integers, sums.unwrap_or_default(), cancel)
+            kernels.key_moments(&sides, rows, self.integers, sums.unwrap_or_default(), cancel)
         })?;
         let [sums] = sums.totals()?;
         let mut all = KeyFound::default();
-        for found in &found {
-            all.widest = wider(all.widest, found.widest);
-            all.lost += found.lost;
-            all.balls.iter_mut().zip(&found.balls).for_each(|(all, ball)| all.merge(ball));
-        }
+        found.iter().for_each(|found| all.merge(found));
         let (m, d3) = problem.A3.dim();
-        polynomial.gram = if d3 * d3 <= size && m > 0 {
+        let gram = if d3 * d3 <= size && m > 0 {
             Some(transposed_product(problem.A3, problem.A3, 1.0 / m as f64, run)?.mapv(T::widen))
         } else {
             None
         };
-        polynomial.largest_key = all.widest.sqrt();
-        KeyFound { balls: polynomial.balls, lost: polynomial.lost, .. } = all;
-        polynomial.sums = sums.unwrap_or_default();
-        Ok(polynomial)
+        Ok(KeySums { counted: Counted::whole(m), sums: sums.unwrap_or_default(), found: all, gram })
     }
 
     /// An error that names the difference, unless keys, values, weights and form are those that it was fitted to. The
@@ -179,7 +193,8 @@ impl Polynomial {
     /// Data that the error bounds are computed from, for values of this width.
     pub(super) fn fitted(&self, dv: usize) -> Fitted<'_> {
         // Column dv of the moments has those of the keys alone.
-        let alone = |index: usize| self.sums.get(index * (dv + 1) + dv).copied();
+        let KeySums { counted, ref sums, ref found, ref gram } = self.keys;
+        let alone = |index: usize| sums.get(index * (dv + 1) + dv).copied();
         let (d, second) = (self.coordinates.dimension(), self.tree.grade(2));
         let squares = second.clone().map(|index| Some((self.tree.steps()[index], alone(index)?)));
         let squares: Option<Vec<_>> = squares.collect();
@@ -195,11 +210,12 @@ impl Polynomial {
             coefficients: &self.coefficients.powers,
             coordinates: &self.coordinates,
             features: self.tree.inner(),
-            largest_key: self.largest_key,
-            lost: self.lost,
-            balls: self.balls,
-            gram: self.gram.as_ref(),
-            values: self.sums.get(..dv).map(<[f64]>::to_vec),
+            counted,
+            largest_key: self.keys.largest_key(),
+            lost: found.lost,
+            balls: found.balls,
+            gram: gram.as_ref(),
+            values: sums.get(..dv).map(<[f64]>::to_vec),
             keys: self.tree.grade(1).map(alone).collect(),
             squares,
         }
@@ -251,7 +267,9 @@ impl Polynomial {
         sides: &'b Sides<'_, T>,
         moments: Option<&'b Moments<T>>,
     ) -> Result<Queries<'b, T>, Error> {
+        let largest_key = self.keys.largest_key();
         let range = reach(&self.coefficients.powers, NOISE / T::UNIT_ROUNDOFF);
+        let keys = if self.is_causal { problem.A2.nrows() } else { self.keys.counted.rows };
         Ok(Queries {
             sides,
             target: rows(&problem.E)?,
@@ -261,10 +279,10 @@ impl Polynomial {
             moments,
             // With centred keys the mean of exp is at least 1, by Jensen's inequality.
             limits: Limits {
-                least_normaliser: T::narrow((problem.A2.nrows() - self.exact_keys.len()) as f64 / 2.0),
-                largest_square: T::narrow((range / self.largest_key).powi(2)),
+                least_normaliser: T::narrow((keys - self.exact_keys.len()) as f64 / 2.0),
+                largest_square: T::narrow((range / largest_key).powi(2)),
             },
-            key_square: self.largest_key * self.largest_key,
+            key_square: largest_key * largest_key,
             product: None,
             slopes: false,
             integers: self.integers,
@@ -278,7 +296,8 @@ impl Polynomial {
             return Ok(None);
         }
         let of = |sums: &[f64]| self.coefficients.moments(sums, dv + 1, dv + 1, self.strip::<T>());
-        let moments = of(&self.sums)?;
-        if moments.finite { Ok(Some(moments)) } else { of(&buffer::zeros(self.sums.len())?).map(Some) }
+        let sums = &self.keys.sums;
+        let moments = of(sums)?;
+        if moments.finite { Ok(Some(moments)) } else { of(&buffer::zeros(sums.len())?).map(Some) }
     }
 }

@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use super::fit::Polynomial;
 use super::passes::{Besides, Passes};
-use crate::certificate::moments::{Bound, Bounds, Evaluated};
+use crate::certificate::moments::{Bound, Bounds, Counted, Evaluated, Extent};
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::exact::gradient::{Gradients, loss_gradient};
@@ -183,15 +183,15 @@ impl Polynomial {
         let loss = if problem.is_target { 0.5 * passes.found.squares * unit * unit } else { 0.0 };
         in_range("the loss", T::NAME, loss.is_finite())?;
         let found = passes.found;
-        let fitted = self.fitted(problem.Y.ncols());
-        let bounds = || Bounds::new(&fitted, problem, &found.buckets, found.widest, found.lost.iter().sum());
+        let (fitted, queries) = (self.fitted(problem.Y.ncols()), Counted::whole(problem.A1.nrows()));
+        let bounds = || Bounds::new(&fitted, problem, (queries, &found.buckets), found.widest, found.lost.iter().sum());
         let known = (!problem.is_causal && self.exact_keys.is_empty()).then(bounds).transpose()?;
         let known = known.as_ref();
-        let views = || gradients.iter().map(|(wrt, value)| (*wrt, value.view()));
+        let sizes = || gradients.iter().map(|(wrt, value)| (*wrt, Extent::of(value.view())));
         Ok(PolynomialGradients {
             loss,
-            bounds: views().map(|(wrt, g)| known.map_or(Bound::UNKNOWN, |of| of.gradient(wrt, g))).collect(),
-            drifts: views().map(|(wrt, g)| known.map_or(f64::INFINITY, |of| of.drift(wrt, g))).collect(),
+            bounds: sizes().map(|(wrt, g)| known.map_or(Bound::UNKNOWN, |of| of.gradient(wrt, g))).collect(),
+            drifts: sizes().map(|(wrt, g)| known.map_or(f64::INFINITY, |of| of.drift(wrt, g))).collect(),
             loss_bound: known.map_or(Bound::UNKNOWN, Bounds::loss),
             steps: known.map(Bounds::steps),
             gradients,

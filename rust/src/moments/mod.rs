@@ -10,6 +10,8 @@
 //! `query_side` and `key_side` run them over all rows, in `parts`, with or without a mask; `fit`, `passes`,
 //! `contraction`, `rows` and `gradient` answer the requests of a problem.
 //!
+//! `shards` runs them over shards of the tokens, whose sums add up in `key_sums` and there.
+//!
 //! The passes without a mask also leave the statistics from which [`crate::certificate::moments`] makes bounds.
 
 mod blocks;
@@ -21,6 +23,7 @@ mod fit;
 mod gradient;
 mod kernels;
 mod key_side;
+mod key_sums;
 mod keys;
 mod near;
 mod parts;
@@ -28,11 +31,14 @@ mod passes;
 mod queries;
 mod query_side;
 mod rows;
+mod shards;
 mod sides;
 
 pub use fit::Polynomial;
 pub use gradient::{PolynomialGradients, polynomial_gradient};
+pub(crate) use key_sums::KeySums;
 pub(crate) use passes::Besides;
+pub(crate) use shards::{Gathered, GradientSums, QuerySums};
 
 /// Share of the moments of the other side in the time of a wave of a causal problem, for the progress.
 const MOMENTS_SHARE: f64 = 0.4;

@@ -10,6 +10,7 @@ use super::query_side::{QuerySide, RowOutputs, query_side};
 use super::sides::Sides;
 use crate::certificate::moments::Evaluated;
 use crate::error::Error;
+use crate::features::Coordinates;
 use crate::float::Float;
 use crate::kernels::outputs::Product;
 use crate::linalg::layout::{Rows, wide};
@@ -179,15 +180,9 @@ impl<T: Float> Passes<T> {
         let array = |of: &Output<T>| matrix(buffer::copied(made(&of.rows, wrt)?)?, rows, columns);
         let d = coordinates.dimension();
         Ok(match wrt {
-            Wrt::X | Wrt::WQ => {
-                let sum = small(queries, d, problem.A1)?.reversed_axes().dot(&coordinates.inverse);
-                rounded(sum.view(), problem.scale * coordinates.slope_unit())
-            }
-            Wrt::WK => {
-                let sum = small(keys, d, problem.A2)?.reversed_axes().dot(&coordinates.transposed);
-                rounded(sum.view(), coordinates.slope_unit())
-            }
-            Wrt::Y => rounded(small(values, problem.Y.ncols(), problem.A3)?.t(), coordinates.value_unit()),
+            Wrt::X | Wrt::WQ => coordinates.gradient(wrt, small(queries, d, problem.A1)?, problem),
+            Wrt::WK => coordinates.gradient(wrt, small(keys, d, problem.A2)?, problem),
+            Wrt::Y => coordinates.gradient(wrt, small(values, problem.Y.ncols(), problem.A3)?, problem),
             Wrt::A1 => array(queries)?,
             Wrt::A2 => array(keys)?,
             Wrt::A3 => array(values)?,
@@ -229,6 +224,19 @@ impl<T: Float> Passes<T> {
             }
         }
         Ok(())
+    }
+}
+
+impl Coordinates {
+    /// The gradient with respect to a weight from its sum over tokens in the coordinates: of w ⊗ a1 for X and W_Q, of
+    /// pᵀ Q ⊗ a2 for W_K and of fᵀ c ⊗ a3 for Y; rounded once.
+    pub(super) fn gradient<T: Float>(&self, wrt: Wrt, sum: Array2<f64>, problem: &Problem<'_, T>) -> Array2<T> {
+        let (map, unit) = match wrt {
+            Wrt::WK => (&self.transposed, self.slope_unit()),
+            Wrt::Y => return rounded(sum.t(), self.value_unit()),
+            _ => (&self.inverse, problem.scale * self.slope_unit()),
+        };
+        rounded(sum.reversed_axes().dot(map).view(), unit)
     }
 }
 

@@ -86,7 +86,7 @@ pub fn query_side<T: Float>(
     })?;
     let mut found = Found::default();
     all.into_iter().try_for_each(|one| found.merge(one))?;
-    Ok(QuerySide { found, sums: sums.totals()?, largest_key: polynomial.largest_key })
+    Ok(QuerySide { found, sums: sums.totals()?, largest_key: polynomial.keys.largest_key() })
 }
 
 impl<T: Float> CausalQueries<'_, T> {

@@ -3,7 +3,7 @@
 use super::fit::Polynomial;
 use super::queries::{Found, Queries};
 use super::query_side::{RowOutputs, query_side};
-use crate::certificate::moments::{Bound, Bounds, Caps, Evaluated, caps, output_caps};
+use crate::certificate::moments::{Bound, Bounds, Caps, Counted, Evaluated, Extent, caps, output_caps};
 use crate::error::Error;
 use crate::float::Float;
 use crate::kernels::outputs::Product;
@@ -149,7 +149,10 @@ impl Polynomial {
         let Evaluated { w, output, unsafe_rows } = evaluated;
         let output = matrix(self.values_of(output, &unsafe_rows, dv), n, dv)?;
         let bound = match is_bounded {
-            true => Bounds::new(&self.fitted(dv), problem, &found.buckets, found.widest, 0.0)?.output(output.view()),
+            true => {
+                let queries = (Counted::whole(n), &found.buckets);
+                Bounds::new(&self.fitted(dv), problem, queries, found.widest, 0.0)?.output(Extent::of(output.view()))
+            }
             false => Bound::UNKNOWN,
         };
         Ok((RowValues { w: matrix(w, n, 0)?, output, unsafe_rows }, bound, caps))

@@ -92,6 +92,7 @@ pub use forecast::{Forecast, forecast, forecast_heads, forward_bytes, second_byt
 pub use gradient::{Plan, loss_gradient, plan_loss_gradient, solve};
 pub use guard::foresee;
 pub use heads::{Beside, Pulled, attention_vjp, decide_heads, settled_heads, solve_heads, solve_stack};
+pub(crate) use logits::Logits;
 pub use prepared::Prepared;
 pub use request::{Asked, Certificate, Kind, Norm, Request, Verdict, Wanted};
 pub use solution::{Gradient, Solution};

@@ -3,11 +3,11 @@
 
 use ndarray::ArrayView2;
 
-use super::Fitted;
 use super::buckets::{Bucket, Buckets};
 use super::charges::{Charges, Known, LAWS, Law, Sizes};
 use super::enclosures::enclosures;
 use super::setting::Setting;
+use super::{Counted, Fitted};
 use crate::certificate::rigorous::Steps;
 use crate::error::Error;
 use crate::float::Float;
@@ -43,6 +43,22 @@ impl Bound {
     }
 }
 
+/// Size of an array: its Frobenius norm, and how many numbers it has.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// ‖array‖.
+    pub size: f64,
+    /// Its numbers.
+    pub count: f64,
+}
+
+impl Extent {
+    /// Of an array in row-major order.
+    pub fn of<T: Float>(value: ArrayView2<'_, T>) -> Self {
+        Extent { size: value.as_slice().map_or(f64::INFINITY, norm), count: value.len() as f64 }
+    }
+}
+
 /// A line in ‖c‖ that is not below a convex function of it, for ‖c‖ up to a largest one.
 struct Line {
     constant: f64,
@@ -60,7 +76,7 @@ impl Rows {
     fn new(setting: &Setting, edge: f64, bucket: &Bucket) -> Self {
         let [(x_factor, x_floor), (c_factor, c_floor)] = setting.measured;
         // Σ of numbers in f64, and ‖a‖ of d1 of them, which is less than the moments have.
-        let sums = outward(1.0 + gamma(bucket.count + 64.0, FOLD_UNIT));
+        let sums = outward(1.0 + gamma(bucket.count + 64.0 + setting.merges, FOLD_UNIT));
         let a_factor = outward(1.0 + gamma(setting.input_width + 4.0, FOLD_UNIT));
         let a_floor = outward((setting.input_width * f64::MIN_POSITIVE).sqrt());
         let count = bucket.count;
@@ -126,17 +142,17 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// From the buckets of the query pass, which has no mask, whose longest query has the square `widest`, and the
-    /// error of its sums of integers. Time O(buckets + d³).
+    /// From the buckets of so many queries, of passes without a mask, whose longest query has the square `widest`, and
+    /// the error of their sums of integers. Time O(buckets + d³).
     pub fn new<T: Float>(
         fitted: &Fitted<'_>,
         problem: &Problem<'_, T>,
-        buckets: &Buckets,
+        (queries, buckets): (Counted, &Buckets),
         widest: f64,
         lost: f64,
     ) -> Result<Self, Error> {
         let coordinates = fitted.coordinates;
-        let setting = Setting::new(fitted, problem, widest, lost);
+        let setting = Setting::new(fitted, problem, queries, widest, lost);
         let mut rows = buffer::with_capacity(buckets.filled().count())?;
         rows.extend(buckets.filled().map(|(edge, bucket)| Rows::new(&setting, edge, bucket)));
         let mut reaches = buffer::with_capacity(rows.len())?;
@@ -153,15 +169,15 @@ impl Bounds {
         })
     }
 
-    /// Of dL/d`wrt`, whose computed value is `value` (equations 9.39 to 9.47).
-    pub fn gradient<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> Bound {
+    /// Of dL/d`wrt`, whose computed value is of this size (equations 9.39 to 9.47).
+    pub fn gradient(&self, wrt: Wrt, value: Extent) -> Bound {
         let [truncation, absolute] = self.settings.each_ref().map(|setting| self.sum(setting, wrt));
         Bound::of(truncation, outward(absolute + self.last(value)))
     }
 
     /// How far the computed dL/dX or dL/dW_Q is from Σ s a_j ⊗ w_j with the w_j that [`crate::Polynomial::rows`] has
     /// (equation 9.58); nothing is known of the others.
-    pub fn drift<T: Float>(&self, wrt: Wrt, value: ArrayView2<'_, T>) -> f64 {
+    pub fn drift(&self, wrt: Wrt, value: Extent) -> f64 {
         let [_, setting] = &self.settings;
         let [unit, incoming] = self.units;
         if !matches!(wrt, Wrt::X | Wrt::WQ) {
@@ -175,13 +191,12 @@ impl Bounds {
     }
 
     /// The last rounding of each entry, and what is below the normal numbers.
-    fn last<T: Float>(&self, value: ArrayView2<'_, T>) -> f64 {
-        let (size, count) = (value.as_slice().map_or(f64::INFINITY, norm), value.len() as f64);
+    fn last(&self, Extent { size, count }: Extent) -> f64 {
         outward(3.0 * self.unit_roundoff * size * (1.0 + gamma(count, FOLD_UNIT)) + count.sqrt() * self.least)
     }
 
     /// Of the rows of o that are safe, whose computed values are `value` (equation 9.69).
-    pub fn output<T: Float>(&self, value: ArrayView2<'_, T>) -> Bound {
+    pub fn output(&self, value: Extent) -> Bound {
         let [unit, _] = self.units;
         let of = |setting| {
             let squares = self.over_rows(setting, |rows, row| outward(rows.bucket.count * row.output().powi(2)));

@@ -14,6 +14,9 @@ const LOWEST: u64 = 1023 - 32;
 /// log2 of b² from which on nothing is known, b = 2^8: the range of the enclosures.
 const HIGHEST: u64 = 1023 + 16;
 
+/// Numbers of a bucket.
+const NUMBERS: usize = 9;
+
 /// Buckets, the last of which holds what is beyond the range and what is not a number.
 const COUNT: usize = ((HIGHEST - LOWEST) << (52 - SHIFT)) as usize + 1;
 
@@ -58,7 +61,31 @@ pub struct Bucket {
 #[derive(Debug, Clone, Default)]
 pub struct Buckets(Vec<Bucket>);
 
+impl Bucket {
+    fn numbers(&self) -> [f64; NUMBERS] {
+        let Bucket { count, c, c_squared, a, a_c, largest_c, largest_a, largest_o, least_z } = *self;
+        [count, c, c_squared, a, a_c, largest_c, largest_a, largest_o, least_z]
+    }
+
+    fn of([count, c, c_squared, a, a_c, largest_c, largest_a, largest_o, least_z]: [f64; NUMBERS]) -> Self {
+        Bucket { count, c, c_squared, a, a_c, largest_c, largest_a, largest_o, least_z }
+    }
+}
+
 impl Buckets {
+    /// Numbers of all of them together.
+    pub const SIZE: usize = COUNT * NUMBERS;
+
+    /// All of their numbers.
+    pub fn numbers(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().flat_map(Bucket::numbers)
+    }
+
+    /// From [`Buckets::SIZE`] numbers.
+    pub fn of(numbers: &[f64]) -> Result<Self, Error> {
+        Ok(Buckets(buffer::collected(numbers.as_chunks().0.iter().map(|&numbers| Bucket::of(numbers)))?))
+    }
+
     /// Empty ones.
     pub fn new() -> Result<Self, Error> {
         Ok(Buckets(buffer::filled(COUNT, Bucket::default())?))

@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, s};
 
-use super::Fitted;
 use super::charges::{Charges, Known, LAWS, Sizes};
 use super::enclosures::{MAX_RANGE, Steps, enclosures};
 use super::setting::Setting;
 use super::shells::{self, Shells};
+use super::{Counted, Fitted};
 use crate::error::Error;
 use crate::float::Float;
 use crate::linalg::norms::norm;
@@ -71,7 +71,7 @@ pub fn caps<T: Float>(
         return Ok(caps);
     }
     run.phase(0.2);
-    let setting = Setting::new(fitted, problem, 0.0, 0.0);
+    let setting = Setting::new(fitted, problem, Counted::whole(n), 0.0, 0.0);
     let shells = Shells::new(fitted, problem, &setting, run)?;
     run.phase(0.5);
     let evaluated = evaluate(run)?;
@@ -99,11 +99,12 @@ pub fn output_caps<T: Float>(
     evaluated: &Evaluated<T>,
     run: &mut Run<'_>,
 ) -> Result<Vec<f64>, Error> {
-    let mut caps = buffer::zeros(problem.A1.nrows())?;
+    let n = problem.A1.nrows();
+    let mut caps = buffer::zeros(n)?;
     if problem.A2.nrows() == 0 {
         return Ok(caps);
     }
-    let setting = Setting::new(fitted, problem, 0.0, 0.0);
+    let setting = Setting::new(fitted, problem, Counted::whole(n), 0.0, 0.0);
     let shells = Shells::new(fitted, problem, &setting, run)?;
     let rows = Rows::new(fitted, problem, evaluated, setting, shells)?;
     run.phase(1.0);

@@ -15,17 +15,20 @@ mod shells;
 use ndarray::Array2;
 
 pub use bounds::Bound;
-pub(crate) use bounds::Bounds;
+pub(crate) use bounds::{Bounds, Extent};
 pub(crate) use buckets::{Buckets, RowNumbers};
 pub use caps::Caps;
 pub(crate) use caps::{Evaluated, caps, output_caps};
 
+use crate::constants::MOMENT_ROWS;
 use crate::features::Coordinates;
 use crate::float::Float;
 use crate::linalg::norms::wider;
 
 /// The polynomial and the moments of the keys, as far as bounds need them.
 pub(crate) struct Fitted<'a> {
+    /// The keys.
+    pub counted: Counted,
     /// P_0, …, P_g.
     pub coefficients: &'a [f64],
     /// The coordinates of queries and keys.
@@ -46,6 +49,34 @@ pub(crate) struct Fitted<'a> {
     pub keys: Option<Vec<f64>>,
     /// Σ k kᵀ, where they reach that grade.
     pub squares: Option<Array2<f64>>,
+}
+
+/// Rows that were summed up in parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// How many rows.
+    pub rows: usize,
+    /// How often sums over some of them were added to those over others.
+    pub merges: usize,
+}
+
+impl Counted {
+    /// All rows in one go.
+    pub fn whole(rows: usize) -> Self {
+        Counted { rows, merges: 0 }
+    }
+
+    /// Counts another part in.
+    pub fn merge(&mut self, other: Counted) {
+        self.rows += other.rows;
+        self.merges += other.merges + 1;
+    }
+
+    /// Rows whose sum in one go, in blocks that are folded in double precision, loses no less than the sum of the
+    /// parts: a merge is a fold, or where a mean is merged four roundings.
+    pub fn summed(&self) -> usize {
+        self.rows + 4 * MOMENT_ROWS * self.merges
+    }
 }
 
 /// Squared distances of vectors from a centre.

@@ -3,7 +3,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::{Ball, Fitted};
+use super::{Ball, Counted, Fitted};
 use crate::certificate::rounding::{Arithmetic, blocked_sum};
 use crate::constants::{MOMENT_ROWS as C, PRODUCT_ROWS};
 use crate::float::Float;
@@ -43,6 +43,8 @@ pub struct Setting {
     pub is_target: bool,
     /// n and m.
     pub counts: [f64; 2],
+    /// How often sums over queries were added to those over others.
+    pub merges: f64,
     /// |P_a|.
     pub powers: Vec<f64>,
     /// Sums over the keys for a query, and over the queries for a key.
@@ -96,12 +98,19 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// For the queries of `problem`, of which none is longer than `widest`² in the coordinates, and whose sums of
-    /// integers have the error `lost`. Time O(d³).
-    pub fn new<T: Float>(fitted: &Fitted<'_>, problem: &Problem<'_, T>, widest: f64, lost: f64) -> Self {
+    /// For so many `queries` of a problem with the widths and weights of `problem`, of which none is longer than
+    /// `widest`² in the coordinates, and whose sums of integers have the error `lost`. Time O(d³).
+    pub fn new<T: Float>(
+        fitted: &Fitted<'_>,
+        problem: &Problem<'_, T>,
+        queries: Counted,
+        widest: f64,
+        lost: f64,
+    ) -> Self {
         let unit = T::UNIT_ROUNDOFF;
         let coordinates = fitted.coordinates;
-        let ((n, d1), (m, d2)) = (problem.A1.dim(), problem.A2.dim());
+        let (d1, d2) = (problem.A1.ncols(), problem.A2.ncols());
+        let (keys, [m, n]) = (fitted.counted, [fitted.counted, queries].map(|counted| counted.summed()));
         let (d, d3, dv) = (coordinates.dimension(), problem.A3.ncols(), problem.Y.ncols());
         let [query_weights, key_weights] = problem.weights.wide();
         let scaled = problem.scale * &query_weights;
@@ -122,7 +131,7 @@ impl Setting {
         let single = Measure { unit, tiny: T::MIN_EXP.exp2() };
         let double = Measure { unit: FOLD_UNIT, tiny: f64::MIN_POSITIVE };
         let [key_rows, value_rows, values] = &fitted.balls;
-        let ball = |ball: &Ball, width: usize| double.spread(ball, m, width);
+        let ball = |ball: &Ball, width: usize| double.spread(ball, keys, width);
         let mut values = ball(values, dv);
         let mut rows = [ball(key_rows, d2), ball(value_rows, d3)];
         // Rows of A2 are measured as they were once the mean had been subtracted in working precision.
@@ -130,7 +139,7 @@ impl Setting {
             Spread { deviation: rows[0].deviation * (1.0 + 2.0 * unit), radius: rows[0].radius * (1.0 + 2.0 * unit) };
         let key = single.norm(fitted.largest_key.powi(2), d);
         let Y_norms = Norms::of(&Y, 0.0);
-        if let Some(deviation) = value_deviation(fitted, &Y, Y_norms, m, unit) {
+        if let Some(deviation) = value_deviation(fitted, &Y, Y_norms, unit) {
             values.deviation = values.deviation.min(deviation);
         }
         let centre = frobenius(coordinates.input_centre.view().insert_axis(ndarray::Axis(0)));
@@ -158,16 +167,19 @@ impl Setting {
         let lost_value = outward(gamma(d3 as f64 + 2.0, unit) * inputs[1] * Y_norms.frobenius);
         let logit_error = product_error(query_map.view(), key_map.t(), scaled.dot(&key_weights.t()).view())
             + gamma(d as f64 + 4.0, FOLD_UNIT) * frobenius(scaled.view()) * frobenius(key_weights.view());
-        let covariance = Covariance::new(fitted, m, unit);
-        let keys = [Array2::eye(d), coordinates.inverse.clone(), coordinates.inverse.dot(&query_weights.t())];
-        let keys = [(0, Norms { spectral: 1.0, frobenius: (d as f64).sqrt() }), (1, to_own), (2, to_rows)].map(
-            |(i, norms)| covariance.as_ref().map_or_else(|| ball_of(key, norms), |c| c.mapped(&keys[i], norms, key)),
+        let covariance = Covariance::new(fitted, unit);
+        let key_maps = [Array2::eye(d), coordinates.inverse.clone(), coordinates.inverse.dot(&query_weights.t())];
+        let key_spreads = [(0, Norms { spectral: 1.0, frobenius: (d as f64).sqrt() }), (1, to_own), (2, to_rows)].map(
+            |(i, norms)| {
+                covariance.as_ref().map_or_else(|| ball_of(key, norms), |c| c.mapped(&key_maps[i], norms, key))
+            },
         );
         let outer = |rows: usize| outward(blocked_sum(rows, C, unit) + 2.0 * unit);
         Setting {
             unit,
             is_target: problem.is_target,
-            counts: [n as f64, m as f64],
+            counts: [queries.rows as f64, keys.rows as f64],
+            merges: queries.merges as f64,
             powers: fitted.coefficients.iter().map(|p| p.abs()).collect(),
             sums,
             outer: [outer(n), outer(m)],
@@ -178,12 +190,12 @@ impl Setting {
             inputs,
             query: single.norm(widest, d),
             values,
-            keys,
+            keys: key_spreads,
             rows,
             lost: [lost_value, lost_key],
             logits: [outward(per_a * (key + lost_key) + logit_error * rows[0].radius), lost_key],
             query_lost: per_a,
-            mean_key: mean_key(fitted, m, unit, key),
+            mean_key: mean_key(fitted, unit, key),
             key_error: product_error(key_map.view(), coordinates.inverse.view(), key_weights.view()),
             query_error: outward(
                 product_error(query_map.view(), coordinates.transposed.view(), scaled.view())
@@ -254,18 +266,19 @@ impl Norms {
 }
 
 /// ‖Σ k / m‖ from the moments of grade 1.
-fn mean_key(fitted: &Fitted<'_>, count: usize, unit: f64, key: f64) -> f64 {
-    let lost = blocked_sum(count, C, unit) + 4.0 * unit;
-    fitted.keys.as_ref().map_or(key, |sum| outward(norm(sum) / count as f64 + lost * key).min(key))
+fn mean_key(fitted: &Fitted<'_>, unit: f64, key: f64) -> f64 {
+    let lost = blocked_sum(fitted.counted.summed(), C, unit) + 4.0 * unit;
+    fitted.keys.as_ref().map_or(key, |sum| outward(norm(sum) / fitted.counted.rows as f64 + lost * key).min(key))
 }
 
 /// The largest standard deviation of the values over the directions, from A3ᵀ A3 and from Σ h, the moments of grade 0.
-fn value_deviation(fitted: &Fitted<'_>, Y: &Array2<f64>, norms: Norms, count: usize, unit: f64) -> Option<f64> {
+fn value_deviation(fitted: &Fitted<'_>, Y: &Array2<f64>, norms: Norms, unit: f64) -> Option<f64> {
+    let count = fitted.counted;
     let gram = fitted.gram?;
-    let mean = ArrayView2::from_shape((1, Y.ncols()), fitted.values.as_ref()?).ok()?.mapv(|x| x / count as f64);
+    let mean = ArrayView2::from_shape((1, Y.ncols()), fitted.values.as_ref()?).ok()?.mapv(|x| x / count.rows as f64);
     let matrix = Y.t().dot(gram).dot(Y) - mean.t().dot(&mean);
     // A sum of outer products of rows of A3, with their mean square taken from its own trace, and the sums of h.
-    let lost = blocked_sum(count, PRODUCT_ROWS.max(C), unit) + 4.0 * unit;
+    let lost = blocked_sum(count.summed(), PRODUCT_ROWS.max(C), unit) + 4.0 * unit;
     let trace = gram.diag().sum() / (1.0 - lost);
     let small = gamma(4.0 * (gram.nrows() + Y.ncols()) as f64 + 16.0, FOLD_UNIT);
     let product = gamma(gram.nrows() as f64 + 4.0, unit);
@@ -300,9 +313,9 @@ impl Measure {
     }
 
     /// Of `count` vectors around the centre of the ball.
-    fn spread(&self, ball: &Ball, count: usize, width: usize) -> Spread {
+    fn spread(&self, ball: &Ball, count: Counted, width: usize) -> Spread {
         let radius = self.norm(ball.widest, width);
-        let mean = ball.squares / count.max(1) as f64 * (1.0 + gamma(count as f64 + 2.0, FOLD_UNIT));
+        let mean = ball.squares / count.rows.max(1) as f64 * (1.0 + gamma(count.summed() as f64 + 2.0, FOLD_UNIT));
         Spread { deviation: self.norm(mean, width).min(radius), radius }
     }
 }
@@ -315,9 +328,9 @@ struct Covariance {
 
 impl Covariance {
     /// Nothing where the moments do not reach that grade.
-    fn new(fitted: &Fitted<'_>, count: usize, unit: f64) -> Option<Self> {
-        let matrix = fitted.squares.as_ref()?.mapv(|sum| sum / count as f64);
-        let lost = blocked_sum(count, C, unit) + 4.0 * unit;
+    fn new(fitted: &Fitted<'_>, unit: f64) -> Option<Self> {
+        let matrix = fitted.squares.as_ref()?.mapv(|sum| sum / fitted.counted.rows as f64);
+        let lost = blocked_sum(fitted.counted.summed(), C, unit) + 4.0 * unit;
         let error = outward(matrix.diag().sum() * lost / (1.0 - lost));
         (error >= 0.0).then_some(Covariance { matrix, error })
     }

@@ -4,7 +4,7 @@
 use ndarray::{Array1, Array2};
 
 use crate::exact::attention::attend;
-use crate::exact::pull_back::{Estimate, Pulled};
+use crate::exact::pull_back::{Estimate, Normaliser, Pulled};
 use crate::float::Float;
 use crate::options::{Isa, Level, Options};
 use crate::problem::Heads;
@@ -66,7 +66,7 @@ impl<T: Float> Case<T> {
     ) -> ([Vec<T>; 3], [Estimate; 3]) {
         let room = |array: &Array2<T>| vec![T::nan(); array.len()];
         let mut found = [room(&self.query), room(&self.key), room(&self.value)];
-        let saved = saved.map(|(output, lse)| (output.view(), lse.view()));
+        let saved = saved.map(|(output, lse)| (output.view(), Normaliser::Returned(lse.view())));
         let pulled = Pulled { heads: self.heads(), dout: self.dout.view(), saved, is_coarse };
         let cancel = Cancel::default();
         let out = found.each_mut().map(Vec::as_mut_slice);

@@ -247,7 +247,9 @@ impl<'a, T: Float> Moved<'a, T> {
             return Ok(None);
         }
         let mut log = buffer::with_capacity(n)?;
-        let output = if let Some((output, lse)) = self.saved.filter(|(_, lse)| lse.iter().all(|&lse| is_precise(lse))) {
+        let output = if let Some((output, lse)) =
+            self.saved.filter(|(_, lse)| lse.iter().all(|&lse| is_precise::<T>(lse.widen())))
+        {
             log.extend(lse.iter().map(|lse| lse.widen() * LOG2_E));
             without(output, engine.sight.blind())?
         } else {
