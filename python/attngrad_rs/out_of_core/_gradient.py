@@ -174,7 +174,7 @@ def _read(named: Mapping[str, Rows], X: Weights, Y: npt.ArrayLike) -> dict[str, 
     weights: dict[str, object] = {"X": X}
     if is_pair(X):
         weights = dict(zip(("W_Q", "W_K"), X, strict=True))
-    matrices, dtype = read_matrices(weights | {"Y": Y})
+    matrices, dtype, _ = read_matrices(weights | {"Y": Y})
     for name, source in sources.items():
         if source.dtype != dtype:
             raise DTypeError(

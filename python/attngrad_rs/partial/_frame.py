@@ -198,7 +198,7 @@ class Frame:
         named: dict[str, object] = {"X": X, "Y": Y}
         if arrays.is_pair(X):
             named = {"W_Q": X[0], "W_K": X[1], "Y": Y}
-        read, dtype = arrays.read_matrices(named)
+        read, dtype, _ = arrays.read_matrices(named)
         weights = arrays.snapshots(read, dtype, finite=True)
         given = Options(scale=scale).checked()
         return cls(_core.Frame.from_bytes(bytes(data), given.control()), weights, given.scale)

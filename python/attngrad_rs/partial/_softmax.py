@@ -134,7 +134,7 @@ def _given(
 
 def _stack(named: dict[str, Any], given: Options) -> _core.Stack:
     """Private copies of one head."""
-    read, dtype = arrays.read_matrices(named, ": one head, one state each")
+    read, dtype, _ = arrays.read_matrices(named, ": one head, one state each")
     copies = arrays.snapshots(read, dtype, finite=given.check_finite, threads=given.threads)
     return _core.Stack(
         copies, scale=given.scale, is_causal=False, masks=None, enable_gqa=False,

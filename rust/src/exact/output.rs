@@ -1,4 +1,4 @@
-//! The output of attention with an estimate of its rounding error (docs/math.md, Rule 5.14).
+//! The output of attention with an estimate of its rounding error (docs/math.md, Rule 5.15).
 
 use super::alike::Trace;
 use super::attention::logarithms;
