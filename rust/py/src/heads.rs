@@ -181,7 +181,7 @@ pub fn attention(
     return_lse: bool,
     request: Option<&Request>,
     options: &Options,
-) -> Result<(Py<PyAny>, Option<Py<PyAny>>, Option<Certified>)> {
+) -> Result<Attended> {
     in_precision!(stack.is_single, T => {
         let read = Read::<T>::new(py, stack)?;
         let mask = read.mask();
@@ -203,6 +203,9 @@ pub fn attention(
         Ok((shaped(py, output, &shape)?, lse, certified.transpose()?))
     })
 }
+
+/// Output, logarithms, and what is certified.
+type Attended = (Py<PyAny>, Option<Py<PyAny>>, Option<Certified>);
 
 /// A certificate, the decision behind it, seconds and bytes.
 type Certified = (Certificate, Decision, f64, u128);
