@@ -277,7 +277,10 @@ def certified_attention(
     heads: Heads, return_lse: bool, start: float, out: object = None
 ) -> AttentionResult[Any]:
     """The same with a certificate, by the method that the options lead to."""
-    (output, *lse), found = _attended(heads, return_lse, out, heads.given.request())
+    request = heads.given.request()
+    # Refuses what no data could meet before anything is read.
+    heads.stack.settled(request)
+    (output, *lse), found = _attended(heads, return_lse, out, request)
     assert found is not None
     certificate, decision, seconds, peak_bytes = found
     result = AttentionResult(

@@ -210,6 +210,9 @@ pub fn attention(
     })
 }
 
+/// Output, logarithms, and what is certified.
+type Attended = (Py<PyAny>, Option<Py<PyAny>>, Option<Certified>);
+
 /// A certificate, the decision behind it, seconds and bytes.
 type Certified = (Certificate, Decision, f64, u128);
 

@@ -84,7 +84,8 @@ fn of_seen<T: Float>(
     let found = engine.forward_of_few(&values, output, 1.0, run)?;
     in_range("the output", T::NAME, engine.kernels.finite(output))?;
     logarithms(lse, &found);
-    if m == 0 || dv == 0 {
+    // Zero by structure.
+    if m == 0 || dv == 0 || values.largest == 0.0 {
         return Ok(Estimate::default());
     }
     let of_row = |row: &[T]| Row { r: 0.0, c: Trace::new(row), output: norm(row) };

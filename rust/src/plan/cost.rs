@@ -31,7 +31,7 @@ mod price {
     /// An entry of the correction in each sampled row, some ten steps of the power iteration.
     pub const SAMPLE_ENTRY: f64 = 1e3;
     /// A pair of a sampled row with a key in double precision, for outputs by key, and each of its coordinates.
-    pub const KEYED: [f64; 2] = [1.5e3, 50.0];
+    pub const KEYED: [f64; 2] = [3e2, 12.0];
     /// A glance at logits, and each of their coordinates ...
     pub const GLANCE: [f64; 2] = [1.1e7, 3e5];
     /// ... a look at four times as many, with the polynomials that are held against them ...

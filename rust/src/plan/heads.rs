@@ -343,7 +343,11 @@ pub(super) fn costliest<'a>(asked: Decision, found: impl Iterator<Item = &'a Dec
 pub(super) fn of_all(each: &[Certificate], request: &Request, size: f64) -> Certificate {
     let all = |part: fn(&Certificate) -> f64| of_each(request.norm, each.iter().map(part));
     let kind = each.iter().map(|one| one.kind).max().unwrap_or(Kind::Exact);
-    Certificate::new(request, kind, [all(|one| one.truncation), all(|one| one.sampling), all(|one| one.rounding)], size)
+    let terms = [all(|one| one.truncation), all(|one| one.sampling), all(|one| one.rounding)];
+    // One of several statements fails no more often than they do together.
+    let missed: f64 = each.iter().filter_map(|one| one.confidence).map(|confidence| 1.0 - confidence).sum();
+    let confidence = (kind == Kind::Statistical).then_some((1.0 - missed).max(0.0));
+    Certificate { confidence, ..Certificate::new(request, kind, terms, size) }
 }
 
 /// The norm of all heads from that of each.
