@@ -216,9 +216,6 @@ type Attended = (Py<PyAny>, Option<Py<PyAny>>, Option<Certified>);
 /// A certificate, the decision behind it, seconds and bytes.
 type Certified = (Certificate, Decision, f64, u128);
 
-/// An output, the logarithms of the normaliser, and what is said of them.
-type Attended = (Py<PyAny>, Option<Py<PyAny>>, Option<Certified>);
-
 /// The decision for all heads, before anything is run.
 #[pyfunction]
 pub fn decide_heads(py: Python<'_>, stack: &Stack, request: &Request) -> Result<Decision> {
