@@ -100,9 +100,12 @@ def backward(
     return torch.from_numpy(found.dq), torch.from_numpy(found.dk), torch.from_numpy(found.dv)
 
 
-def _options(is_causal: bool, scale: float | None, enable_gqa: bool) -> dict[str, Any]:
+def _options(
+    attn_mask: Tensor | None, is_causal: bool, scale: float | None, enable_gqa: bool
+) -> dict[str, Any]:
+    mask = None if attn_mask is None else attn_mask.numpy(force=True)
     form = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
-    return {**form, "threads": torch.get_num_threads()}
+    return {**form, "attn_mask": mask, "threads": torch.get_num_threads()}
 
 
 def tangent(*given: Any) -> Tensor:

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..errors import OptionError
 from . import _calls
 
-FORM = "bool is_causal, float? scale, bool enable_gqa"
+FORM = "Tensor? attn_mask, bool is_causal, float? scale, bool enable_gqa"
 # The last is the tolerance of the gradients; derivatives of them are exact.
-MASKED = f"Tensor? attn_mask, {FORM}, float? rtol"
+TOLERANT = f"{FORM}, float? rtol"
 HEADS = "Tensor query, Tensor key, Tensor value"
 ALONG = "Tensor ddquery, Tensor ddkey, Tensor ddvalue"
 SAVED = "Tensor output, Tensor lse"
@@ -26,8 +26,8 @@ SAVED = "Tensor output, Tensor lse"
 # It lives as long as the process: torch forgets the operators of a library that is gone.
 LIBRARY = torch.library.Library("attngrad", "DEF")
 for schema in (
-    f"attention({HEADS}, {MASKED}) -> (Tensor output, Tensor lse)",
-    f"attention_backward(Tensor dout, {HEADS}, {SAVED}, {MASKED})"
+    f"attention({HEADS}, {TOLERANT}) -> (Tensor output, Tensor lse)",
+    f"attention_backward(Tensor dout, {HEADS}, {SAVED}, {TOLERANT})"
     " -> (Tensor dq, Tensor dk, Tensor dv)",
     f"attention_tangent({HEADS}, {ALONG}, {SAVED}, {FORM}) -> Tensor",
     f"attention_hessian(Tensor dout, {HEADS}, Tensor? ddout, {ALONG}, {SAVED}, {FORM})"
@@ -80,34 +80,26 @@ def keep_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     ctx.form = inputs[7:]
 
 
-def unmasked(attn_mask: Tensor | None, tangent: Tensor | None = None) -> None:
-    """Refuse derivatives that calls with a mask do not have, and those with respect to it."""
-    if attn_mask is not None:
-        found = "a mask in a second derivative, or in forward mode"
-        found = found if tangent is None else "a mask that changes in a direction"
-        raise OptionError(f"attn_mask: found {found}; expected None, or is_causal=True")
-
-
 def _second_gradients(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
     """Gradients of the gradients; those by way of output and lse are in them already."""
     *sides, output, lse, attn_mask = ctx.saved_tensors
-    unmasked(attn_mask)
-    found = hessian_op(*sides, None, *directions, output, lse, *ctx.form[:-1])
+    saved = (output, lse, attn_mask)
+    found = hessian_op(*sides, None, *directions, *saved, *ctx.form[:-1])
     return (*found, *(None,) * 7)
 
 
 def keep_tangent(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.form = inputs[8:]
+    ctx.save_for_backward(*inputs[:9])
+    ctx.form = inputs[9:]
 
 
 def _tangent_gradients(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
     """Gradients of a tangent: linear in the direction, and the Hessian of <dtangent, output>."""
-    *both, output, lse = ctx.saved_tensors
-    heads, along = both[:3], both[3:]
-    _, *of_heads = hessian_op(dtangent, *heads, None, *along, output, lse, *ctx.form)
-    of_along = backward_op(dtangent, *heads, output, lse, None, *ctx.form, None)
-    return (*of_heads, *of_along, *(None,) * 5)
+    *both, output, lse, attn_mask = ctx.saved_tensors
+    heads, along, saved = both[:3], both[3:], (output, lse, attn_mask)
+    _, *of_heads = hessian_op(dtangent, *heads, None, *along, *saved, *ctx.form)
+    of_along = backward_op(dtangent, *heads, *saved, *ctx.form, None)
+    return (*of_heads, *of_along, *(None,) * 6)
 
 
 def beyond(*_given: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import OptionError
 from ._ops import (
     backward_op,
     beyond,
@@ -18,7 +19,6 @@ from ._ops import (
     keep_forward,
     keep_tangent,
     tangent_op,
-    unmasked,
 )
 
 
@@ -55,9 +55,12 @@ class Attention(torch.autograd.Function):  # type: ignore[misc]
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         """The change of the output; that of the logarithms is not served."""
         *heads, output, lse, attn_mask = ctx.saved_tensors
-        unmasked(attn_mask, tangents[3])
-        of = _directions(tangents[:3], heads)
-        return AttentionTangent.apply(*heads, *of, output, lse, *ctx.form[:-1]), None
+        if tangents[3] is not None:
+            raise OptionError(
+                "attn_mask: found a mask that changes in a direction; expected one that does not"
+            )
+        of, saved = _directions(tangents[:3], heads), (output, lse, attn_mask)
+        return AttentionTangent.apply(*heads, *of, *saved, *ctx.form[:-1]), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, Any]:
@@ -83,17 +86,16 @@ class AttentionBackward(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *directions: Tensor) -> tuple[Any, ...]:
         """Gradients of the gradients."""
         *sides, output, lse, attn_mask = ctx.saved_tensors
-        unmasked(attn_mask)
-        found = AttentionHessian.apply(*sides, None, *directions, output, lse, *ctx.form[:-1])
+        saved = (output, lse, attn_mask)
+        found = AttentionHessian.apply(*sides, None, *directions, *saved, *ctx.form[:-1])
         return (*found, *(None,) * 7)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
         """The change of the gradients."""
         *sides, output, lse, attn_mask = ctx.saved_tensors
-        unmasked(attn_mask)
-        of = _directions(tangents[:4], sides)
-        found = AttentionHessian.apply(*sides, *of, output, lse, *ctx.form[:-1])
+        of, saved = _directions(tangents[:4], sides), (output, lse, attn_mask)
+        found = AttentionHessian.apply(*sides, *of, *saved, *ctx.form[:-1])
         return tuple(found[1:])
 
     @staticmethod
@@ -119,11 +121,11 @@ class AttentionTangent(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, dtangent: Tensor) -> tuple[Any, ...]:
         """Gradients of query, key, value and their directions."""
-        *both, output, lse = ctx.saved_tensors
-        heads, along, saved = both[:3], both[3:], (output, lse)
+        *both, output, lse, attn_mask = ctx.saved_tensors
+        heads, along, saved = both[:3], both[3:], (output, lse, attn_mask)
         _, *of_heads = AttentionHessian.apply(dtangent, *heads, None, *along, *saved, *ctx.form)
-        of_along = AttentionBackward.apply(dtangent, *heads, *saved, None, *ctx.form, None)
-        return (*of_heads, *of_along, *(None,) * 5)
+        of_along = AttentionBackward.apply(dtangent, *heads, *saved, *ctx.form, None)
+        return (*of_heads, *of_along, *(None,) * 6)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
