@@ -75,6 +75,14 @@ def check_operators(tensors: list[Any], form: tuple[Any, ...]) -> None:
     for ddout in (None, torch.ones_like(output)):
         torch.library.opcheck(hessian_op, (*sides, ddout, *along, output, lse, *form))
 
+    def change(*both: Any) -> Any:
+        """Of query, key, value and their directions; the others count as made of the former."""
+        saved = forward_op(*(one.detach() for one in both[:3]), *tolerant)
+        return tangent_op(*both, *saved, *form)
+
+    both = [one[:1].clone().requires_grad_() for one in (*tensors, *along)]
+    assert torch.autograd.gradcheck(change, both)
+
 
 @every_form
 def test_operators_keep_the_contract(
