@@ -77,7 +77,7 @@ def scaled_dot_product_attention(
     without a break of the graph; in eager mode forward mode, alone and over or under a gradient.
     A third derivative, and forward mode of forward mode, are an OptionError. A second derivative
     takes 30 L S E operations (E = Ev) for each head, and no memory of size L S.
-    All of them also with ``attn_mask``, which has none of its own.
+    All of these are served with ``attn_mask`` too, which has no derivative itself.
     """
     given = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     found = served(*given, rtol)
