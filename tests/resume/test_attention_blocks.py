@@ -52,7 +52,7 @@ def same(one: ag.AttentionGradients[Any], other: ag.AttentionGradients[Any]) -> 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("rows", [1, 40, 1000])
+@pytest.mark.parametrize("rows", [7, 40, 1000])
 def test_the_numbers_are_those_of_the_call(dtype: Any, rows: int) -> None:
     given = data(dtype)
     got = call(given, rows=rows)

@@ -34,7 +34,11 @@ impl<'a, T: Float> Sight<'a, T> {
     pub fn of(heads: &Heads<'a, T>, run: &mut Run<'_>) -> Result<Self, Error> {
         let (n, m) = (heads.query.nrows(), heads.key.nrows());
         let intervals = heads.mask.intervals(n, m)?;
-        let Some(entries) = heads.entries.filter(|_| n > 0) else { return Ok(Sight::between(intervals)) };
+        let Some(entries) = heads.entries else { return Ok(Sight::between(intervals)) };
+        if n == 0 {
+            let hidden = Some([Vec::new(), buffer::filled(m, true)?]);
+            return Ok(Sight { intervals, pairs: None, hidden });
+        }
         let (pairs, shown) = Pairs::new(entries, (n, m), intervals.as_deref(), run)?;
         if shown.is_plain {
             // The passes need not read what the intervals say.
