@@ -41,8 +41,17 @@ autodoc_mock_imports = ["attngrad_rs.jax._primitives", "jax", "torch"]
 exclude_patterns = ["_build", "_inventories", "figures", "data"]
 # A reference that leads nowhere is a warning, and a warning is an error.
 nitpicky = True
-# Types of torch, of which there is no list.
-nitpick_ignore = [("py:class", "Tensor"), ("py:class", "torch.nn.Module")]
+# Types of torch, of which there is no list; variables for types; names under which nobody asks for
+# a class: those of the core, and of the module that Python keeps it in.
+nitpick_ignore = [
+    ("py:class", name)
+    for name in (
+        *("Tensor", "torch.nn.Module"),
+        *("C", "attngrad_rs.partial._fold.S"),
+        *("attngrad_rs._core.Frame", "attngrad_rs._core.SoftmaxState"),
+        "concurrent.futures._base.Executor",
+    )
+]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
