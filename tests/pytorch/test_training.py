@@ -106,6 +106,32 @@ def test_autocast_computes_in_float32(half: str) -> None:
         agt.scaled_dot_product_attention(x, x.double(), x)
 
 
+# The first use of forward mode in a process compiles formulas of torch.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_transforms_under_autocast(half: str) -> None:
+    """Single precision inside, as without a transform, and a gradient of the dtype of the input."""
+    dtype = getattr(torch, half)
+    x, along = torch.randn(2, 2, 9, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+    mask = torch.zeros(9, 9, dtype=dtype).masked_fill_(torch.eye(9).bool(), -1.0)
+
+    def run(x: Any) -> Any:
+        with torch.autocast("cpu", dtype=dtype):
+            return agt.scaled_dot_product_attention(x, x, x, mask.to(x.dtype))
+
+    single, exact = x.float(), torch.func.jvp(run, (x.float(),), (along.float(),))
+    output, tangent = torch.func.jvp(run, (x,), (along,))
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, exact[0])
+    torch.testing.assert_close(tangent, exact[1])
+    got, want = (torch.func.grad(lambda x: run(x).square().sum())(one) for one in (x, single))
+    assert got.dtype == dtype
+    # The parts of query, key and value are each rounded, and so is their sum.
+    slack = 4 * torch.finfo(dtype).eps * want.abs().max()
+    assert bool(((got.float() - want).abs() <= slack).all())
+
+
 def test_a_model_under_autocast() -> None:
     of = model()
     with agt.enable(fallback=False), torch.autocast("cpu", dtype=torch.bfloat16):

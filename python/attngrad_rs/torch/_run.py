@@ -13,6 +13,7 @@ from ._ops import backward_op, forward_op
 from ._transforms import Attention
 
 PLAIN = (Tensor, torch.nn.Parameter)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def run(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, *form: Any) -> Tensor:
@@ -23,7 +24,10 @@ def run(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, *fo
     # Formulas that are registered for operators are not seen by torch.func, and forward mode takes
     # them for constants without a word.
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        mapped: Tensor = Attention.apply(query, key, value, attn_mask, *form)[0]
+        inputs: tuple[Tensor | None, ...] = (query, key, value, attn_mask)
+        if torch.is_autocast_enabled("cpu"):
+            inputs = tuple(map(_single, inputs))
+        mapped: Tensor = Attention.apply(*inputs, *form)[0]
         return mapped
     tensors = (query, key, value)
     if _is_watched() or not all(type(one) in PLAIN for one in tensors):
@@ -33,6 +37,11 @@ def run(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, *fo
         output: Tensor = Eager.apply(*tensors, attn_mask, form)
         return output
     return _calls.forward(*tensors, attn_mask, *form)[0]
+
+
+def _single(one: Tensor | None) -> Tensor | None:
+    """A tensor as autocast gives it to an operator, whose function no transform may see."""
+    return one if one is None or one.dtype not in HALVES else one.float()
 
 
 def _is_watched() -> bool:

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from .._inputs.options import CHECKS, Options
 from ..errors import AttnGradError, DTypeError, OptionError, OptionTypeError, ShapeError
-from ._run import PLAIN, run
+from ._run import HALVES, PLAIN, run
 
 FLOATS = (torch.float32, torch.float64)
-HALVES = (torch.float16, torch.bfloat16)
 
 
 def scaled_dot_product_attention(
