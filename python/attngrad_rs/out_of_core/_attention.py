@@ -106,7 +106,7 @@ def attention_vjp(
     ).checked()
     if executor is not None and not isinstance(executor, Executor):
         raise wrong_type("executor", executor, "a concurrent.futures.Executor or None")
-    sources = _read({"query": query, "key": key, "value": value, "dout": dout})
+    sources = read_heads({"query": query, "key": key, "value": value, "dout": dout})
     dtype = sources["query"].dtype
     shapes = {name: sources[name].shape for name in NAMES}
     places = check_outputs(out, NAMES, shapes, dtype, NAMES)
@@ -151,7 +151,7 @@ def attention_vjp(
     )  # fmt: skip
 
 
-def _read(named: Mapping[str, Rows]) -> dict[str, Source]:
+def read_heads(named: Mapping[str, Rows]) -> dict[str, Source]:
     """The inputs, held against each other before any is read."""
     sources = {name: source_of(name, value) for name, value in named.items()}
     dtype = sources["query"].dtype
@@ -251,7 +251,7 @@ class _Sums:
 Place = Array | tuple[Source, tuple[int, int]]
 
 
-def _rows_of(name: str, place: Place, first: int, check_finite: bool) -> Array:
+def rows_of(name: str, place: Place, first: int, check_finite: bool) -> Array:
     """The rows themselves; the error names one that is not finite by its number in the whole."""
     rows = place[0].read(*place[1]) if isinstance(place, tuple) else place
     if check_finite and not (good := np.isfinite(rows)).all():
@@ -260,18 +260,20 @@ def _rows_of(name: str, place: Place, first: int, check_finite: bool) -> Array:
     return rows
 
 
-def _softmax(query: Array, key: Place, value: Place, first: int, options: dict[str, Any]) -> bytes:
+def softmax_tile(
+    query: Array, key: Place, value: Place, first: int, options: dict[str, Any]
+) -> bytes:
     """The state of a tile."""
     check = options["check_finite"]
-    parts = (_rows_of("key", key, first, check), _rows_of("value", value, first, check))
+    parts = (rows_of("key", key, first, check), rows_of("value", value, first, check))
     return SoftmaxState.of(query, *parts, **options).to_bytes()
 
 
-def _pull(
+def pull_tile(
     state: bytes, query: Array, key: Place, value: Place, dout: Array, options: dict[str, Any]
 ) -> PartialGradients:
     """The gradients of a tile."""
-    parts = (_rows_of("key", key, 0, False), _rows_of("value", value, 0, False))
+    parts = (rows_of("key", key, 0, False), rows_of("value", value, 0, False))
     return SoftmaxState.from_bytes(state).pull_back(query, *parts, dout, **options)
 
 
@@ -298,19 +300,19 @@ class _Tiles:
         given = self._given
         options = {"scale": given.scale, "threads": given.threads}
         check = given.check_finite
-        query = _rows_of("query", self._sources["query"].read(*ends), ends[0], check)
-        dout = _rows_of("dout", self._sources["dout"].read(*ends), ends[0], check)
+        query = rows_of("query", self._sources["query"].read(*ends), ends[0], check)
+        dout = rows_of("dout", self._sources["dout"].read(*ends), ends[0], check)
         none = [np.empty((0, self._sources[name].shape[1]), query.dtype) for name in NAMES[1:]]
         fold = Fold(SoftmaxState.of(query, *none, **options))
         checked = {**options, "check_finite": check}
         tiles = ((query, *self._tile(at), at[0], checked) for at in self._keys)
-        for state in self._in_order(_softmax, tiles):
+        for state in self._in_order(softmax_tile, tiles):
             fold.add(SoftmaxState.from_bytes(state))
         state = fold.result().to_bytes()
         dq, rounding = np.zeros(query.shape), np.zeros(len(NAMES))
         known = {**options, "check_finite": False}
         pulled = ((state, query, *self._tile(at), dout, known) for at in self._keys)
-        for (start, _), part in zip(self._keys, self._in_order(_pull, pulled), strict=True):
+        for (start, _), part in zip(self._keys, self._in_order(pull_tile, pulled), strict=True):
             dq += part.dq
             rounding += part.rounding
             sums.add(number, start, np.concatenate([part.dk, part.dv], axis=1, dtype=np.float64))

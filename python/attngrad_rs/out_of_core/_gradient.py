@@ -132,7 +132,7 @@ def loss_gradient(
     if executor is not None and not isinstance(executor, Executor):
         raise wrong_type("executor", executor, "a concurrent.futures.Executor or None")
     seconds = real("checkpoint_seconds", checkpoint_seconds, "a number >= 0", 0.0)
-    sources = _read({"A1": A1, "A2": A2, "A3": A3, "E": E}, X, Y)
+    sources = read_inputs({"A1": A1, "A2": A2, "A3": A3, "E": E}, X, Y)
     dtype = sources["A1"].dtype
     samples = {name: sampled(source) for name, source in sources.items()}
     frame = Frame.fit(
@@ -158,7 +158,7 @@ def loss_gradient(
                 merged.append(stage.state.from_bytes(frame, reached.done[number]))
                 continue
             before = reached.done[number - 1] if number else None
-            work = Work(frame, number, before, each, given.threads, given.check_finite)
+            work = Work(frame, number, before, given.threads, given.check_finite)
             merged.append(runner.run(work, reached))
         if len(merged) < len(STAGES):
             merged.append(GradientState.empty(frame))
@@ -168,7 +168,7 @@ def loss_gradient(
     return replace(result, gradients=gradients, seconds=time.perf_counter() - start)
 
 
-def _read(named: Mapping[str, Rows], X: Weights, Y: npt.ArrayLike) -> dict[str, Source]:
+def read_inputs(named: Mapping[str, Rows], X: Weights, Y: npt.ArrayLike) -> dict[str, Source]:
     """The inputs, held against each other and the weights before any is read."""
     sources = {name: source_of(name, value) for name, value in named.items()}
     weights: dict[str, object] = {"X": X}

@@ -52,7 +52,6 @@ class Work:
     stage: int
     before: bytes | None
     """The merged state of the pass before."""
-    rows: int
     threads: int | None
     check_finite: bool
 
@@ -61,9 +60,12 @@ class Work:
         return STAGES[self.stage - 1].state.from_bytes(self.frame, self.before or b"")
 
     def __call__(
-        self, shard: int, blocks: tuple[Array, ...], timeout: float | None = None
+        self, shard: int, first: int, blocks: tuple[Array, ...], timeout: float | None = None
     ) -> tuple[State, dict[str, Array]]:
-        """The state of a shard, and its rows of the gradients by token that are wanted."""
+        """The state of a shard, and its rows of the gradients by token that are wanted.
+
+        ``first`` is the number of its first row in the whole.
+        """
         options: dict[str, Any] = {
             "threads": self.threads, "timeout": timeout, "check_finite": self.check_finite,
         }  # fmt: skip
@@ -73,22 +75,21 @@ class Work:
             if self.stage == 0:
                 state = self.frame.keys(*blocks, **options)
             elif self.stage == 1:
-                first = shard * self.rows
                 state, rows = self.frame.queries(self._before, *blocks, first=first, **options)
                 found = {"A1": rows}
             else:
                 state, keys, values = self.frame.gradients(self._before, *blocks, **options)
                 found = {"A2": keys, "A3": values}
         except NonFiniteError as error:
-            raise self._named(shard, blocks) or error from None
+            raise self._named(shard, first, blocks) or error from None
         return state, {name: rows for name, rows in found.items() if rows is not None}
 
-    def _named(self, shard: int, blocks: tuple[Array, ...]) -> NonFiniteError | None:
+    def _named(self, shard: int, first: int, blocks: tuple[Array, ...]) -> NonFiniteError | None:
         """The error that names the shard, and the row in the whole input."""
         for name, block in zip(STAGES[self.stage].inputs, blocks, strict=True):
             if not (good := np.isfinite(block)).all():
                 row, column = map(int, np.unravel_index(int(np.argmin(good)), block.shape))
-                place = (shard * self.rows + row, column)
+                place = (first + row, column)
                 return not_finite(name, block[row, column], place, f", in shard {shard}")
         return None
 
@@ -106,7 +107,7 @@ def _remote(
     made, sources = _unpacked(work)
     if blocks is None:
         blocks = tuple(source.read(*ends) for source in sources or ())
-    state, rows = made(shard, blocks)
+    state, rows = made(shard, ends[0], blocks)
     return state.to_bytes(), rows
 
 
@@ -212,7 +213,7 @@ class Runner:
             shard = first
             while (now := read.result()) is not None:
                 read = reader.submit(_next, blocks)
-                yield work(shard, now, self.clock.left())
+                yield work(shard, shard * self.rows, now, self.clock.left())
                 shard += 1
 
     def _elsewhere(

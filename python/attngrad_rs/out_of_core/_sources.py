@@ -28,11 +28,15 @@ def places(count: int) -> list[tuple[int, int]]:
 
 def sampled(source: Source) -> Array:
     """The sample of an input; NonFiniteError names the row in the whole."""
-    rows = source.sample()
+    return finite_sample(source.name, source.sample(), source.shape[0])
+
+
+def finite_sample(name: str, rows: Array, count: int) -> Array:
+    """The rows that were sampled of so many, where all are finite."""
     if not (good := np.isfinite(rows)).all():
         at, column = map(int, np.unravel_index(int(np.argmin(good)), rows.shape))
-        every = np.concatenate([np.arange(*ends) for ends in places(source.shape[0])])
-        raise not_finite(source.name, rows[at, column], (int(every[at]), column))
+        every = np.concatenate([np.arange(*ends) for ends in places(count)])
+        raise not_finite(name, rows[at, column], (int(every[at]), column))
     return rows
 
 
