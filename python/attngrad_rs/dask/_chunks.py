@@ -28,6 +28,11 @@ class Shard(NamedTuple):
     first: int
     last: int
 
+    def checked(self, name: str, block: object, width: int, dtype: str) -> Array:
+        """The chunk of an array."""
+        wanted = (self.last - self.first, width)
+        return checked_block(name, block, wanted, dtype, f"shard {self.number}")
+
 
 def check_arrays(named: Mapping[str, object]) -> None:
     """Dask arrays with rows; OptionTypeError and ShapeError say which is none."""
@@ -126,12 +131,13 @@ def joined(parts: list[Delayed], like: DaskArray) -> DaskArray:
     return da.concatenate(made)
 
 
-def checked_block(name: str, block: object, shard: Shard, width: int, dtype: str) -> Array:
-    """A chunk that is what its array says of it, once it is there."""
+def checked_block(
+    name: str, block: object, wanted: tuple[int, int], dtype: str, where: str
+) -> Array:
+    """Rows of an array that are what it says of them, once they are there."""
     found = np.asarray(block)
-    wanted = (shard.last - shard.first, width)
     if found.shape != wanted or found.dtype.newbyteorder("=") != dtype:
-        is_ = f"found shape {found.shape} and dtype {found.dtype} in shard {shard.number}"
+        is_ = f"found shape {found.shape} and dtype {found.dtype} in {where}"
         raise ShapeError(f"{name}: {is_}; expected {wanted} and {dtype}, as the array says")
     return found
 

@@ -150,9 +150,9 @@ def loss_gradient(
     # One that sees no rows, for the checks of all else.
     none = {name: np.zeros((1, width), sources[name].dtype) for name, width in widths.items()}
     known = Frame.fit(none["A1"], none["A2"], none["A3"], X, Y, none["E"], **fit)
-    counts = {name: source.shape[0] for name, source in sources.items()}
+    sizes = {name: source.shape for name, source in sources.items()}
     samples = {name: sample(array) for name, array in named.items()}
-    frame = lazy(_tasks.fit_frame)(samples, counts, X, Y, fit)
+    frame = lazy(_tasks.fit_frame)(samples, sizes, str(known.dtype), X, Y, fit)
     named["A1"], named["E"] = aligned(A1, E)
     named["A2"], named["A3"] = aligned(A2, A3)
     options = {"threads": given.threads, "check_finite": given.check_finite, "widths": widths}

@@ -12,7 +12,7 @@ from .. import _core
 from .._inputs.arrays import Array
 from ..out_of_core._attention import NAMES, pull_tile, rows_of, softmax_tile
 from ..out_of_core._passes import STAGES, Work
-from ..out_of_core._sources import finite_sample
+from ..out_of_core._sources import finite_sample, places
 from ..partial import (
     Fold,
     Frame,
@@ -33,11 +33,15 @@ __all__ = [
 
 
 def fit_frame(
-    samples: Mapping[str, Array], counts: Mapping[str, int], X: Any, Y: Any,
-    options: Mapping[str, Any],
+    samples: Mapping[str, Array], shapes: Mapping[str, tuple[int, int]], dtype: str,
+    X: Any, Y: Any, options: Mapping[str, Any],
 ) -> Frame:  # fmt: skip
-    """The frame, from rows of all inputs."""
-    rows = {name: finite_sample(name, some, counts[name]) for name, some in samples.items()}
+    """The frame, from rows of all inputs of these shapes."""
+    rows = {}
+    for name, (count, width) in shapes.items():
+        wanted = (sum(stop - start for start, stop in places(count)), width)
+        some = checked_block(name, samples[name], wanted, dtype, "the sample")
+        rows[name] = finite_sample(name, some, count)
     return Frame.fit(rows["A1"], rows["A2"], rows["A3"], X, Y, rows["E"], **options)
 
 
@@ -48,7 +52,7 @@ def shard_state(
     """The state of a shard in one of the passes, and its rows of gradients by token."""
     widths = options["widths"]
     chunks = tuple(
-        checked_block(name, block, shard, widths[name], str(frame.dtype))
+        shard.checked(name, block, widths[name], str(frame.dtype))
         for name, block in zip(STAGES[stage].inputs, given, strict=True)
     )
     work = Work(frame, stage, before, options["threads"], options["check_finite"])
@@ -95,7 +99,7 @@ def finite_block(
     name: str, block: object, shard: Shard, width: int, dtype: str, check_finite: bool
 ) -> Array:
     """A chunk of heads; the error names a number that is none by its row in the whole."""
-    rows = checked_block(name, block, shard, width, dtype)
+    rows = shard.checked(name, block, width, dtype)
     return rows_of(name, rows, shard.first, check_finite)
 
 
