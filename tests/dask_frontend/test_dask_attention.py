@@ -15,6 +15,8 @@ from attngrad_rs.dask import attention_vjp  # noqa: E402
 from dask_frontend.problems import SYNCHRONOUS, THREADED  # noqa: E402
 from helpers import assert_close, assert_same_bits  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 L, S, E, EV = 90, 70, 4, 3
 NAMES = ("query", "key", "value", "dout")
 # As tests/resume/test_attention_blocks.py: rounding of sums in another order.

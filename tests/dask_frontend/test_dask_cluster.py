@@ -25,6 +25,7 @@ WRT: tuple[Any, ...] = ("X", "Y", "A1")
 KILLED_AT = 10
 
 pytestmark = [
+    pytest.mark.peers,
     pytest.mark.timeout(120),
     # What Dask says about workers that are gone.
     pytest.mark.filterwarnings("default"),

@@ -19,6 +19,8 @@ from dask_frontend.problems import SYNCHRONOUS, THREADED, chunked, computed, laz
 from helpers import assert_close, assert_same_bits  # noqa: E402
 from resume.test_out_of_core import DEGREE, ROUNDING, ROWS, SMALL, WRT, D, M, N, call, same  # noqa: E402
 
+pytestmark = pytest.mark.peers
+
 # Whole, small, of many sizes, of columns apart, and those that must be aligned.
 CHUNKS: dict[str, Any] = {
     "one": -1,

@@ -64,9 +64,12 @@ def test_attributes() -> None:
     assert travelled.best_rtol == 0.25
 
 
-def test_a_front_end_names_what_it_misses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("attngrad_rs.jax")]:
+@pytest.mark.parametrize("other", ["dask", "jax"])
+def test_a_front_end_names_what_it_misses(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(f"attngrad_rs.{other}")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(errors.MissingDependencyError, match=r"^jax: found .*; .*\.\[jax\]"):
-        importlib.import_module("attngrad_rs.jax")
+    monkeypatch.setitem(sys.modules, other, None)
+    with pytest.raises(
+        errors.MissingDependencyError, match=rf"^{other}: found .*; .*\.\[{other}\]"
+    ):
+        importlib.import_module(f"attngrad_rs.{other}")

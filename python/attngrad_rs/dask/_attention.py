@@ -10,7 +10,7 @@ from typing import Any
 import dask
 
 from .._inputs.options import Options
-from ..out_of_core._attention import NAMES, read_heads
+from ..out_of_core._attention import read_heads
 from ..plans import Plan
 from ..results import AttentionGradients
 from . import _tasks
@@ -127,8 +127,10 @@ def attention_vjp(
     dk, dv = ([lazy(_tasks.rounded)(sums[at], dtype) for sums in of_keys] for at in (0, 1))
     norms = [[lazy(_tasks.square_sum)(one) for one in some] for some in (dq, dk, dv)]
     certificates = lazy(_tasks.certify)([sums[1] for sums in of_queries], norms)
-    arrays = (joined(some, named[name]) for name, some in zip(NAMES, (dq, dk, dv), strict=True))
-    return LazyAttentionGradients(*arrays, certificates)
+    return LazyAttentionGradients(
+        joined(dq, named["query"]), joined(dk, named["key"]), joined(dv, named["value"]),
+        certificates,
+    )  # fmt: skip
 
 
 def _checked(name: str, array: DaskArray, check_finite: bool) -> list[Delayed]:

@@ -186,5 +186,7 @@ def loss_gradient(
 
 def _shapes(X: Any, Y: Any) -> dict[str, tuple[int, ...]]:
     """Shapes of the gradients of weights."""
-    named = dict(zip(("W_Q", "W_K"), X, strict=True)) if is_pair(X) else {"X": X}
-    return {name: np.shape(value) for name, value in (named | {"Y": Y}).items()}
+    named: dict[str, Any] = {"X": X, "Y": Y}
+    if is_pair(X):
+        named = {"W_Q": X[0], "W_K": X[1], "Y": Y}
+    return {name: np.shape(value) for name, value in named.items()}
