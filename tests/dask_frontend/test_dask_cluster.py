@@ -15,6 +15,7 @@ da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 
 import attngrad_rs as ag  # noqa: E402
+from attngrad_rs import errors  # noqa: E402
 from attngrad_rs.dask import attention_vjp, loss_gradient  # noqa: E402
 from dask_frontend.problems import SYNCHRONOUS  # noqa: E402
 from helpers import assert_same_bits  # noqa: E402
@@ -73,6 +74,15 @@ def test_a_cluster_gives_the_same_bits_of_attention(client: Any) -> None:
     got, want = lazy.compute(scheduler=client), lazy.compute(**SYNCHRONOUS)
     for name, one, other in zip(("dq", "dk", "dv"), got, want, strict=True):
         assert_same_bits(one, other, name)
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_errors_of_a_worker_arrive(client: Any, name: str) -> None:
+    def fail() -> None:
+        raise getattr(errors, name)("A1: found 1")
+
+    with pytest.raises(getattr(errors, name), match=r"^A1: found 1$"):
+        client.submit(fail, pure=False).result()
 
 
 def deadly(array: Any, reads: Path) -> Any:

@@ -21,6 +21,7 @@ from ._chunks import (
     blocks,
     check_arrays,
     check_split,
+    constant,
     joined,
     lazy,
     shards,
@@ -115,7 +116,7 @@ def attention_vjp(
     of_keys: list[Delayed] = [None] * len(keys)
     for some, dout_of_some in zip(parts["query"], parts["dout"], strict=True):
         states = [lazy(_tasks.softmax_tile)(some, *tile, 0, options) for tile in keys]
-        state = tree(states, every, lazy(_tasks.merge_softmax))
+        state = constant(tree(states, every, lazy(_tasks.merge_softmax)))
         sums: Delayed = None
         for number, tile in enumerate(keys):
             pulled = lazy(_tasks.pull_tile)(state, some, *tile, dout_of_some, options)
@@ -125,8 +126,9 @@ def attention_vjp(
     dtype = str(named["query"].dtype.newbyteorder("="))
     dq = [lazy(_tasks.rounded)(sums[0], dtype) for sums in of_queries]
     dk, dv = ([lazy(_tasks.rounded)(sums[at], dtype) for sums in of_keys] for at in (0, 1))
-    norms = [[lazy(_tasks.square_sum)(one) for one in some] for some in (dq, dk, dv)]
-    certificates = lazy(_tasks.certify)([sums[1] for sums in of_queries], norms)
+    total = lazy(_tasks.total)
+    norms = (total(*map(lazy(_tasks.square_sum), one)) for one in (dq, dk, dv))
+    certificates = lazy(_tasks.certify)(total(*(sums[1] for sums in of_queries)), *norms)
     return LazyAttentionGradients(
         joined(dq, named["query"]), joined(dk, named["key"]), joined(dv, named["value"]),
         certificates,

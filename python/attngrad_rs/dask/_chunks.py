@@ -10,6 +10,8 @@ import dask.array as da
 import numpy as np
 from dask._task_spec import Alias, DataNode, convert_legacy_graph
 from dask.base import clone_key
+from dask.delayed import Delayed as DelayedValue
+from dask.highlevelgraph import HighLevelGraph
 
 from .._inputs.arrays import Array
 from .._inputs.options import integer, wrong_type
@@ -148,9 +150,18 @@ def lazy(function: Callable[..., Any]) -> Callable[..., Delayed]:
     return made
 
 
-def tree(states: list[Delayed], every: int, merge: Callable[[list[Delayed]], Delayed]) -> Delayed:
+def tree(states: list[Delayed], every: int, merge: Callable[..., Delayed]) -> Delayed:
     """All states merged, so many by a task; with a power of two, along the tree of a `Fold`."""
     while len(states) > 1:
         groups = [states[at : at + every] for at in range(0, len(states), every)]
-        states = [merge(group) if len(group) > 1 else group[0] for group in groups]
+        states = [merge(*group) if len(group) > 1 else group[0] for group in groups]
     return states[0]
+
+
+def constant(value: Delayed) -> Delayed:
+    """The same value with its graph in one layer, for what every shard of a pass depends on.
+
+    A graph is joined layer by layer, and the tasks of a pass have one each.
+    """
+    graph = HighLevelGraph({value.key: dict(value.__dask_graph__())}, {value.key: set()})
+    return DelayedValue(value.key, graph)

@@ -29,6 +29,7 @@ from ._chunks import (
     check_arrays,
     check_in_memory,
     check_split,
+    constant,
     joined,
     lazy,
     sample,
@@ -151,8 +152,8 @@ def loss_gradient(
     none = {name: np.zeros((1, width), sources[name].dtype) for name, width in widths.items()}
     known = Frame.fit(none["A1"], none["A2"], none["A3"], X, Y, none["E"], **fit)
     sizes = {name: source.shape for name, source in sources.items()}
-    samples = {name: sample(array) for name, array in named.items()}
-    frame = lazy(_tasks.fit_frame)(samples, sizes, str(known.dtype), X, Y, fit)
+    samples = map(sample, named.values())
+    frame = constant(lazy(_tasks.fit_frame)(sizes, str(known.dtype), X, Y, fit, *samples))
     named["A1"], named["E"] = aligned(A1, E)
     named["A2"], named["A3"] = aligned(A2, A3)
     options = {"threads": given.threads, "check_finite": given.check_finite, "widths": widths}
@@ -164,11 +165,12 @@ def loss_gradient(
             inputs = [anew(array, "attngrad-gradients") for array in inputs]
         before = merged[-1] if merged else None
         found = [
-            lazy(_tasks.shard_state)(stage, frame, before, shard, chunks, options)
+            lazy(_tasks.shard_state)(stage, frame, before, shard, options, *chunks)
             for shard, *chunks in zip(shards(inputs[0]), *map(blocks, inputs), strict=True)
         ]
         states = [lazy(_tasks.state_of)(one) for one in found]
-        merged.append(tree(states, every, partial(lazy(_tasks.merge_states), stage, frame)))
+        merge = partial(lazy(_tasks.merge_states), stage, frame)
+        merged.append(constant(tree(states, every, merge)))
         for name in OF_STAGE[stage]:
             if name not in known.wrt:
                 continue

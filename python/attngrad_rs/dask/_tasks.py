@@ -1,9 +1,12 @@
-"""The tasks. Each holds a chunk or a tile, and a state; states travel as bytes."""
+"""The tasks. Each holds a chunk or a tile, and a state; states travel as bytes.
+
+What other tasks make is an argument of its own: Dask goes through the graph for each list of them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,26 +31,26 @@ from ._chunks import Shard, checked_block
 __all__ = [
     "add_of_keys", "add_of_queries", "certify", "finite_block", "fit_frame", "gather",
     "gradient_of", "merge_softmax", "merge_states", "pull_tile", "rounded", "shard_state",
-    "softmax_tile", "square_sum", "state_of", "token_rows",
+    "softmax_tile", "square_sum", "state_of", "token_rows", "total",
 ]  # fmt: skip
 
 
 def fit_frame(
-    samples: Mapping[str, Array], shapes: Mapping[str, tuple[int, int]], dtype: str,
-    X: Any, Y: Any, options: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, int]], dtype: str, X: Any, Y: Any,
+    options: Mapping[str, Any], *samples: Any,
 ) -> Frame:  # fmt: skip
-    """The frame, from rows of all inputs of these shapes."""
+    """The frame, from rows of inputs of these shapes, in their order."""
     rows = {}
-    for name, (count, width) in shapes.items():
+    for (name, (count, width)), sample in zip(shapes.items(), samples, strict=True):
         wanted = (sum(stop - start for start, stop in places(count)), width)
-        some = checked_block(name, samples[name], wanted, dtype, "the sample")
+        some = checked_block(name, sample, wanted, dtype, "the sample")
         rows[name] = finite_sample(name, some, count)
     return Frame.fit(rows["A1"], rows["A2"], rows["A3"], X, Y, rows["E"], **options)
 
 
 def shard_state(
-    stage: int, frame: Frame, before: bytes | None, shard: Shard, given: Sequence[Any],
-    options: Mapping[str, Any],
+    stage: int, frame: Frame, before: bytes | None, shard: Shard, options: Mapping[str, Any],
+    *given: Any,
 ) -> tuple[bytes, dict[str, Array]]:  # fmt: skip
     """The state of a shard in one of the passes, and its rows of gradients by token."""
     widths = options["widths"]
@@ -70,7 +73,7 @@ def token_rows(found: tuple[bytes, dict[str, Array]], name: str) -> Array:
     return found[1][name]
 
 
-def merge_states(stage: int, frame: Frame, states: Sequence[bytes]) -> bytes:
+def merge_states(stage: int, frame: Frame, *states: bytes) -> bytes:
     """States of neighbouring shards as one."""
     kind = STAGES[stage].state
     fold: Fold[Any] = Fold(kind.empty(frame))
@@ -103,7 +106,7 @@ def finite_block(
     return rows_of(name, rows, shard.first, check_finite)
 
 
-def merge_softmax(states: Sequence[bytes]) -> bytes:
+def merge_softmax(*states: bytes) -> bytes:
     """States of the same queries over neighbouring shards of keys as one."""
     known = [SoftmaxState.from_bytes(state) for state in states]
     fold = Fold(known[0])
@@ -134,12 +137,14 @@ def square_sum(rows: Array) -> float:
     return float(np.square(rows, dtype=np.float64).sum())
 
 
-def certify(
-    roundings: Sequence[Array], squares: Sequence[Sequence[float]]
-) -> dict[str, Certificate]:
-    """Exact certificates from the rounding estimates of all chunks of queries."""
-    rounding = np.sum(roundings, axis=0)
+def total(*parts: Any) -> Any:
+    """The sum of parts, in their order."""
+    return sum(parts[1:], start=parts[0])
+
+
+def certify(rounding: Array, *squares: float) -> dict[str, Certificate]:
+    """Exact certificates from the rounding estimates, and the squares of the three norms."""
     return {
-        name: Certificate.of_core(_core.exact_certificate(float(one), math.sqrt(sum(norms))))
-        for name, one, norms in zip(NAMES, rounding, squares, strict=True)
+        name: Certificate.of_core(_core.exact_certificate(float(one), math.sqrt(square)))
+        for name, one, square in zip(NAMES, rounding, squares, strict=True)
     }
