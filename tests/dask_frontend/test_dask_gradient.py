@@ -76,6 +76,7 @@ def test_values_are_lazy_and_those_of_dask() -> None:
     )  # fmt: skip
     assert (loss, kind) == (want.loss, "rigorous")
     assert_same_bits(rows, np.asarray(want.gradients["A2"])[50:60], "rows of dL/dA2")
+    assert set(made.result.gradients) == {"X", "Y"}
     for name in WRT:
         assert_same_bits(made.gradients[name], np.asarray(want.gradients[name]), name)
 

@@ -38,8 +38,6 @@ from ._chunks import (
 )
 
 Weights = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]
-# Gradients that have a row for each token, and so leave with the shards of a pass.
-OF_STAGE: tuple[tuple[str, ...], ...] = ((), ("A1",), ("A2", "A3"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +169,7 @@ def loss_gradient(
         states = [lazy(_tasks.state_of)(one) for one in found]
         merge = partial(lazy(_tasks.merge_states), stage, frame)
         merged.append(constant(tree(states, every, merge)))
-        for name in OF_STAGE[stage]:
+        for name in _tasks.OF_STAGE[stage]:
             if name not in known.wrt:
                 continue
             rows = [lazy(_tasks.token_rows)(one, name) for one in found]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,15 @@ from ..results import Certificate, GradientResult
 from ._chunks import Shard, checked_block
 
 __all__ = [
+    "BY_TOKEN", "OF_STAGE",
     "add_of_keys", "add_of_queries", "certify", "finite_block", "fit_frame", "gather",
     "gradient_of", "merge_softmax", "merge_states", "pull_tile", "rounded", "shard_state",
     "softmax_tile", "square_sum", "state_of", "token_rows", "total",
 ]  # fmt: skip
+
+# Gradients that have a row for each token, and so leave with the shards of a pass.
+OF_STAGE: tuple[tuple[str, ...], ...] = ((), ("A1",), ("A2", "A3"))
+BY_TOKEN = sum(OF_STAGE, ())
 
 
 def fit_frame(
@@ -87,10 +93,13 @@ def gather(
     frame: Frame, keys: bytes, queries: bytes, gradients: bytes | None,
     options: Mapping[str, Any],
 ) -> GradientResult[Any]:  # fmt: skip
-    """The result of all shards."""
+    """The result of all shards, without the gradients by token, which left with them."""
     last = None if gradients is None else GradientState.from_bytes(frame, gradients)
     states = (KeyState.from_bytes(frame, keys), QueryState.from_bytes(frame, queries))
-    return frame.gather(*states, last, **options)
+    result = frame.gather(*states, last, **options)
+    of_weights = {name: one for name, one in result.gradients.items() if name not in BY_TOKEN}
+    made: GradientResult[Any] = replace(result, gradients=of_weights)
+    return made
 
 
 def gradient_of(result: GradientResult[Any], name: str) -> Array:
