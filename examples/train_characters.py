@@ -34,7 +34,7 @@ LEARNING_RATE = 3e-3
 RTOL = 1e-2
 # Losses with either gradient may differ by this part of themselves.
 SLACK = 1e-2
-INCHES = (9.0, 6.5)
+INCHES = (10.5, 6.5)
 
 
 class Characters(nn.Module):
@@ -114,10 +114,11 @@ def draw(figure: Any, exact: Run, near: Run) -> None:
         methods.plot(degrees, ".", markersize=3, color=colour, label=layer.name)
     methods.set(xlabel="step", ylabel="degree", ylim=(0.0, 8.0), xlim=curves.get_xlim())
     methods.set_title("polynomials in the place of exp; none where the gradient was exact", size=9)
-    methods.legend(frameon=False, fontsize="x-small", ncols=LAYERS, loc="upper right")
+    methods.legend(frameon=False, fontsize="x-small", ncols=LAYERS, loc="upper left")
     table.axis("off")
     text = f"exact\n{exact.seen}\n\nrtol={RTOL:g}\n{near.seen}"
-    table.text(0.0, 1.0, text, family="monospace", fontsize=7, va="top")
+    # As wide as the methods of its layers are many: the curves need not make room for it.
+    table.text(0.0, 1.0, text, family="monospace", fontsize=5.5, va="top", in_layout=False)
 
 
 def main() -> None:
