@@ -47,7 +47,7 @@ nitpick_ignore = [
     ("py:class", name)
     for name in (
         *("Tensor", "torch.nn.Module"),
-        *("C", "attngrad_rs.partial._fold.S"),
+        *("attngrad_rs.partial._frame.C", "attngrad_rs.partial._fold.S"),
         *("attngrad_rs._core.Frame", "attngrad_rs._core.SoftmaxState"),
         "concurrent.futures._base.Executor",
     )

@@ -10,9 +10,8 @@ the same bits. `Fold` merges in the order of the shards along one tree.
 """
 
 from ._fold import Fold
-from ._frame import Frame
+from ._frame import Frame, GradientState, KeyState, QueryState
 from ._softmax import PartialGradients, SoftmaxState
-from ._states import GradientState, KeyState, QueryState
 
 __all__ = [
     "Fold", "Frame", "GradientState", "KeyState", "PartialGradients", "QueryState", "SoftmaxState",

@@ -129,16 +129,24 @@ fn attention_vjp_in<T: Float>(
     options: &Options,
     watch: Option<Watch<'_>>,
 ) -> Result<AttentionGradients<T>, Error> {
-    let ((n, d), (m, dv)) = (heads.query.dim(), heads.value.dim());
+    let (n, dv) = (heads.query.nrows(), heads.value.ncols());
     if dout.dim() != (n, dv) {
         let wanted = format!("the output has shape [{n}, {dv}], so dout needs it too");
         return Err(Error::Shape { argument: "dout", found: dout.shape().to_vec(), wanted });
     }
-    let sizes = [(n, d), (m, d), (m, dv)];
-    let room = |(rows, columns): (usize, usize)| buffer::zeros(buffer::size(&[rows, columns])?);
-    let [mut query, mut key, mut value] = [room(sizes[0])?, room(sizes[1])?, room(sizes[2])?];
     let pulled = Pulled { heads: heads.reborrow(), dout: dout.reborrow(), saved: None, is_coarse: false };
-    let run = &mut Run::new(options, watch);
+    pulled_back(&pulled, options, &mut Run::new(options, watch))
+}
+
+/// The gradients in room of their own, each with its rounding estimate.
+pub(super) fn pulled_back<T: Float>(
+    pulled: &Pulled<'_, T>,
+    options: &Options,
+    run: &mut Run<'_>,
+) -> Result<AttentionGradients<T>, Error> {
+    let ((n, d), (m, dv)) = (pulled.heads.query.dim(), pulled.heads.value.dim());
+    let room = |rows: usize, columns: usize| buffer::zeros(buffer::size(&[rows, columns])?);
+    let [mut query, mut key, mut value] = [room(n, d)?, room(m, d)?, room(m, dv)?];
     let estimates = pulled.pull_into([&mut query, &mut key, &mut value], options, run)?;
     let [of_query, of_key, of_value] = estimates.map(|Estimate { rounding, .. }| rounding);
     Ok(AttentionGradients {

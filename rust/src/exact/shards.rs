@@ -4,11 +4,11 @@ use std::f64::consts::LN_2;
 
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::attention::AttentionGradients;
+use super::attention::{AttentionGradients, pulled_back};
 use super::engine::Engine;
 use super::forward::divisor;
 use super::measured::queries;
-use super::pull_back::{Estimate, Normaliser, Pulled};
+use super::pull_back::{Normaliser, Pulled};
 use super::sight::{Sight, blamed};
 use crate::constants::LOGARITHM_ROUNDING;
 use crate::error::Error;
@@ -105,18 +105,8 @@ impl SoftmaxSums {
         let lse = lse.as_slice().unwrap_or_default();
         let largest = lse.iter().filter(|lse| lse.is_finite()).fold(0.0, |most: f64, lse| most.max(lse.abs()));
         in_range("a logit for shards", T::NAME, largest * FOLD_UNIT <= LOGARITHM_ROUNDING)?;
-        let ((n, d), (m, dv)) = (heads.query.dim(), heads.value.dim());
-        let room = |rows: usize, columns: usize| buffer::zeros::<T>(buffer::size(&[rows, columns])?);
-        let [mut query, mut key, mut value] = [room(n, d)?, room(m, d)?, room(m, dv)?];
         let saved = Some((output.view(), Normaliser::Whole(lse)));
         let pulled = Pulled { heads: heads.reborrow(), dout: dout.reborrow(), saved, is_coarse: true };
-        let estimates = pulled.pull_into([&mut query, &mut key, &mut value], options, run)?;
-        let [of_query, of_key, of_value] = estimates.map(|Estimate { rounding, .. }| rounding);
-        Ok(AttentionGradients {
-            query: (matrix(query, n, d)?, of_query),
-            key: (matrix(key, m, d)?, of_key),
-            value: (matrix(value, m, dv)?, of_value),
-            level: options.isa()?.level(),
-        })
+        pulled_back(&pulled, options, run)
     }
 }

@@ -11,7 +11,7 @@ use super::logits::drawn;
 use super::needed::enough;
 use super::passes::Passes;
 use super::prepared::Prepared;
-use super::request::{Certificate, Request, Wanted, check_degree};
+use super::request::{Certificate, Kind, Request, Wanted, check_degree};
 use super::search::Search;
 use super::seed::seed;
 use super::setting::Setting;
@@ -271,5 +271,51 @@ impl<T: Float> Search<'_, T> {
         let missed = missed(self.request, tried);
         let enough = |next: &Decision| next.predicted_error * missed <= decision.predicted_error;
         self.next_degree(decision, part).filter(|next| self.request.wanted != Wanted::Auto || enough(next))
+    }
+}
+
+impl<T: Float> Attempt<T> for Passes<T> {
+    type Found = Solution<T>;
+
+    fn run(
+        setting: &Setting<'_, T>,
+        backing: Backing,
+        beyond: Vec<usize>,
+        stages: &mut Stages<'_>,
+    ) -> Result<Option<Self>, Error> {
+        Passes::of(setting, backing, beyond, stages)
+    }
+
+    fn apart(&self) -> usize {
+        self.apart.len()
+    }
+
+    fn least_samples(&self) -> usize {
+        self.least_rows()
+    }
+
+    fn certified(
+        &mut self,
+        setting: &Setting<'_, T>,
+        backing: Backing,
+        decision: &Decision,
+        stages: &mut Stages<'_>,
+    ) -> Result<Solution<T>, Error> {
+        let mut tried = self.solution(setting, backing, decision, stages)?;
+        for (one, _) in tried.gradients.iter_mut().zip(setting.zero).filter(|(_, zero)| **zero) {
+            one.value.fill(T::narrow(0.0));
+            one.certificate = Certificate::new(setting.request, Kind::Rigorous, [0.0; 3], 0.0);
+        }
+        Ok(tried)
+    }
+
+    fn exact(
+        problem: &Problem<'_, T>,
+        law: &Law<'_>,
+        zero: &[bool],
+        decision: Decision,
+        stages: &mut Stages<'_>,
+    ) -> Result<Solution<T>, Error> {
+        exact(problem, law.wrt, law.request, zero, decision, stages)
     }
 }
